@@ -1,0 +1,42 @@
+"""The one family of errors that `ablate` shows to its users on one line."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class AblateError(Exception):
+    """A problem that the user can mend: its text says what was found and what is allowed."""
+
+    exit_code = 1
+
+
+class ConfigError(AblateError):
+    """A study, configuration or override that cannot be run as written."""
+
+    exit_code = 2
+
+
+class DataError(AblateError):
+    """Training or evaluation data that is missing, broken or of the wrong layout."""
+
+    cause = "data"
+
+
+class StoreError(AblateError):
+    """The tracking store or the home directory cannot be read or written."""
+
+
+def unknown(kind: str, found: str, allowed: Iterable[str], where: str = "") -> str:
+    """Message for a name that does not exist, with the nearest valid one.
+
+    >>> unknown("pooling", "gpa", ["map", "gap", "max"])
+    "unknown pooling 'gpa'; did you mean 'gap'? (allowed: gap, map, max)"
+    """
+    names = sorted({str(name) for name in allowed})
+    near = difflib.get_close_matches(str(found), names, n=1, cutoff=0.5)
+    hint = f"; did you mean '{near[0]}'?" if near else ""
+    prefix = f"{where}: " if where else ""
+    listed = ", ".join(names) if names else "none"
+    return f"{prefix}unknown {kind} '{found}'{hint} (allowed: {listed})"

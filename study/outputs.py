@@ -1,0 +1,58 @@
+"""What a study wants printed: typed tables and figures of its study file (claims join them)."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+
+from study.schema import field
+
+FIGURE_KINDS = ("bars", "lines", "heatmap", "curves", "scatter")
+AGGREGATES = ("mean",)
+FORMATS = ("md", "tex", "csv", "html")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ColumnConfig:
+    """One column of a table: a metric, or the mean of several over tasks."""
+
+    metric: tuple[str, ...] = field()
+    """Metric names; `*` matches within a part: `linear_probe/shapes_*/top1`."""
+    label: str = field("")
+    group: str = field("")
+    """Header above neighbouring columns of the same group."""
+    aggregate: str = field("mean", choices=AGGREGATES)
+    digits: int = field(1, low=0, high=6)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TableConfig:
+    """A table: one row for each combination of levels of the `rows` factors that the cells have."""
+
+    title: str = field("")
+    rows: tuple[str, ...] = field()
+    """Factors, outermost first."""
+    columns: tuple[ColumnConfig, ...] = field()
+    where: dict[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
+    """Keep cells with these levels (a cell without the factor stays)."""
+    split: str = field("")
+    """Factor whose levels repeat the columns side by side (`scale`)."""
+    delta: bool = field(False)
+    """Also print each value's difference to the study's baseline."""
+    note: str = field("")
+
+
+@dataclass(frozen=True, kw_only=True)
+class FigureConfig:
+    """A figure over cells (`bars`, `lines`, `heatmap`, `scatter`) or over steps (`curves`)."""
+
+    kind: str = field(choices=FIGURE_KINDS)
+    title: str = field("")
+    metric: tuple[str, ...] = field()
+    """Averaged over tasks where several match; heatmap: one column each; scatter: x and y."""
+    x: str = field("")
+    """Factor on the horizontal axis (bars, lines) or down the side (heatmap)."""
+    hue: str = field("")
+    panel: str = field("")
+    """Factor whose levels become panels side by side."""
+    where: dict[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)

@@ -1,0 +1,187 @@
+"""Every file name that `ablate` writes, and nothing else: no other module joins paths under the home."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+HOME_VERSION = 1
+"""Layout of the home directory; a home from a newer version is refused."""
+
+
+@dataclass(frozen=True)
+class TaskPaths:
+    """Files of one task: a pretraining run or one evaluation of it."""
+
+    root: Path
+
+    @property
+    def config(self) -> Path:
+        """The whole resolved configuration, YAML."""
+        return self.root / "config.yaml"
+
+    @property
+    def claim(self) -> Path:
+        """Exclusively created by the worker that runs the task; its mtime is the heartbeat."""
+        return self.root / "claim"
+
+    @property
+    def journal(self) -> Path:
+        """Append-only JSON lines: every metric, parameter and event."""
+        return self.root / "journal.jsonl"
+
+    @property
+    def record(self) -> Path:
+        """Written atomically and last: its presence is completion."""
+        return self.root / "record.json"
+
+    @property
+    def failure(self) -> Path:
+        """How the last attempt ended, when it did not end in a record."""
+        return self.root / "failure.json"
+
+    @property
+    def cancelled(self) -> Path:
+        """Present while the user wants the task not to run."""
+        return self.root / "cancelled"
+
+    @property
+    def log(self) -> Path:
+        """What the task printed, all attempts in order."""
+        return self.root / "log.txt"
+
+    def shipped(self, study: str) -> Path:
+        """How much of the journal is in that study's MLflow experiment, and under which MLflow run."""
+        return self.root / "shipped" / f"{study}.json"
+
+
+@dataclass(frozen=True)
+class RunPaths(TaskPaths):
+    """Files of one run, `$ABLATE_HOME/runs/<run_id>`."""
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.root / "checkpoints"
+
+    @property
+    def checkpoint(self) -> Path:
+        """Newest complete state, replaced atomically; after completion only the model is kept."""
+        return self.checkpoints / "last.pt"
+
+    @property
+    def model(self) -> Path:
+        """Final weights, written before the record."""
+        return self.checkpoints / "model.pt"
+
+    @property
+    def tokenizer(self) -> Path:
+        return self.root / "tokenizer.json"
+
+    @property
+    def features(self) -> Path:
+        """Cache of evaluation features, shared by the run's evaluations; may be deleted."""
+        return self.root / "features"
+
+    @property
+    def evaluations(self) -> Path:
+        return self.root / "evaluations"
+
+    def evaluation(self, evaluation_id: str) -> TaskPaths:
+        return TaskPaths(self.evaluations / evaluation_id)
+
+
+@dataclass(frozen=True)
+class SubmissionPaths:
+    """Files of one `ablate submit`, `$ABLATE_HOME/studies/<study>/submissions/<stamp>`."""
+
+    root: Path
+
+    @property
+    def manifest(self) -> Path:
+        """Task ids, job ids, executor, snapshot: what was submitted."""
+        return self.root / "submission.json"
+
+    @property
+    def jobs(self) -> Path:
+        """Submitit's folder: pickles and the scheduler's logs."""
+        return self.root / "jobs"
+
+
+@dataclass(frozen=True)
+class StudyPaths:
+    """Files of one study, `$ABLATE_HOME/studies/<study>`."""
+
+    root: Path
+
+    @property
+    def plan(self) -> Path:
+        """The last submitted plan: cells, runs and tasks; deleted cells are told from it."""
+        return self.root / "plan.json"
+
+    @property
+    def submissions(self) -> Path:
+        return self.root / "submissions"
+
+    def submission(self, stamp: str) -> SubmissionPaths:
+        return SubmissionPaths(self.submissions / stamp)
+
+    @property
+    def report(self) -> Path:
+        """Default output of `ablate report`."""
+        return self.root / "report"
+
+    @property
+    def warehouse(self) -> Path:
+        return self.root / "warehouse.duckdb"
+
+
+@dataclass(frozen=True)
+class Home:
+    """`$ABLATE_HOME`: runs (shared by all studies), studies, caches, and the default MLflow store."""
+
+    root: Path
+
+    @property
+    def version(self) -> Path:
+        return self.root / "version"
+
+    @property
+    def store(self) -> Path:
+        """Default MLflow store (SQLite)."""
+        return self.root / "mlflow.db"
+
+    @property
+    def artifacts(self) -> Path:
+        """Default MLflow artifact folder."""
+        return self.root / "artifacts"
+
+    @property
+    def runs(self) -> Path:
+        return self.root / "runs"
+
+    @property
+    def snapshots(self) -> Path:
+        """Code as it was submitted, one folder per content hash."""
+        return self.root / "snapshots"
+
+    @property
+    def cache(self) -> Path:
+        """Shard indexes and decompressed shards; may be deleted."""
+        return self.root / "cache"
+
+    def run(self, run_id: str) -> RunPaths:
+        return RunPaths(self.runs / run_id)
+
+    def study(self, name: str) -> StudyPaths:
+        return StudyPaths(self.root / "studies" / name)
+
+    @property
+    def tracking_uri(self) -> str:
+        """`MLFLOW_TRACKING_URI`, or the default store as an absolute SQLite URI."""
+        return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{self.store}"
+
+
+def home() -> Home:
+    """The home that `$ABLATE_HOME` names (default `./ablate_home`), absolute."""
+    return Home(Path(os.environ.get("ABLATE_HOME") or "ablate_home").absolute())
