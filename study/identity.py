@@ -1,0 +1,78 @@
+"""Content hashes of configurations: the ids of runs and evaluations.
+
+An id is 12 hexadecimal digits of the SHA-256 of the canonical JSON of the whole resolved, typed
+configuration, never of a difference to defaults: an edited default then gives another id instead of
+silently serving an old result.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any
+
+ID_DIGITS = 12
+
+
+def identity(config: Any) -> Any:
+    """What of a configuration determines the result, as plain JSON values.
+
+    Fields with ``identity=False`` are left out, and so are fields that were added later (with an
+    ``identity_default``) where they hold that value.
+    """
+    if dataclasses.is_dataclass(config):
+        result = {}
+        for spec in dataclasses.fields(config):
+            value = getattr(config, spec.name)
+            if not spec.metadata.get("identity", True):
+                continue
+            default = spec.metadata.get("identity_default", dataclasses.MISSING)
+            if default is not dataclasses.MISSING and value == default:
+                continue
+            result[spec.name] = identity(value)
+        return result
+    if isinstance(config, tuple | list):
+        return [identity(item) for item in config]
+    return config
+
+
+def canonical(value: Any) -> str:
+    """JSON with sorted keys and no spaces: equal values give equal text on every machine."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:ID_DIGITS]
+
+
+def config_id(config: Any) -> str:
+    """Id of a `RunConfig` or an `EvaluationConfig` (whose `run_id` is part of it)."""
+    return digest(canonical(identity(config)))
+
+
+def flatten(config: Any, prefix: str = "") -> dict[str, Any]:
+    """Dotted keys of a configuration, in field order: ``{"model.width": 64, ...}``.
+
+    Tuples of named configurations (an evaluation's data sets) are keyed by name.
+    """
+    if dataclasses.is_dataclass(config):
+        items: Mapping[str, Any] = {spec.name: getattr(config, spec.name) for spec in dataclasses.fields(config)}
+    elif isinstance(config, Mapping):
+        items = config
+    elif isinstance(config, tuple | list) and config and all(hasattr(item, "name") for item in config):
+        items = {item.name: item for item in config}
+    else:
+        return {prefix: config}
+    flat: dict[str, Any] = {}
+    for key, value in items.items():
+        flat.update(flatten(value, f"{prefix}.{key}" if prefix else str(key)))
+    return flat
+
+
+def differences(left: Any, right: Any) -> dict[str, tuple[Any, Any]]:
+    """Dotted keys in which two configurations differ: ``{key: (left, right)}``; absent is None."""
+    a, b = flatten(left), flatten(right)
+    keys = list(dict.fromkeys([*a, *b]))
+    return {key: (a.get(key), b.get(key)) for key in keys if a.get(key) != b.get(key)}

@@ -1,0 +1,53 @@
+"""Values that are fine one by one and impossible together; each check gives one clear error."""
+
+from __future__ import annotations
+
+from study.errors import ConfigError
+from study.schema import DataConfig, ModelConfig, ObjectiveConfig, RunConfig, ScheduleConfig
+
+
+def check_run(config: RunConfig) -> None:
+    """Raise ConfigError for a combination that cannot be trained."""
+    check_model(config.model)
+    check_schedule(config.schedule, config.objective)
+    check_data(config.data, config.schedule)
+
+
+def check_model(model: ModelConfig) -> None:
+    _divides("model.patch_size", model.patch_size, "model.image_size", model.image_size)
+    _divides("model.heads", model.heads, "model.width", model.width)
+    _divides("model.text_heads", model.text_heads, "model.text_width", model.text_width)
+    _divides("model.decoder_heads", model.decoder_heads, "model.decoder_width", model.decoder_width)
+    if model.map_heads:
+        _divides("model.map_heads", model.map_heads, "model.width", model.width)
+        _divides("model.map_heads", model.map_heads, "model.text_width", model.text_width)
+    for key in ("width", "decoder_width"):
+        if getattr(model, key) % 4:
+            raise ConfigError(
+                f"model.{key}: {getattr(model, key)} is not a multiple of 4, which 2-D sin-cos positions need"
+            )
+
+
+def check_schedule(schedule: ScheduleConfig, objective: ObjectiveConfig) -> None:
+    if schedule.steps and schedule.warmup_steps > schedule.steps:
+        raise ConfigError(
+            f"schedule.warmup_steps: {schedule.warmup_steps} is more than schedule.steps ({schedule.steps})"
+        )
+    if schedule.lr_floor > schedule.lr:
+        raise ConfigError(f"schedule.lr_floor: {schedule.lr_floor} is more than schedule.lr ({schedule.lr})")
+    if schedule.steps and objective.local_steps and objective.name in ("clip", "masked_clip", "mae_clip"):
+        _divides("objective.local_batch", objective.local_batch, "schedule.batch_size", schedule.batch_size)
+
+
+def check_data(data: DataConfig, schedule: ScheduleConfig) -> None:
+    if data.kind == "shards" and not data.path:
+        raise ConfigError("data.path: missing; give the shards' folder, glob or brace pattern")
+    if data.kind == "shapes" and not data.pairs:
+        raise ConfigError("data.pairs: 0; the procedural world is endless, so say how many pairs to draw")
+    if data.pairs and schedule.steps and schedule.batch_size > data.pairs:
+        raise ConfigError(f"schedule.batch_size: {schedule.batch_size} is larger than data.pairs ({data.pairs})")
+
+
+def _divides(key: str, divisor: int, other: str, value: int) -> None:
+    if value % divisor:
+        raise ConfigError(f"{key}: {divisor} does not divide {other} ({value})")
