@@ -83,6 +83,10 @@ class RunPaths(TaskPaths):
         """Cache of evaluation features, shared by the run's evaluations; may be deleted."""
         return self.root / "features"
 
+    def feature(self, key: str) -> Path:
+        """One cached array; `key` covers everything that determines it."""
+        return self.features / f"{key}.bin"
+
     @property
     def evaluations(self) -> Path:
         return self.root / "evaluations"

@@ -241,9 +241,12 @@ class ProtocolConfig:
     standardize: bool = field(False)
     """Standardise features with the training set's mean and deviation."""
     prompt: str = field("")
-    """Segmentation: template of the class prompt."""
+    """Segmentation: template of the class prompt (`a photo of {a} {}`: the right article, the name); empty takes
+    the data set's templates."""
     background: bool = field(True)
-    """Segmentation: count the background class in the mean IoU."""
+    """Segmentation: label 0 is a class, background, and counts in the mean IoU; without, its pixels are ignored."""
+    background_names: str = field("background", identity_default="background")
+    """Segmentation: names, separated by commas, that all mean the background (supplement I.1 has 41 for VOC)."""
     seed: int = field(0, low=0)
     """Seed of the probe's initialisation and order, and of random tie-breaking."""
 
