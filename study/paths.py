@@ -41,6 +41,10 @@ class TaskPaths:
         """How the last attempt ended, when it did not end in a record."""
         return self.root / "failure.json"
 
+    def past_failure(self, attempt: int) -> Path:
+        """`failure.json` of an earlier attempt (1, 2, …), kept when the task was submitted again."""
+        return self.root / f"failure.{attempt}.json"
+
     @property
     def cancelled(self) -> Path:
         """Present while the user wants the task not to run."""
@@ -110,6 +114,26 @@ class SubmissionPaths:
     def jobs(self) -> Path:
         """Submitit's folder: pickles and the scheduler's logs."""
         return self.root / "jobs"
+
+    @property
+    def alive(self) -> Path:
+        """Touched by the submission's workers: the heartbeat that other hosts can see."""
+        return self.root / "alive"
+
+    @property
+    def stopped(self) -> Path:
+        """Why no further task of this submission is to be started (JSON): identical failures, or the user."""
+        return self.root / "stopped.json"
+
+    @property
+    def ended(self) -> Path:
+        """Present once the submission's jobs were found gone, so that nobody looks for them again."""
+        return self.root / "ended"
+
+    @property
+    def shipper(self) -> Path:
+        """Claim of the worker that ships journals beside its tasks."""
+        return self.root / "shipper"
 
 
 @dataclass(frozen=True)
