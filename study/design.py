@@ -32,7 +32,8 @@ class Design:
         if self.kind == "product":
             cells = self._product()
         else:
-            cells = [cell for cell in self._product() if cell in self._around_baseline()]
+            around = self._around_baseline()
+            cells = [cell for cell in self._product() if cell in around]
         kept = [cell for cell in cells if not any(matches(cell, condition) for condition in self.drop)]
         if not kept:
             raise ConfigError("drop: no cell is left to run")
@@ -95,13 +96,16 @@ class Design:
                     )
                 levels = levels[:1]
             for other in levels:
-                moved = {**self.baseline, factor: other}
-                # Factors that exist only at the old level fall away, as in the product.
-                cells.append({f: moved[f] for f in self.factors if f in moved and self._exists(f, moved)})
+                cells.append(self._complete({**self.baseline, factor: other}))
         return cells
 
-    def _exists(self, factor: str, cell: Mapping[str, str]) -> bool:
-        return matches(cell, self.applies.get(factor, {}))
+    def _complete(self, levels: Mapping[str, str]) -> Cell:
+        """The cell that these levels mean: factors that do not exist in it fall away, new ones take their first level."""
+        cell: Cell = {}
+        for factor in self._dependency_order():
+            if matches(cell, self.applies.get(factor, {})):
+                cell[factor] = levels.get(factor) or next(iter(self.factors[factor]))
+        return {factor: cell[factor] for factor in self.factors if factor in cell}
 
     def _dependency_order(self) -> list[str]:
         order: list[str] = []

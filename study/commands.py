@@ -1,0 +1,150 @@
+"""`ablate list`, `plan` and `diff`: what a study means, without running anything."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from typing import Any
+
+import click
+
+from study.cli import load_plan, study_command
+from study.errors import AblateError, ConfigError
+from study.lazy import STATES, load
+
+
+@click.command("list")
+@click.argument("group", required=False)
+@click.option("--config-dir", type=click.Path(), help="Your own Hydra config folder, searched first.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def list_command(group: str | None, config_dir: str | None, as_json: bool) -> None:
+    """Studies (default), or the options of a config GROUP: model, objective, schedule, data, suite, protocol, …"""
+    from study.compose import GROUPS, Composer
+    from study.errors import unknown
+
+    composer = Composer(config_dir)
+    groups = ("study", "protocol", *GROUPS)
+    if group is not None and group not in groups:
+        raise ConfigError(unknown("config group", group, groups))
+    shown = [group or "study"]
+    options = {name: composer.options(name) for name in shown}
+    if as_json:
+        click.echo(json.dumps(options))
+        return
+    for name in shown:
+        for option in options[name]:
+            click.echo(f"{option:20} {_summary(composer.source(name, option).read_text())}")
+    if group is None:
+        click.echo(f"\nConfig groups (ablate list GROUP): {', '.join(groups[1:])}")
+
+
+def _summary(text: str) -> str:
+    """First comment line of a config file that is not a directive to Hydra."""
+    lines = (line[1:].strip() for line in text.splitlines() if line.startswith("#"))
+    return next((line for line in lines if not line.startswith("@")), "")
+
+
+@click.command("plan")
+@study_command
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.option("--tasks", "show_tasks", is_flag=True, help="List every task, not only the cells.")
+def plan_command(plan: Any, as_json: bool, show_tasks: bool) -> None:
+    """Cells, runs and tasks of STUDY, the state of each, what is missing and what it will cost."""
+    from study.cost import estimate
+
+    states = load(STATES)(plan)
+    costs = estimate(plan)
+    if as_json:
+        data = plan.to_json()
+        for task in data["tasks"]:
+            task["state"] = states[task["task_id"]].state
+            task["cost"] = costs.of(task["task_id"])
+        click.echo(json.dumps(data))
+        return
+    _print_plan(plan, states, costs, show_tasks)
+
+
+def _print_plan(plan: Any, states: Any, costs: Any, show_tasks: bool) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console()
+    table = Table(title=f"{plan.study.name}: {plan.study.title}", title_justify="left")
+    for factor in plan.study.factors:
+        table.add_column(factor)
+    for heading in ("runs", "evaluations", "state", "core-minutes"):
+        table.add_column(heading, justify="right" if heading != "state" else "left")
+    for cell in plan.cells:
+        tasks = plan.of_cell(cell)
+        counts = Counter(states[task.task_id].state for task in tasks)
+        runs = sum(task.kind == "pretrain" for task in tasks)
+        row = [cell.get(factor, "–") for factor in plan.study.factors]
+        cost = sum(costs.core_seconds[task.task_id] for task in tasks) / 60
+        summary = ", ".join(f"{count} {state}" for state, count in counts.most_common())
+        table.add_row(*row, str(runs), str(len(tasks) - runs), summary, f"{cost:.1f}")
+    console.print(table)
+    if show_tasks:
+        for task in plan.tasks:
+            console.print(f"{task.task_id}  {states[task.task_id].state:10} {task.name}", highlight=False, markup=False)
+    missing = [task for task in plan.tasks if not states[task.task_id].finished]
+    minutes = sum(costs.core_seconds[task.task_id] for task in missing) / 60
+    console.print(
+        f"{len(plan.cells)} cells, {len(plan.runs)} runs, {len(plan.tasks)} tasks; {len(missing)} missing: "
+        f"about {minutes:.0f} core-minutes ({costs.basis})",
+        highlight=False,
+    )
+
+
+@click.command("diff")
+@click.argument("study_name", metavar="STUDY")
+@click.argument("left", metavar="A")
+@click.argument("right", metavar="B")
+@click.option("--config-dir", type=click.Path(), help="Your own Hydra config folder, searched first.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def diff(study_name: str, left: str, right: str, config_dir: str | None, as_json: bool) -> None:
+    """Keys in which A and B differ; each is a task id, or a cell such as method=clip,pooling=map."""
+    from study.identity import differences
+
+    plan = load_plan(study_name, (), config_dir)
+    a, b = _find(plan, left), _find(plan, right)
+    found = differences(a.config, b.config)
+    if as_json:
+        rows = {key: {"a": x, "b": y} for key, (x, y) in found.items()}
+        click.echo(json.dumps({"a": a.task_id, "b": b.task_id, "differences": rows}))
+        return
+    click.echo(f"A {a.task_id}  {a.name}\nB {b.task_id}  {b.name}")
+    for key, (x, y) in found.items():
+        click.echo(f"{key}: {x} → {y}")
+    if not found:
+        click.echo("the same configuration")
+
+
+def _find(plan: Any, text: str) -> Any:
+    """The task with this id, or the first run of the cell that `factor=level,…` singles out."""
+    from study.design import cell_name
+
+    if "=" not in text:
+        return plan.task(text)
+    condition = {}
+    for part in text.split(","):
+        factor, _, level = part.partition("=")
+        condition[factor] = level
+    for factor, level in condition.items():
+        if factor != "seed" and level not in plan.study.factors.get(factor, ()):
+            from study.errors import unknown
+
+            kind, allowed = ("level", plan.study.factors[factor]) if factor in plan.study.factors else (
+                "factor", plan.study.factors)
+            raise ConfigError(unknown(kind, level if kind == "level" else factor, allowed, text))
+    seed = condition.pop("seed", None)
+    found = [
+        task
+        for task in plan.runs
+        if any(condition.items() <= cell.items() for cell in task.cells) and seed in (None, str(task.seed))
+    ]
+    cells = {cell_name(task.cells[0]) for task in found}
+    if len(cells) > 1:
+        raise ConfigError(f"'{text}' means {len(cells)} cells: {'; '.join(sorted(cells)[:5])}")
+    if not found:
+        raise AblateError(f"'{text}' is no cell of study '{plan.study.name}'")
+    return found[0]

@@ -1,0 +1,39 @@
+"""Names that are imported only when they are used: how `study` calls upward without importing upward."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+COMMANDS = {
+    "list": "study.commands:list_command",
+    "plan": "study.commands:plan_command",
+    "diff": "study.commands:diff",
+    "run": "sweeps.cli:run",
+    "submit": "sweeps.cli:submit",
+    "status": "sweeps.cli:status",
+    "logs": "sweeps.cli:logs",
+    "cancel": "sweeps.cli:cancel",
+    "retry": "sweeps.cli:retry",
+    "doctor": "sweeps.cli:doctor",
+    "sync": "trainer.tracking.cli:sync",
+    "data": "trainer.data.cli:data",
+    "report": "reports.cli:report",
+    "why": "reports.cli:why",
+}
+"""Subcommand → where the package that owns it defines it."""
+
+FINGERPRINT = "trainer.data.fingerprints:fingerprint"
+"""`study.plan.Fingerprint`: content hash of data in files."""
+
+STATES = "sweeps.states:task_states"
+"""(plan) → {task_id: state}, scheduler included."""
+
+FLOPS = "trainer.models.flops:run_flops"
+"""(RunConfig) → floating-point operations of the whole run."""
+
+
+def load(target: str) -> Any:
+    """The object that `"module:attribute"` names."""
+    module, _, attribute = target.partition(":")
+    return getattr(importlib.import_module(module), attribute)

@@ -1,0 +1,292 @@
+"""A study's plan: its cells, and every task (pretraining or evaluation) with its whole typed configuration."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, get_type_hints
+
+import yaml
+
+from study.compose import GROUPS, Composer, Overrides, parse_overrides, set_value
+from study.design import Cell, cell_name
+from study.errors import ConfigError, unknown
+from study.files import write_atomic, write_json
+from study.identity import canonical, digest, identity
+from study.outputs import TableConfig
+from study.paths import Home, RunPaths, TaskPaths
+from study.paths import home as default_home
+from study.protocols import RUN_METRICS, applicable, expand, metric_names
+from study.schema import (
+    ClusterConfig,
+    DataConfig,
+    DatasetConfig,
+    EvaluationConfig,
+    ProtocolConfig,
+    RunConfig,
+)
+from study.study import KEYS, Study, parse_study
+from study.typed import build, plain
+from study.validate import check_run
+
+Fingerprint = Callable[[DataConfig | DatasetConfig, Home], str]
+"""Content fingerprint of data that lies in files; given by the command line, since reading data is the trainer's."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is scheduled: one pretraining, or one evaluation of it."""
+
+    task_id: str
+    kind: str
+    """pretrain | evaluate"""
+    run_id: str
+    seed: int
+    cells: tuple[Cell, ...]
+    """Every cell with this configuration; mostly one. The same configuration is run once."""
+    protocol: str | None
+    config: RunConfig | EvaluationConfig
+
+    @property
+    def name(self) -> str:
+        suffix = f" [{self.protocol}]" if self.protocol else ""
+        return f"{cell_name(self.cells[0])} seed={self.seed}{suffix}"
+
+    def paths(self, home: Home) -> TaskPaths:
+        run = home.run(self.run_id)
+        return run if self.kind == "pretrain" else run.evaluation(self.task_id)
+
+    def run_paths(self, home: Home) -> RunPaths:
+        return home.run(self.run_id)
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "task_id": self.task_id,
+            "run_id": self.run_id,
+            "kind": self.kind,
+            "cell": self.cells[0],
+            "cells": list(self.cells),
+            "seed": self.seed,
+            "protocol": self.protocol,
+        }
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything that a study asks for, done or not."""
+
+    study: Study
+    cells: tuple[Cell, ...]
+    tasks: tuple[Task, ...]
+    """Runs in cell order with the baseline first, then their evaluations in the same order."""
+    metrics: tuple[str, ...]
+    """Names of every metric that some task of the plan may yield."""
+    home: Home
+    cluster: ClusterConfig
+
+    @cached_property
+    def runs(self) -> tuple[Task, ...]:
+        return tuple(task for task in self.tasks if task.kind == "pretrain")
+
+    def of_cell(self, cell: Mapping[str, str]) -> tuple[Task, ...]:
+        return tuple(task for task in self.tasks if dict(cell) in task.cells)
+
+    def task(self, prefix: str) -> Task:
+        """The task whose id starts with `prefix`; raises ConfigError when there is none, or more than one."""
+        found = [task for task in self.tasks if task.task_id.startswith(prefix)]
+        if len(found) == 1:
+            return found[0]
+        if not found:
+            raise ConfigError(unknown("task", prefix, [task.task_id for task in self.tasks][:8], self.study.name))
+        raise ConfigError(f"task '{prefix}' is ambiguous: {', '.join(task.task_id for task in found[:5])}")
+
+    def to_json(self) -> dict[str, Any]:
+        tasks = [task.to_json() for task in self.tasks]
+        return {"study": self.study.name, "cells": list(self.cells), "tasks": tasks}
+
+    def write(self) -> None:
+        """Write the resolved configuration of every task, and the plan itself; what is there stays as it is."""
+        for task in self.tasks:
+            path = task.paths(self.home).config
+            if not path.exists():
+                write_atomic(path, yaml.safe_dump(plain(task.config), sort_keys=False))
+        write_json(self.home.study(self.study.name).plan, self.to_json())
+
+
+def make_plan(
+    study_name: str,
+    overrides: Sequence[str] = (),
+    config_dir: str | None = None,
+    home: Home | None = None,
+    fingerprint: Fingerprint | None = None,
+) -> Plan:
+    """Compose, enumerate and check a study.
+
+    Args:
+        study_name: name of a file in the Hydra group `study`.
+        overrides: `key=value` words (config groups, dotted keys, keys of the study file).
+        config_dir: a user's own Hydra config folder, searched first.
+        home: where runs live; default `$ABLATE_HOME`.
+        fingerprint: reads the content fingerprint of file data; without it, fingerprints stay empty.
+
+    Raises:
+        ConfigError: whatever is wrong with the study, before anything is spent.
+    """
+    words = parse_overrides(overrides, KEYS)
+    composer = Composer(config_dir)
+    data = composer.study(study_name)
+    for key, value in words.study.items():
+        data = set_value(data, key, value)
+    study = parse_study(data, f"study/{study_name}.yaml")
+    planner = _Planner(study, composer, words, home or default_home(), fingerprint)
+    return planner.plan()
+
+
+class _Planner:
+    """Builds each section of a configuration once, however many cells share it: 10,000 cells take about a second."""
+
+    def __init__(
+        self, study: Study, composer: Composer, words: Overrides, home: Home, fingerprint: Fingerprint | None
+    ) -> None:
+        self.study, self.composer, self.words, self.home = study, composer, words, home
+        self.fingerprint = fingerprint
+        self.base = {**study.base, **words.choices}
+        for group in self.base:
+            if group not in GROUPS:
+                raise ConfigError(unknown("config group", group, GROUPS, f"study/{study.name}.yaml: base"))
+        self._sections: dict[tuple[Any, ...], tuple[Any, str]] = {}
+        self._checked: set[tuple[int, ...]] = set()
+        self._evaluations: dict[tuple[Any, ...], tuple[tuple[EvaluationConfig, Any], ...]] = {}
+        self._metrics: dict[str, None] = {}
+
+    def plan(self) -> Plan:
+        cells = self.study.design.cells()
+        runs: dict[str, Task] = {}
+        trees: dict[str, tuple[Any, ...]] = {}
+        baseline_first = sorted(cells, key=lambda cell: cell != self.study.baseline)
+        for cell in baseline_first:
+            choices, values = self._split(cell)
+            for seed in self.study.seeds:
+                run_id, config = self._run(choices, values, seed, cell)
+                if run_id in runs:
+                    runs[run_id] = dataclasses.replace(runs[run_id], cells=(*runs[run_id].cells, cell))
+                    continue
+                runs[run_id] = Task(run_id, "pretrain", run_id, seed, (cell,), None, config)
+                trees[run_id] = (choices, values)
+        evaluations = [task for run in runs.values() for task in self._evaluate(run, *trees[run.run_id])]
+        metrics = (*RUN_METRICS, *self._metrics)
+        self._check_metrics(list(metrics))
+        cluster = build(ClusterConfig, self._tree((), ())["cluster"], "cluster")
+        return Plan(self.study, tuple(cells), (*runs.values(), *evaluations), metrics, self.home, cluster)
+
+    def _split(self, cell: Cell) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
+        """A cell's overrides as hashable group choices and dotted values."""
+        choices, values = [], []
+        for key, value in self.study.design.overrides(cell).items():
+            where = f"study/{self.study.name}.yaml: factors"
+            if key in GROUPS and not isinstance(value, Mapping):
+                choices.append((key, str(value)))
+            elif "." in key:
+                values.append((key, tuple(value) if isinstance(value, list) else value))
+            else:
+                raise ConfigError(unknown("key", key, [*GROUPS, "a dotted key such as model.pooling"], where))
+            if key in self.words.values or key in self.words.choices:
+                raise ConfigError(f"override '{key}': a factor of the study sets this key; restrict the factor instead")
+        return tuple(choices), tuple(values)
+
+    def _tree(self, choices: tuple[Any, ...], values: tuple[Any, ...]) -> dict[str, Any]:
+        """The configuration tree of a cell: base choices, then the cell's, then overrides, then the cell's values."""
+        merged = {**self.base, **dict(choices)}
+        tree = self.composer.tree(tuple(sorted(merged.items())), self.study.protocols)
+        for key, value in (*self.words.values.items(), *values):
+            if key.split(".")[0] not in tree:
+                raise ConfigError(unknown("key", key, [f"{name}.…" for name in tree], "override"))
+            tree = set_value(tree, key, value)
+        return tree
+
+    def _section(self, name: str, cls: type, choices: tuple[Any, ...], values: tuple[Any, ...]) -> tuple[Any, str]:
+        """One typed section and its canonical JSON, built once for equal choices and values."""
+        own = tuple(item for item in values if item[0].split(".")[0] == name)
+        key = (name, choices, own)
+        if key not in self._sections:
+            section = build(cls, self._tree(choices, own).get(name, {}), name)
+            if isinstance(section, DataConfig):
+                section = self._with_fingerprint(section)
+            self._sections[key] = section, canonical(identity(section))
+        return self._sections[key]
+
+    def _with_fingerprint(self, config: Any) -> Any:
+        if config.kind == "shards" and not config.fingerprint and self.fingerprint is not None:
+            return dataclasses.replace(config, fingerprint=self.fingerprint(config, self.home))
+        return config
+
+    def _run(
+        self, choices: tuple[Any, ...], values: tuple[Any, ...], seed: int, cell: Cell
+    ) -> tuple[str, RunConfig]:
+        sections, texts = {}, []
+        try:
+            for spec in dataclasses.fields(RunConfig):
+                if spec.name == "seed":
+                    texts.append(f'"seed":{seed}')
+                    continue
+                sections[spec.name], text = self._section(spec.name, _SECTIONS[spec.name], choices, values)
+                if spec.metadata.get("identity", True):
+                    texts.append(f'"{spec.name}":{text}')
+            config = RunConfig(**sections, seed=seed)
+            key = tuple(id(section) for section in sections.values())
+            if key not in self._checked:
+                check_run(config)
+                self._checked.add(key)
+        except ConfigError as error:
+            raise ConfigError(f"study '{self.study.name}', cell {cell_name(cell)}: {error}") from None
+        # The same text as canonical(identity(config)), put together from the sections' own.
+        return digest("{" + ",".join(sorted(texts)) + "}"), config
+
+    def _evaluate(self, run: Task, choices: tuple[Any, ...], values: tuple[Any, ...]) -> Iterator[Task]:
+        assert isinstance(run.config, RunConfig)
+        key = (choices, tuple(item for item in values if item[0].split(".")[0] in ("suite", "protocol")))
+        if (key, run.config.objective.name) not in self._evaluations:
+            made = tuple(self._protocols(*key, run.config.objective.name))
+            self._evaluations[key, run.config.objective.name] = made
+        for config, content in self._evaluations[key, run.config.objective.name]:
+            task_id = digest(canonical({**content, "run_id": run.run_id}))
+            config = dataclasses.replace(config, run_id=run.run_id)
+            yield Task(task_id, "evaluate", run.run_id, run.seed, run.cells, config.protocol.name, config)
+
+    def _protocols(
+        self, choices: tuple[Any, ...], values: tuple[Any, ...], objective: str
+    ) -> Iterator[tuple[EvaluationConfig, Any]]:
+        tree = self._tree(choices, values)
+        suite = tree["suite"]
+        for name in self.study.protocols:
+            protocol = build(ProtocolConfig, tree["protocol"][name], f"protocol.{name}")
+            datasets = tuple(self._dataset(suite, item) for item in suite["protocols"].get(protocol.kind, ()))
+            if not datasets:
+                raise ConfigError(f"protocols: '{name}' has no evaluation set; give suite.protocols.{protocol.kind}")
+            self._metrics.update(
+                dict.fromkeys(metric_names(protocol.name, protocol.kind, tuple(item.name for item in datasets)))
+            )
+            if applicable(protocol.kind, objective):
+                config = EvaluationConfig(run_id="", protocol=protocol, datasets=datasets)
+                yield config, identity(config)
+
+    def _dataset(self, suite: Mapping[str, Any], name: str) -> DatasetConfig:
+        if name not in suite["datasets"]:
+            raise ConfigError(unknown("evaluation set", name, suite["datasets"], "suite.protocols"))
+        dataset = build(DatasetConfig, {"name": name, **suite["datasets"][name]}, f"suite.datasets.{name}")
+        return self._with_fingerprint(dataset)
+
+    def _check_metrics(self, metrics: list[str]) -> None:
+        """Refuse a table or figure over a metric that no protocol of the study yields."""
+        for kind, outputs in (("tables", self.study.tables), ("figures", self.study.figures)):
+            for name, output in outputs.items():
+                columns = output.columns if isinstance(output, TableConfig) else (output,)
+                for pattern in (pattern for column in columns for pattern in column.metric):
+                    if not expand(pattern, metrics):
+                        where = f"study/{self.study.name}.yaml: {kind}.{name}"
+                        raise ConfigError(unknown("metric", pattern, metrics, where))
+
+
+_SECTIONS: dict[str, type] = {name: kind for name, kind in get_type_hints(RunConfig).items() if name != "seed"}

@@ -1,0 +1,182 @@
+"""A study file as a typed object, checked before anything is spent."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from study.design import DESIGNS, Design
+from study.errors import ConfigError, unknown
+from study.outputs import FigureConfig, TableConfig
+from study.typed import build
+
+KEYS = (
+    "name",
+    "title",
+    "base",
+    "seeds",
+    "design",
+    "factors",
+    "applies",
+    "drop",
+    "baseline",
+    "protocols",
+    "tables",
+    "figures",
+)
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+"""Names become folder names, MLflow experiments and LaTeX labels."""
+
+
+@dataclass(frozen=True)
+class Study:
+    """One study: its grid, its seeds, how its runs are evaluated, and what is printed of them."""
+
+    name: str
+    title: str
+    base: dict[str, str]
+    """Config group → option that every run starts from."""
+    seeds: tuple[int, ...]
+    design: Design
+    protocols: tuple[str, ...]
+    tables: dict[str, TableConfig]
+    figures: dict[str, FigureConfig]
+
+    @property
+    def factors(self) -> dict[str, tuple[str, ...]]:
+        """Names of the levels of each factor, in order."""
+        return {factor: tuple(levels) for factor, levels in self.design.factors.items()}
+
+    @property
+    def baseline(self) -> dict[str, str] | None:
+        return dict(self.design.baseline) or None
+
+
+def parse_study(data: Mapping[str, Any], where: str) -> Study:
+    """The `Study` that a study file's content means; raises ConfigError naming `where` and the key."""
+    for key in data:
+        if key not in KEYS:
+            raise ConfigError(unknown("key", str(key), KEYS, where))
+    name = _text(data, "name", where)
+    if not _NAME.fullmatch(name):
+        raise ConfigError(f"{where}: name: '{name}' may hold letters, digits, '_', '-' and '.' only")
+    study = Study(
+        name=name,
+        title=_text(data, "title", where, name),
+        base=_base(data.get("base") or {}, where),
+        seeds=_seeds(data.get("seeds", [0]), where),
+        design=_design(data, where),
+        protocols=_protocols(data.get("protocols") or [], where),
+        tables={k: build(TableConfig, v, f"{where}: tables.{k}") for k, v in _mapping(data, "tables", where).items()},
+        figures={
+            k: build(FigureConfig, v, f"{where}: figures.{k}") for k, v in _mapping(data, "figures", where).items()
+        },
+    )
+    _check_outputs(study, where)
+    return study
+
+
+def _design(data: Mapping[str, Any], where: str) -> Design:
+    kind = _text(data, "design", where, "product")
+    if kind not in DESIGNS:
+        raise ConfigError(unknown("design", kind, DESIGNS, where))
+    factors = {
+        _word(factor, where): {_word(level, where): meaning or {} for level, meaning in (levels or {}).items()}
+        for factor, levels in _mapping(data, "factors", where).items()
+    }
+    for factor, levels in factors.items():
+        for level, meaning in levels.items():
+            if not isinstance(meaning, Mapping):
+                raise ConfigError(
+                    f"{where}: factors.{factor}.{level}: expected the overrides that the level means "
+                    f"(key: value), found {meaning!r}"
+                )
+    drop = data.get("drop") or []
+    if not isinstance(drop, list):
+        raise ConfigError(f"{where}: drop: expected a list of conditions, found {drop!r}")
+    design = Design(
+        factors=factors,
+        applies={k: _condition(v, f"{where}: applies.{k}") for k, v in _mapping(data, "applies", where).items()},
+        drop=[_condition(item, f"{where}: drop") for item in drop],
+        baseline={k: str(v) for k, v in _mapping(data, "baseline", where).items()},
+        kind=kind,
+    )
+    try:
+        design.check()
+    except ConfigError as error:
+        raise ConfigError(f"{where}: {error}") from None
+    return design
+
+
+def _check_outputs(study: Study, where: str) -> None:
+    """Tables and figures may name only factors and levels that the study has."""
+    for kind, outputs in (("tables", study.tables), ("figures", study.figures)):
+        for name, output in outputs.items():
+            at = f"{where}: {kind}.{name}"
+            if isinstance(output, TableConfig):
+                named = [("rows", factor) for factor in output.rows] + [("split", output.split)]
+                if not output.columns or not output.rows:
+                    raise ConfigError(f"{at}: needs at least one row factor and one column")
+            else:
+                named = [("x", output.x), ("hue", output.hue), ("panel", output.panel)]
+            for key, factor in named:
+                if factor and factor not in study.factors:
+                    raise ConfigError(unknown("factor", factor, study.factors, f"{at}.{key}"))
+            for factor, levels in output.where.items():
+                if factor not in study.factors:
+                    raise ConfigError(unknown("factor", factor, study.factors, f"{at}.where"))
+                for level in levels:
+                    if level not in study.factors[factor]:
+                        raise ConfigError(unknown("level", level, study.factors[factor], f"{at}.where.{factor}"))
+
+
+def _base(data: Any, where: str) -> dict[str, str]:
+    if not isinstance(data, Mapping):
+        raise ConfigError(f"{where}: base: expected config groups and their choices, found {data!r}")
+    return {str(key): str(value) for key, value in data.items()}
+
+
+def _seeds(data: Any, where: str) -> tuple[int, ...]:
+    seeds = data if isinstance(data, list) else [data]
+    if not seeds or any(isinstance(seed, bool) or not isinstance(seed, int) or seed < 0 for seed in seeds):
+        raise ConfigError(f"{where}: seeds: expected whole numbers from 0 on, found {data!r}")
+    if len(set(seeds)) < len(seeds):
+        raise ConfigError(f"{where}: seeds: {seeds} holds a seed twice")
+    return tuple(seeds)
+
+
+def _protocols(data: Any, where: str) -> tuple[str, ...]:
+    if not isinstance(data, list) or not all(isinstance(item, str) for item in data):
+        raise ConfigError(f"{where}: protocols: expected a list of names, found {data!r}")
+    if len(set(data)) < len(data):
+        raise ConfigError(f"{where}: protocols: {data} holds a protocol twice")
+    return tuple(data)
+
+
+def _condition(data: Any, where: str) -> dict[str, list[str]]:
+    if not isinstance(data, Mapping):
+        raise ConfigError(f"{where}: expected factor: level (or a list of levels), found {data!r}")
+    return {str(k): [str(i) for i in v] if isinstance(v, list) else [str(v)] for k, v in data.items()}
+
+
+def _mapping(data: Mapping[str, Any], key: str, where: str) -> Mapping[str, Any]:
+    value = data.get(key) or {}
+    if not isinstance(value, Mapping):
+        raise ConfigError(f"{where}: {key}: expected keys and values, found {value!r}")
+    return value
+
+
+def _text(data: Mapping[str, Any], key: str, where: str, default: str | None = None) -> str:
+    value = data.get(key, default)
+    if value is None:
+        raise ConfigError(f"{where}: {key}: missing")
+    return str(value)
+
+
+def _word(name: Any, where: str) -> str:
+    """A factor's or level's name; YAML reads bare on, off, yes and no as truth values."""
+    if isinstance(name, bool):
+        raise ConfigError(f"{where}: a level named {name} was read as true or false; put it in quotes")
+    return str(name)
