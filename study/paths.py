@@ -59,6 +59,10 @@ class TaskPaths:
         """How much of the journal is in that study's MLflow experiment, and under which MLflow run."""
         return self.root / "shipped" / f"{study}.json"
 
+    def shipping(self, study: str) -> Path:
+        """Lock of the one process that ships the journal into that study's experiment; gone when nobody does."""
+        return self.root / "shipped" / f"{study}.lock"
+
 
 @dataclass(frozen=True)
 class RunPaths(TaskPaths):
@@ -148,6 +152,11 @@ class StudyPaths:
         return self.root / "plan.json"
 
     @property
+    def tracking(self) -> Path:
+        """Which tracking store and experiment the study's tasks are shipped to."""
+        return self.root / "tracking.json"
+
+    @property
     def submissions(self) -> Path:
         return self.root / "submissions"
 
@@ -178,6 +187,16 @@ class Home:
     def store(self) -> Path:
         """Default MLflow store (SQLite)."""
         return self.root / "mlflow.db"
+
+    @property
+    def store_lock(self) -> Path:
+        """Held while the tracking store or an experiment is created; gone when nobody does."""
+        return self.root / "mlflow.lock"
+
+    @property
+    def identity(self) -> Path:
+        """Random name of this home: tells several homes that share one tracking server apart."""
+        return self.root / "identity"
 
     @property
     def artifacts(self) -> Path:
