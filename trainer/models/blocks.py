@@ -1,0 +1,121 @@
+"""Pre-norm transformer blocks, shared by both towers and the decoder."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+NORM_EPS = 1e-6
+
+
+def full_precision(x: Tensor) -> torch.autocast:
+    """Context in which matrix products keep fp32: losses and similarities do not survive bf16."""
+    return torch.autocast(x.device.type, enabled=False)
+
+
+def l2_normalize(x: Tensor) -> Tensor:
+    """Unit vectors along the last axis, in fp32 whatever the autocast dtype."""
+    return F.normalize(x.float(), dim=-1)
+
+
+class LayerNorm(nn.LayerNorm):
+    """LayerNorm whose output has its input's dtype (statistics are fp32 inside the kernel).
+
+    Autocast would widen the output to fp32, only for the next product to narrow it again.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__(width, eps=NORM_EPS)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.dtype == self.weight.dtype:
+            return super().forward(x)
+        with full_precision(x):
+            return F.layer_norm(x, self.normalized_shape, self.weight.to(x.dtype), self.bias.to(x.dtype), self.eps)
+
+
+class Mlp(nn.Module):
+    """Two linear layers around an exact GELU, hidden width `ratio` × width."""
+
+    def __init__(self, width: int, ratio: float) -> None:
+        super().__init__()
+        self.up = nn.Linear(width, int(width * ratio))
+        self.out = nn.Linear(int(width * ratio), width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.out(F.gelu(self.up(x)))
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention, bidirectional."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.qkv = nn.Linear(width, 3 * width)
+        self.out = nn.Linear(width, width)
+
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        """x (B,N,D), mask bool (B,1,1,N), True where a key may be attended; None lets the flash kernel run."""
+        q, k, v = self.qkv(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
+        return self.out(F.scaled_dot_product_attention(q, k, v, attn_mask=mask).transpose(1, 2).flatten(2))
+
+
+class Block(nn.Module):
+    """x + attention(LN x), then x + MLP(LN x) (pre-layer-norm, supplement C)."""
+
+    def __init__(self, width: int, heads: int, mlp_ratio: float) -> None:
+        super().__init__()
+        self.norm1 = LayerNorm(width)
+        self.attention = Attention(width, heads)
+        self.norm2 = LayerNorm(width)
+        self.mlp = Mlp(width, mlp_ratio)
+
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        x = x + self.attention(self.norm1(x), mask)
+        return x + self.mlp(self.norm2(x))
+
+
+class Transformer(nn.Module):
+    """A stack of blocks; the final norm belongs to whoever owns the stack."""
+
+    def __init__(self, width: int, depth: int, heads: int, mlp_ratio: float) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList(Block(width, heads, mlp_ratio) for _ in range(depth))
+
+    def forward(self, x: Tensor, valid: Tensor | None = None) -> Tensor:
+        """x (B,N,D), valid bool (B,N) or None where nothing is padding → (B,N,D).
+
+        Under autocast the residual stream itself is narrow (as open_clip's image tower is): a wide
+        one doubles the memory traffic of everything between the products.
+        """
+        if torch.is_autocast_enabled(x.device.type):
+            x = x.to(torch.get_autocast_dtype(x.device.type))
+        mask = None if valid is None else valid[:, None, None, :]
+        for block in self.blocks:
+            x = block(x, mask)
+        return x
+
+
+def initialise(root: nn.Module) -> None:
+    """GPT-2's initialisation of every linear, convolution and embedding below `root` (supplement C, [70]).
+
+    | parameter                                   | value                     |
+    |---------------------------------------------|---------------------------|
+    | weights of linears, convolutions, embeddings | N(0, 0.02)               |
+    | outputs onto the residual stream            | × 1/√(2 · blocks of stack) |
+    | biases                                      | 0                         |
+
+    Tokens, positions and the pooling probe are set where they are made. Draws from torch's global generator.
+    """
+    for module in root.modules():
+        if isinstance(module, nn.Linear | nn.Conv2d | nn.Embedding):
+            nn.init.normal_(module.weight, std=0.02)
+        if isinstance(module, nn.Linear | nn.Conv2d) and module.bias is not None:
+            nn.init.zeros_(module.bias)
+    for stack in root.modules():
+        if isinstance(stack, Transformer):
+            for name, weight in stack.named_parameters():
+                if name.endswith(".out.weight"):
+                    weight.data.mul_((2 * len(stack.blocks)) ** -0.5)

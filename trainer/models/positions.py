@@ -1,0 +1,23 @@
+"""Fixed positions of image patches."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def sincos_2d(width: int, side: int) -> Tensor:
+    """2-D sine-cosine positions of a side × side grid, row-major → (side², width) float32.
+
+    As MAE's `util/pos_embed.py`: the first half of the channels encodes the column, the second the
+    row, each as [sin, cos] at frequencies 10000^(−k/(width/4)). (big_vision and MoCo-v3 divide by
+    width/4 − 1, which is another encoding.) `width` must be a multiple of 4.
+    """
+    assert width % 4 == 0, width
+    rates = 10000.0 ** (-torch.arange(width // 4, dtype=torch.float64) / (width // 4))
+    steps = torch.arange(side, dtype=torch.float64)
+    angles = steps[:, None] * rates
+    line = torch.cat([angles.sin(), angles.cos()], dim=1)
+    columns = line[None, :, :].expand(side, side, -1)
+    rows = line[:, None, :].expand(side, side, -1)
+    return torch.cat([columns, rows], dim=-1).flatten(0, 1).float()
