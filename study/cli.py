@@ -55,7 +55,9 @@ class LazyGroup(click.Group):
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
-@click.option("--home", type=click.Path(file_okay=False), help="Where runs live [default: $ABLATE_HOME or ./ablate_home].")
+@click.option(
+    "--home", type=click.Path(file_okay=False), help="Where runs live [default: $ABLATE_HOME or ./ablate_home]."
+)
 @click.version_option(package_name="ablate", prog_name="ablate")
 @click.pass_context
 def ablate(ctx: click.Context, debug: bool, home: str | None) -> None:
@@ -73,7 +75,7 @@ def study_command(function: Callable[..., Any]) -> Callable[..., Any]:
 
     @click.argument("study_name", metavar="STUDY")
     @click.argument("overrides", metavar="[OVERRIDES]...", nargs=-1)
-    @click.option("--config-dir", type=click.Path(), help="Your own Hydra config folder, searched first.")
+    @click.option("--config-dir", type=click.Path(), help="Your own Hydra config folder, beside the shipped one.")
     @functools.wraps(function)
     def wrapper(*args: Any, study_name: str, overrides: tuple[str, ...], config_dir: str | None, **options: Any) -> Any:
         return function(load_plan(study_name, overrides, config_dir), *args, **options)

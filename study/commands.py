@@ -15,7 +15,7 @@ from study.lazy import STATES, load
 
 @click.command("list")
 @click.argument("group", required=False)
-@click.option("--config-dir", type=click.Path(), help="Your own Hydra config folder, searched first.")
+@click.option("--config-dir", type=click.Path(), help="Your own Hydra config folder, beside the shipped one.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def list_command(group: str | None, config_dir: str | None, as_json: bool) -> None:
     """Studies (default), or the options of a config GROUP: model, objective, schedule, data, suite, protocol, …"""
@@ -99,7 +99,7 @@ def _print_plan(plan: Any, states: Any, costs: Any, show_tasks: bool) -> None:
 @click.argument("study_name", metavar="STUDY")
 @click.argument("left", metavar="A")
 @click.argument("right", metavar="B")
-@click.option("--config-dir", type=click.Path(), help="Your own Hydra config folder, searched first.")
+@click.option("--config-dir", type=click.Path(), help="Your own Hydra config folder, beside the shipped one.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def diff(study_name: str, left: str, right: str, config_dir: str | None, as_json: bool) -> None:
     """Keys in which A and B differ; each is a task id, or a cell such as method=clip,pooling=map."""
@@ -133,8 +133,11 @@ def _find(plan: Any, text: str) -> Any:
         if factor != "seed" and level not in plan.study.factors.get(factor, ()):
             from study.errors import unknown
 
-            kind, allowed = ("level", plan.study.factors[factor]) if factor in plan.study.factors else (
-                "factor", plan.study.factors)
+            kind, allowed = (
+                ("level", plan.study.factors[factor])
+                if factor in plan.study.factors
+                else ("factor", plan.study.factors)
+            )
             raise ConfigError(unknown(kind, level if kind == "level" else factor, allowed, text))
     seed = condition.pop("seed", None)
     found = [

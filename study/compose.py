@@ -60,8 +60,16 @@ class Composer:
     def __init__(self, config_dir: str | None) -> None:
         if config_dir is not None and not Path(config_dir).is_dir():
             raise ConfigError(f"--config-dir {config_dir}: no such folder")
-        self.folders = ([Path(config_dir).absolute()] if config_dir else []) + [CONF]
+        self.folders = [CONF] + ([Path(config_dir).absolute()] if config_dir else [])
         self.tree = functools.cache(self._tree)
+        self._check_shadowing()
+
+    def _check_shadowing(self) -> None:
+        """Hydra searches the shipped folder first: a file of the same name would be ignored without a word."""
+        for folder in self.folders[1:]:
+            for path in folder.glob("*/*.yaml"):
+                if (CONF / path.relative_to(folder)).exists():
+                    raise ConfigError(f"{path}: ablate ships a {path.parent.name} of this name; choose another name")
 
     def options(self, group: str) -> list[str]:
         """Names that a config group offers."""
@@ -73,13 +81,13 @@ class Composer:
             raise ConfigError(unknown(group, str(option), self.options(group), where))
 
     def source(self, group: str, option: str) -> Path:
-        """The file behind an option; a user's own folder comes before the shipped one."""
+        """The file behind an option."""
         return next(path for folder in self.folders if (path := folder / group / f"{option}.yaml").exists())
 
     def study(self, name: str) -> dict[str, Any]:
         """Content of `study/<name>.yaml` as plain values; Hydra's defaults lists work in it."""
         self.check_choice("study", name, "study")
-        return self._compose(f"study/{name}", [])["study"]
+        return self._compose(f"study/{name}", [], self.source("study", name).parent.parent)["study"]
 
     def _tree(self, choices: tuple[tuple[str, str], ...], protocols: tuple[str, ...]) -> dict[str, Any]:
         """The whole configuration for some group choices, with the named protocols under `protocol`."""
@@ -95,19 +103,20 @@ class Composer:
                 f"data '{data}' has no evaluation suite of its name; choose one in the study's base: "
                 f"suite: {' | '.join(self.options('suite'))}"
             )
-        return self._compose("config", overrides)
+        return self._compose("config", overrides, CONF)
 
-    def _compose(self, name: str, overrides: list[str]) -> dict[str, Any]:
+    def _compose(self, name: str, overrides: list[str], main: Path) -> dict[str, Any]:
+        """Compose the primary config `name` of the folder `main`; the other folders serve its defaults list."""
         from hydra import compose, initialize_config_dir
         from hydra.errors import HydraException
         from omegaconf import OmegaConf
         from omegaconf.errors import OmegaConfBaseException
         from yaml import YAMLError
 
-        extra = [str(folder) for folder in self.folders if folder != CONF]
+        extra = [str(folder) for folder in self.folders if folder != main]
         search = [f"hydra.searchpath=[{','.join('file://' + folder for folder in extra)}]"] if extra else []
         try:
-            with initialize_config_dir(version_base="1.3", config_dir=str(CONF)):
+            with initialize_config_dir(version_base="1.3", config_dir=str(main)):
                 config = compose(name, overrides=overrides + search)
             return OmegaConf.to_container(config, resolve=True)  # type: ignore[return-value]
         except (HydraException, OmegaConfBaseException, YAMLError) as error:

@@ -100,7 +100,7 @@ class Design:
         return cells
 
     def _complete(self, levels: Mapping[str, str]) -> Cell:
-        """The cell that these levels mean: factors that do not exist in it fall away, new ones take their first level."""
+        """The cell of these levels: factors that do not exist there fall away, new ones take their first level."""
         cell: Cell = {}
         for factor in self._dependency_order():
             if matches(cell, self.applies.get(factor, {})):
@@ -144,7 +144,8 @@ class Design:
                 key = repr(sorted(meaning.items(), key=lambda item: item[0]))
                 if key in seen:
                     raise ConfigError(
-                        f"factors.{factor}.{level}: changes nothing, it means the same as '{seen[key]}' ({dict(meaning)})"
+                        f"factors.{factor}.{level}: changes nothing, it means the same as '{seen[key]}' "
+                        f"({dict(meaning)})"
                     )
                 seen[key] = level
 
@@ -153,7 +154,9 @@ class Design:
         for factor, level in cell.items():
             for key in self.factors[factor][level]:
                 if key in owner:
-                    raise ConfigError(f"factors: '{owner[key]}' and '{factor}' both set {key} in cell {cell_name(cell)}")
+                    raise ConfigError(
+                        f"factors: '{owner[key]}' and '{factor}' both set {key} in cell {cell_name(cell)}"
+                    )
                 owner[key] = factor
 
 

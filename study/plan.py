@@ -127,7 +127,7 @@ def make_plan(
     Args:
         study_name: name of a file in the Hydra group `study`.
         overrides: `key=value` words (config groups, dotted keys, keys of the study file).
-        config_dir: a user's own Hydra config folder, searched first.
+        config_dir: a user's own Hydra config folder, searched after the shipped one.
         home: where runs live; default `$ABLATE_HOME`.
         fingerprint: reads the content fingerprint of file data; without it, fingerprints stay empty.
 
@@ -188,10 +188,10 @@ class _Planner:
             where = f"study/{self.study.name}.yaml: factors"
             if key in GROUPS and not isinstance(value, Mapping):
                 choices.append((key, str(value)))
-            elif "." in key:
+            elif key.split(".")[0] in _KEYED and "." in key:
                 values.append((key, tuple(value) if isinstance(value, list) else value))
             else:
-                raise ConfigError(unknown("key", key, [*GROUPS, "a dotted key such as model.pooling"], where))
+                raise ConfigError(unknown("key", key, [*GROUPS, *(f"{section}.…" for section in _KEYED)], where))
             if key in self.words.values or key in self.words.choices:
                 raise ConfigError(f"override '{key}': a factor of the study sets this key; restrict the factor instead")
         return tuple(choices), tuple(values)
@@ -201,8 +201,8 @@ class _Planner:
         merged = {**self.base, **dict(choices)}
         tree = self.composer.tree(tuple(sorted(merged.items())), self.study.protocols)
         for key, value in (*self.words.values.items(), *values):
-            if key.split(".")[0] not in tree:
-                raise ConfigError(unknown("key", key, [f"{name}.…" for name in tree], "override"))
+            if key.split(".")[0] not in (*_KEYED, "cluster"):
+                raise ConfigError(unknown("key", key, [f"{name}.…" for name in (*_KEYED, "cluster")], "override"))
             tree = set_value(tree, key, value)
         return tree
 
@@ -211,7 +211,7 @@ class _Planner:
         own = tuple(item for item in values if item[0].split(".")[0] == name)
         key = (name, choices, own)
         if key not in self._sections:
-            section = build(cls, self._tree(choices, own).get(name, {}), name)
+            section: Any = build(cls, self._tree(choices, own).get(name, {}), name)
             if isinstance(section, DataConfig):
                 section = self._with_fingerprint(section)
             self._sections[key] = section, canonical(identity(section))
@@ -222,9 +222,7 @@ class _Planner:
             return dataclasses.replace(config, fingerprint=self.fingerprint(config, self.home))
         return config
 
-    def _run(
-        self, choices: tuple[Any, ...], values: tuple[Any, ...], seed: int, cell: Cell
-    ) -> tuple[str, RunConfig]:
+    def _run(self, choices: tuple[Any, ...], values: tuple[Any, ...], seed: int, cell: Cell) -> tuple[str, RunConfig]:
         sections, texts = {}, []
         try:
             for spec in dataclasses.fields(RunConfig):
@@ -290,3 +288,5 @@ class _Planner:
 
 
 _SECTIONS: dict[str, type] = {name: kind for name, kind in get_type_hints(RunConfig).items() if name != "seed"}
+_KEYED = (*_SECTIONS, "suite", "protocol")
+"""Branches of the configuration that dotted keys may reach."""

@@ -112,24 +112,23 @@ def _design(data: Mapping[str, Any], where: str) -> Design:
 
 def _check_outputs(study: Study, where: str) -> None:
     """Tables and figures may name only factors and levels that the study has."""
-    for kind, outputs in (("tables", study.tables), ("figures", study.figures)):
-        for name, output in outputs.items():
-            at = f"{where}: {kind}.{name}"
-            if isinstance(output, TableConfig):
-                named = [("rows", factor) for factor in output.rows] + [("split", output.split)]
-                if not output.columns or not output.rows:
-                    raise ConfigError(f"{at}: needs at least one row factor and one column")
-            else:
-                named = [("x", output.x), ("hue", output.hue), ("panel", output.panel)]
-            for key, factor in named:
-                if factor and factor not in study.factors:
-                    raise ConfigError(unknown("factor", factor, study.factors, f"{at}.{key}"))
-            for factor, levels in output.where.items():
-                if factor not in study.factors:
-                    raise ConfigError(unknown("factor", factor, study.factors, f"{at}.where"))
-                for level in levels:
-                    if level not in study.factors[factor]:
-                        raise ConfigError(unknown("level", level, study.factors[factor], f"{at}.where.{factor}"))
+    for name, table in study.tables.items():
+        at = f"{where}: tables.{name}"
+        if not table.columns or not table.rows:
+            raise ConfigError(f"{at}: needs at least one row factor and one column")
+        _check_factors(study, [*table.rows, table.split], table.where, at)
+    for name, figure in study.figures.items():
+        _check_factors(study, [figure.x, figure.hue, figure.panel], figure.where, f"{where}: figures.{name}")
+
+
+def _check_factors(study: Study, named: list[str], condition: Mapping[str, tuple[str, ...]], where: str) -> None:
+    for factor in [*named, *condition]:
+        if factor and factor not in study.factors:
+            raise ConfigError(unknown("factor", factor, study.factors, where))
+    for factor, levels in condition.items():
+        for level in levels:
+            if level not in study.factors[factor]:
+                raise ConfigError(unknown("level", level, study.factors[factor], f"{where}.where.{factor}"))
 
 
 def _base(data: Any, where: str) -> dict[str, str]:

@@ -30,7 +30,7 @@ def build(cls: type[T], data: Mapping[str, Any], where: str = "") -> T:
     """
     if not isinstance(data, Mapping):
         raise ConfigError(f"{where}: expected keys and values, found {data!r}")
-    fields = _fields(cls)
+    fields = _fields(typing.cast(Any, cls))
     for key in data:
         if key not in fields:
             raise ConfigError(unknown("key", str(key), fields, where))
@@ -70,7 +70,7 @@ def load_config(path: Path, cls: type[T]) -> T:
 
 
 @functools.cache
-def _fields(cls: type) -> dict[str, tuple[Any, dataclasses.Field[Any]]]:
+def _fields(cls: Any) -> dict[str, tuple[Any, dataclasses.Field[Any]]]:
     hints = typing.get_type_hints(cls)
     return {spec.name: (hints[spec.name], spec) for spec in dataclasses.fields(cls)}
 

@@ -1,0 +1,34 @@
+# `make demo` and `make test` are all that a fresh machine needs; both create .venv and install into it.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: demo test lint bench openart services clean
+
+demo: $(STAMP)  ## run the embedded study and leave a report to open
+	$(BIN)/ablate run demo
+	@echo "open $${ABLATE_HOME:-ablate_home}/studies/demo/report/index.html"
+
+test: $(STAMP) services lint  ## everything that continuous integration runs
+	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: $(STAMP)  ## print the figures of tests/benchmarks; nothing fails on a time
+	@for file in tests/benchmarks/bench_*.py; do echo "== $$file"; $(BIN)/python $$file || exit 1; done
+
+services:  ## Debian packages that the tests use: PostgreSQL, Chromium
+	@bash tests/install-services.sh
+
+$(STAMP): pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[test]'
+	$(BIN)/python -m pip install --quiet --no-deps --requirement tests/oracles.txt
+	touch $@
+
+clean:
+	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache

@@ -1,0 +1,1 @@
+"""Many tasks: claims, states, workers, submission."""

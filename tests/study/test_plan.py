@@ -1,0 +1,194 @@
+"""Plans: what is shared, what is identified, what an override or a folder of one's own changes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+
+from study.compose import CONF
+from study.errors import ConfigError
+from study.identity import config_id
+from study.paths import Home
+from study.plan import Plan, make_plan
+from study.schema import EvaluationConfig, RunConfig
+from study.typed import load_config
+
+STUDY: dict = {
+    "name": "mine",
+    "base": {"model": "tiny", "data": "shapes", "schedule": "demo"},
+    "seeds": [0, 1],
+    "factors": {
+        "method": {"clip": {"objective": "clip"}, "mae": {"objective": "mae"}},
+        "size": {"few": {"data.pairs": 500}, "many": {"data.pairs": 800}},
+    },
+    "baseline": {"method": "clip", "size": "many"},
+    "protocols": ["zero_shot", "linear_probe"],
+}
+
+
+def write_study(folder: Path, **changes: object) -> str:
+    (folder / "study").mkdir(exist_ok=True)
+    (folder / "study" / "mine.yaml").write_text(yaml.safe_dump({**STUDY, **changes}, sort_keys=False))
+    return str(folder)
+
+
+def plan_of(folder: Path, overrides: tuple[str, ...] = (), **changes: object) -> Plan:
+    return make_plan("mine", overrides, write_study(folder, **changes), Home(folder / "home"))
+
+
+def test_every_task_is_identified_by_its_whole_configuration(tmp_path: Path) -> None:
+    plan = plan_of(tmp_path)
+    assert len(plan.cells) == 4
+    assert len(plan.runs) == 8
+    assert all(config_id(task.config) == task.task_id for task in plan.tasks)
+    assert len({task.task_id for task in plan.tasks}) == len(plan.tasks)
+
+
+def test_the_baseline_comes_first_and_runs_before_evaluations(tmp_path: Path) -> None:
+    plan = plan_of(tmp_path)
+    assert plan.tasks[0].cells == ({"method": "clip", "size": "many"},)
+    kinds = [task.kind for task in plan.tasks]
+    assert kinds == ["pretrain"] * 8 + ["evaluate"] * (4 * 2 + 4)  # MAE has no zero-shot
+
+
+def test_one_configuration_under_two_names_is_run_once(tmp_path: Path) -> None:
+    # The second factor's level repeats the value that the base has already.
+    plan = plan_of(
+        tmp_path,
+        factors={"method": STUDY["factors"]["method"], "dim": {"default": {}, "same": {"model.embed_dim": 64}}},
+        baseline={},
+    )
+    assert len(plan.cells) == 4
+    assert len(plan.runs) == 2 * 2
+    assert len(plan.runs[0].cells) == 2
+
+
+def test_what_does_not_change_the_result_does_not_change_the_id(tmp_path: Path) -> None:
+    ids = [task.task_id for task in plan_of(tmp_path).tasks]
+    faster = plan_of(tmp_path, ("runtime.threads=2", "runtime.micro_batch=8", "data.max_broken=0.5"))
+    assert [task.task_id for task in faster.tasks] == ids
+    longer = plan_of(tmp_path, ("schedule.steps=161",))
+    assert not set(ids) & {task.task_id for task in longer.tasks}
+
+
+def test_a_changed_default_changes_the_id(tmp_path: Path) -> None:
+    (tmp_path / "model").mkdir()
+    source = (CONF / "model" / "tiny.yaml").read_text()
+    ids = []
+    for width in (64, 48):
+        (tmp_path / "model" / "own.yaml").write_text(source.replace("embed_dim: 64", f"embed_dim: {width}"))
+        ids.append({task.task_id for task in plan_of(tmp_path, ("model=own",)).runs})
+    assert not ids[0] & ids[1]
+
+
+def test_a_file_that_a_shipped_one_would_hide_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "tiny.yaml").write_text("name: tiny")
+    with pytest.raises(ConfigError, match=r"tiny\.yaml: ablate ships a model of this name"):
+        plan_of(tmp_path)
+
+
+def test_overrides_reach_groups_keys_and_the_study_file(tmp_path: Path) -> None:
+    plan = plan_of(tmp_path, ("model=small", "seeds=[5]", "schedule.lr=0.001", "protocol.linear_probe.epochs=3"))
+    run = plan.runs[0].config
+    assert isinstance(run, RunConfig)
+    assert (run.model.width, run.schedule.lr, run.seed) == (192, 0.001, 5)
+    probes = [task.config for task in plan.tasks if task.protocol == "linear_probe"]
+    assert all(isinstance(probe, EvaluationConfig) and probe.protocol.epochs == 3 for probe in probes)
+
+
+def test_written_configurations_read_back_as_they_were(tmp_path: Path) -> None:
+    plan = plan_of(tmp_path)
+    plan.write()
+    for task in plan.tasks:
+        kind = RunConfig if task.kind == "pretrain" else EvaluationConfig
+        assert load_config(task.paths(plan.home).config, kind) == task.config
+    assert json.loads(plan.home.study("mine").plan.read_text()) == plan.to_json()
+
+
+def test_a_later_field_keeps_old_ids_where_it_has_its_frozen_default() -> None:
+    import dataclasses
+
+    from study.schema import field
+
+    @dataclasses.dataclass(frozen=True, kw_only=True)
+    class Before:
+        a: int = field(1)
+
+    @dataclasses.dataclass(frozen=True, kw_only=True)
+    class After:
+        a: int = field(1)
+        b: int = field(7, identity_default=3)
+
+    assert config_id(Before()) == config_id(After(b=3))
+    assert config_id(Before()) != config_id(After())
+
+
+GOLDEN = Path(__file__).parent / "golden_ids.json"
+
+
+def test_ids_given_earlier_are_the_ids_given_today(tmp_path: Path) -> None:
+    """If this fails, every user's finished runs would be trained again: give a new field an `identity_default`."""
+    plan = make_plan("demo", home=Home(tmp_path))
+    found = {task.name: task.task_id for task in plan.tasks}
+    assert found == json.loads(GOLDEN.read_text())
+
+
+@pytest.mark.parametrize(
+    ("overrides", "changes", "words"),
+    [
+        ((), {"factor": {}}, ["unknown key 'factor'", "did you mean 'factors'"]),
+        ((), {"protocols": ["zero_shott"]}, ["unknown protocol 'zero_shott'", "did you mean 'zero_shot'"]),
+        ((), {"protocols": ["segmentation"], "base": {"data": "openart"}}, ["'segmentation' has no evaluation set"]),
+        ((), {"base": {"modle": "tiny"}}, ["unknown config group 'modle'", "did you mean 'model'"]),
+        ((), {"base": {"model": "tinny"}}, ["unknown model 'tinny'", "did you mean 'tiny'"]),
+        ((), {"seeds": [0, 0]}, ["a seed twice"]),
+        ((), {"seeds": ["a"]}, ["seeds: expected whole numbers"]),
+        ((), {"design": "latin"}, ["unknown design 'latin'"]),
+        ((), {"factors": {"m": {True: {}}}}, ["put it in quotes"]),
+        ((), {"factors": {"m": {"x": "clip"}}}, ["factors.m.x", "found 'clip'"]),
+        ((), {"factors": {"m": {"x": {"model.poling": "gap"}}}, "baseline": {}}, ["m=x", "did you mean 'pooling'"]),
+        ((), {"factors": {"m": {"x": {"modle.width": 8}}}, "baseline": {}}, ["unknown key 'modle.width'"]),
+        ((), {"factors": {"m": {"x": {"mask": 8}}}, "baseline": {}}, ["unknown key 'mask'"]),
+        ((), {"factors": {"m": {"x": {"objective": "clipp"}}}, "baseline": {}}, ["unknown objective 'clipp'"]),
+        (("objective.mask_ratio=1.5",), {}, ["objective.mask_ratio: 1.5", "less than 1"]),
+        (("objective.mask_ratio=1",), {}, ["objective.mask_ratio: 1.0", "less than 1"]),
+        (("model.width=wide",), {}, ["model.width: expected a whole number, found 'wide'"]),
+        (("model.heads=7",), {}, ["model.heads: 7 does not divide model.width (64)"]),
+        (("model.patch_size=7",), {}, ["model.patch_size: 7 does not divide model.image_size (32)"]),
+        (("schedule.batch_size=624",), {"seeds": [0]}, ["batch_size: 624 is larger than data.pairs (500)"]),
+        (("schedule.warmup_steps=200",), {}, ["warmup_steps: 200 is more than schedule.steps (160)"]),
+        (("objective.local_batch=50",), {}, ["local_batch: 50 does not divide"]),
+        (("data.pairs=900",), {}, ["'data.pairs'", "a factor of the study sets this key"]),
+        (("model.widht=9",), {}, ["unknown key 'widht'", "did you mean 'width'"]),
+        (("stepps=9",), {}, ["unknown key 'stepps'"]),
+        (("nonsense",), {}, ["expected key=value"]),
+        (("model.width=8,16",), {}, ["sweeps are a study's factors"]),
+        (
+            (),
+            {"tables": {"t": {"rows": ["method"], "columns": [{"metric": "zero_shot/shapes_shape/top2"}]}}},
+            ["tables.t", "unknown metric 'zero_shot/shapes_shape/top2'", "did you mean 'zero_shot/shapes_shape/top"],
+        ),
+        ((), {"tables": {"t": {"rows": ["methd"], "columns": [{"metric": "train/loss"}]}}}, ["unknown factor 'methd'"]),
+        ((), {"figures": {"f": {"kind": "bars", "metric": "train/loss", "x": "siz"}}}, ["did you mean 'size'"]),
+        ((), {"figures": {"f": {"kind": "bar", "metric": "train/loss"}}}, ["did you mean 'bars'"]),
+    ],
+)
+def test_bad_input_is_one_clear_error(
+    tmp_path: Path, overrides: tuple[str, ...], changes: dict, words: list[str]
+) -> None:
+    with pytest.raises(ConfigError) as error:
+        plan_of(tmp_path, overrides, **changes)
+    assert all(word in str(error.value) for word in words), str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_broken_yaml_and_duplicate_keys_are_named(tmp_path: Path) -> None:
+    (tmp_path / "study").mkdir()
+    for text, word in (("a: [", "flow"), ("name: x\nname: y\n", "duplicate key name")):
+        (tmp_path / "study" / "mine.yaml").write_text(text)
+        with pytest.raises(ConfigError, match=word):
+            make_plan("mine", config_dir=str(tmp_path), home=Home(tmp_path))

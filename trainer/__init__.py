@@ -1,0 +1,1 @@
+"""One run or one evaluation: data, models, objectives, loop, protocols, tracking."""
