@@ -130,6 +130,16 @@ class SubmissionPaths:
         return self.root / "stopped.json"
 
     @property
+    def launch_log(self) -> Path:
+        """What the launcher of local jobs printed; empty when all went well."""
+        return self.root / "launch.log"
+
+    @property
+    def patch(self) -> Path:
+        """Difference of the submitted code to its commit; absent where there is none."""
+        return self.root / "code.patch"
+
+    @property
     def ended(self) -> Path:
         """Present once the submission's jobs were found gone, so that nobody looks for them again."""
         return self.root / "ended"
@@ -211,6 +221,10 @@ class Home:
     def snapshots(self) -> Path:
         """Code as it was submitted, one folder per content hash."""
         return self.root / "snapshots"
+
+    def snapshot(self, digest: str) -> Path:
+        """Folder to put on PYTHONPATH: the packages as they were."""
+        return self.snapshots / digest
 
     @property
     def cache(self) -> Path:
