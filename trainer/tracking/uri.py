@@ -1,0 +1,115 @@
+"""Tracking URIs: which are understood, what two of them have in common, and how they are printed."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import os
+import re
+from pathlib import Path
+from urllib.parse import parse_qsl, unquote, urlencode, urlsplit, urlunsplit
+
+from study.errors import StoreError, unknown
+from study.paths import Home
+
+SCHEMES = ("sqlite", "postgresql", "http", "https")
+SECRET_KEYS = ("password", "sslpassword", "passfile", "token", "user")
+SECRET_VARIABLES = ("MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN", "PGPASSWORD")
+POSTGRES_LIMITS = {
+    "connect_timeout": "5",
+    "keepalives_idle": "10",
+    "keepalives_interval": "5",
+    "keepalives_count": "3",
+    "tcp_user_timeout": "20000",
+}
+"""libpq options (seconds; the last in milliseconds): a server that vanishes is noticed within half a minute."""
+
+
+def scheme(uri: str) -> str:
+    """`sqlite`, `postgresql`, `http`, … without driver; `postgres` is the old name of `postgresql`."""
+    name = urlsplit(uri).scheme.split("+")[0].lower() if "://" in uri else uri.partition(":")[0] if ":" in uri else ""
+    return "postgresql" if name == "postgres" else name
+
+
+def is_http(uri: str) -> bool:
+    return scheme(uri) in ("http", "https")
+
+
+def sqlite_path(uri: str) -> Path | None:
+    """File of an SQLite URI, absolute; None for other stores."""
+    if scheme(uri) != "sqlite":
+        return None
+    return Path(uri.partition(":///")[2].partition("?")[0]).absolute()
+
+
+def resolve(uri: str) -> str:
+    """The URI as MLflow is given it; raises StoreError for one that cannot work.
+
+    SQLite paths become absolute (jobs run elsewhere), PostgreSQL gets its driver (SQLAlchemy's default changed
+    to psycopg 3) and time-outs.
+    """
+    kind = scheme(uri)
+    if kind not in SCHEMES:
+        found = kind or "a folder (MLflow's file store)"
+        raise StoreError(f"MLFLOW_TRACKING_URI={redact(uri)}: {unknown('tracking store', found, SCHEMES)}")
+    if kind == "sqlite":
+        return f"sqlite:///{_sqlite_file(uri)}"
+    if kind == "postgresql":
+        return _postgres(uri)
+    return uri.rstrip("/")
+
+
+def _sqlite_file(uri: str) -> Path:
+    name = uri.partition(":///")[2].partition("?")[0]
+    if not name or name == ":memory:":
+        raise StoreError(f"MLFLOW_TRACKING_URI={uri}: an SQLite store needs a file, as in sqlite:////folder/mlflow.db")
+    return Path(name).absolute()
+
+
+def _postgres(uri: str) -> str:
+    parts = urlsplit(uri)
+    driver = parts.scheme.partition("+")[2] or _postgres_driver()
+    query = {**POSTGRES_LIMITS, **dict(parse_qsl(parts.query))}
+    return urlunsplit((f"postgresql+{driver}", parts.netloc, parts.path, urlencode(query), ""))
+
+
+def _postgres_driver() -> str:
+    for driver in ("psycopg2", "psycopg"):
+        if importlib.util.find_spec(driver):
+            return driver
+    raise StoreError("a PostgreSQL tracking store needs the psycopg2 driver: pip install psycopg2-binary")
+
+
+def redact(uri: str) -> str:
+    """The URI without user, password and tokens, fit to be printed.
+
+    >>> redact("postgresql://ann:secret@db:5432/mlflow?sslmode=require&password=x")
+    'postgresql://***@db:5432/mlflow?sslmode=require&password=***'
+    """
+    text = re.sub(r"://[^/\s]*@", "://***@", uri)
+    return re.sub(rf"(?i)\b({'|'.join(SECRET_KEYS)})=[^&\s]+", r"\1=***", text)
+
+
+def scrub(text: str, uri: str) -> str:
+    """`text` (an error message) without the secrets of `uri` and of the environment, on one line."""
+    parts = urlsplit(uri)
+    raw = parts.netloc.rpartition("@")[0].partition(":")[2]
+    secrets = {raw, unquote(raw), *(os.environ.get(name, "") for name in SECRET_VARIABLES)}
+    secrets |= {value for key, value in parse_qsl(parts.query) if key.lower() in SECRET_KEYS}
+    for secret in sorted(secrets, key=len, reverse=True):
+        if secret:
+            text = text.replace(secret, "***")
+    return " ".join(redact(text).split())
+
+
+def store_key(home: Home) -> str:
+    """Short name of the store that the home's tasks are shipped to, the same whoever the user is.
+
+    The default store moves with its home; any other is known by its URI without secrets.
+    """
+    uri = home.tracking_uri
+    if uri == f"sqlite:///{home.store}":
+        return "default"
+    path = sqlite_path(uri)
+    name = f"sqlite:{path}" if path else re.sub(r"://[^/\s]*@", "://", uri.partition("?")[0]).rstrip("/")
+    return hashlib.sha256(name.encode()).hexdigest()[:12]
