@@ -231,6 +231,11 @@ class Home:
         """Shard indexes and decompressed shards; may be deleted."""
         return self.root / "cache"
 
+    @property
+    def composed(self) -> Path:
+        """Cache of composed configuration trees."""
+        return self.cache / "composed.json"
+
     def run(self, run_id: str) -> RunPaths:
         return RunPaths(self.runs / run_id)
 

@@ -135,12 +135,13 @@ def make_plan(
         ConfigError: whatever is wrong with the study, before anything is spent.
     """
     words = parse_overrides(overrides, KEYS)
-    composer = Composer(config_dir)
+    home = home or default_home()
+    composer = Composer(config_dir, home.composed if home.root.is_dir() else None)
     data = composer.study(study_name)
     for key, value in words.study.items():
         data = set_value(data, key, value)
     study = parse_study(data, f"study/{study_name}.yaml")
-    planner = _Planner(study, composer, words, home or default_home(), fingerprint)
+    planner = _Planner(study, composer, words, home, fingerprint)
     return planner.plan()
 
 

@@ -192,3 +192,18 @@ def test_broken_yaml_and_duplicate_keys_are_named(tmp_path: Path) -> None:
         (tmp_path / "study" / "mine.yaml").write_text(text)
         with pytest.raises(ConfigError, match=word):
             make_plan("mine", config_dir=str(tmp_path), home=Home(tmp_path))
+
+
+def test_composed_trees_are_cached_until_a_file_changes(tmp_path: Path) -> None:
+    (tmp_path / "home").mkdir()
+    (tmp_path / "model").mkdir()
+    source = (CONF / "model" / "tiny.yaml").read_text()
+    found = []
+    for width in (64, 64, 48):
+        (tmp_path / "model" / "own.yaml").write_text(source.replace("embed_dim: 64", f"embed_dim: {width}"))
+        config = plan_of(tmp_path, ("model=own",)).runs[0].config
+        assert isinstance(config, RunConfig)
+        found.append(config.model.embed_dim)
+    assert found == [64, 64, 48]
+    (tmp_path / "home" / "cache" / "composed.json").write_text("{torn")
+    assert plan_of(tmp_path, ("model=own",)).runs[0].config == config

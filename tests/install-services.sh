@@ -1,0 +1,30 @@
+#!/bin/sh
+# Install the servers that the tests talk to: PostgreSQL (a tracking store) and Chromium (the report's page).
+# For Debian and its children, as root; elsewhere it says what is missing and changes nothing. Idempotent.
+set -eu
+
+missing=""
+ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || missing="$missing postgresql"
+command -v chromium >/dev/null 2>&1 || missing="$missing chromium"
+
+if [ -z "$missing" ]; then
+    echo "install-services: postgresql and chromium are here"
+    exit 0
+fi
+if ! command -v apt-get >/dev/null 2>&1 || [ "$(id -u)" -ne 0 ]; then
+    echo "install-services: missing:$missing; install them (as root, apt-get install$missing), else their tests skip"
+    exit 0
+fi
+
+echo "install-services: apt-get install$missing"
+export DEBIAN_FRONTEND=noninteractive
+# A server started by the package would be of no use: the tests start their own, on free ports.
+if [ ! -e /usr/sbin/policy-rc.d ]; then
+    printf '#!/bin/sh\nexit 101\n' >/usr/sbin/policy-rc.d
+    chmod +x /usr/sbin/policy-rc.d
+    trap 'rm -f /usr/sbin/policy-rc.d' EXIT
+fi
+apt-get update -qq
+# shellcheck disable=SC2086 # a list of package names
+apt-get install -y -qq --no-install-recommends $missing >/dev/null
+echo "install-services: done"

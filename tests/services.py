@@ -1,0 +1,146 @@
+"""Real servers for tests: PostgreSQL in a temporary folder, and MLflow's own server. No fakes.
+
+Both listen on a free port of 127.0.0.1, are waited for with a limit, and can be killed and started again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pwd
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+START_SECONDS = 90.0
+PASSWORD = "s3cr:t/"
+"""Of the test database: with characters that a URI must escape and a message must not show."""
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
+def wait_until(condition: Callable[[], bool], seconds: float, what: str) -> None:
+    """Poll until true; fails the test after so many seconds."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"{what} did not happen within {seconds:.0f} s"
+        time.sleep(0.05)
+
+
+class MlflowServer:
+    """`mlflow server` over a store; `kill` is SIGKILL to all of its processes, `start` brings it back."""
+
+    def __init__(self, store_uri: str, folder: Path) -> None:
+        self.port = free_port()
+        self.uri = f"http://127.0.0.1:{self.port}"
+        self._store, self._folder = store_uri, folder
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(self.port)]
+        command += ["--backend-store-uri", self._store, "--artifacts-destination", str(self._folder / "artifacts")]
+        environment = {**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true"}
+        environment |= {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+        with (self._folder / "server.log").open("ab") as log:
+            self._process = subprocess.Popen(
+                [*command, "--workers", "1"],
+                cwd=self._folder,
+                env=environment,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        wait_until(self._answers, START_SECONDS, f"mlflow server (see {self._folder}/server.log)")
+
+    def kill(self) -> None:
+        if self._process is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()
+            self._process = None
+
+    def pause(self) -> None:
+        """Still listens, never answers."""
+        self._signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        self._signal(signal.SIGCONT)
+
+    def _signal(self, number: signal.Signals) -> None:
+        assert self._process is not None
+        os.killpg(self._process.pid, number)
+
+    def _answers(self) -> bool:
+        assert self._process is not None
+        assert self._process.poll() is None, f"mlflow server ended; see {self._folder}/server.log"
+        try:
+            with urllib.request.urlopen(f"{self.uri}/health", timeout=1) as answer:
+                return answer.status == 200
+        except (urllib.error.URLError, OSError):
+            return False
+
+
+def postgres_binaries() -> Path:
+    """Debian's server programs; skips the test where there are none, and fails it where env CI is set."""
+    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
+    if found:
+        return found[-1].parent
+    if shutil.which("initdb"):
+        return Path(shutil.which("initdb") or "").resolve().parent
+    reason = "PostgreSQL is not installed (tests/install-services.sh installs it): its tests cannot run"
+    if os.environ.get("CI"):
+        pytest.fail(reason)
+    pytest.skip(reason)
+
+
+@contextlib.contextmanager
+def postgres(folder: Path) -> Iterator[str]:
+    """A fresh PostgreSQL server and its URI; it ends with the block."""
+    programs, port = postgres_binaries(), free_port()
+    data = folder / "postgres"
+    data.mkdir(parents=True)
+    secret = folder / "password"
+    secret.write_text(PASSWORD)
+    user = _unprivileged(data, secret)
+    base = [*user, str(programs / "initdb"), "-D", str(data), "-U", "ablate", "--no-sync", "-A", "scram-sha-256"]
+    subprocess.run([*base, f"--pwfile={secret}", "-E", "UTF8"], check=True, capture_output=True, cwd=data)
+    options = ["-p", str(port), "-k", str(data), "-c", "listen_addresses=127.0.0.1", "-c", "fsync=off"]
+    with (folder / "postgres.log").open("wb") as log:
+        process = subprocess.Popen(
+            [*user, str(programs / "postgres"), "-D", str(data), *options], stdout=log, stderr=log, cwd=data
+        )
+    try:
+        ready = [str(programs / "pg_isready"), "-h", "127.0.0.1", "-p", str(port), "-q"]
+        wait_until(lambda: subprocess.run(ready, check=False).returncode == 0, 30, "postgres")
+        yield f"postgresql://ablate:s3cr%3At%2F@127.0.0.1:{port}/postgres"
+    finally:
+        process.send_signal(signal.SIGQUIT)
+        process.wait(30)
+
+
+def _unprivileged(*owned: Path) -> list[str]:
+    """Command prefix that leaves root, which PostgreSQL refuses to run as; empty for anybody else."""
+    if os.geteuid() != 0:
+        return []
+    names = {entry.pw_name for entry in pwd.getpwall()}
+    user = pwd.getpwnam("postgres" if "postgres" in names else "nobody")
+    for path in owned:
+        os.chown(path, user.pw_uid, user.pw_gid)
+        for parent in path.parents:
+            # pytest's temporary folders are private to their owner; passing through is enough.
+            if parent.stat().st_uid == 0 and not parent.stat().st_mode & 0o001:
+                parent.chmod(parent.stat().st_mode | 0o011)
+    return ["setpriv", f"--reuid={user.pw_uid}", f"--regid={user.pw_gid}", "--clear-groups"]

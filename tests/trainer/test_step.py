@@ -1,0 +1,139 @@
+"""One optimiser step: micro-batches change nothing, the local phase is the mean over groups."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from tiny_run import MODEL, OBJECTIVES, make_batch, make_config
+
+from study.schema import RunConfig, ScheduleConfig
+from trainer.objectives.losses import contrastive_loss
+from trainer.objectives.system import System
+from trainer.optim import learning_rate, make_optimizer
+from trainer.step import Gradients, TrainStep
+
+CPU = torch.device("cpu")
+
+
+def gradients(config: RunConfig, step: int = 100) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+    torch.manual_seed(1)
+    system = System(config.model, config.objective, MODEL.vocab_size)
+    batch = make_batch(config.schedule.batch_size)
+    draws = system.draw(len(batch), torch.Generator().manual_seed(2))
+    losses = Gradients(system, config, CPU)(step, batch, draws)
+    return losses, {name: parameter.grad for name, parameter in system.named_parameters()}
+
+
+@pytest.mark.parametrize("step", [0, 100])
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_micro_batches_give_the_gradient_of_the_whole_batch(objective: str, step: int) -> None:
+    losses, expected = gradients(make_config(objective), step)
+    for micro_batch in (1, 3, 8):
+        found_losses, found = gradients(make_config(objective, runtime__micro_batch=micro_batch), step)
+        torch.testing.assert_close(found_losses, losses, rtol=1e-5, atol=1e-6)
+        for name, gradient in expected.items():
+            scale = float(gradient.abs().max())
+            torch.testing.assert_close(found[name], gradient, rtol=1e-3, atol=1e-5 * scale + 1e-8, msg=name)
+
+
+def test_pieces_without_the_batch_would_be_noticed() -> None:
+    """The tolerance above is not so wide that losses per piece (fewer negatives) would pass."""
+    _, expected = gradients(make_config("clip"))
+    _, local = gradients(make_config("clip", objective__local_batch=4), step=0)
+    name = "image.stem.project.weight"
+    name = name if name in expected else next(iter(expected))
+    assert not torch.allclose(local[name], expected[name], rtol=1e-2)
+
+
+def test_bf16_micro_batches_agree_within_its_rounding() -> None:
+    losses, expected = gradients(make_config("mae_clip", schedule__precision="bf16"))
+    found_losses, found = gradients(make_config("mae_clip", schedule__precision="bf16", runtime__micro_batch=3))
+    torch.testing.assert_close(found_losses, losses, rtol=2e-2, atol=1e-3)
+    for name, gradient in expected.items():
+        assert float((found[name] - gradient).norm()) <= 0.05 * float(gradient.norm()) + 1e-6, name
+    fp32, _ = gradients(make_config("mae_clip"))
+    assert not torch.equal(fp32, losses), "bf16 was not used"
+
+
+def test_local_phase_is_the_unweighted_sum_with_the_mean_over_groups() -> None:
+    config = make_config("mae_clip", objective__w_image=0.1, objective__w_text=0.05)
+    system = System(config.model, config.objective, MODEL.vocab_size)
+    update = TrainStep(system, config, CPU)
+    batch = make_batch(8)
+    draws = system.draw(8, torch.Generator())
+    with torch.no_grad():
+        features = system.embed(batch.images, batch.tokens, draws)
+        groups = [
+            contrastive_loss(features.image[rows], features.text[rows], 1 / 0.07)
+            for rows in (slice(0, 4), slice(4, 8))
+        ]
+        whole = contrastive_loss(features.image, features.text, 1 / 0.07)
+    update(3, batch)
+    local = update.metrics()
+    assert local["train/contrastive"] == pytest.approx(float(sum(groups)) / 2, rel=1e-5)
+    parts = [local[f"train/{name}"] for name in ("contrastive", "image", "text")]
+    assert local["train/loss"] == pytest.approx(sum(parts), rel=1e-6)
+    assert float(whole) != pytest.approx(float(sum(groups)) / 2, rel=1e-2)
+    update(4, batch)
+    after = update.metrics()
+    contrastive, image, text = (after[f"train/{name}"] for name in ("contrastive", "image", "text"))
+    assert after["train/loss"] == pytest.approx(contrastive + 0.1 * image + 0.05 * text, rel=1e-6)
+
+
+def test_learning_rate_by_hand() -> None:
+    schedule = ScheduleConfig(name="t", steps=12, batch_size=2, lr=8.0, lr_floor=2.0, warmup_steps=4)
+    found = [learning_rate(schedule, step) for step in (0, 1, 3, 4, 8, 10)]
+    # Half of the cosine's eight steps: (1 + cos π/2)/2 = 1/2; three quarters: (1 − √½)/2.
+    expected = [2.0, 4.0, 8.0, 8.0, 2 + 6 / 2, 2 + 6 * (1 - math.sqrt(0.5)) / 2]
+    assert found == pytest.approx(expected)
+    assert learning_rate(ScheduleConfig(name="t", steps=3, batch_size=2, lr=1.0, warmup_steps=0), 0) == 1.0
+
+
+def test_decay_spares_one_dimensional_parameters_and_takes_every_parameter_once() -> None:
+    system = System(MODEL, make_config("mae_clip").objective, MODEL.vocab_size)
+    optimizer = make_optimizer(system, make_config().schedule, CPU)
+    decayed, spared = optimizer.param_groups
+    assert (decayed["weight_decay"], spared["weight_decay"]) == (0.1, 0.0)
+    assert all(parameter.ndim > 1 for parameter in decayed["params"])
+    assert any(parameter is system.log_scale for parameter in spared["params"])
+    count = len(decayed["params"]) + len(spared["params"])
+    assert count == len(list(system.parameters()))
+
+
+def test_logit_scale_is_held_at_its_maximum() -> None:
+    config = make_config("clip", objective__temperature=0.001, objective__max_logit_scale=100.0)
+    system = System(config.model, config.objective, MODEL.vocab_size)
+    update = TrainStep(system, config, CPU)
+    update(0, make_batch(8))
+    assert update.metrics()["train/logit_scale"] <= 100.0 * (1 + 1e-6)
+
+
+def test_clipping_bounds_the_update_and_reports_the_norm_before_it() -> None:
+    def one_step(clip: float) -> tuple[TrainStep, float]:
+        torch.manual_seed(0)
+        config = make_config("clip", schedule__grad_clip=clip)
+        update = TrainStep(System(config.model, config.objective, MODEL.vocab_size), config, CPU)
+        update(0, make_batch(8))
+        return update, update.metrics()["train/grad_norm"]
+
+    free, norm = one_step(0.0)
+    clipped, reported = one_step(norm / 4)
+    assert reported == pytest.approx(norm)
+    total = torch.nn.utils.get_total_norm([p.grad for p in clipped.system.parameters()])
+    assert float(total) == pytest.approx(norm / 4, rel=1e-4)
+    assert float(torch.nn.utils.get_total_norm([p.grad for p in free.system.parameters()])) == pytest.approx(norm)
+
+
+def test_draws_depend_on_seed_and_step_alone() -> None:
+    def losses(seed: int, step: int) -> list[float]:
+        torch.manual_seed(0)
+        config = make_config("mae", seed=seed)
+        update = TrainStep(System(config.model, config.objective, MODEL.vocab_size), config, CPU)
+        update(step, make_batch(8))
+        return update._losses.tolist()
+
+    assert losses(0, 5) == losses(0, 5)
+    assert losses(0, 5) != losses(0, 6)
+    assert losses(0, 5) != losses(1, 5)

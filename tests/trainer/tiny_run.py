@@ -1,0 +1,70 @@
+"""Small run configurations for the tests of the training loop: a model of a few thousand weights."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+
+from study.paths import Home, RunPaths
+from study.schema import DataConfig, ModelConfig, ObjectiveConfig, RunConfig, RuntimeConfig, ScheduleConfig
+from study.typed import plain
+from trainer.data.batch import BOS, EOS, Batch
+
+OBJECTIVES: dict[str, dict[str, Any]] = {
+    "clip": {"name": "clip"},
+    "masked_clip": {"name": "masked_clip", "input_mask_ratio": 0.5},
+    "mae": {"name": "mae"},
+    "m3ae": {"name": "m3ae", "text_loss_norm": "token"},
+    "mae_clip": {"name": "mae_clip"},
+    "mae_clip similarity": {"name": "mae_clip", "masking": "similarity", "text_loss_norm": "token"},
+    "mae_clip pads": {"name": "mae_clip", "include_pads": True},
+}
+"""Every objective, and the options that reach into the step."""
+
+MODEL = ModelConfig(
+    name="test", image_size=16, patch_size=4, width=16, depth=1, heads=2, text_width=16, text_depth=1,
+    text_heads=2, context_length=12, vocab_size=64, embed_dim=8, decoder_width=16, decoder_depth=1, decoder_heads=2,
+)  # fmt: skip
+
+
+def make_config(objective: str = "mae_clip", seed: int = 0, **changes: Any) -> RunConfig:
+    """A run on 64 shapes; `changes` are dotted keys with "__" for the dot: `schedule__steps=3`."""
+    config = RunConfig(
+        model=MODEL,
+        objective=ObjectiveConfig(**{"local_steps": 4, "local_batch": 4, **OBJECTIVES[objective]}),
+        schedule=ScheduleConfig(name="test", steps=8, batch_size=8, warmup_steps=2, lr=1e-3),
+        data=DataConfig(name="shapes", kind="shapes", pairs=64),
+        seed=seed,
+        runtime=RuntimeConfig(device="cpu", log_every=1, checkpoint_seconds=3600.0),
+    )
+    for key, value in changes.items():
+        section, name = key.split("__")
+        config = replace(config, **{section: replace(getattr(config, section), **{name: value})})
+    return config
+
+
+def write_run(home: Home, config: RunConfig, run_id: str = "aaaaaaaaaaaa") -> RunPaths:
+    """The directory of a run that is to be trained."""
+    paths = home.run(run_id)
+    paths.root.mkdir(parents=True)
+    paths.config.write_text(yaml.safe_dump(plain(config)))
+    return paths
+
+
+def make_home(folder: Path) -> Home:
+    return Home(folder / "home")
+
+
+def make_batch(size: int, seed: int = 0) -> Batch:
+    """Random images (B,3,16,16) and captions of 2 to 8 tokens (B,12)."""
+    generator = torch.Generator().manual_seed(seed)
+    tokens = torch.zeros(size, MODEL.context_length, dtype=torch.int64)
+    for row in tokens:
+        length = int(torch.randint(2, 9, (), generator=generator))
+        row[:length] = torch.randint(4, MODEL.vocab_size, (length,), generator=generator)
+        row[0], row[length - 1] = BOS, EOS
+    return Batch(torch.rand(size, 3, 16, 16, generator=generator) * 2 - 1, tokens)
