@@ -1,1 +1,1 @@
-"""Many tasks: claims, states, workers, submission."""
+"""Many tasks: claims, states, workers, submissions, and the commands that drive them."""

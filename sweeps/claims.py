@@ -1,0 +1,194 @@
+"""Exclusive claims on files: two workers never hold the same one, whatever dies and whenever.
+
+A claim is a small JSON file that exists while its owner works. It is made with ``O_CREAT | O_EXCL`` (one
+winner, on NFS too); its modification time is the owner's heartbeat. A dead owner's claim is replaced, never
+removed and made again: two takers that both saw it dead would otherwise remove each other's new claims.
+Only the holder of the *right to replace* that one dead claim (itself a claim, named after the dead claim's
+token) may do so, and it looks again before it does.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import secrets
+import socket
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Owner:
+    """A process, named so that no other process in space or time can be taken for it."""
+
+    host: str
+    scope: str
+    """Boot and process namespace: process ids mean something only inside it."""
+    pid: int
+    start: int
+    """Start of the process in clock ticks since boot: a recycled pid has another."""
+    job: str
+    """The scheduler's job, for people."""
+    token: str
+    """Random; one per claim."""
+
+
+@dataclass(frozen=True)
+class Holder:
+    """Who holds a claim file right now. `owner` is None while (or because) it was not written whole."""
+
+    owner: Owner | None
+    key: str
+    alive: bool
+    age: float
+    """Seconds since the last heartbeat."""
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A claim that this process has won."""
+
+    path: Path
+    owner: Owner
+
+    def heartbeat(self) -> bool:
+        """Renew the claim; False when it is no longer ours and the work must stop."""
+        if not self.held():
+            return False
+        os.utime(self.path)
+        return True
+
+    def held(self) -> bool:
+        found = _read(self.path)
+        return found is not None and found.token == self.owner.token
+
+    def release(self) -> None:
+        """Give the claim back (a claim that somebody else took over is left alone)."""
+        if self.held():
+            self.path.unlink(missing_ok=True)
+
+
+def identify(job: str = "") -> Owner:
+    """This process as an owner, with a fresh token."""
+    pid = os.getpid()
+    return Owner(socket.gethostname(), _scope(), pid, start_time(pid) or 0, job, secrets.token_hex(8))
+
+
+def acquire(path: Path, job: str, stale_seconds: float) -> Claim | None:
+    """Take the claim file `path`, or None when a living process holds it (or was quicker).
+
+    Args:
+        path: the claim file; its directory exists.
+        job: the scheduler's name of the job, for people.
+        stale_seconds: a claim of another host without a heartbeat for this long is dead.
+
+    Raises:
+        OSError: the disk is full or read-only.
+    """
+    owner = identify(job)
+    if _create(path, owner) or _replace(path, owner, stale_seconds):
+        return Claim(path, owner)
+    return None
+
+
+def inspect(path: Path, stale_seconds: float) -> Holder | None:
+    """Holder of the claim file, or None when nobody claims it."""
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        return None
+    owner = _read(path)
+    age = max(0.0, time.time() - status.st_mtime)
+    key = owner.token if owner else str(status.st_ino)
+    return Holder(owner, key, _alive(owner, age, stale_seconds), age)
+
+
+def process_alive(pid: int, start: int) -> bool:
+    """Whether the process of this machine that had `pid` and started at `start` still runs."""
+    found = start_time(pid)
+    if found is not None:
+        return found == start
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        # Another user's process, and /proc hides those (hidepid).
+        return True
+    # It is there, but a zombie.
+    return False
+
+
+def start_time(pid: int) -> int | None:
+    """Start of a process in clock ticks since boot, or None when it is gone, a zombie, or hidden."""
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text()
+    except (FileNotFoundError, ProcessLookupError, PermissionError):
+        return None
+    # The command's name stands in parentheses and may hold anything, parentheses and spaces too.
+    fields = text[text.rindex(")") + 2 :].split()
+    return None if fields[0] in "ZXx" else int(fields[19])
+
+
+def same_machine(owner: Owner) -> bool:
+    """Whether the owner's process id can be looked up from here."""
+    return (owner.host, owner.scope) == (socket.gethostname(), _scope())
+
+
+def _alive(owner: Owner | None, age: float, stale_seconds: float) -> bool:
+    if owner is not None and same_machine(owner):
+        return process_alive(owner.pid, owner.start)
+    return age < stale_seconds
+
+
+@functools.cache
+def _scope() -> str:
+    boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    return f"{boot}:{os.stat('/proc/self/ns/pid').st_ino}"
+
+
+def _read(path: Path) -> Owner | None:
+    try:
+        return Owner(**json.loads(path.read_text()))
+    except (FileNotFoundError, ValueError, TypeError):
+        return None
+
+
+def _create(path: Path, owner: Owner) -> bool:
+    """Make the claim file; False when it exists."""
+    try:
+        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
+    except FileExistsError:
+        return False
+    try:
+        os.write(handle, json.dumps(asdict(owner)).encode())
+    except OSError:
+        path.unlink(missing_ok=True)
+        raise
+    finally:
+        os.close(handle)
+    return True
+
+
+def _replace(path: Path, owner: Owner, stale_seconds: float) -> bool:
+    """Put `owner` in the place of a dead holder; False when the holder lives or another taker was quicker."""
+    holder = inspect(path, stale_seconds)
+    if holder is None or holder.alive:
+        return False
+    right = path.with_name(f"{path.name}.{holder.key}")
+    # A taker may have died with the right in its hand: then the right itself is a dead claim.
+    if not (_create(right, owner) or _replace(right, owner, stale_seconds)):
+        return False
+    try:
+        now = inspect(path, stale_seconds)
+        if now is None or now.key != holder.key or now.alive:
+            return False
+        fresh = path.with_name(f".{path.name}.{owner.token}")
+        if not _create(fresh, owner):
+            return False
+        os.replace(fresh, path)
+        return True
+    finally:
+        right.unlink(missing_ok=True)

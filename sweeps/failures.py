@@ -1,0 +1,124 @@
+"""How an attempt at a task ended when it did not end in a record, and what that means for the next attempt."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import signal
+import traceback
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from study.errors import DataError
+
+OWN_PACKAGES = ("study", "trainer", "sweeps", "reports")
+RESUMABLE = (
+    "interrupted",
+    "killed",
+    "preempted",
+    "time limit",
+    "node failure",
+    "disk",
+    "out of memory",
+)
+"""Causes outside the code and the data: the next submission takes such a task again."""
+CAUSES = (*RESUMABLE, "data", "code", "cancelled")
+
+_TRACEBACK_CHARACTERS = 20_000
+_MESSAGE_CHARACTERS = 2_000
+_DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Content of `failure.json`, without what the worker adds (time, snapshot, attempt)."""
+
+    cause: str
+    type: str
+    message: str
+    fingerprint: str
+    """Equal for failures at the same place of the code, whatever values and addresses they carry."""
+    traceback: str
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def from_exception(error: BaseException, interrupted: type[BaseException]) -> Failure:
+    """Failure that an exception means; `interrupted` is the type that says "saved and stopped as asked"."""
+    name = type(error).__name__
+    text = "".join(traceback.format_exception(error))
+    return Failure(
+        cause=_cause(error, interrupted),
+        type=name,
+        message=str(error)[:_MESSAGE_CHARACTERS],
+        fingerprint=fingerprint(error),
+        traceback=text if len(text) <= _TRACEBACK_CHARACTERS else "…" + text[-_TRACEBACK_CHARACTERS:],
+    )
+
+
+def from_exit(status: int, out_of_memory: bool) -> Failure:
+    """Failure of a task process that left no word.
+
+    Args:
+        status: as `os.waitpid` reports it.
+        out_of_memory: the control group's out-of-memory kill counter rose meanwhile.
+    """
+    code = os.waitstatus_to_exitcode(status)
+    name = signal.Signals(-code).name if code < 0 else f"exit {code}"
+    if name == "SIGKILL" and out_of_memory:
+        cause, message = "out of memory", "the kernel killed the process: its control group ran out of memory"
+    elif name in ("SIGKILL", "SIGTERM", "SIGINT", "SIGHUP"):
+        cause, message = "killed", f"the process was killed ({name})"
+    else:
+        # A crash of the interpreter (SIGSEGV, SIGBUS, SIGABRT) or an exit from below: the code is at fault.
+        cause, message = "code", f"the process ended with {name} and no Python exception; see its log"
+    return Failure(cause, name, message, _digest([name]), "")
+
+
+def fingerprint(error: BaseException) -> str:
+    """Hash over the exception's type and the functions of our code that it passed through.
+
+    Frames of libraries, line numbers, messages and addresses are left out, so that the same mistake in two
+    cells, or before and after an unrelated edit, counts as one. Without a frame of ours, all frames count.
+    """
+    frames = [(Path(frame.filename), frame.name) for frame in traceback.extract_tb(error.__traceback__)]
+    # The worker's own frame, which all failures share, says nothing and does not count as ours.
+    own = [f"{_relative(path)}:{name}" for path, name in frames if _relative(path) not in ("", "sweeps/child.py")]
+    places = own or [f"{path.name}:{name}" for path, name in frames]
+    return _digest([type(error).__qualname__, *places])
+
+
+def _cause(error: BaseException, interrupted: type[BaseException]) -> str:
+    if isinstance(error, interrupted):
+        return "interrupted"
+    # By name, so that this file does not import torch: torch.OutOfMemoryError and torch.cuda.OutOfMemoryError.
+    if isinstance(error, MemoryError) or any(kind.__name__ == "OutOfMemoryError" for kind in type(error).__mro__):
+        return "out of memory"
+    if isinstance(error, RuntimeError) and "can't allocate memory" in str(error):
+        # torch's CPU allocator raises a plain RuntimeError.
+        return "out of memory"
+    if any(isinstance(link, OSError) and link.errno in _DISK_ERRORS for link in _chain(error)):
+        return "disk"
+    return "data" if isinstance(error, DataError) else "code"
+
+
+def _chain(error: BaseException) -> list[BaseException]:
+    """The exception and those it was raised from."""
+    links = [error]
+    while (link := links[-1].__cause__ or links[-1].__context__) is not None and link not in links:
+        links.append(link)
+    return links
+
+
+def _relative(path: Path) -> str:
+    """`trainer/train.py` of `<wherever this code lies>/trainer/train.py`; empty for code that is not ours."""
+    root = Path(__file__).parents[1]
+    inside = path.relative_to(root) if path.is_relative_to(root) else Path()
+    return str(inside) if inside.parts and inside.parts[0] in OWN_PACKAGES else ""
+
+
+def _digest(parts: list[str]) -> str:
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:12]

@@ -1,0 +1,149 @@
+"""This machine as a cluster: Submitit's local executor, detached from the terminal.
+
+What Submitit 1.5 does locally: each job is a controller process (`submitit.local._local`) that starts the worker,
+looks 24 times a second whether it has ended, passes SIGTERM on to it, and ends with it. The controller stays in
+the session of whoever submitted and keeps its standard output open, so Ctrl-C and a closing terminal would reach
+it, and `ablate submit | tee log` would hang until the last task is done. Hence the launcher: a process in a
+session of its own that submits and ends, and whose output is a file. Submitit also ends jobs after two minutes by
+default, and shows them no GPU (`CUDA_VISIBLE_DEVICES` is empty); the worker puts its own back.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from study.errors import AblateError
+from study.paths import Home, SubmissionPaths
+from sweeps import claims, manifest
+from sweeps.manifest import Job, Manifest
+
+TIMEOUT_MINUTES = 10 * 365 * 24 * 60
+"""Submitit wants a time limit; this machine has none."""
+LAUNCH_SECONDS = 120.0
+"""A submission without jobs after this time was abandoned by its launcher."""
+
+
+def workers(wanted: int, tasks: int, threads: int) -> tuple[int, tuple[str, ...]]:
+    """Number of worker jobs, and the GPUs to deal out to them.
+
+    Args:
+        wanted: the user's number; 0 takes one for each GPU, or without GPUs as many as the cores allow.
+        tasks: tasks in the queue; more workers than that are useless.
+        threads: CPU threads of a task (0: a library's choice, that is all cores).
+    """
+    devices = gpus()
+    cores = len(os.sched_getaffinity(0))
+    default = len(devices) or cores // (threads or cores)
+    return max(1, min(wanted or default, tasks)), devices
+
+
+def gpus() -> tuple[str, ...]:
+    """GPUs that this process may use, as `CUDA_VISIBLE_DEVICES` names them; asks no driver."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is not None:
+        return tuple(name.strip() for name in visible.split(",") if name.strip() not in ("", "-1"))
+    numbers = sorted(
+        int(path.name[6:]) for path in Path("/dev").glob("nvidia*") if re.fullmatch(r"nvidia\d+", path.name)
+    )
+    return tuple(str(index) for index in range(len(numbers)))
+
+
+def launch(home: Home, submission: SubmissionPaths, environment: dict[str, str]) -> None:
+    """Start the manifest's workers; they outlive this process and its terminal.
+
+    Args:
+        home: the home.
+        submission: of a written manifest; its jobs are filled in.
+        environment: variables on top of this process's.
+
+    Raises:
+        AblateError: the launcher failed; the message ends with its last line.
+    """
+    submission.jobs.mkdir(parents=True, exist_ok=True)
+    command = [sys.executable, "-m", "sweeps.local", str(home.root), str(submission.root)]
+    with submission.launch_log.open("ab") as log:
+        process = subprocess.run(
+            command,
+            env={**os.environ, **environment},
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    if process.returncode:
+        lines = submission.launch_log.read_text().strip().splitlines() or [f"exit code {process.returncode}"]
+        raise AblateError(f"the workers could not be started: {lines[-1]} (whole text: {submission.launch_log})")
+
+
+def live_jobs(submission: SubmissionPaths, manifest: Manifest) -> tuple[Job, ...]:
+    """Jobs whose process lives; on another host, all of them while the submission has a heartbeat."""
+    if not manifest.jobs:
+        age = time.time() - submission.manifest.stat().st_mtime
+        starting = Job("starting", socket.gethostname(), "", 0)
+        return (starting,) if age < LAUNCH_SECONDS else ()
+    here = claims.identify()
+    return tuple(
+        job
+        for job in manifest.jobs
+        if (
+            claims.process_alive(int(job.job_id), job.start)
+            if (job.host, job.scope) == (here.host, here.scope)
+            else _age(submission.alive) < manifest.stale_seconds
+        )
+    )
+
+
+def stop(jobs: tuple[Job, ...], force: bool) -> None:
+    """SIGTERM to the controllers, which pass it on; with `force`, SIGKILL to them and their workers.
+
+    A worker's task dies with it (`sweeps.child`). Jobs of other hosts cannot be reached and are left alone.
+    """
+    here = claims.identify()
+    for job in jobs:
+        if (job.host, job.scope) != (here.host, here.scope):
+            continue
+        pid = int(job.job_id)
+        if not claims.process_alive(pid, job.start):
+            continue
+        try:
+            # Controllers and workers of a submission share the launcher's process group.
+            os.killpg(os.getpgid(pid), signal.SIGKILL) if force else os.kill(pid, signal.SIGTERM)
+        except ProcessLookupError:
+            continue
+
+
+def _age(path: Path) -> float:
+    try:
+        return time.time() - path.stat().st_mtime
+    except FileNotFoundError:
+        return float("inf")
+
+
+def _submit(home: Home, submission: SubmissionPaths) -> None:
+    """The launcher: hand the workers to Submitit and note their processes."""
+    import submitit
+
+    from sweeps.worker import work
+
+    queue = manifest.read(submission)
+    assert queue is not None, submission.manifest
+    executor = submitit.AutoExecutor(folder=submission.jobs, cluster="local")
+    executor.update_parameters(timeout_min=TIMEOUT_MINUTES)
+    here = claims.identify()
+    jobs = []
+    for index in range(queue.workers):
+        job = executor.submit(work, str(home.root), queue.study, submission.root.name, index)
+        start = claims.start_time(int(job.job_id)) or 0
+        jobs.append(Job(job.job_id, here.host, here.scope, start))
+    queue.with_jobs(tuple(jobs)).write(submission)
+
+
+if __name__ == "__main__":
+    _submit(Home(Path(sys.argv[1])), SubmissionPaths(Path(sys.argv[2])))

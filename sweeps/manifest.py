@@ -1,0 +1,102 @@
+"""The manifest: what one submission put in the queue, with which code, and which jobs work through it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from study.files import read_json, write_json
+from study.paths import Home, SubmissionPaths, TaskPaths
+from study.plan import Task
+
+
+@dataclass(frozen=True)
+class QueuedTask:
+    """A task as the job knows it: `study.plan.Task` without its configuration, which stands in its directory."""
+
+    task_id: str
+    kind: str
+    run_id: str
+    seed: int
+    cells: tuple[dict[str, str], ...]
+    protocol: str | None
+    name: str
+
+    @classmethod
+    def of(cls, task: Task) -> QueuedTask:
+        return cls(task.task_id, task.kind, task.run_id, task.seed, task.cells, task.protocol, task.name)
+
+    def paths(self, home: Home) -> TaskPaths:
+        run = home.run(self.run_id)
+        return run if self.kind == "pretrain" else run.evaluation(self.task_id)
+
+
+@dataclass(frozen=True)
+class Job:
+    """A worker's job."""
+
+    job_id: str
+    host: str
+    scope: str
+    """Boot and process namespace that `job_id` means something in (local jobs)."""
+    start: int
+    """Start of the process in clock ticks (local jobs)."""
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """Content of `submission.json`."""
+
+    study: str
+    executor: str
+    created: str
+    command: str
+    workers: int
+    devices: tuple[str, ...]
+    """GPUs as `CUDA_VISIBLE_DEVICES` names them, dealt out to the workers in turn; empty: none."""
+    snapshot: str
+    commit: str
+    dirty: bool
+    entry: str
+    """`module:function` that runs one task; its module also has the exception `Interrupted`."""
+    shipper: str
+    """`module:class` of the process that ships journals; empty: none."""
+    heartbeat_seconds: float
+    stale_seconds: float
+    tasks: tuple[QueuedTask, ...]
+    jobs: tuple[Job, ...] = ()
+
+    def with_jobs(self, jobs: tuple[Job, ...]) -> Manifest:
+        return replace(self, jobs=jobs)
+
+    def write(self, paths: SubmissionPaths) -> None:
+        write_json(paths.manifest, asdict(self))
+
+
+def read(paths: SubmissionPaths) -> Manifest | None:
+    """Manifest of a submission, or None where there is none (yet)."""
+    data: dict[str, Any] | None = read_json(paths.manifest)
+    if data is None:
+        return None
+    tasks = tuple(QueuedTask(**{**task, "cells": tuple(task["cells"])}) for task in data.pop("tasks"))
+    jobs = tuple(Job(**job) for job in data.pop("jobs"))
+    return Manifest(**{**data, "devices": tuple(data.pop("devices"))}, tasks=tasks, jobs=jobs)
+
+
+def submissions(home: Home, study: str | None = None) -> Iterator[tuple[SubmissionPaths, Manifest]]:
+    """Submissions that were not found ended, newest first: of one study, or of all (runs are shared)."""
+    for name in [study] if study else _names(home.study("_").root.parent):
+        paths = home.study(name)
+        for stamp in sorted(_names(paths.submissions), reverse=True):
+            submission = paths.submission(stamp)
+            if not submission.ended.exists() and (manifest := read(submission)) is not None:
+                yield submission, manifest
+
+
+def _names(folder: Path) -> list[str]:
+    try:
+        return [entry.name for entry in folder.iterdir()]
+    except FileNotFoundError:
+        return []

@@ -1,0 +1,63 @@
+"""The shipper beside a submission's workers: one of them keeps it running, and has it ship the rest at the end.
+
+Nothing here may hold up or end the work: what is not shipped waits in the journals for `ablate sync`.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from typing import Protocol
+
+from study.paths import Home, SubmissionPaths
+from sweeps import claims
+from sweeps.manifest import Manifest, QueuedTask
+
+
+class Shipper(Protocol):
+    """`trainer.tracking.shipper.Shipper`: a process that ships the journals of the tasks it is told to follow."""
+
+    def follow(self, task: QueuedTask) -> None: ...
+    def close(self) -> None:
+        """Ship what is left, for some seconds at most, and end."""
+
+
+class Shipping:
+    """Keeps one shipper for a whole submission, whichever of its workers are alive."""
+
+    def __init__(self, home: Home, submission: SubmissionPaths, queue: Manifest, job: str) -> None:
+        self.home, self.submission, self.queue, self.job = home, submission, queue, job
+        self._claim: claims.Claim | None = None
+        self._shipper: Shipper | None = None
+        self._broken = not queue.shipper
+
+    def keep(self) -> None:
+        """Take the shipping over if nobody has it; called at every heartbeat."""
+        if self._claim is not None:
+            self._guard(self._claim.heartbeat)
+        elif not self._broken:
+            self._guard(self._begin)
+
+    def finish(self) -> None:
+        """Ship what is left and let another worker have the shipping."""
+        if self._shipper is not None:
+            self._guard(self._shipper.close)
+        if self._claim is not None:
+            self._guard(self._claim.release)
+
+    def _begin(self) -> None:
+        self._claim = claims.acquire(self.submission.shipper, self.job, self.queue.stale_seconds)
+        if self._claim is None:
+            return
+        module, _, name = self.queue.shipper.partition(":")
+        self._shipper = getattr(importlib.import_module(module), name)(self.queue.study, self.home)
+        for task in self.queue.tasks:
+            self._shipper.follow(task)
+
+    def _guard(self, action: Callable[[], object]) -> None:
+        """Tracking may fail in any way it likes: it is told once, and the work goes on without it."""
+        try:
+            action()
+        except Exception as error:
+            self._broken = True
+            print(f"tracking: {type(error).__name__}: {error}; `ablate sync` ships the rest", flush=True)

@@ -1,0 +1,146 @@
+"""The state of every task of a plan: its directory's word, set against who is still alive.
+
+First match wins: completed, diverged, running, failed (with its cause; cancelled is one), submitted, eligible,
+waiting (an evaluation whose run is not trained).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from study.files import read_json
+from study.paths import Home, TaskPaths
+from study.plan import Plan, Task
+from study.states import DirectoryState, directory_state
+from sweeps import claims, executors, manifest
+from sweeps.claims import Owner
+from sweeps.failures import RESUMABLE
+
+STATES = ("completed", "diverged", "running", "failed", "submitted", "eligible", "waiting")
+FINISHED = ("completed", "diverged")
+
+
+@dataclass(frozen=True)
+class TaskState:
+    """State of one task."""
+
+    task: Task
+    state: str
+    cause: str = ""
+    """Of a failure; see `sweeps.failures.CAUSES`."""
+    detail: dict[str, Any] | None = None
+    """Content of `record.json` (finished) or `failure.json` (failed)."""
+    owner: Owner | None = None
+    """Of a running task."""
+
+    @property
+    def finished(self) -> bool:
+        """There is a result; divergence is one."""
+        return self.state in FINISHED
+
+    @property
+    def resumable(self) -> bool:
+        return self.state == "failed" and self.cause in RESUMABLE
+
+    def to_json(self) -> dict[str, Any]:
+        detail = self.detail or {}
+        return {
+            **self.task.to_json(),
+            "name": self.task.name,
+            "state": self.state,
+            "cause": self.cause or None,
+            "message": detail.get("message"),
+            "fingerprint": detail.get("fingerprint"),
+            "host": self.owner.host if self.owner else None,
+            "seconds": detail.get("seconds"),
+        }
+
+
+@dataclass(frozen=True)
+class Survey:
+    """States of all tasks of a plan, in plan order."""
+
+    states: tuple[TaskState, ...]
+
+    @cached_property
+    def counts(self) -> dict[str, int]:
+        """Tasks by state, in the order of `STATES`; states that no task has are left out."""
+        found = Counter(state.state for state in self.states)
+        return {name: found[name] for name in STATES if found[name]}
+
+    @cached_property
+    def by_id(self) -> dict[str, TaskState]:
+        return {state.task.task_id: state for state in self.states}
+
+    def having(self, *names: str) -> tuple[TaskState, ...]:
+        return tuple(state for state in self.states if state.state in names)
+
+    @property
+    def finished(self) -> bool:
+        return all(state.finished for state in self.states)
+
+
+def survey(plan: Plan) -> Survey:
+    """Look at every task: one read of its directory, and one look at each live submission."""
+    queued = _queued(plan.home)
+    stale = stale_seconds(plan)
+    runs: dict[str, TaskState] = {}
+    states = []
+    for task in plan.tasks:
+        state = _state(task, plan.home, stale, queued, runs)
+        if task.kind == "pretrain":
+            runs[task.task_id] = state
+        states.append(state)
+    return Survey(tuple(states))
+
+
+def task_states(plan: Plan) -> dict[str, TaskState]:
+    """{task id: state}."""
+    return survey(plan).by_id
+
+
+def stale_seconds(plan: Plan) -> float:
+    """Age at which another host's claim on this plan's tasks is dead: the most patient run decides."""
+    return max((task.config.runtime.stale_seconds for task in plan.runs), default=60.0)
+
+
+def _state(task: Task, home: Home, stale: float, queued: set[str], runs: dict[str, TaskState]) -> TaskState:
+    paths = task.paths(home)
+    found = directory_state(paths)
+    if found.state == "claimed":
+        holder = claims.inspect(paths.claim, stale)
+        if holder is not None and holder.alive:
+            return TaskState(task, "running", owner=holder.owner)
+        found = _abandoned(paths)
+    if found.state in FINISHED:
+        return TaskState(task, found.state, detail=found.detail)
+    if found.state in ("failed", "cancelled"):
+        return TaskState(task, "failed", found.cause, found.detail)
+    if task.task_id in queued:
+        return TaskState(task, "submitted")
+    if task.kind == "evaluate" and not runs[task.run_id].finished:
+        return TaskState(task, "waiting")
+    return TaskState(task, "eligible")
+
+
+def _abandoned(paths: TaskPaths) -> DirectoryState:
+    """What a directory says behind the claim of a dead worker: it was killed, unless it had its say."""
+    if paths.cancelled.exists():
+        return DirectoryState("cancelled", "cancelled")
+    failure = read_json(paths.failure)
+    if failure is not None:
+        return DirectoryState("failed", failure["cause"], failure)
+    message = "its worker died without a word (killed, or the machine went down)"
+    return DirectoryState("failed", "killed", {"cause": "killed", "type": "", "message": message, "fingerprint": ""})
+
+
+def _queued(home: Home) -> set[str]:
+    """Ids of the tasks that a live submission of any study (runs are shared) still has in its queue."""
+    queued: set[str] = set()
+    for submission, found in manifest.submissions(home):
+        if not submission.stopped.exists() and executors.live_jobs(submission, found):
+            queued.update(task.task_id for task in found.tasks)
+    return queued

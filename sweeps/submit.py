@@ -1,0 +1,212 @@
+"""What is missing of a plan, put in a queue with its code and handed to workers.
+
+Submitting is idempotent: what is done, running or queued is not queued again, and two submissions at the same
+moment are harmless, since a task runs under its claim.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shlex
+import sys
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from study.errors import AblateError, StoreError
+from study.files import write_atomic
+from study.paths import HOME_VERSION, Home, SubmissionPaths, TaskPaths
+from study.plan import Plan, Task
+from sweeps import manifest, snapshot
+from sweeps.executors import executor, live_jobs
+from sweeps.manifest import Manifest, QueuedTask
+from sweeps.states import Survey, TaskState, stale_seconds, survey
+
+
+@dataclass(frozen=True)
+class Code:
+    """What the jobs call."""
+
+    entry: str = "trainer.tasks:execute"
+    """`module:function` that runs one task; its module also has the exception `Interrupted`."""
+    shipper: str = "trainer.tracking.shipper:Shipper"
+    """`module:class` of the process that ships journals; empty: nothing is tracked."""
+
+
+TRAINER = Code()
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What a submission takes, and what it leaves."""
+
+    queue: tuple[Task, ...]
+    """In plan order; runs that a queued evaluation waits for are in it too."""
+    new: tuple[TaskState, ...]
+    """The part of the queue that no living worker has yet."""
+    left: tuple[TaskState, ...]
+    """Failures that would only repeat themselves, and what the user cancelled."""
+
+
+@dataclass(frozen=True)
+class Submission:
+    """Outcome of `submit`."""
+
+    choice: Choice
+    paths: SubmissionPaths | None
+    """None: there was nothing to submit."""
+    workers: int
+    warning: str
+    """Trouble with the tracking store, which holds nothing up: journals are shipped later."""
+
+
+def submit(plan: Plan, jobs: int = 0, code: Code = TRAINER) -> Submission:
+    """Queue what is missing and start workers for it; returns at once.
+
+    Args:
+        plan: the study's plan.
+        jobs: worker jobs; 0 takes the cluster configuration's number, or as many as fit.
+        code: what the jobs call.
+
+    Raises:
+        StoreError: the home cannot be written, or is of a newer version.
+        AblateError: the workers could not be started.
+    """
+    prepare_home(plan.home)
+    found = survey(plan)
+    choice = choose(plan, found, snapshot.current())
+    if not choice.new:
+        return Submission(choice, None, 0, "")
+    _close_ended(plan.home)
+    plan.write()
+    warning = _prepare_store(plan) if code.shipper else ""
+    for state in choice.new:
+        if state.state == "failed":
+            archive_failure(state.task.paths(plan.home))
+    paths, queue = _write_manifest(plan, choice, jobs, code)
+    where = snapshot.environment(plan.home, queue.snapshot, snapshot.Commit(queue.commit, queue.dirty, ""))
+    try:
+        executor(queue.executor).launch(plan.home, paths, where)
+    except AblateError:
+        paths.ended.touch()
+        raise
+    return Submission(choice, paths, queue.workers, warning)
+
+
+def choose(plan: Plan, found: Survey, code: str) -> Choice:
+    """Pick the tasks to queue.
+
+    Failures from outside (killed, out of memory, disk full, …) are taken again. A failure of the code or the data
+    is taken again only with other code than it failed under: the same would fail the same.
+
+    Args:
+        plan: the plan.
+        found: states of its tasks.
+        code: hash of the code that would run.
+    """
+    left = {state.task.task_id: state for state in found.states if state.state == "failed" and not _again(state, code)}
+    wanted = []
+    for state in found.states:
+        blocked = state.task.kind == "evaluate" and state.task.run_id in left
+        if state.state in ("eligible", "waiting", "failed") and not blocked and state.task.task_id not in left:
+            wanted.append(state)
+    needed = {state.task.run_id for state in wanted}
+    ids = {state.task.task_id for state in wanted}
+    # A run that other workers have counts too: should they die, ours go on with it.
+    ids |= {state.task.task_id for state in found.having("running", "submitted") if state.task.task_id in needed}
+    queue = tuple(task for task in plan.tasks if task.task_id in ids)
+    return Choice(queue, tuple(wanted), tuple(left.values()))
+
+
+def prepare_home(home: Home) -> None:
+    """Create the home, or check that it can be written and that this version understands it.
+
+    Raises StoreError with what to do.
+    """
+    try:
+        home.root.mkdir(parents=True, exist_ok=True)
+        if not home.version.exists():
+            write_atomic(home.version, f"{HOME_VERSION}\n")
+        version = home.version.read_text().strip()
+        probe = home.root / f".probe.{secrets.token_hex(4)}"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise StoreError(
+            f"the home {home.root} cannot be written ({error.strerror}); point --home or $ABLATE_HOME to a folder "
+            f"that can"
+        ) from None
+    if not version.isdigit() or int(version) > HOME_VERSION:
+        raise StoreError(
+            f"the home {home.root} has layout version '{version}', this ablate knows up to {HOME_VERSION}; "
+            f"use the newer ablate that wrote it, or another home"
+        )
+
+
+def archive_failure(paths: TaskPaths) -> None:
+    """Keep the last failure as `failure.<n>.json`, so that the task counts as missing again."""
+    attempt = 1
+    while paths.past_failure(attempt).exists():
+        attempt += 1
+    try:
+        os.replace(paths.failure, paths.past_failure(attempt))
+    except FileNotFoundError:
+        # A worker that died leaves no failure, only its claim; and another submission may have been quicker.
+        return
+
+
+def _again(state: TaskState, code: str) -> bool:
+    """Whether another attempt at a failed task may end otherwise."""
+    if state.cause == "cancelled":
+        return False
+    return state.resumable or (state.detail or {}).get("snapshot") != code
+
+
+def _close_ended(home: Home) -> None:
+    """Mark submissions whose jobs are gone, so that nobody reads their manifests again."""
+    for paths, found in manifest.submissions(home):
+        if not live_jobs(paths, found):
+            paths.ended.touch()
+
+
+def _prepare_store(plan: Plan) -> str:
+    """Create the tracking store and the study's experiment before a dozen processes try to. Returns a warning."""
+    from trainer.tracking import store
+
+    try:
+        store.prepare(plan.home, plan.study.name)
+    except StoreError as error:
+        return f"tracking: {error}; results are kept in journals, and `ablate sync` ships them later"
+    return ""
+
+
+def _write_manifest(plan: Plan, choice: Choice, jobs: int, code: Code) -> tuple[SubmissionPaths, Manifest]:
+    """Snapshot the code and write down what is queued."""
+    copy, commit = snapshot.take(plan.home), snapshot.commit()
+    runtimes = [task.config.runtime for task in plan.runs]
+    threads = max(runtime.threads for runtime in runtimes)
+    workers, devices = executor(plan.cluster.kind).workers(jobs or plan.cluster.jobs, len(choice.queue), threads)
+    queue = Manifest(
+        study=plan.study.name,
+        executor=plan.cluster.kind,
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        command=shlex.join(["ablate", *sys.argv[1:]]),
+        workers=workers,
+        devices=devices if any(runtime.device != "cpu" for runtime in runtimes) else (),
+        snapshot=copy.digest,
+        commit=commit.commit,
+        dirty=commit.dirty,
+        entry=code.entry,
+        shipper=code.shipper,
+        heartbeat_seconds=min(runtime.heartbeat_seconds for runtime in runtimes),
+        stale_seconds=stale_seconds(plan),
+        tasks=tuple(QueuedTask.of(task) for task in choice.queue),
+    )
+    stamp = f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{secrets.token_hex(2)}"
+    paths = plan.home.study(plan.study.name).submission(stamp)
+    paths.root.mkdir(parents=True)
+    snapshot.write_patch(paths.patch, commit)
+    paths.alive.touch()
+    queue.write(paths)
+    return paths, queue

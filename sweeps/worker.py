@@ -1,0 +1,289 @@
+"""The code in the job: works through a submission's queue, one claimed task after the other.
+
+Every worker of a submission is given the whole queue and takes what nobody else holds, so that no worker idles
+while another has work left, and so that what a dead worker leaves is taken up by the others.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import select
+import shlex
+import signal
+import sys
+import time
+from collections import Counter
+from datetime import UTC, datetime
+from pathlib import Path
+from types import FrameType
+
+from study.files import read_json, write_json
+from study.paths import Home, SubmissionPaths, TaskPaths
+from study.states import directory_state
+from sweeps import child, claims, failures, manifest, shipping
+from sweeps.child import Child, Execute
+from sweeps.manifest import Manifest, QueuedTask
+
+IDENTICAL_FAILURES = 3
+"""Code failures with one fingerprint after which the rest of the submission is not started."""
+POLL_SECONDS = 0.25
+"""How often a worker with nothing to do looks again, and one with a task looks for its cancellation."""
+IDLE_SHARE = 20
+"""An idle worker sleeps this many times as long as it looked."""
+REPEAT_SECONDS = 1.0
+"""A stop signal within this time of the last one is the same request."""
+
+
+def work(home_root: str, study: str, stamp: str, index: int) -> dict[str, int]:
+    """Entry of a job: work through the queue of a submission. Returns how many tasks ended how, for the log.
+
+    Args:
+        home_root: the home's directory.
+        study: name of the study.
+        stamp: the submission's folder.
+        index: number of this worker in the submission; deals out the GPUs.
+    """
+    home = Home(Path(home_root))
+    submission = home.study(study).submission(stamp)
+    queue = manifest.read(submission)
+    assert queue is not None, submission.manifest
+    _use_device(queue.devices, index)
+    # What the records name as the command is the user's, not Submitit's.
+    sys.argv = shlex.split(queue.command)
+    module, _, name = queue.entry.partition(":")
+    loaded = importlib.import_module(module)
+    job = os.environ.get("SUBMITIT_LOCAL_JOB_ID") or str(os.getpid())
+    worker = Worker(home, submission, queue, getattr(loaded, name), loaded.Interrupted, job)
+    try:
+        worker.run()
+    finally:
+        worker.close()
+    print(f"worker {index} ends: {dict(worker.ended)}", flush=True)
+    return dict(worker.ended)
+
+
+class Worker:
+    """Takes tasks until none is left that it could ever run."""
+
+    def __init__(
+        self,
+        home: Home,
+        submission: SubmissionPaths,
+        queue: Manifest,
+        execute: Execute,
+        interrupted: type[BaseException],
+        job: str,
+    ) -> None:
+        self.home, self.submission, self.queue, self.job = home, submission, queue, job
+        self.execute, self.interrupted = execute, interrupted
+        self.ended: Counter[str] = Counter()
+        self.signals = 0
+        """Stop signals received."""
+        self._signalled = -REPEAT_SECONDS
+        self._remaining = list(queue.tasks)
+        self._tried: set[str] = set()
+        self._child: Child | None = None
+        self._beat = 0.0
+        self._wake, wakes = os.pipe()
+        for end in (self._wake, wakes):
+            os.set_blocking(end, False)
+        signal.set_wakeup_fd(wakes, warn_on_full_buffer=False)
+        for number in child.STOP_SIGNALS:
+            signal.signal(number, self._on_signal)
+        # A handler, if an empty one, makes the end of a child wake us.
+        signal.signal(signal.SIGCHLD, lambda _number, _frame: None)
+        self._shipping = shipping.Shipping(home, submission, queue, job)
+
+    def run(self) -> None:
+        """Return when nothing is left that this worker could ever run, or when it is told to stop."""
+        while not self._stopped():
+            self._heartbeat(None)
+            begin = time.monotonic()
+            found = self._next()
+            if found is not None:
+                self._perform(*found)
+            elif self._remaining:
+                # A long queue on a slow file system is looked through less often.
+                self._wait(max(POLL_SECONDS, IDLE_SHARE * (time.monotonic() - begin)))
+            else:
+                return
+
+    def close(self) -> None:
+        """Ship what the journals hold, and hand the shipping on to the next worker."""
+        self._shipping.finish()
+        signal.set_wakeup_fd(-1)
+
+    def _stopped(self) -> bool:
+        return bool(self.signals) or self.submission.stopped.exists()
+
+    def _next(self) -> tuple[QueuedTask, claims.Claim] | None:
+        """Claim the first task of the queue that can run; forget those that never will (again)."""
+        queued = {task.task_id for task in self._remaining}
+        runs: dict[str, str] = {}
+        remaining, found = [], None
+        for position, task in enumerate(self._remaining):
+            prospect = self._prospect(task, queued, runs)
+            if prospect == "never":
+                continue
+            if prospect == "now" and (claim := self._claim(task)) is not None:
+                found = task, claim
+                remaining += self._remaining[position + 1 :]
+                break
+            remaining.append(task)
+        self._remaining = remaining
+        return found
+
+    def _prospect(self, task: QueuedTask, queued: set[str], runs: dict[str, str]) -> str:
+        """now | later | never, as the directories tell it; `runs` remembers what was seen of runs in this pass."""
+        if task.task_id in self._tried:
+            return "never"
+        if task.kind == "evaluate":
+            if task.run_id not in runs:
+                runs[task.run_id] = self._look(self.home.run(task.run_id))
+            trained = runs[task.run_id]
+            if trained == "claimed" or (trained == "none" and task.run_id in queued):
+                return "later"
+            if trained not in ("completed", "diverged"):
+                return "never"
+        state = self._look(task.paths(self.home))
+        return {"none": "now", "claimed": "later"}.get(state, "never")
+
+    def _look(self, paths: TaskPaths) -> str:
+        """State of a task's directory, where the claim of a dead worker counts as none."""
+        state = directory_state(paths).state
+        if state != "claimed":
+            return state
+        holder = claims.inspect(paths.claim, self.queue.stale_seconds)
+        return state if holder is not None and holder.alive else "none"
+
+    def _claim(self, task: QueuedTask) -> claims.Claim | None:
+        """The task's claim, if nobody was quicker and the task is still to be done."""
+        paths = task.paths(self.home)
+        claim = claims.acquire(paths.claim, self.job, self.queue.stale_seconds)
+        if claim is None:
+            return None
+        if any(path.exists() for path in (paths.record, paths.failure, paths.cancelled)):
+            claim.release()
+            return None
+        return claim
+
+    def _perform(self, task: QueuedTask, claim: claims.Claim) -> None:
+        """Run a claimed task to its end, whatever that is, and give the claim back."""
+        self._tried.add(task.task_id)
+        paths = task.paths(self.home)
+        kills = child.out_of_memory_kills()
+        self._child = child.start(task.kind, paths, self.home, self.execute, self.interrupted)
+        try:
+            if self.signals:
+                # It came before there was a child to pass it on to.
+                self._child.signal(signal.SIGTERM)
+            status, report, verdict = self._attend(task, paths, claim)
+        finally:
+            os.close(self._child.report)
+            self._child = None
+        if verdict == "lost":
+            print(f"{task.task_id}: another worker took the claim; stopped", flush=True)
+            return
+        if not paths.record.exists():
+            failure = self._failure(status, report, verdict, child.out_of_memory_kills() > kills)
+            self._write_failure(task, paths, failure)
+        claim.release()
+        self.ended[directory_state(paths).cause or "completed"] += 1
+
+    def _attend(self, task: QueuedTask, paths: TaskPaths, claim: claims.Claim) -> tuple[int, bytes, str]:
+        """Wait for the child, keeping the claim alive. Returns its status, its report, and why we killed it if so."""
+        assert self._child is not None
+        report, verdict = b"", ""
+        while (status := self._child.ended()) is None:
+            if not self._heartbeat(claim):
+                verdict = "lost"
+            elif paths.cancelled.exists():
+                verdict = "cancelled"
+            elif self.signals and task.kind == "evaluate":
+                # Nothing to save: evaluations are short, and start again.
+                verdict = "interrupted"
+            elif self.signals > 1:
+                verdict = "killed"
+            if verdict:
+                self._child.kill()
+            self._wait(POLL_SECONDS)
+            report += _drain(self._child.report)
+        return status, report + _drain(self._child.report), verdict
+
+    def _failure(self, status: int, report: bytes, verdict: str, out_of_memory: bool) -> failures.Failure:
+        told = child.read_report(report)
+        if told is not None:
+            return told
+        if verdict:
+            return failures.Failure(verdict, "SIGKILL", f"{verdict} while it ran", "", "")
+        return failures.from_exit(status, out_of_memory)
+
+    def _write_failure(self, task: QueuedTask, paths: TaskPaths, failure: failures.Failure) -> None:
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        print(f"{task.task_id}: {failure.cause}: {failure.type}: {failure.message}", flush=True)
+        try:
+            child.write_failure(paths, failure, time=now, snapshot=self.queue.snapshot, job=self.job)
+        except OSError as error:
+            # On a full disk the task stays open: a later submission takes it again, and this worker does not.
+            print(f"{task.task_id}: failure.json could not be written: {error}", flush=True)
+            return
+        if failure.cause == "code":
+            self._stop_on_repetition(failure)
+
+    def _stop_on_repetition(self, failure: failures.Failure) -> None:
+        """Stop the submission when the same failure of the code has come up often enough."""
+        same = 0
+        for task in self.queue.tasks:
+            written = read_json(task.paths(self.home).failure)
+            same += bool(written) and (written["cause"], written["fingerprint"]) == ("code", failure.fingerprint)
+        if same >= IDENTICAL_FAILURES and not self.submission.stopped.exists():
+            reason = f"{same} tasks failed at the same place ({failure.type}: {failure.message})"
+            write_json(self.submission.stopped, {"reason": reason, "fingerprint": failure.fingerprint})
+            print(f"stopping: {reason}", flush=True)
+
+    def _heartbeat(self, claim: claims.Claim | None) -> bool:
+        """Renew what other hosts see of us, every few seconds; False when the claim was taken from us."""
+        if time.monotonic() < self._beat:
+            return True
+        self._beat = time.monotonic() + self.queue.heartbeat_seconds
+        self._shipping.keep()
+        try:
+            self.submission.alive.touch()
+            return claim is None or claim.heartbeat()
+        except OSError as error:
+            # A file server that is away for a while: if it takes long enough for another to claim the task,
+            # the next heartbeat will say so.
+            print(f"heartbeat failed: {error}", flush=True)
+            return True
+
+    def _wait(self, seconds: float) -> None:
+        """Sleep, but wake at once when a child ends or a signal comes."""
+        select.select([self._wake], [], [], seconds)
+        _drain(self._wake)
+
+    def _on_signal(self, number: int, _frame: FrameType | None) -> None:
+        """Pass a stop signal on to the task, which saves a checkpoint and ends; a second one kills it."""
+        # The same request may reach us twice, directly and through Submitit's controller.
+        if time.monotonic() > self._signalled + REPEAT_SECONDS:
+            self.signals += 1
+        self._signalled = time.monotonic()
+        if self._child is not None:
+            self._child.signal(number)
+
+
+def _use_device(devices: tuple[str, ...], index: int) -> None:
+    """Give the worker its GPU; Submitit's local jobs see none by default."""
+    if devices:
+        os.environ["CUDA_VISIBLE_DEVICES"] = devices[index % len(devices)]
+
+
+def _drain(descriptor: int) -> bytes:
+    """Whatever can be read without waiting."""
+    data = b""
+    try:
+        while chunk := os.read(descriptor, 65536):
+            data += chunk
+    except BlockingIOError:
+        return data
+    return data
