@@ -46,7 +46,6 @@ def test_contrastive_loss_agrees_with_open_clip() -> None:
 def test_contrastive_loss_keeps_fp32_under_autocast() -> None:
     image, text = make_features()
     with torch.autocast("cpu", torch.bfloat16):
-        assert contrastive_loss(image, text, 100.0) == contrastive_loss(image, text, torch.tensor(100.0))
         narrow = contrastive_loss(image, text, 100.0)
     torch.testing.assert_close(narrow, contrastive_loss(image, text, 100.0))
 

@@ -1,0 +1,307 @@
+"""Systems of all objectives: what they learn from, what they must not see, and that pieces equal the whole."""
+
+import dataclasses
+import math
+from typing import Any
+
+import pytest
+import torch
+from small_systems import VOCAB, make_batch, make_system, total_loss
+from torch import Tensor
+
+from study.errors import ConfigError
+from study.schema import OBJECTIVES, ObjectiveConfig
+from trainer.models.patches import patchify
+from trainer.models.splits import take
+from trainer.models.towers import PAD
+from trainer.objectives.system import Draws, Embeddings, System, no_decay
+
+CONTRASTIVE = ("clip", "masked_clip", "mae_clip")
+GENERATIVE = ("mae", "m3ae", "mae_clip")
+VARIANTS: list[tuple[str, dict[str, Any]]] = [
+    *((name, {}) for name in OBJECTIVES),
+    ("mae_clip", {"masking": "similarity"}),
+    ("mae_clip", {"masking": "similarity", "similarity_reduce": "filip_max", "similarity_select": "low"}),
+    ("mae_clip", {"include_pads": True, "masking": "similarity"}),
+    ("m3ae", {"include_pads": True, "normalize_pixels": False, "stem": "conv"}),
+    ("clip", {"ln_after_pool": True, "pooling": "max", "text_pooling": "gap"}),
+    ("mae_clip", {"ln_after_pool": True, "map_residual": True, "map_heads": 2, "stem": "conv"}),
+    ("mae", {"ln_after_pool": True, "pooling": "max"}),
+]
+variants = pytest.mark.parametrize(("name", "changes"), VARIANTS, ids=lambda v: str(v) if v else "plain")
+
+
+def draws_of(system: System, size: int, seed: int = 0) -> Draws:
+    return system.draw(size, torch.Generator().manual_seed(seed))
+
+
+def embed(system: System, images: Tensor, tokens: Tensor, draws: Draws) -> Embeddings | None:
+    return system.embed(images, tokens, draws) if system.contrastive else None
+
+
+@variants
+def test_every_parameter_learns(name: str, changes: dict[str, Any]) -> None:
+    system = make_system(name, **changes)
+    total_loss(system, *make_batch()).backward()
+    idle = [name for name, p in system.named_parameters() if p.grad is None or not p.grad.any()]
+    assert not idle
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in system.parameters())
+
+
+@variants
+def test_bf16_autocast_is_close_and_losses_stay_fp32(name: str, changes: dict[str, Any]) -> None:
+    system, (images, tokens) = make_system(name, **changes), make_batch()
+    with torch.autocast("cpu", torch.bfloat16):
+        narrow = total_loss(system, images, tokens)
+    narrow.backward()
+    assert narrow.dtype == torch.float32
+    torch.testing.assert_close(narrow, total_loss(system, images, tokens), atol=0.1, rtol=0.02)
+
+
+@variants
+@torch.no_grad()
+def test_pieces_of_a_batch_equal_the_whole(name: str, changes: dict[str, Any]) -> None:
+    """Any micro-batch gives each sample the same embedding and the same losses."""
+    system, (images, tokens) = make_system(name, **changes), make_batch()
+    draws = draws_of(system, 5)
+    whole = embed(system, images, tokens, draws)
+    for rows in (slice(0, 2), slice(2, 5)):
+        piece = embed(system, images[rows], tokens[rows], draws[rows])
+        if whole is not None and piece is not None:
+            torch.testing.assert_close(piece.image, whole.image[rows])
+            torch.testing.assert_close(piece.text, whole.text[rows])
+        if system.generative:
+            expected = system.reconstruct(images, tokens, draws, whole)
+            part = system.reconstruct(images[rows], tokens[rows], draws[rows], piece)
+            for a, b in zip(part, expected, strict=True):
+                torch.testing.assert_close(a, b[rows])
+
+
+@variants
+@torch.no_grad()
+def test_trimmed_padding_changes_nothing(name: str, changes: dict[str, Any]) -> None:
+    system, (images, tokens) = make_system(name, **changes), make_batch()
+    rows = slice(2, 5)
+    images, tokens, draws = images[rows], tokens[rows], draws_of(system, 5)[rows]
+    shorter = tokens[:, : int((tokens != PAD).sum(1).max())]
+    assert shorter.shape[1] < tokens.shape[1]
+    a, b = embed(system, images, tokens, draws), embed(system, images, shorter, draws)
+    if a is not None and b is not None:
+        torch.testing.assert_close(b.text, a.text)
+    if system.generative:
+        short, full = system.reconstruct(images, shorter, draws, b), system.reconstruct(images, tokens, draws, a)
+        for x, y in zip(short, full, strict=True):
+            torch.testing.assert_close(x, y)
+        torch.testing.assert_close(system.text_counts(shorter, draws, b), full.text_count)
+
+
+@pytest.mark.parametrize("name", GENERATIVE)
+@torch.no_grad()
+def test_hidden_elements_never_reach_the_decoder(name: str) -> None:
+    """Predictions are those of the visible elements alone: hidden pixels and words may be anything."""
+    system, (images, tokens) = make_system(name, normalize_pixels=False), make_batch()
+    draws = draws_of(system, 5)
+    image_split, text_split = system._splits(tokens != PAD, draws, None)
+
+    seen: list[Tensor] = []
+    system.decoder.to_pixels.register_forward_hook(lambda _, __, out: seen.append(out))
+    system.reconstruct(images, tokens, draws)
+    patches = patchify(images, 8).scatter(1, image_split.hidden[..., None].expand(-1, -1, 192), 9.0)
+    changed = patches.reshape(5, 4, 4, 8, 8, 3).permute(0, 5, 1, 3, 2, 4).reshape_as(images)
+    words = tokens
+    if text_split is not None and text_split.hidden_valid is not None:
+        words = tokens.scatter(1, text_split.hidden, tokens.gather(1, text_split.hidden).where(~text_split.hidden_valid, 4))
+        assert not torch.equal(words, tokens)
+    system.reconstruct(changed, words, draws)
+    torch.testing.assert_close(seen[1], seen[0])
+
+
+@torch.no_grad()
+def test_reconstruction_by_hand() -> None:
+    """Losses from the decoder's own outputs: all hidden patches; hidden words, summed for each sample."""
+    system, (images, tokens) = make_system("m3ae"), make_batch()
+    draws, valid = draws_of(system, 5), tokens != PAD
+    splits = image_split, text_split = system._splits(valid, draws, None)
+    assert text_split is not None and text_split.hidden_valid is not None
+    patches = system.image(images, image_split.visible)
+    words = system.text(tokens, text_split.visible_valid, text_split.visible)
+    image_rows, word_rows = system.decoder.rows(patches, words, splits, valid)
+    got = system.reconstruct(images, tokens, draws)
+
+    target = take(patchify(images, 8), image_split.hidden)
+    target = (target - target.mean(-1, keepdim=True)) / (target.var(-1, keepdim=True) + 1e-6).sqrt()
+    torch.testing.assert_close(got.image, ((system.decoder.to_pixels(image_rows) - target) ** 2).mean((1, 2)))
+    for row in range(5):
+        hidden = text_split.hidden[row][text_split.hidden_valid[row]]
+        logp = system.decoder.to_tokens(word_rows[row][text_split.hidden_valid[row]]).log_softmax(-1)
+        expected = -logp[torch.arange(len(hidden)), tokens[row, hidden]].sum()
+        torch.testing.assert_close(got.text[row], expected)
+        assert got.text_count[row] == len(hidden)
+
+
+@pytest.mark.parametrize("include_pads", [False, True])
+@torch.no_grad()
+def test_bound_of_text_rows(include_pads: bool) -> None:
+    """At least what is masked; with it, and with more than all, the losses are the same."""
+    system, (images, tokens) = make_system("m3ae", include_pads=include_pads), make_batch(24)
+    draws = draws_of(system, 24)
+    exact = system.reconstruct(images, tokens, draws)
+    limit = system.text_rows(tokens)
+    assert int(exact.text_count.sum()) <= limit < 24 * 9
+    for rows in (limit, 10**6):
+        torch.testing.assert_close(system.reconstruct(images, tokens, draws, text_rows=rows).text, exact.text)
+
+
+@pytest.mark.parametrize(("reduce", "select"), [("pooled", "high"), ("pooled", "low"), ("filip_max", "high")])
+@torch.no_grad()
+def test_similarity_masking_hides_the_right_elements(reduce: str, select: str) -> None:
+    system = make_system("mae_clip", masking="similarity", similarity_reduce=reduce, similarity_select=select)
+    images, tokens = make_batch()
+    draws = draws_of(system, 5)
+    image, text, patches, words = system.embed(images, tokens, draws)
+    assert patches is not None and words is not None
+    image_split, text_split = system._splits(tokens != PAD, draws, Embeddings(image, text, patches, words))
+    for row in range(5):
+        length = int((tokens[row] != PAD).sum())
+        if reduce == "pooled":
+            similarity = patches[row] @ text[row]
+        else:
+            similarity = (patches[row] @ words[row, :length].T).max(1).values
+        order = similarity.argsort(descending=select == "high")
+        assert set(image_split.hidden[row].tolist()) == set(order[:12].tolist())
+    assert text_split is not None
+    best = (words[1] @ image[1] if reduce == "pooled" else (words[1] @ patches[1].T).max(1).values)
+    order = best.argsort(descending=select == "high")
+    assert set(text_split.hidden[1].tolist()) == set(order[:9].tolist())  # sample 1 has no padding
+
+
+@torch.no_grad()
+def test_similarities_are_of_normalised_projected_tokens() -> None:
+    """proj(LN z), not the pooled path: patch embeddings as the evaluation sees them."""
+    system, (images, tokens) = make_system("mae_clip", masking="similarity"), make_batch()
+    elements = system.embed(images, tokens, draws_of(system, 5)).image_elements
+    assert elements is not None
+    torch.testing.assert_close(elements, system.patch_embeddings(images))
+    torch.testing.assert_close(elements.norm(dim=-1), torch.ones(5, 16))
+
+
+@torch.no_grad()
+def test_similarity_ties_are_broken_by_noise() -> None:
+    """With all similarities equal the choice is random, not the first patches."""
+    system, (images, tokens) = make_system("mae_clip", masking="similarity"), make_batch()
+    system.image_head.project.weight.zero_()
+    draws = draws_of(system, 5)
+    split, _ = system._splits(tokens != PAD, draws, system.embed(images, tokens, draws))
+    torch.testing.assert_close(split.visible, draws.image.argsort(1)[:, :4])
+
+
+@torch.no_grad()
+def test_masked_clip_sees_a_quarter_in_training_and_all_in_evaluation() -> None:
+    system, (images, tokens) = make_system("masked_clip"), make_batch()
+    draws = draws_of(system, 5)
+    keep = draws.image.argsort(1)[:, :4]
+    embeddings = system.embed(images, tokens, draws)
+    torch.testing.assert_close(embeddings.image, system.image_head(system.image(images, keep)))
+    torch.testing.assert_close(embeddings.text, system.encode_text(tokens))
+    torch.testing.assert_close(system.encode_image(images), system.image_head(system.image(images)))
+
+
+def test_draws_are_one_stream_for_any_slicing() -> None:
+    system = make_system("mae_clip")
+    a, b = draws_of(system, 6, seed=3), draws_of(system, 6, seed=3)
+    assert torch.equal(a.image, b.image) and torch.equal(a.text, b.text)
+    assert torch.equal(a[2:4].image, b.image[2:4])
+    assert not torch.equal(a.image, draws_of(system, 6, seed=4).image)
+    assert draws_of(make_system("clip"), 6).image.shape == (6, 0)
+
+
+def test_same_seed_same_system_bit_for_bit() -> None:
+    a, b, c = make_system("mae_clip"), make_system("mae_clip"), make_system("mae_clip", seed=1)
+    assert all(torch.equal(x, y) for x, y in zip(a.parameters(), b.parameters(), strict=True))
+    assert not torch.equal(a.image.stem.project.weight, c.image.stem.project.weight)
+
+
+@pytest.mark.parametrize("name", CONTRASTIVE)
+@torch.no_grad()
+def test_features_of_joint_spaces(name: str) -> None:
+    system, (images, tokens) = make_system(name), make_batch()
+    assert system.image_tokens(images).shape == (5, 16, 32)
+    torch.testing.assert_close(system.image_features(images, "mean"), system.image_tokens(images).mean(1))
+    pooled = system.image_features(images, "pooled")
+    projected = system.image_head.project(pooled)
+    torch.testing.assert_close(
+        system.image_features(images, "projected"), projected / projected.norm(dim=-1, keepdim=True)
+    )
+    torch.testing.assert_close(system.encode_text(tokens).norm(dim=-1), torch.ones(5))
+    assert system.patch_embeddings(images).shape == (5, 16, 16)
+
+
+@torch.no_grad()
+def test_features_without_joint_space() -> None:
+    images, _ = make_batch()
+    mae = make_system("mae", pooling="map")
+    torch.testing.assert_close(mae.image_features(images, "pooled"), mae.image_tokens(images).mean(1))
+    largest = make_system("mae", pooling="max")
+    torch.testing.assert_close(largest.image_features(images, "pooled"), largest.image_tokens(images).amax(1))
+    with pytest.raises(ConfigError, match="'mae' trains no joint embedding"):
+        mae.image_features(images, "projected")
+
+
+@torch.no_grad()
+def test_final_norm_precedes_pooling_unless_told() -> None:
+    """MAX of normalised tokens is not itself normalised; MAX then LN is."""
+    images, _ = make_batch()
+    before = make_system("clip", pooling="max").image_features(images, "pooled")
+    after = make_system("clip", pooling="max", ln_after_pool=True).image_features(images, "pooled")
+    torch.testing.assert_close(after.mean(1), torch.zeros(5), atol=1e-5, rtol=0)
+    assert (before.mean(1) > 0.5).all()
+
+
+def test_logit_scale_starts_at_its_temperature_and_is_clamped() -> None:
+    system = make_system("clip", temperature=0.07, max_logit_scale=100.0)
+    assert system.logit_scale.item() == pytest.approx(1 / 0.07)
+    with torch.no_grad():
+        system.log_scale.fill_(9.0)
+    assert system.logit_scale.item() == pytest.approx(100.0)
+    system.logit_scale.backward()  # at the bound it can still come back
+    assert system.log_scale.grad is not None and system.log_scale.grad.item() == pytest.approx(100.0)
+
+
+def test_no_decay() -> None:
+    """Norms, biases, positions, tokens, probes and the temperature are left alone; weights are not."""
+    system = make_system("mae_clip")
+    decayed = {name for name, p in system.named_parameters() if not no_decay(name, p)}
+    assert all(name.endswith(".weight") for name in decayed) and "text.embedding.weight" in decayed
+    exempt = {name for name, _ in system.named_parameters()} - decayed
+    assert {"log_scale", "text.positions", "decoder.text_positions", "decoder.image_mask", "decoder.text_mask"} < exempt
+    assert {"decoder.modality", "image_head.pool.probe", "image.norm.weight", "image.stem.project.bias"} < exempt
+
+
+def test_untrained_losses_are_at_chance() -> None:
+    """ln V for words, 1 for normalised pixels (the decoder starts near 0), about ln B for pairs."""
+    system, (images, tokens) = make_system("m3ae"), make_batch(32)
+    got = system.reconstruct(images, tokens, draws_of(system, 32))
+    assert (got.text.sum() / got.text_count.sum()).item() == pytest.approx(math.log(VOCAB), rel=0.03)
+    assert got.image.mean().item() == pytest.approx(1.0, rel=0.05)
+
+
+def test_compiles_without_graph_break() -> None:
+    """Both passes trace as one graph: nothing in them depends on the data's values."""
+    system, (images, tokens) = make_system("mae_clip", masking="similarity"), make_batch()
+    draws = draws_of(system, 5)
+    expected = system.embed(images, tokens, draws)
+    embed = torch.compile(system.embed, fullgraph=True, backend="aot_eager")
+    reconstruct = torch.compile(system.reconstruct, fullgraph=True, backend="aot_eager")
+    embeddings = embed(images, tokens, draws)
+    torch.testing.assert_close(embeddings.image, expected.image)
+    torch.testing.assert_close(
+        reconstruct(images, tokens, draws, embeddings, 64).text,
+        system.reconstruct(images, tokens, draws, expected).text,
+    )
+
+
+def test_objective_configurations_cover_the_schema() -> None:
+    """Each objective of the schema makes a system; each field of the objective is read somewhere."""
+    for name in OBJECTIVES:
+        assert isinstance(make_system(name), System)
+    assert {field.name for field in dataclasses.fields(ObjectiveConfig)} >= {"masking", "mask_ratio", "include_pads"}
