@@ -88,26 +88,28 @@ def marks(source: Source, study: str, paths: TaskPaths) -> str:
 
 @dataclass(frozen=True)
 class Target:
-    """The experiment that a study is shipped to, as `ablate` last saw it."""
+    """Content of `tracking.json`: the experiment that a study is shipped to, as `ablate` last saw it."""
 
     store: str
+    """`store_key` of the store."""
     experiment: str
+    """`<id>@<creation time>`."""
+    schema: str
+    """Version of a database's tables; empty for a server."""
+    mlflow: str
+    """Version of MLflow that found that schema right."""
 
 
 def read_target(study: str, home: Home) -> Target | None:
     """None where nothing was ever shipped to the store that is in use now, or where that store is gone."""
-    content = read_json(home.study(study).tracking)
     path = sqlite_path(home.tracking_uri)
-    if content is None or (path is not None and not path.exists()):
+    if path is not None and not path.exists():
         return None
-    target = Target(**content)
+    try:
+        target = Target(**(read_json(home.study(study).tracking) or {}))
+    except (TypeError, ValueError):
+        return None
     return target if target.store == store_key(home) else None
-
-
-def write_target(study: str, home: Home, experiment: str) -> None:
-    target = Target(store_key(home), experiment)
-    if read_target(study, home) != target:
-        write_json(home.study(study).tracking, asdict(target))
 
 
 def has_pending(source: Source, study: str, home: Home, target: Target | None) -> bool:

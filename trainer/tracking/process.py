@@ -1,4 +1,4 @@
-"""The shipping process: `python -m trainer.tracking.process HOME INTERVAL PARENT`, told by `Shipper` through stdin."""
+"""The process that ships: `python -m trainer.tracking.process STUDY HOME INTERVAL PARENT`, told by `Shipper`."""
 
 from __future__ import annotations
 
@@ -29,38 +29,30 @@ LEFT_BEHIND = 3
 class Follower:
     """Ships the followed tasks in rounds, further apart while the store does not answer."""
 
-    def __init__(self, home: Home, interval: float) -> None:
-        self.home, self.interval = home, interval
+    def __init__(self, study: str, home: Home, interval: float) -> None:
+        self.study, self.home, self.interval = study, home, interval
         self.delay = interval
-        self._studies: dict[str, dict[str, Source]] = {}
+        self._sources: dict[str, Source] = {}
         self._complaint = ""
 
-    def follow(self, source: Source, study: str) -> None:
-        self._studies.setdefault(study, {})[source.task_id] = source
+    def follow(self, source: Source) -> None:
+        self._sources[source.task_id] = source
 
     def round(self, until: float = float("inf")) -> bool:
         """Ship what there is; true when nothing is left."""
-        errors: list[str] = []
-        left = 0
-        for study, sources in self._studies.items():
-            shipped = ship(sources.values(), study, self.home, until=until)
-            errors.extend(shipped.errors)
-            left += shipped.pending
-        self.delay = min(2 * self.delay, LONGEST_DELAY) if errors else self.interval
-        self._say(errors[0] if errors else "")
-        return left == 0
+        shipped = ship(self._sources.values(), self.study, self.home, until=until)
+        self.delay = min(2 * self.delay, LONGEST_DELAY) if shipped.errors else self.interval
+        self._say(shipped.errors[0] if shipped.errors else "")
+        return shipped.pending == 0
 
     def flush(self, seconds: float) -> bool:
         """Rounds until nothing is left, for so many seconds at most."""
         until = time.monotonic() + seconds
         while time.monotonic() < until:
-            if self.round(until) and not self._pending():
+            if self.round(until) and not pending(self._sources.values(), self.study, self.home):
                 return True
             time.sleep(min(FLUSH_DELAY, max(0.0, until - time.monotonic())))
         return False
-
-    def _pending(self) -> int:
-        return sum(pending(sources.values(), study, self.home) for study, sources in self._studies.items())
 
     def _say(self, complaint: str) -> None:
         """One line when the store stops answering, one when it answers again; never one for each attempt."""
@@ -86,7 +78,7 @@ def serve(follower: Follower, inbox: queue.Queue[dict[str, Any] | None]) -> int:
             return LEFT_BEHIND
         if "stop" in message:
             return 0 if follower.flush(message["stop"]) else LEFT_BEHIND
-        follower.follow(Source.from_json(message["follow"]), message["study"])
+        follower.follow(Source.from_json(message["follow"]))
 
 
 def read_messages(stream: BinaryIO, inbox: queue.Queue[dict[str, Any] | None]) -> None:
@@ -109,11 +101,11 @@ def _detach(parent: int) -> None:
 
 
 def main() -> None:
-    root, interval, parent = sys.argv[1:]
+    study, root, interval, parent = sys.argv[1:]
     _detach(int(parent))
     inbox: queue.Queue[dict[str, Any] | None] = queue.Queue()
     threading.Thread(target=read_messages, args=(sys.stdin.buffer, inbox), daemon=True).start()
-    code = serve(Follower(Home(Path(root)), float(interval)), inbox)
+    code = serve(Follower(study, Home(Path(root)), float(interval)), inbox)
     # Nothing of MLflow's that runs at exit may outlast the time that we were given.
     sys.stderr.flush()
     os._exit(code)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import queue
 import subprocess
 import sys
-import time
+import threading
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -23,29 +24,30 @@ STARTS = 3
 
 
 class Shipper:
-    """Ships the journals of the tasks that it is told to follow; nothing here blocks but `stop`, which is bounded.
+    """Ships the journals of the tasks that it is told to follow; nothing here blocks but `close`, which is bounded.
 
-    The process costs about 2 s of CPU to start (MLflow's import, at low priority) and dies with its parent.
-    It follows any number of tasks: the parent of many short tasks needs one, not one for each.
+    The process costs about 2 s of CPU to start (MLflow's import, at low priority) and dies with its parent. One
+    is enough for any number of tasks. Use it from a thread that lives as long as the process: on Linux, "parent"
+    means that thread.
     """
 
-    def __init__(self, home: Home, interval: float = INTERVAL_SECONDS) -> None:
-        self._home, self._interval = home, interval
+    def __init__(self, study: str, home: Home, interval: float = INTERVAL_SECONDS) -> None:
+        self._study, self._home, self._interval = study, home, interval
         self._process: subprocess.Popen[bytes] | None = None
+        self._mail: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
         self._starts = 0
         self._followed: list[bytes] = []
-        self._unsent = b""
 
-    def follow(self, task: Shippable, study: str) -> None:
+    def follow(self, task: Shippable) -> None:
         """Ship this task's journal every few seconds from now on."""
-        line = _line({"follow": Source.of(task).to_json(), "study": study})
+        line = _line({"follow": Source.of(task).to_json()})
         self._followed.append(line)
-        if not self._alive():
+        if self._process is not None and self._process.poll() is None:
+            self._mail.put(line)
+        elif self._starts < STARTS:
             self._start()
-        else:
-            self._send(line)
 
-    def stop(self, timeout: float = 20.0) -> bool:
+    def close(self, timeout: float = 20.0) -> bool:
         """Ship what is left within `timeout` seconds and end the process; true when everything is shipped.
 
         A timeout of 0 only ends it. What is not shipped waits in the journals for `ablate sync`.
@@ -53,14 +55,10 @@ class Shipper:
         process, self._process = self._process, None
         if process is None:
             return not self._followed
-        deadline = time.monotonic() + timeout + GRACE_SECONDS * (timeout > 0)
-        self._process = process
-        self._send(_line({"stop": timeout}))
-        self._process = None
-        with contextlib.suppress(OSError):
-            process.stdin.close()  # type: ignore[union-attr]
+        self._mail.put(_line({"stop": timeout}))
+        self._mail.put(None)
         try:
-            return process.wait(max(0.0, deadline - time.monotonic())) == 0
+            return process.wait(timeout + GRACE_SECONDS if timeout > 0 else 0) == 0
         except subprocess.TimeoutExpired:
             return False
         finally:
@@ -71,41 +69,31 @@ class Shipper:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: Any, trace: TracebackType | None) -> None:
-        self.stop()
-
-    def _alive(self) -> bool:
-        return self._process is not None and self._process.poll() is None
+        self.close()
 
     def _start(self) -> None:
-        if self._starts >= STARTS:
-            return
         self._starts += 1
         root = str(Path(__file__).parents[2])
         path = os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))
         command = [sys.executable, "-m", "trainer.tracking.process"]
         self._process = subprocess.Popen(
-            [*command, str(self._home.root), str(self._interval), str(os.getpid())],
+            [*command, self._study, str(self._home.root), str(self._interval), str(os.getpid())],
             stdin=subprocess.PIPE,
             env={**os.environ, "PYTHONPATH": path},
         )
-        assert self._process.stdin is not None
-        os.set_blocking(self._process.stdin.fileno(), False)
-        self._unsent = b""
-        self._send(b"".join(self._followed))
+        self._mail.put(None)
+        self._mail = queue.SimpleQueue()
+        self._mail.put(b"".join(self._followed))
+        threading.Thread(target=_post, args=(self._process, self._mail), daemon=True).start()
 
-    def _send(self, data: bytes) -> None:
-        """Write what the pipe takes now and keep the rest for the next time: a stopped process must not stop us."""
-        if self._process is None or self._process.stdin is None:
-            return
-        self._unsent += data
-        try:
-            while self._unsent:
-                self._unsent = self._unsent[os.write(self._process.stdin.fileno(), self._unsent) :]
-        except BlockingIOError:
-            return
-        except BrokenPipeError:
-            # It died; `follow` starts another.
-            self._unsent = b""
+
+def _post(process: subprocess.Popen[bytes], mail: queue.SimpleQueue[bytes | None]) -> None:
+    """Write into the process's pipe, in a thread: a pipe that nobody empties must not hold up the worker."""
+    assert process.stdin is not None
+    with contextlib.suppress(BrokenPipeError), process.stdin:
+        while (data := mail.get()) is not None:
+            process.stdin.write(data)
+            process.stdin.flush()
 
 
 def _line(message: dict[str, Any]) -> bytes:

@@ -13,16 +13,18 @@ import sqlite3
 import uuid
 import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from study.errors import StoreError
+from study.files import write_json
 from study.paths import Home
-from trainer.tracking.cursor import write_target
+from trainer.tracking.cursor import Target, read_target
 from trainer.tracking.faults import Exists, faults
 from trainer.tracking.locks import Busy, exclusive
-from trainer.tracking.uri import is_http, redact, resolve, sqlite_path
+from trainer.tracking.uri import is_http, redact, resolve, sqlite_path, store_key
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -103,21 +105,48 @@ def prepare(home: Home, study: str) -> Experiment:
     """Open the tracking store and the study's experiment, creating what is missing; safe for many processes at once.
 
     Call it before jobs start. Returns within seconds or raises StoreError: nobody answers, the file is locked,
-    read-only or full, the schema is another version's, the URI is none, the experiment was deleted.
+    read-only or full, the schema is another version's, the URI is none, the experiment was deleted. Costs
+    milliseconds where an SQLite store is as we left it, else MLflow's import.
     """
     uri = resolve(home.tracking_uri)
+    if (known := _known(uri, home, study)) is not None:
+        return known
     with quiet(uri), faults(uri):
-        found = _find(uri, study) if is_http(uri) or _ready(uri) else None
+        schema = "" if is_http(uri) else _ready(uri)
+        found = None if schema is None else _find(uri, study)
         if found is None:
             found = _create(home, uri, study)
+            schema = schema if is_http(uri) else _ready(uri)
     if found.lifecycle_stage != "active":
         raise StoreError(
             f"{redact(uri)}: experiment '{study}' was deleted; bring it back with "
             f"'mlflow experiments restore -x {found.experiment_id}', or rename the study"
         )
     experiment = Experiment(uri, found.experiment_id, f"{found.experiment_id}@{found.creation_time}")
-    write_target(study, home, experiment.key)
+    target = Target(store_key(home), experiment.key, schema or "", metadata.version("mlflow"))
+    if read_target(study, home) != target:
+        write_json(home.study(study).tracking, asdict(target))
     return experiment
+
+
+def _known(uri: str, home: Home, study: str) -> Experiment | None:
+    """The experiment of an SQLite store that is as we last saw it and can be written, found without MLflow.
+
+    None in any doubt: the long way finds out what is wrong.
+    """
+    path, target = sqlite_path(uri), read_target(study, home)
+    if path is None or target is None or target.mlflow != metadata.version("mlflow"):
+        return None
+    number, _, created = target.experiment.partition("@")
+    query = "SELECT count(*) FROM experiments WHERE experiment_id = ? AND creation_time = ? AND name = ?"
+    try:
+        if _sqlite_version(path) != target.schema:
+            return None
+        with contextlib.closing(_open(path)) as connection:
+            row = connection.execute(f"{query} AND lifecycle_stage = 'active'", (number, created, study)).fetchone()
+    except sqlite3.Error:
+        return None
+    return Experiment(uri, number, target.experiment) if row[0] else None
 
 
 def home_identity(home: Home) -> str:
@@ -141,7 +170,7 @@ def _create(home: Home, uri: str, study: str) -> Any:
     """Create store and experiment under the home's lock: whoever comes second finds both."""
     try:
         with exclusive(home.store_lock, CREATE_SECONDS):
-            if not is_http(uri) and not _ready(uri):
+            if not is_http(uri) and _ready(uri) is None:
                 _create_store(uri, home)
             return _find(uri, study) or _create_experiment(uri, home, study)
     except Busy:
@@ -192,8 +221,8 @@ def _create_tables(uri: str, home: Home) -> None:
     SqlAlchemyStore(uri, home.artifacts.as_uri()).engine.dispose()
 
 
-def _ready(uri: str) -> bool:
-    """Whether a database holds MLflow's tables in the version that we write; False where it is empty or absent.
+def _ready(uri: str) -> str | None:
+    """Schema version of a database with MLflow's tables as we write them; None where it is empty or absent.
 
     Asked before MLflow opens it: MLflow waits 20 s for a lock, 100 s for a server, and migrates what it likes.
     """
@@ -201,17 +230,20 @@ def _ready(uri: str) -> bool:
     version = _sqlite_version(path) if path else _database_version(uri)
     if version is not None:
         _check_version(uri, version)
-    return version is not None
+    return version
+
+
+def _open(path: Path) -> sqlite3.Connection:
+    return sqlite3.connect(f"{path.as_uri()}?mode=rw", timeout=PROBE_SECONDS, uri=True, isolation_level=None)
 
 
 def _sqlite_version(path: Path) -> str | None:
+    """Also takes the write lock and gives it back: finds out a lock, a read-only file and a read-only folder."""
     if not path.exists():
         return None
-    connection = sqlite3.connect(f"file:{path}?mode=rw", timeout=PROBE_SECONDS, uri=True, isolation_level=None)
-    with contextlib.closing(connection):
+    with contextlib.closing(_open(path)) as connection:
         tables = connection.execute("SELECT count(*) FROM sqlite_master WHERE name = 'alembic_version'").fetchone()
         rows = connection.execute("SELECT version_num FROM alembic_version").fetchall() if tables[0] else []
-        # Takes the write lock and gives it back: finds out a lock, a read-only file and a read-only folder.
         connection.execute("BEGIN IMMEDIATE")
         connection.execute("ROLLBACK")
     return rows[0][0] if rows else None
