@@ -21,6 +21,11 @@ def check_model(model: ModelConfig) -> None:
     if model.map_heads:
         _divides("model.map_heads", model.map_heads, "model.width", model.width)
         _divides("model.map_heads", model.map_heads, "model.text_width", model.text_width)
+    if model.stem == "conv" and (model.patch_size < 2 or model.patch_size & (model.patch_size - 1)):
+        raise ConfigError(
+            f"model.patch_size: {model.patch_size} is not a power of two, which the convolutional stem needs; "
+            "choose another one, or model.stem=linear"
+        )
     for key in ("width", "decoder_width"):
         if getattr(model, key) % 4:
             raise ConfigError(

@@ -159,6 +159,7 @@ def test_ids_given_earlier_are_the_ids_given_today(tmp_path: Path) -> None:
         (("model.width=wide",), {}, ["model.width: expected a whole number, found 'wide'"]),
         (("model.heads=7",), {}, ["model.heads: 7 does not divide model.width (64)"]),
         (("model.patch_size=7",), {}, ["model.patch_size: 7 does not divide model.image_size (32)"]),
+        (("model.patch_size=6", "model.image_size=36"), {}, ["model.patch_size: 6 is not a power of two"]),
         (("schedule.batch_size=624",), {"seeds": [0]}, ["batch_size: 624 is larger than data.pairs (500)"]),
         (("schedule.warmup_steps=200",), {}, ["warmup_steps: 200 is more than schedule.steps (160)"]),
         (("objective.local_batch=50",), {}, ["local_batch: 50 does not divide"]),
