@@ -42,17 +42,17 @@ def test_pieces_without_the_batch_would_be_noticed() -> None:
     """The tolerance above is not so wide that losses per piece (fewer negatives) would pass."""
     _, expected = gradients(make_config("clip"))
     _, local = gradients(make_config("clip", objective__local_batch=4), step=0)
-    name = "image.stem.project.weight"
-    name = name if name in expected else next(iter(expected))
-    assert not torch.allclose(local[name], expected[name], rtol=1e-2)
+    error = float((local["image_head.project.weight"] - expected["image_head.project.weight"]).norm())
+    assert error > 0.1 * float(expected["image_head.project.weight"].norm())
 
 
 def test_bf16_micro_batches_agree_within_its_rounding() -> None:
     losses, expected = gradients(make_config("mae_clip", schedule__precision="bf16"))
     found_losses, found = gradients(make_config("mae_clip", schedule__precision="bf16", runtime__micro_batch=3))
     torch.testing.assert_close(found_losses, losses, rtol=2e-2, atol=1e-3)
-    for name, gradient in expected.items():
-        assert float((found[name] - gradient).norm()) <= 0.05 * float(gradient.norm()) + 1e-6, name
+    error = sum(float((found[name] - gradient).square().sum()) for name, gradient in expected.items())
+    norm = sum(float(gradient.square().sum()) for gradient in expected.values())
+    assert error**0.5 <= 0.05 * norm**0.5
     fp32, _ = gradients(make_config("mae_clip"))
     assert not torch.equal(fp32, losses), "bf16 was not used"
 
@@ -66,8 +66,7 @@ def test_local_phase_is_the_unweighted_sum_with_the_mean_over_groups() -> None:
     with torch.no_grad():
         features = system.embed(batch.images, batch.tokens, draws)
         groups = [
-            contrastive_loss(features.image[rows], features.text[rows], 1 / 0.07)
-            for rows in (slice(0, 4), slice(4, 8))
+            contrastive_loss(features.image[rows], features.text[rows], 1 / 0.07) for rows in (slice(0, 4), slice(4, 8))
         ]
         whole = contrastive_loss(features.image, features.text, 1 / 0.07)
     update(3, batch)

@@ -1,0 +1,149 @@
+"""Where a task runs and what it costs: facts for its record, none of which changes its result."""
+
+from __future__ import annotations
+
+import os
+import platform
+import resource
+import socket
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from importlib import metadata
+from typing import Any
+
+import torch
+
+from study.errors import ConfigError
+
+PACKAGES = ("ablate", "torch", "numpy", "pillow", "tokenizers", "scikit-learn")
+
+PEAK_FLOPS = {
+    "A100": {"bf16": 312e12, "fp32": 156e12},
+    "H100": {"bf16": 989e12, "fp32": 494e12},
+    "H200": {"bf16": 989e12, "fp32": 494e12},
+}
+"""Dense tensor-core peaks by part of the device's name (torchtitan `tools/utils.py`); fp32 runs as TF32."""
+
+
+def choose_device(wanted: str) -> torch.device:
+    """`auto` takes a GPU where there is one; raises ConfigError when `cuda` is asked for in vain."""
+    available = torch.cuda.is_available()
+    if wanted == "cuda" and not available:
+        raise ConfigError("runtime.device: cuda, but this machine shows no CUDA device; use auto or cpu")
+    return torch.device("cuda" if available and wanted != "cpu" else "cpu")
+
+
+@contextmanager
+def arithmetic(device: torch.device, threads: int) -> Iterator[None]:
+    """Settings under which a step is repeatable, and fast on a GPU; global ones are put back afterwards.
+
+    On a CPU results are bit-identical for the same machine type, torch version and number of threads: another
+    number of threads sums in another order, so floating-point results may differ in the last digits. On CUDA
+    they agree within rounding: TF32 products and the fastest kernels are allowed.
+    """
+    before = (
+        torch.get_num_threads(),
+        torch.are_deterministic_algorithms_enabled(),
+        torch.utils.deterministic.fill_uninitialized_memory,
+        torch.get_float32_matmul_precision(),
+        torch.backends.cudnn.benchmark,
+    )
+    if threads:
+        torch.set_num_threads(threads)
+    torch.use_deterministic_algorithms(device.type == "cpu")
+    torch.utils.deterministic.fill_uninitialized_memory = False
+    torch.set_float32_matmul_precision("high" if device.type == "cuda" else "highest")
+    torch.backends.cudnn.benchmark = device.type == "cuda"
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before[0])
+        torch.use_deterministic_algorithms(before[1])
+        torch.utils.deterministic.fill_uninitialized_memory = before[2]
+        torch.set_float32_matmul_precision(before[3])
+        torch.backends.cudnn.benchmark = before[4]
+
+
+def describe(device: torch.device) -> dict[str, Any]:
+    """Host, device, versions, code and command line, as `record.json` keeps them.
+
+    The worker that unpacked the code snapshot names its commit in `ABLATE_COMMIT` and `ABLATE_DIRTY`.
+    """
+    dirty = os.environ.get("ABLATE_DIRTY")
+    return {
+        "host": socket.gethostname(),
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else (platform.machine() or "cpu"),
+        "python": platform.python_version(),
+        "packages": {name: version for name in PACKAGES if (version := _version(name))},
+        "commit": os.environ.get("ABLATE_COMMIT") or None,
+        "dirty": None if dirty is None else dirty == "1",
+        "command": " ".join(sys.argv),
+    }
+
+
+@dataclass(frozen=True)
+class Spent:
+    """Time that went into a run up to some step, over all attempts whose work was kept."""
+
+    seconds: float = 0.0
+    cpu_seconds: float = 0.0
+
+
+class Meter:
+    """Adds this attempt's time to what earlier attempts had spent."""
+
+    def __init__(self, earlier: Spent) -> None:
+        self._earlier = earlier
+        self._start = _now()
+
+    def spent(self) -> Spent:
+        now = _now()
+        return replace(
+            self._earlier,
+            seconds=self._earlier.seconds + now.seconds - self._start.seconds,
+            cpu_seconds=self._earlier.cpu_seconds + now.cpu_seconds - self._start.cpu_seconds,
+        )
+
+
+def cost(spent: Spent, device: torch.device) -> dict[str, float]:
+    """`cost/…` metrics of the time spent on a device.
+
+    CPU hours include loader processes that have ended; memory is this process's peak, allocated on the GPU or
+    resident on a CPU.
+    """
+    gpus = 1 if device.type == "cuda" else 0
+    return {
+        "cost/seconds": spent.seconds,
+        "cost/cpu_hours": spent.cpu_seconds / 3600,
+        "cost/gpu_hours": gpus * spent.seconds / 3600,
+        "cost/peak_memory_gib": _peak_bytes(device) / 2**30,
+    }
+
+
+def utilisation(samples_per_second: float, sample_flops: float, precision: str, device_name: str) -> float | None:
+    """Share of the device's peak (MFU), in percent; None for a device whose peak is not known."""
+    for part, peaks in PEAK_FLOPS.items():
+        if part in device_name:
+            return 100 * samples_per_second * sample_flops / peaks[precision]
+    return None
+
+
+def _now() -> Spent:
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return Spent(time.monotonic(), sum(usage.ru_utime + usage.ru_stime for usage in used))
+
+
+def _peak_bytes(device: torch.device) -> int:
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None

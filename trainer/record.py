@@ -1,0 +1,82 @@
+"""What a task has behind it, from its journal, and what it leaves behind, its record."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import torch
+
+from trainer.divergence import Divergence
+from trainer.environment import describe
+
+BEGINNINGS = ("started", "resumed")
+"""Events that open an attempt: the first one, and every other."""
+
+
+@dataclass(frozen=True)
+class History:
+    """Attempts at a task."""
+
+    attempts: int
+    seconds: float
+    """Sum over attempts, each from its first journal entry to its last: a killed one cannot tell more."""
+    started: float | None
+    """When the first attempt began, in seconds since 1970."""
+    configured: bool
+    """The configuration is in the journal. It goes there once: MLflow's parameters are constant, and where and how
+    fast a run is trained (`runtime`) may change from attempt to attempt."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """How a task ended, and where."""
+
+    metrics: dict[str, float]
+    device: torch.device
+    divergence: Divergence | None = None
+
+    @property
+    def state(self) -> str:
+        return "completed" if self.divergence is None else "diverged"
+
+
+def history(entries: list[dict[str, Any]]) -> History:
+    """Attempts that a task's journal entries tell of."""
+    spans: list[list[int]] = []
+    for entry in entries:
+        if entry["kind"] == "event" and entry["name"] in BEGINNINGS:
+            spans.append([entry["t"], entry["t"]])
+        elif spans:
+            spans[-1][1] = entry["t"]
+    return History(
+        attempts=len(spans),
+        seconds=sum(last - first for first, last in spans) / 1000,
+        started=spans[0][0] / 1000 if spans else None,
+        configured=any(entry["kind"] == "params" for entry in entries),
+    )
+
+
+def record(kind: str, task_id: str, result: Result, spent: History, finished: float) -> dict[str, Any]:
+    """Content of `record.json`; `spent` includes the last attempt, `finished` is in seconds since 1970."""
+    metrics = {name: value if math.isfinite(value) else None for name, value in result.metrics.items()}
+    assert spent.started is not None
+    return {
+        "state": result.state,
+        "task_id": task_id,
+        "kind": kind,
+        "metrics": metrics,
+        "diverged": asdict(result.divergence) if result.divergence else None,
+        "started": _iso(spent.started),
+        "finished": _iso(finished),
+        "seconds": round(spent.seconds, 3),
+        "attempts": spent.attempts,
+        "environment": describe(result.device),
+        "cost": {name.removeprefix("cost/"): value for name, value in metrics.items() if name.startswith("cost/")},
+    }
+
+
+def _iso(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")

@@ -1,0 +1,233 @@
+"""One optimiser step over a global batch, for any micro-batch.
+
+The contrastive loss needs the whole batch at once, its graph does not: features are computed piece by piece
+without a graph, the loss is taken over all of them, and each piece is computed again with its features' gradient
+fed in (GradCache, Gao et al. 2021, arXiv 2101.06983; open_clip's `--accum-freq`). One extra forward pass buys
+exact negatives in little memory. Reconstruction losses are weighted sums over samples and simply add up.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from study.schema import RunConfig
+from trainer.data.batch import Batch
+from trainer.data.streams import stream
+from trainer.divergence import Watch
+from trainer.models.towers import trim_padding
+from trainer.objectives.losses import (
+    LossWeights,
+    contrastive_loss,
+    local_contrastive_loss,
+    loss_weights,
+    token_weights,
+)
+from trainer.objectives.system import Draws, Embeddings, System
+from trainer.optim import learning_rate, make_optimizer, set_learning_rate
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A micro-batch of b samples, on the CPU until moved."""
+
+    batch: Batch
+    draws: Draws
+    rows: int | None
+    """Masked tokens at most (`System.text_rows`); None lets the system count them."""
+
+    def to(self, device: torch.device) -> Piece:
+        return replace(self, batch=self.batch.to(device), draws=self.draws.to(device))
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What a first pass without graph tells of a piece; no features or counts where the objective has none."""
+
+    image: Tensor | None
+    """(b,E) unit vectors."""
+    text: Tensor | None
+    """(b,E) likewise."""
+    counts: Tensor | None
+    """(b,) masked tokens."""
+
+
+class Gradients:
+    """Losses of a global batch; their gradient is added to every parameter's `.grad`."""
+
+    def __init__(self, system: System, config: RunConfig, device: torch.device) -> None:
+        self.system = system
+        self.config = config
+        self.device = device
+        present = {
+            "contrastive": system.contrastive,
+            "image": system.generative,
+            "text": system.generative and system.uses_text,
+        }
+        self.names = tuple(name for name, here in present.items() if here)
+        compiled = config.runtime.compile
+        self._embed = torch.compile(system.embed) if compiled else system.embed
+        self._reconstruct = torch.compile(system.reconstruct) if compiled else system.reconstruct
+        # On a CPU the exact count costs nothing, and the vocabulary head is spared the rounding.
+        self._bound_rows = "text" in self.names and (compiled or device.type != "cpu")
+
+    def __call__(self, step: int, batch: Batch, draws: Draws) -> Tensor:
+        """Mean losses (parts,) of the batch in the order of `names`, without graph.
+
+        `batch` and `draws` are on the CPU and go to the device one micro-batch at a time.
+        """
+        weights = loss_weights(self.config.objective, step)
+        size, micro = len(batch), self.config.runtime.micro_batch
+        batch = replace(batch, tokens=trim_padding(batch.tokens))
+        if not micro or micro >= size:
+            return self._whole(self._piece(batch, draws), weights)
+        slices = [slice(start, start + micro) for start in range(0, size, micro)]
+        return self._split([self._piece(batch[rows], draws[rows]) for rows in slices], weights)
+
+    def _whole(self, piece: Piece, weights: LossWeights) -> Tensor:
+        """The batch in one pass."""
+        piece = piece.to(self.device)
+        parts: dict[str, Tensor] = {}
+        embeddings = None
+        if self.system.contrastive:
+            embeddings = self._features(piece)
+            parts["contrastive"] = self._contrast(embeddings.image, embeddings.text, weights)
+        if self.system.generative:
+            parts |= self._restore(piece, embeddings, len(piece.batch), None)
+        _total(parts, weights).backward()
+        return torch.stack([parts[name].detach() for name in self.names])
+
+    def _split(self, pieces: list[Piece], weights: LossWeights) -> Tensor:
+        """The batch piece by piece: first what the means over it depend on, then the gradients."""
+        size = sum(len(piece.batch) for piece in pieces)
+        survey = [self._survey(piece.to(self.device)) for piece in pieces]
+        values = dict.fromkeys(self.names, torch.zeros((), device=self.device))
+        if self.system.contrastive:
+            values["contrastive"], image_slopes, text_slopes = self._slopes(survey, weights)
+        shares = self._shares(survey)
+        start = 0
+        for piece in pieces:
+            rows = slice(start, start := start + len(piece.batch))
+            piece = piece.to(self.device)
+            loss, embeddings = torch.zeros((), device=self.device), None
+            if self.system.contrastive:
+                embeddings = self._features(piece)
+                # Only the gradient of this product means something: it is the contrastive loss's own.
+                loss = (embeddings.image * image_slopes[rows]).sum() + (embeddings.text * text_slopes[rows]).sum()
+            if self.system.generative:
+                parts = self._restore(piece, embeddings, size, shares[rows] if shares is not None else None)
+                loss = loss + _total(parts, weights)
+                values |= {name: values[name] + part.detach() for name, part in parts.items()}
+            loss.backward()
+        return torch.stack([values[name] for name in self.names])
+
+    @torch.no_grad()
+    def _survey(self, piece: Piece) -> Survey:
+        embeddings = self._features(piece) if self.system.contrastive else None
+        counts = None
+        if "text" in self.names:
+            counts = self.system.text_counts(piece.batch.tokens, piece.draws, embeddings)
+        if embeddings is None:
+            return Survey(None, None, counts)
+        return Survey(embeddings.image, embeddings.text, counts)
+
+    def _slopes(self, survey: list[Survey], weights: LossWeights) -> tuple[Tensor, Tensor, Tensor]:
+        """Contrastive loss of the whole batch, and its gradient to image and text features (B,E); the
+        logit scale, which no piece sees, gets its gradient here."""
+        image = torch.cat([part.image for part in survey if part.image is not None]).requires_grad_()
+        text = torch.cat([part.text for part in survey if part.text is not None]).requires_grad_()
+        loss = self._contrast(image, text, weights)
+        (weights.contrastive * loss).backward()
+        assert image.grad is not None and text.grad is not None
+        return loss.detach(), image.grad, text.grad
+
+    def _shares(self, survey: list[Survey]) -> Tensor | None:
+        """(B,) what each sample's summed token loss counts for in the batch's text loss."""
+        counts = [part.counts for part in survey if part.counts is not None]
+        return token_weights(torch.cat(counts), self.config.objective.text_loss_norm) if counts else None
+
+    def _piece(self, batch: Batch, draws: Draws) -> Piece:
+        return Piece(batch, draws, self.system.text_rows(batch.tokens) if self._bound_rows else None)
+
+    def _autocast(self) -> torch.autocast:
+        # A context of its own for each pass: weights cast in a pass without graph would cut the next one's off.
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.schedule.precision == "bf16")
+
+    def _features(self, piece: Piece) -> Embeddings:
+        with self._autocast():
+            return self._embed(piece.batch.images, piece.batch.tokens, piece.draws)
+
+    def _contrast(self, image: Tensor, text: Tensor, weights: LossWeights) -> Tensor:
+        """Unit vectors (B,E) of the whole batch → scalar."""
+        scale = self.system.logit_scale
+        if weights.local:
+            return local_contrastive_loss(image, text, scale, self.config.objective.local_batch)
+        return contrastive_loss(image, text, scale)
+
+    def _restore(
+        self, piece: Piece, embeddings: Embeddings | None, size: int, shares: Tensor | None
+    ) -> dict[str, Tensor]:
+        """The piece's share of the batch's reconstruction losses; `shares` None: the piece is the batch."""
+        with self._autocast():
+            found = self._reconstruct(piece.batch.images, piece.batch.tokens, piece.draws, embeddings, piece.rows)
+        parts = {"image": found.image.sum() / size}
+        if "text" in self.names:
+            if shares is None:
+                shares = token_weights(found.text_count, self.config.objective.text_loss_norm)
+            parts["text"] = (shares * found.text).sum()
+        return parts
+
+
+def _total(parts: dict[str, Tensor], weights: LossWeights) -> Tensor:
+    """Weighted sum of losses, scalar."""
+    return torch.stack([getattr(weights, name) * value for name, value in parts.items()]).sum()
+
+
+class TrainStep:
+    """One step: draws, gradients, update. Holds the optimiser and watches for divergence."""
+
+    def __init__(self, system: System, config: RunConfig, device: torch.device) -> None:
+        self.system = system
+        self.config = config
+        self.optimizer = make_optimizer(system, config.schedule, device)
+        self.gradients = Gradients(system, config, device)
+        self.parameters = dict(system.named_parameters())
+        self.watch = Watch(self.gradients.names, tuple(self.parameters), device)
+        self._generator = torch.Generator()
+        self._step = 0
+        self._losses = torch.zeros(len(self.gradients.names))
+        self._norm = torch.zeros(())
+
+    def __call__(self, step: int, batch: Batch) -> None:
+        """Update number `step`, counted from 0, on that step's global batch. Never waits for a GPU."""
+        self._generator.manual_seed(stream("draws", self.config.seed, step))
+        draws = self.system.draw(len(batch), self._generator)
+        set_learning_rate(self.optimizer, learning_rate(self.config.schedule, step))
+        self.optimizer.zero_grad()
+        losses = self.gradients(step, batch, draws)
+        norms = self._clip()
+        self.optimizer.step()
+        self.watch.update(step + 1, torch.cat([losses, norms]))
+        self._step, self._losses = step, losses
+
+    def _clip(self) -> Tensor:
+        """Clip the global norm if asked to; norms (parameters,) of every gradient before that."""
+        gradients = [parameter.grad for parameter in self.parameters.values()]
+        norms = torch.stack(torch._foreach_norm(gradients))
+        self._norm = torch.linalg.vector_norm(norms)
+        if self.config.schedule.grad_clip:
+            factor = (self.config.schedule.grad_clip / (self._norm + 1e-6)).clamp(max=1.0)
+            torch._foreach_mul_(gradients, factor)
+        return norms
+
+    def metrics(self) -> dict[str, float]:
+        """`train/…` of the last step; waits for the device."""
+        weights = loss_weights(self.config.objective, self._step)
+        values = dict(zip(self.gradients.names, self._losses.tolist(), strict=True))
+        total = sum(getattr(weights, name) * value for name, value in values.items())
+        if self.system.contrastive:
+            values["logit_scale"] = self.system.logit_scale.item()
+        values |= {"lr": learning_rate(self.config.schedule, self._step), "grad_norm": self._norm.item()}
+        return {f"train/{name}": value for name, value in ({"loss": total} | values).items()}

@@ -1,0 +1,111 @@
+"""One task from its directory: configuration in, journal and record out.
+
+`execute` is what a job calls, wherever it runs. Everything that it knows is in the task's directory, so calling
+it again after any kind of death goes on where the last attempt was.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import asdict, replace
+from pathlib import Path
+
+from study.errors import DataError
+from study.files import read_json, write_json
+from study.identity import flatten
+from study.journal import Journal, read
+from study.paths import Home, RunPaths, TaskPaths
+from study.schema import EvaluationConfig, RunConfig
+from study.typed import load_config
+from trainer.divergence import Divergence
+from trainer.environment import Meter, Spent, arithmetic, choose_device, cost
+from trainer.protocols import evaluate
+from trainer.record import BEGINNINGS, Result, history, record
+from trainer.train import Interrupted, pretrain
+
+__all__ = ["Interrupted", "execute"]
+
+
+def execute(kind: str, root: Path, home: Home, stop: Callable[[], bool]) -> None:
+    """Run the task in `root` to its end; where there is a record, it is done and nothing happens.
+
+    Args:
+        kind: "pretrain" or "evaluate".
+        root: the task's directory, with its `config.yaml`; the caller holds its claim.
+        stop: asked while training; true saves and raises Interrupted.
+
+    Raises:
+        Interrupted: stopped and saved; call again to go on.
+        AblateError, OSError: the user's and the disk's problems; anything else is a fault of the code.
+    """
+    assert kind in ("pretrain", "evaluate"), kind
+    paths = TaskPaths(root)
+    if not paths.record.exists():
+        journal = Journal(paths.journal)
+        try:
+            _attempt(kind, paths, home, journal, stop)
+        finally:
+            journal.close()
+    if kind == "pretrain":
+        # Only now: until there is a record, the next attempt needs it.
+        RunPaths(root).checkpoint.unlink(missing_ok=True)
+
+
+def _attempt(kind: str, paths: TaskPaths, home: Home, journal: Journal, stop: Callable[[], bool]) -> None:
+    """One attempt: opening event, the work, closing event, record."""
+    past = history(read(paths.journal)[0])
+    begin = time.time()
+    journal.event(BEGINNINGS[past.attempts > 0], attempt=past.attempts + 1)
+    try:
+        config = load_config(paths.config, RunConfig if kind == "pretrain" else EvaluationConfig)
+        if not past.configured:
+            journal.params(flatten(config))
+        if isinstance(config, RunConfig):
+            result = _pretrain(RunPaths(paths.root), config, home, journal, stop)
+        else:
+            result = _evaluate(config, home, journal)
+    except Interrupted as stopped:
+        journal.event("interrupted", message=str(stopped))
+        raise
+    except Exception as error:
+        # A full disk must not put its own complaint in place of the first one.
+        with suppress(OSError):
+            journal.event("failed", type=type(error).__name__, message=str(error))
+        raise
+    journal.event(result.state, **(asdict(result.divergence) if result.divergence else {}))
+    end = time.time()
+    spent = replace(
+        past,
+        attempts=past.attempts + 1,
+        seconds=past.seconds + end - begin,
+        started=past.started or begin,
+    )
+    write_json(paths.record, record(kind, paths.root.name, result, spent, end))
+
+
+def _pretrain(paths: RunPaths, config: RunConfig, home: Home, journal: Journal, stop: Callable[[], bool]) -> Result:
+    outcome = pretrain(paths, config, home, journal, stop)
+    return Result(outcome.metrics, choose_device(config.runtime.device), outcome.divergence)
+
+
+def _evaluate(config: EvaluationConfig, home: Home, journal: Journal) -> Result:
+    """Evaluate a finished run; one that diverged has no model, so its evaluations have no metrics either."""
+    run = home.run(config.run_id)
+    trained = read_json(run.record)
+    if trained is None:
+        raise DataError(f"run {config.run_id} is not finished; train it before evaluating it")
+    runtime = load_config(run.config, RunConfig).runtime
+    device = choose_device(runtime.device)
+    if trained["state"] == "diverged":
+        return Result({}, device, Divergence(**trained["diverged"]))
+    meter = Meter(Spent())
+    metrics: dict[str, float] = {}
+    with arithmetic(device, runtime.threads):
+        for name, value in evaluate(run, config, home, device):
+            metrics[name] = value
+            journal.metrics(0, {name: value})
+    spent = cost(meter.spent(), device)
+    journal.metrics(0, spent)
+    return Result(metrics | spent, device)

@@ -1,0 +1,222 @@
+"""The training loop: one run, from its initialisation or its checkpoint to its final model.
+
+A run is a function of its configuration alone. Its position is one number, the step: the order of the data is a
+function of (seed, epoch), the masks of (seed, step), the learning rate of the step. Killed at any instant and
+started again, it ends bit-identical on a CPU (within rounding on a GPU) to a run that was never interrupted.
+"""
+
+from __future__ import annotations
+
+import gc
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+
+from study.errors import DataError
+from study.journal import Journal
+from study.paths import Home, RunPaths
+from study.schema import RunConfig
+from trainer import checkpoint
+from trainer.corpus import open_corpus
+from trainer.data.batch import Batch
+from trainer.data.loader import Loader
+from trainer.data.pairs import Pairs
+from trainer.data.tokenizer import Tokenizer
+from trainer.divergence import Divergence, bad_parameter
+from trainer.environment import Meter, Spent, arithmetic, choose_device, cost
+from trainer.objectives.system import System
+from trainer.step import TrainStep
+
+CHECKPOINT_SHARE = 0.05
+"""Checkpoints take at most this share of the time, however slow the file system: then they are rarer."""
+
+
+class Interrupted(Exception):
+    """The run was asked to stop; its state is saved and the next attempt goes on from there."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a training ended."""
+
+    step: int
+    """Optimiser steps done."""
+    divergence: Divergence | None
+    metrics: dict[str, float]
+    """`train/…` of the last step and `cost/…` of the whole run."""
+
+
+def pretrain(paths: RunPaths, config: RunConfig, home: Home, journal: Journal, stop: Callable[[], bool]) -> Outcome:
+    """Train the run to its end and write its final model.
+
+    Args:
+        paths: the run's files; whoever calls holds the run's claim.
+        stop: asked after every step; true saves a checkpoint and raises Interrupted.
+
+    Raises:
+        DataError: data that changed or is too broken to train on.
+        OSError: the final model (or the journal) cannot be written.
+    """
+    device = choose_device(config.runtime.device)
+    checkpoint.remove_leftovers(paths)
+    cuda = [device] if device.type == "cuda" else []
+    with arithmetic(device, config.runtime.threads), torch.random.fork_rng(devices=cuda):
+        pairs, tokenizer = open_corpus(paths, config, home)
+        journal.params({"data.actual_fingerprint": pairs.fingerprint, "tokenizer.fingerprint": tokenizer.fingerprint})
+        training = Training(config, tokenizer, pairs, device)
+        _resume(training, paths, journal)
+        saver = Saver(paths, journal, config.runtime.checkpoint_seconds)
+        with _quiet_collector():
+            outcome = _loop(training, _loader(config, pairs, tokenizer), saver, journal, stop)
+        if outcome.divergence is None:
+            checkpoint.save(paths.model, {"model": training.system.state_dict(), "step": outcome.step})
+    return outcome
+
+
+def _loop(training: Training, loader: Loader, saver: Saver, journal: Journal, stop: Callable[[], bool]) -> Outcome:
+    """Steps from the training's position to the last; reports every `log_every` of them and the last."""
+    steps, every = training.config.schedule.steps, training.config.runtime.log_every
+    metrics: dict[str, float] = {}
+    divergence = None
+    for batch in loader.batches(training.step, steps - training.step):
+        training.advance(batch)
+        last = training.step == steps
+        if last or training.step % every == 0:
+            metrics = training.metrics()
+            journal.metrics(training.step, metrics)
+            divergence = training.update.watch.verdict()
+        if not last and divergence is None and ((asked := stop()) or saver.due()):
+            # A state that has diverged is never saved: after a resume nobody could tell where it began.
+            divergence = training.update.watch.verdict()
+            if divergence is None:
+                saver.save(training)
+                if asked:
+                    raise Interrupted(f"stopped after step {training.step} of {steps}")
+        if divergence is not None:
+            break
+    divergence = divergence or bad_parameter(training.system, training.step)
+    metrics = training.cost() | metrics
+    journal.metrics(training.step, metrics)
+    return Outcome(training.step, divergence, metrics)
+
+
+class Training:
+    """Model, optimiser and position of one run: what a checkpoint holds."""
+
+    def __init__(self, config: RunConfig, tokenizer: Tokenizer, pairs: Pairs, device: torch.device) -> None:
+        self.config = config
+        self.device = device
+        self.fingerprints = {"data": pairs.fingerprint, "tokenizer": tokenizer.fingerprint}
+        torch.manual_seed(config.seed)
+        self.system = System(config.model, config.objective, tokenizer.vocab_size).to(device).train()
+        self.update = TrainStep(self.system, config, device)
+        self.step = 0
+        self.meter = Meter(Spent())
+
+    def advance(self, batch: Batch) -> None:
+        """Train on the batch of the current step, and move to the next."""
+        self.update(self.step, batch)
+        self.step += 1
+
+    def metrics(self) -> dict[str, float]:
+        """`train/…` of the last step, and the throughput so far; waits for the device."""
+        values = self.update.metrics()
+        seconds = self.meter.spent().seconds
+        return values | {"cost/samples_per_second": self.samples / seconds}
+
+    def cost(self) -> dict[str, float]:
+        return cost(self.meter.spent(), self.device)
+
+    @property
+    def samples(self) -> int:
+        return self.step * self.config.schedule.batch_size
+
+    def state(self) -> dict[str, Any]:
+        """Everything that the rest of the run depends on."""
+        cuda = torch.cuda.get_rng_state(self.device) if self.device.type == "cuda" else None
+        return {
+            "step": self.step,
+            "model": self.system.state_dict(),
+            "optimizer": self.update.optimizer.state_dict(),
+            "random": {"cpu": torch.get_rng_state(), "cuda": cuda},
+            "fingerprints": self.fingerprints,
+            "spent": asdict(self.meter.spent()),
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from `state`; raises DataError when it was reached on other data."""
+        if state["fingerprints"] != self.fingerprints:
+            raise DataError(
+                f"the run began on data {state['fingerprints']} and finds {self.fingerprints} now; "
+                "restore the data, or delete the run and train it again"
+            )
+        self.system.load_state_dict(state["model"])
+        self.update.optimizer.load_state_dict(state["optimizer"])
+        torch.set_rng_state(state["random"]["cpu"])
+        if self.device.type == "cuda" and state["random"]["cuda"] is not None:
+            torch.cuda.set_rng_state(state["random"]["cuda"], self.device)
+        self.step = state["step"]
+        self.meter = Meter(Spent(**state["spent"]))
+
+
+def _resume(training: Training, paths: RunPaths, journal: Journal) -> None:
+    """Restore the last checkpoint; without one, or with a damaged one, the run starts from its beginning."""
+    try:
+        state = checkpoint.load(paths.checkpoint)
+    except checkpoint.CorruptError as error:
+        journal.event("checkpoint corrupt", message=str(error))
+        return
+    if state is not None:
+        training.restore(state)
+        journal.event("checkpoint restored", step=training.step)
+
+
+class Saver:
+    """Writes a checkpoint when it is time; one that fails is an event, and the training goes on."""
+
+    def __init__(self, paths: RunPaths, journal: Journal, seconds: float) -> None:
+        self._path = paths.checkpoint
+        self._journal = journal
+        self._seconds = seconds
+        self._next = time.monotonic() + seconds
+
+    def due(self) -> bool:
+        return time.monotonic() >= self._next
+
+    def save(self, training: Training) -> None:
+        start = time.monotonic()
+        try:
+            checkpoint.save(self._path, training.state())
+        except OSError as error:
+            # The disk may be free again by the next time; until then the older checkpoint stands.
+            self._journal.event("checkpoint failed", step=training.step, message=str(error))
+        end = time.monotonic()
+        self._next = end + max(self._seconds, (end - start) / CHECKPOINT_SHARE)
+
+
+def _loader(config: RunConfig, pairs: Pairs, tokenizer: Tokenizer) -> Loader:
+    return Loader(
+        pairs,
+        tokenizer,
+        batch_size=config.schedule.batch_size,
+        image_size=config.model.image_size,
+        seed=config.seed,
+        crop_scale=config.schedule.crop_scale,
+        workers=config.runtime.workers,
+        max_broken=config.data.max_broken,
+    )
+
+
+@contextmanager
+def _quiet_collector() -> Iterator[None]:
+    """Keep the garbage collector from walking over the model and the libraries again and again (torchtitan)."""
+    gc.collect()
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
