@@ -1,7 +1,7 @@
 """Exclusive claims on files: two workers never hold the same one, whatever dies and whenever.
 
-A claim is a small JSON file that exists while its owner works. It is made with ``O_CREAT | O_EXCL`` (one
-winner, on NFS too); its modification time is the owner's heartbeat. A dead owner's claim is replaced, never
+A claim is a small JSON file that exists while its owner works. It is made exclusively (one winner, on NFS
+too); its modification time is the owner's heartbeat. A dead owner's claim is replaced, never
 removed and made again: two takers that both saw it dead would otherwise remove each other's new claims.
 Only the holder of the *right to replace* that one dead claim (itself a claim, named after the dead claim's
 token) may do so, and it looks again before it does.
@@ -9,6 +9,7 @@ token) may do so, and it looks again before it does.
 
 from __future__ import annotations
 
+import errno
 import functools
 import json
 import os
@@ -17,6 +18,8 @@ import socket
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
+
+_NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)
 
 
 @dataclass(frozen=True)
@@ -157,7 +160,35 @@ def _read(path: Path) -> Owner | None:
 
 
 def _create(path: Path, owner: Owner) -> bool:
-    """Make the claim file; False when it exists."""
+    """Make the claim file, whole at once; False when it exists.
+
+    A hard link is as exclusive as ``O_EXCL``, and its owner cannot die between making the file and filling it.
+    """
+    if path.exists():
+        return False
+    draft = _draft(path, owner)
+    try:
+        os.link(draft, path)
+        return True
+    except FileExistsError:
+        # Over NFS the answer to a link that succeeded may be lost, and the repeated request fails.
+        return draft.stat().st_nlink == 2
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
+        return _create_exclusively(path, owner)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def _draft(path: Path, owner: Owner) -> Path:
+    draft = path.with_name(f".{path.name}.{owner.token}")
+    draft.write_text(json.dumps(asdict(owner)))
+    return draft
+
+
+def _create_exclusively(path: Path, owner: Owner) -> bool:
+    """`_create` on file systems without hard links; a claim that stays empty is judged by its age."""
     try:
         handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
     except FileExistsError:
@@ -185,10 +216,7 @@ def _replace(path: Path, owner: Owner, stale_seconds: float) -> bool:
         now = inspect(path, stale_seconds)
         if now is None or now.key != holder.key or now.alive:
             return False
-        fresh = path.with_name(f".{path.name}.{owner.token}")
-        if not _create(fresh, owner):
-            return False
-        os.replace(fresh, path)
+        os.replace(_draft(path, owner), path)
         return True
     finally:
         right.unlink(missing_ok=True)

@@ -36,7 +36,7 @@ def executor(kind: str) -> Executor:
     """The executor for a cluster's `kind`."""
     if kind not in MODULES:
         raise ConfigError(unknown("cluster kind", kind, MODULES))
-    module: Executor = importlib.import_module(MODULES[kind])  # type: ignore[assignment]
+    module: Executor = importlib.import_module(MODULES[kind])
     return module
 
 

@@ -49,10 +49,8 @@ def gpus() -> tuple[str, ...]:
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is not None:
         return tuple(name.strip() for name in visible.split(",") if name.strip() not in ("", "-1"))
-    numbers = sorted(
-        int(path.name[6:]) for path in Path("/dev").glob("nvidia*") if re.fullmatch(r"nvidia\d+", path.name)
-    )
-    return tuple(str(index) for index in range(len(numbers)))
+    devices = [path for path in Path("/dev").glob("nvidia*") if re.fullmatch(r"nvidia\d+", path.name)]
+    return tuple(str(index) for index in range(len(devices)))
 
 
 def launch(home: Home, submission: SubmissionPaths, environment: dict[str, str]) -> None:
@@ -71,6 +69,7 @@ def launch(home: Home, submission: SubmissionPaths, environment: dict[str, str])
     with submission.launch_log.open("ab") as log:
         process = subprocess.run(
             command,
+            check=False,
             env={**os.environ, **environment},
             stdin=subprocess.DEVNULL,
             stdout=log,

@@ -14,6 +14,7 @@ from typing import Any
 from study.files import read_json
 from study.paths import Home, TaskPaths
 from study.plan import Plan, Task
+from study.schema import RunConfig, RuntimeConfig
 from study.states import DirectoryState, directory_state
 from sweeps import claims, executors, manifest
 from sweeps.claims import Owner
@@ -104,7 +105,12 @@ def task_states(plan: Plan) -> dict[str, TaskState]:
 
 def stale_seconds(plan: Plan) -> float:
     """Age at which another host's claim on this plan's tasks is dead: the most patient run decides."""
-    return max((task.config.runtime.stale_seconds for task in plan.runs), default=60.0)
+    return max(runtime.stale_seconds for runtime in runtimes(plan))
+
+
+def runtimes(plan: Plan) -> tuple[RuntimeConfig, ...]:
+    """Where and how fast the plan's runs are trained: mostly one setting for all of them."""
+    return tuple({task.config.runtime: None for task in plan.runs if isinstance(task.config, RunConfig)})
 
 
 def _state(task: Task, home: Home, stale: float, queued: set[str], runs: dict[str, TaskState]) -> TaskState:

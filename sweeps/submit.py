@@ -21,7 +21,7 @@ from study.plan import Plan, Task
 from sweeps import manifest, snapshot
 from sweeps.executors import executor, live_jobs
 from sweeps.manifest import Manifest, QueuedTask
-from sweeps.states import Survey, TaskState, stale_seconds, survey
+from sweeps.states import Survey, TaskState, runtimes, stale_seconds, survey
 
 
 @dataclass(frozen=True)
@@ -184,8 +184,8 @@ def _prepare_store(plan: Plan) -> str:
 def _write_manifest(plan: Plan, choice: Choice, jobs: int, code: Code) -> tuple[SubmissionPaths, Manifest]:
     """Snapshot the code and write down what is queued."""
     copy, commit = snapshot.take(plan.home), snapshot.commit()
-    runtimes = [task.config.runtime for task in plan.runs]
-    threads = max(runtime.threads for runtime in runtimes)
+    settings = runtimes(plan)
+    threads = max(runtime.threads for runtime in settings)
     workers, devices = executor(plan.cluster.kind).workers(jobs or plan.cluster.jobs, len(choice.queue), threads)
     queue = Manifest(
         study=plan.study.name,
@@ -193,13 +193,13 @@ def _write_manifest(plan: Plan, choice: Choice, jobs: int, code: Code) -> tuple[
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         command=shlex.join(["ablate", *sys.argv[1:]]),
         workers=workers,
-        devices=devices if any(runtime.device != "cpu" for runtime in runtimes) else (),
+        devices=devices if any(runtime.device != "cpu" for runtime in settings) else (),
         snapshot=copy.digest,
         commit=commit.commit,
         dirty=commit.dirty,
         entry=code.entry,
         shipper=code.shipper,
-        heartbeat_seconds=min(runtime.heartbeat_seconds for runtime in runtimes),
+        heartbeat_seconds=min(runtime.heartbeat_seconds for runtime in settings),
         stale_seconds=stale_seconds(plan),
         tasks=tuple(QueuedTask.of(task) for task in choice.queue),
     )

@@ -236,7 +236,8 @@ class Worker:
         same = 0
         for task in self.queue.tasks:
             written = read_json(task.paths(self.home).failure)
-            same += bool(written) and (written["cause"], written["fingerprint"]) == ("code", failure.fingerprint)
+            if written is not None:
+                same += (written["cause"], written["fingerprint"]) == ("code", failure.fingerprint)
         if same >= IDENTICAL_FAILURES and not self.submission.stopped.exists():
             reason = f"{same} tasks failed at the same place ({failure.type}: {failure.message})"
             write_json(self.submission.stopped, {"reason": reason, "fingerprint": failure.fingerprint})
