@@ -1,0 +1,186 @@
+"""Tasks that behave as a test wants, and jobs to run them in; imported by tests and by the jobs that they start."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from study.errors import DataError
+from study.files import write_json
+from study.paths import Home, SubmissionPaths
+from sweeps.manifest import Manifest, QueuedTask
+
+HERE = Path(__file__).parent
+SOURCE = HERE.parents[1]
+
+
+class Interrupted(Exception):
+    """Stopped as asked."""
+
+
+def execute(kind: str, root: Path, home: Home, stop: Callable[[], bool]) -> None:
+    """Do what `behaviour.json` in the home says for this task: an exception, a death, some work, or nothing."""
+    behaviours = json.loads((home.root / "behaviour.json").read_text())
+    behaviour, amount = (behaviours.get(root.name) or behaviours.get(kind) or ["work", 0.0])[:2]
+    note(home, "begin", root)
+    print(f"this is {root.name}")
+    ACTIONS[behaviour](root, stop, amount)
+    assert not (root / "record.json").exists(), "done twice"
+    write_json(root / "record.json", {"state": "diverged" if behaviour == "diverge" else "completed", "seconds": 1.0})
+    note(home, "done", root)
+
+
+def work(root: Path, stop: Callable[[], bool], seconds: float) -> None:
+    """Steps of 5 ms, each counted in a file, that a later attempt goes on from."""
+    progress = root / "progress"
+    while (done := len(progress.read_bytes()) if progress.exists() else 0) < seconds / 0.005:
+        if stop():
+            raise Interrupted(f"stopped after {done} steps")
+        with progress.open("ab") as file:
+            file.write(b".")
+        time.sleep(0.005)
+
+
+def fail(root: Path, stop: Callable[[], bool], amount: float) -> None:
+    raise ValueError(f"wrong at {object()} in {root.name}")
+
+
+def fail_elsewhere(root: Path, stop: Callable[[], bool], amount: float) -> None:
+    raise ValueError("another place")
+
+
+def bad_data(root: Path, stop: Callable[[], bool], amount: float) -> None:
+    raise DataError("shard 3 is torn")
+
+
+def no_memory(root: Path, stop: Callable[[], bool], amount: float) -> None:
+    raise MemoryError
+
+
+def full_disk(root: Path, stop: Callable[[], bool], amount: float) -> None:
+    raise OSError(28, "No space left on device")
+
+
+def wrapped_full_disk(root: Path, stop: Callable[[], bool], amount: float) -> None:
+    try:
+        full_disk(root, stop, amount)
+    except OSError as error:
+        raise RuntimeError("checkpoint failed") from error
+
+
+def torch_out_of_memory(root: Path, stop: Callable[[], bool], amount: float) -> None:
+    raise type("OutOfMemoryError", (RuntimeError,), {})("CUDA out of memory")
+
+
+def segfault(root: Path, stop: Callable[[], bool], amount: float) -> None:
+    os.kill(os.getpid(), signal.SIGSEGV)
+
+
+def killed(root: Path, stop: Callable[[], bool], amount: float) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def leave(root: Path, stop: Callable[[], bool], amount: float) -> None:
+    os._exit(0)
+
+
+def long_message(root: Path, stop: Callable[[], bool], amount: float) -> None:
+    raise ValueError("€" * 1_000_000)
+
+
+def deaf(root: Path, stop: Callable[[], bool], seconds: float) -> None:
+    """Work that does not look at `stop`."""
+    time.sleep(seconds)
+
+
+ACTIONS = {
+    "work": work,
+    "diverge": work,
+    "fail": fail,
+    "fail_elsewhere": fail_elsewhere,
+    "bad_data": bad_data,
+    "no_memory": no_memory,
+    "full_disk": full_disk,
+    "wrapped_full_disk": wrapped_full_disk,
+    "torch_out_of_memory": torch_out_of_memory,
+    "segfault": segfault,
+    "killed": killed,
+    "leave": leave,
+    "long_message": long_message,
+    "deaf": deaf,
+}
+
+
+def note(home: Home, event: str, root: Path) -> None:
+    """One line in a file that all processes append to."""
+    with (home.root / "events").open("ab", buffering=0) as file:
+        file.write(f"{event} {root.name} {os.getpid()}\n".encode())
+
+
+def events(home: Home) -> list[tuple[str, str]]:
+    """(event, task id) in the order in which they happened."""
+    path = home.root / "events"
+    lines = path.read_text().splitlines() if path.exists() else []
+    return [(line.split()[0], line.split()[1]) for line in lines]
+
+
+def run_task(run_id: str) -> QueuedTask:
+    return QueuedTask(run_id, "pretrain", run_id, 0, ({"method": run_id},), None, run_id)
+
+
+def evaluation(task_id: str, run_id: str) -> QueuedTask:
+    return QueuedTask(task_id, "evaluate", run_id, 0, ({"method": run_id},), "probe", f"{run_id} [probe]")
+
+
+def submission(
+    home: Home, tasks: list[QueuedTask], behaviours: dict[str, list[object]], stamp: str = "s1"
+) -> SubmissionPaths:
+    """A submission whose queue is ready to be worked on."""
+    paths = home.study("tiny").submission("s1")
+    paths.root.mkdir(parents=True)
+    write_json(home.root / "behaviour.json", behaviours)
+    for task in tasks:
+        task.paths(home).root.mkdir(parents=True, exist_ok=True)
+    Manifest(
+        study="tiny",
+        executor="local",
+        created="",
+        command="ablate run tiny",
+        workers=1,
+        devices=(),
+        snapshot="abc",
+        commit="",
+        dirty=False,
+        entry="fakes:execute",
+        shipper="",
+        heartbeat_seconds=0.5,
+        stale_seconds=60.0,
+        tasks=tuple(tasks),
+    ).write(paths)
+    return paths
+
+
+def start_worker(home: Home, paths: SubmissionPaths, index: int = 0) -> subprocess.Popen[bytes]:
+    """A process that does what a job does, without Submitit around it."""
+    code = "import sys; from sweeps.worker import work; work(*sys.argv[1:4], int(sys.argv[4]))"
+    with (paths.root / f"worker{index}.log").open("ab") as log:
+        return subprocess.Popen(
+            [sys.executable, "-c", code, str(home.root), "tiny", paths.root.name, str(index)],
+            env={**os.environ, "PYTHONPATH": os.pathsep.join([str(SOURCE), str(HERE)])},
+            stdout=log,
+            stderr=subprocess.STDOUT,
+        )
+
+
+def wait_for(condition: Callable[[], bool], seconds: float = 20.0) -> None:
+    """Poll until the condition holds; AssertionError after so many seconds."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it did not happen in time"
+        time.sleep(0.01)
