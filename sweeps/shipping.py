@@ -17,9 +17,11 @@ from sweeps.manifest import Manifest, QueuedTask
 class Shipper(Protocol):
     """`trainer.tracking.shipper.Shipper`: a process that ships the journals of the tasks it is told to follow."""
 
-    def follow(self, task: QueuedTask) -> None: ...
-    def close(self) -> None:
-        """Ship what is left, for some seconds at most, and end."""
+    def follow(self, task: QueuedTask) -> None:
+        """Ship this task's journal from now on."""
+
+    def close(self) -> bool:
+        """Ship what is left, for some seconds at most, and end; true when everything is shipped."""
 
 
 class Shipping:
@@ -50,6 +52,7 @@ class Shipping:
         if self._claim is None:
             return
         module, _, name = self.queue.shipper.partition(":")
+        # Its thread, which feeds a pipe, is the only one in this process and holds nothing that a forked task uses.
         self._shipper = getattr(importlib.import_module(module), name)(self.queue.study, self.home)
         for task in self.queue.tasks:
             self._shipper.follow(task)
