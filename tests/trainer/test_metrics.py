@@ -1,9 +1,11 @@
-"""Metrics against values worked out by hand and, for mean IoU, against scikit-learn."""
+"""Metrics against values worked out by hand and, for mean IoU, against scikit-learn and torchmetrics."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
+from oracles import oracle
 from sklearn.metrics import jaccard_score
 
 from trainer.protocols import metrics
@@ -81,14 +83,17 @@ def test_confusion_ignores_more_labels() -> None:
 
 
 @pytest.mark.parametrize("classes", [3, 21])
-def test_mean_iou_agrees_with_scikit_learn(classes: int) -> None:
+def test_mean_iou_agrees_with_others(classes: int) -> None:
     generator = np.random.default_rng(classes)
     target = generator.integers(0, classes, (4, 40, 40))
     predicted = np.where(generator.random(target.shape) < 0.4, target, generator.integers(0, classes, target.shape))
     target[generator.random(target.shape) < 0.1] = 255
     kept = target != 255
     expected = 100 * jaccard_score(target[kept], predicted[kept], average="macro")
-    assert metrics.mean_iou(metrics.confusion(target, predicted, classes)) == pytest.approx(expected)
+    found = metrics.mean_iou(metrics.confusion(target, predicted, classes))
+    assert found == pytest.approx(expected)
+    other = oracle("torchmetrics").JaccardIndex(task="multiclass", num_classes=classes, ignore_index=255)
+    assert found == pytest.approx(100 * float(other(torch.from_numpy(predicted), torch.from_numpy(target))), abs=1e-3)
 
 
 def test_mean_iou_leaves_out_classes_that_nobody_names() -> None:

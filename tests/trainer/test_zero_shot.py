@@ -1,0 +1,141 @@
+"""Prompt ensembles against open_clip, templates, ties between classes, and what classification needs."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from oracles import oracle
+from protocol_fakes import EvaluationSet, Split, evaluation, random_split, representation
+
+import trainer.protocols
+from study.errors import ConfigError, DataError
+from trainer.protocols.prompts import class_embeddings, fill, template_sets, templates
+from trainer.protocols.zero_shot import nearest_ranks, zero_shot
+
+CLASSES = ("red circle", "blue square", "green star")
+ZERO_SHOT = {"kind": "zero_shot"}
+
+
+def test_template_sets_are_well_formed() -> None:
+    path = Path(trainer.protocols.__file__).with_name("templates.json")
+    for name, entry in json.loads(path.read_text()).items():
+        assert set(entry) == {"source", "templates"}, name
+        assert entry["source"] and entry["templates"], name
+        assert len(set(entry["templates"])) == len(entry["templates"]), name
+        for template in entry["templates"]:
+            assert template.count("{}") == 1
+            assert fill(template, "x{y}").count("x{y}") == 1
+    assert templates("plain") == ("{}",)
+    assert len(templates("imagenet")) == 80
+    assert len(templates("slip")) == 7
+    assert set(templates("slip")) <= set(templates("imagenet"))
+
+
+def test_imagenet_templates_are_open_clips() -> None:
+    metadata = oracle("open_clip.zero_shot_metadata")
+    assert [fill(template, "newt") for template in templates("imagenet")] == [
+        template("newt") for template in metadata.OPENAI_IMAGENET_TEMPLATES
+    ]
+
+
+def test_unknown_templates_name_the_nearest() -> None:
+    with pytest.raises(ConfigError, match=r"unknown templates 'imagnet'; did you mean 'imagenet'\?"):
+        templates("imagnet")
+
+
+def test_articles() -> None:
+    assert fill("a photo of {a} {}", "apple") == "a photo of an apple"
+    assert fill("a photo of {a} {}", "Bed") == "a photo of a Bed"
+    with pytest.raises(ConfigError, match="for its article"):
+        fill("a {thing}", "apple")
+
+
+def test_ensemble_agrees_with_open_clip(tmp_path: Path) -> None:
+    classifier = oracle("open_clip.zero_shot_classifier")
+    model = representation(tmp_path)
+
+    class Wrapped:
+        def encode_text(self, tokens: torch.Tensor, normalize: bool) -> torch.Tensor:
+            assert normalize
+            return model.system.encode_text(tokens)
+
+    expected = classifier.build_zero_shot_classifier(
+        Wrapped(), model.tokenizer, CLASSES, templates("imagenet"), num_classes_per_batch=None
+    )
+    found = class_embeddings(model, CLASSES, templates("imagenet"))
+    assert np.allclose(found, expected.T.numpy(), atol=1e-6)
+
+
+def test_ensemble_by_hand() -> None:
+    vectors = {"a x": [1.0, 0.0], "x": [0.0, 1.0], "a y": [0.6, 0.8], "y": [0.6, 0.8]}
+
+    class Encoder:
+        def text_embeddings(self, texts: list[str]) -> np.ndarray:
+            return np.array([vectors[text] for text in texts], dtype=np.float32)
+
+    found = class_embeddings(Encoder(), ["x", "y"], ["a {}", "{}"])
+    assert np.allclose(found, [[0.5**0.5, 0.5**0.5], [0.6, 0.8]])
+
+
+def test_metrics_of_a_model_that_knows(tmp_path: Path) -> None:
+    """Labels are set to what the model answers: 100 % right, and the guessing rates follow from the labels."""
+    dataset = EvaluationSet(CLASSES, {"test": random_split(40, 3)})
+    about = evaluation(tmp_path, dataset, ZERO_SHOT, templates="shapes")
+    classifier = class_embeddings(about.representation, CLASSES, templates("shapes"))
+    answers = (about.embeddings("test") @ classifier.T).argmax(axis=1)
+    dataset.splits["test"].labels = answers
+    found = dict(zero_shot(about))
+    assert found == {
+        "top1": 100.0,
+        "per_class": 100.0,
+        "majority": pytest.approx(100 * np.bincount(answers).max() / 40),
+        "chance": pytest.approx(100 / 3),
+    }
+
+
+def test_top5_is_for_more_than_five_classes(tmp_path: Path) -> None:
+    for count in (5, 6):
+        names = tuple(f"class {i}" for i in range(count))
+        found = dict(
+            zero_shot(evaluation(tmp_path, EvaluationSet(names, {"test": random_split(30, count)}), ZERO_SHOT))
+        )
+        assert ("top5" in found) == (count > 5)
+    assert found["top5"] >= found["top1"]
+
+
+def test_classes_with_the_same_prompts_never_score(tmp_path: Path) -> None:
+    names = ("abc", "cab", "abc", "bca")  # one hash, so one token, in `Words`
+    found = dict(zero_shot(evaluation(tmp_path, EvaluationSet(names, {"test": random_split(64, 4)}), ZERO_SHOT)))
+    assert found["top1"] == found["per_class"] == 0.0
+
+
+def test_twins_do_not_score_among_other_classes(tmp_path: Path) -> None:
+    names = (*(f"thing {i}" for i in range(40)), "twin ab", "twin ba")
+    split = random_split(420, 42)
+    about = evaluation(tmp_path, EvaluationSet(names, {"test": split}), ZERO_SHOT, templates="imagenet")
+    classifier = class_embeddings(about.representation, names, templates("imagenet"))
+    assert np.array_equal(classifier[40], classifier[41])
+    ranks = nearest_ranks(about.embeddings("test"), classifier, np.full(420, 41))
+    assert ranks.min() >= 1
+
+
+def test_what_classification_needs(tmp_path: Path) -> None:
+    def found(classes: tuple[str, ...], split: Split) -> None:
+        list(zero_shot(evaluation(tmp_path, EvaluationSet(classes, {"test": split}), ZERO_SHOT)))
+
+    with pytest.raises(ConfigError, match=r"fake: 2 test samples for 3 classes; raise `test` to at least 3"):
+        found(CLASSES, random_split(2, 2))
+    with pytest.raises(ConfigError, match="1 classes"):
+        found(("one",), random_split(4, 1))
+    with pytest.raises(DataError, match="labels run from 0 to 3, expected 0 to 2"):
+        found(CLASSES, random_split(8, 4))
+    with pytest.raises(DataError, match="no test samples"):
+        found(CLASSES, random_split(0, 1))
+
+
+def test_every_template_set_can_be_named() -> None:
+    assert {"plain", "shapes", "photo", "imagenet", "slip"} <= set(template_sets())

@@ -1,0 +1,62 @@
+"""Protocols: how a representation is evaluated. Each yields (metric, percent) for one data set."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import torch
+
+from study.errors import ConfigError
+from study.paths import Home, RunPaths
+from study.protocols import applicable
+from study.schema import EvaluationConfig
+from trainer.checkpoint import load_system
+from trainer.data.evaluation import fingerprint_dataset, open_dataset
+from trainer.protocols.evaluation import Evaluation
+from trainer.protocols.features import Representation
+from trainer.protocols.linear_probe import linear_probe
+from trainer.protocols.retrieval import retrieval
+from trainer.protocols.segmentation import segmentation
+from trainer.protocols.zero_shot import zero_shot
+
+__all__ = ["evaluate"]
+
+PROTOCOLS: dict[str, Callable[[Evaluation], Iterator[tuple[str, float]]]] = {
+    "zero_shot": zero_shot,
+    "linear_probe": linear_probe,
+    "retrieval": retrieval,
+    "segmentation": segmentation,
+}
+
+
+def evaluate(
+    run: RunPaths, config: EvaluationConfig, home: Home, device: torch.device | str
+) -> Iterator[tuple[str, float]]:
+    """Evaluate a run's final model: yields ("<protocol>/<dataset>/<metric>", percent) as each becomes known.
+
+    Image features are cached under the run, so its other evaluations and repetitions read them back.
+
+    Raises:
+        ConfigError: the protocol needs a joint embedding, captions or masks that are not there, or the data
+            set is too small for its classes.
+        DataError: broken samples or labels.
+    """
+    system, tokenizer, run_config = load_system(run)
+    protocol = config.protocol
+    if not applicable(protocol.kind, run_config.objective.name):
+        raise ConfigError(
+            f"protocol {protocol.name}: {protocol.kind} compares images with texts, and objective "
+            f"'{run_config.objective.name}' trains no joint embedding; a linear_probe needs none"
+        )
+    device = torch.device(device)
+    representation = Representation(system.to(device).eval(), tokenizer, run_config, run, device)
+    for dataset in config.datasets:
+        evaluation = Evaluation(
+            representation,
+            protocol,
+            dataset,
+            open_dataset(dataset, run_config.model.image_size, home),
+            fingerprint_dataset(dataset, home),
+        )
+        for metric, value in PROTOCOLS[protocol.kind](evaluation):
+            yield f"{protocol.name}/{dataset.name}/{metric}", value

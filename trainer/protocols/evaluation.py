@@ -1,0 +1,53 @@
+"""One protocol on one data set, as its function sees it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from study.errors import ConfigError, DataError
+from study.schema import DatasetConfig, ProtocolConfig
+from trainer.data.evaluation import EvaluationSet, Split
+from trainer.protocols.features import Representation
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What is evaluated, how and on what; the methods check what they hand out."""
+
+    representation: Representation
+    protocol: ProtocolConfig
+    config: DatasetConfig
+    dataset: EvaluationSet
+    content: str
+    """Fingerprint of the data set's content."""
+
+    def features(self, split: str, kind: str) -> np.ndarray:
+        """float32 (n, D) of a split's images, see `Representation.image_features`."""
+        return self.representation.image_features(self.config, self.content, split, self.split(split), kind)
+
+    def embeddings(self, split: str) -> np.ndarray:
+        """L2-normalised float32 (n, E) of a split's images."""
+        return self.representation.image_embeddings(self.config, self.content, split, self.split(split))
+
+    def split(self, name: str) -> Split:
+        split = self.dataset.split(name)
+        if not len(split):
+            raise DataError(f"data set {self.config.name}: no {name} samples")
+        return split
+
+    def labels(self, name: str) -> np.ndarray:
+        """int64 (n,) class indices; raises where no classification can be scored on them."""
+        labels, classes = self.split(name).labels, len(self.dataset.classes)
+        where = f"data set {self.config.name}"
+        if classes < 2:
+            raise ConfigError(f"{where}: {classes} classes; classification needs 2 or more")
+        if len(labels) < classes:
+            raise ConfigError(
+                f"{where}: {len(labels)} {name} samples for {classes} classes; raise `{name}` to at least {classes}"
+            )
+        if labels.min() < 0 or labels.max() >= classes:
+            found = f"{labels.min()} to {labels.max()}"
+            raise DataError(f"{where}: {name} labels run from {found}, expected 0 to {classes - 1}")
+        return labels
