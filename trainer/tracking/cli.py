@@ -33,6 +33,7 @@ def sync(plan: Plan, again: bool, as_json: bool) -> None:
             plan.study.name,
             plan.home,
             again=again,
+            verify=True,
             progress=lambda done, total: bar.update(task, completed=done, total=total),
         )
     uri = redact(plan.home.tracking_uri)

@@ -46,7 +46,7 @@ def faults(uri: str) -> Iterator[None]:
         yield
     except MlflowException as error:
         raise _from_mlflow(error.error_code, str(error), uri) from error
-    except (SQLAlchemyError, sqlite3.Error, OSError) as error:
+    except (SQLAlchemyError, sqlite3.Error) as error:
         raise StoreError(_sentence(str(error), uri)) from error
 
 

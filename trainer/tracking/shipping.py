@@ -34,6 +34,7 @@ def ship(
     home: Home,
     *,
     again: bool = False,
+    verify: bool = False,
     until: float = float("inf"),
     progress: Callable[[int, int], None] | None = None,
 ) -> Shipped:
@@ -43,14 +44,15 @@ def ship(
         tasks: what to ship; those without news cost one look at the file system.
         study: its name, which is the experiment's.
         again: send everything once more, whatever was sent before (adds no rows; repairs a damaged store).
+        verify: ask the store even when there is no news: it may have been replaced behind our back.
         until: `time.monotonic()` at which to stop between two batches.
         progress: told (tasks done, tasks to do) after each task.
     """
     sources = [Source.of(task) for task in tasks]
+    todo = _waiting(sources, study, home, again)
+    if not (todo or verify):
+        return Shipped()
     try:
-        todo = _waiting(sources, study, home, again)
-        if not todo:
-            return Shipped()
         experiment = store.prepare(home, study)
         # The store may be another than the one that the cursors speak of.
         todo = _waiting(sources, study, home, again)
@@ -58,7 +60,7 @@ def ship(
             courier = Courier(store.client(experiment.uri), experiment, study, home, again, until)
             return _ship_all(courier, todo, progress)
     except (StoreError, OSError) as error:
-        return Shipped(pending=len(sources), errors=(_line(error),))
+        return Shipped(pending=len(todo), errors=(_line(error),))
 
 
 def _waiting(sources: list[Source], study: str, home: Home, again: bool) -> list[Source]:

@@ -8,6 +8,7 @@ holds the disk, it would corrupt the store for the compute nodes that mount it. 
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import sqlite3
 import uuid
@@ -59,6 +60,8 @@ class Experiment:
     """`<id>@<creation time>`: tells a store that was created anew from the one before."""
 
 
+LOGGERS = ("mlflow", "alembic", "sqlalchemy")
+"""They print tracebacks of errors that we report, and every migration."""
 POOL = "MLFLOW_SQLALCHEMYSTORE_"
 """Prefix of MLflow's settings of connection pools."""
 
@@ -72,6 +75,10 @@ def quiet(uri: str) -> Iterator[None]:
         wanted[f"{POOL}POOLCLASS"] = "NullPool"
     added = [name for name in wanted if name not in os.environ]
     os.environ.update({name: wanted[name] for name in added})
+    loggers = [logging.getLogger(name) for name in LOGGERS]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -79,6 +86,8 @@ def quiet(uri: str) -> Iterator[None]:
     finally:
         for name in added:
             os.environ.pop(name, None)
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
 
 
 @contextlib.contextmanager
@@ -108,6 +117,13 @@ def prepare(home: Home, study: str) -> Experiment:
     read-only or full, the schema is another version's, the URI is none, the experiment was deleted. Costs
     milliseconds where an SQLite store is as we left it, else MLflow's import.
     """
+    try:
+        return _prepare(home, study)
+    except OSError as error:
+        raise StoreError(f"{error.filename or home.root}: {error.strerror or error}") from error
+
+
+def _prepare(home: Home, study: str) -> Experiment:
     uri = resolve(home.tracking_uri)
     if (known := _known(uri, home, study)) is not None:
         return known
@@ -238,13 +254,16 @@ def _open(path: Path) -> sqlite3.Connection:
 
 
 def _sqlite_version(path: Path) -> str | None:
-    """Also takes the write lock and gives it back: finds out a lock, a read-only file and a read-only folder."""
+    """Also begins to write and takes it back: finds out a lock, a read-only file and a read-only folder."""
     if not path.exists():
         return None
     with contextlib.closing(_open(path)) as connection:
         tables = connection.execute("SELECT count(*) FROM sqlite_master WHERE name = 'alembic_version'").fetchone()
         rows = connection.execute("SELECT version_num FROM alembic_version").fetchall() if tables[0] else []
         connection.execute("BEGIN IMMEDIATE")
+        if rows:
+            # BEGIN alone says nothing of a read-only file or folder.
+            connection.execute("UPDATE alembic_version SET version_num = version_num")
         connection.execute("ROLLBACK")
     return rows[0][0] if rows else None
 

@@ -32,7 +32,7 @@ def key_name(name: str) -> str:
     clean = re.sub(r"[^\w.\-/ :]", "_", name)
     path = posixpath.normpath(clean) if clean else "_"
     path = re.sub(r"^(?:\.?\.?/)+", "", path)
-    return cut(path if path not in ("", ".", "..") else "_", KEY_LENGTH, "~{digest}")
+    return cut(path if path not in ("", ".", "..") else "_", KEY_LENGTH, "-{digest}")
 
 
 def cut(value: str, limit: int, ending: str = " … [{length} characters, sha256 {digest}]") -> str:
@@ -62,7 +62,7 @@ def batches(lines: list[Line], size: int = BATCH) -> Iterator[list[Line]]:
     count = 0
     for line in lines:
         values = len(line.entry["values"]) if line.entry["kind"] == "metrics" else 0
-        if batch and count + values > size:
+        if batch and values and count + values > size:
             yield batch
             batch, count = [], 0
         batch.append(line)

@@ -1,0 +1,141 @@
+"""Homes with journals, and what a store holds of them, read past MLflow with plain SQL."""
+
+from __future__ import annotations
+
+import json
+import math
+import multiprocessing
+import os
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from study.journal import Journal, metric_rows, read
+from study.paths import Home
+from trainer.tracking.shipping import ship
+from trainer.tracking.source import Source
+
+LARGEST = 1.7976931348623157e308
+"""What MLflow stores for infinity."""
+
+
+def pretraining(number: int, cells: tuple[dict[str, str], ...] = ({"method": "clip"},)) -> Source:
+    task_id = f"{number:012x}"
+    return Source(task_id, "pretrain", task_id, 0, cells, None, f"method=clip seed={number}")
+
+
+def evaluation(run: Source, number: int, protocol: str = "zero_shot") -> Source:
+    name = f"{run.name} [{protocol}]"
+    return Source(f"e{number:011x}", "evaluate", run.run_id, run.seed, run.cells, protocol, name)
+
+
+def write_journal(home: Home, source: Source, steps: int = 50, width: int = 4) -> None:
+    """A task's whole life as its worker journals it: `steps` × `width` metric values, some of them not finite."""
+    journal = Journal(source.paths(home).journal)
+    journal.event("started", attempt=1)
+    journal.params({"model.width": 64, "schedule.lr": 0.5})
+    odd = {3: math.nan, 5: math.inf, 7: -math.inf}
+    for step in range(steps):
+        journal.metrics(step, {f"train/{i}": odd.get(step, step + i / 3) for i in range(width)})
+    journal.event("completed")
+    journal.close()
+
+
+def write_record(home: Home, source: Source, state: str = "completed") -> None:
+    finished = "2026-01-02T03:04:05+00:00"
+    environment = {"commit": "abc123", "dirty": True}
+    content = {"state": state, "task_id": source.task_id, "finished": finished, "environment": environment}
+    source.paths(home).record.write_text(json.dumps(content))
+
+
+def journal_rows(home: Home, source: Source) -> Counter[tuple[Any, ...]]:
+    """The rows of MLflow's table `metrics` that a journal means."""
+    rows = Counter()
+    for name, step, value, moment in metric_rows(read(source.paths(home).journal)[0]):
+        stored = 0.0 if math.isnan(value) else max(-LARGEST, min(LARGEST, value))
+        rows[source.task_id, name, step, stored, moment, math.isnan(value)] += 1
+    return rows
+
+
+def query(uri: str, sql: str) -> list[tuple[Any, ...]]:
+    import sqlalchemy
+
+    engine = sqlalchemy.create_engine(uri.replace("postgresql://", "postgresql+psycopg2://"))
+    try:
+        with engine.connect() as connection:
+            return [tuple(row) for row in connection.execute(sqlalchemy.text(sql))]
+    finally:
+        engine.dispose()
+
+
+def store_rows(uri: str, study: str) -> Counter[tuple[Any, ...]]:
+    """Every metric row of a study's live MLflow runs."""
+    rows = query(
+        uri,
+        f"""
+        SELECT tags.value, metrics.key, metrics.step, metrics.value, metrics.timestamp, metrics.is_nan
+        FROM metrics
+        JOIN runs ON runs.run_uuid = metrics.run_uuid AND runs.lifecycle_stage = 'active'
+        JOIN experiments ON experiments.experiment_id = runs.experiment_id AND experiments.name = '{study}'
+        JOIN tags ON tags.run_uuid = runs.run_uuid AND tags.key = 'ablate.task_id'
+        """,
+    )
+    return Counter((*row[:5], bool(row[5])) for row in rows)
+
+
+def run_ids(uri: str, task: Source) -> list[str]:
+    """Ids of the live MLflow runs of a task."""
+    return [
+        row[0]
+        for row in query(
+            uri,
+            f"""
+            SELECT runs.run_uuid FROM runs JOIN tags ON tags.run_uuid = runs.run_uuid
+            WHERE tags.key = 'ablate.task_id' AND tags.value = '{task.task_id}' AND runs.lifecycle_stage = 'active'
+            """,
+        )
+    ]
+
+
+def tags(uri: str, run_id: str) -> dict[str, str]:
+    return dict(query(uri, f"SELECT key, value FROM tags WHERE run_uuid = '{run_id}'"))
+
+
+def params(uri: str, run_id: str) -> dict[str, str]:
+    return dict(query(uri, f"SELECT key, value FROM params WHERE run_uuid = '{run_id}'"))
+
+
+def run_row(uri: str, run_id: str) -> tuple[Any, ...]:
+    """(name, status, start, end) of an MLflow run."""
+    return query(uri, f"SELECT name, status, start_time, end_time FROM runs WHERE run_uuid = '{run_id}'")[0]
+
+
+def assert_shipped(uri: str, study: str, home: Home, sources: list[Source]) -> None:
+    """The store holds exactly the journals' rows: none lost, none doubled, one MLflow run for each task."""
+    expected: Counter[tuple[Any, ...]] = Counter()
+    for source in sources:
+        expected += journal_rows(home, source)
+        assert len(run_ids(uri, source)) == 1
+    found = store_rows(uri, study)
+    assert not expected - found, f"{len(expected - found)} rows lost, for example {next(iter(expected - found))}"
+    assert not found - expected, f"{len(found - expected)} rows too many, for example {next(iter(found - expected))}"
+    live = "JOIN runs ON runs.run_uuid = latest_metrics.run_uuid AND lifecycle_stage = 'active'"
+    latest = query(uri, f"SELECT count(*), sum(step) FROM latest_metrics {live}")
+    per_name = {row[:2]: row[2] for row in sorted(expected, key=lambda row: row[2])}
+    assert latest == [(len(per_name), sum(per_name.values()))]
+
+
+PROCESSES = multiprocessing.get_context("forkserver")
+"""Processes that are forked from one that has imported MLflow: real ones, without two seconds of import each."""
+PROCESSES.set_forkserver_preload(["mlflow", "mlflow.store.tracking.sqlalchemy_store", "trainer.tracking.shipping"])
+
+
+def ship_elsewhere(root: Path, study: str, sources: list[Source], environment: dict[str, str], outbox: Any) -> None:
+    """Target of a process: ship, and put what came of it."""
+    os.environ.update(environment)
+    outbox.put(ship(sources, study, Home(root)))
+
+
+def shipping_process(home: Home, study: str, sources: list[Source], outbox: Any, uri: str = "") -> Any:
+    environment = {"MLFLOW_TRACKING_URI": uri} if uri else {}
+    return PROCESSES.Process(target=ship_elsewhere, args=(home.root, study, sources, environment, outbox))
