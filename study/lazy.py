@@ -32,6 +32,12 @@ STATES = "sweeps.states:task_states"
 FLOPS = "trainer.models.flops:run_flops"
 """(RunConfig) → floating-point operations of the whole run."""
 
+PENDING = "trainer.tracking.cursor:pending"
+"""(tasks, study name, Home) → number of tasks with something journalled that is not yet in the tracking store."""
+
+SHIP = "trainer.tracking.shipping:ship"
+"""(tasks, study name, Home) → what was shipped, with `pending` tasks left; never raises for a fault of the store."""
+
 
 def load(target: str) -> Any:
     """The object that `"module:attribute"` names."""

@@ -1,0 +1,140 @@
+"""`ablate report`: read the store once, then tables, figures and the page from the same numbers."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from reports.coverage import Coverage, cover
+from reports.renderers import render_csv, render_html, render_json, render_latex, render_markdown
+from reports.source import open_store
+from reports.tables import Table, build_table
+from reports.warehouse import Warehouse
+from study.errors import ConfigError, unknown
+from study.files import write_atomic
+from study.outputs import FORMATS
+
+if TYPE_CHECKING:
+    from reports.page import Drawing
+    from study.plan import Plan
+
+RENDERERS: dict[str, Callable[[Table, str], str]] = {
+    "md": lambda table, _: render_markdown(table),
+    "tex": render_latex,
+    "csv": lambda table, _: render_csv(table),
+    "html": lambda table, _: render_html(table),
+}
+"""Format of `FORMATS` -> (table, study name) to text."""
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a report holds and where it lies."""
+
+    paths: tuple[Path, ...]
+    tables: tuple[Table, ...]
+    counts: dict[str, int]
+    """State -> number of tasks."""
+
+    @property
+    def finished(self) -> int:
+        return self.counts.get("completed", 0) + self.counts.get("diverged", 0)
+
+
+def report(plan: Plan, out: Path, formats: Sequence[str] = FORMATS) -> Report:
+    """Write everything that the study declares below `out`; the same store gives the same bytes.
+
+    Each table is written in the given formats (tables/), with its provenance as JSON beside it. `html` also writes the
+    page (index.html), and with it, or with `tex`, the figures (figures/) and the warehouse. Raises StoreError for a
+    store that cannot be read, ConfigError for a table or figure that cannot be filled as declared.
+    """
+    with open_warehouse(plan) as warehouse:
+        coverage = cover(plan, warehouse)
+        tables = build_tables(plan, coverage, warehouse)
+        paths = [path for table in tables for path in _write_table(table, plan.study.name, out / "tables", formats)]
+        if {"html", "tex"} & set(formats):
+            figures, drawings = _write_figures(plan, coverage, warehouse, out / "figures")
+            paths += figures
+            saved = plan.home.study(plan.study.name).warehouse
+            warehouse.save(saved)
+            paths.append(saved)
+        if "html" in formats:
+            paths.append(_write_page(plan, coverage, warehouse, tables, drawings, out / "index.html"))
+    return Report(tuple(paths), tables, coverage.counts())
+
+
+def open_warehouse(plan: Plan) -> Warehouse:
+    """The study's part of the tracking store that its home names."""
+    return Warehouse(open_store(plan.home.tracking_uri), plan)
+
+
+def build_tables(plan: Plan, coverage: Coverage, warehouse: Warehouse) -> tuple[Table, ...]:
+    """All tables that the study declares, in its order."""
+    return tuple(
+        build_table(name, config, plan.study, plan.cells, coverage, warehouse)
+        for name, config in plan.study.tables.items()
+    )
+
+
+def one_table(plan: Plan, name: str) -> Table:
+    """A single table; raises ConfigError for a name that the study does not declare."""
+    if name not in plan.study.tables:
+        raise ConfigError(unknown("table", name, plan.study.tables, f"study '{plan.study.name}'"))
+    with open_warehouse(plan) as warehouse:
+        config = plan.study.tables[name]
+        return build_table(name, config, plan.study, plan.cells, cover(plan, warehouse), warehouse)
+
+
+def file_name(name: str) -> str:
+    """A table's or figure's name as a file; raises ConfigError for one that would leave its folder."""
+    if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", name):
+        raise ConfigError(
+            f"table or figure '{name}': its name becomes a file's; use letters, digits, '_', '-' and '.' only"
+        )
+    return name
+
+
+def _write_table(table: Table, study: str, folder: Path, formats: Sequence[str]) -> list[Path]:
+    stem = file_name(table.name)
+    texts = {format: RENDERERS[format](table, study) for format in formats} | {"json": render_json(table)}
+    paths = []
+    for suffix, text in texts.items():
+        paths.append(folder / f"{stem}.{suffix}")
+        write_atomic(paths[-1], text)
+    return paths
+
+
+def _write_figures(
+    plan: Plan, coverage: Coverage, warehouse: Warehouse, folder: Path
+) -> tuple[list[Path], list[Drawing]]:
+    from reports.figures import save_figure
+    from reports.page import Drawing
+    from reports.series import figure_data
+
+    paths: list[Path] = []
+    drawings: list[Drawing] = []
+    for name, config in plan.study.figures.items():
+        data = figure_data(file_name(name), config, plan.study, plan.cells, coverage, warehouse)
+        written = [] if data.empty else save_figure(data, folder / name)
+        paths += written
+        svg = next((path.read_text(encoding="utf-8") for path in written if path.suffix == ".svg"), "")
+        drawings.append(Drawing(name, data.title, data.notes, svg))
+    return paths, drawings
+
+
+def _write_page(
+    plan: Plan,
+    coverage: Coverage,
+    warehouse: Warehouse,
+    tables: Sequence[Table],
+    drawings: Sequence[Drawing],
+    path: Path,
+) -> Path:
+    from reports.overview import survey
+    from reports.page import render_page
+
+    write_atomic(path, render_page(survey(plan, coverage, warehouse), tables, drawings))
+    return path

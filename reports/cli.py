@@ -1,0 +1,136 @@
+"""`ablate report` and `ablate why`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from study.cli import load_plan, study_command
+from study.lazy import PENDING, SHIP, load
+from study.outputs import FORMATS
+
+if TYPE_CHECKING:
+    from reports.tables import Table
+    from reports.why import Answer
+    from study.plan import Plan
+
+
+@click.command()
+@study_command
+@click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="Folder to write into.")
+@click.option(
+    "--format",
+    "formats",
+    multiple=True,
+    type=click.Choice([*FORMATS, "all"]),
+    help="Repeatable [default: all]; html includes the page, html and tex the figures.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the paths that were written as JSON.")
+def report(plan: Plan, out: Path | None, formats: tuple[str, ...], as_json: bool) -> None:
+    """Write STUDY's tables, figures and page from what is tracked, and print the tables."""
+    from reports.build import report as build
+
+    _sync(plan)
+    chosen = FORMATS if not formats or "all" in formats else tuple(dict.fromkeys(formats))
+    folder = out or plan.home.study(plan.study.name).report
+    result = build(plan, folder, chosen)
+    if as_json:
+        paths = [str(path) for path in result.paths]
+        click.echo(json.dumps({"study": plan.study.name, "counts": result.counts, "paths": paths}))
+        return
+    for table in result.tables:
+        _print_table(table)
+    if not result.finished:
+        total = sum(result.counts.values())
+        click.echo(f"{plan.study.name}: nothing is trained yet, none of {total} tasks has finished", err=True)
+    shown = folder / "index.html" if "html" in chosen else folder / "tables"
+    click.echo(f"{len(result.paths)} files written: {shown}", err=True)
+
+
+@click.command()
+@click.argument("study_name", metavar="STUDY")
+@click.argument("table_name", metavar="TABLE")
+@click.argument("row", metavar="ROW")
+@click.argument("column", metavar="COLUMN")
+@click.argument("overrides", metavar="[OVERRIDES]...", nargs=-1)
+@click.option("--config-dir", type=click.Path(), help="Your own Hydra config folder, beside the shipped one.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def why(
+    study_name: str,
+    table_name: str,
+    row: str,
+    column: str,
+    overrides: tuple[str, ...],
+    config_dir: str | None,
+    as_json: bool,
+) -> None:
+    """The runs behind a number of a TABLE.
+
+    ROW and COLUMN are labels ('clip, map', 'large / top-1') or places from 1 on.
+    """
+    from reports.build import one_table
+    from reports.why import find
+
+    plan = load_plan(study_name, overrides, config_dir)
+    _sync(plan)
+    answer = find(one_table(plan, table_name), row, column)
+    if as_json:
+        click.echo(json.dumps(answer.to_json()))
+    else:
+        _print_answer(answer, plan)
+
+
+def _sync(plan: Plan) -> None:
+    """Ship what waits in journals. A store that cannot be written may still be read: then say so, and go on."""
+    if not load(PENDING)(plan.tasks, plan.study.name, plan.home):
+        return
+    if load(SHIP)(plan.tasks, plan.study.name, plan.home).pending:
+        click.echo(
+            "some results are still in their journals ('ablate sync' tells why); this report is without them", err=True
+        )
+
+
+def _print_table(table: Table) -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table as Grid
+    from rich.text import Text
+
+    from reports.renderers import plain
+
+    grid = Grid(title=Text(table.title), title_justify="left", box=box.SIMPLE_HEAD)
+    for factor in table.factors:
+        grid.add_column(Text(factor))
+    for column in table.columns:
+        grid.add_column(Text(column.name.replace(" / ", "\n")), justify="right")
+    for row in table.rows:
+        cells: list[Any] = [Text(level) for level in row.levels]
+        for entry, column in zip(row.entries, table.columns, strict=True):
+            style = "bold" if entry.best else "" if entry.summary else "dim"
+            cells.append(Text(plain(entry, column), style=style))
+        grid.add_row(*cells)
+    console = Console()
+    console.print(grid)
+    for note in table.notes:
+        console.print(Text(note, style="dim"))
+    console.print()
+
+
+def _print_answer(answer: Answer, plan: Plan) -> None:
+    from reports.renderers import plain
+
+    entry = answer.entry
+    click.echo(f"{answer.table.title}\n{answer.row.name}: {answer.column.name} = {plain(entry, answer.column)}")
+    click.echo(
+        f"n = {entry.summary.n if entry.summary else 0} of {entry.planned} seeds; {len(answer.column.metrics)} task(s)"
+    )
+    if entry.detail:
+        click.echo(f"missing: {entry.detail}")
+    for source in entry.sources:
+        config = plan.home.run(source.run_id).config
+        click.echo(f"  seed {source.seed}  {source.value:.6g}  run {source.run_id}  code {source.commit}  {config}")
+    if entry.cell:
+        click.echo(f"\n{answer.query};\n-- on {plan.home.study(plan.study.name).warehouse}")

@@ -1,0 +1,95 @@
+"""The page: one HTML file that opens anywhere, with no network and nothing from data that is not escaped.
+
+Text goes through jinja2's autoescape, the embedded JSON through `embed`, and the content security policy in its head
+lets the browser run the page's one script and load nothing.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from typing import Any
+
+import jinja2
+from markupsafe import Markup
+
+from reports.figures import INK
+from reports.overview import Overview
+from reports.renderers import provenance, render_html
+from reports.tables import Table
+
+SYMBOLS = {
+    "completed": "●",
+    "diverged": "≈",
+    "running": "◐",
+    "failed": "✕",
+    "not synced": "◍",
+    "eligible": "○",
+    "waiting": "·",
+}
+"""State -> sign in the grid: shapes, so that nothing is told by colour alone."""
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """A figure of the page."""
+
+    name: str
+    title: str
+    notes: tuple[str, ...]
+    svg: str
+    """Content of the SVG file; empty while there is nothing to draw."""
+
+
+def render_page(overview: Overview, tables: Sequence[Table], drawings: Sequence[Drawing]) -> str:
+    """The whole page. The same arguments give the same bytes."""
+    environment = jinja2.Environment(
+        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    script = _asset("page.js")
+    data = {"study": overview.study, "tables": [provenance(table) for table in tables]}
+    return environment.from_string(_asset("page.html")).render(
+        overview=overview,
+        tables=[(table, Markup(render_html(table))) for table in tables],
+        drawings=[(drawing, Markup(inline_svg(drawing))) for drawing in drawings],
+        symbols=SYMBOLS,
+        css=Markup(_asset("page.css")),
+        script=Markup(script),
+        script_hash="sha256-" + base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+        data=Markup(embed(data)),
+    )
+
+
+def embed(value: Any) -> str:
+    """JSON that may stand inside `<script>`: no character there can end the element or open a comment.
+
+    >>> embed({"level": "</script>"})
+    '{"level": "\\\\u003c/script\\\\u003e"}'
+    """
+    text = json.dumps(value, ensure_ascii=False, allow_nan=False)
+    return re.sub("[<>&\u2028\u2029]", lambda match: f"\\u{ord(match.group()):04x}", text)
+
+
+def inline_svg(drawing: Drawing) -> str:
+    """The SVG as part of the page: ids of its own, text in the reader's colour (light or dark), a name to be read out."""
+    svg = drawing.svg[drawing.svg.find("<svg") :]
+    prefix = f"figure-{drawing.name}-"
+    svg = re.sub(r'\bid="', f'id="{prefix}', svg)
+    svg = re.sub(r'(url\(#|href="#)', rf"\g<1>{prefix}", svg)
+    svg = svg.replace(INK, "currentColor")
+    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
+    return svg.replace("<svg ", f'<svg role="img" aria-labelledby="caption-{drawing.name}" ', 1)
+
+
+def _asset(name: str) -> str:
+    return files("reports").joinpath("templates", name).read_text(encoding="utf-8")
+
+
+def counts_text(counts: Mapping[str, int]) -> str:
+    """`3 completed, 1 failed`."""
+    return ", ".join(f"{count} {state}" for state, count in counts.items())

@@ -1,0 +1,266 @@
+"""Markdown, LaTeX, CSV and HTML of one table model: the same numbers in the same words everywhere."""
+
+from __future__ import annotations
+
+import csv
+import io
+import itertools
+import json
+from collections.abc import Callable, Iterator
+from html import escape
+from typing import Any
+
+from reports.statistics import t_interval
+from reports.tables import Column, Entry, Row, Table, number
+
+LATEX_SPECIAL = str.maketrans(
+    {
+        "\\": r"\textbackslash{}",
+        "~": r"\textasciitilde{}",
+        "^": r"\textasciicircum{}",
+        "<": r"\textless{}",
+        ">": r"\textgreater{}",
+        "|": r"\textbar{}",
+        '"': r"\char34{}",
+        "±": r"$\pm$",
+        "–": "--",
+        "−": "$-$",
+        "Δ": r"$\Delta$",
+        "×": r"$\times$",
+        "→": r"$\to$",
+        "≥": r"$\geq$",
+        "≤": r"$\leq$",
+        "\n": " ",
+        **{character: "\\" + character for character in "&%$#_{}"},
+    }
+)
+
+
+def render_markdown(table: Table) -> str:
+    """A pipe table under its title, the notes below it."""
+    heads = [_markdown(factor) for factor in table.factors] + [_markdown(column.name) for column in table.columns]
+    lines = [f"### {_markdown(table.title)}", "", _pipes(heads)]
+    lines.append(_pipes(["---"] * len(table.factors) + ["---:"] * len(table.columns)))
+    for row in table.rows:
+        texts = [_text(entry, column, "**{}**".format) for entry, column in _pairs(table, row)]
+        lines.append(_pipes([_markdown(level) for level in row.levels] + texts))
+    return "\n".join([*lines, "", *(f"{_markdown(note)}  " for note in table.notes)]).rstrip() + "\n"
+
+
+def render_latex(table: Table, study: str = "") -> str:
+    r"""A `table` with booktabs rules; needs `\usepackage{booktabs}`."""
+    spec = "l" * len(table.factors) + "r" * len(table.columns)
+    body: list[str] = []
+    for previous, row in itertools.pairwise([None, *table.rows]):
+        assert row is not None
+        if previous and len(table.factors) > 1 and previous.levels[0] != row.levels[0]:
+            body.append(r"\midrule")
+        same = previous is not None and len(table.factors) > 1 and previous.levels[0] == row.levels[0]
+        levels = ["" if same and i == 0 else latex(level) for i, level in enumerate(row.levels)]
+        texts = [
+            _text(entry, column, r"\textbf{{{}}}".format).replace("±", r"$\pm$").replace("–", "--").replace("−", "$-$")
+            for entry, column in _pairs(table, row)
+        ]
+        body.append(" & ".join([*levels, *texts]) + r" \\")
+    lines = [
+        f"% study {_comment(study)}, table {_comment(table.name)}; every number's runs and query: {_comment(table.name)}.json",
+        r"\begin{table}[t]",
+        r"\centering",
+        rf"\caption{{{latex(table.title)}}}",
+        rf"\label{{tab:{_comment(table.name)}}}",
+        rf"\begin{{tabular}}{{{spec}}}",
+        r"\toprule",
+        *_latex_heads(table),
+        r"\midrule",
+        *body,
+        r"\bottomrule",
+        r"\end{tabular}",
+        *([rf"\\[2pt]{{\footnotesize {' '.join(map(latex, table.notes))}}}"] if table.notes else []),
+        r"\end{table}",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def render_csv(table: Table) -> str:
+    """One line per number, unrounded: for programs. Empty fields are missing, `state` says why."""
+    output = io.StringIO()
+    writer = csv.writer(output, lineterminator="\n")
+    writer.writerow([*table.factors, "column", "mean", "sd", "n", "planned", "delta", "state", "runs"])
+    for row in table.rows:
+        for entry, column in _pairs(table, row):
+            summary = entry.summary
+            numbers = (summary.mean, summary.sd, summary.n) if summary else (None, None, 0)
+            runs = " ".join(source.run_id for source in entry.sources)
+            writer.writerow([*row.levels, column.name, *numbers, entry.planned, entry.delta, entry.missing, runs])
+    return output.getvalue()
+
+
+def render_html(table: Table) -> str:
+    """A semantic `<table>`; each number is a button that names its place (`data-why="table/row/column"`)."""
+    rows: list[str] = []
+    widths = _widths(table)
+    for i, row in enumerate(table.rows):
+        heads = "".join(f'<th scope="row">{escape(level) or "–"}</th>' for level in row.levels)
+        cells = "".join(
+            f'<td{_css(entry)}><button type="button" data-why="{escape(table.name)}/{i + 1}/{j + 1}">'
+            f"{_html_text(entry, column, widths[j])}</button></td>"
+            for j, (entry, column) in enumerate(_pairs(table, row))
+        )
+        new = len(table.factors) > 1 and i > 0 and table.rows[i - 1].levels[0] != row.levels[0]
+        rows.append(f"<tr{' class=rule' if new else ''}>{heads}{cells}</tr>")
+    notes = "".join(f"<p>{escape(note)}</p>" for note in table.notes)
+    return (
+        f'<div class="scroll" tabindex="0" role="region" aria-label="{escape(table.title)}">'
+        f'<table class="results" id="table-{escape(table.name)}"><caption>{escape(table.title)}</caption>\n'
+        f"<thead>{_html_heads(table)}</thead>\n<tbody>\n" + "\n".join(rows) + f"\n</tbody></table></div>\n"
+        f'<div class="notes">{notes}</div>\n'
+    )
+
+
+def provenance(table: Table) -> dict[str, Any]:
+    """Everything behind every number, as JSON: the sidecar of the LaTeX table and the data of the page's panel."""
+    return {
+        "table": table.name,
+        "title": table.title,
+        "columns": [{"name": column.name, "digits": column.digits, "query": column.query} for column in table.columns],
+        "rows": [{"name": row.name, "entries": [entry_json(entry) for entry in row.entries]} for row in table.rows],
+    }
+
+
+def entry_json(entry: Entry) -> dict[str, Any]:
+    """One number with its runs; NaN becomes null, which JSON can hold."""
+    summary = entry.summary
+    return {
+        "cell": entry.cell,
+        "value": summary.mean if summary else None,
+        "sd": summary.sd if summary else None,
+        "interval": t_interval(summary) if summary else None,
+        "n": summary.n if summary else 0,
+        "planned": entry.planned,
+        "delta": entry.delta,
+        "state": entry.missing,
+        "detail": entry.detail,
+        "runs": [
+            {"run_id": s.run_id, "seed": s.seed, "commit": s.commit, "value": s.value if s.value == s.value else None}
+            for s in entry.sources
+        ],
+    }
+
+
+def render_json(table: Table) -> str:
+    return json.dumps(provenance(table), indent=1, ensure_ascii=False) + "\n"
+
+
+def latex(text: str) -> str:
+    """Text as LaTeX prints it, every special character escaped."""
+    return text.translate(LATEX_SPECIAL)
+
+
+def plain(entry: Entry, column: Column) -> str:
+    """A number as the terminal shows it."""
+    return _text(entry, column, str)
+
+
+def _pairs(table: Table, row: Row) -> Iterator[tuple[Entry, Column]]:
+    return zip(row.entries, table.columns, strict=True)
+
+
+def _text(entry: Entry, column: Column, bold: Callable[[str], str]) -> str:
+    """`**71.2** ± 0.3 (2/3) +1.5`, or the state that explains the gap."""
+    if entry.summary is None:
+        return entry.missing
+    value = number(entry.summary.mean, column.digits)
+    parts = [bold(value) if entry.best else value]
+    if entry.summary.sd is not None:
+        parts.append(f"± {number(entry.summary.sd, column.digits)}")
+    if entry.summary.n < entry.planned:
+        parts.append(f"({entry.summary.n}/{entry.planned})")
+    if entry.delta is not None:
+        parts.append(number(entry.delta, column.digits, sign=True).replace("-", "−"))
+    return " ".join(parts)
+
+
+def _parts(entry: Entry, column: Column) -> tuple[str, str, str]:
+    """Value, spread with the number of seeds where some lack, and difference to the baseline."""
+    value, _, rest = _text(entry, column, str).partition(" ")
+    spread, _, delta = rest.rpartition(" ") if entry.delta is not None else (rest, "", "")
+    return value, spread, delta
+
+
+def _html_text(entry: Entry, column: Column, widths: tuple[int, int]) -> str:
+    """The parts of a number, spread and difference as wide as the widest of the column, so that values align."""
+    if entry.summary is None:
+        return f'<span class="missing">{escape(entry.missing)}</span>'
+    value, spread, delta = _parts(entry, column)
+    text = f"<b>{value}</b>" if entry.best else f"<span>{value}</span>"
+    for tag, part, width in (("small", spread, widths[0]), ("i", delta, widths[1])):
+        text += f' <{tag} style="width:{width}ch">{part}</{tag}>' if width else ""
+    return text
+
+
+def _widths(table: Table) -> list[tuple[int, int]]:
+    """Characters of the widest spread and of the widest difference of each column."""
+    columns = zip(*(row.entries for row in table.rows), strict=True)
+    parts = [
+        [_parts(entry, column) for entry in entries if entry.summary]
+        for entries, column in zip(columns, table.columns, strict=True)
+    ]
+    return [tuple(max((len(part[i]) for part in column), default=0) for i in (1, 2)) for column in parts]  # type: ignore[misc]
+
+
+def _css(entry: Entry) -> str:
+    return ' class="gap"' if entry.summary is None else ""
+
+
+def _spans(table: Table, part: str) -> list[tuple[str, int]]:
+    """(header, number of neighbouring columns under it) of one header row; groups end where a split ends."""
+    groups = itertools.groupby(table.columns, key=lambda column: (column.split, getattr(column, part)))
+    prefix = f"{table.split}: " if part == "split" and table.split else ""
+    return [(prefix + key[1], len(list(columns))) for key, columns in groups]
+
+
+def _head_rows(table: Table) -> list[list[tuple[str, int]]]:
+    """Header rows above the labels: split levels, then groups; only those that say something."""
+    rows = [_spans(table, part) for part in ("split", "group")]
+    return [row for row in rows if any(text for text, _ in row)]
+
+
+def _latex_heads(table: Table) -> list[str]:
+    lines: list[str] = []
+    offset = len(table.factors)
+    for spans in _head_rows(table):
+        cells = [rf"\multicolumn{{{width}}}{{c}}{{{latex(text)}}}" for text, width in spans]
+        lines.append(" & ".join([""] * offset + cells).strip() + r" \\")
+        start = offset + 1
+        for text, width in spans:
+            lines.append(rf"\cmidrule(lr){{{start}-{start + width - 1}}}" if text else "%")
+            start += width
+    names = [latex(name) for name in (*table.factors, *(column.label for column in table.columns))]
+    return [*lines, " & ".join(names) + r" \\"]
+
+
+def _html_heads(table: Table) -> str:
+    heads = _head_rows(table)
+    factors = "".join(f'<th scope="col" rowspan="{len(heads) + 1}">{escape(name)}</th>' for name in table.factors)
+    rows = [
+        "".join(f'<th scope="colgroup" colspan="{width}"><span>{escape(text)}</span></th>' for text, width in spans)
+        for spans in heads
+    ]
+    rows.append("".join(f'<th scope="col">{escape(column.label)}</th>' for column in table.columns))
+    rows[0] = factors + rows[0]
+    return "".join(f"<tr>{row}</tr>" for row in rows)
+
+
+def _pipes(cells: list[str]) -> str:
+    return "| " + " | ".join(cells) + " |"
+
+
+def _markdown(text: str) -> str:
+    """Text without Markdown's or HTML's meaning in a table cell."""
+    escaped = escape(text, quote=False).replace("\n", " ").replace("\\", "\\\\").replace("|", "\\|")
+    return escaped.replace("*", "\\*").replace("_", "\\_").replace("`", "\\`")
+
+
+def _comment(text: str) -> str:
+    """Text on one line of a LaTeX comment or in a label, where nothing can be escaped."""
+    return "".join(character if character.isalnum() or character in "-_ ." else "-" for character in text)

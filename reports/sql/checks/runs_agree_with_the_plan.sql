@@ -1,0 +1,13 @@
+-- What a task's tags say of it is what the plan says: an id is a hash, so a difference is a mix-up.
+with tags as (select * from stg_tags),
+
+planned as (select * from src_planned),
+
+final as (
+    select tags.task_id, tags.run_id, planned.run_id as planned_run_id, tags.seed, planned.seed as planned_seed
+    from tags
+    join planned using (task_id)
+    where tags.run_id is distinct from planned.run_id or tags.seed is distinct from planned.seed
+)
+
+select * from final

@@ -1,0 +1,12 @@
+-- One row per MLflow run of the experiment (deleted ones were left out at reading); times in UTC.
+with source as (select * from src_runs),
+
+final as (
+    select
+        cast(run_uuid as varchar) as mlflow_run_id,
+        epoch_ms(cast(start_time as bigint)) as started,
+        epoch_ms(cast(end_time as bigint)) as finished
+    from source
+)
+
+select * from final

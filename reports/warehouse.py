@@ -1,0 +1,208 @@
+"""The warehouse: one study's part of the MLflow store as SQL models in DuckDB.
+
+`sql/staging` cleans what MLflow stores, `sql/marts` says what it means, `sql/checks` must return no rows. Every number
+that a report prints comes from a query over the marts; `save` keeps them in a file in which it can be asked again.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from reports.source import Store
+from study.errors import StoreError
+
+if TYPE_CHECKING:
+    import duckdb
+
+    from study.plan import Plan
+
+STAGING = ("stg_runs", "stg_tags", "stg_metrics")
+MARTS = ("runs", "results", "cost")
+"""In the order of their dependencies; `curves` follows when a figure asks for some."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """What one seed contributes to a number."""
+
+    seed: int
+    run_id: str
+    commit: str
+    value: float
+    """Mean over the tasks of the column; NaN where the run diverged."""
+
+
+def cell_key(cell: Mapping[str, str]) -> str:
+    """The text that names a cell in the marts: JSON, factors in alphabetical order.
+
+    >>> cell_key({"pooling": "map", "method": "clip"})
+    '{"method":"clip","pooling":"map"}'
+    """
+    return json.dumps(cell, separators=(",", ":"), ensure_ascii=False, sort_keys=True)
+
+
+def value_query(metrics: Sequence[str]) -> str:
+    """The query behind one number: its value for each seed. `$cell` stands for a cell's key.
+
+    A seed that lacks one of the metrics has no row: averages never cover different sets of tasks. The values are
+    averaged in the order of their names, so that the last bit is always the same.
+    """
+    return (
+        "select seed, run_id, string_agg(distinct commit, ' ' order by commit) as commit,\n"
+        "       list_avg(list(value order by metric)) as value\n"
+        "from results\n"
+        f"where cell = $cell and metric in ({', '.join(quoted(metric) for metric in metrics) or 'null'})\n"
+        f"group by seed, run_id having count(*) = {len(metrics)}\n"
+        "order by seed"
+    )
+
+
+def quoted(text: str) -> str:
+    """An SQL string literal."""
+    return "'" + text.replace("'", "''") + "'"
+
+
+class Warehouse:
+    """Marts of one study, in memory. Close it, or use it as a context manager."""
+
+    def __init__(self, store: Store, plan: Plan) -> None:
+        """Read the store, build the models and run the checks; raises StoreError."""
+        import duckdb
+
+        self.connection = duckdb.connect(":memory:")
+        # Nothing may be fetched at run time, and rows without an order keep the one they were read in.
+        self.connection.execute("set autoinstall_known_extensions = false; set enable_external_access = false")
+        self._store = store
+        tables = store.read(plan.study.name)
+        self._register("src_planned", _PLANNED, _planned(plan))
+        self._register("src_cells", {"run_id": "string", "cell": "string"}, _cells(plan))
+        for name, types in _SOURCES.items():
+            if tables is None:
+                self._register(name, types, [])
+            else:
+                self.connection.register(name, getattr(tables, name.removeprefix("src_")))
+        for model in STAGING:
+            self._build("staging", model)
+        for model in MARTS:
+            self._build("marts", model)
+        check(self.connection)
+
+    def __enter__(self) -> Warehouse:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.connection.close()
+
+    def rows(self, query: str, parameters: Mapping[str, Any] | None = None) -> list[tuple[Any, ...]]:
+        """Rows of a query over the marts."""
+        return self.connection.execute(query, parameters).fetchall()
+
+    def metrics(self) -> set[str]:
+        """Names of all metrics that finished tasks have reported."""
+        return {name for (name,) in self.rows("select distinct metric from results")}
+
+    def values(self, columns: Sequence[Sequence[str]]) -> dict[tuple[str, int], tuple[Source, ...]]:
+        """(cell key, position of the column) -> what each seed contributes, for many cells at once.
+
+        The same numbers as `value_query` gives one by one, seeds in order.
+        """
+        wanted = [(position, metric, len(names)) for position, names in enumerate(columns) for metric in names]
+        self._register("wanted", {"position": "int32", "metric": "string", "needed": "int32"}, wanted)
+        found: dict[tuple[str, int], list[Source]] = {}
+        for cell, position, seed, run_id, commit, value in self.rows(_VALUES):
+            found.setdefault((cell, position), []).append(Source(seed, run_id, commit, value))
+        return {key: tuple(sources) for key, sources in found.items()}
+
+    def curves(self, metrics: Sequence[str]) -> list[tuple[str, int, str, int, float]]:
+        """(cell key, seed, metric, step, value) of every finite point of some metrics, in this order."""
+        runs = self.rows("select mlflow_run_id from runs where planned and kind = 'pretrain' order by all")
+        history = self._store.history([run for (run,) in runs], metrics)
+        self.connection.register("src_history", history)
+        self._build("staging", "stg_history")
+        self._build("marts", "curves")
+        return self.rows(
+            "select cell, seed, metric, step, value from curves where isfinite(value) order by cell, seed, metric, step"
+        )
+
+    def save(self, path: Path) -> None:
+        """Write the marts into a DuckDB file, replaced in one step, for queries of the user's own."""
+        import duckdb
+
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(f".{path.name}.{os.getpid()}")
+        temporary.unlink(missing_ok=True)
+        with duckdb.connect(str(temporary)) as file:
+            for name in MARTS:
+                mart = self.connection.sql(f"select * from {name}").to_arrow_table()
+                file.register("mart", mart)
+                file.execute(f"create table {name} as select * from mart")
+                file.execute(f"comment on table {name} is {quoted(description(_sql('marts', name)))}")
+        temporary.replace(path)
+
+    def _build(self, folder: str, model: str) -> None:
+        # Marts are tables, since several queries read each; staging is read once.
+        kind = "table" if folder == "marts" else "view"
+        self.connection.execute(f"create or replace {kind} {model} as {_sql(folder, model)}")
+
+    def _register(self, name: str, types: Mapping[str, str], rows: list[tuple[Any, ...]]) -> None:
+        """A table of given rows, each column of an Arrow type."""
+        import pyarrow as pa
+
+        columns = zip(*rows, strict=True) if rows else [()] * len(types)
+        arrays = [
+            pa.array(column, type=pa.type_for_alias(kind)) for column, kind in zip(columns, types.values(), strict=True)
+        ]
+        self.connection.register(name, pa.table(dict(zip(types, arrays, strict=True))))
+
+
+def check(connection: duckdb.DuckDBPyConnection) -> None:
+    """Run every query of `sql/checks`; the first that returns rows is a StoreError that shows some of them."""
+    for file in sorted(files("reports").joinpath("sql", "checks").iterdir(), key=lambda file: file.name):
+        query = file.read_text(encoding="utf-8")
+        rows = connection.execute(query).fetchmany(3)
+        if rows:
+            name = file.name.removesuffix(".sql").replace("_", " ")
+            shown = "; ".join(", ".join(map(str, row)) for row in rows)
+            raise StoreError(f"the tracking store fails the check '{name}' ({description(query)}): {shown}")
+
+
+def description(query: str) -> str:
+    """The comment at the head of an SQL file, as one line."""
+    lines: Iterable[str] = query.splitlines()
+    head = [line.removeprefix("--").strip() for line in lines if line.startswith("--")]
+    return " ".join(head)
+
+
+def _sql(folder: str, model: str) -> str:
+    return files("reports").joinpath("sql", folder, f"{model}.sql").read_text(encoding="utf-8")
+
+
+def _planned(plan: Plan) -> list[tuple[Any, ...]]:
+    return [(task.task_id, task.run_id, task.kind, task.protocol, task.seed) for task in plan.tasks]
+
+
+def _cells(plan: Plan) -> list[tuple[Any, ...]]:
+    return [(task.run_id, cell_key(cell)) for task in plan.tasks if task.kind == "pretrain" for cell in task.cells]
+
+
+_PLANNED = {"task_id": "string", "run_id": "string", "kind": "string", "protocol": "string", "seed": "int64"}
+
+_SOURCES = {
+    "src_runs": {"run_uuid": "string", "start_time": "int64", "end_time": "int64"},
+    "src_tags": {"run_uuid": "string", "key": "string", "value": "string"},
+    "src_metrics": {"run_uuid": "string", "key": "string", "value": "double", "is_nan": "bool"},
+}
+
+_VALUES = """
+    select cell, position, seed, run_id, string_agg(distinct commit, ' ' order by commit) as commit,
+           list_avg(list(value order by metric)) as value
+    from results join wanted using (metric)
+    group by cell, position, needed, seed, run_id having count(*) = needed
+    order by cell, position, seed
+"""

@@ -1,0 +1,135 @@
+"""A small study and its tracking store, written through MLflow's own client as `ablate` does."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from study.paths import Home
+from study.plan import Plan, Task, make_plan
+from study.protocols import METRICS
+from study.schema import EvaluationConfig
+
+STUDY = """
+name: pooled
+title: Does <pooling> matter & "why"?
+base: {model: tiny, data: shapes, schedule: demo}
+seeds: [0, 1, 2]
+factors:
+  scale:   {small: {data.pairs: 1000}, large: {data.pairs: 2000}}
+  method:  {clip: {objective: clip}, "mae_clip": {objective: mae_clip}, mae: {objective: mae, model.pooling: gap}}
+  pooling: {map: {model.pooling: map}, gap: {model.pooling: gap}}
+applies: {pooling: {method: [clip, mae_clip]}}
+drop: [{scale: small, method: mae}]
+baseline: {scale: small, method: clip, pooling: map}
+protocols: [zero_shot, linear_probe]
+tables:
+  main:
+    title: Pooling & method, 100 % real
+    rows: [method, pooling]
+    split: scale
+    delta: true
+    note: Made up.
+    columns:
+      - {label: shape, metric: zero_shot/shapes_shape/top1, group: Zero-shot}
+      - {label: mean, metric: linear_probe/shapes_*/top1, group: Probes}
+      - {label: CPU-hours, metric: cost/cpu_hours, digits: 2}
+figures:
+  pooling: {kind: bars, title: Pooling, metric: zero_shot/shapes_shape/top1, x: pooling, hue: method, panel: scale}
+  scaling: {kind: lines, metric: linear_probe/shapes_*/top1, x: scale, hue: method, panel: pooling}
+  probes: {kind: heatmap, metric: linear_probe/*/top1, x: method, where: {scale: large}}
+  transfer: {kind: scatter, metric: [zero_shot/shapes_shape/top1, linear_probe/shapes_shape/top1], hue: method}
+  training: {kind: curves, metric: train/loss, hue: method, panel: scale}
+"""
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+
+Value = Callable[[Task, str], float]
+
+
+def write_study(folder: Path, text: str = STUDY, name: str = "pooled") -> Path:
+    """A config folder that holds one study."""
+    path = folder / "study" / f"{name}.yaml"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    return folder
+
+
+def plan_of(folder: Path, text: str = STUDY, overrides: tuple[str, ...] = ()) -> Plan:
+    """The plan of a study text, with a home below `folder`."""
+    return make_plan("pooled", overrides, str(write_study(folder / "conf", text)), Home(folder / "home"))
+
+
+def expected(task: Task, metric: str) -> float:
+    """A value that can be worked out by hand: 10 × the cell's place in the grid, + the task, + the seed."""
+    cell = task.cells[0]
+    place = ["small", "large"].index(cell["scale"]) * 3 + ["clip", "mae_clip", "mae"].index(cell["method"])
+    base = 10.0 + 10 * place + 3 * (cell.get("pooling") == "gap")
+    return base + len(metric.split("/")[1]) / 10 + task.seed
+
+
+def metrics_of(task: Task, value: Value = expected) -> dict[str, float]:
+    """Everything that a finished task reports."""
+    if isinstance(task.config, EvaluationConfig):
+        names = [
+            f"{task.protocol}/{data.name}/{metric}"
+            for data in task.config.datasets
+            for metric in METRICS[task.config.protocol.kind]
+            if metric != "top5"
+        ]
+        return {name: value(task, name) for name in names} | {"cost/cpu_hours": 0.01, "cost/gpu_hours": 0.0}
+    return {"train/loss": 1.0 + task.seed, "cost/cpu_hours": 0.25, "cost/gpu_hours": 0.0, "cost/seconds": 900.0}
+
+
+def track(
+    plan: Plan,
+    uri: str,
+    state: Callable[[Task], str] = lambda task: "completed",
+    value: Value = expected,
+) -> None:
+    """Fill the study's experiment; tasks of state "" are left out, unfinished ones have half their metrics."""
+    from mlflow import MlflowClient
+
+    client = MlflowClient(uri)
+    experiment = client.get_experiment_by_name(plan.study.name)
+    number = experiment.experiment_id if experiment else client.create_experiment(plan.study.name)
+    for task in plan.tasks:
+        if state(task):
+            track_task(client, number, task, state(task), value)
+
+
+def track_task(client: Any, experiment: str, task: Task, state: str, value: Value = expected, **tags: str) -> str:
+    """One task as an MLflow run; its id."""
+    from mlflow.entities import Metric, Param, RunTag
+
+    own = {
+        "task_id": task.task_id,
+        "run_id": task.run_id,
+        "kind": task.kind,
+        "seed": task.seed,
+        "cells": json.dumps(list(task.cells)),
+        "state": state,
+        "commit": COMMIT,
+        "dirty": "0",
+        **({"protocol": task.protocol} if task.protocol else {}),
+        **({"cause": "out of memory"} if state == "failed" else {}),
+        **tags,
+    }
+    run = client.create_run(experiment, start_time=1_700_000_000_000)
+    found = list(metrics_of(task, value).items())
+    if state not in ("completed", "diverged"):
+        found = found[: len(found) // 2]
+    if state == "diverged":
+        found = [(name, math.nan if name.startswith("train/") else number) for name, number in found]
+    history = [Metric("train/loss", 3.0 - step / 10 + task.seed / 100, 5, step) for step in range(0, 20, 5)]
+    client.log_batch(
+        run.info.run_id,
+        metrics=[Metric(name, number, 10, 30) for name, number in found] + (history if task.kind == "pretrain" else []),
+        params=[Param("seed", str(task.seed))],
+        tags=[RunTag(f"ablate.{name}", str(text)) for name, text in own.items()],
+    )
+    client.set_terminated(run.info.run_id, end_time=1_700_000_100_000)
+    return str(run.info.run_id)
