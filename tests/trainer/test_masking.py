@@ -72,7 +72,9 @@ def test_text_split_counting_pads_keeps_a_share_of_everything() -> None:
 
 def test_pooled_similarity_by_hand() -> None:
     elements = torch.tensor([[[1.0, 0.0], [0.6, 0.8], [0.0, -1.0]]])
-    torch.testing.assert_close(pooled_similarity(elements, torch.tensor([[0.6, 0.8]])), torch.tensor([[0.6, 1.0, -0.8]]))
+    torch.testing.assert_close(
+        pooled_similarity(elements, torch.tensor([[0.6, 0.8]])), torch.tensor([[0.6, 1.0, -0.8]])
+    )
 
 
 def test_filip_similarity_by_hand() -> None:

@@ -61,10 +61,10 @@ class Embeddings(NamedTuple):
     """(B,E)."""
     text: Tensor
     """(B,E)."""
-    image_elements: Tensor | None = None
-    """(B,N,E) without gradient; only where similarity masking will ask for them."""
-    text_elements: Tensor | None = None
-    """(B,L,E) likewise."""
+    image_similarity: Tensor | None = None
+    """(B,N) of every patch to the caption, without gradient; only where similarity masking will ask for it."""
+    text_similarity: Tensor | None = None
+    """(B,L) of every token to the image, likewise; 0 for padding."""
 
 
 class Reconstruction(NamedTuple):
@@ -184,8 +184,20 @@ class System(nn.Module):
         image, text = self.image_head(patches), self.text_head(words, valid)
         if not self.by_similarity:
             return Embeddings(image, text)
-        with torch.no_grad():
-            return Embeddings(image, text, self.image_head.elements(patches), self.text_head.elements(words))
+        return Embeddings(image, text, *self._similarities(patches, words, valid, image, text))
+
+    @torch.no_grad()
+    def _similarities(
+        self, patches: Tensor, words: Tensor, valid: Tensor, image: Tensor, text: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Element-wise CLIP similarity (section 4.1): patches (B,N,D) and words (B,L,d) to the other
+        modality's embedding (B,E), or to the nearest of its elements → (B,N), (B,L)."""
+        patches, words = self.image_head.elements(patches), self.text_head.elements(words)
+        if self.objective.similarity_reduce == "pooled":
+            of_image, of_text = pooled_similarity(patches, text), pooled_similarity(words, image)
+        else:
+            of_image, of_text = filip_similarity(patches, words, valid), filip_similarity(words, patches)
+        return of_image, of_text.masked_fill(~valid, 0)
 
     def reconstruct(
         self,
@@ -242,25 +254,16 @@ class System(nn.Module):
         image, text = draws.image, draws.text[:, : valid.shape[1]]
         if self.by_similarity:
             assert embeddings is not None, "similarity masking needs the embeddings of the contrastive pass"
+            _, _, of_image, of_text = embeddings
+            assert of_image is not None and of_text is not None
+            of_text = F.pad(of_text, (0, valid.shape[1] - of_text.shape[1]))
             sign = 1.0 if objective.similarity_select == "high" else -1.0
-            of_image, of_text = self._similarities(valid, embeddings)
             image = sign * of_image + objective.similarity_noise * image
             text = sign * of_text + objective.similarity_noise * text
         image_split = split_image(image, objective.mask_ratio)
         if not self.uses_text:
             return image_split, None
         return image_split, split_text(text, valid, objective.text_mask_ratio, objective.include_pads)
-
-    def _similarities(self, valid: Tensor, embeddings: Embeddings) -> tuple[Tensor, Tensor]:
-        """Of every patch (B,N) and token (B,L) to the other modality; 0 for padding, valid bool (B,L)."""
-        image, text, patches, words = embeddings
-        assert patches is not None and words is not None
-        seen = valid[:, : words.shape[1]]
-        if self.objective.similarity_reduce == "pooled":
-            of_image, of_text = pooled_similarity(patches, text), pooled_similarity(words, image)
-        else:
-            of_image, of_text = filip_similarity(patches, words, seen), filip_similarity(words, patches)
-        return of_image, F.pad(of_text.masked_fill(~seen, 0), (0, valid.shape[1] - words.shape[1]))
 
     def _pixel_losses(self, rows: Tensor, images: Tensor, split: Split) -> Tensor:
         """Decoded rows (B,M,W) of the hidden patches of images (B,3,S,S) → (B,)."""
