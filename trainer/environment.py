@@ -47,14 +47,15 @@ def arithmetic(device: torch.device, threads: int) -> Iterator[None]:
     before = (
         torch.get_num_threads(),
         torch.are_deterministic_algorithms_enabled(),
-        torch.utils.deterministic.fill_uninitialized_memory,
+        torch.utils.deterministic.fill_uninitialized_memory,  # type: ignore[attr-defined]
         torch.get_float32_matmul_precision(),
         torch.backends.cudnn.benchmark,
     )
     if threads:
         torch.set_num_threads(threads)
     torch.use_deterministic_algorithms(device.type == "cpu")
-    torch.utils.deterministic.fill_uninitialized_memory = False
+    # Nothing here reads memory before writing it, and filling it would cost as much as many a kernel.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.set_float32_matmul_precision("high" if device.type == "cuda" else "highest")
     torch.backends.cudnn.benchmark = device.type == "cuda"
     try:
@@ -62,7 +63,7 @@ def arithmetic(device: torch.device, threads: int) -> Iterator[None]:
     finally:
         torch.set_num_threads(before[0])
         torch.use_deterministic_algorithms(before[1])
-        torch.utils.deterministic.fill_uninitialized_memory = before[2]
+        torch.utils.deterministic.fill_uninitialized_memory = before[2]  # type: ignore[attr-defined]
         torch.set_float32_matmul_precision(before[3])
         torch.backends.cudnn.benchmark = before[4]
 
@@ -123,11 +124,11 @@ def cost(spent: Spent, device: torch.device) -> dict[str, float]:
     }
 
 
-def utilisation(samples_per_second: float, sample_flops: float, precision: str, device_name: str) -> float | None:
+def utilisation(flops_per_second: float, precision: str, device_name: str) -> float | None:
     """Share of the device's peak (MFU), in percent; None for a device whose peak is not known."""
     for part, peaks in PEAK_FLOPS.items():
         if part in device_name:
-            return 100 * samples_per_second * sample_flops / peaks[precision]
+            return 100 * flops_per_second / peaks[precision]
     return None
 
 

@@ -214,7 +214,8 @@ class TrainStep:
 
     def _clip(self) -> Tensor:
         """Clip the global norm if asked to; norms (parameters,) of every gradient before that."""
-        gradients = [parameter.grad for parameter in self.parameters.values()]
+        gradients = [p.grad for p in self.parameters.values() if p.grad is not None]
+        assert len(gradients) == len(self.parameters), "a parameter that no loss depends on"
         norms = torch.stack(torch._foreach_norm(gradients))
         self._norm = torch.linalg.vector_norm(norms)
         if self.config.schedule.grad_clip:

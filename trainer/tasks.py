@@ -11,6 +11,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import TypeVar
 
 from study.errors import DataError
 from study.files import read_json, write_json
@@ -22,8 +23,10 @@ from study.typed import load_config
 from trainer.divergence import Divergence
 from trainer.environment import Meter, Spent, arithmetic, choose_device, cost
 from trainer.protocols import evaluate
-from trainer.record import BEGINNINGS, Result, history, record
+from trainer.record import BEGINNINGS, History, Result, history, record
 from trainer.train import Interrupted, pretrain
+
+Config = TypeVar("Config", RunConfig, EvaluationConfig)
 
 __all__ = ["Interrupted", "execute"]
 
@@ -59,13 +62,10 @@ def _attempt(kind: str, paths: TaskPaths, home: Home, journal: Journal, stop: Ca
     begin = time.time()
     journal.event(BEGINNINGS[past.attempts > 0], attempt=past.attempts + 1)
     try:
-        config = load_config(paths.config, RunConfig if kind == "pretrain" else EvaluationConfig)
-        if not past.configured:
-            journal.params(flatten(config))
-        if isinstance(config, RunConfig):
-            result = _pretrain(RunPaths(paths.root), config, home, journal, stop)
+        if kind == "pretrain":
+            result = _pretrain(RunPaths(paths.root), _config(paths, RunConfig, journal, past), home, journal, stop)
         else:
-            result = _evaluate(config, home, journal)
+            result = _evaluate(_config(paths, EvaluationConfig, journal, past), home, journal)
     except Interrupted as stopped:
         journal.event("interrupted", message=str(stopped))
         raise
@@ -83,6 +83,14 @@ def _attempt(kind: str, paths: TaskPaths, home: Home, journal: Journal, stop: Ca
         started=past.started or begin,
     )
     write_json(paths.record, record(kind, paths.root.name, result, spent, end))
+
+
+def _config(paths: TaskPaths, kind: type[Config], journal: Journal, past: History) -> Config:
+    """The task's configuration, reported to the journal unless an earlier attempt did."""
+    config = load_config(paths.config, kind)
+    if not past.configured:
+        journal.params(flatten(config))
+    return config
 
 
 def _pretrain(paths: RunPaths, config: RunConfig, home: Home, journal: Journal, stop: Callable[[], bool]) -> Result:

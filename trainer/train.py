@@ -27,7 +27,9 @@ from trainer.data.loader import Loader
 from trainer.data.pairs import Pairs
 from trainer.data.tokenizer import Tokenizer
 from trainer.divergence import Divergence, bad_parameter
-from trainer.environment import Meter, Spent, arithmetic, choose_device, cost
+from trainer.environment import Meter, Spent, arithmetic, choose_device, cost, utilisation
+from trainer.models.flops import train_flops
+from trainer.models.towers import PAD, trim_padding
 from trainer.objectives.system import System
 from trainer.step import TrainStep
 
@@ -110,17 +112,20 @@ class Training:
     def __init__(self, config: RunConfig, tokenizer: Tokenizer, pairs: Pairs, device: torch.device) -> None:
         self.config = config
         self.device = device
+        self.vocab_size = tokenizer.vocab_size
         self.fingerprints = {"data": pairs.fingerprint, "tokenizer": tokenizer.fingerprint}
         torch.manual_seed(config.seed)
         self.system = System(config.model, config.objective, tokenizer.vocab_size).to(device).train()
         self.update = TrainStep(self.system, config, device)
         self.step = 0
+        self._tokens = torch.zeros(1, 1, dtype=torch.int64)
         self.meter = Meter(Spent())
 
     def advance(self, batch: Batch) -> None:
         """Train on the batch of the current step, and move to the next."""
         self.update(self.step, batch)
         self.step += 1
+        self._tokens = batch.tokens
 
     def metrics(self) -> dict[str, float]:
         """`train/…` of the last step, and the throughput so far; waits for the device."""
@@ -129,11 +134,25 @@ class Training:
         return values | {"cost/samples_per_second": self.samples / seconds}
 
     def cost(self) -> dict[str, float]:
-        return cost(self.meter.spent(), self.device)
+        """`cost/…` of the whole run; utilisation of a GPU whose peak is known, at its mean throughput."""
+        spent = self.meter.spent()
+        values = cost(spent, self.device)
+        if self.device.type == "cuda" and self.samples:
+            flops = self.samples * self._sample_flops() / spent.seconds
+            share = utilisation(flops, self.config.schedule.precision, torch.cuda.get_device_name(self.device))
+            if share is not None:
+                values["cost/flops_utilisation"] = share
+        return values
 
     @property
     def samples(self) -> int:
         return self.step * self.config.schedule.batch_size
+
+    def _sample_flops(self) -> float:
+        """FLOPs of training on one sample, with captions as long as in the last batch."""
+        tokens = trim_padding(self._tokens)
+        length = float((tokens != PAD).sum(1).float().mean())
+        return train_flops(self.config.model, self.config.objective, length, tokens.shape[1], self.vocab_size)
 
     def state(self) -> dict[str, Any]:
         """Everything that the rest of the run depends on."""
