@@ -239,8 +239,13 @@ class Home:
     def run(self, run_id: str) -> RunPaths:
         return RunPaths(self.runs / run_id)
 
+    @property
+    def studies(self) -> Path:
+        """One folder per study."""
+        return self.root / "studies"
+
     def study(self, name: str) -> StudyPaths:
-        return StudyPaths(self.root / "studies" / name)
+        return StudyPaths(self.studies / name)
 
     @property
     def tracking_uri(self) -> str:
