@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from study.files import read_json, write_json
 from study.paths import Home, SubmissionPaths, TaskPaths
-from study.plan import Task
+
+if TYPE_CHECKING:
+    from study.plan import Task
 
 
 @dataclass(frozen=True)
@@ -87,7 +89,7 @@ def read(paths: SubmissionPaths) -> Manifest | None:
 
 def submissions(home: Home, study: str | None = None) -> Iterator[tuple[SubmissionPaths, Manifest]]:
     """Submissions that were not found ended, newest first: of one study, or of all (runs are shared)."""
-    for name in [study] if study else _names(home.study("_").root.parent):
+    for name in [study] if study else _names(home.studies):
         paths = home.study(name)
         for stamp in sorted(_names(paths.submissions), reverse=True):
             submission = paths.submission(stamp)

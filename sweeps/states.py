@@ -15,7 +15,7 @@ from study.files import read_json
 from study.paths import Home, TaskPaths
 from study.plan import Plan, Task
 from study.schema import RunConfig, RuntimeConfig
-from study.states import DirectoryState, directory_state
+from study.states import directory_state
 from sweeps import claims, executors, manifest
 from sweeps.claims import Owner
 from sweeps.failures import RESUMABLE
@@ -36,6 +36,8 @@ class TaskState:
     """Content of `record.json` (finished) or `failure.json` (failed)."""
     owner: Owner | None = None
     """Of a running task."""
+    abandoned: bool = False
+    """Its worker died without a word, so that nobody has the task."""
 
     @property
     def finished(self) -> bool:
@@ -115,12 +117,11 @@ def runtimes(plan: Plan) -> tuple[RuntimeConfig, ...]:
 
 def _state(task: Task, home: Home, stale: float, queued: set[str], runs: dict[str, TaskState]) -> TaskState:
     paths = task.paths(home)
-    found = directory_state(paths)
-    if found.state == "claimed":
+    while (found := directory_state(paths)).state == "claimed":
         holder = claims.inspect(paths.claim, stale)
-        if holder is not None and holder.alive:
-            return TaskState(task, "running", owner=holder.owner)
-        found = _abandoned(paths)
+        if holder is not None:
+            return TaskState(task, "running", owner=holder.owner) if holder.alive else _abandoned(task, paths)
+        # Released since the look before, as the task ended.
     if found.state in FINISHED:
         return TaskState(task, found.state, detail=found.detail)
     if found.state in ("failed", "cancelled"):
@@ -132,15 +133,15 @@ def _state(task: Task, home: Home, stale: float, queued: set[str], runs: dict[st
     return TaskState(task, "eligible")
 
 
-def _abandoned(paths: TaskPaths) -> DirectoryState:
-    """What a directory says behind the claim of a dead worker: it was killed, unless it had its say."""
+def _abandoned(task: Task, paths: TaskPaths) -> TaskState:
+    """State of a task with the claim of a dead worker: it was killed, unless it had its say."""
     if paths.cancelled.exists():
-        return DirectoryState("cancelled", "cancelled")
+        return TaskState(task, "failed", "cancelled")
     failure = read_json(paths.failure)
     if failure is not None:
-        return DirectoryState("failed", failure["cause"], failure)
+        return TaskState(task, "failed", failure["cause"], failure)
     message = "its worker died without a word (killed, or the machine went down)"
-    return DirectoryState("failed", "killed", {"cause": "killed", "type": "", "message": message, "fingerprint": ""})
+    return TaskState(task, "failed", "killed", {"message": message}, abandoned=True)
 
 
 def _queued(home: Home) -> set[str]:

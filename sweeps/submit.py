@@ -61,13 +61,14 @@ class Submission:
     """Trouble with the tracking store, which holds nothing up: journals are shipped later."""
 
 
-def submit(plan: Plan, jobs: int = 0, code: Code = TRAINER) -> Submission:
+def submit(plan: Plan, jobs: int = 0, code: Code = TRAINER, retry: frozenset[str] = frozenset()) -> Submission:
     """Queue what is missing and start workers for it; returns at once.
 
     Args:
         plan: the study's plan.
         jobs: worker jobs; 0 takes the cluster configuration's number, or as many as fit.
         code: what the jobs call.
+        retry: causes of failures to submit again although the same code would run.
 
     Raises:
         StoreError: the home cannot be written, or is of a newer version.
@@ -75,7 +76,7 @@ def submit(plan: Plan, jobs: int = 0, code: Code = TRAINER) -> Submission:
     """
     prepare_home(plan.home)
     found = survey(plan)
-    choice = choose(plan, found, snapshot.current())
+    choice = choose(plan, found, snapshot.current(), retry)
     if not choice.new:
         return Submission(choice, None, 0, "")
     _close_ended(plan.home)
@@ -94,7 +95,7 @@ def submit(plan: Plan, jobs: int = 0, code: Code = TRAINER) -> Submission:
     return Submission(choice, paths, queue.workers, warning)
 
 
-def choose(plan: Plan, found: Survey, code: str) -> Choice:
+def choose(plan: Plan, found: Survey, code: str, retry: frozenset[str] = frozenset()) -> Choice:
     """Pick the tasks to queue.
 
     Failures from outside (killed, out of memory, disk full, …) are taken again. A failure of the code or the data
@@ -104,8 +105,10 @@ def choose(plan: Plan, found: Survey, code: str) -> Choice:
         plan: the plan.
         found: states of its tasks.
         code: hash of the code that would run.
+        retry: causes of failures that are taken again in any case.
     """
-    left = {state.task.task_id: state for state in found.states if state.state == "failed" and not _again(state, code)}
+    failed = found.having("failed")
+    left = {state.task.task_id: state for state in failed if state.cause not in retry and not _again(state, code)}
     wanted = []
     for state in found.states:
         blocked = state.task.kind == "evaluate" and state.task.run_id in left
@@ -146,6 +149,7 @@ def prepare_home(home: Home) -> None:
 
 def archive_failure(paths: TaskPaths) -> None:
     """Keep the last failure as `failure.<n>.json`, so that the task counts as missing again."""
+    paths.cancelled.unlink(missing_ok=True)
     attempt = 1
     while paths.past_failure(attempt).exists():
         attempt += 1

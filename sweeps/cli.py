@@ -1,0 +1,190 @@
+"""`ablate run | submit | status | logs | cancel | retry | doctor`."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from study.cli import call, study_command
+from study.errors import ConfigError, unknown
+from sweeps.failures import CAUSES
+
+if TYPE_CHECKING:
+    from study.plan import Plan, Task
+    from sweeps.submit import Submission
+
+_JOBS = click.option(
+    "--jobs", type=click.IntRange(min=1), help="Worker jobs [default: as many as cores or GPUs allow]."
+)
+_WHERE = click.option("--where", multiple=True, metavar="FACTOR=LEVEL", help="Only these cells; repeat to narrow down.")
+
+
+@click.command()
+@study_command
+@_JOBS
+def run(plan: Plan, jobs: int | None) -> int:
+    """Submit what is missing of STUDY, wait for it, and write the report.
+
+    Ctrl-C stops the workers at a checkpoint, and the same command goes on from there; a second one kills them.
+    """
+    from sweeps.display import Display
+    from sweeps.run import Watcher
+
+    with Display(plan) as display:
+        watcher = Watcher(plan, jobs or 0, display.show, display.say)
+        try:
+            states = watcher.run()
+        except KeyboardInterrupt:
+            display.say("stopping the workers at a checkpoint; Ctrl-C again kills them")
+            watcher.stop()
+            states = None
+    if states is None:
+        click.echo(f"stopped; everything is kept: `ablate run {' '.join(_arguments())}` goes on from here", err=True)
+        return 130
+    reported = call("report", _arguments())
+    if not states.finished:
+        display.summary(states)
+    return int(not states.finished) or reported
+
+
+@click.command()
+@study_command
+@_JOBS
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def submit(plan: Plan, jobs: int | None, as_json: bool) -> None:
+    """Submit what is missing of STUDY and return at once; the work outlives this terminal."""
+    from sweeps.submit import submit as hand_over
+
+    _tell(hand_over(plan, jobs or 0), as_json)
+
+
+@click.command()
+@study_command
+@click.option("--watch", is_flag=True, help="Refresh until everything is done, or Ctrl-C.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def status(plan: Plan, watch: bool, as_json: bool) -> None:
+    """States of STUDY's tasks, what runs and how far it is, and what failed, grouped by where."""
+    from sweeps.states import survey
+
+    states = survey(plan)
+    if as_json:
+        tasks = [state.to_json() for state in states.states]
+        click.echo(json.dumps({"study": plan.study.name, "counts": states.counts, "tasks": tasks}))
+        return
+    from sweeps.display import Display
+
+    if not watch:
+        Display(plan).summary(states)
+        return
+    try:
+        with Display(plan) as display:
+            while not states.finished:
+                display.show(states)
+                time.sleep(1)
+                states = survey(plan)
+    except KeyboardInterrupt:
+        return
+    display.summary(states)
+
+
+@click.command()
+@click.argument("task")
+@click.option("-f", "--follow", is_flag=True, help="Go on printing until the task ends.")
+def logs(task: str, follow: bool) -> None:
+    """What TASK printed; TASK is the beginning of a run's or an evaluation's id."""
+    from sweeps.logs import find_task, follow_log
+
+    for text in follow_log(find_task(task), follow):
+        click.echo(text, nl=False)
+
+
+@click.command()
+@study_command
+@_WHERE
+@click.option("--all", "everything", is_flag=True, help="Every task of the study.")
+def cancel(plan: Plan, where: tuple[str, ...], everything: bool) -> None:
+    """Stop tasks of STUDY that are not done, running ones too; `ablate retry --cause cancelled` brings them back."""
+    from sweeps.states import survey
+
+    if bool(where) == everything:
+        raise click.UsageError("say which tasks: --where factor=level (repeatable), or --all")
+    chosen = [state for state in survey(plan).states if _matches(plan, state.task, where) and not state.finished]
+    for state in chosen:
+        paths = state.task.paths(plan.home)
+        paths.root.mkdir(parents=True, exist_ok=True)
+        paths.cancelled.touch()
+    running = sum(state.state == "running" for state in chosen)
+    click.echo(f"{plan.study.name}: {len(chosen)} tasks cancelled, {running} of them while running")
+
+
+@click.command()
+@study_command
+@_JOBS
+@click.option(
+    "--cause", "causes", multiple=True, type=click.Choice(CAUSES), help="Only these [default: all but cancelled]."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def retry(plan: Plan, jobs: int | None, causes: tuple[str, ...], as_json: bool) -> None:
+    """Submit failed tasks of STUDY again, whatever they failed of, and what else is missing."""
+    from sweeps.submit import submit as hand_over
+
+    chosen = causes or tuple(cause for cause in CAUSES if cause != "cancelled")
+    _tell(hand_over(plan, jobs or 0, retry=frozenset(chosen)), as_json)
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def doctor(as_json: bool) -> int:
+    """Check this machine: packages, device, home, claims, store, disk, memory, data; exit code 1 where one is broken."""
+    from study.paths import home
+    from sweeps.doctor import examine
+
+    found = []
+    for check in examine(home()):
+        found.append({"check": check.name, "broken": check.broken, "text": check.text})
+        if not as_json:
+            mark = click.style("BROKEN", fg="red") if check.broken else click.style("ok    ", fg="green")
+            click.echo(f"{mark}  {check.name:9} {check.text}")
+    if as_json:
+        click.echo(json.dumps(found))
+    return int(any(check["broken"] for check in found))
+
+
+def _tell(made: Submission, as_json: bool) -> None:
+    """Say what was submitted, on standard output, and what was not, on standard error."""
+    from sweeps.run import describe, describe_left
+
+    left = {state.task.task_id: state.cause for state in made.choice.left}
+    if as_json:
+        tasks = [state.task.task_id for state in made.choice.new]
+        where = str(made.paths.root) if made.paths else None
+        click.echo(json.dumps({"submitted": tasks, "left": left, "workers": made.workers, "submission": where}))
+    else:
+        click.echo(describe(made) if made.paths is not None else "nothing to submit")
+    for text in filter(None, [made.warning, *describe_left(made.choice)]):
+        click.echo(text, err=True)
+    if made.choice.left and made.paths is None:
+        raise SystemExit(1)
+
+
+def _arguments() -> list[str]:
+    """STUDY, OVERRIDES and --config-dir as this command was given them."""
+    given: dict[str, Any] = click.get_current_context().params
+    folder = ["--config-dir", given["config_dir"]] if given["config_dir"] else []
+    return [given["study_name"], *given["overrides"], *folder]
+
+
+def _matches(plan: Plan, task: Task, where: tuple[str, ...]) -> bool:
+    """Whether one of the task's cells has all of these levels; raises ConfigError for a name that does not exist."""
+    wanted = {}
+    for condition in where:
+        factor, _, level = condition.partition("=")
+        if factor not in plan.study.factors:
+            raise ConfigError(unknown("factor", factor, plan.study.factors, "--where"))
+        if level not in plan.study.factors[factor]:
+            raise ConfigError(unknown("level", level, plan.study.factors[factor], f"--where {factor}"))
+        wanted[factor] = level
+    return any(wanted.items() <= cell.items() for cell in task.cells)

@@ -1,0 +1,79 @@
+"""What `run` and `status` show while time passes: a live table on a terminal, else a plain line now and then."""
+
+from __future__ import annotations
+
+import sys
+import time
+from types import TracebackType
+
+from rich.console import Console
+from rich.live import Live
+
+from study.cost import estimate
+from study.plan import Plan
+from sweeps import view
+from sweeps.states import Survey
+
+PLAIN_SECONDS = 10.0
+"""Between two plain lines."""
+ESTIMATE_SECONDS = 15.0
+"""Between two estimates of the time left, which read every record."""
+
+
+class Display:
+    """Shows surveys of a plan; a context manager where they follow one another."""
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
+        self.console = Console(highlight=False)
+        self._live: Live | None = None
+        self._told = 0.0
+        self._last = ""
+        self._estimated = 0.0
+        self._left: float | None = None
+
+    def __enter__(self) -> Display:
+        if self.console.is_terminal:
+            self._live = Live(console=self.console, auto_refresh=False, transient=True)
+            self._live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._live is not None:
+            self._live.stop()
+
+    def show(self, states: Survey) -> None:
+        """Show where things stand; called about once a second."""
+        self._estimate(states)
+        if self._live is not None:
+            self._live.update(view.overview(self.plan, states, self._left), refresh=True)
+            return
+        text = view.line(states, self._left)
+        if states.finished or time.monotonic() - self._told >= PLAIN_SECONDS:
+            self._told = time.monotonic()
+            if text != self._last:
+                self._last = text
+                print(text, flush=True)
+
+    def say(self, text: str) -> None:
+        """One line above the table, or among the plain lines."""
+        if self._live is not None:
+            self.console.print(text, markup=False)
+        else:
+            print(text, file=sys.stderr, flush=True)
+
+    def summary(self, states: Survey) -> None:
+        """Where things stand, once."""
+        self.console.print(view.overview(self.plan, states))
+
+    def _estimate(self, states: Survey) -> None:
+        """Time left: core-seconds of what is not done, over the tasks that run side by side."""
+        if time.monotonic() - self._estimated < ESTIMATE_SECONDS and self._estimated:
+            return
+        self._estimated = time.monotonic()
+        costs = estimate(self.plan)
+        todo = sum(costs.core_seconds[state.task.task_id] for state in states.having("running", "submitted"))
+        running = len(states.having("running"))
+        self._left = todo / running if running else None

@@ -1,0 +1,156 @@
+"""`ablate run`: submit what is missing, watch until it is done, start workers again when they die."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from types import FrameType
+
+from study.files import write_json
+from study.paths import SubmissionPaths
+from study.plan import Plan
+from sweeps import manifest
+from sweeps.executors import executor, live_jobs
+from sweeps.states import Survey, survey
+from sweeps.submit import TRAINER, Choice, Code, Submission, submit
+
+POLL_SECONDS = 1.0
+RESTARTS = 3
+"""How often workers are started again while no task gets done."""
+FLUSH_SECONDS = 30.0
+"""How long to wait for workers that have nothing left but to ship their journals."""
+
+
+@dataclass
+class Watcher:
+    """Waits for a plan's tasks; `show` is told every survey, `say` what happens."""
+
+    plan: Plan
+    jobs: int
+    show: Callable[[Survey], None]
+    say: Callable[[str], None]
+    code: Code = TRAINER
+    own: list[SubmissionPaths] = field(default_factory=list)
+    """Submissions that we made, and whose workers we stop on Ctrl-C."""
+
+    def run(self) -> Survey:
+        """Submit, wait, and return the last states. KeyboardInterrupt is for the caller, who may `stop`."""
+        first = self._submit()
+        self._announce(first)
+        restarts, done = 0, -1
+        while True:
+            now = survey(self.plan)
+            self.show(now)
+            if not now.having("running", "submitted"):
+                count = sum(state.finished for state in now.states)
+                restarts, done = (restarts + 1, done) if count == done else (0, count)
+                if not _unattended(now) or restarts >= RESTARTS or self._stopped() or not self._again():
+                    break
+            time.sleep(POLL_SECONDS)
+        self._wait_for_end(FLUSH_SECONDS)
+        return survey(self.plan)
+
+    def stop(self) -> None:
+        """Let our workers save and end; a KeyboardInterrupt while waiting for that kills them."""
+        for paths in self.own:
+            # For workers that are only just starting and would miss a signal.
+            write_json(paths.stopped, {"reason": "interrupted by the user", "fingerprint": ""})
+        try:
+            self._signal(force=False)
+            self._wait_for_end(float("inf"))
+        except KeyboardInterrupt:
+            self._signal(force=True)
+            self._wait_for_end(FLUSH_SECONDS)
+
+    def _submit(self) -> Submission:
+        with _interrupt_deferred():
+            made = submit(self.plan, self.jobs, self.code)
+            if made.paths is not None:
+                self.own.append(made.paths)
+        return made
+
+    def _again(self) -> bool:
+        """Start workers for what dead ones left; false when there is nothing that we may start."""
+        made = self._submit()
+        if made.paths is not None:
+            self.say(f"the workers are gone with work left: {describe(made)}")
+        return made.paths is not None
+
+    def _announce(self, made: Submission) -> None:
+        if made.warning:
+            self.say(made.warning)
+        if made.paths is not None:
+            self.say(describe(made))
+        elif not made.choice.left:
+            self.say("nothing to submit")
+        for text in describe_left(made.choice):
+            self.say(text)
+
+    def _stopped(self) -> bool:
+        return any(paths.stopped.exists() for paths in self.own)
+
+    def _signal(self, force: bool) -> None:
+        for paths in self.own:
+            found = manifest.read(paths)
+            if found is not None:
+                executor(found.executor).stop(live_jobs(paths, found), force)
+
+    def _wait_for_end(self, seconds: float) -> None:
+        """Wait until our workers are gone; they ship what is left in the journals."""
+        end = time.monotonic() + seconds
+        while time.monotonic() < end and any(self._alive(paths) for paths in self.own):
+            time.sleep(0.1)
+
+    def _alive(self, paths: SubmissionPaths) -> bool:
+        found = manifest.read(paths)
+        return found is not None and bool(live_jobs(paths, found))
+
+
+def describe(made: Submission) -> str:
+    """`submitted 40 tasks to 2 workers`."""
+    workers = f"{made.workers} worker{'s' * (made.workers != 1)}"
+    tasks = len(made.choice.new)
+    return f"submitted {tasks} task{'s' * (tasks != 1)} to {workers}"
+
+
+def describe_left(choice: Choice) -> list[str]:
+    """What was not submitted although it is not done, and how to change that."""
+    texts = []
+    cancelled = sum(state.cause == "cancelled" for state in choice.left)
+    failed = len(choice.left) - cancelled
+    if failed:
+        texts.append(f"left {failed} failed under this same code; `ablate retry` submits them all the same")
+    if cancelled:
+        texts.append(f"left {cancelled} cancelled; `ablate retry --cause cancelled` brings them back")
+    return texts
+
+
+def _unattended(now: Survey) -> bool:
+    """Whether some task could run but nobody is there to run it."""
+    runs = now.by_id
+    for state in now.states:
+        if state.state == "eligible" or state.abandoned:
+            return True
+        if state.state == "waiting" and runs[state.task.run_id].state != "failed":
+            return True
+    return False
+
+
+@contextlib.contextmanager
+def _interrupt_deferred() -> Iterator[None]:
+    """Let Ctrl-C wait until the block is over: workers that were started must be known."""
+    caught: list[int] = []
+
+    def remember(number: int, _frame: FrameType | None) -> None:
+        caught.append(number)
+
+    before = signal.signal(signal.SIGINT, remember)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if caught:
+        raise KeyboardInterrupt
