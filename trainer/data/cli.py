@@ -1,0 +1,1 @@
+"""`ablate data`: pack, check and show image-text pairs."""

@@ -1,0 +1,1 @@
+"""Evaluation sets in WebDataset shards: labels and captions from the JSON, masks beside the image."""

@@ -1,0 +1,1 @@
+"""Folders, CSV, TSV, JSONL and COCO captions made into WebDataset shards."""
