@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from reports.warehouse import Warehouse, cell_key
-from study.protocols import RUN_METRICS, expand, metric_names
+from study.protocols import RUN_METRICS, expand
 from study.states import directory_state
 
 if TYPE_CHECKING:
@@ -95,18 +95,13 @@ def cover(plan: Plan, warehouse: Warehouse) -> Coverage:
     for task in sorted(plan.tasks, key=lambda task: task.kind == "evaluate"):  # an evaluation's state needs its run's
         states[task.task_id] = _state(plan, task, stored.get(task.task_id, _UNSEEN), states.get(task.run_id))
     groups: dict[tuple[str, str | None], list[TaskState]] = {}
-    possible: dict[str, None] = dict.fromkeys(RUN_METRICS)
     for task in plan.tasks:
         for cell in task.cells:
             groups.setdefault((cell_key(cell), task.protocol), []).append(states[task.task_id])
-        if task.kind == "evaluate":
-            config = task.config
-            datasets = tuple(dataset.name for dataset in config.datasets)
-            possible |= dict.fromkeys(metric_names(config.protocol.name, config.protocol.kind, datasets))
     return Coverage(
         tasks={key: tuple(group) for key, group in groups.items()},
         states=states,
-        possible=tuple(possible),
+        possible=plan.metrics,
         observed=frozenset(warehouse.metrics()),
     )
 

@@ -14,57 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 from reports.series import NONE, Curve, FigureData, Point
 from reports.statistics import Summary
+from reports.style import COLUMN_INCHES, FAINT, HATCHES, INK, LINES, MARKERS, METADATA, PAGE_INCHES, STYLE
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-
-COLUMN_INCHES = 3.25
-PAGE_INCHES = 6.75
-"""Width of one column and of both in ICML's and CVPR's layout; NeurIPS and ICLR (5.5) lie between."""
-
-INK = "#222222"
-"""Colour of every text and axis; the page replaces it by the reader's own (light or dark)."""
-FAINT = "#888888"
-
-MARKERS = "osD^vPX*<>"
-LINES: tuple[Any, ...] = ("-", (0, (4, 1.5)), (0, (1, 1)), (0, (5, 1.5, 1, 1.5)), (0, (3, 1, 1, 1, 1, 1)))
-HATCHES = ("", "///", "..", "\\\\\\", "xx", "---", "|||", "//.")
-
-STYLE: dict[str, Any] = {
-    "font.family": ["STIXGeneral", "DejaVu Sans"],  # both ship with matplotlib: the same on every machine
-    "font.size": 9,
-    "axes.titlesize": 9,
-    "axes.labelsize": 9,
-    "xtick.labelsize": 8,
-    "ytick.labelsize": 8,
-    "legend.fontsize": 8,
-    "legend.frameon": False,
-    "axes.linewidth": 0.6,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.axisbelow": True,
-    "grid.linewidth": 0.4,
-    "grid.alpha": 0.35,
-    "grid.color": FAINT,
-    "lines.linewidth": 1.3,
-    "lines.markersize": 4.5,
-    "hatch.linewidth": 0.7,
-    "pdf.fonttype": 42,  # TrueType: conference submission systems refuse Type 3
-    "svg.fonttype": "path",  # a reader without the font sees the same
-    "svg.hashsalt": "ablate",
-    "text.parse_math": False,  # a level may be called $x
-    "figure.constrained_layout.use": True,
-    "savefig.dpi": 200,
-    **dict.fromkeys(("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color"), INK),
-}
-
-METADATA: dict[str, dict[str, Any]] = {
-    "pdf": {"CreationDate": None, "Creator": None, "Producer": None},
-    "svg": {"Date": None, "Creator": None},
-    "png": {"Software": None},
-}
-"""Everything that would differ between two runs, left out."""
 
 
 def save_figure(data: FigureData, stem: Path) -> list[Path]:
@@ -234,7 +188,8 @@ def _heatmap(axis: Axes, data: FigureData, points: list[Point]) -> None:
     shades = np.array([_scaled(column) for column in zip(*means, strict=True)]).T
     texts = np.array([["" if value != value else f"{value:.1f}" for value in row] for row in means])
     seaborn.heatmap(
-        shades, annot=texts, fmt="", cmap="cividis", vmin=-0.15, vmax=1.15, cbar=False, ax=axis, annot_kws={"fontsize": 7}
+        shades, annot=texts, fmt="", cmap="cividis", vmin=-0.15, vmax=1.15, cbar=False, ax=axis,
+        annot_kws={"fontsize": 7},
     )  # fmt: skip
     for (i, cell), j in itertools.product(enumerate(rows), range(len(data.labels))):
         if found[str(cell), j].summary is None:

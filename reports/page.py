@@ -10,17 +10,17 @@ import base64
 import hashlib
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 import jinja2
 from markupsafe import Markup
 
-from reports.figures import INK
 from reports.overview import Overview
 from reports.renderers import provenance, render_html
+from reports.style import INK
 from reports.tables import Table
 
 SYMBOLS = {
@@ -76,7 +76,7 @@ def embed(value: Any) -> str:
 
 
 def inline_svg(drawing: Drawing) -> str:
-    """The SVG as part of the page: ids of its own, text in the reader's colour (light or dark), a name to be read out."""
+    """The SVG as part of the page: ids of its own, text in the reader's colour (light or dark), a name to read out."""
     svg = drawing.svg[drawing.svg.find("<svg") :]
     prefix = f"figure-{drawing.name}-"
     svg = re.sub(r'\bid="', f'id="{prefix}', svg)
@@ -87,9 +87,4 @@ def inline_svg(drawing: Drawing) -> str:
 
 
 def _asset(name: str) -> str:
-    return files("reports").joinpath("templates", name).read_text(encoding="utf-8")
-
-
-def counts_text(counts: Mapping[str, int]) -> str:
-    """`3 completed, 1 failed`."""
-    return ", ".join(f"{count} {state}" for state, count in counts.items())
+    return (Path(__file__).parent / "templates" / name).read_text(encoding="utf-8")

@@ -63,7 +63,7 @@ def render_latex(table: Table, study: str = "") -> str:
         ]
         body.append(" & ".join([*levels, *texts]) + r" \\")
     lines = [
-        f"% study {_comment(study)}, table {_comment(table.name)}; every number's runs and query: {_comment(table.name)}.json",
+        f"% study {_comment(study)}, table {_comment(table.name)}; the runs behind each number: {table.name}.json",
         r"\begin{table}[t]",
         r"\centering",
         rf"\caption{{{latex(table.title)}}}",

@@ -82,7 +82,7 @@ def figure_data(
     if config.kind == "curves":
         curves = _curves(kept, groups[0], warehouse)
         notes = _curve_notes(curves)
-        return FigureData(name, config, study.factors, _labels(config, groups), (), curves, notes)
+        return FigureData(name, config, study.factors, _labels(groups), (), curves, notes)
     if config.kind in ("bars", "lines"):
         _check_places(name, config, kept)
     values = warehouse.values(groups)
@@ -95,7 +95,7 @@ def figure_data(
         lacking = [task for task in tasks if task.state != "completed"]
         points.append(Point(cell, position, summary, "" if summary else missing_text(lacking or tasks)))
     notes = _notes(config, points)
-    return FigureData(name, config, study.factors, _labels(config, groups), tuple(points), (), notes)
+    return FigureData(name, config, study.factors, _labels(groups), tuple(points), (), notes)
 
 
 def _metric_groups(name: str, config: FigureConfig, coverage: Coverage) -> list[tuple[str, ...]]:
@@ -143,7 +143,7 @@ def _curve(cell: Cell, points: Mapping[int, list[float]]) -> Curve:
     return Curve(cell, steps, means, lows, highs)
 
 
-def _labels(config: FigureConfig, groups: Sequence[tuple[str, ...]]) -> tuple[str, ...]:
+def _labels(groups: Sequence[tuple[str, ...]]) -> tuple[str, ...]:
     """What an axis is called: the metric's parts, `mean of k tasks` where it averages, and the unit."""
     return tuple(_label(group) for group in groups)
 

@@ -1,7 +1,8 @@
 """MLflow's store as Arrow tables: SQLite and PostgreSQL through ADBC, a server through its REST API.
 
-The database is read directly because `mlflow.search_runs` costs some forty times the CPU (tests/benchmarks/bench_report.py);
-the price is that the schema must be one we know, which is checked by MLflow's own migration id.
+The database is read directly because `mlflow.search_runs` costs some forty times the CPU
+(tests/benchmarks/bench_report.py); the price is that the schema must be one we know, which is checked by MLflow's own
+migration id.
 """
 
 from __future__ import annotations
@@ -82,11 +83,12 @@ class DatabaseStore:
             if number is None:
                 return None
             # Tags first: a run seen as completed has all its metrics in the rows read after.
-            ours = f"from runs r join {{}} x using (run_uuid) where r.experiment_id = {number} and lifecycle_stage = 'active'"
             keys = _literals(f"ablate.{tag}" for tag in TAGS)
-            runs = f"select run_uuid, start_time, end_time from runs where experiment_id = {number} and lifecycle_stage = 'active'"
-            tags = f"select x.run_uuid, x.key, x.value {ours.format('tags')} and x.key in ({keys})"
-            metrics = f"select x.run_uuid, x.key, x.value, x.is_nan {ours.format('latest_metrics')}"
+            ours = f"experiment_id = {number} and lifecycle_stage = 'active'"
+            runs = f"select run_uuid, start_time, end_time from runs where {ours}"
+            joined = f"join runs r using (run_uuid) where {ours}"
+            tags = f"select x.run_uuid, x.key, x.value from tags x {joined} and x.key in ({keys})"
+            metrics = f"select x.run_uuid, x.key, x.value, x.is_nan from latest_metrics x {joined}"
             return StoreTables(tags=_fetch(cursor, tags), runs=_fetch(cursor, runs), metrics=_fetch(cursor, metrics))
 
     def history(self, run_uuids: Sequence[str], metrics: Sequence[str]) -> pyarrow.Table:

@@ -107,7 +107,7 @@ def build_table(
         for levels, by_split in slots.items()
     ]
     if config.delta:
-        rows = _with_deltas(rows, tuple(study.baseline.get(factor, "") for factor in config.rows))
+        rows = _with_deltas(rows, tuple((study.baseline or {}).get(factor, "") for factor in config.rows))
     rows = _with_best(rows, columns)
     notes = _notes(config, rows, columns)
     return Table(name, config.title or name, config.rows, config.split, columns, tuple(rows), notes)

@@ -10,7 +10,6 @@ import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +21,7 @@ if TYPE_CHECKING:
 
     from study.plan import Plan
 
+SQL = Path(__file__).parent / "sql"
 STAGING = ("stg_runs", "stg_tags", "stg_metrics")
 MARTS = ("runs", "results", "cost")
 """In the order of their dependencies; `curves` follows when a figure asks for some."""
@@ -163,11 +163,11 @@ class Warehouse:
 
 def check(connection: duckdb.DuckDBPyConnection) -> None:
     """Run every query of `sql/checks`; the first that returns rows is a StoreError that shows some of them."""
-    for file in sorted(files("reports").joinpath("sql", "checks").iterdir(), key=lambda file: file.name):
+    for file in sorted((SQL / "checks").glob("*.sql")):
         query = file.read_text(encoding="utf-8")
         rows = connection.execute(query).fetchmany(3)
         if rows:
-            name = file.name.removesuffix(".sql").replace("_", " ")
+            name = file.stem.replace("_", " ")
             shown = "; ".join(", ".join(map(str, row)) for row in rows)
             raise StoreError(f"the tracking store fails the check '{name}' ({description(query)}): {shown}")
 
@@ -180,7 +180,7 @@ def description(query: str) -> str:
 
 
 def _sql(folder: str, model: str) -> str:
-    return files("reports").joinpath("sql", folder, f"{model}.sql").read_text(encoding="utf-8")
+    return (SQL / folder / f"{model}.sql").read_text(encoding="utf-8")
 
 
 def _planned(plan: Plan) -> list[tuple[Any, ...]]:

@@ -34,8 +34,8 @@ def find(table: Table, row: str, column: str) -> Answer:
     """
     rows = [_row_names(table, each) for each in table.rows]
     columns = [_column_names(each) for each in table.columns]
-    i = _locate(rows, row, f"table '{table.name}': unknown row", "row", table)
-    j = _locate(columns, column, f"table '{table.name}': unknown column", "column", table)
+    i = _locate(table.name, "row", rows, row)
+    j = _locate(table.name, "column", columns, column)
     return Answer(table, table.rows[i], table.columns[j], table.rows[i].entries[j], table.query(i, j))
 
 
@@ -50,17 +50,17 @@ def _column_names(column: Column) -> tuple[str, ...]:
     return tuple(dict.fromkeys([" / ".join(parts[i:]) for i in range(len(parts))] + [f"{parts[0]} / {parts[-1]}"]))
 
 
-def _locate(names: Sequence[tuple[str, ...]], wanted: str, where: str, kind: str, table: Table) -> int:
+def _locate(table: str, kind: str, names: Sequence[tuple[str, ...]], wanted: str) -> int:
     key = _normal(wanted)
     found = [i for i, own in enumerate(names) if key in map(_normal, own)]
     if len(found) == 1:
         return found[0]
     if len(found) > 1:
         full = "; ".join(names[i][0] for i in found)
-        raise ConfigError(f"table '{table.name}': {kind} '{wanted}' is ambiguous: {full}")
+        raise ConfigError(f"table '{table}': {kind} '{wanted}' is ambiguous: {full}")
     if key.isdecimal() and 1 <= int(key) <= len(names):
         return int(key) - 1
-    raise ConfigError(unknown(kind, wanted, [own[0] for own in names], f"table '{table.name}'"))
+    raise ConfigError(unknown(kind, wanted, [own[0] for own in names], f"table '{table}'"))
 
 
 def _normal(name: str) -> str:

@@ -29,7 +29,7 @@ def full(tmp_path_factory: pytest.TempPathFactory) -> Plan:
 
 
 def _unfinished(task: Task) -> str:
-    """large/mae_clip/map seed 2 failed; large/mae_clip/gap runs; large/mae diverged at seed 0; large/clip is not there."""
+    """At large scale: clip not begun; mae_clip map failed at seed 2, gap runs; mae diverged at seed 0."""
     cell = task.cells[0]
     if cell["scale"] == "small":
         return "completed"

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ from study.paths import Home
 from study.plan import Plan, Task, make_plan
 from study.protocols import METRICS
 from study.schema import EvaluationConfig
+from trainer.tracking.store import client as client_of
+from trainer.tracking.store import quiet
 
 STUDY = """
 name: pooled
@@ -91,14 +94,18 @@ def track(
     value: Value = expected,
 ) -> None:
     """Fill the study's experiment; tasks of state "" are left out, unfinished ones have half their metrics."""
-    from mlflow import MlflowClient
+    with mlflow_client(uri) as client:
+        experiment = client.create_experiment(plan.study.name)
+        for task in plan.tasks:
+            if state(task):
+                track_task(client, experiment, task, state(task), value)
 
-    client = MlflowClient(uri)
-    experiment = client.get_experiment_by_name(plan.study.name)
-    number = experiment.experiment_id if experiment else client.create_experiment(plan.study.name)
-    for task in plan.tasks:
-        if state(task):
-            track_task(client, number, task, state(task), value)
+
+@contextlib.contextmanager
+def mlflow_client(uri: str) -> Iterator[Any]:
+    """MLflow's client without its warnings, which tests would take for errors, and without pooled connections."""
+    with quiet(uri):
+        yield client_of(uri)
 
 
 def track_task(client: Any, experiment: str, task: Task, state: str, value: Value = expected, **tags: str) -> str:

@@ -1,0 +1,277 @@
+"""The warehouse against stores that MLflow itself wrote: SQLite, PostgreSQL and a server."""
+
+from __future__ import annotations
+
+import math
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pytest
+import stores
+
+from reports.build import open_warehouse
+from reports.coverage import cover
+from reports.source import DatabaseStore, hide_password, open_store
+from reports.warehouse import MARTS, Warehouse, cell_key, check, quoted, value_query
+from study.errors import StoreError
+from study.plan import Plan
+
+SMALL_STUDY = """
+name: pooled
+base: {model: tiny, data: shapes, schedule: demo}
+seeds: [0, 1]
+factors: {pooling: {map: {model.pooling: map}, gap: {model.pooling: gap}}}
+protocols: [zero_shot]
+tables:
+  main: {rows: [pooling], columns: [{label: shape, metric: zero_shot/shapes_shape/top1}]}
+"""
+
+
+def small(folder: Path, text: str = SMALL_STUDY) -> Plan:
+    return stores.plan_of(folder, text)
+
+
+def flat(task: object, metric: str) -> float:
+    return 50.0
+
+
+@pytest.fixture
+def copied(full: Plan, tmp_path: Path) -> Plan:
+    """The full study with a store of its own, which a test may spoil."""
+    plan = stores.plan_of(tmp_path)
+    plan.home.store.parent.mkdir(parents=True, exist_ok=True)
+    with sqlite3.connect(full.home.store) as source, sqlite3.connect(plan.home.store) as target:
+        source.backup(target)
+    source.close()
+    target.close()
+    return plan
+
+
+def mlflow_run(client: Any, task_id: str) -> str:
+    """Id of the MLflow run of a task."""
+    experiment = client.get_experiment_by_name("pooled").experiment_id
+    [run] = client.search_runs([experiment], f"tags.`ablate.task_id` = '{task_id}'")
+    return str(run.info.run_id)
+
+
+def change(plan: Plan, statement: str, *values: object) -> int:
+    connection = sqlite3.connect(plan.home.store)
+    with connection:
+        changed = connection.execute(statement, values).rowcount
+    connection.close()
+    return changed
+
+
+def test_results_are_what_mlflow_holds(full: Plan) -> None:
+    with open_warehouse(full) as warehouse:
+        rows = warehouse.rows("select cell, seed, run_id, metric, value, commit from results where metric like '%/%/%'")
+        found = {(cell, seed, run, metric): (value, commit) for cell, seed, run, metric, value, commit in rows}
+    wanted = {
+        (cell_key(task.cells[0]), task.seed, task.run_id, metric): (value, stores.COMMIT)
+        for task in full.tasks
+        for metric, value in stores.metrics_of(task).items()
+        if metric.count("/") == 2
+    }
+    assert found == wanted
+
+
+def test_unfinished_tasks_give_no_results(partial: Plan) -> None:
+    with open_warehouse(partial) as warehouse:
+        states = dict(warehouse.rows("select state, count(*) from runs group by state"))
+        finished = warehouse.rows("select count(distinct task_id) from results")
+    assert states["running"] == 3 and states["failed"] == 1
+    assert finished == [(states["completed"] + states["diverged"],)]
+
+
+def test_nan_and_infinity_come_back_as_themselves(tmp_path: Path) -> None:
+    plan = small(tmp_path)
+    uri = f"sqlite:///{plan.home.store}"
+    special = {0: math.nan, 1: -math.inf}
+    stores.track(plan, uri, value=lambda task, metric: special[task.seed] if metric == "train/loss" else 1.0)
+    run = next(task for task in plan.runs if task.seed == 1)
+    with stores.mlflow_client(uri) as client:
+        number = mlflow_run(client, run.task_id)
+        client.log_metric(number, "train/loss", -math.inf, step=40)
+        client.log_metric(number, "train/text", math.nan, step=40)
+    with open_warehouse(plan) as warehouse:
+        query = "select metric, value from results where run_id = $run and metric like 'train/%' order by metric"
+        rows = warehouse.rows(query, {"run": run.run_id})
+    assert rows[0] == ("train/loss", -math.inf)
+    assert rows[1][0] == "train/text" and math.isnan(rows[1][1])
+
+
+def test_the_query_of_a_number_agrees_with_the_bulk_query(full: Plan) -> None:
+    with open_warehouse(full) as warehouse:
+        columns = [cover(full, warehouse).expected(["linear_probe/shapes_*/top1"]), ("zero_shot/shapes_shape/top1",)]
+        assert len(columns[0]) > 3
+        bulk = warehouse.values(columns)
+        for (cell, position), sources in bulk.items():
+            rows = warehouse.rows(value_query(columns[position]), {"cell": cell})
+            assert rows == [(s.seed, s.run_id, s.commit, s.value) for s in sources]
+    assert len(bulk) == 9 + 8  # masked autoencoding alone has no zero-shot
+
+
+def test_a_seed_without_every_task_has_no_average(copied: Plan) -> None:
+    task = next(task for task in copied.tasks if task.protocol == "linear_probe" and task.seed == 1)
+    run = "(select run_uuid from tags where key = 'ablate.task_id' and value = ?)"
+    statement = f"delete from latest_metrics where key = 'linear_probe/shapes_shape/top1' and run_uuid = {run}"
+    assert change(copied, statement, task.task_id) == 1
+    with open_warehouse(copied) as warehouse:
+        metrics = cover(copied, warehouse).expected(["linear_probe/shapes_*/top1"])
+        assert "linear_probe/shapes_shape/top1" in metrics
+        sources = warehouse.values([metrics])[cell_key(task.cells[0]), 0]
+    assert [source.seed for source in sources] == [0, 2]
+
+
+def test_deleted_runs_are_ignored(copied: Plan) -> None:
+    task = copied.tasks[-1]
+    with stores.mlflow_client(f"sqlite:///{copied.home.store}") as client:
+        client.delete_run(mlflow_run(client, task.task_id))
+    with open_warehouse(copied) as warehouse:
+        assert warehouse.rows("select count(*) from runs") == [(len(copied.tasks) - 1,)]
+        assert cover(copied, warehouse).states[task.task_id].state == "eligible"
+
+
+def test_a_task_tracked_twice_counts_once(copied: Plan) -> None:
+    with stores.mlflow_client(f"sqlite:///{copied.home.store}") as client:
+        experiment = client.get_experiment_by_name("pooled").experiment_id
+        stores.track_task(client, experiment, copied.tasks[0], "running")
+    with open_warehouse(copied) as warehouse:
+        assert warehouse.rows("select count(*), count(distinct task_id) from runs") == [(len(copied.tasks),) * 2]
+        assert cover(copied, warehouse).states[copied.tasks[0].task_id].state == "completed"
+
+
+def test_what_the_study_no_longer_names_is_kept_apart(full: Plan, tmp_path: Path) -> None:
+    plan = stores.plan_of(tmp_path, stores.STUDY.replace("seeds: [0, 1, 2]", "seeds: [0, 1]"))
+    with Warehouse(open_store(f"sqlite:///{full.home.store}"), plan) as warehouse:
+        assert warehouse.rows("select planned, count(*) from runs group by all order by all") == [
+            (False, len(full.tasks) // 3),
+            (True, len(full.tasks) * 2 // 3),
+        ]
+        assert warehouse.rows("select distinct seed from results order by all") == [(0,), (1,)]
+
+
+def test_a_renamed_level_keeps_its_results(full: Plan, tmp_path: Path) -> None:
+    plan = stores.plan_of(
+        tmp_path,
+        stores.STUDY.replace("map: {model.pooling: map}", "attention: {model.pooling: map}").replace(
+            "pooling: map}\n", "pooling: attention}\n"
+        ),
+    )
+    with Warehouse(open_store(f"sqlite:///{full.home.store}"), plan) as warehouse:
+        cells = {cell for (cell,) in warehouse.rows("select distinct cell->>'pooling' from results")}
+    assert cells == {"attention", "gap", None}
+
+
+def test_a_later_evaluation_with_other_code_names_both(tmp_path: Path) -> None:
+    plan = small(tmp_path)
+    evaluation = next(task for task in plan.tasks if task.protocol and task.run_id == plan.tasks[0].run_id)
+    with stores.mlflow_client(f"sqlite:///{plan.home.store}") as client:
+        experiment = client.create_experiment("pooled")
+        stores.track_task(client, experiment, plan.tasks[0], "completed", flat)
+        stores.track_task(client, experiment, evaluation, "completed", flat, commit="fedcba", dirty="1")
+    with open_warehouse(plan) as warehouse:
+        commits = warehouse.rows("select distinct commit from results where metric like 'zero_shot/%'")
+    assert commits == [(f"{stores.COMMIT} fedcba-dirty",)]
+
+
+def test_curves_hold_every_step(full: Plan) -> None:
+    with open_warehouse(full) as warehouse:
+        rows = warehouse.curves(["train/loss"])
+    seed_two = [(step, value) for cell, seed, _, step, value in rows if cell == rows[0][0] and seed == 2]
+    assert seed_two == [(0, 3.02), (5, 2.52), (10, 2.02), (15, 1.52), (30, 3.0)]
+    assert len(rows) == 27 * 5
+
+
+def test_no_store_is_an_empty_study(tmp_path: Path) -> None:
+    plan = small(tmp_path)
+    with open_warehouse(plan) as warehouse:
+        assert [warehouse.rows(f"select * from {mart}") for mart in MARTS] == [[], [], []]
+        assert set(cover(plan, warehouse).counts()) == {"eligible", "waiting"}
+
+
+def test_an_unknown_schema_is_refused_by_name(copied: Plan) -> None:
+    change(copied, "update alembic_version set version_num = 'abc123'")
+    with pytest.raises(StoreError, match=r"schema version abc123.*reads dc11669786a5 \(MLflow 3\.17\)"):
+        open_warehouse(copied)
+
+
+def test_a_file_that_is_no_store_is_refused(tmp_path: Path) -> None:
+    plan = small(tmp_path)
+    plan.home.root.mkdir(parents=True)
+    plan.home.store.write_text("no database" * 100)
+    with pytest.raises(StoreError, match="cannot read the tracking store"):
+        open_warehouse(plan)
+
+
+def test_other_kinds_of_store_are_refused_with_the_known_ones() -> None:
+    with pytest.raises(StoreError, match=r"'mysql:.*postgresql"):
+        open_store("mysql+pymysql://host/mlflow")
+    assert hide_password("postgresql://ann:a%40b@host/x") == "postgresql://ann:…@host/x"
+
+
+def test_reading_waits_for_a_writer(copied: Plan) -> None:
+    import threading
+
+    writer = sqlite3.connect(copied.home.store, check_same_thread=False, isolation_level=None)
+    writer.execute("begin exclusive")
+    timer = threading.Timer(1.0, lambda: writer.execute("commit"))
+    timer.start()
+    with open_warehouse(copied) as warehouse:
+        assert warehouse.rows("select count(*) from runs") == [(len(copied.tasks),)]
+    timer.join()
+    writer.close()
+
+
+def test_reading_changes_nothing(copied: Plan) -> None:
+    before = copied.home.store.read_bytes()
+    with open_warehouse(copied):
+        pass
+    assert copied.home.store.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("statement", "message"),
+    [
+        ("update latest_metrics set value = 100.5 where key = 'zero_shot/shapes_shape/top1'", "percentages"),
+        ("update latest_metrics set value = -1 where key = 'cost/cpu_hours'", "cost is not negative"),
+        ("update tags set value = 'ffffffffffff' where key = 'ablate.run_id'", "runs agree with the plan"),
+    ],
+)
+def test_checks_refuse_a_spoilt_store(copied: Plan, statement: str, message: str) -> None:
+    assert change(copied, statement) > 0
+    with pytest.raises(StoreError, match=message):
+        open_warehouse(copied)
+
+
+def test_the_check_for_duplicates_finds_one(full: Plan) -> None:
+    with open_warehouse(full) as warehouse:
+        warehouse.connection.execute("insert into results select * from results limit 1")
+        with pytest.raises(StoreError, match="one value per cell seed and metric"):
+            check(warehouse.connection)
+
+
+def test_the_saved_warehouse_answers_the_same_query(full: Plan, tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "warehouse.duckdb"
+    metrics = ("zero_shot/shapes_shape/top1",)
+    key = cell_key(full.cells[0])
+    with open_warehouse(full) as warehouse:
+        warehouse.save(path)
+        warehouse.save(path)  # again, over the first
+        wanted = warehouse.rows(value_query(metrics), {"cell": key})
+    assert len(wanted) == 3
+    with duckdb.connect(str(path), read_only=True) as file:
+        assert file.execute(value_query(metrics).replace("$cell", quoted(key))).fetchall() == wanted
+        comments = file.execute("select comment from duckdb_tables() order by table_name").fetchall()
+    assert all(comment for (comment,) in comments) and len(comments) == len(MARTS)
+    assert [child.name for child in path.parent.iterdir()] == ["warehouse.duckdb"]
+
+
+def test_relative_and_absolute_sqlite_uris(full: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(full.home.root)
+    for uri in ("sqlite:///mlflow.db", f"sqlite:////{str(full.home.store).lstrip('/')}"):
+        tables = DatabaseStore(uri).read("pooled")
+        assert tables is not None and tables.runs.num_rows == len(full.tasks)
+    assert DatabaseStore("sqlite:///mlflow.db").read("it's another") is None
