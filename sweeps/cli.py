@@ -138,7 +138,7 @@ def retry(plan: Plan, jobs: int | None, causes: tuple[str, ...], as_json: bool) 
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def doctor(as_json: bool) -> int:
-    """Check this machine: packages, device, home, claims, store, disk, memory, data; exit code 1 where one is broken."""
+    """Check packages, device, home, claims, store, disk, memory and data; exit code 1 when something is broken."""
     from study.paths import home
     from sweeps.doctor import examine
 

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import json
 import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from study.errors import DataError
 from study.files import write_json
 from study.paths import Home, SubmissionPaths
+from study.plan import Plan, make_plan
 from sweeps.manifest import Manifest, QueuedTask
+from sweeps.submit import Code
 
 HERE = Path(__file__).parent
 SOURCE = HERE.parents[1]
@@ -138,9 +143,11 @@ def evaluation(task_id: str, run_id: str) -> QueuedTask:
     return QueuedTask(task_id, "evaluate", run_id, 0, ({"method": run_id},), "probe", f"{run_id} [probe]")
 
 
-def submission(
-    home: Home, tasks: list[QueuedTask], behaviours: dict[str, list[object]], stamp: str = "s1"
-) -> SubmissionPaths:
+Behaviours = Mapping[str, Sequence[object]]
+"""{task id or kind: [name in `ACTIONS`, seconds]}"""
+
+
+def submission(home: Home, tasks: list[QueuedTask], behaviours: Behaviours) -> SubmissionPaths:
     """A submission whose queue is ready to be worked on."""
     paths = home.study("tiny").submission("s1")
     paths.root.mkdir(parents=True)
@@ -184,3 +191,39 @@ def wait_for(condition: Callable[[], bool], seconds: float = 20.0) -> None:
     while not condition():
         assert time.monotonic() < end, "it did not happen in time"
         time.sleep(0.01)
+
+
+STUDY = """\
+name: tiny
+title: A study for tests
+base: {model: tiny, data: shapes, schedule: demo}
+seeds: [0]
+factors:
+  method:
+    clip: {objective: clip}
+    mae_clip: {objective: mae_clip}
+    masked_clip: {objective: masked_clip}
+baseline: {method: clip}
+protocols: [zero_shot]
+"""
+FAKE = Code("fakes:execute", "")
+
+
+@functools.cache
+def _composed() -> Plan:
+    with tempfile.TemporaryDirectory() as folder:
+        write_study(Path(folder))
+        return make_plan("tiny", config_dir=folder, home=Home(Path(folder)))
+
+
+def tiny_plan(home: Home, behaviours: Behaviours | None = None) -> Plan:
+    """Three runs and their evaluations, whose tasks do what `execute` says."""
+    home.root.mkdir(exist_ok=True)
+    write_json(home.root / "behaviour.json", behaviours or {})
+    return dataclasses.replace(_composed(), home=home)
+
+
+def write_study(folder: Path) -> None:
+    """The study as a file of a user's own config folder."""
+    (folder / "study").mkdir(parents=True)
+    (folder / "study" / "tiny.yaml").write_text(STUDY)

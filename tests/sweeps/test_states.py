@@ -1,0 +1,142 @@
+"""States of a plan's tasks, from what their directories say and who is alive."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import time
+from pathlib import Path
+
+import pytest
+from fakes import tiny_plan
+
+from study.files import write_json
+from study.paths import Home, SubmissionPaths, TaskPaths
+from study.plan import Plan
+from sweeps import claims
+from sweeps.manifest import Job, Manifest, QueuedTask
+from sweeps.states import survey, task_states
+
+
+@pytest.fixture
+def plan(tmp_path: Path) -> Plan:
+    return tiny_plan(Home(tmp_path))
+
+
+def paths(plan: Plan, index: int) -> TaskPaths:
+    found = plan.tasks[index].paths(plan.home)
+    found.root.mkdir(parents=True, exist_ok=True)
+    return found
+
+
+def claim(path: Path, **changes: object) -> None:
+    owner = dataclasses.replace(claims.identify("4711"), **changes)
+    path.write_text(json.dumps(dataclasses.asdict(owner)))
+
+
+def queue(plan: Plan, job: Job) -> SubmissionPaths:
+    """A submission of everything, to one job."""
+    submission = plan.home.study("tiny").submission("s1")
+    submission.root.mkdir(parents=True)
+    Manifest(
+        study="tiny",
+        executor="local",
+        created="",
+        command="",
+        workers=1,
+        devices=(),
+        snapshot="",
+        commit="",
+        dirty=False,
+        entry="",
+        shipper="",
+        heartbeat_seconds=5.0,
+        stale_seconds=60.0,
+        tasks=tuple(QueuedTask.of(task) for task in plan.tasks),
+        jobs=(job,),
+    ).write(submission)
+    return submission
+
+
+def this_process(**changes: object) -> Job:
+    me = claims.identify()
+    return dataclasses.replace(Job(str(me.pid), me.host, me.scope, me.start), **changes)
+
+
+def states(plan: Plan) -> list[str]:
+    return [state.state for state in survey(plan).states]
+
+
+def test_before_anything_runs_are_eligible_and_evaluations_wait_for_them(plan: Plan) -> None:
+    assert states(plan) == ["eligible"] * 3 + ["waiting"] * 3
+    assert survey(plan).counts == {"eligible": 3, "waiting": 3}
+
+
+def test_records_decide_first_and_make_evaluations_eligible(plan: Plan) -> None:
+    write_json(paths(plan, 0).record, {"state": "completed"})
+    write_json(paths(plan, 1).record, {"state": "diverged"})
+    claim(paths(plan, 0).claim)
+    write_json(paths(plan, 1).failure, {"cause": "code"})
+    assert states(plan) == ["completed", "diverged", "eligible", "eligible", "eligible", "waiting"]
+    assert task_states(plan)[plan.tasks[1].task_id].finished
+
+
+def test_a_living_claim_is_running_and_a_dead_one_was_killed(plan: Plan) -> None:
+    claim(paths(plan, 0).claim)
+    claim(paths(plan, 1).claim, start=1)
+    found = survey(plan).states
+    assert [state.state for state in found[:3]] == ["running", "failed", "eligible"]
+    assert found[0].owner is not None and found[0].owner.job == "4711"
+    assert (found[1].cause, found[1].abandoned, found[1].resumable) == ("killed", True, True)
+
+
+def test_another_hosts_claim_is_judged_by_its_heartbeat(plan: Plan) -> None:
+    for index, age in enumerate((5.0, 1000.0)):
+        claim(paths(plan, index).claim, host="elsewhere")
+        os.utime(paths(plan, index).claim, (time.time() - age,) * 2)
+    assert states(plan)[:2] == ["running", "failed"]
+
+
+def test_failures_carry_their_cause_and_cancelled_is_one(plan: Plan) -> None:
+    write_json(paths(plan, 0).failure, {"cause": "disk", "message": "full"})
+    paths(plan, 1).cancelled.touch()
+    claim(paths(plan, 2).claim, start=1)
+    write_json(paths(plan, 2).failure, {"cause": "code", "message": "its worker died after saying so"})
+    found = survey(plan).states
+    assert [(state.state, state.cause) for state in found[:3]] == [
+        ("failed", "disk"),
+        ("failed", "cancelled"),
+        ("failed", "code"),
+    ]
+    assert [state.resumable for state in found[:3]] == [True, False, False]
+
+
+def test_what_a_living_submission_holds_is_submitted(plan: Plan) -> None:
+    write_json(paths(plan, 0).record, {"state": "completed"})
+    submission = queue(plan, this_process())
+    assert states(plan) == ["completed"] + ["submitted"] * 5
+    submission.stopped.write_text('{"reason": "enough"}')
+    assert states(plan) == ["completed", "eligible", "eligible", "eligible", "waiting", "waiting"]
+
+
+def test_a_dead_submission_holds_nothing(plan: Plan) -> None:
+    queue(plan, this_process(start=1))
+    assert states(plan)[0] == "eligible"
+
+
+def test_a_submission_on_another_host_lives_by_its_heartbeat(plan: Plan) -> None:
+    submission = queue(plan, this_process(host="elsewhere"))
+    assert states(plan)[0] == "eligible"
+    submission.alive.touch()
+    assert states(plan)[0] == "submitted"
+    os.utime(submission.alive, (time.time() - 1000,) * 2)
+    assert states(plan)[0] == "eligible"
+
+
+def test_a_run_that_another_study_submitted_is_submitted_here_too(plan: Plan) -> None:
+    submission = queue(plan, this_process())
+    other = plan.home.study("other").submission("s1")
+    other.root.parent.mkdir(parents=True)
+    submission.root.rename(other.root)
+    assert states(plan)[0] == "submitted"
