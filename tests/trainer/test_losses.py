@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 from oracles import oracle
-from torch.nn.functional import normalize
+from torch.nn.functional import cross_entropy, linear, normalize
 
 from study.schema import ObjectiveConfig
 from trainer.objectives.losses import (
@@ -82,9 +82,37 @@ def test_pixel_loss_by_hand() -> None:
 
 
 def test_token_loss_by_hand() -> None:
-    logits = torch.tensor([[0.0, math.log(3.0)], [0.0, 0.0]])
+    """Logits (0, ln 3) and (0, 0)."""
+    rows, weight, bias = torch.tensor([[math.log(3.0)], [0.0]]), torch.tensor([[0.0], [1.0]]), torch.zeros(2)
     expected = torch.tensor([-math.log(0.75), math.log(2.0)])
-    torch.testing.assert_close(token_loss(logits, torch.tensor([1, 0])), expected)
+    torch.testing.assert_close(token_loss(rows, weight, bias, torch.tensor([1, 0])), expected)
+
+
+@pytest.mark.parametrize("count", [0, 1, 256, 700])
+def test_token_loss_and_gradients_agree_with_torch(count: int) -> None:
+    """One head and cross-entropy for all, whatever the number of chunks, unequal weights of the rows included."""
+    generator = torch.Generator().manual_seed(0)
+    inputs = [torch.randn(*shape, generator=generator).requires_grad_() for shape in ((count, 6), (40, 6), (40,))]
+    targets = torch.randint(0, 40, (count,), generator=generator)
+    weights = torch.rand(count, generator=generator)
+    ours = token_loss(*inputs, targets)
+    theirs = cross_entropy(linear(*inputs), targets, reduction="none")
+    torch.testing.assert_close(ours, theirs)
+    got = torch.autograd.grad((ours * weights).sum(), inputs, retain_graph=True)
+    for a, b in zip(got, torch.autograd.grad((theirs * weights).sum(), inputs), strict=True):
+        torch.testing.assert_close(a, b)
+    again = torch.autograd.grad((ours * weights).sum(), inputs)
+    assert all(torch.equal(a, b) for a, b in zip(got, again, strict=True))
+
+
+def test_token_loss_under_autocast_is_near_and_fp32() -> None:
+    generator = torch.Generator().manual_seed(0)
+    inputs = [torch.randn(*shape, generator=generator) for shape in ((50, 6), (40, 6), (40,))]
+    targets = torch.randint(0, 40, (50,), generator=generator)
+    with torch.autocast("cpu", torch.bfloat16):
+        narrow = token_loss(*inputs, targets)
+    assert narrow.dtype == torch.float32
+    torch.testing.assert_close(narrow, token_loss(*inputs, targets), atol=0.1, rtol=0.02)
 
 
 def test_token_weights_average_as_named() -> None:

@@ -277,6 +277,7 @@ def test_untrained_losses_are_at_chance() -> None:
     assert got.image.mean().item() == pytest.approx(1.0, rel=0.05)
 
 
+@pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")  # dynamo's own doing
 def test_compiles_without_graph_break() -> None:
     """Both passes trace as one graph: nothing in them depends on the data's values."""
     system, (images, tokens) = make_system("mae_clip", masking="similarity"), make_batch()

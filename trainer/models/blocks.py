@@ -14,6 +14,12 @@ def full_precision(x: Tensor) -> torch.autocast:
     return torch.autocast(x.device.type, enabled=False)
 
 
+def narrow(x: Tensor) -> Tensor:
+    """x in autocast's dtype, where there is autocast."""
+    kind = x.device.type
+    return x.to(torch.get_autocast_dtype(kind)) if torch.is_autocast_enabled(kind) else x
+
+
 def l2_normalize(x: Tensor) -> Tensor:
     """Unit vectors along the last axis, in fp32 whatever the autocast dtype."""
     return F.normalize(x.float(), dim=-1)
@@ -90,8 +96,7 @@ class Transformer(nn.Module):
         Under autocast the residual stream itself is narrow (as open_clip's image tower is): a wide
         one doubles the memory traffic of everything between the products.
         """
-        if torch.is_autocast_enabled(x.device.type):
-            x = x.to(torch.get_autocast_dtype(x.device.type))
+        x = narrow(x)
         mask = None if valid is None else valid[:, None, None, :]
         for block in self.blocks:
             x = block(x, mask)

@@ -283,6 +283,8 @@ class System(nn.Module):
         if limit is None:
             limit = int(valid.sum()) if valid.device.type == "cpu" else len(valid)
         chosen = valid.to(torch.int8).argsort(descending=True, stable=True)[:limit]
-        logits = self.decoder.to_tokens(rows.flatten(0, 1).index_select(0, chosen))
-        losses = token_loss(logits, tokens.gather(1, split.hidden).flatten()[chosen]).where(valid[chosen], 0)
+        targets = tokens.gather(1, split.hidden).flatten()[chosen]
+        head = self.decoder.to_tokens
+        losses = token_loss(rows.flatten(0, 1).index_select(0, chosen), head.weight, head.bias, targets)
+        losses = losses.where(valid[chosen], 0)
         return losses.new_zeros(len(valid)).scatter(0, chosen, losses).view_as(split.hidden).sum(1)
