@@ -1,0 +1,78 @@
+"""Evaluation sets: images with labels, captions and masks, one interface for drawn, packaged and sharded data."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import numpy as np
+
+from study.errors import DataError
+from study.paths import Home
+from study.schema import DatasetConfig
+
+SPLITS = ("train", "test")
+
+
+class Split(Protocol):
+    """One split of an evaluation set. Samples keep their numbers, so that features can be cached."""
+
+    labels: np.ndarray
+    """int64 (n,), index into the set's classes; empty where the set has no labels."""
+    captions: list[list[str]] | None
+    """Every caption of each image, any of which is a hit; None where there are none."""
+
+    def __len__(self) -> int: ...
+
+    def images(self, i: int) -> np.ndarray:
+        """uint8 (S, S, 3), resized and centrally cropped; raises DataError where the sample is broken."""
+        ...
+
+    def masks(self, i: int) -> np.ndarray | None:
+        """uint8 (S, S), 0 background, 1 + class elsewhere, 255 ignored; None where the set has no masks."""
+        ...
+
+
+class EvaluationSet(Protocol):
+    """Class names and splits."""
+
+    classes: tuple[str, ...]
+    """Names as prompts want them; of the mask's classes where the set is labelled by masks alone."""
+
+    def split(self, name: str) -> Split:
+        """The split `train` or `test`."""
+        ...
+
+
+def open_dataset(dataset: DatasetConfig, image_size: int, home: Home) -> EvaluationSet:
+    """The evaluation set that a configuration names, at images of `image_size` pixels.
+
+    Raises DataError: missing or broken data, unknown task, more samples asked for than there are.
+    """
+    if dataset.kind == "shapes":
+        from trainer.data.shapes import ShapeSet
+
+        return ShapeSet(dataset, image_size)
+    if dataset.kind == "digits":
+        from trainer.data.digits import DigitSet
+
+        return DigitSet(dataset, image_size)
+    if dataset.kind == "shards":
+        from trainer.data.labelled_shards import ShardSet
+
+        return ShardSet(dataset, image_size, home)
+    raise DataError(f"data set {dataset.name}: kind '{dataset.kind}' (allowed: shapes, digits, shards)")
+
+
+def fingerprint_dataset(dataset: DatasetConfig, home: Home) -> str:
+    """Fingerprint of an evaluation set's content: hexadecimal digits."""
+    if dataset.kind == "shapes":
+        from trainer.data.shapes import fingerprint_shapes
+
+        return fingerprint_shapes(dataset.seed)
+    if dataset.kind == "digits":
+        from trainer.data.digits import fingerprint_digits
+
+        return fingerprint_digits()
+    from trainer.data.fingerprints import fingerprint
+
+    return fingerprint(dataset, home)

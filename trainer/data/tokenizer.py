@@ -1,0 +1,116 @@
+"""Captions to tokens: byte-pair encoding, fitted on the training captions."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+
+# The library's threads and forked processes do not mix, and it says so on every fork; one thread is fast enough.
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+import tokenizers
+from tokenizers import models, normalizers, pre_tokenizers, processors, trainers
+
+from study.errors import DataError
+from study.files import write_atomic
+from trainer.data.batch import BOS, EOS, PAD, UNK
+
+_SPECIAL = {"<pad>": PAD, "<bos>": BOS, "<eos>": EOS, "<unk>": UNK}
+
+
+class Tokenizer:
+    """Lower-cased byte-level BPE with `BOS`, `EOS` and padding to a fixed context length.
+
+    A caption that is too long loses its last tokens and keeps `EOS`. Bytes that never occurred in the
+    fitted captions become `UNK`.
+    """
+
+    def __init__(self, core: tokenizers.Tokenizer) -> None:
+        if core.truncation is None:
+            raise DataError("tokenizer without a context length")
+        self._core = core
+        self.context_length: int = core.truncation["max_length"]
+        self.vocab_size: int = core.get_vocab_size()
+        """Tokens there really are: the upper bound that was asked for, or fewer."""
+        self.fingerprint = hashlib.sha256(core.to_str().encode()).hexdigest()[:16]
+
+    @classmethod
+    def fit(cls, captions: Iterable[str], vocab_size: int, context_length: int) -> Tokenizer:
+        """Fit on captions; the same captions in the same order give the same tokenizer.
+
+        Raises DataError when there is no caption, or the vocabulary has no room for a single letter.
+        """
+        texts = [caption for caption in captions if caption.strip()]
+        if not texts:
+            raise DataError("no captions to fit the tokenizer on: every caption is empty")
+        if vocab_size <= len(_SPECIAL) or context_length < 3:
+            raise DataError(f"vocab_size {vocab_size} and context_length {context_length} leave no room for words")
+        core = tokenizers.Tokenizer(models.BPE(unk_token="<unk>"))
+        core.normalizer = normalizers.Sequence([normalizers.NFC(), normalizers.Lowercase(), normalizers.Strip()])
+        core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
+        alphabet = _alphabet(core, texts, vocab_size - len(_SPECIAL))
+        trainer = trainers.BpeTrainer(
+            vocab_size=vocab_size,
+            min_frequency=2,
+            special_tokens=list(_SPECIAL),
+            initial_alphabet=alphabet,
+            limit_alphabet=len(alphabet),
+            show_progress=False,
+        )
+        core.train_from_iterator(texts, trainer)
+        core.post_processor = processors.TemplateProcessing(
+            single="<bos> $A <eos>", special_tokens=[("<bos>", BOS), ("<eos>", EOS)]
+        )
+        core.enable_truncation(context_length)
+        core.enable_padding(length=context_length, pad_id=PAD, pad_token="<pad>")
+        return cls(core)
+
+    @classmethod
+    def load(cls, path: Path) -> Tokenizer:
+        """Read what `save` wrote; raises DataError where that is missing or damaged."""
+        try:
+            text = path.read_text()
+        except OSError as error:
+            raise DataError(f"{path}: no tokenizer ({error.strerror})") from error
+        try:
+            # The library raises nothing more specific than Exception.
+            return cls(tokenizers.Tokenizer.from_str(text))
+        except Exception as error:
+            raise DataError(f"{path}: not a tokenizer file ({error})") from error
+
+    def save(self, path: Path) -> None:
+        write_atomic(path, self._core.to_str())
+
+    def __call__(self, texts: list[str]) -> np.ndarray:
+        """Captions to int64 (B, context_length): `BOS … EOS PAD …`."""
+        encoded = self._core.encode_batch_fast(texts)
+        return np.array([one.ids for one in encoded], np.int64).reshape(len(texts), self.context_length)
+
+    def decode(self, tokens: np.ndarray) -> str:
+        """Text of one row of tokens (L,), without the markers."""
+        words = (self._core.id_to_token(int(token)) for token in tokens if token not in _SPECIAL.values())
+        return str(self._decoder.decode([word for word in words if word]))
+
+    @property
+    def _decoder(self) -> tokenizers.decoders.ByteLevel:
+        return tokenizers.decoders.ByteLevel()
+
+
+def _alphabet(core: tokenizers.Tokenizer, texts: list[str], room: int) -> list[str]:
+    """The most frequent letters (stand-ins for bytes), at most `room` of them.
+
+    Chosen here because the library breaks ties between equally frequent letters differently in every process.
+    """
+    counts: Counter[str] = Counter()
+    for text, times in Counter(texts).items():
+        normal = core.normalizer.normalize_str(text)
+        for word, _ in core.pre_tokenizer.pre_tokenize_str(normal):
+            for letter in word:
+                counts[letter] += times
+    ranked = sorted(counts, key=lambda letter: (-counts[letter], letter))
+    return sorted(ranked[:room])
