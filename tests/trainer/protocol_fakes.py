@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,18 +15,18 @@ from study.schema import DataConfig, DatasetConfig, ObjectiveConfig, ProtocolCon
 from trainer.protocols.evaluation import Evaluation
 from trainer.protocols.features import Representation
 
-DATASET = DatasetConfig(name="fake", kind="shapes", task="shape")
+DATASET = DatasetConfig(name="fake", kind="shards", task="thing")
 
 
 class Words:
     """A tokenizer: one token a word, by a hash into the vocabulary; case and order count."""
 
-    def __call__(self, texts: list[str]) -> torch.Tensor:
-        tokens = torch.zeros(len(texts), MODEL.context_length, dtype=torch.int64)
+    def __call__(self, texts: list[str]) -> np.ndarray:
+        tokens = np.zeros((len(texts), MODEL.context_length), np.int64)
         for row, text in zip(tokens, texts, strict=True):
             words = [3 + sum(map(ord, word)) % (MODEL.vocab_size - 3) for word in text.split()]
             words = [1, *words[: MODEL.context_length - 2], 2]
-            row[: len(words)] = torch.tensor(words)
+            row[: len(words)] = words
         return tokens
 
 
@@ -35,7 +35,7 @@ class Split:
     """`pixels` uint8 (n,S,S,3) with whatever else a protocol may want."""
 
     pixels: np.ndarray
-    labels: np.ndarray | None = None
+    labels: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
     captions: list[list[str]] | None = None
     segments: np.ndarray | None = None
     reads: int = 0
@@ -87,7 +87,7 @@ def evaluation(
     folder: Path, dataset: EvaluationSet, protocol: dict[str, Any], templates: str = "plain", objective: str = "clip"
 ) -> Evaluation:
     """`protocol` holds fields of `ProtocolConfig`."""
-    config = DatasetConfig(name="fake", kind="shapes", task="shape", templates=templates)
+    config = replace(DATASET, templates=templates)
     return Evaluation(
         representation(folder, objective), ProtocolConfig(**{"name": "p", **protocol}), config, dataset, "content"
     )

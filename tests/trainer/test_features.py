@@ -12,9 +12,12 @@ import torch
 from protocol_fakes import DATASET, Split, Words, random_split, representation
 
 from study.errors import ConfigError
+from study.identity import canonical
+from study.schema import DatasetConfig
 from trainer.data.batch import to_tensor
+from trainer.data.shapes import TASKS, ShapeSet
 from trainer.protocols import features
-from trainer.protocols.features import Representation, load_array, save_array
+from trainer.protocols.features import Representation, images_of, load_array, save_array
 
 
 def read(model: Representation, split: Split, kind: str = "pooled", content: str = "content") -> np.ndarray:
@@ -59,6 +62,16 @@ def test_everything_that_determines_features_is_in_the_key(tmp_path: Path) -> No
     model.image_features(replace(DATASET, templates="imagenet"), "content", "test", split, "pooled")
     assert split.reads == 6 * (1 + len(variants)), "templates do not change features"
     assert np.array_equal(read(model, split), first)
+
+
+def test_tasks_of_shapes_share_features_only_where_images_are_the_same() -> None:
+    sets = [DatasetConfig(name=task, kind="shapes", task=task, test=70) for task in ("", *TASKS)]
+    pixels: dict[str, np.ndarray] = {}
+    for dataset in [*sets, replace(sets[0], seed=1)]:
+        split = ShapeSet(dataset, 16).split("test")
+        images = np.stack([split.images(i) for i in range(len(split))])
+        assert np.array_equal(pixels.setdefault(canonical(images_of(dataset)), images), images), dataset.task
+    assert len(pixels) == 3, "all tasks, orientation, another seed"
 
 
 def test_one_changed_weight_recomputes(tmp_path: Path) -> None:
@@ -119,7 +132,7 @@ def test_texts_that_tokenize_alike_have_identical_embeddings(tmp_path: Path, mon
     found = model.text_embeddings(["ab c", "x", "ba c", "yy", "z z", "ab c"])
     assert np.array_equal(found[0], found[2]) and np.array_equal(found[0], found[5])
     with torch.no_grad():
-        expected = model.system.encode_text(Words()(["ab c", "x", "ba c", "yy", "z z", "ab c"]))
+        expected = model.system.encode_text(torch.from_numpy(Words()(["ab c", "x", "ba c", "yy", "z z", "ab c"])))
     assert np.allclose(found, expected.numpy(), atol=1e-5)
 
 

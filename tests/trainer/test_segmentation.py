@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ import torch.nn.functional as F
 from protocol_fakes import EvaluationSet, Split, evaluation, random_split
 
 from study.errors import ConfigError, DataError
+from study.schema import DatasetConfig
 from trainer.protocols import metrics
 from trainer.protocols.segmentation import prompt_groups, prompt_maps, segment, segmentation
 
@@ -112,6 +114,9 @@ def test_templates_of_the_data_set_stand_in_for_a_missing_prompt(tmp_path: Path)
 def test_what_segmentation_needs(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="no masks"):
         list(segmentation(evaluation(tmp_path, EvaluationSet(CLASSES, {"test": random_split(4, 2)}), SEGMENTATION)))
+    with pytest.raises(ConfigError, match="masks of shapes hold shapes, and task 'color'"):
+        about = evaluation(tmp_path, EvaluationSet(CLASSES, {"test": masked_split()}), SEGMENTATION)
+        list(segmentation(replace(about, config=DatasetConfig(name="x", kind="shapes", task="color"))))
     with pytest.raises(DataError, match="mask label 4, expected 0 to 3 or 255"):
         dataset = EvaluationSet(CLASSES, {"test": masked_split(labels=8)})
         list(segmentation(evaluation(tmp_path, dataset, SEGMENTATION)))

@@ -58,13 +58,16 @@ def test_ensemble_agrees_with_open_clip(tmp_path: Path) -> None:
     classifier = oracle("open_clip.zero_shot_classifier")
     model = representation(tmp_path)
 
+    def tokenizer(texts: list[str]) -> torch.Tensor:
+        return torch.from_numpy(model.tokenizer(texts))
+
     class Wrapped:
         def encode_text(self, tokens: torch.Tensor, normalize: bool) -> torch.Tensor:
             assert normalize
             return model.system.encode_text(tokens)
 
     expected = classifier.build_zero_shot_classifier(
-        Wrapped(), model.tokenizer, CLASSES, templates("imagenet"), num_classes_per_batch=None
+        Wrapped(), tokenizer, CLASSES, templates("imagenet"), num_classes_per_batch=None
     )
     found = class_embeddings(model, CLASSES, templates("imagenet"))
     assert np.allclose(found, expected.T.numpy(), atol=1e-6)
@@ -133,6 +136,8 @@ def test_what_classification_needs(tmp_path: Path) -> None:
         found(("one",), random_split(4, 1))
     with pytest.raises(DataError, match="labels run from 0 to 3, expected 0 to 2"):
         found(CLASSES, random_split(8, 4))
+    with pytest.raises(ConfigError, match="no labels"):
+        found(CLASSES, Split(random_split(4, 3).pixels))
     with pytest.raises(DataError, match="no test samples"):
         found(CLASSES, random_split(0, 1))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 
 import numpy as np
@@ -32,15 +33,23 @@ class Evaluation:
         return self.representation.image_embeddings(self.config, self.content, split, self.split(split))
 
     def split(self, name: str) -> Split:
-        split = self.dataset.split(name)
-        if not len(split):
+        """The split `train` or `test`, opened once; raises DataError where it is empty."""
+        if name not in self._splits:
+            self._splits[name] = self.dataset.split(name)
+        if not len(self._splits[name]):
             raise DataError(f"data set {self.config.name}: no {name} samples")
-        return split
+        return self._splits[name]
+
+    @functools.cached_property
+    def _splits(self) -> dict[str, Split]:
+        return {}
 
     def labels(self, name: str) -> np.ndarray:
         """int64 (n,) class indices; raises where no classification can be scored on them."""
         labels, classes = self.split(name).labels, len(self.dataset.classes)
         where = f"data set {self.config.name}"
+        if not len(labels):
+            raise ConfigError(f"{where}: it has no labels, which classification needs; name them in its `task`")
         if classes < 2:
             raise ConfigError(f"{where}: {classes} classes; classification needs 2 or more")
         if len(labels) < classes:

@@ -9,6 +9,7 @@ import io
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -55,16 +56,15 @@ class Representation:
         """float32 (n, D) of a split's images, from the cache where it is whole.
 
         Args:
-            dataset: which images (its templates do not matter here).
+            dataset: which images.
             content: fingerprint of the data set's content.
             name: "train" or "test".
             kind: "pooled", "projected" or "mean" as in `System.image_features`.
         """
-        images = {key: value for key, value in identity(dataset).items() if key not in ("name", "templates")}
         key = canonical(
             {
                 "model": self.fingerprint,
-                "dataset": images,
+                "dataset": images_of(dataset),
                 "content": content,
                 "split": name,
                 "size": len(split),
@@ -124,6 +124,17 @@ class Representation:
     def _inference(self) -> Iterator[None]:
         with torch.inference_mode(), torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
             yield
+
+
+def images_of(dataset: DatasetConfig) -> dict[str, Any]:
+    """What of a data set's configuration determines its images, beside content, split and number of samples.
+
+    The procedural world shows the same scenes for all its tasks but orientation (which has only main objects that
+    have one), so that a run's seven probes need two sets of features.
+    """
+    if dataset.kind == "shapes":
+        return {"kind": dataset.kind, "seed": dataset.seed, "oriented": dataset.task == "orientation"}
+    return {key: value for key, value in identity(dataset).items() if key not in ("name", "templates", "caption")}
 
 
 @functools.cache

@@ -15,6 +15,7 @@ import torch
 from torch.nn import functional as F
 
 from study.errors import ConfigError, DataError
+from study.schema import DatasetConfig
 from trainer.protocols import metrics
 from trainer.protocols.evaluation import Evaluation
 from trainer.protocols.prompts import class_embeddings, templates
@@ -27,6 +28,7 @@ IGNORE = 255
 def segmentation(evaluation: Evaluation) -> Iterator[tuple[str, float]]:
     """miou in percent; masks are 0 for the background and i for the data set's i-th class, counted from 1."""
     protocol, dataset = evaluation.protocol, evaluation.dataset
+    _check_classes(evaluation.config)
     background = protocol.background_names if protocol.background else ""
     names, groups = prompt_groups(background, dataset.classes)
     prompts = (protocol.prompt,) if protocol.prompt else templates(evaluation.config.templates)
@@ -89,6 +91,14 @@ def segment(maps: torch.Tensor, groups: list[list[int]], size: tuple[int, int]) 
     choice = metrics.strict_argmax(scores.cpu().numpy())
     # One more entry at the end, where index -1 (undecided) finds itself.
     return np.array([*labels, metrics.UNDECIDED])[choice]
+
+
+def _check_classes(config: DatasetConfig) -> None:
+    if config.kind == "shapes" and config.task not in ("", "shape"):
+        raise ConfigError(
+            f"data set {config.name}: masks of shapes hold shapes, and task '{config.task}' names other classes; "
+            "leave `task` empty"
+        )
 
 
 def _check(mask: np.ndarray, classes: int, name: str) -> None:
