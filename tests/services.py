@@ -41,7 +41,10 @@ def wait_until(condition: Callable[[], bool], seconds: float, what: str) -> None
 
 
 class MlflowServer:
-    """`mlflow server` over a store; `kill` is SIGKILL to all of its processes, `start` brings it back."""
+    """MLflow's tracking server over a store; `kill` is SIGKILL to all of its processes, `start` brings it back.
+
+    It is the process that `mlflow server` starts, without that launcher, which imports MLflow a second time.
+    """
 
     def __init__(self, store_uri: str, folder: Path) -> None:
         self.port = free_port()
@@ -50,19 +53,27 @@ class MlflowServer:
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(self.port)]
-        command += ["--backend-store-uri", self._store, "--artifacts-destination", str(self._folder / "artifacts")]
-        environment = {**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true"}
-        environment |= {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
-        with (self._folder / "server.log").open("ab") as log:
-            self._process = subprocess.Popen(
-                [*command, "--workers", "1"],
-                cwd=self._folder,
-                env=environment,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )
+        """Start it unless it runs already, and wait until it answers."""
+        if self._process is None:
+            command = [sys.executable, "-m", "uvicorn", "mlflow.server.fastapi_app:app"]
+            environment = {
+                **os.environ,
+                "_MLFLOW_SERVER_FILE_STORE": self._store,
+                "_MLFLOW_SERVER_ARTIFACT_ROOT": str(self._folder / "artifacts"),
+                "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+                "MLFLOW_DISABLE_TELEMETRY": "true",
+                "DO_NOT_TRACK": "true",
+            }
+            environment.pop("MLFLOW_TRACKING_URI", None)
+            with (self._folder / "server.log").open("ab") as log:
+                self._process = subprocess.Popen(
+                    [*command, "--host", "127.0.0.1", "--port", str(self.port)],
+                    cwd=self._folder,
+                    env=environment,
+                    stdout=log,
+                    stderr=log,
+                    start_new_session=True,
+                )
         wait_until(self._answers, START_SECONDS, f"mlflow server (see {self._folder}/server.log)")
 
     def kill(self) -> None:

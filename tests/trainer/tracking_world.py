@@ -119,7 +119,10 @@ def assert_shipped(uri: str, study: str, home: Home, sources: list[Source]) -> N
     found = store_rows(uri, study)
     assert not expected - found, f"{len(expected - found)} rows lost, for example {next(iter(expected - found))}"
     assert not found - expected, f"{len(found - expected)} rows too many, for example {next(iter(found - expected))}"
-    live = "JOIN runs ON runs.run_uuid = latest_metrics.run_uuid AND lifecycle_stage = 'active'"
+    live = f"""
+        JOIN runs ON runs.run_uuid = latest_metrics.run_uuid AND runs.lifecycle_stage = 'active'
+        JOIN experiments ON experiments.experiment_id = runs.experiment_id AND experiments.name = '{study}'
+    """
     latest = query(uri, f"SELECT count(*), sum(step) FROM latest_metrics {live}")
     per_name = {row[:2]: row[2] for row in sorted(expected, key=lambda row: row[2])}
     assert latest == [(len(per_name), sum(per_name.values()))]
@@ -130,12 +133,13 @@ PROCESSES = multiprocessing.get_context("forkserver")
 PROCESSES.set_forkserver_preload(["mlflow", "mlflow.store.tracking.sqlalchemy_store", "trainer.tracking.shipping"])
 
 
-def ship_elsewhere(root: Path, study: str, sources: list[Source], environment: dict[str, str], outbox: Any) -> None:
+def ship_elsewhere(root: Path, study: str, sources: list[Source], uri: str, outbox: Any) -> None:
     """Target of a process: ship, and put what came of it."""
-    os.environ.update(environment)
+    # The processes' common parent has the environment of the test that came first.
+    os.environ["MLFLOW_TRACKING_URI"] = uri
     outbox.put(ship(sources, study, Home(root)))
 
 
-def shipping_process(home: Home, study: str, sources: list[Source], outbox: Any, uri: str = "") -> Any:
-    environment = {"MLFLOW_TRACKING_URI": uri} if uri else {}
-    return PROCESSES.Process(target=ship_elsewhere, args=(home.root, study, sources, environment, outbox))
+def shipping_process(home: Home, study: str, sources: list[Source], outbox: Any) -> Any:
+    """A process, to be started, that ships into the store of this test."""
+    return PROCESSES.Process(target=ship_elsewhere, args=(home.root, study, sources, home.tracking_uri, outbox))

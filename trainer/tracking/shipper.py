@@ -36,13 +36,15 @@ class Shipper:
         self._process: subprocess.Popen[bytes] | None = None
         self._mail: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
         self._starts = 0
-        self._followed: list[bytes] = []
+        self._followed: dict[str, bytes] = {}
 
     def follow(self, task: Shippable) -> None:
         """Ship this task's journal every few seconds from now on."""
+        if task.task_id in self._followed and self._alive():
+            return
         line = _line({"follow": Source.of(task).to_json()})
-        self._followed.append(line)
-        if self._process is not None and self._process.poll() is None:
+        self._followed[task.task_id] = line
+        if self._alive():
             self._mail.put(line)
         elif self._starts < STARTS:
             self._start()
@@ -71,6 +73,9 @@ class Shipper:
     def __exit__(self, kind: type[BaseException] | None, error: Any, trace: TracebackType | None) -> None:
         self.close()
 
+    def _alive(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
     def _start(self) -> None:
         self._starts += 1
         root = str(Path(__file__).parents[2])
@@ -83,7 +88,7 @@ class Shipper:
         )
         self._mail.put(None)
         self._mail = queue.SimpleQueue()
-        self._mail.put(b"".join(self._followed))
+        self._mail.put(b"".join(self._followed.values()))
         threading.Thread(target=_post, args=(self._process, self._mail), daemon=True).start()
 
 
