@@ -1,1 +1,179 @@
 """Image-text pairs in WebDataset shards, as img2dataset writes them, with random access."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from study.errors import ConfigError, DataError, unknown
+from study.paths import Home
+from study.schema import DataConfig
+from trainer.data import streams
+from trainer.data.crops import boxes
+from trainer.data.pairs import Crops, Views
+from trainer.data.pictures import decode, resize
+from trainer.data.shard_files import ShardFiles
+from trainer.data.shard_paths import find_shards
+
+WINDOW = 131_072
+"""Samples are shuffled within groups of whole shards of at least this size: smaller data is shuffled altogether, and
+larger data is read from a few shards at a time."""
+
+
+class ShardPairs:
+    """The pairs of some shards, or a fixed random subset of them (see `pairs.Pairs`).
+
+    A sample without an image, without a caption, or with an image that cannot be decoded is broken: reading
+    it raises DataError, and `views` puts the next readable one in its place.
+    """
+
+    native_size = 0
+
+    def __init__(self, data: DataConfig, home: Home) -> None:
+        """
+        Raises:
+            DataError: no such shards, or one of them is unusable.
+            ConfigError: more pairs wanted than there are, or no such caption.
+        """
+        where = f"data '{data.name}'"
+        self._files = ShardFiles(find_shards(data.path, where), home)
+        self.fingerprint = self._files.fingerprint
+        check_caption(self._files, data.caption, where)
+        self._caption = data.caption
+        self._subset = subset(self._files, data.pairs, data.seed, where)
+        self.shard_sizes = self._shard_sizes()
+        """int64 (shards,): how many of the pairs lie in each, in order."""
+
+    def __len__(self) -> int:
+        return len(self._files) if self._subset is None else len(self._subset)
+
+    def image(self, i: int) -> np.ndarray:
+        """uint8 (H, W, 3), transparency on white; raises DataError where the sample is broken."""
+        number = self._number(i)
+        return np.array(decode(self._files.read_image(number), self._files.name(number)))
+
+    def caption(self, i: int) -> str:
+        """Caption of a sample, "" where it has none."""
+        try:
+            return first_caption(self._files, self._number(i), self._caption)
+        except DataError:
+            return ""
+
+    def json(self, i: int) -> dict[str, Any]:
+        """The sample's JSON, {} where it has none."""
+        return self._files.read_json(self._number(i))
+
+    def extra(self, i: int, suffix: str) -> bytes | None:
+        """Another file of the sample, such as `.seg.png`, or None."""
+        return self._files.read(self._number(i), suffix.removeprefix("."))
+
+    def name(self, i: int) -> str:
+        """Shard and key, for messages."""
+        return self._files.name(self._number(i))
+
+    def views(self, indices: np.ndarray, size: int, crops: Crops | None) -> Views:
+        """Samples `indices` (n,) at `size` pixels: cropped, or else their central squares."""
+        images = np.empty((len(indices), size, size, 3), dtype=np.uint8)
+        captions, broken = [], []
+        for place, wanted in enumerate(indices.tolist()):
+            for step in range(len(self)):
+                i = (wanted + step) % len(self)
+                try:
+                    captions.append(self._required_caption(i))
+                    crop = None if crops is None else Crops(crops.keys[place : place + 1], crops.scale)
+                    images[place] = self._view(i, size, crop)
+                    break
+                except DataError as error:
+                    del captions[place:]
+                    broken.append((i, str(error)))
+            else:
+                raise DataError(f"none of {len(self)} samples can be read; the last: {broken[-1][1]}")
+        return Views(images, captions, tuple(broken))
+
+    def order(self, seed: int, epoch: int) -> np.ndarray:
+        """int64 (len,): every pair once, shuffled within randomly dealt groups of shards."""
+        shards = streams.permutation(streams.stream("shards", seed, epoch), len(self.shard_sizes))
+        before = np.cumsum(self.shard_sizes[shards]) - self.shard_sizes[shards]
+        group = np.empty(len(shards), dtype=np.int64)
+        group[shards] = before // WINDOW
+        keys = streams.keys(streams.stream("pairs", seed, epoch), np.arange(len(self)))
+        return np.lexsort((keys, np.repeat(group, self.shard_sizes)))
+
+    def _number(self, i: int) -> int:
+        if not 0 <= i < len(self):
+            raise IndexError(f"pair {i} of {len(self)}")
+        return int(i) if self._subset is None else int(self._subset[i])
+
+    def _required_caption(self, i: int) -> str:
+        number = self._number(i)
+        caption = first_caption(self._files, number, self._caption)
+        if not caption:
+            raise DataError(f"{self._files.name(number)} has no caption ({self._caption})")
+        return caption
+
+    def _view(self, i: int, size: int, crop: Crops | None) -> np.ndarray:
+        number = self._number(i)
+        picture = decode(self._files.read_image(number), self._files.name(number))
+        if crop is None:
+            return resize(picture, size)
+        left, top, right, bottom = boxes(crop, *np.array(picture.size)[:, None])[0].tolist()
+        return resize(picture, size, (left, top, right, bottom))
+
+    def _shard_sizes(self) -> np.ndarray:
+        if self._subset is None:
+            return self._files.sizes
+        ends = np.searchsorted(self._subset, np.cumsum(self._files.sizes))
+        return np.diff(ends, prepend=0)
+
+
+def subset(files: ShardFiles, pairs: int, seed: int, where: str) -> np.ndarray | None:
+    """Numbers int64 (pairs,), ascending, of the first `pairs` of a fixed shuffle; None for all samples.
+
+    A smaller subset of the same seed lies within a larger one.
+    """
+    if pairs > len(files):
+        raise ConfigError(f"{where}: pairs={pairs}, but the shards hold {len(files)} samples")
+    if pairs in (0, len(files)):
+        return None
+    return np.sort(streams.permutation(streams.stream("subset", seed), len(files))[:pairs])
+
+
+def check_caption(files: ShardFiles, caption: str, where: str) -> None:
+    """Raise ConfigError unless a caption source (`txt` or `json.<key>`) occurs in some of the samples."""
+    if caption != "txt" and not caption.startswith("json."):
+        raise ConfigError(f"{where}: caption '{caption}'; expected txt, or json.<key> for a key of the JSON")
+    samples = files.probe()
+    key = caption.removeprefix("json.")
+    keys = {name for i in samples for name, value in _json(files, i).items() if captions_of(value)}
+    if caption == "txt" and not any(files.read(i, "txt") is not None for i in samples):
+        offered = f"; the JSON has {', '.join(f'json.{name}' for name in sorted(keys))}" if keys else ""
+        raise ConfigError(f"{where}: caption=txt, but the samples have no .txt{offered}")
+    if caption != "txt" and key not in keys:
+        raise ConfigError(unknown("JSON key", key, keys, f"{where}: caption={caption}"))
+
+
+def _json(files: ShardFiles, i: int) -> dict[str, Any]:
+    try:
+        return files.read_json(i)
+    except DataError:
+        return {}
+
+
+def first_caption(files: ShardFiles, i: int, caption: str) -> str:
+    """The first of `all_captions`, or ""."""
+    found = all_captions(files, i, caption)
+    return found[0] if found else ""
+
+
+def all_captions(files: ShardFiles, i: int, caption: str) -> list[str]:
+    """Captions of sample i, none empty: the `.txt`, or what `json.<key>` holds, a string or a list of strings."""
+    if caption == "txt":
+        return captions_of(files.read_text(i))
+    return captions_of(files.read_json(i).get(caption.removeprefix("json.")))
+
+
+def captions_of(value: Any) -> list[str]:
+    """Strings in a JSON value, stripped; numbers, objects and empty strings are no captions."""
+    found = value if isinstance(value, list) else [value]
+    return [text.strip() for text in found if isinstance(text, str) and text.strip()]

@@ -1,0 +1,78 @@
+"""From an encoded image to square pixels."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from study.errors import DataError
+
+_TRANSPARENT = ("RGBA", "LA", "PA", "La", "RGBa")
+_ORIENTATION = 0x0112
+
+
+def decode(content: bytes, name: str) -> Image.Image:
+    """RGB image: turned as its EXIF says, transparency on white, one frame of many.
+
+    Raises DataError naming `name` where the content is no image or is cut off.
+    """
+    try:
+        image = Image.open(io.BytesIO(content))
+        image.load()
+        if image.getexif().get(_ORIENTATION, 1) != 1:
+            image = ImageOps.exif_transpose(image)
+        return _rgb(image)
+    except Exception as error:  # Pillow's decoders raise errors of any kind on damaged files
+        raise DataError(f"{name}: no readable image ({error})") from error
+
+
+def _rgb(image: Image.Image) -> Image.Image:
+    if image.mode == "RGB" and "transparency" not in image.info:
+        return image
+    if image.mode in _TRANSPARENT or "transparency" in image.info:
+        image = image.convert("RGBA")
+        white = Image.new("RGBA", image.size, (255, 255, 255, 255))
+        return Image.alpha_composite(white, image).convert("RGB")
+    if image.mode.startswith("I;16") or image.mode == "I":
+        # Pillow would clip 16-bit greys instead of scaling them.
+        return Image.fromarray((np.asarray(image).astype(np.uint32) >> 8).clip(0, 255).astype(np.uint8)).convert("RGB")
+    return image.convert("RGB")
+
+
+def resize(image: Image.Image, size: int, box: tuple[float, float, float, float] | None = None) -> np.ndarray:
+    """uint8 (size, size, 3) of a box (left, top, right, bottom) in pixels; without one, of the central square.
+
+    Bicubic, with the antialiasing of Pillow.
+    """
+    box = box or central_square(*image.size)
+    if image.size == (size, size) and box == (0, 0, size, size):
+        return np.array(image)
+    return np.array(image.resize((size, size), Image.Resampling.BICUBIC, box=box))
+
+
+def decode_labels(content: bytes, name: str) -> np.ndarray:
+    """uint8 (H, W) of a label map: palette or grey values as they are, a bitmap as 0 and 1."""
+    try:
+        image = Image.open(io.BytesIO(content))
+        labels = np.array(image)
+    except Exception as error:  # as in `decode`
+        raise DataError(f"{name}: no readable mask ({error})") from error
+    if labels.ndim != 2 or image.mode not in ("1", "L", "P"):
+        raise DataError(f"{name}: the mask has mode {image.mode}, expected one channel of 8 bits or less (1, L, P)")
+    return labels.astype(np.uint8)
+
+
+def resize_labels(labels: np.ndarray, size: int) -> np.ndarray:
+    """uint8 (size, size) of a label map's central square, nearest pixel."""
+    height, width = labels.shape
+    box = central_square(width, height)
+    return np.array(Image.fromarray(labels).resize((size, size), Image.Resampling.NEAREST, box=box))
+
+
+def central_square(width: int, height: int) -> tuple[float, float, float, float]:
+    """Box of the largest central square."""
+    side = min(width, height)
+    left, top = (width - side) / 2, (height - side) / 2
+    return left, top, left + side, top + side
