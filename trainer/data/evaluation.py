@@ -18,8 +18,11 @@ class Split(Protocol):
 
     labels: np.ndarray
     """int64 (n,), index into the set's classes; empty where the set has no labels."""
-    captions: list[list[str]] | None
-    """Every caption of each image, any of which is a hit; None where there are none."""
+
+    @property
+    def captions(self) -> list[list[str]] | None:
+        """Every caption of each image, any of which is a hit; None where there are none."""
+        ...
 
     def __len__(self) -> int: ...
 

@@ -165,12 +165,15 @@ class ShapeSplit:
         self._directional = dataset.task == "orientation"
         self._size = getattr(dataset, name) or SPLIT_SIZES[name]
         self._blocks = _Blocks(image_size, self._draw)
-        scenes = self._draw(np.arange(self._size))
-        self.labels = TASKS[dataset.task or "shape"][1](scenes).astype(np.int64)
-        self.captions: list[list[str]] | None = phrases.references(scenes)
+        self.labels = TASKS[dataset.task or "shape"][1](self._draw(np.arange(self._size))).astype(np.int64)
 
     def __len__(self) -> int:
         return self._size
+
+    @functools.cached_property
+    def captions(self) -> list[list[str]] | None:
+        """Written when they are asked for: probes never do, and they cost more than the labels."""
+        return phrases.references(self._draw(np.arange(self._size)))
 
     def images(self, i: int) -> np.ndarray:
         _check_index(i, self._size)
