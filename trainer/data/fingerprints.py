@@ -7,6 +7,7 @@ import hashlib
 from study.errors import ConfigError
 from study.paths import Home
 from study.schema import DataConfig, DatasetConfig
+from trainer.data.labelled_shards import CLASSES, listed_classes
 from trainer.data.shard_files import FINGERPRINT_DIGITS, ShardFiles
 from trainer.data.shard_paths import find_shards
 from trainer.data.shards import check_caption, subset
@@ -30,11 +31,13 @@ def fingerprint(config: DataConfig | DatasetConfig, home: Home) -> str:
 
 
 def dataset_fingerprint(config: DatasetConfig, home: Home) -> str:
-    """Of the test shards, and of the training shards where there are some."""
+    """Of the test shards, the training shards where there are some, and class names that lie beside them."""
     where = f"data set {config.name}"
     if not config.test_path:
         raise ConfigError(f"{where}: test_path is not set; name the shards of the test split")
     parts = [ShardFiles(find_shards(path, where), home).fingerprint for path in (config.path, config.test_path) if path]
+    if not config.task:
+        parts += listed_classes(find_shards(config.test_path, where)[0].parent / CLASSES)
     if len(parts) == 1:
         return parts[0]
     return hashlib.sha256(":".join(parts).encode()).hexdigest()[:FINGERPRINT_DIGITS]

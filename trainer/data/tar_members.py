@@ -35,7 +35,8 @@ def members(tar: Path, named: Path | None = None) -> Iterator[tuple[str, int, in
 
 def _scan(content: mmap.mmap, size: int, named: Path) -> Iterator[tuple[str, int, int]]:
     position = 0
-    long_name, extended = "", {}
+    long_name = ""
+    extended: dict[str, str] = {}
     while True:
         header = content[position : position + BLOCK]
         if header == _END:
