@@ -9,15 +9,13 @@ from types import TracebackType
 from rich.console import Console
 from rich.live import Live
 
-from study.cost import estimate
 from study.plan import Plan
 from sweeps import view
+from sweeps.progress import seconds_left
 from sweeps.states import Survey
 
 PLAIN_SECONDS = 10.0
 """Between two plain lines."""
-ESTIMATE_SECONDS = 15.0
-"""Between two estimates of the time left, which read every record."""
 
 
 class Display:
@@ -29,8 +27,6 @@ class Display:
         self._live: Live | None = None
         self._told = 0.0
         self._last = ""
-        self._estimated = 0.0
-        self._left: float | None = None
 
     def __enter__(self) -> Display:
         if self.console.is_terminal:
@@ -46,11 +42,11 @@ class Display:
 
     def show(self, states: Survey) -> None:
         """Show where things stand; called about once a second."""
-        self._estimate(states)
+        left = seconds_left(states, self.plan.home)
         if self._live is not None:
-            self._live.update(view.overview(self.plan, states, self._left), refresh=True)
+            self._live.update(view.overview(self.plan, states, left), refresh=True)
             return
-        text = view.line(states, self._left)
+        text = view.line(states, left)
         if states.finished or time.monotonic() - self._told >= PLAIN_SECONDS:
             self._told = time.monotonic()
             if text != self._last:
@@ -67,13 +63,3 @@ class Display:
     def summary(self, states: Survey) -> None:
         """Where things stand, once."""
         self.console.print(view.overview(self.plan, states))
-
-    def _estimate(self, states: Survey) -> None:
-        """Time left: core-seconds of what is not done, over the tasks that run side by side."""
-        if time.monotonic() - self._estimated < ESTIMATE_SECONDS and self._estimated:
-            return
-        self._estimated = time.monotonic()
-        costs = estimate(self.plan)
-        todo = sum(costs.core_seconds[state.task.task_id] for state in states.having("running", "submitted"))
-        running = len(states.having("running"))
-        self._left = todo / running if running else None

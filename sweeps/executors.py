@@ -28,6 +28,9 @@ class Executor(Protocol):
     def live_jobs(self, submission: SubmissionPaths, manifest: Manifest) -> tuple[Job, ...]:
         """Jobs of the submission that run or wait in the scheduler's queue."""
 
+    def last_words(self, submission: SubmissionPaths) -> str:
+        """What the submission's jobs complained of last, on one line; empty when they did not."""
+
     def stop(self, jobs: tuple[Job, ...], force: bool) -> None:
         """Ask jobs to save and end; with `force`, kill them."""
 

@@ -118,6 +118,16 @@ def stop(jobs: tuple[Job, ...], force: bool) -> None:
             continue
 
 
+def last_words(submission: SubmissionPaths) -> str:
+    """Last line of the newest error log of the submission's jobs, such as the exception that a worker died of."""
+    logs = sorted(submission.jobs.glob("*_log.err"), key=lambda path: path.stat().st_mtime, reverse=True)
+    for log in logs:
+        lines = [line for line in log.read_text(errors="replace").splitlines() if line and "submitit " not in line]
+        if lines:
+            return f"{lines[-1]} ({log})"
+    return ""
+
+
 def _age(path: Path) -> float:
     try:
         return time.time() - path.stat().st_mtime

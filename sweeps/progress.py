@@ -1,4 +1,4 @@
-"""How far a running task is, from the end of its journal."""
+"""How far running tasks are, from the end of their journals, and how long the rest will take."""
 
 from __future__ import annotations
 
@@ -9,9 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from study.paths import TaskPaths
+from study.cost import ASSUMED_EVALUATION_SECONDS
+from study.paths import Home, TaskPaths
 from study.plan import Task
 from study.schema import RunConfig
+from sweeps.states import Survey, TaskState
 
 TAIL_BYTES = 16_384
 """Enough for several reports of a pretraining."""
@@ -57,6 +59,55 @@ def read_progress(task: Task, paths: TaskPaths) -> Progress | None:
         samples_per_second=_number(values.get("cost/samples_per_second")),
         age=max(0.0, time.time() - entries[-1]["t"] / 1000),
     )
+
+
+def seconds_left(states: Survey, home: Home) -> float | None:
+    """Estimated time until everything that runs or is queued is done; None before there is anything to go by.
+
+    Speeds come from tasks like these: finished ones, and running ones that have reported. (`ablate plan` guesses
+    from FLOPs where there are none; while something runs, a moment later there are.)
+    """
+    running = states.having("running")
+    reports = {state.task.task_id: read_progress(state.task, state.task.paths(home)) for state in running}
+    speeds = _speeds(states.states, reports)
+    todo = 0.0
+    for state in states.having("running", "submitted"):
+        each = speeds.get(_alike(state.task), speeds.get((state.task.kind, "")))
+        if each is None:
+            return None
+        report = reports.get(state.task.task_id)
+        todo += each * _size(state.task) * (1.0 - report.share if report else 1.0)
+    return todo / len(running) if running else None
+
+
+def _speeds(states: tuple[TaskState, ...], reports: dict[str, Progress | None]) -> dict[tuple[str, str], float]:
+    """Seconds per unit of size, of tasks that are alike and of all of a kind."""
+    found: dict[tuple[str, str], list[float]] = {}
+    for state in states:
+        report = reports.get(state.task.task_id)
+        if state.state == "completed" and state.detail:
+            speed = state.detail["seconds"] / _size(state.task)
+        elif report is not None and report.samples_per_second:
+            speed = 1.0 / report.samples_per_second
+        else:
+            continue
+        for key in (_alike(state.task), (state.task.kind, "")):
+            found.setdefault(key, []).append(speed)
+    speeds = {key: sum(values) / len(values) for key, values in found.items()}
+    return {("evaluate", ""): ASSUMED_EVALUATION_SECONDS, **speeds}
+
+
+def _alike(task: Task) -> tuple[str, str]:
+    """Tasks with the same key take about the same time per unit of size."""
+    name = task.config.objective.name if isinstance(task.config, RunConfig) else str(task.protocol)
+    return task.kind, name
+
+
+def _size(task: Task) -> int:
+    """Samples seen by a pretraining; an evaluation is one unit."""
+    if not isinstance(task.config, RunConfig):
+        return 1
+    return max(1, task.config.schedule.steps * task.config.schedule.batch_size)
 
 
 def _number(value: float | str | None) -> float | None:

@@ -51,6 +51,8 @@ class Watcher:
                     break
             time.sleep(POLL_SECONDS)
         self._wait_for_end(FLUSH_SECONDS)
+        if _unattended(now):
+            self._lament()
         return survey(self.plan)
 
     def stop(self) -> None:
@@ -88,6 +90,13 @@ class Watcher:
             self.say("nothing to submit")
         for text in describe_left(made.choice):
             self.say(text)
+
+    def _lament(self) -> None:
+        """Say what our workers died of, when that keeps work from being done."""
+        for paths in self.own[-1:]:
+            found = manifest.read(paths)
+            words = executor(found.executor).last_words(paths) if found is not None else ""
+            self.say(f"the workers are gone with work left: {words or f'their logs are in {paths.jobs}'}")
 
     def _stopped(self) -> bool:
         return any(paths.stopped.exists() for paths in self.own)

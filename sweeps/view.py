@@ -137,8 +137,9 @@ def _failures(groups: Sequence[FailureGroup]) -> Table:
 
 
 def _last_line(state: TaskState) -> str:
+    """`ValueError: what was wrong`, or where no exception was seen, what is known instead."""
     detail: dict[str, Any] = state.detail or {}
-    lines = str(detail.get("traceback") or "").strip().splitlines()
-    if lines and detail.get("message"):
-        return f"{detail['type']}: {detail['message'].splitlines()[0]}"
-    return str(detail.get("message") or "by the user")
+    message = str(detail.get("message") or "").partition("\n")[0]
+    if detail.get("traceback"):
+        return f"{detail['type']}: {message}" if message else str(detail["type"])
+    return message or "by the user"

@@ -185,7 +185,7 @@ def start_worker(home: Home, paths: SubmissionPaths, index: int = 0) -> subproce
         )
 
 
-def wait_for(condition: Callable[[], bool], seconds: float = 20.0) -> None:
+def wait_for(condition: Callable[[], bool], seconds: float = 60.0) -> None:
     """Poll until the condition holds; AssertionError after so many seconds."""
     end = time.monotonic() + seconds
     while not condition():
