@@ -78,3 +78,18 @@ def central_square(width: int, height: int) -> tuple[float, float, float, float]
     side = min(width, height)
     left, top = (width - side) / 2, (height - side) / 2
     return left, top, left + side, top + side
+
+
+def encoding(content: bytes, name: str) -> str | None:
+    """Suffix of an image's format (`jpg`, `png`, `webp`), None for another one that can be read.
+
+    Raises DataError where the content is no image or is cut off.
+    """
+    try:
+        image = Image.open(io.BytesIO(content))
+        # A JPEG is read to its end all the same, but only an eighth of each side is computed.
+        image.draft(None, (1, 1))
+        image.load()
+    except Exception as error:  # as in `decode`
+        raise DataError(f"{name}: no readable image ({error})") from error
+    return {"JPEG": "jpg", "PNG": "png", "WEBP": "webp"}.get(image.format or "")

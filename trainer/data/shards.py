@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -30,14 +32,17 @@ class ShardPairs:
 
     native_size = 0
 
-    def __init__(self, data: DataConfig, home: Home) -> None:
+    def __init__(self, data: DataConfig, home: Home, shards: Sequence[Path] | None = None) -> None:
         """
+        Args:
+            shards: instead of those that `data.path` names.
+
         Raises:
             DataError: no such shards, or one of them is unusable.
             ConfigError: more pairs wanted than there are, or no such caption.
         """
         where = f"data '{data.name}'"
-        self._files = ShardFiles(find_shards(data.path, where), home)
+        self._files = ShardFiles(shards or find_shards(data.path, where), home)
         self.fingerprint = self._files.fingerprint
         check_caption(self._files, data.caption, where)
         self._caption = data.caption
@@ -80,7 +85,7 @@ class ShardPairs:
             for step in range(len(self)):
                 i = (wanted + step) % len(self)
                 try:
-                    captions.append(self._required_caption(i))
+                    captions.append(self.required_caption(i))
                     crop = None if crops is None else Crops(crops.keys[place : place + 1], crops.scale)
                     images[place] = self._view(i, size, crop)
                     break
@@ -105,7 +110,8 @@ class ShardPairs:
             raise IndexError(f"pair {i} of {len(self)}")
         return int(i) if self._subset is None else int(self._subset[i])
 
-    def _required_caption(self, i: int) -> str:
+    def required_caption(self, i: int) -> str:
+        """Caption of a sample; raises DataError where it has none."""
         number = self._number(i)
         caption = first_caption(self._files, number, self._caption)
         if not caption:
