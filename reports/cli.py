@@ -113,9 +113,11 @@ def _print_table(table: Table) -> None:
             cells.append(Text(plain(entry, column), style=style))
         grid.add_row(*cells)
     console = Console()
+    if not console.is_terminal:
+        console = Console(width=400)  # a file or a pipe has no edge to wrap at
     console.print(grid)
     for note in table.notes:
-        console.print(Text(note, style="dim"))
+        console.print(Text(note, style="dim"), soft_wrap=True)
     console.print()
 
 

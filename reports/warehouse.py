@@ -122,6 +122,8 @@ class Warehouse:
     def curves(self, metrics: Sequence[str]) -> list[tuple[str, int, str, int, float]]:
         """(cell key, seed, metric, step, value) of every finite point of some metrics, in this order."""
         runs = self.rows("select mlflow_run_id from runs where planned and kind = 'pretrain' order by all")
+        if not runs:
+            return []
         history = self._store.history([run for (run,) in runs], metrics)
         self.connection.register("src_history", history)
         self._build("staging", "stg_history")

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import math
+import shutil
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +18,7 @@ from study.protocols import METRICS
 from study.schema import EvaluationConfig
 from trainer.tracking.store import client as client_of
 from trainer.tracking.store import quiet
+from trainer.tracking.uri import sqlite_path
 
 STUDY = """
 name: pooled
@@ -94,11 +98,24 @@ def track(
     value: Value = expected,
 ) -> None:
     """Fill the study's experiment; tasks of state "" are left out, unfinished ones have half their metrics."""
+    path = sqlite_path(uri)
+    if path is not None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(empty_store(), path)
     with mlflow_client(uri) as client:
         experiment = client.create_experiment(plan.study.name)
         for task in plan.tasks:
             if state(task):
                 track_task(client, experiment, task, state(task), value)
+
+
+@functools.cache
+def empty_store() -> Path:
+    """A new SQLite store; MLflow takes seconds to make one."""
+    path = Path(tempfile.mkdtemp(prefix="mlflow-")) / "empty.db"
+    with mlflow_client(f"sqlite:///{path}") as client:
+        client.search_experiments()
+    return path
 
 
 @contextlib.contextmanager

@@ -1,0 +1,125 @@
+"""Figures: what is drawn, colours that stay, fonts that conferences accept, and places that clash."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import matplotlib
+import pytest
+import stores
+
+from reports.build import open_warehouse
+from reports.coverage import cover
+from reports.figures import color, draw, save_figure
+from reports.series import FigureData, figure_data
+from reports.style import COLUMN_INCHES, STYLE
+from study.errors import ConfigError
+from study.plan import Plan
+
+matplotlib.use("Agg")
+
+
+def data_of(plan: Plan, name: str) -> FigureData:
+    with open_warehouse(plan) as warehouse:
+        coverage = cover(plan, warehouse)
+        return figure_data(name, plan.study.figures[name], plan.study, plan.cells, coverage, warehouse)
+
+
+def drawn(data: FigureData) -> matplotlib.figure.Figure:
+    with matplotlib.rc_context(STYLE):
+        figure = draw(data)
+        figure.canvas.draw()
+    return figure
+
+
+def test_bars_are_the_means(full: Plan) -> None:
+    data = data_of(full, "pooling")
+    figure = drawn(data)
+    heights = [patch.get_height() for axis in figure.axes for patch in axis.patches]
+    # shapes_shape has 12 letters; panels small and large; clip then mae_clip; map then gap; mean over seeds + 1
+    wanted = [10 + 10 * (3 * scale + method) + 3 * gap + 2.2 for scale in (0, 1) for method in (0, 1) for gap in (0, 1)]
+    assert heights == pytest.approx(wanted)
+    assert [axis.get_title() for axis in figure.axes] == ["scale: small", "scale: large"]
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["clip", "mae_clip"]
+
+
+def test_missing_bars_show_their_state(partial: Plan) -> None:
+    figure = drawn(data_of(partial, "pooling"))
+    texts = [text.get_text() for text in figure.axes[1].texts]
+    assert texts == ["waiting", "waiting", "waiting"]  # clip map, clip gap, mae_clip gap
+
+
+def test_a_level_has_one_colour_in_all_figures(full: Plan) -> None:
+    bars, curves = data_of(full, "pooling"), data_of(full, "training")
+    for level in ("clip", "mae_clip", "mae"):
+        assert color(bars, "method", level) == color(curves, "method", level)
+    line = next(line for line in drawn(curves).axes[0].lines if line.get_color() == color(bars, "method", "clip"))
+    patch = drawn(bars).axes[0].patches[0]
+    assert patch.get_facecolor()[:3] == pytest.approx(line.get_color())
+    assert len({color(bars, "method", level) for level in ("clip", "mae_clip", "mae")}) == 3
+
+
+def test_curves_are_the_mean_over_seeds(full: Plan) -> None:
+    curve = data_of(full, "training").curves[0]
+    assert curve.steps == (0, 5, 10, 15, 30)
+    assert curve.mean == pytest.approx((3.01, 2.51, 2.01, 1.51, 2.0))
+    assert (curve.low[0], curve.high[0]) == (3.0, 3.02)
+
+
+def test_a_heatmap_has_a_row_for_each_cell_and_a_column_for_each_task(full: Plan) -> None:
+    data = data_of(full, "probes")
+    [axis] = drawn(data).axes
+    assert [label.get_text() for label in axis.get_yticklabels()] == [
+        "clip, map", "clip, gap", "mae_clip, map", "mae_clip, gap", "mae",
+    ]  # fmt: skip
+    assert len(axis.get_xticklabels()) == len(data.labels) > 5
+    assert axis.texts[0].get_text() == "41.6"  # large clip map on digits, mean over seeds: 10 + 30 + .6 + 1
+
+
+@pytest.mark.parametrize("name", ["pooling", "scaling", "probes", "transfer", "training"])
+def test_files_are_vector_without_type_3_fonts_and_repeat(full: Plan, tmp_path: Path, name: str) -> None:
+    data = data_of(full, name)
+    pdf, svg, png = save_figure(data, tmp_path / "a" / name)
+    again = save_figure(data, tmp_path / "b" / name)
+    assert [path.read_bytes() for path in (pdf, svg, png)] == [path.read_bytes() for path in again]
+    assert b"/Type3" not in pdf.read_bytes() and b"/CreationDate" not in pdf.read_bytes()
+    assert svg.read_text().count("<text") == 0 and "dc:date" not in svg.read_text()
+    assert png.read_bytes().startswith(b"\x89PNG")
+
+
+def test_widths_are_a_columns(full: Plan) -> None:
+    assert drawn(data_of(full, "transfer")).get_size_inches()[0] == COLUMN_INCHES
+
+
+def test_a_level_with_a_dollar_is_text(tmp_path: Path) -> None:
+    text = stores.STUDY.replace("mae_clip: {", '"$\\\\frac{": {').replace('"mae_clip"', '"$\\\\frac{"')
+    text = re.sub(r"\[clip, mae_clip\]", '[clip, "$\\\\\\\\frac{"]', text)
+    plan = stores.plan_of(tmp_path, text, ("seeds=[0]",))
+    stores.track(plan, f"sqlite:///{plan.home.store}", value=lambda task, metric: 50.0)
+    data = data_of(plan, "scaling")
+    assert "$\\frac{" in data.levels["method"]
+    save_figure(data, tmp_path / "figure")
+
+
+def test_nothing_to_draw(tmp_path: Path) -> None:
+    plan = stores.plan_of(tmp_path)
+    assert all(data_of(plan, name).empty for name in plan.study.figures)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("x: scale, hue: method, panel: pooling", "x: scale, hue: method", "several cells share the place.*pooling"),
+        (
+            "metric: [zero_shot/shapes_shape/top1, linear_probe/shapes_shape/top1]",
+            "metric: train/loss",
+            "needs 2 metrics",
+        ),
+    ],
+)
+def test_figures_that_cannot_be_drawn_as_declared(tmp_path: Path, old: str, new: str, message: str) -> None:
+    plan = stores.plan_of(tmp_path, stores.STUDY.replace(old, new))
+    name = "scaling" if "pooling" in old else "transfer"
+    with pytest.raises(ConfigError, match=f"figure '{name}': .*{message}"):
+        data_of(plan, name)

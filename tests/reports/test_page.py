@@ -1,0 +1,170 @@
+"""The page: self-contained, everything from data escaped, and in a real browser every number opens its runs."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import browser
+import pytest
+import stores
+
+from reports.build import one_table, report
+from reports.coverage import STATES
+from reports.page import SYMBOLS, embed
+from study.plan import Plan
+
+HOSTILE = "<script>alert(1)</script>"
+
+
+@pytest.fixture(scope="module")
+def written(partial: Plan, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("page")
+    report(partial, folder, ["html"])
+    return folder / "index.html"
+
+
+@pytest.fixture(scope="module")
+def tab() -> Iterator[browser.Page]:
+    with browser.page() as tab:
+        yield tab
+
+
+def test_every_state_has_a_sign() -> None:
+    assert set(SYMBOLS) == set(STATES) and len(set(SYMBOLS.values())) == len(STATES)
+
+
+def test_embedded_json_cannot_leave_its_element() -> None:
+    text = embed({HOSTILE: "<!-- & \u2028"})
+    assert not set("<>&\u2028") & set(text)
+    assert json.loads(text) == {HOSTILE: "<!-- & \u2028"}
+
+
+def test_the_page_refers_to_nothing_outside(written: Path) -> None:
+    html = written.read_text()
+    references = re.findall(r"""(?:src|href|action|data)\s*=\s*["']([^"'#]+)""", html)
+    assert [link for link in references if not link.startswith("data:")] == []
+    assert "@import" not in html and 'http-equiv="Content-Security-Policy" content="default-src \'none\'' in html
+    assert re.findall(r"url\((?!#)[^)]*\)", html) == []
+
+
+def test_ids_are_unique(written: Path) -> None:
+    ids = re.findall(r'<[^>]*?\sid="([^"]+)"', written.read_text())
+    assert len(ids) == len(set(ids)) > 50
+
+
+def test_a_level_named_script_is_text(tmp_path: Path, tab: browser.Page) -> None:
+    text = stores.STUDY.replace("mae_clip", HOSTILE).replace(f'"{HOSTILE}"', f"'{HOSTILE}'")
+    text = text.replace(f"[clip, {HOSTILE}]", f"[clip, '{HOSTILE}']").replace(
+        f"objective: {HOSTILE}", "objective: mae_clip"
+    )
+    plan = stores.plan_of(tmp_path, text, ("seeds=[0]",))
+    report(plan, tmp_path / "out", ["html"])
+    html = (tmp_path / "out/index.html").read_text()
+    assert HOSTILE not in html and "&lt;script&gt;alert(1)&lt;/script&gt;" in html
+    tab.go((tmp_path / "out/index.html").as_uri() + "#why=main/3/1")
+    assert tab.value("document.querySelectorAll('script').length") == 2
+    assert tab.value("document.querySelector('#why-title').textContent").startswith(f"{HOSTILE}, map")
+
+
+def test_nothing_trained_yet_is_said(tmp_path: Path) -> None:
+    plan = stores.plan_of(tmp_path)
+    report(plan, tmp_path / "out", ["html"])
+    html = (tmp_path / "out/index.html").read_text()
+    assert "Nothing is trained yet" in html and html.count("No results to draw yet.") == 5
+    assert "0 of 78 tasks finished" in html
+
+
+def test_summary_counts_and_cost(written: Path, partial: Plan, tab: browser.Page) -> None:
+    tab.go(written.as_uri())
+    terms = tab.value("Array.from(document.querySelectorAll('.facts div')).map(d => d.textContent)")
+    facts = {re.sub(r"[^a-zA-Z -]", "", fact).strip(): float(re.findall(r"[\d.]+$", fact)[0]) for fact in terms}
+    assert (facts["Cells"], facts["Runs"], facts["Seeds"]) == (9, 27, 3)
+    assert (facts["failed"], facts["running"], facts["diverged"]) == (1, 3, 1)
+    # 17 finished pretrainings at 0.25 h, 32 evaluations at 0.01 h; unfinished ones had reported 2 of 4 metrics
+    assert facts["CPU-hours"] == pytest.approx(21 * 0.25 + 30 * 0.01, abs=0.02)
+    assert "newest on" in tab.value("document.querySelector('.lead').textContent")
+
+
+def test_a_click_opens_the_runs_behind_a_number(written: Path, partial: Plan, tab: browser.Page) -> None:
+    tab.go(written.as_uri())
+    assert tab.value("document.querySelector('#why').hidden") is True
+    tab.click('[data-why="main/3/4"]')
+    assert tab.value("document.querySelector('#why').hidden") is False
+    assert tab.value("document.querySelector('#why-title').textContent") == "mae_clip, map: large / Zero-shot / shape"
+    text = tab.value("document.querySelector('#why-body').innerText")
+    entry = one_table(partial, "main").rows[2].entries[3]
+    assert len(entry.sources) == 2
+    for source in entry.sources:
+        assert source.run_id in text and f"{source.value:.3f}" in text
+    assert "2 of 3" in text and "from results" in text and "its run failed, out of memory" in text
+    assert stores.COMMIT[:10] in text
+    assert tab.value("location.hash") == "#why=main%2F3%2F4"
+
+
+def test_the_keyboard_does_what_the_mouse_does(written: Path, tab: browser.Page) -> None:
+    tab.go(written.as_uri())
+    tab.value("document.querySelector('[data-why=\"main/1/1\"]').focus()")
+    assert "seed 0: 11.2" in tab.value("document.querySelector('#tip').textContent")
+    tab.press("Enter", "\r")
+    assert tab.value("document.querySelector('#why').hidden") is False
+    assert tab.value("document.activeElement.id") == "why"
+    tab.press("Escape")
+    assert tab.value("document.querySelector('#why').hidden") is True
+    assert tab.value("document.activeElement.dataset.why") == "main/1/1"
+    assert tab.value("location.hash") == ""
+
+
+def test_hovering_shows_the_seeds(written: Path, tab: browser.Page) -> None:
+    tab.go(written.as_uri())
+    tab.hover('[data-why="main/2/1"]')
+    assert tab.value("document.querySelector('#tip').hidden") is False
+    assert tab.value("document.querySelector('#tip').textContent").split("\n")[2] == "seed 2: 16.2"
+
+
+def test_the_address_opens_the_panel(written: Path, tab: browser.Page) -> None:
+    tab.go(written.as_uri() + "#why=main/5/5")
+    assert tab.value("document.querySelector('#why-title').textContent") == "mae: large / Probes / mean"
+    tab.go(written.as_uri() + "#why=nothing/9/9")
+    assert tab.value("document.querySelector('#why').hidden") is True
+
+
+def test_the_browser_loads_only_the_file_and_complains_of_nothing(written: Path, tab: browser.Page) -> None:
+    tab.requests.clear()
+    tab.complaints.clear()
+    tab.go(written.as_uri())
+    tab.click('[data-why="main/1/1"]')
+    assert [url for url in tab.requests if not url.startswith("data:")] == [written.as_uri()]
+    assert tab.complaints == []
+
+
+def test_tables_and_grid_are_named_for_a_reader(written: Path, tab: browser.Page) -> None:
+    tab.go(written.as_uri())
+    assert tab.value("Array.from(document.querySelectorAll('main table')).every(t => t.caption)") is True
+    named = "s => document.getElementById(s.getAttribute('aria-labelledby')) !== null"
+    assert tab.value(f"Array.from(document.querySelectorAll('figure svg')).every({named})") is True
+    labels = tab.value("Array.from(document.querySelectorAll('.grid .state')).map(s => s.getAttribute('aria-label'))")
+    assert len(labels) == 78 and "seed 2: failed: out of memory" in labels
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_text_is_readable_in_both_schemes(written: Path, tab: browser.Page, scheme: str) -> None:
+    tab.send("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
+    tab.go(written.as_uri())
+    colors = tab.value(
+        "[getComputedStyle(document.body).backgroundColor, getComputedStyle(document.body).color,"
+        " getComputedStyle(document.querySelector('.notes p')).color,"
+        " getComputedStyle(document.querySelector('figure svg [style*=\"fill: currentColor\"]')).fill]"
+    )
+    paper, *inks = [_luminance(color) for color in colors]
+    for ink in inks:
+        assert (max(paper, ink) + 0.05) / (min(paper, ink) + 0.05) >= 4.5, colors
+
+
+def _luminance(color: str) -> float:
+    """Relative luminance of `rgb(r, g, b)`, WCAG 2.1."""
+    parts = [int(part) / 255 for part in re.findall(r"\d+", color)[:3]]
+    linear = [part / 12.92 if part <= 0.03928 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]

@@ -1,0 +1,152 @@
+"""Markdown, LaTeX, CSV and HTML of one model: exact text, escapes, and identical bytes."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import io
+import json
+import shutil
+import subprocess
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from reports.build import one_table, report
+from reports.renderers import latex, render_csv, render_html, render_json, render_latex, render_markdown
+from reports.statistics import Summary
+from reports.tables import Column, Entry, Row, Table
+from reports.warehouse import Source
+from study.plan import Plan
+
+COLUMNS = (
+    Column("top-1", "Zero-shot", "small", 1, ("zero_shot/a/top1",), True),
+    Column("top-1", "Zero-shot", "large", 2, ("zero_shot/a/top1",), True),
+)
+TABLE = Table(
+    "t",
+    "Pooling & <script>alert(1)</script>",
+    ("method",),
+    "scale",
+    COLUMNS,
+    (
+        Row(
+            ("a_b",),
+            (
+                Entry("{}", Summary(2, 71.25, 0.5), 3, (Source(0, "r" * 12, "c", 71.25),), -1.5, best=True),
+                Entry("{}", None, 3, missing="failed", detail="seed 0: failed: data"),
+            ),
+        ),
+        Row(("<b>|*x*",), (Entry("{}", Summary(1, 7.0, None), 1), Entry("", None, 0, missing="–"))),
+    ),
+    ("A note: 5 % of $x_1$.",),
+)
+
+
+def test_markdown() -> None:
+    assert render_markdown(TABLE) == (
+        "### Pooling &amp; &lt;script&gt;alert(1)&lt;/script&gt;\n\n"
+        "| method | small / Zero-shot / top-1 | large / Zero-shot / top-1 |\n"
+        "| --- | ---: | ---: |\n"
+        "| a\\_b | **71.2** ± 0.5 (2/3) −1.5 | failed |\n"
+        "| &lt;b&gt;\\|\\*x\\* | 7.0 | – |\n\n"
+        "A note: 5 % of $x\\_1$.\n"
+    )
+
+
+def test_latex() -> None:
+    lines = render_latex(TABLE, "study").splitlines()
+    assert lines[lines.index(r"\toprule") : lines.index(r"\bottomrule") + 1] == [
+        r"\toprule",
+        r"& \multicolumn{1}{c}{scale: small} & \multicolumn{1}{c}{scale: large} \\",
+        r"\cmidrule(lr){2-2}",
+        r"\cmidrule(lr){3-3}",
+        r"& \multicolumn{1}{c}{Zero-shot} & \multicolumn{1}{c}{Zero-shot} \\",
+        r"\cmidrule(lr){2-2}",
+        r"\cmidrule(lr){3-3}",
+        r"method & top-1 & top-1 \\",
+        r"\midrule",
+        r"a\_b & \textbf{71.2} $\pm$ 0.5 (2/3) $-$1.5 & failed \\",
+        r"\textless{}b\textgreater{}\textbar{}*x* & 7.0 & -- \\",
+        r"\bottomrule",
+    ]
+    assert r"\caption{Pooling \& \textless{}script\textgreater{}alert(1)\textless{}/script\textgreater{}}" in lines
+    assert any(r"5 \% of \$x\_1\$." in line for line in lines)
+
+
+def test_every_special_character_of_latex_is_escaped() -> None:
+    assert latex("\\ & % $ # _ { } ~ ^") == (
+        r"\textbackslash{} \& \% \$ \# \_ \{ \} \textasciitilde{} \textasciicircum{}"
+    )
+
+
+@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="pdflatex is not installed")
+def test_latex_compiles(full: Plan, tmp_path: Path) -> None:
+    odd = dataclasses.replace(TABLE, title='\\ & % $ # _ { } ~ ^ < > | " ± – − Δ × → ≥ ≤ é')
+    body = render_latex(odd) + render_latex(one_table(full, "main"), "pooled")
+    text = "\\documentclass{article}\\usepackage{booktabs}\\begin{document}\n" + body + "\\end{document}\n"
+    (tmp_path / "paper.tex").write_text(text)
+    command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "paper.tex"]
+    done = subprocess.run(command, check=False, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stdout[-2000:]
+
+
+def test_csv_has_every_number_unrounded() -> None:
+    rows = list(csv.DictReader(io.StringIO(render_csv(TABLE))))
+    assert rows[0] == {
+        "method": "a_b", "column": "small / Zero-shot / top-1", "mean": "71.25", "sd": "0.5", "n": "2", "planned": "3",
+        "delta": "-1.5", "state": "", "runs": "r" * 12,
+    }  # fmt: skip
+    assert (rows[1]["mean"], rows[1]["n"], rows[1]["state"]) == ("", "0", "failed")
+    assert len(rows) == 4
+
+
+class Tags(HTMLParser):
+    """Counts elements and collects text."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.open: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+
+def test_html_is_semantic_and_escaped() -> None:
+    html = render_html(TABLE)
+    parser = Tags()
+    parser.feed(html)
+    assert not parser.open and "script" not in parser.tags
+    assert parser.tags.count("caption") == 1 and parser.tags.count("button") == 4
+    assert '<th scope="row">&lt;b&gt;|*x*</th>' in html
+    assert 'data-why="t/1/2"' in html and "<b>71.2</b>" in html and "&lt;script&gt;" in html
+
+
+def test_the_sidecar_holds_runs_and_query() -> None:
+    found = json.loads(render_json(TABLE))
+    entry = found["rows"][0]["entries"][0]
+    assert entry["runs"] == [{"run_id": "r" * 12, "seed": 0, "commit": "c", "value": 71.25}]
+    assert entry["value"] == 71.25 and entry["n"] == 2
+    low, high = entry["interval"]
+    assert low == pytest.approx(71.25 - 12.7062 * 0.5 / 2**0.5, abs=1e-4) and low + high == pytest.approx(142.5)
+    assert "from results" in found["columns"][0]["query"]
+
+
+def test_the_same_store_gives_the_same_bytes(full: Plan, tmp_path: Path) -> None:
+    a = report(full, tmp_path / "a", ["md", "csv", "tex", "html"])
+    report(full, tmp_path / "b", ["md", "csv", "tex", "html"])
+    written = [path for path in a.paths if path.is_relative_to(tmp_path)]
+    assert len(written) == 5 + 3 * 5 + 1
+    for path in written:
+        assert path.read_bytes() == (tmp_path / "b" / path.relative_to(tmp_path / "a")).read_bytes(), path.name
+
+
+def test_chosen_formats_only(full: Plan, tmp_path: Path) -> None:
+    result = report(full, tmp_path, ["md"])
+    assert [path.name for path in result.paths] == ["main.md", "main.json"]

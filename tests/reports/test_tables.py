@@ -1,0 +1,201 @@
+"""The table model: values by hand, what is missing and why, deltas, splits, and places that clash."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pytest
+import stores
+
+from reports.build import build_tables, one_table, open_warehouse, report
+from reports.coverage import Coverage, cover, missing_text, protocol_of
+from reports.tables import Entry, Table, keep, number
+from study.errors import ConfigError
+from study.plan import Plan
+
+
+def table_of(plan: Plan) -> Table:
+    return one_table(plan, "main")
+
+
+def entry(table: Table, row: str, column: str) -> Entry:
+    [i] = [i for i, each in enumerate(table.rows) if each.name == row]
+    [j] = [j for j, each in enumerate(table.columns) if each.name == column]
+    return table.rows[i].entries[j]
+
+
+def test_rows_and_columns_follow_the_study(full: Plan) -> None:
+    table = table_of(full)
+    assert [row.levels for row in table.rows] == [
+        ("clip", "map"),
+        ("clip", "gap"),
+        ("mae_clip", "map"),
+        ("mae_clip", "gap"),
+        ("mae", ""),
+    ]
+    assert [column.name for column in table.columns] == [
+        f"{scale} / {name}" if group == "" else f"{scale} / {group} / {name}"
+        for scale in ("small", "large")
+        for group, name in (("Zero-shot", "shape"), ("Probes", "mean"), ("", "CPU-hours"))
+    ]
+
+
+def test_mean_and_deviation_by_hand(full: Plan) -> None:
+    # large, mae_clip: place 3 + 1, gap + 3, 12 letters in shapes_shape, seeds 0, 1 and 2
+    found = entry(table_of(full), "mae_clip, gap", "large / Zero-shot / shape")
+    assert found.summary is not None
+    assert (found.summary.n, found.planned) == (3, 3)
+    assert found.summary.mean == pytest.approx(10 + 40 + 3 + 1.2 + 1, abs=1e-12)
+    assert found.summary.sd == pytest.approx(1.0, abs=1e-12)
+    assert [source.value for source in found.sources] == pytest.approx([54.2, 55.2, 56.2])
+
+
+def test_mean_over_tasks_covers_the_pattern_and_no_other_folder(full: Plan) -> None:
+    table = table_of(full)
+    metrics = table.columns[1].metrics
+    assert len(metrics) > 3 and all(name.startswith("linear_probe/shapes_") for name in metrics)
+    letters = [len(name.split("/")[1]) / 10 for name in metrics]
+    found = entry(table, "clip, map", "small / Probes / mean").summary
+    assert found is not None and found.mean == pytest.approx(10 + math.fsum(letters) / len(letters) + 1, abs=1e-12)
+
+
+def test_deltas_are_to_the_baselines_row_in_the_same_column(full: Plan) -> None:
+    table = table_of(full)
+    assert entry(table, "clip, map", "small / Zero-shot / shape").delta is None
+    assert entry(table, "clip, gap", "small / Zero-shot / shape").delta == pytest.approx(3.0)
+    assert entry(table, "mae_clip, map", "large / Zero-shot / shape").delta == pytest.approx(10.0)
+
+
+def test_the_largest_mean_is_marked_and_ties_share_it(full: Plan) -> None:
+    table = table_of(full)
+    marked = {(row.name, i) for row in table.rows for i, each in enumerate(row.entries) if each.best}
+    assert marked == {("mae_clip, gap", 0), ("mae_clip, gap", 1), ("mae_clip, gap", 3), ("mae", 4)}
+    assert not any(column.ranked for column in table.columns if column.label == "CPU-hours")
+
+
+def test_a_tie_in_print_is_a_tie(tmp_path: Path) -> None:
+    plan = stores.plan_of(tmp_path, overrides=("seeds=[0]",))
+    uri = f"sqlite:///{plan.home.store}"
+    stores.track(plan, uri, value=lambda task, _: 50.0 + 0.01 * (task.cells[0]["method"] == "clip"))
+    table = table_of(plan)
+    assert [row.entries[0].best for row in table.rows] == [True] * 4 + [False]
+    assert any("One seed" in note for note in table.notes)
+
+
+def test_missing_numbers_say_why(partial: Plan) -> None:
+    table = table_of(partial)
+    words = {
+        ("clip, map", "large / Zero-shot / shape"): "waiting",
+        ("clip, map", "large / CPU-hours"): "eligible",
+        ("mae_clip, gap", "large / CPU-hours"): "running",
+        ("mae", "small / Probes / mean"): "–",
+        ("mae", "large / Zero-shot / shape"): "–",
+    }
+    for (row, column), word in words.items():
+        found = entry(table, row, column)
+        assert (found.missing, found.summary) == (word, None), (row, column)
+    assert entry(table, "mae", "small / Probes / mean").detail == "the study has no such cell"
+    assert entry(table, "mae", "large / Zero-shot / shape").detail == "no task of the study measures this here"
+
+
+def test_lacking_seeds_are_told(partial: Plan) -> None:
+    table = table_of(partial)
+    found = entry(table, "mae_clip, map", "large / Zero-shot / shape")
+    assert found.summary is not None and (found.summary.n, found.planned) == (2, 3)
+    assert found.detail == "seed 2: waiting: its run failed, out of memory"
+    assert "(k/m): k of m planned seeds." in table.notes
+    diverged = entry(table, "mae", "large / Probes / mean")
+    assert diverged.summary is not None and diverged.summary.n == 2
+    assert diverged.detail == "seed 0: waiting: its run diverged"
+
+
+def test_only_nan_is_diverged(tmp_path: Path) -> None:
+    text = stores.STUDY.replace("metric: cost/cpu_hours", "metric: train/loss")
+    plan = stores.plan_of(tmp_path, text, ("seeds=[0]",))
+    stores.track(plan, f"sqlite:///{plan.home.store}", lambda task: "" if task.protocol else "diverged")
+    found = entry(table_of(plan), "clip, map", "small / CPU-hours")
+    assert (found.missing, found.summary) == ("diverged", None)
+
+
+def test_a_metric_that_a_data_set_does_not_have_is_left_out_of_the_mean(full: Plan) -> None:
+    with open_warehouse(full) as warehouse:
+        coverage = cover(full, warehouse)
+    assert "zero_shot/shapes_shape/top5" in coverage.possible  # which the fixture never reports
+    assert coverage.expected(["zero_shot/*/top5"]) == ()
+    before = Coverage(coverage.tasks, coverage.states, coverage.possible, frozenset())
+    assert "zero_shot/shapes_shape/top5" in before.expected(["zero_shot/*/top5"])
+
+
+def test_a_table_before_anything_ran_has_its_whole_shape(tmp_path: Path) -> None:
+    plan = stores.plan_of(tmp_path)
+    table = table_of(plan)
+    assert len(table.rows) == 5 and len(table.columns[1].metrics) > 3
+    assert entry(table, "clip, map", "small / Zero-shot / shape").missing == "waiting"
+    assert report(plan, tmp_path / "out", ["md"]).finished == 0
+
+
+def test_states_come_from_the_directory_where_the_store_knows_nothing(tmp_path: Path) -> None:
+    plan = stores.plan_of(tmp_path, overrides=("seeds=[0]",))
+    paths = [task.paths(plan.home) for task in plan.runs[:4]]
+    for path in paths:
+        path.root.mkdir(parents=True)
+    paths[0].record.write_text('{"state": "completed"}')
+    paths[1].claim.write_text("")
+    paths[2].failure.write_text('{"cause": "disk"}')
+    paths[3].cancelled.write_text("")
+    with open_warehouse(plan) as warehouse:
+        states = cover(plan, warehouse).states
+    assert [states[task.task_id].text for task in plan.runs[:5]] == [
+        "not synced: completed",
+        "running",
+        "failed: disk",
+        "failed: cancelled",
+        "eligible",
+    ]
+    first = next(task for task in plan.tasks if task.protocol and task.run_id == plan.runs[0].run_id)
+    assert states[first.task_id].state == "eligible"
+
+
+def test_two_cells_in_one_place_are_refused(full: Plan, tmp_path: Path) -> None:
+    plan = stores.plan_of(tmp_path, stores.STUDY.replace("    split: scale\n", ""))
+    with pytest.raises(ConfigError, match=r"table 'main': row 'clip, map' stands for several cells .*scale") as error:
+        table_of(plan)
+    assert "where" in str(error.value)
+
+
+def test_an_unknown_table_names_the_nearest(full: Plan) -> None:
+    with pytest.raises(ConfigError, match="unknown table 'mian'; did you mean 'main'"):
+        one_table(full, "mian")
+
+
+def test_shared_cells_count_in_both(tmp_path: Path) -> None:
+    """Two cells of the same configuration are one run, which counts in both rows."""
+    text = stores.STUDY.replace(
+        "gap: {model.pooling: gap}}", "gap: {model.pooling: gap}, same: {model.pooling: map, model.map_heads: 0}}"
+    )
+    plan = stores.plan_of(tmp_path, text, ("seeds=[0]",))
+    assert any(len(task.cells) == 2 for task in plan.runs)
+    stores.track(plan, f"sqlite:///{plan.home.store}")
+    table = table_of(plan)
+    a, b = (
+        entry(table, "clip, map", "small / Zero-shot / shape"),
+        entry(table, "clip, same", "small / Zero-shot / shape"),
+    )
+    assert a.summary == b.summary and a.sources == b.sources and a.cell != b.cell
+
+
+def test_small_functions() -> None:
+    assert keep({"a": "x"}, {"a": ("x", "y"), "b": ("z",)})
+    assert not keep({"a": "x"}, {"a": ("y",)})
+    assert (number(0.04, 1), number(-0.04, 1), number(-0.04, 1, sign=True)) == ("0.0", "0.0", "+0.0")
+    assert (number(12.346, 2), number(-3.0, 1, sign=True)) == ("12.35", "-3.0")
+    assert (protocol_of("train/loss"), protocol_of("cost/cpu_hours")) == (None, None)
+    assert protocol_of("zero_shot/a/top1") == "zero_shot"
+    assert missing_text(()) == "–"
+
+
+def test_all_tables_of_the_study_are_built(full: Plan) -> None:
+    with open_warehouse(full) as warehouse:
+        tables = build_tables(full, cover(full, warehouse), warehouse)
+    assert [table.name for table in tables] == list(full.study.tables)
