@@ -7,7 +7,7 @@ import hashlib
 from study.errors import ConfigError
 from study.paths import Home
 from study.schema import DataConfig, DatasetConfig
-from trainer.data.labelled_shards import CLASSES, listed_classes
+from trainer.data.labelled_shards import CLASSES, check_label, listed_classes
 from trainer.data.shard_files import FINGERPRINT_DIGITS, ShardFiles
 from trainer.data.shard_paths import find_shards
 from trainer.data.shards import check_caption, subset
@@ -17,7 +17,7 @@ def fingerprint(config: DataConfig | DatasetConfig, home: Home) -> str:
     """12 hexadecimal digits; reads the data once and later only asks whether its files are still the same.
 
     As the plan calls it, it also refuses what could only fail later: shards that are missing or unusable, more
-    pairs than there are, a caption that does not exist.
+    samples wanted than there are, a caption or label that does not exist.
     """
     assert config.kind == "shards"
     if isinstance(config, DataConfig):
@@ -27,15 +27,25 @@ def fingerprint(config: DataConfig | DatasetConfig, home: Home) -> str:
         if config.pairs:
             subset(files, config.pairs, config.seed, where)
         return files.fingerprint
-    return dataset_fingerprint(config, home)
+    return _dataset_fingerprint(config, home)
 
 
-def dataset_fingerprint(config: DatasetConfig, home: Home) -> str:
+def _dataset_fingerprint(config: DatasetConfig, home: Home) -> str:
     """Of the test shards, the training shards where there are some, and class names that lie beside them."""
     where = f"data set {config.name}"
     if not config.test_path:
         raise ConfigError(f"{where}: test_path is not set; name the shards of the test split")
-    parts = [ShardFiles(find_shards(path, where), home).fingerprint for path in (config.path, config.test_path) if path]
+    parts = []
+    for path, wanted, split in ((config.path, config.train, "train"), (config.test_path, config.test, "test")):
+        if path:
+            files = ShardFiles(find_shards(path, where), home)
+            parts.append(files.fingerprint)
+            if wanted > len(files):
+                raise ConfigError(f"{where}: {split}={wanted}, but the shards hold {len(files)} samples")
+            if config.caption != "txt" and split == "test":
+                check_caption(files, config.caption, where)
+            if config.task:
+                check_label(files, config.task, where)
     if not config.task:
         parts += listed_classes(find_shards(config.test_path, where)[0].parent / CLASSES)
     if len(parts) == 1:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import functools
 import json
 from pathlib import Path
-from typing import Any
 
 import click
 import numpy as np
@@ -87,18 +86,8 @@ class ShardSet:
 
     def _labels(self, files: ShardFiles) -> list[str]:
         """Label of every sample, "" where it has none."""
-        key = self._dataset.task
-        # Most samples may have no label: their JSON is searched, not parsed.
-        words = {json.dumps(key).encode(), json.dumps(key, ensure_ascii=False).encode()}
-        labels = [""] * len(files)
-        for i in range(len(files)):
-            content = files.read(i, "json") or b""
-            if any(word in content for word in words):
-                labels[i] = _label_of(files.read_json(i).get(key), files, i, key)
-        if not any(labels):
-            keys = {name for i in files.probe() for name in files.read_json(i)}
-            raise ConfigError(unknown("JSON key", key, keys, f"{self._where}: task={key}"))
-        return labels
+        check_label(files, self._dataset.task, self._where)
+        return [_label(files, i, self._dataset.task) for i in range(len(files))]
 
     def _choose(self, name: str, rows: np.ndarray) -> np.ndarray:
         """A fixed random subset of `rows`, ascending, as large as the configuration says."""
@@ -168,8 +157,20 @@ class ShardSplit:
         return np.where(inside, np.uint8(number), np.uint8(0))
 
 
-def _label_of(value: Any, files: ShardFiles, i: int, key: str) -> str:
-    """A label as text, "" for none (null, "", or no such key); raises DataError for lists and objects."""
+def check_label(files: ShardFiles, key: str, where: str) -> None:
+    """Raise ConfigError unless some sample has that label; stops at the first one that has."""
+    if not any(_label(files, i, key) for i in range(len(files))):
+        keys = {name for i in files.probe() for name in files.read_json(i)}
+        raise ConfigError(unknown("JSON key", key, keys, f"{where}: task={key}"))
+
+
+def _label(files: ShardFiles, i: int, key: str) -> str:
+    """A sample's label as text, "" for none (null, "", or no such key); raises DataError for lists and objects."""
+    content = files.read(i, "json") or b""
+    # Most samples may have no label: their JSON is searched, not parsed.
+    if json.dumps(key).encode() not in content and json.dumps(key, ensure_ascii=False).encode() not in content:
+        return ""
+    value = files.read_json(i).get(key)
     if value is None:
         return ""
     if isinstance(value, (str, int)):

@@ -15,7 +15,7 @@ _BRACES = re.compile(r"\{([^{}]*)\}")
 _RANGE = re.compile(r"(\d+)\.\.(\d+)")
 
 
-def find_shards(pattern: str, where: str = "path") -> list[Path]:
+def find_shards(pattern: str, where: str = "") -> list[Path]:
     """Absolute paths of the shards that a pattern names, in the order of their names.
 
     A folder means the shards in it; `{000..008}` and `{a,b}` expand to names that must all exist; `*`, `?`, `[]`
@@ -23,16 +23,15 @@ def find_shards(pattern: str, where: str = "path") -> list[Path]:
     nothing that matches, at the current folder.
 
     Args:
-        where: what the pattern was given for, as it stands in front of error messages.
+        where: what the pattern was given for, to stand in front of error messages.
 
     Raises DataError saying where was looked and what was expected.
     """
+    where = f"{where}: " if where else ""
     if not pattern:
-        raise DataError(
-            f"{where}: no path given; expected shards ({', '.join(SUFFIXES)}): a folder, glob or brace range"
-        )
+        raise DataError(f"{where}no path given; expected shards ({', '.join(SUFFIXES)}): a folder, glob or brace range")
     if re.match(r"\w+:", pattern):
-        raise DataError(f"{where}: '{pattern}' is no local path; copy the shards here first")
+        raise DataError(f"{where}'{pattern}' is no local path; copy the shards here first")
     roots = _roots(pattern)
     for root in roots:
         names = [os.path.join(root, name) for name in expand_braces(os.path.expanduser(pattern))]
@@ -40,7 +39,7 @@ def find_shards(pattern: str, where: str = "path") -> list[Path]:
             lost = [name for name in names if not _match(name)]
             if lost:
                 raise DataError(
-                    f"{where}: {lost[0]} does not exist ({len(lost)} of the {len(names)} that the range names)"
+                    f"{where}{lost[0]} does not exist ({len(lost)} of the {len(names)} that the range names)"
                 )
             return [Path(path) for path in found]
     raise DataError(_nothing(pattern, roots, where))
@@ -91,12 +90,12 @@ def _nothing(pattern: str, roots: list[str], where: str) -> str:
     """Why nothing was found: the deepest folder that exists, and what is there instead."""
     places = [os.path.normpath(os.path.join(root, os.path.expanduser(pattern))) for root in roots]
     if os.path.isdir(places[0]):
-        return f"{where}: no shards ({', '.join(SUFFIXES)}) in {places[0]}; `ablate data pack` makes some"
+        return f"{where}no shards ({', '.join(SUFFIXES)}) in {places[0]}; `ablate data pack` makes some"
     base = places[0]
     while not os.path.isdir(base):
         base = os.path.dirname(base)
     wanted = os.path.relpath(places[0], base).split(os.sep)[0]
-    message = unknown("path", wanted, sorted(os.listdir(base))[:12], f"{where}: no shards match {' or '.join(places)}")
-    if places[0].startswith(os.sep) and roots != ["/"] and not os.environ.get(VARIABLE):
+    message = unknown("path", wanted, sorted(os.listdir(base))[:12], f"{where}no shards match {' or '.join(places)}")
+    if roots != ["/"] and not os.environ.get(VARIABLE):
         message += f"; ${VARIABLE}, where relative paths start, is not set"
     return message
