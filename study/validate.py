@@ -9,6 +9,7 @@ from study.schema import DataConfig, ModelConfig, ObjectiveConfig, RunConfig, Sc
 def check_run(config: RunConfig) -> None:
     """Raise ConfigError for a combination that cannot be trained."""
     check_model(config.model)
+    check_objective(config.objective, config.model)
     check_schedule(config.schedule, config.objective)
     check_data(config.data, config.schedule)
 
@@ -31,6 +32,22 @@ def check_model(model: ModelConfig) -> None:
             raise ConfigError(
                 f"model.{key}: {getattr(model, key)} is not a multiple of 4, which 2-D sin-cos positions need"
             )
+
+
+def check_objective(objective: ObjectiveConfig, model: ModelConfig) -> None:
+    if objective.name not in ("mae", "m3ae", "mae_clip"):
+        return
+    if objective.masking == "similarity" and objective.name != "mae_clip":
+        raise ConfigError(
+            f"objective.masking: similarity needs the embeddings of a contrastive loss, which '{objective.name}' "
+            "has not; choose objective.masking=random or objective=mae_clip"
+        )
+    patches = (model.image_size // model.patch_size) ** 2
+    if max(1, int((1 - objective.mask_ratio) * patches + 1e-6)) == patches:
+        raise ConfigError(
+            f"objective.mask_ratio: {objective.mask_ratio} hides none of an image's {patches} patches, "
+            "so there is nothing to reconstruct"
+        )
 
 
 def check_schedule(schedule: ScheduleConfig, objective: ObjectiveConfig) -> None:

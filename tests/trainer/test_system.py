@@ -291,3 +291,10 @@ def test_compiles_without_graph_break() -> None:
         reconstruct(images, tokens, draws, embeddings, 64).text,
         system.reconstruct(images, tokens, draws, expected).text,
     )
+
+
+@torch.no_grad()
+def test_no_hidden_words_is_no_text_loss() -> None:
+    system, (images, tokens) = make_system("m3ae", text_mask_ratio=0.0), make_batch()
+    parts = system.reconstruct(images, tokens, draws_of(system, 5))
+    assert not parts.text.any() and not parts.text_count.any() and parts.image.isfinite().all()

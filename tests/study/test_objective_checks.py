@@ -1,0 +1,41 @@
+"""Objectives that cannot be trained are refused before anything is submitted."""
+
+import dataclasses
+
+import pytest
+
+from study.errors import ConfigError
+from study.schema import ModelConfig, ObjectiveConfig
+from study.validate import check_objective
+
+MODEL = ModelConfig(
+    name="test",
+    image_size=32,
+    patch_size=8,
+    width=32,
+    depth=1,
+    heads=1,
+    text_width=32,
+    text_depth=1,
+    text_heads=1,
+    context_length=8,
+    vocab_size=64,
+    embed_dim=8,
+)
+
+
+@pytest.mark.parametrize("name", ["mae", "m3ae"])
+def test_similarity_masking_needs_a_contrastive_loss(name: str) -> None:
+    with pytest.raises(ConfigError, match=f"objective.masking: similarity needs .* '{name}' has not"):
+        check_objective(ObjectiveConfig(name=name, masking="similarity"), MODEL)
+    check_objective(ObjectiveConfig(name="mae_clip", masking="similarity"), MODEL)
+
+
+def test_something_must_be_hidden() -> None:
+    """1 % of 16 patches rounds to one hidden patch, 0 % to none, and a single patch can never be hidden."""
+    check_objective(ObjectiveConfig(name="mae", mask_ratio=0.01), MODEL)
+    with pytest.raises(ConfigError, match=r"objective.mask_ratio: 0.0 hides none of an image's 16 patches"):
+        check_objective(ObjectiveConfig(name="mae", mask_ratio=0.0), MODEL)
+    with pytest.raises(ConfigError, match="1 patches"):
+        check_objective(ObjectiveConfig(name="mae"), dataclasses.replace(MODEL, patch_size=32))
+    check_objective(ObjectiveConfig(name="clip", mask_ratio=0.0), MODEL)
