@@ -39,7 +39,12 @@ class Piece:
     """Masked tokens at most (`System.text_rows`); None lets the system count them."""
 
     def to(self, device: torch.device) -> Piece:
-        return replace(self, batch=self.batch.to(device), draws=self.draws.to(device))
+        batch, draws = self.batch, self.draws
+        if device.type == "cuda":
+            # From pageable memory a copy waits for everything that is queued on the device.
+            batch = Batch(batch.images.pin_memory(), batch.tokens.pin_memory())
+            draws = Draws(draws.image.pin_memory(), draws.text.pin_memory())
+        return replace(self, batch=batch.to(device), draws=draws.to(device))
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import gc
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -84,22 +84,23 @@ def _loop(training: Training, loader: Loader, saver: Saver, journal: Journal, st
     steps, every = training.config.schedule.steps, training.config.runtime.log_every
     metrics: dict[str, float] = {}
     divergence = None
-    for batch in loader.batches(training.step, steps - training.step):
-        training.advance(batch)
-        last = training.step == steps
-        if last or training.step % every == 0:
-            metrics = training.metrics()
-            journal.metrics(training.step, metrics)
-            divergence = training.update.watch.verdict()
-        if not last and divergence is None and ((asked := stop()) or saver.due()):
-            # A state that has diverged is never saved: after a resume nobody could tell where it began.
-            divergence = training.update.watch.verdict()
-            if divergence is None:
+    with closing(loader.batches(training.step, steps - training.step)) as batches:
+        for batch in batches:
+            training.advance(batch)
+            asked, last = stop(), training.step == steps
+            report = last or training.step % every == 0
+            save = not last and (asked or saver.due())
+            # Also before saving: once a state that has diverged is resumed, nobody can tell where it began.
+            divergence = training.update.watch.verdict() if report or save else None
+            if report or divergence is not None:
+                metrics = training.metrics()
+                journal.metrics(training.step, metrics)
+            if divergence is not None:
+                break
+            if save:
                 saver.save(training)
-                if asked:
-                    raise Interrupted(f"stopped after step {training.step} of {steps}")
-        if divergence is not None:
-            break
+            if asked and not last:
+                raise Interrupted(f"stopped after step {training.step} of {steps}")
     divergence = divergence or bad_parameter(training.system, training.step)
     metrics = training.cost() | metrics
     journal.metrics(training.step, metrics)

@@ -162,11 +162,11 @@ def run_until_killed(home: Home, delay: float) -> int:
 
 def test_killed_at_random_instants_and_resumed(tmp_path: Path) -> None:
     """kill -9 while stepping, journalling or checkpointing (almost always, here) leaves no trace in the result."""
-    config = make_config(schedule__steps=150, runtime__checkpoint_seconds=0.001, runtime__log_every=3)
+    config = make_config(schedule__steps=100, runtime__checkpoint_seconds=0.001, runtime__log_every=3)
     whole, broken = make_home(tmp_path / "whole"), make_home(tmp_path / "broken")
     train(whole, config)
     write_run(broken, config)
-    codes = [run_until_killed(broken, random.uniform(0, 0.3)) for _ in range(3)]
+    codes = [run_until_killed(broken, random.uniform(0, 0.3)) for _ in range(2)]
     assert -signal.SIGKILL in codes, "the runs ended before they could be killed"
     train(broken, config)
     assert [event for event in events(broken) if event["name"] == "checkpoint restored"]
@@ -278,9 +278,12 @@ def test_metrics_are_reported_every_few_steps_and_at_the_last(tmp_path: Path) ->
     assert all(params[0][name] for name in ("data.actual_fingerprint", "tokenizer.fingerprint"))
 
 
-def test_training_lowers_the_loss(tmp_path: Path) -> None:
+def test_training_lowers_every_loss(tmp_path: Path) -> None:
+    """Sixteen pairs are soon learned by heart."""
     home = make_home(tmp_path)
-    train(home, make_config("mae_clip", schedule__steps=60, schedule__lr=3e-3, schedule__batch_size=16))
-    for name in ("train/contrastive", "train/image", "train/text"):
-        values = [value for found, step, value in rows(home) if found == name and step > 4]
-        assert sum(values[-10:]) < 0.97 * sum(values[:10]), name
+    sizes = {"data__pairs": 16, "schedule__batch_size": 16, "model__width": 32, "model__embed_dim": 16}
+    rates = {"schedule__steps": 60, "schedule__lr": 5e-3, "schedule__warmup_steps": 10, "objective__local_steps": 0}
+    train(home, make_config(**sizes, **rates, model__pooling="gap"))
+    for name, share in (("contrastive", 0.8), ("image", 0.995), ("text", 0.8)):
+        values = [value for found, _, value in rows(home) if found == f"train/{name}"]
+        assert sum(values[-10:]) < share * sum(values[4:14]), name

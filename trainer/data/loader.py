@@ -10,7 +10,7 @@ made, never what is in it.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Generator
 from concurrent.futures import Future
 from dataclasses import dataclass
 
@@ -77,7 +77,7 @@ class Loader:
         """Different samples found unreadable so far; each time, the next readable one stands in."""
         return len(self._reasons)
 
-    def batches(self, start_step: int, steps: int) -> Iterator[Batch]:
+    def batches(self, start_step: int, steps: int) -> Generator[Batch, None, None]:
         """The batches of steps `start_step` … `start_step + steps - 1`.
 
         Raises DataError as soon as more than `max_broken` of the pairs turned out unreadable.
