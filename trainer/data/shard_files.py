@@ -108,10 +108,9 @@ class ShardFiles:
         return shard, int(i - (self._ends[shard] - self.sizes[shard]))
 
     def _forget(self) -> None:
-        self._opened = functools.lru_cache(_OPEN)(self._open)
-
-    def _open(self, shard: int) -> _Opened:
-        return _Opened(shard_index(self.paths[shard], self._home))
+        paths, home = self.paths, self._home
+        # Without `self` in it, so that all is closed as soon as nobody uses it.
+        self._opened = functools.lru_cache(_OPEN)(lambda shard: _Opened(shard_index(paths[shard], home)))
 
 
 class _Opened:

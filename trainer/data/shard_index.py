@@ -29,7 +29,7 @@ IMAGES = ("jpg", "jpeg", "png", "webp")
 """Suffixes of images; a sample's first one in this order is its image."""
 MAX_SUFFIXES = 64
 _CHUNK = 1 << 20
-_NAME = re.compile(r"^((?:.*/|)[^./][^.]*)\.([^/]*)$")
+_NAME = re.compile(r"^((?:.*/|)[^./][^./]*)\.([^/]*)$")
 """As WebDataset splits a member's name: key up to the first dot of the base name, then the suffix."""
 
 
@@ -178,7 +178,7 @@ def _save(index: ShardIndex, cached: Path) -> None:
 def _load(cached: Path, path: Path) -> ShardIndex | None:
     """The cached index, or None where there is none, it is damaged, or its decompressed archive is gone."""
     try:
-        with np.load(cached, allow_pickle=False) as arrays:
+        with cached.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             content = {name: arrays[name] for name in arrays.files}
         size, modified = content["stamp"].tolist()
         copy = cached.with_suffix(".tar")
