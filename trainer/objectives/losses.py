@@ -39,16 +39,13 @@ def local_contrastive_loss(image: Tensor, text: Tensor, logit_scale: Tensor | fl
     The paper's groups are its GPUs. A last group may be smaller; the mean is over samples.
     """
     whole = len(image) - len(image) % group
-    losses = (
-        _pair_loss(
-            image[:whole].unflatten(0, (-1, group)), text[:whole].unflatten(0, (-1, group)), logit_scale
-        ).flatten()
-        if whole
-        else image.new_zeros(0)
-    )
+    losses = []
+    if whole:
+        images, texts = (x[:whole].unflatten(0, (-1, group)) for x in (image, text))
+        losses.append(_pair_loss(images, texts, logit_scale).flatten())
     if whole < len(image):
-        losses = torch.cat([losses, _pair_loss(image[None, whole:], text[None, whole:], logit_scale)[0]])
-    return losses.mean()
+        losses.append(_pair_loss(image[None, whole:], text[None, whole:], logit_scale).flatten())
+    return torch.cat(losses).mean()
 
 
 def normalize_patches(patches: Tensor) -> Tensor:
