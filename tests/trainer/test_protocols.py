@@ -103,7 +103,7 @@ def test_data_sets_that_do_not_fit(tmp_path: Path) -> None:
     paths = make_run(home)
     with pytest.raises(ConfigError, match="digits: it has no captions"):
         found(paths, home, "retrieval", DatasetConfig(name="digits", kind="digits"))
-    with pytest.raises(ConfigError, match="digits: it has no masks"):
+    with pytest.raises(ConfigError, match="digits: test sample 0 has no mask"):
         found(paths, home, "segmentation", DatasetConfig(name="digits", kind="digits"))
     with pytest.raises(ConfigError, match="4 train samples for 8 classes; raise `train` to at least 8"):
         found(paths, home, "linear_probe", replace(SHAPES, train=4))

@@ -112,8 +112,10 @@ def test_templates_of_the_data_set_stand_in_for_a_missing_prompt(tmp_path: Path)
 
 
 def test_what_segmentation_needs(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="no masks"):
+    with pytest.raises(ConfigError, match="test sample 0 has no mask"):
         list(segmentation(evaluation(tmp_path, EvaluationSet(CLASSES, {"test": random_split(4, 2)}), SEGMENTATION)))
+    with pytest.raises(ConfigError, match="no class names"):
+        list(segmentation(evaluation(tmp_path, EvaluationSet((), {"test": masked_split()}), SEGMENTATION)))
     with pytest.raises(ConfigError, match="masks of shapes hold shapes, and task 'color'"):
         about = evaluation(tmp_path, EvaluationSet(CLASSES, {"test": masked_split()}), SEGMENTATION)
         list(segmentation(replace(about, config=DatasetConfig(name="x", kind="shapes", task="color"))))

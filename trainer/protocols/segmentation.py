@@ -28,7 +28,7 @@ IGNORE = 255
 def segmentation(evaluation: Evaluation) -> Iterator[tuple[str, float]]:
     """miou in percent; masks are 0 for the background and i for the data set's i-th class, counted from 1."""
     protocol, dataset = evaluation.protocol, evaluation.dataset
-    _check_classes(evaluation.config)
+    _check_classes(evaluation.config, dataset.classes)
     background = protocol.background_names if protocol.background else ""
     names, groups = prompt_groups(background, dataset.classes)
     prompts = (protocol.prompt,) if protocol.prompt else templates(evaluation.config.templates)
@@ -42,7 +42,7 @@ def segmentation(evaluation: Evaluation) -> Iterator[tuple[str, float]]:
         for maps in prompt_maps(patches, embeddings):
             mask = split.masks(image)
             if mask is None:
-                raise ConfigError(f"data set {evaluation.config.name}: it has no masks, which segmentation needs")
+                raise ConfigError(f"data set {evaluation.config.name}: test sample {image} has no mask")
             _check(mask, classes, evaluation.config.name)
             predicted = segment(maps, groups, (mask.shape[0], mask.shape[1]))
             counts += metrics.confusion(mask, predicted, classes, ignore)
@@ -93,7 +93,9 @@ def segment(maps: torch.Tensor, groups: list[list[int]], size: tuple[int, int]) 
     return np.array([*labels, metrics.UNDECIDED])[choice]
 
 
-def _check_classes(config: DatasetConfig) -> None:
+def _check_classes(config: DatasetConfig, classes: Sequence[str]) -> None:
+    if not classes:
+        raise ConfigError(f"data set {config.name}: it has no class names, which prompts need")
     if config.kind == "shapes" and config.task not in ("", "shape"):
         raise ConfigError(
             f"data set {config.name}: masks of shapes hold shapes, and task '{config.task}' names other classes; "
