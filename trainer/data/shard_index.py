@@ -159,6 +159,7 @@ def _index(path: Path, tar: Path, sha256: str) -> ShardIndex:
 
 
 def stamp(stat: os.stat_result) -> tuple[int, int]:
+    """See `ShardIndex.stamp`."""
     return stat.st_size, stat.st_mtime_ns
 
 
@@ -182,19 +183,12 @@ def _load(cached: Path, path: Path) -> ShardIndex | None:
             content = {name: arrays[name] for name in arrays.files}
         size, modified = content["stamp"].tolist()
         copy = cached.with_suffix(".tar")
-        tar = path
-        for candidate in (copy, path):
-            with contextlib.suppress(FileNotFoundError):
-                if stamp(candidate.stat()) == (size, modified):
-                    tar = candidate
-                    break
-        else:
+        tar = copy if copy.exists() else path
+        if stamp(tar.stat()) != (size, modified):
             return None
         suffixes = tuple(content["suffixes"].tolist())
         arrays = (content["keys"], content["offsets"], content["sizes"])
         return ShardIndex(path, tar, str(content["sha256"]), (size, modified), suffixes, *arrays)
-    except FileNotFoundError:
-        return None
     except (OSError, ValueError, KeyError, EOFError, BadZipFile, zlib.error):
         return None
 
