@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -38,11 +39,13 @@ def run(plan: Plan, jobs: int | None) -> int:
         try:
             states = watcher.run()
         except KeyboardInterrupt:
-            display.say("stopping the workers at a checkpoint; Ctrl-C again kills them")
+            if watcher.own:
+                display.say("stopping the workers at a checkpoint; Ctrl-C again kills them")
             watcher.stop()
             states = None
     if states is None:
-        click.echo(f"stopped; everything is kept: `ablate run {' '.join(_arguments())}` goes on from here", err=True)
+        done = "stopped, and everything is kept" if watcher.own else "the workers of an earlier submission go on"
+        click.echo(f"{done}; to go on: ablate run {shlex.join(_arguments())}", err=True)
         return 130
     reported = call("report", _arguments())
     if not states.finished:

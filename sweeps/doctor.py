@@ -126,7 +126,7 @@ def _disk(home: Home) -> Check:
 
 
 def _machine(_home: Home) -> Check:
-    cores = len(os.sched_getaffinity(0))
+    cores = local.cores()
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / GIB
     text = f"{cores} cores, {memory:.1f} GiB memory"
     if memory / cores < LOW_MEMORY_GIB / 2:

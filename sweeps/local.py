@@ -24,6 +24,7 @@ from study.paths import Home, SubmissionPaths
 from sweeps import claims, manifest
 from sweeps.manifest import Job, Manifest
 
+CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")
 TIMEOUT_MINUTES = 10 * 365 * 24 * 60
 """Submitit wants a time limit; this machine has none."""
 LAUNCH_SECONDS = 120.0
@@ -39,9 +40,19 @@ def workers(wanted: int, tasks: int, threads: int) -> tuple[int, tuple[str, ...]
         threads: CPU threads of a task (0: a library's choice, that is all cores).
     """
     devices = gpus()
-    cores = len(os.sched_getaffinity(0))
-    default = len(devices) or cores // (threads or cores)
+    available = cores()
+    default = len(devices) or available // (threads or available)
     return max(1, min(wanted or default, tasks)), devices
+
+
+def cores() -> int:
+    """Cores that this process may use: its affinity, and its container's quota where there is one."""
+    available = len(os.sched_getaffinity(0))
+    try:
+        quota, period = CPU_QUOTA.read_text().split()
+    except (OSError, ValueError):
+        return available
+    return available if quota == "max" else max(1, min(available, int(quota) // int(period)))
 
 
 def gpus() -> tuple[str, ...]:

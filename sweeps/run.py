@@ -84,10 +84,14 @@ class Watcher:
     def _announce(self, made: Submission) -> None:
         if made.warning:
             self.say(made.warning)
+        now = survey(self.plan)
+        busy = len(now.having("running", "submitted"))
         if made.paths is not None:
             self.say(describe(made))
-        elif not made.choice.left:
-            self.say("nothing to submit")
+        elif busy:
+            self.say(f"nothing to submit: waiting for {busy} tasks that were submitted before")
+        elif now.finished:
+            self.say(f"nothing to do: all {len(now.states)} tasks are done")
         for text in describe_left(made.choice):
             self.say(text)
 

@@ -16,6 +16,7 @@ from study.paths import Home
 from study.plan import Plan
 from study.schema import RunConfig
 from sweeps import manifest
+from sweeps.executors import executor, live_jobs
 from sweeps.progress import Progress, read_progress
 from sweeps.states import Survey, TaskState
 
@@ -51,11 +52,18 @@ def failure_groups(survey: Survey) -> list[FailureGroup]:
     return sorted(groups, key=lambda group: -len(group.states))
 
 
-def stop_reason(plan: Plan) -> str:
-    """Why the study's newest submission starts nothing more; empty while it does."""
-    for paths, _ in manifest.submissions(plan.home, plan.study.name):
+def notice(plan: Plan, survey: Survey) -> str:
+    """Why nothing more is begun although there is work: told off, or no worker left. Empty otherwise."""
+    if survey.finished:
+        return ""
+    for paths, found in manifest.submissions(plan.home, plan.study.name):
         stopped = read_json(paths.stopped)
-        return str(stopped["reason"]) if stopped else ""
+        if stopped is not None:
+            return f"stopped: {stopped['reason']}"
+        if survey.having("eligible") and not live_jobs(paths, found):
+            words = executor(found.executor).last_words(paths)
+            return f"the workers are gone with work left{f': {words}' if words else ''}"
+        return ""
     return ""
 
 
@@ -68,9 +76,9 @@ def overview(plan: Plan, survey: Survey, seconds_left: float | None = None) -> R
     groups = failure_groups(survey)
     if groups:
         parts.append(_failures(groups))
-    reason = stop_reason(plan) if not survey.finished else ""
+    reason = notice(plan, survey)
     if reason:
-        parts.append(Text(f"stopped: {reason}", style="red"))
+        parts.append(Text(reason, style="red"))
     return Group(*parts)
 
 

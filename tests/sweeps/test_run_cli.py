@@ -86,7 +86,7 @@ def test_run_does_what_is_missing_reports_and_does_nothing_the_second_time(plan:
     assert "6/6 done" in first and "called report tiny --config-dir" in first
     assert done(plan) == Counter({task.task_id: 1 for task in plan.tasks})
     second = ablate(plan, "run", *study(plan))
-    assert "nothing to submit" in second and "called report" in second
+    assert "nothing to do: all 6 tasks are done" in second and "called report" in second
     assert done(plan) == Counter({task.task_id: 1 for task in plan.tasks})
 
 
@@ -147,7 +147,8 @@ def test_ctrl_c_leaves_workers_of_an_earlier_submission_alone(plan: Plan) -> Non
     wait_for(lambda: len(events(plan.home)) >= 2)
     time.sleep(1.0)
     process.send_signal(signal.SIGINT)
-    process.communicate(timeout=60)
+    _, errors = process.communicate(timeout=60)
+    assert "waiting for 6 tasks" in errors and "the workers of an earlier submission go on" in errors
     assert not gone(plan) and survey(plan).having("running")
     wait_for(lambda: survey(plan).finished and gone(plan), 40)
 
@@ -192,6 +193,7 @@ def test_run_gives_up_on_workers_that_die_at_once_and_says_of_what(plan: Plan, t
     assert process.returncode == 1
     assert "RuntimeError: this machine lacks something" in process.stderr
     assert len(list(plan.home.study("tiny").submissions.iterdir())) == 4
+    assert "the workers are gone with work left: RuntimeError: this machine" in ablate(plan, "status", *study(plan))
 
 
 def test_failures_are_grouped_and_the_exit_code_says_that_work_is_left(plan: Plan) -> None:

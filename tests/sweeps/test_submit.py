@@ -222,14 +222,18 @@ def test_a_home_that_cannot_be_written_is_one_clear_error(tmp_path: Path) -> Non
         prepare_home(Home(Path("/proc/nowhere")))
 
 
-def test_workers_are_as_many_as_cores_gpus_and_tasks_allow(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_workers_are_as_many_as_cores_gpus_and_tasks_allow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda _pid: set(range(8)))
+    monkeypatch.setattr(local, "CPU_QUOTA", tmp_path / "cpu.max")
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     assert local.workers(0, 100, 1) == (8, ())
     assert local.workers(0, 100, 4) == (2, ())
     assert local.workers(0, 100, 0) == (1, ())
     assert local.workers(0, 3, 1) == (3, ())
     assert local.workers(5, 100, 1) == (5, ())
+    for quota, expected in (("max 100000", 8), ("350000 100000", 3), ("50000 100000", 1)):
+        local.CPU_QUOTA.write_text(quota)
+        assert local.workers(0, 100, 1) == (expected, ())
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,3")
     assert local.workers(0, 100, 1) == (2, ("2", "3"))
     assert local.workers(4, 100, 1) == (4, ("2", "3"))
