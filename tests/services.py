@@ -98,7 +98,10 @@ class MlflowServer:
         assert self._process is not None
         assert self._process.poll() is None, f"mlflow server ended; see {self._folder}/server.log"
         try:
-            with urllib.request.urlopen(f"{self.uri}/health", timeout=1) as answer:
+            # Not /health: the first request that needs the store takes seconds, and would be a test's.
+            with urllib.request.urlopen(
+                f"{self.uri}/api/2.0/mlflow/experiments/get?experiment_id=0", timeout=9
+            ) as answer:
                 return answer.status == 200
         except (urllib.error.URLError, OSError):
             return False

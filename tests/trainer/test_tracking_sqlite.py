@@ -145,6 +145,10 @@ def test_renamed_levels_replace_the_old_tags(home: Home) -> None:
     write_journal(home, old, steps=2)
     ship([old], STUDY, home)
     assert pending([new], STUDY, home) == 1
+    cursor = old.paths(home).shipped(STUDY).read_text()
+    assert ship([new], STUDY, home) == Shipped(tasks=1)
+    # As after a kill between the store's confirmation and the cursor.
+    old.paths(home).shipped(STUDY).write_text(cursor)
     assert ship([new], STUDY, home) == Shipped(tasks=1)
     run_id = run_ids(uri(home), old)[0]
     cells = {key: value for key, value in tags(uri(home), run_id).items() if key.startswith("ablate.cell.")}

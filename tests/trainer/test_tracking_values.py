@@ -47,7 +47,7 @@ def test_limits_are_those_of_mlflow() -> None:
     assert values.KEY_LENGTH == validation.MAX_ENTITY_KEY_LENGTH
     assert values.PARAM_LENGTH == validation.MAX_PARAM_VAL_LENGTH
     assert values.TAG_LENGTH == validation.MAX_TAG_VAL_LENGTH
-    assert values.BATCH == validation.MAX_METRICS_PER_BATCH
+    assert values.BATCH + 2 * validation.MAX_PARAMS_TAGS_PER_BATCH == validation.MAX_ENTITIES_PER_BATCH
 
 
 def test_a_cut_text_keeps_what_tells_it_apart() -> None:

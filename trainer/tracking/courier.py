@@ -8,11 +8,12 @@ only after the store has confirmed.
 
 from __future__ import annotations
 
+import contextlib
 import getpass
 import hashlib
 import json
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +22,7 @@ from study.paths import Home, TaskPaths
 from study.states import directory_state
 from trainer.tracking import store
 from trainer.tracking.cursor import Cursor, Opening, changed, marks, opening, read_cursor
-from trainer.tracking.faults import Gone, faults
+from trainer.tracking.faults import Gone, Missing, faults
 from trainer.tracking.locks import exclusive
 from trainer.tracking.source import Source, plan_tags
 from trainer.tracking.values import (
@@ -58,6 +59,8 @@ class Courier:
     again: bool
     until: float
     metrics: int = 0
+    _fresh: set[str] = field(default_factory=set)
+    """MLflow runs just created, which have no params yet."""
 
     def ship(self, source: Source) -> None:
         """Everything of a task that is not in the store; raises StoreError, Busy, OutOfTime, OSError, ValueError."""
@@ -84,16 +87,12 @@ class Courier:
     def _begin(self, source: Source, paths: TaskPaths, start: Opening) -> Cursor:
         """A cursor before the journal's first byte, of an MLflow run that exists."""
         with faults(self.experiment.uri):
-            run_id = self._find(source, start.identity)
-            if run_id is not None:
-                cursor = Cursor(run_id, start.identity, self.experiment.key)
-            else:
-                cursor = self._create(source, start)
+            cursor = self._find(source, start.identity) or self._create(source, start)
         cursor.write(paths, self.study)
         return cursor
 
-    def _find(self, source: Source, journal: str) -> str | None:
-        """The MLflow run of this task and journal, if there is one.
+    def _find(self, source: Source, journal: str) -> Cursor | None:
+        """A cursor of the MLflow run of this task and journal, if there is one.
 
         Runs of the task that this home filled from an earlier journal are deleted (MLflow keeps them
         restorable): the task was started anew. Those of other homes on the same server are not ours.
@@ -107,18 +106,22 @@ class Courier:
         for run in ours:
             if run not in same[:1]:
                 self.client.delete_run(run.info.run_id)
-        return same[0].info.run_id if same else None
+        if not same:
+            return None
+        return Cursor(same[0].info.run_id, journal, self.experiment.key, factors=_factors(same[0].data.tags))
 
     def _create(self, source: Source, start: Opening) -> Cursor:
         running = Outcome("RUNNING", "running")
         tags = self._tags(source, start.identity, running)
         name = cut(source.name, TAG_LENGTH)
         run = self.client.create_run(self.experiment.id, start.time, tags, name)
+        self._fresh.add(run.info.run_id)
         return Cursor(
             run.info.run_id,
             start.identity,
             self.experiment.key,
             tags=_digest(tags),
+            factors=_factors(tags),
             status=str(running),
             name=name,
         )
@@ -141,60 +144,75 @@ class Courier:
         return cursor.mlflow_run_id
 
     def _send(self, source: Source, paths: TaskPaths, cursor: Cursor) -> None:
+        """Batch after batch; params go with the first, what tells the task's state with the last.
+
+        MLflow writes params, then metrics, then tags, then the status: a run that reads as completed is complete.
+        """
         # Marks before contents: what changes meanwhile is seen next time.
         seen, size = marks(source, self.study, paths), paths.journal.stat().st_size
         lines = _lines(paths.journal, cursor.offset)
-        run_id = cursor.mlflow_run_id
+        *earlier, last = list(batches(lines)) or [[]]
         with faults(self.experiment.uri):
-            self._send_texts(run_id, lines)
-            for batch in batches(lines):
-                self._send_metrics(run_id, batch)
-                cursor = replace(cursor, offset=batch[-1].end, event=last_event(batch, cursor.event), marks="")
+            params, tags = self._texts(cursor.mlflow_run_id, lines)
+            for batch in earlier:
+                self._log(cursor.mlflow_run_id, batch, params, tags)
+                params, tags = {}, {}
+                cursor = _advance(cursor, batch)
                 cursor.write(paths, self.study)
-            cursor = self._send_state(source, paths, cursor, seen)
+            cursor = _advance(cursor, last)
+            end = outcome(directory_state(paths), cursor.event)
+            cursor, news = self._retag(source, cursor, end)
+            self._log(cursor.mlflow_run_id, last, params, tags | news)
+            cursor = self._finish(source, cursor, end)
         replace(cursor, size=max(size, cursor.offset), marks=seen).write(paths, self.study)
 
-    def _send_metrics(self, run_id: str, batch: list[Line]) -> None:
-        from mlflow.entities import Metric
+    def _log(self, run_id: str, batch: list[Line], params: dict[str, str], tags: dict[str, str]) -> None:
+        from mlflow.entities import Metric, Param, RunTag
 
-        rows = metric_rows([line.entry for line in batch])
-        metrics = [Metric(key_name(name), value, moment, step) for name, step, value, moment in rows]
         if time.monotonic() > self.until:
             raise OutOfTime
-        if metrics:
-            self.client.log_batch(run_id, metrics=metrics, synchronous=True)
-            self.metrics += len(metrics)
+        rows = metric_rows([line.entry for line in batch])
+        metrics = [Metric(key_name(name), value, moment, step) for name, step, value, moment in rows]
+        self.client.log_batch(
+            run_id,
+            metrics=metrics,
+            params=[Param(key, value) for key, value in params.items()],
+            tags=[RunTag(key, value) for key, value in tags.items()],
+            synchronous=True,
+        )
+        self.metrics += len(metrics)
 
-    def _send_texts(self, run_id: str, lines: list[Line]) -> None:
-        """Params and tags of journal lines. MLflow refuses to change a param: a changed one becomes a tag."""
-        from mlflow.entities import Param, RunTag
-
-        tags = {key_name(key): cut(value, TAG_LENGTH) for key, value in _texts(lines, "tags")}
-        params = [(key_name(key), cut(value, PARAM_LENGTH)) for key, value in _texts(lines, "params")]
-        known = dict(self.client.get_run(run_id).data.params) if params else {}
+    def _texts(self, run_id: str, lines: list[Line]) -> tuple[dict[str, str], dict[str, str]]:
+        """New params and tags of journal lines. MLflow refuses to change a param: a changed one becomes a tag."""
+        tags = {key_name(key): cut(value, TAG_LENGTH) for key, value in _pairs(lines, "tags")}
+        params = [(key_name(key), cut(value, PARAM_LENGTH)) for key, value in _pairs(lines, "params")]
+        ask = params and run_id not in self._fresh
+        known = dict(self.client.get_run(run_id).data.params) if ask else {}
+        self._fresh.discard(run_id)
         new: dict[str, str] = {}
         for key, value in params:
             if (known | new).get(key, value) == value:
                 new[key] = value
             else:
                 tags[key_name(f"ablate.changed.{key}")] = value
-        fresh = [Param(key, value) for key, value in changed(known, new).items()]
-        labels = [RunTag(key, value) for key, value in tags.items()]
-        self.client.log_batch(run_id, params=fresh, tags=labels, synchronous=True)
+        return changed(known, new), tags
 
-    def _send_state(self, source: Source, paths: TaskPaths, cursor: Cursor, seen: str) -> Cursor:
-        """Tags, name, status and end, last of all: a run that reads as finished has all its metrics."""
-        from mlflow.entities import RunTag
-
-        run_id = cursor.mlflow_run_id
-        end = outcome(directory_state(paths), cursor.event)
+    def _retag(self, source: Source, cursor: Cursor, end: Outcome) -> tuple[Cursor, dict[str, str]]:
+        """The task's tags, where they are not those sent last; tags of factors that are no more are deleted."""
         tags = self._tags(source, cursor.journal, end)
         told = _digest(tags)
-        if told != cursor.tags:
-            for key in self._stale(run_id, tags) if cursor.tags else ():
-                self.client.delete_tag(run_id, key)
-            labels = [RunTag(key, value) for key, value in tags.items()]
-            self.client.log_batch(run_id, tags=labels, synchronous=True)
+        if told == cursor.tags:
+            return cursor, {}
+        for key in cursor.factors:
+            if key not in tags:
+                # It may be gone already: a kill came between this and the cursor.
+                with contextlib.suppress(Missing), faults(self.experiment.uri):
+                    self.client.delete_tag(cursor.mlflow_run_id, key)
+        return replace(cursor, tags=told, factors=_factors(tags)), tags
+
+    def _finish(self, source: Source, cursor: Cursor, end: Outcome) -> Cursor:
+        """Status, end and name of the MLflow run."""
+        run_id = cursor.mlflow_run_id
         if cursor.status != str(end):
             if end.status == "RUNNING":
                 self.client.update_run(run_id, end.status)
@@ -203,15 +221,17 @@ class Courier:
         name = cut(source.name, TAG_LENGTH)
         if cursor.name != name:
             self.client.update_run(run_id, name=name)
-        return replace(cursor, tags=told, status=str(end), name=name)
-
-    def _stale(self, run_id: str, tags: dict[str, str]) -> list[str]:
-        """Tags of factors that the study no longer has."""
-        present = self.client.get_run(run_id).data.tags
-        return [key for key in present if key.startswith("ablate.cell.") and key not in tags]
+        return replace(cursor, status=str(end), name=name)
 
 
-def _texts(lines: list[Line], kind: str) -> list[tuple[str, str]]:
+def _advance(cursor: Cursor, batch: list[Line]) -> Cursor:
+    """The cursor behind a batch."""
+    if not batch:
+        return cursor
+    return replace(cursor, offset=batch[-1].end, event=last_event(batch, cursor.event), marks="")
+
+
+def _pairs(lines: list[Line], kind: str) -> list[tuple[str, str]]:
     return [pair for line in lines if line.entry["kind"] == kind for pair in line.entry["values"].items()]
 
 
@@ -229,6 +249,10 @@ def _lines(journal: Path, offset: int) -> list[Line]:
         offset += len(text)
         lines.append(Line(entry, offset))
     return lines
+
+
+def _factors(tags: dict[str, str]) -> list[str]:
+    return [key for key in tags if key.startswith("ablate.cell.")]
 
 
 def _digest(tags: dict[str, str]) -> str:

@@ -9,7 +9,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,8 @@ class Cursor:
     """The newest event before `offset` that tells the task's state."""
     tags: str = ""
     """Digest of the tags last sent."""
+    factors: list[str] = field(default_factory=list)
+    """Those of them that name factors: they go when the study has the factor no more."""
     status: str = ""
     """Outcome last sent, as text."""
     name: str = ""

@@ -32,6 +32,10 @@ class Gone(Refused):
     """The MLflow run does not exist any more: deleted by a user, or with its store."""
 
 
+class Missing(Refused):
+    """What was to be changed or deleted is not there."""
+
+
 class Exists(Refused):
     """What was to be created is there already."""
 
@@ -55,6 +59,8 @@ def _from_mlflow(code: str, text: str, uri: str) -> StoreError:
         return Exists(_sentence(text, uri))
     if "must be in the 'active' state" in text or (code == "RESOURCE_DOES_NOT_EXIST" and "Run " in text):
         return Gone(_sentence(text, uri))
+    if code == "RESOURCE_DOES_NOT_EXIST":
+        return Missing(_sentence(text, uri))
     if code in ("INVALID_PARAMETER_VALUE", "BAD_REQUEST", "INVALID_STATE") and not _meaning(text):
         return Refused(_sentence(text, uri))
     return StoreError(_sentence(text, uri))

@@ -30,8 +30,8 @@ from trainer.tracking.uri import is_http, redact, resolve, sqlite_path, store_ke
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-PROBE_SECONDS = 5
-"""How long an unresponsive store may keep us before it counts as unreachable."""
+PROBE_SECONDS = 8
+"""How long an unresponsive store may keep us before it counts as unreachable; a busy server's first answer takes 5."""
 REQUEST_SECONDS = 30
 """Time-out of one HTTP request: longer than a server waits for its own locked SQLite file (20 s)."""
 CREATE_SECONDS = 120.0

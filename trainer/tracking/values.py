@@ -15,8 +15,9 @@ from study.states import DirectoryState
 KEY_LENGTH = 250
 PARAM_LENGTH = 6000
 TAG_LENGTH = 8000
-BATCH = 1000
-"""MLflow's limits (mlflow.utils.validation 3.17): characters of names and values, metrics of one request."""
+BATCH = 800
+"""MLflow's limits (mlflow.utils.validation 3.17): characters of names and values; metrics of one request, of its
+1000 entries less room for the 100 params and 100 tags that it may carry."""
 
 STATE_EVENTS = ("started", "resumed", "completed", "diverged", "failed", "interrupted")
 KILLING_CAUSES = ("preempted", "time limit", "node failure", "killed", "interrupted", "cancelled")
