@@ -236,6 +236,10 @@ class Home:
         """Cache of composed configuration trees."""
         return self.cache / "composed.json"
 
+    def fitted_tokenizer(self, key: str) -> Path:
+        """A tokenizer that all runs on the same captions share; `key` names captions and sizes."""
+        return self.cache / "tokenizers" / f"{key}.json"
+
     def run(self, run_id: str) -> RunPaths:
         return RunPaths(self.runs / run_id)
 

@@ -23,6 +23,8 @@ from study.paths import Home, RunPaths
 from study.schema import RunConfig
 from trainer import checkpoint
 from trainer.checkpoint import load_system
+from trainer.corpus import open_corpus
+from trainer.data.tokenizer import Tokenizer
 from trainer.train import Interrupted, Outcome, pretrain
 
 
@@ -245,6 +247,19 @@ def test_not_a_number_is_found_with_its_parameter(tmp_path: Path) -> None:
     outcome = train(make_home(tmp_path), make_config("clip", schedule__steps=20, schedule__lr=1e38))
     assert outcome.divergence is not None
     assert outcome.divergence.culprit in ("contrastive loss",) or "of" in outcome.divergence.culprit
+
+
+def test_runs_on_the_same_captions_share_a_tokenizer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    home = make_home(tmp_path)
+    fits: list[int] = []
+    real = Tokenizer.fit
+    monkeypatch.setattr(Tokenizer, "fit", lambda *args: fits.append(1) or real(*args))
+    runs = [write_run(home, make_config(), run_id) for run_id in ("a", "b", "c")]
+    first, second = (open_corpus(paths, make_config(), home)[1] for paths in runs[:2])
+    assert len(fits) == 1 and first.fingerprint == second.fingerprint
+    assert runs[0].tokenizer.read_bytes() == runs[1].tokenizer.read_bytes()
+    other = open_corpus(runs[2], make_config(data__seed=1), home)[1]
+    assert len(fits) == 2 and other.fingerprint != first.fingerprint
 
 
 def test_data_that_is_not_what_was_planned(tmp_path: Path) -> None:
