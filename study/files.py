@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,28 +12,31 @@ from typing import Any, BinaryIO
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[BinaryIO]:
+def replacing(path: Path, durable: bool = True) -> Iterator[BinaryIO]:
     """A file to write that takes the place of `path` in one step when the block ends well.
 
-    Temporary file beside it, fsync, rename. Any exception (disk full, interrupt) leaves the old file as it
+    Temporary file beside it, fsync, rename; `durable=False` skips the fsync, for what can be made again from
+    what is durable. Any exception (disk full, interrupt) leaves the old file as it
     was and removes the temporary one; only a kill leaves it behind, as `.<name>.<random>`.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    # Not tempfile: its files are for their owner alone, and a home may be shared.
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     try:
-        with os.fdopen(handle, "wb") as file:
+        with temporary.open("xb") as file:
             yield file
             file.flush()
-            os.fsync(file.fileno())
+            if durable:
+                os.fsync(file.fileno())
         os.replace(temporary, path)
     except BaseException:
-        Path(temporary).unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         raise
 
 
-def write_atomic(path: Path, content: str | bytes) -> None:
+def write_atomic(path: Path, content: str | bytes, durable: bool = True) -> None:
     """Replace `path` with `content` in one step; raises OSError and then leaves the old file as it was."""
-    with replacing(path) as file:
+    with replacing(path, durable) as file:
         file.write(content.encode() if isinstance(content, str) else content)
 
 

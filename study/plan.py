@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, get_type_hints
 
-import yaml
-
 from study.compose import GROUPS, Composer, Overrides, parse_overrides, set_value
 from study.design import Cell, cell_name
 from study.errors import ConfigError, unknown
@@ -28,7 +26,7 @@ from study.schema import (
     RunConfig,
 )
 from study.study import KEYS, Study, parse_study
-from study.typed import build, plain
+from study.typed import build, dump
 from study.validate import check_run
 
 Fingerprint = Callable[[DataConfig | DatasetConfig, Home], str]
@@ -111,7 +109,7 @@ class Plan:
         for task in self.tasks:
             path = task.paths(self.home).config
             if not path.exists():
-                write_atomic(path, yaml.safe_dump(plain(task.config), sort_keys=False))
+                write_atomic(path, dump(task.config), durable=False)
         write_json(self.home.study(self.study.name).plan, self.to_json())
 
 

@@ -83,6 +83,9 @@ class ModelConfig:
     decoder_depth: int = field(8, low=1)
     """8 in the supplement's Table 8, 12 in the paper's section 4.1."""
     decoder_heads: int = field(8, low=1)
+    init_std: float = field(0.02, above=0)
+    """Deviation of the initial weights: GPT-2's 0.02 fits widths near 768; at width 64 a contrastive loss then stays at
+    ln(batch), so narrow presets take about 1/√width."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -248,7 +251,7 @@ class ProtocolConfig:
     background_names: str = field("background", identity_default="background")
     """Segmentation: names, separated by commas, that all mean the background (supplement I.1 has 41 for VOC)."""
     seed: int = field(0, low=0)
-    """Seed of the probe's initialisation and order, and of random tie-breaking."""
+    """Seed of the probe's initialisation and order."""
 
 
 @dataclass(frozen=True, kw_only=True)

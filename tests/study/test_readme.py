@@ -44,8 +44,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "my" / "study").mkdir(parents=True)
     (folder / "my" / "study" / "first.yaml").write_text(study)
     rows = ["image,caption"]
-    for i in range(120):
-        Image.new("RGB", (40, 40), (2 * i, 255 - 2 * i, i)).save(folder / f"{i}.png")
+    for i in range(2000):
+        Image.new("RGB", (40, 40), (i % 256, i // 8, 7 * i % 256)).save(folder / f"{i}.png")
         rows.append(f"{i}.png,a plain square number {i}")
     (folder / "captions.csv").write_text("\n".join(rows))
     return folder
@@ -67,8 +67,8 @@ def test_data_commands_and_shards_of_ones_own(folder: Path) -> None:
         assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
     inline = next(line for line in re.findall(r"`(ablate [^`]*)`", TEXT) if "webdataset" in line)
     words = shlex.split(inline)[1:]
-    done = run([*words, "protocols=[linear_probe]", "tables={}", "factors.scale={a: {}}"], folder, folder / "home")
-    assert done.returncode in (0, 2), done.stderr
+    done = run(words, folder, folder / "home")
+    assert done.returncode == 0, done.stderr
 
 
 def test_every_day(folder: Path) -> None:

@@ -7,7 +7,8 @@ from small_systems import MODEL, VOCAB, make_batch
 from torch import nn
 
 from trainer.models.blocks import Block, LayerNorm, Transformer, initialise
-from trainer.models.patches import ConvStem, LinearStem, conv_widths, patchify
+from trainer.models.patches import ConvStem, LinearStem, patchify
+from trainer.models.sizes import conv_widths
 from trainer.models.positions import sincos_2d
 from trainer.models.towers import ImageTower, TextTower, trim_padding
 
@@ -79,7 +80,7 @@ def test_block_agrees_with_torch() -> None:
 def test_initialisation_is_gpt2s() -> None:
     torch.manual_seed(0)
     stack = Transformer(128, 8, 4, 4.0)
-    initialise(stack)
+    initialise(stack, 0.02)
     for block in stack.blocks:
         assert block.attention.qkv.weight.std().item() == pytest.approx(0.02, rel=0.05)
         assert block.mlp.up.weight.std().item() == pytest.approx(0.02, rel=0.05)

@@ -103,12 +103,12 @@ class Transformer(nn.Module):
         return x
 
 
-def initialise(root: nn.Module) -> None:
+def initialise(root: nn.Module, std: float) -> None:
     """GPT-2's initialisation of every linear, convolution and embedding below `root` (supplement C, [70]).
 
     | parameter                                   | value                     |
     |---------------------------------------------|---------------------------|
-    | weights of linears, convolutions, embeddings | N(0, 0.02)               |
+    | weights of linears, convolutions, embeddings | N(0, std), GPT-2: 0.02   |
     | outputs onto the residual stream            | × 1/√(2 · blocks of stack) |
     | biases                                      | 0                         |
 
@@ -116,7 +116,7 @@ def initialise(root: nn.Module) -> None:
     """
     for module in root.modules():
         if isinstance(module, nn.Linear | nn.Conv2d | nn.Embedding):
-            nn.init.normal_(module.weight, std=0.02)
+            nn.init.normal_(module.weight, std=std)
         if isinstance(module, nn.Linear | nn.Conv2d) and module.bias is not None:
             nn.init.zeros_(module.bias)
     for stack in root.modules():

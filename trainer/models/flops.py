@@ -9,9 +9,8 @@ from __future__ import annotations
 
 from itertools import pairwise
 
-from study.schema import ModelConfig, ObjectiveConfig
-from trainer.models.patches import conv_widths
-from trainer.models.splits import keep_count
+from study.schema import ModelConfig, ObjectiveConfig, RunConfig
+from trainer.models.sizes import conv_widths, keep_count
 
 CONTRASTIVE = ("clip", "masked_clip", "mae_clip")
 GENERATIVE = ("mae", "m3ae", "mae_clip")
@@ -27,6 +26,12 @@ def train_flops(
     """FLOPs of one sample's training step: forward and backward, but forward alone where no gradient flows."""
     passes = forward_flops(model, objective, tokens_per_caption, length, vocab_size)
     return sum(flops if name == "similarity" else 3 * flops for name, flops in passes.items())
+
+
+def run_flops(config: RunConfig) -> float:
+    """FLOPs of a whole pretraining, with captions half as long as the context on average."""
+    samples = config.schedule.steps * config.schedule.batch_size
+    return samples * train_flops(config.model, config.objective, config.model.context_length / 2)
 
 
 def forward_flops(

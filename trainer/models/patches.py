@@ -65,10 +65,3 @@ class ConvStem(nn.Module):
         grid = images.shape[-1] // self.patch_size
         seen = images.new_zeros(len(images), grid * grid).scatter(1, keep, 1.0)
         return images * F.interpolate(seen.view(-1, 1, grid, grid), scale_factor=self.patch_size)
-
-
-def conv_widths(patch_size: int, width: int) -> list[int]:
-    """Channels after each stride-2 convolution: as many as halve `patch_size` to 1, the last `width` wide."""
-    count = patch_size.bit_length() - 1
-    assert count and patch_size == 1 << count, f"patch size {patch_size} is not a power of two"
-    return [max(1, width >> (count - 1 - i)) for i in range(count)]

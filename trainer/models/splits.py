@@ -7,14 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-ROUNDING = 1e-6
-"""(1 − 0.9) · 10 is 0.99…98 in binary; it should keep 1."""
-
-
-def keep_count(length: float, ratio: float) -> int:
-    """Elements left visible of `length`: int((1 − ratio) · length) as in MAE (49 of 196), at least one."""
-    return max(1, int((1 - ratio) * length + ROUNDING))
-
+from trainer.models.sizes import ROUNDING
 
 def keep_counts(lengths: Tensor, ratio: float) -> Tensor:
     """`keep_count` of each of int64 lengths (B,) → int64 (B,)."""

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from trainer.models.blocks import full_precision
-from trainer.models.splits import Split, keep_count, keep_counts
+from trainer.models.sizes import keep_count
+from trainer.models.splits import Split, keep_counts
 
 
 def split_image(scores: Tensor, ratio: float) -> Split:

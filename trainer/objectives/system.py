@@ -100,7 +100,7 @@ class System(nn.Module):
             self.log_scale = nn.Parameter(torch.tensor(math.log(1 / objective.temperature)))
         if self.generative:
             self.decoder = Decoder(model, vocab_size if self.uses_text else None)
-        initialise(self)
+        initialise(self, model.init_std)
 
     def _head(self, kind: str, width: int, heads: int) -> Head:
         model = self.model
