@@ -46,14 +46,15 @@ def arithmetic(device: torch.device, threads: int) -> Iterator[None]:
     """
     before = (
         torch.get_num_threads(),
-        torch.are_deterministic_algorithms_enabled(),
+        torch.get_deterministic_debug_mode(),
         torch.utils.deterministic.fill_uninitialized_memory,  # type: ignore[attr-defined]
         torch.get_float32_matmul_precision(),
         torch.backends.cudnn.benchmark,
     )
     if threads:
         torch.set_num_threads(threads)
-    torch.use_deterministic_algorithms(device.type == "cpu")
+    # The same switch as use_deterministic_algorithms, which loads the compiler first: two seconds for each task.
+    torch.set_deterministic_debug_mode("error" if device.type == "cpu" else "default")
     # Nothing here reads memory before writing it, and filling it would cost as much as many a kernel.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.set_float32_matmul_precision("high" if device.type == "cuda" else "highest")
@@ -62,7 +63,7 @@ def arithmetic(device: torch.device, threads: int) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before[0])
-        torch.use_deterministic_algorithms(before[1])
+        torch.set_deterministic_debug_mode(before[1])
         torch.utils.deterministic.fill_uninitialized_memory = before[2]  # type: ignore[attr-defined]
         torch.set_float32_matmul_precision(before[3])
         torch.backends.cudnn.benchmark = before[4]

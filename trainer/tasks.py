@@ -13,6 +13,10 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TypeVar
 
+# torch loads it at the first optimiser, which takes two seconds: a worker, which forks a process for each of its
+# tasks, pays them once here.
+import torch._dynamo  # noqa: F401
+
 from study.errors import DataError
 from study.files import read_json, write_json
 from study.identity import flatten

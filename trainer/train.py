@@ -234,7 +234,7 @@ def _loader(config: RunConfig, pairs: Pairs, tokenizer: Tokenizer) -> Loader:
 @contextmanager
 def _quiet_collector() -> Iterator[None]:
     """Keep the garbage collector from walking over the model and the libraries again and again (torchtitan)."""
-    gc.collect()
+    # Without collecting first: that would also copy every page that a worker's forked process shares with it.
     gc.freeze()
     try:
         yield
