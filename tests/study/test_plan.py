@@ -162,7 +162,7 @@ def test_ids_given_earlier_are_the_ids_given_today(tmp_path: Path) -> None:
         (
             ("model.patch_size=6", "model.image_size=36", "model.stem=conv"),
             {},
-            ["model.patch_size: 6 is not a power of two"],
+            ["patch_size: 6 is not a power of two"],
         ),
         (("schedule.batch_size=624",), {"seeds": [0]}, ["batch_size: 624 is larger than data.pairs (500)"]),
         (("schedule.warmup_steps=400",), {}, ["warmup_steps: 400 is more than schedule.steps (320)"]),

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from trainer.models.blocks import LayerNorm
+from trainer.models.sizes import conv_widths
 from trainer.models.splits import take
 
 
