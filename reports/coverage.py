@@ -61,10 +61,9 @@ class Coverage:
         found = {name for pattern in patterns for name in expand(pattern, names)}
         return tuple(name for name in sorted(found) if name in self.observed or name.rpartition("/")[0] not in seen)
 
-    def behind(self, cell: Mapping[str, str], metrics: Iterable[str]) -> tuple[TaskState, ...]:
-        """The tasks that metrics of a cell come from; none where one of them cannot exist for this cell."""
-        key = cell_key(cell)
-        groups = [self.tasks.get((key, protocol), ()) for protocol in sorted({*map(protocol_of, metrics)}, key=str)]
+    def behind(self, cell: str, protocols: Iterable[str | None]) -> tuple[TaskState, ...]:
+        """The tasks of a cell (its key) that some protocols mean; none where one of these is not applied to it."""
+        groups = [self.tasks.get((cell, protocol), ()) for protocol in protocols]
         return tuple(state for group in groups for state in group) if groups and all(groups) else ()
 
     def counts(self) -> dict[str, int]:

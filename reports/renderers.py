@@ -12,6 +12,7 @@ from typing import Any
 
 from reports.statistics import t_interval
 from reports.tables import Column, Entry, Row, Table, number
+from reports.warehouse import Source
 
 LATEX_SPECIAL = str.maketrans(
     {
@@ -122,13 +123,14 @@ def provenance(table: Table) -> dict[str, Any]:
     return {
         "table": table.name,
         "title": table.title,
+        "runs": list(Source._fields),
         "columns": [{"name": column.name, "digits": column.digits, "query": column.query} for column in table.columns],
         "rows": [{"name": row.name, "entries": [entry_json(entry) for entry in row.entries]} for row in table.rows],
     }
 
 
 def entry_json(entry: Entry) -> dict[str, Any]:
-    """One number with its runs; NaN becomes null, which JSON can hold."""
+    """One number with its runs, each a list of `Source`'s fields; NaN becomes null, which JSON can hold."""
     summary = entry.summary
     return {
         "cell": entry.cell,
@@ -141,14 +143,18 @@ def entry_json(entry: Entry) -> dict[str, Any]:
         "state": entry.missing,
         "detail": entry.detail,
         "runs": [
-            {"run_id": s.run_id, "seed": s.seed, "commit": s.commit, "value": s.value if s.value == s.value else None}
-            for s in entry.sources
+            source if source.value == source.value else source._replace(value=None)  # type: ignore[arg-type]
+            for source in entry.sources
         ],
     }
 
 
 def render_json(table: Table) -> str:
-    return json.dumps(provenance(table), indent=1, ensure_ascii=False) + "\n"
+    """The sidecar's text, one row a line: small differences stay small, and JSON's fast encoder writes each."""
+    data = provenance(table)
+    rows = ",\n".join(json.dumps(row, ensure_ascii=False) for row in data.pop("rows"))
+    head = json.dumps(data, ensure_ascii=False, indent=1).removesuffix("\n}")
+    return f'{head},\n "rows": [\n{rows}\n]}}\n'
 
 
 def latex(text: str) -> str:

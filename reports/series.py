@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from reports.coverage import Coverage, missing_text
+from reports.coverage import Coverage, missing_text, protocol_of
 from reports.statistics import Summary, mean, summarize
 from reports.tables import Cell, keep
 from reports.warehouse import Warehouse, cell_key
@@ -85,17 +85,21 @@ def figure_data(
         return FigureData(name, config, study.factors, _labels(groups), (), curves, notes)
     if config.kind in ("bars", "lines"):
         _check_places(name, config, kept)
-    values = warehouse.values(groups)
+    values = warehouse.values(groups, map(cell_key, kept))
     points = []
     if config.kind != "heatmap":  # a cell that no task can measure has no gap to show
-        kept = [cell for cell in kept if all(coverage.behind(cell, metrics) for metrics in groups)]
+        kept = [cell for cell in kept if all(coverage.behind(cell_key(cell), _protocols(group)) for group in groups)]
     for cell, (position, metrics) in itertools.product(kept, enumerate(groups)):
-        tasks = coverage.behind(cell, metrics)
-        summary = summarize([source.value for source in values.get((cell_key(cell), position), ())])
+        tasks = coverage.behind(cell_key(cell), _protocols(metrics))
+        summary = summarize([source.value for source in values.of(metrics)(cell_key(cell))])
         lacking = [task for task in tasks if task.state != "completed"]
         points.append(Point(cell, position, summary, "" if summary else missing_text(lacking or tasks)))
     notes = _notes(config, points)
     return FigureData(name, config, study.factors, _labels(groups), tuple(points), (), notes)
+
+
+def _protocols(metrics: Sequence[str]) -> set[str | None]:
+    return {protocol_of(metric) for metric in metrics}
 
 
 def _metric_groups(name: str, config: FigureConfig, coverage: Coverage) -> list[tuple[str, ...]]:

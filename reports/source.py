@@ -86,9 +86,9 @@ class DatabaseStore:
             keys = _literals(f"ablate.{tag}" for tag in TAGS)
             ours = f"experiment_id = {number} and lifecycle_stage = 'active'"
             runs = f"select run_uuid, start_time, end_time from runs where {ours}"
-            joined = f"join runs r using (run_uuid) where {ours}"
-            tags = f"select x.run_uuid, x.key, x.value from tags x {joined} and x.key in ({keys})"
-            metrics = f"select x.run_uuid, x.key, x.value, x.is_nan from latest_metrics x {joined}"
+            among = f"run_uuid in (select run_uuid from runs where {ours})"
+            tags = f"select run_uuid, key, value from tags where {among} and key in ({keys})"
+            metrics = f"select run_uuid, key, value, is_nan from latest_metrics where {among}"
             return StoreTables(tags=_fetch(cursor, tags), runs=_fetch(cursor, runs), metrics=_fetch(cursor, metrics))
 
     def history(self, run_uuids: Sequence[str], metrics: Sequence[str]) -> pyarrow.Table:

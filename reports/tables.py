@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+import functools
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from reports.coverage import Coverage, missing_text, protocol_of
 from reports.statistics import Summary, summarize
-from reports.warehouse import Source, Warehouse, cell_key, quoted, value_query
+from reports.warehouse import Source, Values, Warehouse, cell_key, quoted, value_query
 from study.errors import ConfigError
 from study.outputs import ColumnConfig, TableConfig
 from study.study import Study
@@ -33,6 +34,11 @@ class Column:
     """The tasks that it averages over."""
     ranked: bool
     """Larger is better, so that the largest mean is bold."""
+
+    @functools.cached_property
+    def protocols(self) -> tuple[str | None, ...]:
+        """Protocols of its metrics, None for a pretraining's own."""
+        return tuple(sorted({protocol_of(metric) for metric in self.metrics}, key=str))
 
     @property
     def name(self) -> str:
@@ -93,24 +99,16 @@ class Table:
         return self.columns[column].query.replace("$cell", quoted(self.rows[row].entries[column].cell))
 
 
-def build_table(
-    name: str, config: TableConfig, study: Study, cells: Sequence[Cell], coverage: Coverage, warehouse: Warehouse
-) -> Table:
-    """Fill a declared table. Raises ConfigError where two cells of the study would share a place."""
-    kept = [cell for cell in cells if keep(cell, config.where)]
-    splits = [level for level in study.factors.get(config.split, ()) if any(c.get(config.split) == level for c in kept)]
-    columns = tuple(_column(column, split, coverage) for split in splits or [""] for column in config.columns)
-    slots = _slots(name, config, study, kept, splits)
-    values = warehouse.values([column.metrics for column in columns])
-    rows = [
-        Row(levels, tuple(_entry(by_split.get(c.split), i, c, coverage, values) for i, c in enumerate(columns)))
-        for levels, by_split in slots.items()
-    ]
-    if config.delta:
-        rows = _with_deltas(rows, tuple((study.baseline or {}).get(factor, "") for factor in config.rows))
-    rows = _with_best(rows, columns)
-    notes = _notes(config, rows, columns)
-    return Table(name, config.title or name, config.rows, config.split, columns, tuple(rows), notes)
+def build_tables(
+    configs: Mapping[str, TableConfig], study: Study, cells: Sequence[Cell], coverage: Coverage, warehouse: Warehouse
+) -> tuple[Table, ...]:
+    """Fill declared tables, with one query for all. Raises ConfigError where two cells would share a place."""
+    drafts = [_Draft.of(name, config, study, cells, coverage) for name, config in configs.items()]
+    values = warehouse.values(
+        (column.metrics for draft in drafts for column in draft.columns),
+        (key for draft in drafts for row in draft.slots.values() for key in row.values()),
+    )
+    return tuple(draft.fill(study, coverage, values) for draft in drafts)
 
 
 def keep(cell: Mapping[str, str], where: Mapping[str, Sequence[str]]) -> bool:
@@ -172,62 +170,89 @@ def _clash(name: str, config: TableConfig, one: Cell, other: Cell) -> str:
     )
 
 
-def _entry(
-    cell: Cell | None,
-    position: int,
-    column: Column,
-    coverage: Coverage,
-    values: Mapping[tuple[str, int], tuple[Source, ...]],
-) -> Entry:
-    if cell is None:
+@dataclass(frozen=True)
+class _Draft:
+    """A table without its numbers."""
+
+    name: str
+    config: TableConfig
+    columns: tuple[Column, ...]
+    slots: Mapping[tuple[str, ...], Mapping[str, str]]
+    """Row levels -> split level -> key of the cell there."""
+
+    @classmethod
+    def of(cls, name: str, config: TableConfig, study: Study, cells: Sequence[Cell], coverage: Coverage) -> _Draft:
+        kept = [cell for cell in cells if keep(cell, config.where)]
+        levels = study.factors.get(config.split, ())
+        splits = [level for level in levels if any(cell.get(config.split) == level for cell in kept)]
+        columns = [_column(column, split, coverage) for split in splits or [""] for column in config.columns]
+        slots = {
+            row: {split: cell_key(cell) for split, cell in by_split.items()}
+            for row, by_split in _slots(name, config, study, kept, splits).items()
+        }
+        return cls(name, config, tuple(columns), slots)
+
+    def fill(self, study: Study, coverage: Coverage, values: Values) -> Table:
+        config = self.config
+        lookups = [(column, values.of(column.metrics)) for column in self.columns]
+        entries = {
+            levels: tuple(_entry(keys.get(column.split), column, coverage, lookup) for column, lookup in lookups)
+            for levels, keys in self.slots.items()
+        }
+        baseline = tuple((study.baseline or {}).get(factor, "") for factor in config.rows)
+        if config.delta and baseline in entries:
+            base = entries[baseline]
+            entries = {levels: _with_deltas(row, base, levels == baseline) for levels, row in entries.items()}
+        rows = tuple(Row(levels, row) for levels, row in _with_best(entries, self.columns).items())
+        notes = _notes(config, rows, self.columns)
+        return Table(self.name, config.title or self.name, config.rows, config.split, self.columns, rows, notes)
+
+
+def _entry(key: str | None, column: Column, coverage: Coverage, lookup: Callable[[str], tuple[Source, ...]]) -> Entry:
+    """One number or gap, before it is compared with others."""
+    if key is None:
         return Entry("", None, 0, missing="–", detail="the study has no such cell")
-    key = cell_key(cell)
-    tasks = coverage.behind(cell, column.metrics)
-    seeds = {task.task.seed for task in tasks}
-    sources = tuple(source for source in values.get((key, position), ()) if source.seed in seeds)
+    tasks = coverage.behind(key, column.protocols)
+    if not tasks:
+        return Entry(key, None, 0, missing="–", detail="no task of the study measures this here")
+    planned = len({task.task.seed for task in tasks})
+    sources = lookup(key)
     summary = summarize([source.value for source in sources])
+    if summary is not None and summary.n == planned:
+        return Entry(key, summary, planned, sources)
     if summary is None and sources:
-        return Entry(key, None, len(seeds), sources, missing="diverged", detail="every value is NaN or infinite")
+        return Entry(key, None, planned, sources, missing="diverged", detail="every value is NaN or infinite")
     lacking = [task for task in tasks if task.state != "completed"]
     detail = "; ".join(f"seed {task.task.seed}: {task.text}" for task in lacking)
-    if not tasks:
-        detail = "no task of the study measures this here"
-    missing = missing_text(lacking or tasks) if summary is None else ""
-    return Entry(key, summary, len(seeds), sources, missing=missing, detail=detail)
+    missing = "" if summary else missing_text(lacking or tasks)
+    return Entry(key, summary, planned, sources, missing=missing, detail=detail)
 
 
-def _with_deltas(rows: Sequence[Row], baseline: tuple[str, ...]) -> list[Row]:
-    """Each mean less the mean of the baseline's row in the same column."""
-    reference = next((row for row in rows if row.levels == baseline), None)
-    if reference is None:
-        return list(rows)
-
-    def delta(entry: Entry, base: Entry) -> Entry:
-        if entry.summary is None or base.summary is None:
-            return entry
-        return dataclasses.replace(entry, delta=entry.summary.mean - base.summary.mean)
-
-    return [
-        row
-        if row is reference
-        else Row(row.levels, tuple(delta(*pair) for pair in zip(row.entries, reference.entries, strict=True)))
-        for row in rows
-    ]
+def _with_deltas(entries: Sequence[Entry], baseline: Sequence[Entry], same: bool) -> tuple[Entry, ...]:
+    """Each mean less the mean of the baseline's row in the same column; the baseline has none to itself."""
+    return tuple(
+        entry
+        if same or entry.summary is None or base.summary is None
+        else dataclasses.replace(entry, delta=entry.summary.mean - base.summary.mean)
+        for entry, base in zip(entries, baseline, strict=True)
+    )
 
 
-def _with_best(rows: Sequence[Row], columns: Sequence[Column]) -> list[Row]:
+def _with_best(
+    rows: Mapping[tuple[str, ...], tuple[Entry, ...]], columns: Sequence[Column]
+) -> dict[tuple[str, ...], tuple[Entry, ...]]:
     """Mark the largest printed mean of each ranked column that has two numbers or more; ties share the mark."""
-    best: dict[int, str] = {}
+    marked = {levels: list(entries) for levels, entries in rows.items()}
     for i, column in enumerate(columns):
-        means = [row.entries[i].summary.mean for row in rows if row.entries[i].summary]  # type: ignore[union-attr]
-        if column.ranked and len(means) > 1:
-            best[i] = number(max(means), column.digits)
-
-    def mark(i: int, entry: Entry) -> Entry:
-        same = i in best and entry.summary and number(entry.summary.mean, columns[i].digits) == best[i]
-        return dataclasses.replace(entry, best=True) if same else entry
-
-    return [Row(row.levels, tuple(mark(i, entry) for i, entry in enumerate(row.entries))) for row in rows]
+        means = {levels: entries[i].summary.mean for levels, entries in rows.items() if entries[i].summary}  # type: ignore[union-attr]
+        if not column.ranked or len(means) < 2:
+            continue
+        largest = max(means.values())
+        for levels, mean in means.items():
+            # Means that are further apart than a digit cannot look the same.
+            if largest - mean <= 10**-column.digits and number(mean, column.digits) == number(largest, column.digits):
+                marked[levels][i] = dataclasses.replace(marked[levels][i], best=True)
+    return {levels: tuple(entries) for levels, entries in marked.items()}
 
 
 def _notes(config: TableConfig, rows: Sequence[Row], columns: Sequence[Column]) -> tuple[str, ...]:

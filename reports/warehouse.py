@@ -6,18 +6,20 @@ that a report prints comes from a query over the marts; `save` keeps them in a f
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from operator import itemgetter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from reports.source import Store
 from study.errors import StoreError
 
 if TYPE_CHECKING:
     import duckdb
+    import pyarrow
 
     from study.plan import Plan
 
@@ -27,8 +29,7 @@ MARTS = ("runs", "results", "cost")
 """In the order of their dependencies; `curves` follows when a figure asks for some."""
 
 
-@dataclass(frozen=True)
-class Source:
+class Source(NamedTuple):
     """What one seed contributes to a number."""
 
     seed: int
@@ -38,13 +39,30 @@ class Source:
     """Mean over the tasks of the column; NaN where the run diverged."""
 
 
+class Values:
+    """Results by cell and group of metrics."""
+
+    def __init__(
+        self, positions: Mapping[tuple[str, ...], int], found: Mapping[tuple[str, int], tuple[Source, ...]]
+    ) -> None:
+        self._positions, self._found = positions, found
+
+    def of(self, group: tuple[str, ...]) -> Callable[[str], tuple[Source, ...]]:
+        """From a cell's key to its seeds, in order, for a group that was asked for."""
+        position = self._positions[group]
+        return lambda cell: self._found.get((cell, position), ())
+
+
+_encode = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False, sort_keys=True).encode
+
+
 def cell_key(cell: Mapping[str, str]) -> str:
     """The text that names a cell in the marts: JSON, factors in alphabetical order.
 
     >>> cell_key({"pooling": "map", "method": "clip"})
     '{"method":"clip","pooling":"map"}'
     """
-    return json.dumps(cell, separators=(",", ":"), ensure_ascii=False, sort_keys=True)
+    return _encode(cell)
 
 
 def value_query(metrics: Sequence[str]) -> str:
@@ -76,8 +94,9 @@ class Warehouse:
         import duckdb
 
         self.connection = duckdb.connect(":memory:")
-        # Nothing may be fetched at run time, and rows without an order keep the one they were read in.
+        # Nothing may be fetched at run time. One thread: these models are small, and it saves memory and CPU.
         self.connection.execute("set autoinstall_known_extensions = false; set enable_external_access = false")
+        self.connection.execute("set threads = 1")
         self._store = store
         tables = store.read(plan.study.name)
         self._register("src_planned", _PLANNED, _planned(plan))
@@ -107,17 +126,16 @@ class Warehouse:
         """Names of all metrics that finished tasks have reported."""
         return {name for (name,) in self.rows("select distinct metric from results")}
 
-    def values(self, columns: Sequence[Sequence[str]]) -> dict[tuple[str, int], tuple[Source, ...]]:
-        """(cell key, position of the column) -> what each seed contributes, for many cells at once.
+    def values(self, groups: Iterable[tuple[str, ...]], cells: Iterable[str]) -> Values:
+        """What each seed contributes to the mean over each group of metrics, for many cells (their keys) at once.
 
-        The same numbers as `value_query` gives one by one, seeds in order.
+        The same numbers as `value_query` gives one by one.
         """
-        wanted = [(position, metric, len(names)) for position, names in enumerate(columns) for metric in names]
+        positions = {group: i for i, group in enumerate(dict.fromkeys(groups))}
+        wanted = [(i, metric, len(group)) for group, i in positions.items() for metric in group]
         self._register("wanted", {"position": "int32", "metric": "string", "needed": "int32"}, wanted)
-        found: dict[tuple[str, int], list[Source]] = {}
-        for cell, position, seed, run_id, commit, value in self.rows(_VALUES):
-            found.setdefault((cell, position), []).append(Source(seed, run_id, commit, value))
-        return {key: tuple(sources) for key, sources in found.items()}
+        self._register("wanted_cells", {"cell": "string"}, [(cell,) for cell in dict.fromkeys(cells)])
+        return Values(positions, _grouped(self.connection.sql(_VALUES).to_arrow_table()))
 
     def curves(self, metrics: Sequence[str]) -> list[tuple[str, int, str, int, float]]:
         """(cell key, seed, metric, step, value) of every finite point of some metrics, in this order."""
@@ -148,8 +166,8 @@ class Warehouse:
         temporary.replace(path)
 
     def _build(self, folder: str, model: str) -> None:
-        # Marts are tables, since several queries read each; staging is read once.
-        kind = "table" if folder == "marts" else "view"
+        # `runs` is small and everything joins it; the rest is read in place, from Arrow: a copy would cost memory.
+        kind = "table" if model == "runs" else "view"
         self.connection.execute(f"create or replace {kind} {model} as {_sql(folder, model)}")
 
     def _register(self, name: str, types: Mapping[str, str], rows: list[tuple[Any, ...]]) -> None:
@@ -181,6 +199,29 @@ def description(query: str) -> str:
     return " ".join(head)
 
 
+def _grouped(rows: pyarrow.Table) -> dict[tuple[str, int], tuple[Source, ...]]:
+    """Rows of `_VALUES` by cell and column, seeds in order.
+
+    Texts repeat some hundred times each: encoded as numbers, each becomes one Python string.
+    """
+    import numpy as np
+
+    texts, codes = {}, {}
+    for name in ("cell", "run_id", "commit"):
+        encoded = rows[name].combine_chunks().dictionary_encode()
+        texts[name] = encoded.dictionary.to_pylist()
+        codes[name] = encoded.indices.to_numpy()
+    position, seed = rows["position"].to_numpy(), rows["seed"].to_numpy()
+    order = np.lexsort((seed, position, codes["cell"]))
+    columns = (codes["cell"], position, seed, codes["run_id"], codes["commit"], rows["value"].to_numpy())
+    found: dict[tuple[str, int], tuple[Source, ...]] = {}
+    ordered = zip(*(column[order].tolist() for column in columns), strict=True)
+    for (cell, place), group in itertools.groupby(ordered, key=itemgetter(0, 1)):
+        sources = (Source(s, texts["run_id"][r], texts["commit"][c], value) for _, _, s, r, c, value in group)
+        found[texts["cell"][cell], place] = tuple(sources)
+    return found
+
+
 def _sql(folder: str, model: str) -> str:
     return (SQL / folder / f"{model}.sql").read_text(encoding="utf-8")
 
@@ -202,9 +243,14 @@ _SOURCES = {
 }
 
 _VALUES = """
+    select cell, position, seed, run_id, commit, value
+    from results join wanted using (metric) join wanted_cells using (cell)
+    where needed = 1
+    union all
     select cell, position, seed, run_id, string_agg(distinct commit, ' ' order by commit) as commit,
            list_avg(list(value order by metric)) as value
-    from results join wanted using (metric)
+    from results join wanted using (metric) join wanted_cells using (cell)
+    where needed > 1
     group by cell, position, needed, seed, run_id having count(*) = needed
-    order by cell, position, seed
 """
+"""`value_query` for many cells and columns; most columns are one metric, where there is nothing to average."""

@@ -8,6 +8,7 @@ from typing import Any
 
 from reports.renderers import entry_json
 from reports.tables import Column, Entry, Row, Table
+from reports.warehouse import Source
 from study.errors import ConfigError, unknown
 
 
@@ -22,8 +23,15 @@ class Answer:
     query: str
 
     def to_json(self) -> dict[str, Any]:
+        runs = [dict(zip(Source._fields, run, strict=True)) for run in entry_json(self.entry)["runs"]]
         place = {"table": self.table.name, "row": self.row.name, "column": self.column.name}
-        return {**place, **entry_json(self.entry), "metrics": list(self.column.metrics), "query": self.query}
+        return {
+            **place,
+            **entry_json(self.entry),
+            "runs": runs,
+            "metrics": list(self.column.metrics),
+            "query": self.query,
+        }
 
 
 def find(table: Table, row: str, column: str) -> Answer:

@@ -33,12 +33,18 @@ function fixed(value, digits) {
   return value === null ? "NaN" : value.toFixed(digits);
 }
 
+// A run is a list in the order that its table names.
+function fields(run) {
+  return Object.fromEntries(data.tables[0].runs.map((name, i) => [name, run[i]]));
+}
+
 function runsTable(runs, digits, parent) {
   const table = element("table", null, parent);
   const head = element("tr", null, element("thead", null, table));
   for (const name of ["seed", "value", "run", "code"]) element("th", name, head).scope = "col";
   const rows = element("tbody", null, table);
-  for (const run of runs) {
+  for (const values of runs) {
+    const run = fields(values);
     const row = element("tr", null, rows);
     element("th", String(run.seed), row).scope = "row";
     element("td", fixed(run.value, digits), row);
@@ -94,7 +100,7 @@ function hover(event) {
     tip.hidden = true;
     return;
   }
-  const lines = found.entry.runs.map((run) => `seed ${run.seed}: ${fixed(run.value, found.column.digits)}`);
+  const lines = found.entry.runs.map(fields).map((run) => `seed ${run.seed}: ${fixed(run.value, found.column.digits)}`);
   if (found.entry.detail) lines.push(found.entry.detail);
   tip.textContent = lines.join("\n");
   tip.hidden = !lines.length;

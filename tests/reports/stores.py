@@ -6,8 +6,10 @@ import contextlib
 import functools
 import json
 import math
+import os
 import shutil
 import tempfile
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,9 +18,6 @@ from study.paths import Home
 from study.plan import Plan, Task, make_plan
 from study.protocols import METRICS
 from study.schema import EvaluationConfig
-from trainer.tracking.store import client as client_of
-from trainer.tracking.store import quiet
-from trainer.tracking.uri import sqlite_path
 
 STUDY = """
 name: pooled
@@ -98,8 +97,8 @@ def track(
     value: Value = expected,
 ) -> None:
     """Fill the study's experiment; tasks of state "" are left out, unfinished ones have half their metrics."""
-    path = sqlite_path(uri)
-    if path is not None:
+    if uri.startswith("sqlite:"):
+        path = Path(uri.removeprefix("sqlite:///"))
         path.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(empty_store(), path)
     with mlflow_client(uri) as client:
@@ -121,8 +120,13 @@ def empty_store() -> Path:
 @contextlib.contextmanager
 def mlflow_client(uri: str) -> Iterator[Any]:
     """MLflow's client without its warnings, which tests would take for errors, and without pooled connections."""
-    with quiet(uri):
-        yield client_of(uri)
+    os.environ.setdefault("MLFLOW_SQLALCHEMYSTORE_POOLCLASS", "NullPool")
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from mlflow import MlflowClient
+
+        yield MlflowClient(uri)
 
 
 def track_task(client: Any, experiment: str, task: Task, state: str, value: Value = expected, **tags: str) -> str:

@@ -131,7 +131,9 @@ def test_html_is_semantic_and_escaped() -> None:
 def test_the_sidecar_holds_runs_and_query() -> None:
     found = json.loads(render_json(TABLE))
     entry = found["rows"][0]["entries"][0]
-    assert entry["runs"] == [{"run_id": "r" * 12, "seed": 0, "commit": "c", "value": 71.25}]
+    assert dict(zip(found["runs"], entry["runs"][0], strict=True)) == {
+        "run_id": "r" * 12, "seed": 0, "commit": "c", "value": 71.25,
+    }  # fmt: skip
     assert entry["value"] == 71.25 and entry["n"] == 2
     low, high = entry["interval"]
     assert low == pytest.approx(71.25 - 12.7062 * 0.5 / 2**0.5, abs=1e-4) and low + high == pytest.approx(142.5)

@@ -13,7 +13,6 @@ from reports.source import open_store
 from reports.warehouse import Warehouse
 from study.errors import StoreError
 from study.plan import Plan
-from trainer.tracking.uri import resolve
 
 DUMPS = (
     "select * exclude (mlflow_run_id) from runs order by task_id",
@@ -45,7 +44,7 @@ def test_a_server_tells_the_same_as_its_store(partial: Plan, tmp_path: Path, mon
 def test_postgresql_tells_the_same_as_sqlite(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     plan = stores.plan_of(tmp_path, overrides=("seeds=[0]",))
     with services.postgres(tmp_path) as uri:
-        stores.track(plan, resolve(uri))
+        stores.track(plan, uri.replace("postgresql:", "postgresql+psycopg2:"))
         stores.track(plan, f"sqlite:///{plan.home.store}")
         assert dump(uri.replace("postgresql:", "postgresql+psycopg2:"), plan) == dump(
             f"sqlite:///{plan.home.store}", plan

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 import stores
 
-from reports.build import build_tables, one_table, open_warehouse, report
+from reports.build import one_table, open_warehouse, report
 from reports.coverage import Coverage, cover, missing_text, protocol_of
-from reports.tables import Entry, Table, keep, number
+from reports.tables import Entry, Table, build_tables, keep, number
 from study.errors import ConfigError
 from study.plan import Plan
 
@@ -197,5 +197,5 @@ def test_small_functions() -> None:
 
 def test_all_tables_of_the_study_are_built(full: Plan) -> None:
     with open_warehouse(full) as warehouse:
-        tables = build_tables(full, cover(full, warehouse), warehouse)
+        tables = build_tables(full.study.tables, full.study, full.cells, cover(full, warehouse), warehouse)
     assert [table.name for table in tables] == list(full.study.tables)

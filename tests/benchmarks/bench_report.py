@@ -1,0 +1,178 @@
+"""Store → tables: `ablate report`'s path against `mlflow.search_runs` and pandas, side by side on one store.
+
+    python tests/benchmarks/bench_report.py            # 2,000 runs, both; then 10,000 runs, ours
+    python tests/benchmarks/bench_report.py 10000      # both at 10,000 runs
+
+A run has 20 params and 30 metrics, half of the runs are evaluations. Ours reads the store, builds five tables of 50
+rows and 31 columns (mean, deviation, n, state and runs of each number) and renders them; `--all` makes it one table
+of 1,000 rows, `--formats` says in what they are rendered. Theirs computes mean, deviation and n of every metric and
+cell, and renders nothing. Imports are excluded; memory is the process's peak.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import resource
+import sqlite3
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from study.paths import Home
+from study.plan import Plan, Task
+from study.schema import ClusterConfig
+from study.study import parse_study
+
+FACTORS = {"scale": 4, "method": 10, "pooling": 5, "masking": 5}
+"""Factor → levels: 1,000 cells; seeds make up the number of runs."""
+METRICS = [f"probe/task{i:02d}/top1" for i in range(30)]
+
+
+def synthetic_plan(root: Path, runs: int, everything: bool = False) -> Plan:
+    """A plan of `runs` tasks, half of them pretrainings, without configurations."""
+    factors = {
+        factor: {f"{factor}{i}": {f"x.{factor}": i} for i in range(levels)} for factor, levels in FACTORS.items()
+    }
+    columns = [{"label": name, "metric": name} for name in METRICS] + [{"label": "mean", "metric": "probe/*/top1"}]
+    tables = {
+        f"masking{i}": {
+            "rows": ["method", "pooling"],
+            "columns": columns,
+            "where": {"masking": f"masking{i}", "scale": "scale0"},
+        }
+        for i in range(FACTORS["masking"])
+    }
+    if everything:
+        tables = {"all": {"rows": list(FACTORS), "columns": columns}}
+    baseline = {factor: f"{factor}0" for factor in FACTORS}
+    seeds = max(runs // 2000, 1)
+    study = parse_study(
+        {"name": "bench", "factors": factors, "baseline": baseline, "seeds": list(range(seeds)),
+         "protocols": ["probe"], "tables": tables}, "bench",
+    )  # fmt: skip
+    cells = study.design.cells()[: runs // 2 // seeds]
+    tasks: list[Any] = []
+    for kind in ("pretrain", "evaluate"):
+        for i, (cell, seed) in enumerate((cell, seed) for cell in cells for seed in study.seeds):
+            run_id = f"{i:012x}"
+            task_id = run_id if kind == "pretrain" else f"e{i:011x}"
+            protocol = None if kind == "pretrain" else "probe"
+            tasks.append(Task(task_id, kind, run_id, seed, (cell,), protocol, None))  # type: ignore[arg-type]
+    return Plan(study, tuple(cells), tuple(tasks), tuple(METRICS), Home(root), ClusterConfig(name="local"))
+
+
+def fill(plan: Plan) -> None:
+    """Write the plan's tasks into a new MLflow store, in bulk."""
+    from trainer.tracking.store import prepare
+
+    experiment = prepare(plan.home, plan.study.name)
+    rng = random.Random(0)
+    runs, tags, params, metrics = [], [], [], []
+    for i, task in enumerate(plan.tasks):
+        uuid = f"{i:032x}"
+        runs.append((uuid, task.name, "UNKNOWN", "", "", "me", "FINISHED", 1, 2, "", "active", "", experiment.id))
+        own = {
+            "task_id": task.task_id, "run_id": task.run_id, "kind": task.kind, "seed": task.seed, "state": "completed",
+            "cells": json.dumps(task.cells), "commit": "c" * 40, "dirty": 0, "protocol": task.protocol or "",
+        }  # fmt: skip
+        tags += [(uuid, f"ablate.{name}", str(value)) for name, value in own.items()]
+        cell = {**task.cells[0], "seed": str(task.seed)}
+        params += [(uuid, name, value) for name, value in cell.items()]
+        params += [(uuid, f"model.option{k}", str(k)) for k in range(20 - len(cell))]
+        names = METRICS if task.protocol else [f"train/quantity{k}" for k in range(30)]
+        metrics += [(uuid, name, rng.uniform(0, 100), 1, 0, 0) for name in names]
+    with sqlite3.connect(plan.home.store) as store:
+        store.executemany(
+            "insert into runs (run_uuid, name, source_type, source_name, entry_point_name, user_id, status, start_time,"
+            f" end_time, source_version, lifecycle_stage, artifact_uri, experiment_id) values ({','.join('?' * 13)})",
+            runs,
+        )
+        store.executemany("insert into tags (run_uuid, key, value) values (?, ?, ?)", tags)
+        store.executemany("insert into params (run_uuid, key, value) values (?, ?, ?)", params)
+        for table in ("latest_metrics", "metrics"):
+            columns = "run_uuid, key, value, timestamp, step, is_nan"
+            store.executemany(f"insert into {table} ({columns}) values (?, ?, ?, ?, ?, ?)", metrics)
+    store.close()
+
+
+def ours(plan: Plan, formats: list[str]) -> Callable[[], object]:
+    import adbc_driver_sqlite.dbapi
+    import duckdb
+    import pyarrow
+
+    from reports.build import report
+
+    del adbc_driver_sqlite, duckdb, pyarrow
+    # The figures' and the page's share is not measured: they draw, which depends on what is drawn.
+    return lambda: report(plan, plan.home.root / "report", formats)
+
+
+def theirs(plan: Plan) -> Callable[[], object]:
+    import warnings
+
+    import mlflow
+    import numpy  # noqa: F401
+    import pandas
+
+    warnings.simplefilter("ignore")
+    mlflow.set_tracking_uri(f"sqlite:///{plan.home.store}")
+
+    def run() -> object:
+        frame = mlflow.search_runs(experiment_names=["bench"], max_results=50_000)
+        frame = frame[frame["tags.ablate.kind"] == "evaluate"]
+        groups = frame.groupby([f"params.{factor}" for factor in FACTORS])
+        return groups[[f"metrics.{name}" for name in METRICS]].agg(["mean", "std", "count"])
+
+    assert pandas
+    return run
+
+
+def measure(words: argparse.Namespace) -> None:
+    """In a process of its own: wall and CPU seconds of the work, and the process's peak memory."""
+    plan = synthetic_plan(words.root, words.runs, words.all)
+    work = ours(plan, words.formats) if words.who == "ours" else theirs(plan)
+    wall, cpu = time.perf_counter(), time.process_time()
+    work()
+    wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    print(json.dumps({"who": words.who, "runs": words.runs, "wall": wall, "cpu": cpu, "mib": peak}))
+
+
+def compare(runs: int, who: list[str], options: list[str]) -> Iterator[dict[str, Any]]:
+    with tempfile.TemporaryDirectory() as folder:
+        fill(synthetic_plan(Path(folder), runs))
+        for each in who:
+            command = [sys.executable, __file__, str(runs), "--who", each, "--root", folder, *options]
+            done = subprocess.run(command, check=True, capture_output=True, text=True)
+            yield json.loads(done.stdout.splitlines()[-1])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("runs", type=int, nargs="?")
+    parser.add_argument("--formats", nargs="*", default=["md"])
+    parser.add_argument("--all", action="store_true", help="one table of every cell")
+    parser.add_argument("--who")
+    parser.add_argument("--root", type=Path)
+    words = parser.parse_args()
+    if words.who:
+        measure(words)
+        return
+    options = ["--formats", *words.formats, *(["--all"] if words.all else [])]
+    found = list(compare(words.runs or 2000, ["theirs", "ours"], options))
+    if not words.runs:
+        found += compare(10_000, ["ours"], options)
+    for row in found:
+        name = "ablate" if row["who"] == "ours" else "mlflow.search_runs"
+        print(f"{name:20} {row['runs']:6} runs  {row['wall']:6.2f} s  CPU {row['cpu']:6.2f} s  {row['mib']:6.0f} MiB")
+    print(f"ratio of CPU at {found[0]['runs']} runs: {found[0]['cpu'] / found[1]['cpu']:.0f} ×")
+
+
+if __name__ == "__main__":
+    main()
