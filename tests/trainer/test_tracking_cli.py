@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from services import free_port, wait_until
-from tracking_world import assert_shipped, pretraining, write_journal
+from tracking_world import assert_shipped, fresh_store, pretraining, write_journal
 
 from study.cli import main
 from study.paths import Home
@@ -24,7 +24,10 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Home:
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     monkeypatch.setenv("ABLATE_HOME", str(tmp_path / "home"))
     monkeypatch.chdir(tmp_path)
-    return Home(tmp_path / "home")
+    home = Home(tmp_path / "home")
+    home.root.mkdir()
+    home.store.write_bytes(fresh_store())
+    return home
 
 
 def test_sync(home: Home, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -46,8 +49,7 @@ def test_sync(home: Home, capsys: pytest.CaptureFixture[str], monkeypatch: pytes
     assert json.loads(capsys.readouterr().out)["metrics"] == 40
 
     # The store is replaced by an empty one behind our back.
-    home.store.unlink()
-    store.prepare(home, "another study")
+    home.store.write_bytes(fresh_store())
     assert main(["sync", "demo", "--json"], standalone=False) == 0
     assert json.loads(capsys.readouterr().out)["tasks"] == 2
     assert_shipped(f"sqlite:///{home.store}", "demo", home, [run, score])

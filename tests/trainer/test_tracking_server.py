@@ -19,6 +19,7 @@ from tracking_world import (
     PROCESSES,
     assert_shipped,
     evaluation,
+    fresh_store,
     pretraining,
     run_ids,
     run_row,
@@ -42,9 +43,7 @@ from trainer.tracking.shipping import Shipped, ship
 def database(tmp_path_factory: pytest.TempPathFactory) -> str:
     """The server's own SQLite store; tests look into it past the server."""
     home = Home(tmp_path_factory.mktemp("server"))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
-        store.prepare(home, "another study")
+    home.store.write_bytes(fresh_store())
     return f"sqlite:///{home.store}"
 
 

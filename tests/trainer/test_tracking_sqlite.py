@@ -6,11 +6,11 @@ import json
 import math
 import os
 import random
+import resource
 import shutil
 import sqlite3
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,6 +18,7 @@ from tracking_world import (
     PROCESSES,
     assert_shipped,
     evaluation,
+    fresh_store,
     params,
     pretraining,
     query,
@@ -36,29 +37,20 @@ from study.paths import Home
 from trainer.tracking import store
 from trainer.tracking.courier import Courier
 from trainer.tracking.cursor import pending, read_cursor
+from trainer.tracking.quiet import quiet
 from trainer.tracking.shipping import Shipped, ship
 from trainer.tracking.source import Source
 
 STUDY = "pooling"
 
 
-@pytest.fixture(scope="module")
-def fresh_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A store that MLflow has just created: making one takes seconds, copying it none."""
-    home = Home(tmp_path_factory.mktemp("fresh"))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
-        store.prepare(home, "another study")
-    return home.store
-
-
 @pytest.fixture
-def home(tmp_path: Path, fresh_store: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Home]:
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Home:
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     home = Home(tmp_path / "home")
     home.root.mkdir()
-    shutil.copy(fresh_store, home.store)
-    yield home
+    home.store.write_bytes(fresh_store())
+    return home
 
 
 def uri(home: Home) -> str:
@@ -197,21 +189,21 @@ def test_a_run_deleted_in_mlflow_comes_back(home: Home) -> None:
     run = pretraining(1)
     write_journal(home, run, steps=5)
     ship([run], STUDY, home)
-    with store.quiet(uri(home)):
+    with quiet(uri(home)):
         store.client(uri(home)).delete_run(run_ids(uri(home), run)[0])
     write_record(home, run)
     assert ship([run], STUDY, home) == Shipped(tasks=1, metrics=20)
     assert_shipped(uri(home), STUDY, home, [run])
 
 
-def test_a_new_store_gets_everything(home: Home, fresh_store: Path) -> None:
+def test_a_new_store_gets_everything(home: Home) -> None:
     sources = [pretraining(1), pretraining(2)]
     for source in sources:
         write_journal(home, source, steps=5)
     ship(sources, STUDY, home)
     home.store.unlink()
     assert pending(sources, STUDY, home) == 2
-    shutil.copy(fresh_store, home.store)
+    home.store.write_bytes(fresh_store())
     assert ship(sources[:1], STUDY, home, verify=True) == Shipped(tasks=1, metrics=20)
     assert pending(sources, STUDY, home) == 1
     ship(sources, STUDY, home)
@@ -220,7 +212,7 @@ def test_a_new_store_gets_everything(home: Home, fresh_store: Path) -> None:
 
 def test_a_deleted_experiment_is_one_clear_error(home: Home) -> None:
     experiment = store.prepare(home, STUDY)
-    with store.quiet(uri(home)):
+    with quiet(uri(home)):
         store.client(uri(home)).delete_experiment(experiment.id)
     with pytest.raises(StoreError, match="experiment 'pooling' was deleted; bring it back"):
         store.prepare(home, STUDY)
@@ -317,6 +309,29 @@ def _ship_unprivileged(root: Path, run: Source, outbox: object) -> None:
             parent.chmod(parent.stat().st_mode | 0o011)
         os.setgid(65534)
         os.setuid(65534)
+    outbox.put(ship([run], STUDY, Home(root)))  # type: ignore[attr-defined]
+
+
+def test_a_full_disk_is_reported_and_loses_nothing(home: Home) -> None:
+    run = pretraining(1)
+    write_journal(home, run, steps=800)
+    store.prepare(home, STUDY)
+    outbox = PROCESSES.SimpleQueue()
+    process = PROCESSES.Process(target=_ship_on_a_full_disk, args=(home.root, run, outbox))
+    process.start()
+    shipped = outbox.get()
+    process.join()
+    assert shipped.pending == 1
+    assert shipped.errors == (f"tracking store {uri(home)} cannot be written: disk full or failing",)
+    assert ship([run], STUDY, home).tasks == 1
+    assert_shipped(uri(home), STUDY, home, [run])
+
+
+def _ship_on_a_full_disk(root: Path, run: Source, outbox: object) -> None:
+    """No file may grow beyond the store's size and a little: what a quota does."""
+    os.environ.pop("MLFLOW_TRACKING_URI", None)
+    limit = Home(root).store.stat().st_size + 2**17
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
     outbox.put(ship([run], STUDY, Home(root)))  # type: ignore[attr-defined]
 
 

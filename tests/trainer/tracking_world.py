@@ -2,21 +2,36 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 import multiprocessing
 import os
+import tempfile
 from collections import Counter
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from study.journal import Journal, metric_rows, read
 from study.paths import Home
 from trainer.tracking.shipping import ship
 from trainer.tracking.source import Source
+from trainer.tracking.store import prepare
 
 LARGEST = 1.7976931348623157e308
 """What MLflow stores for infinity."""
+
+
+@functools.cache
+def fresh_store() -> bytes:
+    """A store as MLflow creates it, with an experiment of nobody's: making one takes seconds, copying it none."""
+    with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        home = Home(Path(folder))
+        prepare(home, "another study")
+        return home.store.read_bytes()
 
 
 def pretraining(number: int, cells: tuple[dict[str, str], ...] = ({"method": "clip"},)) -> Source:

@@ -12,6 +12,7 @@ from trainer.tracking.courier import Courier, OutOfTime
 from trainer.tracking.cursor import has_pending, read_target
 from trainer.tracking.faults import Refused, faults
 from trainer.tracking.locks import Busy
+from trainer.tracking.quiet import quiet
 from trainer.tracking.source import Shippable, Source
 
 
@@ -56,7 +57,7 @@ def ship(
         experiment = store.prepare(home, study)
         # The store may be another than the one that the cursors speak of.
         todo = _waiting(sources, study, home, again)
-        with store.quiet(experiment.uri), faults(experiment.uri):
+        with quiet(experiment.uri), faults(experiment.uri):
             courier = Courier(store.client(experiment.uri), experiment, study, home, again, until)
             return _ship_all(courier, todo, progress)
     except (StoreError, OSError) as error:
