@@ -161,6 +161,9 @@ def test_uris(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert uri.resolve("sqlite:///runs.db") == f"sqlite:///{tmp_path}/runs.db"
     assert uri.resolve("http://host:5000/") == "http://host:5000"
     assert uri.resolve("postgres://a:b@h/m").startswith("postgresql+psycopg2://a:b@h/m?connect_timeout=5&")
+    assert uri.redact(uri.resolve("postgres://a:b@h/m")) == "postgresql+psycopg2://***@h/m"
+    shown = "postgresql+psycopg2://***@h/m?sslmode=require"
+    assert uri.redact(uri.resolve("postgresql://a:b@h/m?sslmode=require")) == shown
     assert "connect_timeout=60" in uri.resolve("postgresql://h/m?connect_timeout=60")
     for wrong in ("./mlruns", "file:///tmp/mlruns", "databricks", "htp://host", "sqlite://", "sqlite:///:memory:"):
         with pytest.raises(StoreError, match=r"MLFLOW_TRACKING_URI=.*sqlite"):

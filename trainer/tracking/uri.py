@@ -81,13 +81,16 @@ def _postgres_driver() -> str:
 
 
 def redact(uri: str) -> str:
-    """The URI without user, password and tokens, fit to be printed.
+    """The URI without user, password, tokens and what `resolve` added, fit to be printed.
 
     >>> redact("postgresql://ann:secret@db:5432/mlflow?sslmode=require&password=x")
     'postgresql://***@db:5432/mlflow?sslmode=require&password=***'
     """
     text = re.sub(r"://[^/\s]*@", "://***@", uri)
-    return re.sub(rf"(?i)\b({'|'.join(SECRET_KEYS)})=[^&\s]+", r"\1=***", text)
+    text = re.sub(rf"(?i)\b({'|'.join(SECRET_KEYS)})=[^&\s]+", r"\1=***", text)
+    for key, value in POSTGRES_LIMITS.items():
+        text = re.sub(rf"(?<=[?&]){key}={value}(?:&|(?=\s)|$)", "", text)
+    return re.sub(r"[?&](?=\s|$)", "", text)
 
 
 def scrub(text: str, uri: str) -> str:
