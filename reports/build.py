@@ -49,8 +49,8 @@ class Report:
 def report(plan: Plan, out: Path, formats: Sequence[str] = FORMATS) -> Report:
     """Write everything that the study declares below `out`; the same store gives the same bytes.
 
-    Each table is written in the given formats (tables/), with its provenance as JSON beside it. `html` also writes the
-    page (index.html), and with it, or with `tex`, the figures (figures/) and the warehouse. Raises StoreError for a
+    Each table is written in the given formats (tables/). `html` also writes the page (index.html); it and `tex` bring
+    the figures (figures/), each table's provenance as JSON beside it, and the warehouse. Raises StoreError for a
     store that cannot be read, ConfigError for a table or figure that cannot be filled as declared.
     """
     with _collector_paused(), open_warehouse(plan) as warehouse:
@@ -106,7 +106,9 @@ def file_name(name: str) -> str:
 
 def _write_table(table: Table, study: str, folder: Path, formats: Sequence[str]) -> list[Path]:
     stem = file_name(table.name)
-    texts = {format: RENDERERS[format](table, study) for format in formats} | {"json": render_json(table)}
+    texts = {format: RENDERERS[format](table, study) for format in formats}
+    if {"html", "tex"} & set(formats):
+        texts["json"] = render_json(table)
     paths = []
     for suffix, text in texts.items():
         paths.append(folder / f"{stem}.{suffix}")

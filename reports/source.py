@@ -87,7 +87,8 @@ class DatabaseStore:
             ours = f"experiment_id = {number} and lifecycle_stage = 'active'"
             runs = f"select run_uuid, start_time, end_time from runs where {ours}"
             among = f"run_uuid in (select run_uuid from runs where {ours})"
-            tags = f"select run_uuid, key, value from tags where {among} and key in ({keys})"
+            # `key || ''`: SQLite would rather walk its index of all keys, which takes three times as long.
+            tags = f"select run_uuid, key, value from tags where {among} and key || '' in ({keys})"
             metrics = f"select run_uuid, key, value, is_nan from latest_metrics where {among}"
             return StoreTables(tags=_fetch(cursor, tags), runs=_fetch(cursor, runs), metrics=_fetch(cursor, metrics))
 

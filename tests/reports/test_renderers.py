@@ -151,4 +151,4 @@ def test_the_same_store_gives_the_same_bytes(full: Plan, tmp_path: Path) -> None
 
 def test_chosen_formats_only(full: Plan, tmp_path: Path) -> None:
     result = report(full, tmp_path, ["md"])
-    assert [path.name for path in result.paths] == ["main.md", "main.json"]
+    assert [path.name for path in result.paths] == ["main.md"]
