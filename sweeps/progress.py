@@ -85,6 +85,8 @@ def _speeds(states: tuple[TaskState, ...], reports: dict[str, Progress | None]) 
     found: dict[tuple[str, str], list[float]] = {}
     for state in states:
         report = reports.get(state.task.task_id)
+        if _untrained(state.task):
+            continue
         if state.state == "completed" and state.detail:
             speed = state.detail["seconds"] / _size(state.task)
         elif report is not None and report.samples_per_second:
@@ -101,6 +103,11 @@ def _alike(task: Task) -> tuple[str, str]:
     """Tasks with the same key take about the same time per unit of size."""
     name = task.config.objective.name if isinstance(task.config, RunConfig) else str(task.protocol)
     return task.kind, name
+
+
+def _untrained(task: Task) -> bool:
+    """A run of no steps tells nothing about the speed of training."""
+    return isinstance(task.config, RunConfig) and task.config.schedule.steps == 0
 
 
 def _size(task: Task) -> int:

@@ -37,6 +37,8 @@ class Shipping:
         """Take the shipping over if nobody has it; called at every heartbeat."""
         if self._claim is not None:
             self._guard(self._claim.heartbeat)
+            # Told again, it starts a process that has died, and does nothing while one lives.
+            self._guard(self._follow)
         elif not self._broken:
             self._guard(self._begin)
 
@@ -54,6 +56,10 @@ class Shipping:
         module, _, name = self.queue.shipper.partition(":")
         # Its thread, which feeds a pipe, is the only one in this process and holds nothing that a forked task uses.
         self._shipper = getattr(importlib.import_module(module), name)(self.queue.study, self.home)
+        self._follow()
+
+    def _follow(self) -> None:
+        assert self._shipper is not None
         for task in self.queue.tasks:
             self._shipper.follow(task)
 

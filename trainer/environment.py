@@ -86,6 +86,11 @@ def describe(device: torch.device) -> dict[str, Any]:
     }
 
 
+def code() -> dict[str, str]:
+    """Which code this attempt runs, as tags of its MLflow run."""
+    return {f"ablate.{name}": os.environ.get(f"ABLATE_{name.upper()}", "") for name in ("commit", "dirty")}
+
+
 @dataclass(frozen=True)
 class Spent:
     """Time that went into a run up to some step, over all attempts whose work was kept."""

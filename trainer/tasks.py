@@ -25,7 +25,7 @@ from study.paths import Home, RunPaths, TaskPaths
 from study.schema import EvaluationConfig, RunConfig
 from study.typed import load_config
 from trainer.divergence import Divergence
-from trainer.environment import Meter, Spent, arithmetic, choose_device, cost
+from trainer.environment import Meter, Spent, arithmetic, choose_device, code, cost
 from trainer.protocols import evaluate
 from trainer.record import BEGINNINGS, History, Result, history, record
 from trainer.train import Interrupted, pretrain
@@ -65,6 +65,7 @@ def _attempt(kind: str, paths: TaskPaths, home: Home, journal: Journal, stop: Ca
     past = history(read(paths.journal)[0])
     begin = time.time()
     journal.event(BEGINNINGS[past.attempts > 0], attempt=past.attempts + 1)
+    journal.tags(code())
     try:
         if kind == "pretrain":
             result = _pretrain(RunPaths(paths.root), _config(paths, RunConfig, journal, past), home, journal, stop)
