@@ -154,3 +154,19 @@ def test_show_marks_broken_samples(here: Path) -> None:
     sheet = pixels(here / "sheet.png")
     centres = {tuple(sheet[100, 100]), tuple(sheet[100, 288])}
     assert centres == {(211, 211, 211), tuple(plain(1)[0, 0])}
+
+
+def test_show_draws_the_same_samples_for_the_same_seed(here: Path) -> None:
+    write_shards(here / "s", shards=3)
+    for name, seed in (("a", "1"), ("b", "1"), ("c", "2")):
+        assert ablate("show", "s", "--out", f"{name}.png", "--count", "4", "--seed", seed) == 0
+    assert (pixels(here / "a.png") == pixels(here / "b.png")).all()
+    assert (pixels(here / "a.png") != pixels(here / "c.png")).any()
+
+
+def test_pack_takes_images_from_another_folder(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (here / "pictures").mkdir()
+    (here / "pictures" / "0.png").write_bytes(encoded(plain(30)))
+    (here / "captions.tsv").write_text("file\ttext\n0.png\ta thing")
+    assert ablate("pack", "captions.tsv", "--images", "pictures", "--out", "shards") == 0
+    assert "1 samples in 1 shards" in capsys.readouterr().out

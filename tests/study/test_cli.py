@@ -1,0 +1,125 @@
+"""The front: every command shows help, every option is used by some test, errors are one line; list, plan, diff."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import pytest
+
+from study.cli import SUMMARIES, ablate, main
+from study.lazy import COMMANDS, load
+
+ROOT = Path(__file__).parents[2]
+
+
+def commands() -> Iterator[tuple[str, click.Command]]:
+    """Every command and subcommand with its words."""
+    for name, target in COMMANDS.items():
+        command = load(target)
+        if isinstance(command, click.Group):
+            yield from ((f"{name} {sub}", each) for sub, each in command.commands.items())
+        else:
+            yield name, command
+
+
+ALL = dict(commands())
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("ABLATE_HOME", str(tmp_path / "home"))
+    return tmp_path / "home"
+
+
+def test_every_command_has_a_summary() -> None:
+    assert set(SUMMARIES) == set(COMMANDS)
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_every_command_shows_help(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*name.split(), "--help"], standalone=False) == 0
+    text = capsys.readouterr().out
+    assert "Usage: ablate" in text
+    assert not re.search(r"TODO|None\]", text)
+
+
+@pytest.mark.parametrize("name", ["", *ALL])
+def test_every_option_is_used_by_a_test(name: str) -> None:
+    """An option that no test passes may be broken without anybody noticing."""
+    command = ALL[name] if name else ablate
+    text = (
+        "\n".join(path.read_text() for path in (ROOT / "tests").rglob("test_*.py")) + (ROOT / "README.md").read_text()
+    )
+    for option in command.params:
+        if isinstance(option, click.Option) and option.name != "help":
+            assert any(re.search(rf"{re.escape(flag)}(?![\w-])", text) for flag in option.opts), option.opts
+
+
+def test_list_shows_studies_and_options(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["list"], standalone=False) == 0
+    assert "demo" in capsys.readouterr().out
+    assert main(["list", "model", "--json"], standalone=False) == 0
+    assert "vit_b16" in json.loads(capsys.readouterr().out)["model"]
+    assert main(["list", "modle"], standalone=False) == 2
+    assert "did you mean 'model'" in capsys.readouterr().err
+
+
+def test_plan_tells_cells_tasks_states_and_cost(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["plan", "demo", "--json"], standalone=False) == 0
+    data = json.loads(capsys.readouterr().out)
+    assert data["study"] == "demo"
+    assert {"scale": "large", "method": "clip", "pooling": "map"} in data["cells"]
+    first = data["tasks"][0]
+    assert {"task_id", "run_id", "kind", "cell", "seed", "state", "cost"} <= set(first)
+    assert first["state"] == "eligible" and data["tasks"][-1]["state"] == "waiting"
+    assert first["cost"]["basis"] == "flops" and first["cost"]["core_seconds"] > 0
+    assert main(["plan", "demo", "--tasks"], standalone=False) == 0
+    assert first["task_id"] in capsys.readouterr().out
+
+
+def test_diff_names_what_differs(capsys: pytest.CaptureFixture[str]) -> None:
+    a, b = "scale=large,method=clip,pooling=map", "scale=small,method=clip,pooling=map,seed=1"
+    assert main(["diff", "demo", a, b, "--json"], standalone=False) == 0
+    data = json.loads(capsys.readouterr().out)
+    assert set(data["differences"]) == {"data.pairs", "seed"}
+    assert main(["diff", "demo", data["a"], data["b"]], standalone=False) == 0
+    assert "data.pairs: 8000 → 500" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("cell", "words"),
+    [
+        ("scale=huge", "unknown level 'huge'"),
+        ("scal=large", "did you mean 'scale'"),
+        ("scale=large", "means 9 cells"),
+        ("scale=small,method=mae", "is no cell"),
+        ("ffffffffffff", "unknown task"),
+    ],
+)
+def test_diff_refuses_what_is_no_cell(cell: str, words: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["diff", "demo", cell, "method=random_init"], standalone=False) > 0
+    assert words in capsys.readouterr().err
+
+
+def test_an_unknown_command_names_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["stauts"], standalone=False) == 2
+    assert "did you mean 'status'" in capsys.readouterr().err
+
+
+def test_errors_are_one_line_and_a_traceback_with_debug(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["plan", "demo", "model.width=65"], standalone=False) == 2
+    assert len(capsys.readouterr().err.splitlines()) == 1
+    with pytest.raises(Exception, match=r"model\.heads"):
+        main(["--debug", "plan", "demo", "model.width=65"], standalone=False)
+
+
+def test_home_on_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "other").mkdir()
+    assert main(["--home", str(tmp_path / "other"), "plan", "demo"], standalone=False) == 0
+    assert (tmp_path / "other" / "cache" / "composed.json").exists()
+    assert main(["--version"], standalone=False) == 0
+    assert "ablate" in capsys.readouterr().out
