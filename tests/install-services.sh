@@ -1,14 +1,16 @@
 #!/bin/sh
-# Install the servers that the tests talk to: PostgreSQL (a tracking store) and Chromium (the report's page).
+# Install what the tests use beside Python: PostgreSQL (a tracking store), Chromium (the report's page) and
+# pdflatex (its tables).
 # For Debian and its children, as root; elsewhere it says what is missing and changes nothing. Idempotent.
 set -eu
 
 missing=""
 ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || missing="$missing postgresql"
 command -v chromium >/dev/null 2>&1 || missing="$missing chromium"
+command -v pdflatex >/dev/null 2>&1 || missing="$missing texlive-latex-recommended"
 
 if [ -z "$missing" ]; then
-    echo "install-services: postgresql and chromium are here"
+    echo "install-services: postgresql, chromium and pdflatex are here"
     exit 0
 fi
 if ! command -v apt-get >/dev/null 2>&1 || [ "$(id -u)" -ne 0 ]; then

@@ -7,8 +7,8 @@ import importlib
 import warnings
 from types import ModuleType
 
-import pytest
 import torch
+from missing import missing
 
 
 @functools.cache
@@ -28,4 +28,4 @@ def oracle(name: str) -> ModuleType:
         try:
             return importlib.import_module(name)
         except ImportError as error:
-            pytest.skip(f"no reference implementation to compare with: {error} (pip install -r tests/oracles.txt)")
+            missing(f"no reference implementation to compare with: {error} (pip install -r tests/oracles.txt)")

@@ -6,14 +6,13 @@ import contextlib
 import json
 import os
 import select
-import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
-import pytest
+from missing import program
 
 ANSWER_SECONDS = 90
 FLAGS = (
@@ -31,13 +30,7 @@ FLAGS = (
 
 def chromium() -> str:
     """The browser; skips the test where there is none, and fails it where env CI is set."""
-    for name in ("chromium", "chromium-browser", "google-chrome"):
-        if found := shutil.which(name):
-            return found
-    reason = "Chromium is not installed (tests/install-services.sh installs it): the page cannot be looked at"
-    if os.environ.get("CI"):
-        pytest.fail(reason)
-    pytest.skip(reason)
+    return program("chromium", "chromium-browser", "google-chrome")
 
 
 class Page:

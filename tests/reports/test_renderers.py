@@ -6,12 +6,12 @@ import csv
 import dataclasses
 import io
 import json
-import shutil
 import subprocess
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+from missing import program
 
 from reports.build import one_table, report
 from reports.renderers import latex, render_csv, render_html, render_json, render_latex, render_markdown
@@ -81,13 +81,12 @@ def test_every_special_character_of_latex_is_escaped() -> None:
     )
 
 
-@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="pdflatex is not installed")
 def test_latex_compiles(full: Plan, tmp_path: Path) -> None:
     odd = dataclasses.replace(TABLE, title='\\ & % $ # _ { } ~ ^ < > | " ± – − Δ × → ≥ ≤ é')
     body = render_latex(odd) + render_latex(one_table(full, "main"), "pooled")
     text = "\\documentclass{article}\\usepackage{booktabs}\\begin{document}\n" + body + "\\end{document}\n"
     (tmp_path / "paper.tex").write_text(text)
-    command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "paper.tex"]
+    command = [program("pdflatex"), "-interaction=nonstopmode", "-halt-on-error", "paper.tex"]
     done = subprocess.run(command, check=False, cwd=tmp_path, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stdout[-2000:]
 

@@ -8,8 +8,8 @@ from torch import nn
 
 from trainer.models.blocks import Block, LayerNorm, Transformer, initialise
 from trainer.models.patches import ConvStem, LinearStem, patchify
-from trainer.models.sizes import conv_widths
 from trainer.models.positions import sincos_2d
+from trainer.models.sizes import conv_widths
 from trainer.models.towers import ImageTower, TextTower, trim_padding
 
 
