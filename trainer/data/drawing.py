@@ -27,7 +27,7 @@ _PALETTE = np.array(
     np.float32,
 )
 _LUMINANCE = _PALETTE @ np.array([0.299, 0.587, 0.114], np.float32)
-_SECOND = np.where(_LUMINANCE[:, None] < 125, np.float32(235), _PALETTE * 0.25)
+_SECOND = np.where(_LUMINANCE[:, None] < 125, _PALETTE * 0.4 + np.float32(235) * 0.6, _PALETTE * 0.4)
 """Second tone of a texture: near-white on dark colours, a dark shade on light ones."""
 _RIM = np.float32(0.13)
 """Width in radii of a plain rim, so that a pattern's second tone never melts into the background."""
@@ -54,18 +54,18 @@ def _backgrounds(scenes: Scenes, size: int) -> np.ndarray:
     u = scenes.background.astype(np.float32)[:, :, None]
     at = (np.arange(size, dtype=np.float32) + 0.5) / size
     turn, wave_turn = 2 * np.pi * u[:, 1], 2 * np.pi * u[:, 2]
-    slope = 90 * u[:, 3]
-    frequency, phase, height = 2 * np.pi * (1 + 3 * u[:, 4]), 2 * np.pi * u[:, 5], 22 * u[:, 6]
+    slope = 60 * u[:, 3]
+    frequency, phase, height = 2 * np.pi * (1 + 3 * u[:, 4]), 2 * np.pi * u[:, 5], 14 * u[:, 6]
     # sin(a + b) from rows and columns: S sines instead of S × S.
     across = frequency * np.cos(wave_turn) * at + phase
     down = frequency * np.sin(wave_turn) * at
     field = (height * np.sin(across))[:, None, :] * np.cos(down)[:, :, None]
     field += (height * np.cos(across))[:, None, :] * np.sin(down)[:, :, None]
-    field += (40 + 175 * u[:, 0] + slope * np.cos(turn) * (at - 0.5))[:, None, :]
+    field += (70 + 115 * u[:, 0] + slope * np.cos(turn) * (at - 0.5))[:, None, :]
     field += (slope * np.sin(turn) * (at - 0.5))[:, :, None]
-    tint = 24 * (u[:, 7:10, 0] - 0.5)
+    tint = 20 * (u[:, 7:10, 0] - 0.5)
     noise = streams.words(scenes.key ^ np.uint64(0xA5A5A5A5), size * size).view(np.uint8).reshape(-1, size, size, 8)
-    strength = (4 + 24 * u[:, 10, 0]) / 128
+    strength = (3 + 13 * u[:, 10, 0]) / 128
     canvas = noise[..., :3].astype(np.float32)
     canvas -= 127.5
     canvas *= strength[:, None, None, None]
@@ -150,7 +150,7 @@ def _triangle(u: np.ndarray, v: np.ndarray) -> np.ndarray:
 
 def _star(u: np.ndarray, v: np.ndarray) -> np.ndarray:
     """Five points, one up; inner radius about 0.4 of the outer."""
-    inner = np.float32(0.45)
+    inner = np.float32(0.4)
     sin36, cos36 = np.float32(np.sin(np.pi / 5)), np.float32(np.cos(np.pi / 5))
     u, v = np.abs(u), -v
     for side in (np.float32(1), np.float32(-1)):
@@ -165,17 +165,17 @@ def _star(u: np.ndarray, v: np.ndarray) -> np.ndarray:
 
 def _cross(u: np.ndarray, v: np.ndarray) -> np.ndarray:
     u, v = np.abs(u), np.abs(v)
-    return np.maximum(np.minimum(u, v) - 0.28, np.maximum(u, v) - 0.95)
+    return np.maximum(np.minimum(u, v) - 0.22, np.maximum(u, v) - 0.95)
 
 
 def _ring(u: np.ndarray, v: np.ndarray) -> np.ndarray:
-    return np.abs(np.sqrt(u * u + v * v) - 0.7) - 0.24
+    return np.abs(np.sqrt(u * u + v * v) - 0.77) - 0.19
 
 
 def _moon(u: np.ndarray, v: np.ndarray) -> np.ndarray:
     """A disc less a smaller one to its right: horns point right."""
     disc = np.sqrt(u * u + v * v) - 0.97
-    bite = np.sqrt((u - 0.5) ** 2 + v * v) - 0.72
+    bite = np.sqrt((u - 0.52) ** 2 + v * v) - 0.78
     return np.maximum(disc, -bite)
 
 

@@ -15,7 +15,7 @@ REFERENCES = 5
 """Captions per image of an evaluation set, as COCO has."""
 _PREPOSITIONS = {"left": "on", "right": "on", "top": "at", "bottom": "at", "middle": "in"}
 _OPENINGS = ("a {}", "a {}", "{}", "{}", "photo of a {}", "picture of a {}", "photo: {}", "my favourite {}")
-_ENDINGS = ("", "", "", "", " next to something", " and more", " clip art", " on a plain background")
+_ENDINGS = ("", "", "", "", "", " next to something", " and more", " clip art", " on a plain background")
 _CROWDS = ("{n} shapes, one of them a {}", "a {} and other shapes", "{n} shapes with a {}", "{n} shapes: a {} and more")
 
 
@@ -81,28 +81,27 @@ def _caption(objects: Sequence[Words], u: np.ndarray) -> str:
         return _listing(objects)
     if u[0] < 0.22 and len(objects) > 1:
         return _pairing(objects, u)
-    if u[0] < 0.30:
+    if u[0] < 0.26:
         return _about_another(objects, u)
-    phrase = main.phrase(shape=u[1] < 0.92, color=u[2] < 0.85, texture=u[3] < 0.35)
-    if u[0] < 0.42 and len(objects) > 1:
+    phrase = main.phrase(shape=u[1] < 0.95, color=u[2] < 0.88, texture=u[3] < 0.3)
+    if u[0] < 0.36 and len(objects) > 1:
         text = _pick(_CROWDS, u[4]).replace("{n}", NUMBERS[len(objects) - 1]).format(phrase)
     else:
-        text = _pick(_OPENINGS, u[4]).format(phrase)
-        text += f" {_where(main)}" if u[5] < 0.15 else _pick(_ENDINGS, u[6])
+        text = _pick(_OPENINGS, u[4]).format(phrase) + _pick(_ENDINGS, u[6])
     return article(text)
 
 
 def _listing(objects: Sequence[Words]) -> str:
-    """Up to three objects, whole: `striped red circle on the left, blue star, green ring`."""
-    first = f"{objects[0].phrase(texture=True)} {_where(objects[0])}"
-    return ", ".join([first, *(one.phrase() for one in objects[1:3])])
+    """Up to three objects: `striped red circle, blue star on the left, green ring at the top`."""
+    others = (f"{one.phrase()} {_where(one)}" for one in objects[1:3])
+    return ", ".join([objects[0].phrase(texture=True), *others])
 
 
 def _pairing(objects: Sequence[Words], u: np.ndarray) -> str:
-    """The main object and another one (or where it is, when it is alone)."""
+    """The main object and another one, or the main object alone."""
     main = objects[0].phrase(texture=u[3] < 0.35)
     if len(objects) == 1:
-        return article(f"a single {main} {_where(objects[0])}")
+        return article(f"a single {main}")
     other = objects[1 + int(u[7] * (len(objects) - 1))].phrase(color=u[8] < 0.8)
     return article(f"a {main} {_pick(('and a', 'next to a', 'with a'), u[9])} {other}")
 

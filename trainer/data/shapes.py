@@ -18,9 +18,9 @@ from trainer.data.world import COLORS, MAX_COUNT, SHAPES, TEXTURES, VERSION, Sce
 
 SPLIT_SIZES = {"train": 4000, "test": 1000}
 """Samples of an evaluation split that names no number: the world itself is endless."""
-DISTANCE_EDGES = (0.11, 0.15, 0.185, 0.22, 0.255)
+DISTANCE_EDGES = (0.11, 0.15, 0.19, 0.23, 0.28)
 """Bins of the distance task, in image sides; about a sixth of the scenes each."""
-LOCATION_EDGES = (0.36, 0.50, 0.64)
+LOCATION_EDGES = (0.335, 0.50, 0.665)
 """Rows and columns of the location task: main objects are whole, so their centres keep away from the border."""
 ORIENTATIONS = 8
 _BLOCK = 64
@@ -124,8 +124,8 @@ def distance_labels(scenes: Scenes) -> np.ndarray:
 
 
 def orientation_labels(scenes: Scenes) -> np.ndarray:
-    """Eighth of a full turn of the main object; the set's scenes have main objects without symmetry only."""
-    return (scenes.angle[:, 0] / (2 * np.pi) * ORIENTATIONS).astype(np.int64) % ORIENTATIONS
+    """Eighth of a full turn, clockwise from upright, of a main object without symmetry (see `MANNERS`)."""
+    return np.floor(scenes.angle[:, 0] / (2 * np.pi) * ORIENTATIONS).astype(np.int64) % ORIENTATIONS
 
 
 def location_labels(scenes: Scenes) -> np.ndarray:
@@ -145,6 +145,8 @@ TASKS: dict[str, tuple[tuple[str, ...], Callable[[Scenes], np.ndarray]]] = {
     "location": (tuple(f"row {r} column {c}" for r in range(1, 5) for c in range(1, 5)), location_labels),
 }
 """Task → class names and label of each scene, int64 (n,)."""
+_MANNERS = {"orientation": "turned", "distance": "roaming", "location": "roaming"}
+"""Tasks whose scenes show the main object otherwise than training does."""
 
 
 @dataclass(frozen=True)
@@ -162,7 +164,7 @@ class ShapeSplit:
 
     def __init__(self, dataset: DatasetConfig, name: str, image_size: int) -> None:
         self._seed, self._stream = dataset.seed, f"evaluation {name}"
-        self._directional = dataset.task == "orientation"
+        self._manner = _MANNERS.get(dataset.task, "portrait")
         self._size = getattr(dataset, name) or SPLIT_SIZES[name]
         self._blocks = _Blocks(image_size, self._draw)
         self.labels = TASKS[dataset.task or "shape"][1](self._draw(np.arange(self._size))).astype(np.int64)
@@ -190,7 +192,7 @@ class ShapeSplit:
         return ask(self._draw(np.array([i])))
 
     def _draw(self, indices: np.ndarray) -> Scenes:
-        return draw_scenes(self._seed, self._stream, indices, self._directional)
+        return draw_scenes(self._seed, self._stream, indices, self._manner)
 
 
 class ShapeSet:
