@@ -6,6 +6,7 @@ All arrays of a batch are drawn at once; the only loops run over the 8 shapes an
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 
 import numpy as np
@@ -78,11 +79,10 @@ def _draw_objects(canvas: np.ndarray, masks: np.ndarray, scenes: Scenes, slots: 
     """Draw these object slots of every scene onto `canvas` (n, S, S, 3) and `masks` (n, S, S), in place."""
     size = canvas.shape[1]
     columns = np.arange(MAX_COUNT)[slots]
-    scene, slot = np.nonzero(columns[None, :] < scenes.count[:, None])
+    slot, scene = np.nonzero(columns[:, None] < scenes.count[None, :])
     if len(scene) == 0:
         return
-    slot = columns[slot]
-    pick = (scene, slot)
+    pick = (scene, columns[slot])
     kind, color = scenes.kind[pick], scenes.color[pick]
     radius = (scenes.radius[pick] * size).astype(np.float32)
     pixels, u, v = _windows(scenes, pick, size)
@@ -90,16 +90,20 @@ def _draw_objects(canvas: np.ndarray, masks: np.ndarray, scenes: Scenes, slots: 
     alpha = np.clip(0.5 - distance * radius[:, None, None], 0, 1)
     tone = _textures(scenes.texture[pick], u, v, radius)
     tone *= np.clip(0.5 - (distance + _RIM) * radius[:, None, None], 0, 1)
-    second = (_SECOND - _PALETTE)[color][:, None, None, :]
-    rgb = _PALETTE[color][:, None, None, :] + tone[..., None] * second
+    # Most of a window is not the object: colours are mixed only where it is.
+    hit = np.nonzero(alpha)
+    one, alpha, tone = hit[0], alpha[hit], tone[hit]
+    pixels = pixels[hit] + (scene * size * size)[one]
+    rgb = _PALETTE[color][one] + tone[:, None] * (_SECOND - _PALETTE)[color][one]
     flat, flat_mask = canvas.reshape(-1, 3), masks.reshape(-1)
-    pixels += (scene * size * size)[:, None, None]
-    for one in columns:  # within a slot every object has a scene of its own: no pixel is written twice
-        of = slot == one
+    ends = np.searchsorted(slot[one], np.arange(len(columns) + 1))
+    for start, end in itertools.pairwise(ends):
+        # Within a slot every object has a scene of its own: no pixel is written twice.
+        of = slice(start, end)
         under = flat[pixels[of]]
-        flat[pixels[of]] = under + alpha[of][..., None] * (rgb[of] - under)
+        flat[pixels[of]] = under + alpha[of, None] * (rgb[of] - under)
         inside = alpha[of] >= 0.5
-        flat_mask[pixels[of][inside]] = np.broadcast_to((kind[of] + 1)[:, None, None], inside.shape)[inside]
+        flat_mask[pixels[of][inside]] = (kind + 1)[one[of]][inside]
 
 
 def _windows(
@@ -160,7 +164,8 @@ def _star(u: np.ndarray, v: np.ndarray) -> np.ndarray:
     edge_u, edge_v = inner * sin36, inner * cos36 - 1
     along = np.clip((u * edge_u + v * edge_v) / (edge_u**2 + edge_v**2), 0, 1)
     away = np.sqrt((u - edge_u * along) ** 2 + (v - edge_v * along) ** 2)
-    return away * np.sign(v * edge_u - u * edge_v)
+    # Not np.sign: it is 0 on the edge's line far outside as well, and would leave stray pixels there.
+    return np.copysign(away, v * edge_u - u * edge_v)
 
 
 def _cross(u: np.ndarray, v: np.ndarray) -> np.ndarray:

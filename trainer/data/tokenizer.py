@@ -14,7 +14,7 @@ import numpy as np
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 import tokenizers
-from tokenizers import models, normalizers, pre_tokenizers, processors, trainers
+from tokenizers import decoders, models, normalizers, pre_tokenizers, processors, trainers
 
 from study.errors import DataError
 from study.files import write_atomic
@@ -33,6 +33,8 @@ class Tokenizer:
     def __init__(self, core: tokenizers.Tokenizer) -> None:
         if core.truncation is None:
             raise DataError("tokenizer without a context length")
+        # A caption that happens to say "<eos>" does not end there.
+        core.encode_special_tokens = True
         self._core = core
         self.context_length: int = core.truncation["max_length"]
         self.vocab_size: int = core.get_vocab_size()
@@ -51,8 +53,16 @@ class Tokenizer:
         if vocab_size <= len(_SPECIAL) or context_length < 3:
             raise DataError(f"vocab_size {vocab_size} and context_length {context_length} leave no room for words")
         core = tokenizers.Tokenizer(models.BPE(unk_token="<unk>"))
-        core.normalizer = normalizers.Sequence([normalizers.NFC(), normalizers.Lowercase(), normalizers.Strip()])
+        core.normalizer = normalizers.Sequence(
+            [
+                normalizers.NFC(),
+                normalizers.Lowercase(),
+                normalizers.Replace(tokenizers.Regex(r"\s+"), " "),
+                normalizers.Strip(),
+            ]
+        )
         core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
+        core.decoder = decoders.ByteLevel()
         alphabet = _alphabet(core, texts, vocab_size - len(_SPECIAL))
         trainer = trainers.BpeTrainer(
             vocab_size=vocab_size,
@@ -93,12 +103,7 @@ class Tokenizer:
 
     def decode(self, tokens: np.ndarray) -> str:
         """Text of one row of tokens (L,), without the markers."""
-        words = (self._core.id_to_token(int(token)) for token in tokens if token not in _SPECIAL.values())
-        return str(self._decoder.decode([word for word in words if word]))
-
-    @property
-    def _decoder(self) -> tokenizers.decoders.ByteLevel:
-        return tokenizers.decoders.ByteLevel()
+        return str(self._core.decode(tokens.tolist())).strip()
 
 
 def _alphabet(core: tokenizers.Tokenizer, texts: list[str], room: int) -> list[str]:
