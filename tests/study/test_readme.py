@@ -22,7 +22,12 @@ COMMANDS = [
     for line in block.splitlines()
     if line.startswith("ablate")
 ]
-QUICK = ("schedule.steps=2", "schedule.warmup_steps=1", "seeds=[0]", "protocols=[linear_probe]")
+QUICK = (
+    "schedule.steps=2",
+    "schedule.warmup_steps=1",
+    "seeds=[0]",
+    "drop=[{method: [random_init, mae, m3ae]}, {scale: small}, {pooling: [gap, max]}]",
+)
 """The demo in seconds: enough to see every command work on it."""
 
 

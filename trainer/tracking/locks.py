@@ -5,8 +5,11 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import functools
+import hashlib
 import os
 import socket
+import tempfile
 import time
 import uuid
 from collections.abc import Iterator
@@ -46,18 +49,31 @@ def exclusive(path: Path, wait: float) -> Iterator[None]:
 
 def _try(path: Path) -> int | None:
     """An open handle that holds the lock, or None."""
+    if not _has_flock(path.parent):
+        return _create(path)
     handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
+    except OSError:
         os.close(handle)
-        if error.errno in UNSUPPORTED:
-            return _create(path)
         return None
     if _is(handle, path):
         return handle
     os.close(handle)
     return None
+
+
+@functools.cache
+def _has_flock(folder: Path) -> bool:
+    """Whether the folder's file system has `flock`; tried on a file of our own, which nobody takes for a lock."""
+    with tempfile.TemporaryFile(dir=folder) as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno in UNSUPPORTED:
+                return False
+            raise
+    return True
 
 
 def _is(handle: int, path: Path) -> bool:
@@ -74,8 +90,7 @@ def _create(path: Path) -> int | None:
     draft = path.with_name(f"{path.name}.{uuid.uuid4().hex}")
     draft.write_text(owner)
     try:
-        if not _bury(path, draft.with_suffix(".stale")):
-            return None
+        _bury(path)
         os.link(draft, path)
         return os.open(path, os.O_RDONLY)
     except FileExistsError:
@@ -84,25 +99,38 @@ def _create(path: Path) -> int | None:
         draft.unlink(missing_ok=True)
 
 
-def _bury(path: Path, grave: Path) -> bool:
-    """Take an abandoned lock file away; False where it has an owner."""
+def _bury(path: Path) -> None:
+    """Take an abandoned lock file away.
+
+    Only the holder of a right named after its content may: two that both saw a dead owner, and simply removed
+    the file, could remove each other's new lock. The content holds a unique word, so a right is used once.
+    """
     judged = _abandoned(path)
-    if judged is None:
-        return False
+    if not judged:
+        return
+    right = path.with_name(f"{path.name}.{hashlib.sha256(judged.encode()).hexdigest()[:16]}")
     try:
-        os.rename(path, grave)
+        os.close(os.open(right, os.O_CREAT | os.O_EXCL))
+    except FileExistsError:
+        if time.time() - _modified(right) > STALE_SECONDS:
+            right.unlink(missing_ok=True)
+        return
+    try:
+        if path.exists() and path.read_text() == judged:
+            path.unlink()
+    finally:
+        right.unlink(missing_ok=True)
+
+
+def _modified(path: Path) -> float:
+    try:
+        return path.stat().st_mtime
     except FileNotFoundError:
-        return True
-    if ours := grave.read_text() == judged:
-        grave.unlink()
-    else:
-        # Somebody was quicker and this is their new lock: give it back.
-        os.rename(grave, path)
-    return ours
+        return time.time()
 
 
 def _abandoned(path: Path) -> str | None:
-    """Content of a lock file that was left behind (empty, its process dead on this host, or old), else None."""
+    """Content of a lock file that was left behind (its process dead on this host, or old), else None."""
     try:
         content = path.read_text()
         age = time.time() - path.stat().st_mtime

@@ -1,0 +1,144 @@
+"""The shipped studies run for real, shortened: a slice of `demo` killed with -9 in the middle, a slice of `openart`."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image, ImageDraw
+from shard_world import encoded, write_shard
+
+from study.files import read_json
+
+DEMO = (
+    "schedule.steps=24",
+    "schedule.warmup_steps=4",
+    "seeds=[0]",
+    "drop=[{method: [random_init, m3ae]}, {scale: small}, {pooling: [gap, max]}]",
+    "runtime.checkpoint_seconds=0.2",
+)
+OPENART = (
+    "schedule.steps=4",
+    "schedule.batch_size=16",
+    "schedule.warmup_steps=1",
+    "objective.local_steps=1",
+    "objective.local_batch=8",
+    "model.width=32",
+    "model.depth=1",
+    "factors.scale={5k: {data.pairs: 40}, 108k: {data.pairs: 0}}",
+    "drop=[{pooling: [gap, max]}]",
+    "suite.datasets.concept.train=60",
+    "suite.datasets.coarse.train=60",
+    "suite.datasets.openart.test=30",
+)
+
+
+def start(home: Path, *words: str, **environment: str) -> subprocess.Popen[str]:
+    """`ablate` in a process group of its own."""
+    program = [sys.executable, "-c", "from study.cli import main; main()", "--home", str(home), *words]
+    return subprocess.Popen(
+        program,
+        env={**os.environ, **environment},
+        start_new_session=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def finish(process: subprocess.Popen[str]) -> str:
+    text, _ = process.communicate(timeout=280)
+    assert process.returncode == 0, text
+    return text
+
+
+def final_metrics(home: Path) -> dict[str, dict[str, float]]:
+    """Metrics of every finished task, less what it cost."""
+    found = {}
+    for path in sorted(home.rglob("record.json")):
+        record = read_json(path)
+        assert record is not None
+        found[record["task_id"]] = {k: v for k, v in record["metrics"].items() if not k.startswith("cost/")}
+    return found
+
+
+def kill_workers(home: Path) -> None:
+    """SIGKILL to every process that works in this home: workers, their forked tasks, launchers, shippers."""
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdigit() and int(folder.name) != os.getpid():
+            try:
+                words = (folder / "cmdline").read_bytes().decode(errors="replace")
+            except OSError:
+                continue
+            if str(home) in words:
+                os.kill(int(folder.name), signal.SIGKILL)
+
+
+def test_killed_in_the_middle_the_demo_ends_with_the_same_numbers(tmp_path: Path) -> None:
+    calm, rough = tmp_path / "calm", tmp_path / "rough"
+    finish(start(calm, "run", "demo", *DEMO))
+    process = start(rough, "run", "demo", *DEMO)
+    deadline = time.monotonic() + 120
+    while not list(rough.glob("runs/*/checkpoints/last.pt")):
+        assert time.monotonic() < deadline, "no checkpoint was written"
+        time.sleep(0.05)
+    time.sleep(random.uniform(0, 0.5))
+    kill_workers(rough)
+    process.communicate(timeout=60)
+    text = finish(start(rough, "run", "demo", *DEMO))
+    assert "Table 4" in text
+    assert final_metrics(rough) == final_metrics(calm)
+    status = json.loads(finish(start(rough, "status", "demo", *DEMO, "--json")))
+    assert set(status["counts"]) == {"completed"}
+    tables = [home / "studies" / "demo" / "report" / "tables" / "table4.csv" for home in (calm, rough)]
+    assert tables[0].read_text() == tables[1].read_text()
+    assert list(csv.DictReader(tables[0].open()))
+
+
+def icon(picture: Image.Image, content: dict[str, str]) -> dict[str, bytes]:
+    """The files of one sample."""
+    files = {"webp": encoded(np.array(picture), "WEBP"), "txt": f"a {content['name']}".encode()}
+    return {**files, "json": json.dumps(content).encode()}
+
+
+@pytest.fixture
+def icons(tmp_path: Path) -> Path:
+    """Shards in the layout of openart: 64×64 WebP, name, concept and coarse class in the JSON."""
+    generator = np.random.default_rng(0)
+    names = ("cat", "house", "tree", "star")
+    for part, count in (("train-000", 90), ("train-001", 60), ("test-000", 50)):
+        samples = []
+        for number in range(count):
+            label = int(generator.integers(4))
+            picture = Image.new("RGB", (64, 64), "white")
+            box = [8 + 4 * label, 10, 40 + 4 * label, 50]
+            ImageDraw.Draw(picture).rectangle(box, fill=(60 * label, 200 - 40 * label, 30))
+            content = {"name": f"{names[label]} {number}", "concept": names[label], "coarse": "ab"[label // 2]}
+            samples.append(icon(picture, content))
+        write_shard(tmp_path / "data" / "openart" / f"openart-{part}.tar.gz", samples)
+    return tmp_path / "data"
+
+
+def test_a_slice_of_openart(tmp_path: Path, icons: Path) -> None:
+    home = tmp_path / "home"
+    text = finish(start(home, "run", "openart", *OPENART, ABLATE_DATA=str(icons)))
+    assert "Zero-shot, retrieval and probes" in text
+    found = [metrics for metrics in final_metrics(home).values() if "zero_shot/concept/majority" in metrics]
+    assert len(found) == 4
+    assert all(20 < metrics["zero_shot/concept/majority"] < 50 for metrics in found)
+    again = finish(start(home, "plan", "openart", *OPENART, "--json", ABLATE_DATA=str(icons)))
+    assert {task["state"] for task in json.loads(again)["tasks"]} == {"completed"}
+    # Other content under the same path is other data: nothing of it has been trained.
+    new = icon(Image.new("RGB", (64, 64)), {"name": "nothing", "concept": "cat", "coarse": "a"})
+    write_shard(icons / "openart" / "openart-train-000.tar.gz", [new] * 50)
+    changed = finish(start(home, "plan", "openart", *OPENART, "--json", ABLATE_DATA=str(icons)))
+    assert {task["state"] for task in json.loads(changed)["tasks"]} <= {"eligible", "waiting"}
