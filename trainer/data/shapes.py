@@ -149,6 +149,11 @@ _MANNERS = {"orientation": "turned", "distance": "roaming", "location": "roaming
 """Tasks whose scenes show the main object otherwise than training does."""
 
 
+def manner(task: str) -> str:
+    """How a task's scenes show their main object: tasks of one manner (and seed) show the same images."""
+    return _MANNERS.get(task, "portrait")
+
+
 @dataclass(frozen=True)
 class Question:
     """A question about a scene with its only answer."""
@@ -164,7 +169,7 @@ class ShapeSplit:
 
     def __init__(self, dataset: DatasetConfig, name: str, image_size: int) -> None:
         self._seed, self._stream = dataset.seed, f"evaluation {name}"
-        self._manner = _MANNERS.get(dataset.task, "portrait")
+        self._manner = manner(dataset.task)
         self._size = getattr(dataset, name) or SPLIT_SIZES[name]
         self._blocks = _Blocks(image_size, self._draw)
         self.labels = TASKS[dataset.task or "shape"][1](self._draw(np.arange(self._size))).astype(np.int64)

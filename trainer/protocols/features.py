@@ -20,6 +20,7 @@ from study.paths import RunPaths
 from study.schema import DatasetConfig, RunConfig
 from trainer.data.batch import to_tensor
 from trainer.data.evaluation import Split
+from trainer.data.shapes import manner
 from trainer.data.tokenizer import Tokenizer
 from trainer.objectives.system import System
 from trainer.protocols.similarity import distinct_rows
@@ -129,11 +130,11 @@ class Representation:
 def images_of(dataset: DatasetConfig) -> dict[str, Any]:
     """What of a data set's configuration determines its images, beside content, split and number of samples.
 
-    The procedural world shows the same scenes for all its tasks but orientation (which has only main objects that
-    have one), so that a run's seven probes need two sets of features.
+    The procedural world shows the same scenes for all tasks of one manner, so that a run's seven probes need three
+    sets of features.
     """
     if dataset.kind == "shapes":
-        return {"kind": dataset.kind, "seed": dataset.seed, "oriented": dataset.task == "orientation"}
+        return {"kind": dataset.kind, "seed": dataset.seed, "manner": manner(dataset.task)}
     return {key: value for key, value in identity(dataset).items() if key not in ("name", "templates", "caption")}
 
 
