@@ -9,6 +9,7 @@ from torch import Tensor
 
 from trainer.models.sizes import ROUNDING
 
+
 def keep_counts(lengths: Tensor, ratio: float) -> Tensor:
     """`keep_count` of each of int64 lengths (B,) → int64 (B,)."""
     return ((1 - ratio) * lengths.double() + ROUNDING).long().clamp(min=1)
