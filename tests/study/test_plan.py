@@ -165,7 +165,7 @@ def test_ids_given_earlier_are_the_ids_given_today(tmp_path: Path) -> None:
             ["patch_size: 6 is not a power of two"],
         ),
         (("schedule.batch_size=624",), {"seeds": [0]}, ["batch_size: 624 is larger than data.pairs (500)"]),
-        (("schedule.warmup_steps=400",), {}, ["warmup_steps: 400 is more than schedule.steps (200)"]),
+        (("schedule.warmup_steps=400",), {}, ["warmup_steps: 400 is more than schedule.steps (180)"]),
         (("objective.local_batch=50",), {}, ["local_batch: 50 does not divide"]),
         (("data.pairs=900",), {}, ["'data.pairs'", "a factor of the study sets this key"]),
         (("model.widht=9",), {}, ["unknown key 'widht'", "did you mean 'width'"]),
