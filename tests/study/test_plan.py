@@ -70,7 +70,7 @@ def test_what_does_not_change_the_result_does_not_change_the_id(tmp_path: Path) 
     ids = [task.task_id for task in plan_of(tmp_path).tasks]
     faster = plan_of(tmp_path, ("runtime.threads=2", "runtime.micro_batch=8", "data.max_broken=0.5"))
     assert [task.task_id for task in faster.tasks] == ids
-    longer = plan_of(tmp_path, ("schedule.steps=161",))
+    longer = plan_of(tmp_path, ("schedule.steps=241",))
     assert not set(ids) & {task.task_id for task in longer.tasks}
 
 
@@ -164,9 +164,9 @@ def test_ids_given_earlier_are_the_ids_given_today(tmp_path: Path) -> None:
             {},
             ["patch_size: 6 is not a power of two"],
         ),
-        (("schedule.batch_size=624",), {"seeds": [0]}, ["batch_size: 624 is larger than data.pairs (500)"]),
-        (("schedule.warmup_steps=400",), {}, ["warmup_steps: 400 is more than schedule.steps (180)"]),
-        (("objective.local_batch=50",), {}, ["local_batch: 50 does not divide"]),
+        (("schedule.batch_size=640",), {"seeds": [0]}, ["batch_size: 640 is larger than data.pairs (500)"]),
+        (("schedule.warmup_steps=400",), {}, ["warmup_steps: 400 is more than schedule.steps (240)"]),
+        (("objective.local_batch=5",), {}, ["local_batch: 5 does not divide"]),
         (("data.pairs=900",), {}, ["'data.pairs'", "a factor of the study sets this key"]),
         (("model.widht=9",), {}, ["unknown key 'widht'", "did you mean 'width'"]),
         (("stepps=9",), {}, ["unknown key 'stepps'"]),
