@@ -94,6 +94,9 @@ class Page:
     def _middle(self, selector: str) -> tuple[float, float]:
         find = f"document.querySelector({json.dumps(selector)})"
         self.value(f"{find}.scrollIntoView({{block: 'center', behavior: 'instant'}})")
+        # The scroll event comes a frame later, and would hide what hovering shows.
+        frames = "new Promise(done => requestAnimationFrame(() => requestAnimationFrame(() => done(true))))"
+        self.send("Runtime.evaluate", expression=frames, awaitPromise=True)
         box = self.value(f"(b => [b.x + b.width / 2, b.y + b.height / 2])({find}.getBoundingClientRect())")
         return box[0], box[1]
 

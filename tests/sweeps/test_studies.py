@@ -99,9 +99,9 @@ def test_killed_in_the_middle_the_demo_ends_with_the_same_numbers(tmp_path: Path
     assert final_metrics(rough) == final_metrics(calm)
     status = json.loads(finish(start(rough, "status", "demo", *DEMO, "--json")))
     assert set(status["counts"]) == {"completed"}
-    tables = [home / "studies" / "demo" / "report" / "tables" / "table4.csv" for home in (calm, rough)]
-    assert tables[0].read_text() == tables[1].read_text()
-    assert list(csv.DictReader(tables[0].open()))
+    tables = [(home / "studies/demo/report/tables/table4.csv").read_text() for home in (calm, rough)]
+    assert tables[0] == tables[1]
+    assert any(float(row["mean"]) > 0 for row in csv.DictReader(tables[0].splitlines()) if row["mean"])
 
 
 def icon(picture: Image.Image, content: dict[str, str]) -> dict[str, bytes]:
