@@ -1,0 +1,1 @@
+"""What the papers print: every value of their tables, the tables' declarations, and what follows from both."""
