@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from reports.series import NONE, Curve, FigureData, Point
-from reports.statistics import Summary
+from reports.stats.summary import Summary
 from reports.style import COLUMN_INCHES, FAINT, HATCHES, INK, LINES, MARKERS, METADATA, PAGE_INCHES, STYLE
 
 if TYPE_CHECKING:

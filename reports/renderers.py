@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from html import escape
 from typing import Any
 
-from reports.statistics import t_interval
+from reports.stats.summary import t_interval
 from reports.tables import Column, Entry, Row, Table, number
 from reports.warehouse import Source
 

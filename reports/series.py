@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from reports.coverage import Coverage, missing_text, protocol_of
-from reports.statistics import Summary, mean, summarize
+from reports.stats.summary import Summary, mean, summarize
 from reports.tables import Cell, keep
 from reports.warehouse import Warehouse, cell_key
 from study.errors import ConfigError

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from reports.coverage import Coverage, missing_text, protocol_of
-from reports.statistics import Summary, summarize
+from reports.stats.summary import Summary, summarize
 from reports.warehouse import Source, Values, Warehouse, cell_key, quoted, value_query
 from study.errors import ConfigError
 from study.outputs import ColumnConfig, TableConfig

@@ -15,7 +15,7 @@ from missing import program
 
 from reports.build import one_table, report
 from reports.renderers import latex, render_csv, render_html, render_json, render_latex, render_markdown
-from reports.statistics import Summary
+from reports.stats.summary import Summary
 from reports.tables import Column, Entry, Row, Table
 from reports.warehouse import Source
 from study.plan import Plan
