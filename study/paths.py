@@ -1,10 +1,15 @@
-"""Every file name that `ablate` writes, and nothing else: no other module joins paths under the home."""
+"""Every file name that `ablate` writes, and nothing else: no other module joins paths under the home.
+
+Those of a search stand in `study.search_paths`.
+"""
 
 from __future__ import annotations
 
 import os
 from dataclasses import dataclass
 from pathlib import Path
+
+from study.search_paths import SearchPaths
 
 HOME_VERSION = 1
 """Layout of the home directory; a home from a newer version is refused."""
@@ -115,6 +120,11 @@ class SubmissionPaths:
         return self.root / "submission.json"
 
     @property
+    def search(self) -> Path:
+        """What a search's workers look for, and among what (JSON); absent where tasks are queued."""
+        return self.root / "search.json"
+
+    @property
     def jobs(self) -> Path:
         """Submitit's folder: pickles and the scheduler's logs."""
         return self.root / "jobs"
@@ -165,6 +175,10 @@ class StudyPaths:
     def tracking(self) -> Path:
         """Which tracking store and experiment the study's tasks are shipped to."""
         return self.root / "tracking.json"
+
+    @property
+    def search(self) -> SearchPaths:
+        return SearchPaths(self.root / "search")
 
     @property
     def submissions(self) -> Path:

@@ -93,6 +93,8 @@ def _convert(kind: Any, value: Any, at: str) -> Any:
     """`value` as `kind`: int becomes float, list becomes tuple, one word becomes a tuple of it; nothing else bends."""
     if dataclasses.is_dataclass(kind) and isinstance(kind, type):
         return build(kind, value, at)
+    if kind is Any:
+        return value
     origin = typing.get_origin(kind)
     if origin in (typing.Union, UnionType):
         if value is None:
