@@ -9,10 +9,10 @@ from typing import Any
 
 from reports.coverage import Coverage, missing_text, protocol_of
 from reports.stats.summary import Summary, mean, summarize
-from reports.tables import Cell, keep
 from reports.warehouse import Warehouse, cell_key
-from study.errors import ConfigError
+from study.design import Cell
 from study.outputs import FigureConfig
+from study.places import FIGURE_METRICS, keep
 from study.study import Study
 
 NONE = "–"
@@ -76,15 +76,13 @@ class FigureData:
 def figure_data(
     name: str, config: FigureConfig, study: Study, cells: Sequence[Cell], coverage: Coverage, warehouse: Warehouse
 ) -> FigureData:
-    """Fetch what a declared figure draws. Raises ConfigError where its kind does not fit its metrics or factors."""
+    """Fetch what a declared figure draws; the plan has checked that it can be drawn."""
     kept = [cell for cell in cells if keep(cell, config.where)]
-    groups = _metric_groups(name, config, coverage)
+    groups = _metric_groups(config, coverage)
     if config.kind == "curves":
         curves = _curves(kept, groups[0], warehouse)
         notes = _curve_notes(curves)
         return FigureData(name, config, study.factors, _labels(groups), (), curves, notes)
-    if config.kind in ("bars", "lines"):
-        _check_places(name, config, kept)
     values = warehouse.values(groups, map(cell_key, kept))
     points = []
     if config.kind != "heatmap":  # a cell that no task can measure has no gap to show
@@ -102,33 +100,13 @@ def _protocols(metrics: Sequence[str]) -> set[str | None]:
     return {protocol_of(metric) for metric in metrics}
 
 
-def _metric_groups(name: str, config: FigureConfig, coverage: Coverage) -> list[tuple[str, ...]]:
+def _metric_groups(config: FigureConfig, coverage: Coverage) -> list[tuple[str, ...]]:
     """The metrics of each column of values."""
     if config.kind == "heatmap":
         return [(metric,) for metric in coverage.expected(config.metric)]
-    needed = {"scatter": 2, "curves": 1}.get(config.kind)
-    if needed is None:
-        return [coverage.expected(config.metric)]
-    if len(config.metric) != needed:
-        raise ConfigError(
-            f"figure '{name}': kind {config.kind} needs {needed} metric{'s' * (needed > 1)}, found {len(config.metric)}"
-        )
-    return [coverage.expected([pattern]) for pattern in config.metric]
-
-
-def _check_places(name: str, config: FigureConfig, cells: Sequence[Cell]) -> None:
-    """Refuse two cells at one place: averaging over a factor unasked would hide it."""
-    used = [factor for factor in (config.panel, config.hue, config.x) if factor]
-    places: dict[tuple[str, ...], Cell] = {}
-    for cell in cells:
-        place = tuple(cell.get(factor, NONE) for factor in used)
-        if place in places:
-            differ = [f for f in {**places[place], **cell} if cell.get(f) != places[place].get(f)]
-            raise ConfigError(
-                f"figure '{name}': several cells share the place '{', '.join(place)}' and differ in "
-                f"{', '.join(differ)}; use {' or '.join(differ)} as x, hue or panel, or choose one level in where"
-            )
-        places[place] = cell
+    if config.kind in FIGURE_METRICS:
+        return [coverage.expected([pattern]) for pattern in config.metric]
+    return [coverage.expected(config.metric)]
 
 
 def _curves(cells: Sequence[Cell], metrics: Sequence[str], warehouse: Warehouse) -> tuple[Curve, ...]:

@@ -10,11 +10,10 @@ from dataclasses import dataclass
 from reports.coverage import Coverage, missing_text, protocol_of
 from reports.stats.summary import Summary, summarize
 from reports.warehouse import Source, Values, Warehouse, cell_key, quoted, value_query
-from study.errors import ConfigError
+from study.design import Cell
 from study.outputs import ColumnConfig, TableConfig
+from study.places import place, split_levels
 from study.study import Study
-
-Cell = dict[str, str]
 
 UNRANKED = ("chance", "majority")
 """Metrics that no model is better at."""
@@ -102,18 +101,13 @@ class Table:
 def build_tables(
     configs: Mapping[str, TableConfig], study: Study, cells: Sequence[Cell], coverage: Coverage, warehouse: Warehouse
 ) -> tuple[Table, ...]:
-    """Fill declared tables, with one query for all. Raises ConfigError where two cells would share a place."""
+    """Fill declared tables, with one query for all."""
     drafts = [_Draft.of(name, config, study, cells, coverage) for name, config in configs.items()]
     values = warehouse.values(
         (column.metrics for draft in drafts for column in draft.columns),
         (key for draft in drafts for row in draft.slots.values() for key in row.values()),
     )
     return tuple(draft.fill(study, coverage, values) for draft in drafts)
-
-
-def keep(cell: Mapping[str, str], where: Mapping[str, Sequence[str]]) -> bool:
-    """Whether a cell has the wanted levels; a factor that it lacks does not exclude it."""
-    return all(cell.get(factor, None) in (None, *levels) for factor, levels in where.items())
 
 
 def number(value: float, digits: int, sign: bool = False) -> str:
@@ -138,38 +132,6 @@ def _label(patterns: Sequence[str]) -> str:
     return " + ".join(pattern.partition("/")[2].replace("/", " ") for pattern in patterns)
 
 
-def _slots(
-    name: str, config: TableConfig, study: Study, cells: Sequence[Cell], splits: Sequence[str]
-) -> dict[tuple[str, ...], dict[str, Cell]]:
-    """Row levels -> split level -> the cell there; rows by the order of levels in the study."""
-    slots: dict[tuple[str, ...], dict[str, Cell]] = {}
-    for cell in sorted(cells, key=lambda cell: [_rank(study, cell, factor) for factor in config.rows]):
-        row = slots.setdefault(tuple(cell.get(factor, "") for factor in config.rows), {})
-        # A cell to which the split factor does not apply is the same at each of its levels.
-        for split in [cell[config.split]] if config.split in cell else splits or [""]:
-            if split in row:
-                raise ConfigError(_clash(name, config, row[split], cell))
-            row[split] = cell
-    return slots
-
-
-def _rank(study: Study, cell: Cell, factor: str) -> int:
-    levels = study.factors[factor]
-    return levels.index(cell[factor]) if factor in cell else -1
-
-
-def _clash(name: str, config: TableConfig, one: Cell, other: Cell) -> str:
-    differ = [factor for factor in {**one, **other} if one.get(factor) != other.get(factor)]
-    row = ", ".join(one[factor] for factor in config.rows if factor in one)
-    levels = " and ".join(
-        ", ".join(f"{f}={cell[f]}" for f in differ if f in cell) or "neither" for cell in (one, other)
-    )
-    return (
-        f"table '{name}': row '{row}' stands for several cells ({levels}); add {' or '.join(differ)} to its rows or "
-        "split, or choose one level in where"
-    )
-
-
 @dataclass(frozen=True)
 class _Draft:
     """A table without its numbers."""
@@ -182,13 +144,11 @@ class _Draft:
 
     @classmethod
     def of(cls, name: str, config: TableConfig, study: Study, cells: Sequence[Cell], coverage: Coverage) -> _Draft:
-        kept = [cell for cell in cells if keep(cell, config.where)]
-        levels = study.factors.get(config.split, ())
-        splits = [level for level in levels if any(cell.get(config.split) == level for cell in kept)]
-        columns = [_column(column, split, coverage) for split in splits or [""] for column in config.columns]
+        splits = split_levels(config, study.factors, cells)
+        columns = [_column(column, split, coverage) for split in splits for column in config.columns]
         slots = {
             row: {split: cell_key(cell) for split, cell in by_split.items()}
-            for row, by_split in _slots(name, config, study, kept, splits).items()
+            for row, by_split in place(name, config, study.factors, cells).items()
         }
         return cls(name, config, tuple(columns), slots)
 

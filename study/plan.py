@@ -14,8 +14,10 @@ from study.errors import ConfigError, unknown
 from study.files import write_atomic, write_json
 from study.identity import canonical, digest, identity
 from study.outputs import TableConfig
-from study.paths import Home, RunPaths, TaskPaths
+from study.paths import Home, TaskPaths
 from study.paths import home as default_home
+from study.places import check_figure, place
+from study.prompts import fill, templates
 from study.protocols import RUN_METRICS, applicable, expand, metric_names
 from study.schema import (
     ClusterConfig,
@@ -55,9 +57,6 @@ class Task:
     def paths(self, home: Home) -> TaskPaths:
         run = home.run(self.run_id)
         return run if self.kind == "pretrain" else run.evaluation(self.task_id)
-
-    def run_paths(self, home: Home) -> RunPaths:
-        return home.run(self.run_id)
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -176,7 +175,7 @@ class _Planner:
                 trees[run_id] = (choices, values)
         evaluations = [task for run in runs.values() for task in self._evaluate(run, *trees[run.run_id])]
         metrics = (*RUN_METRICS, *self._metrics)
-        self._check_metrics(list(metrics))
+        self._check_outputs(list(metrics), cells)
         cluster = build(ClusterConfig, self._tree((), ())["cluster"], "cluster")
         return Plan(self.study, tuple(cells), (*runs.values(), *evaluations), metrics, self.home, cluster)
 
@@ -259,6 +258,7 @@ class _Planner:
         suite = tree["suite"]
         for name in self.study.protocols:
             protocol = build(ProtocolConfig, tree["protocol"][name], f"protocol.{name}")
+            fill(protocol.prompt, "class")
             datasets = tuple(self._dataset(suite, item) for item in suite["protocols"].get(protocol.kind, ()))
             if not datasets:
                 raise ConfigError(f"protocols: '{name}' has no evaluation set; give suite.protocols.{protocol.kind}")
@@ -273,10 +273,11 @@ class _Planner:
         if name not in suite["datasets"]:
             raise ConfigError(unknown("evaluation set", name, suite["datasets"], "suite.protocols"))
         dataset = build(DatasetConfig, {"name": name, **suite["datasets"][name]}, f"suite.datasets.{name}")
+        templates(dataset.templates)
         return self._with_fingerprint(dataset)
 
-    def _check_metrics(self, metrics: list[str]) -> None:
-        """Refuse a table or figure over a metric that no protocol of the study yields."""
+    def _check_outputs(self, metrics: list[str], cells: list[Cell]) -> None:
+        """Refuse a table in which two cells share a place, and any output over a metric that no protocol yields."""
         for kind, outputs in (("tables", self.study.tables), ("figures", self.study.figures)):
             for name, output in outputs.items():
                 columns = output.columns if isinstance(output, TableConfig) else (output,)
@@ -284,6 +285,10 @@ class _Planner:
                     if not expand(pattern, metrics):
                         where = f"study/{self.study.name}.yaml: {kind}.{name}"
                         raise ConfigError(unknown("metric", pattern, metrics, where))
+        for name, table in self.study.tables.items():
+            place(name, table, self.study.factors, cells)
+        for name, figure in self.study.figures.items():
+            check_figure(name, figure, cells)
 
 
 _SECTIONS: dict[str, type] = {name: kind for name, kind in get_type_hints(RunConfig).items() if name != "seed"}

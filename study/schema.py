@@ -216,7 +216,7 @@ class DatasetConfig:
     test: int = field(0, low=0)
     seed: int = field(0, low=0)
     templates: str = field("plain")
-    """Prompt templates for the class names (`trainer/protocols/templates.json`)."""
+    """Prompt templates for the class names (`study/templates.json`)."""
     path: str = field("", identity=False)
     test_path: str = field("", identity=False)
     fingerprint: str = field("")

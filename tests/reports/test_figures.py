@@ -119,7 +119,6 @@ def test_nothing_to_draw(tmp_path: Path) -> None:
     ],
 )
 def test_figures_that_cannot_be_drawn_as_declared(tmp_path: Path, old: str, new: str, message: str) -> None:
-    plan = stores.plan_of(tmp_path, stores.STUDY.replace(old, new))
     name = "scaling" if "pooling" in old else "transfer"
     with pytest.raises(ConfigError, match=f"figure '{name}': .*{message}"):
-        data_of(plan, name)
+        stores.plan_of(tmp_path, stores.STUDY.replace(old, new))

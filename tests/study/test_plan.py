@@ -179,6 +179,10 @@ def test_ids_given_earlier_are_the_ids_given_today(tmp_path: Path) -> None:
         ),
         ((), {"tables": {"t": {"rows": ["methd"], "columns": [{"metric": "train/loss"}]}}}, ["unknown factor 'methd'"]),
         ((), {"figures": {"f": {"kind": "bars", "metric": "train/loss", "x": "siz"}}}, ["did you mean 'size'"]),
+        (("suite.datasets.digits.templates=imagnet",), {}, ["unknown templates 'imagnet'", "did you mean 'imagenet'"]),
+        (("protocol.zero_shot.prompt='a {b}'",), {}, ["template 'a {b}'", "{} for the class name"]),
+        ((), {"tables": {"t": {"rows": ["method"], "columns": [{"metric": "train/loss"}]}}}, ["stands for several"]),
+        ((), {"figures": {"f": {"kind": "bars", "metric": "train/loss", "x": "size"}}}, ["use method as x, hue"]),
         ((), {"figures": {"f": {"kind": "bar", "metric": "train/loss"}}}, ["did you mean 'bars'"]),
     ],
 )

@@ -11,9 +11,10 @@ import torch
 from oracles import oracle
 from protocol_fakes import EvaluationSet, Split, evaluation, random_split, representation
 
-import trainer.protocols
+import study
 from study.errors import ConfigError, DataError
-from trainer.protocols.prompts import class_embeddings, fill, template_sets, templates
+from study.prompts import fill, template_sets, templates
+from trainer.protocols.prompts import class_embeddings
 from trainer.protocols.zero_shot import nearest_ranks, zero_shot
 
 CLASSES = ("red circle", "blue square", "green star")
@@ -21,7 +22,7 @@ ZERO_SHOT = {"kind": "zero_shot"}
 
 
 def test_template_sets_are_well_formed() -> None:
-    path = Path(trainer.protocols.__file__).with_name("templates.json")
+    path = Path(study.__file__).with_name("templates.json")
     for name, entry in json.loads(path.read_text()).items():
         assert set(entry) == {"source", "templates"}, name
         assert entry["source"] and entry["templates"], name

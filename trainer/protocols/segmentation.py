@@ -15,10 +15,11 @@ import torch
 from torch.nn import functional as F
 
 from study.errors import ConfigError, DataError
+from study.prompts import templates
 from study.schema import DatasetConfig
 from trainer.protocols import metrics
 from trainer.protocols.evaluation import Evaluation
-from trainer.protocols.prompts import class_embeddings, templates
+from trainer.protocols.prompts import class_embeddings
 from trainer.protocols.similarity import distinct_rows
 
 BATCH = 32

@@ -6,9 +6,10 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from study.prompts import templates
 from trainer.protocols import metrics
 from trainer.protocols.evaluation import Evaluation
-from trainer.protocols.prompts import class_embeddings, templates
+from trainer.protocols.prompts import class_embeddings
 from trainer.protocols.similarity import score_chunks
 
 

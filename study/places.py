@@ -1,0 +1,83 @@
+"""Which cell of the grid stands where in a declared table or figure: geometry only, so that a plan can check it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from study.design import Cell
+from study.errors import ConfigError
+from study.outputs import FigureConfig, TableConfig
+
+FIGURE_METRICS = {"scatter": 2, "curves": 1}
+"""How many metrics a kind of figure draws, where it is not any number."""
+Places = dict[tuple[str, ...], dict[str, Cell]]
+"""Levels of the row factors (empty where one does not apply) -> level of the split factor -> the cell there."""
+
+
+def keep(cell: Mapping[str, str], where: Mapping[str, Sequence[str]]) -> bool:
+    """Whether a cell has the wanted levels; a factor that it lacks does not exclude it."""
+    return all(cell.get(factor, None) in (None, *levels) for factor, levels in where.items())
+
+
+def split_levels(config: TableConfig, factors: Mapping[str, Sequence[str]], cells: Sequence[Cell]) -> tuple[str, ...]:
+    """Levels of the split factor that the table's cells have, in the study's order; `("",)` without a split."""
+    present = {cell.get(config.split) for cell in cells if keep(cell, config.where)}
+    return tuple(level for level in factors.get(config.split, ()) if level in present) or ("",)
+
+
+def place(name: str, config: TableConfig, factors: Mapping[str, Sequence[str]], cells: Sequence[Cell]) -> Places:
+    """Lay the cells out: rows by the order of levels in the study, a factor that does not apply first.
+
+    Raises ConfigError where two cells would share a place.
+    """
+    places: Places = {}
+    splits = split_levels(config, factors, cells)
+    kept = [cell for cell in cells if keep(cell, config.where)]
+    ranks = {factor: {"": -1} | {level: i for i, level in enumerate(factors[factor])} for factor in config.rows}
+    for cell in sorted(kept, key=lambda cell: [ranks[factor][cell.get(factor, "")] for factor in config.rows]):
+        row = places.setdefault(tuple(cell.get(factor, "") for factor in config.rows), {})
+        # A cell to which the split factor does not apply is the same at each of its levels.
+        for split in [cell[config.split]] if config.split in cell else splits:
+            if split in row:
+                raise ConfigError(_clash(name, config, row[split], cell))
+            row[split] = cell
+    return places
+
+
+def check_figure(name: str, config: FigureConfig, cells: Sequence[Cell]) -> None:
+    """Refuse a figure that cannot be drawn as declared: raises ConfigError."""
+    needed = FIGURE_METRICS.get(config.kind)
+    if needed is not None and len(config.metric) != needed:
+        raise ConfigError(
+            f"figure '{name}': kind {config.kind} needs {needed} metric{'s' * (needed > 1)}, found {len(config.metric)}"
+        )
+    if config.kind not in ("bars", "lines"):
+        return
+    used = [factor for factor in (config.panel, config.hue, config.x) if factor]
+    places: dict[tuple[str, ...], Cell] = {}
+    for cell in (cell for cell in cells if keep(cell, config.where)):
+        at = tuple(cell.get(factor, "–") for factor in used)
+        if at in places:
+            # Averaging over a factor unasked would hide it.
+            differ = " or ".join(_differences(places[at], cell))
+            raise ConfigError(
+                f"figure '{name}': several cells share the place '{', '.join(at)}'; use {differ} as x, hue or panel, "
+                "or choose one level in where"
+            )
+        places[at] = cell
+
+
+def _differences(one: Cell, other: Cell) -> list[str]:
+    return [factor for factor in {**one, **other} if one.get(factor) != other.get(factor)]
+
+
+def _clash(name: str, config: TableConfig, one: Cell, other: Cell) -> str:
+    differ = _differences(one, other)
+    row = ", ".join(one[factor] for factor in config.rows if factor in one)
+    levels = " and ".join(
+        ", ".join(f"{f}={cell[f]}" for f in differ if f in cell) or "neither" for cell in (one, other)
+    )
+    return (
+        f"table '{name}': row '{row}' stands for several cells ({levels}); add {' or '.join(differ)} to its rows or "
+        "split, or choose one level in where"
+    )

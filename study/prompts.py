@@ -1,0 +1,38 @@
+"""Prompt templates: named sets, and class names filled into them."""
+
+from __future__ import annotations
+
+import functools
+import json
+from importlib import resources
+
+from study.errors import ConfigError, unknown
+
+
+@functools.cache
+def template_sets() -> dict[str, tuple[str, ...]]:
+    """Templates by the name that `DatasetConfig.templates` gives; `templates.json` says where each set is from."""
+    text = resources.files("study").joinpath("templates.json").read_text(encoding="utf-8")
+    return {name: tuple(entry["templates"]) for name, entry in json.loads(text).items()}
+
+
+def templates(name: str) -> tuple[str, ...]:
+    """The templates of a set; raises ConfigError for a name that does not exist."""
+    sets = template_sets()
+    if name not in sets:
+        raise ConfigError(unknown("templates", name, sets, "suite.datasets"))
+    return sets[name]
+
+
+def fill(template: str, name: str) -> str:
+    """A prompt: `{}` becomes the class name and `{a}` its article.
+
+    >>> fill("a photo of {a} {}", "apple")
+    'a photo of an apple'
+    """
+    try:
+        return template.format(name, a="an" if name[:1].lower() in tuple("aeiou") else "a")
+    except (KeyError, IndexError, ValueError):
+        raise ConfigError(
+            f"template {template!r}: expected {{}} for the class name and {{a}} for its article"
+        ) from None

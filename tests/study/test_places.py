@@ -1,0 +1,47 @@
+"""Where cells stand in tables and figures, by hand."""
+
+from __future__ import annotations
+
+import pytest
+
+from study.errors import ConfigError
+from study.outputs import ColumnConfig, FigureConfig, TableConfig
+from study.places import check_figure, keep, place, split_levels
+
+FACTORS = {"scale": ("small", "large"), "method": ("clip", "mae")}
+CELLS = [
+    {"scale": "large", "method": "clip"},
+    {"scale": "small", "method": "clip"},
+    {"method": "mae"},
+]
+TABLE = TableConfig(rows=("method",), columns=(ColumnConfig(metric=("train/loss",)),), split="scale")
+
+
+def test_a_factor_that_a_cell_lacks_does_not_exclude_it() -> None:
+    assert keep({"a": "x"}, {"a": ("x", "y"), "b": ("z",)})
+    assert not keep({"a": "x"}, {"a": ("y",)})
+
+
+def test_rows_and_splits_follow_the_study() -> None:
+    assert split_levels(TABLE, FACTORS, CELLS) == ("small", "large")
+    places = place("main", TABLE, FACTORS, CELLS)
+    assert places == {
+        ("clip",): {"small": CELLS[1], "large": CELLS[0]},
+        ("mae",): {"small": CELLS[2], "large": CELLS[2]},
+    }
+    assert list(places) == [("clip",), ("mae",)]
+
+
+def test_a_clash_names_the_levels() -> None:
+    table = TableConfig(rows=("method",), columns=TABLE.columns)
+    with pytest.raises(ConfigError, match=r"row 'clip' stands for several cells \(scale=large and scale=small\)"):
+        place("main", table, FACTORS, CELLS)
+
+
+def test_figures_need_a_place_for_every_cell() -> None:
+    config = FigureConfig(kind="bars", metric=("train/loss",), x="method")
+    with pytest.raises(ConfigError, match="several cells share the place 'clip'; use scale as x"):
+        check_figure("f", config, CELLS)
+    check_figure("f", FigureConfig(kind="bars", metric=("train/loss",), x="method", hue="scale"), CELLS)
+    with pytest.raises(ConfigError, match="scatter needs 2 metrics, found 1"):
+        check_figure("f", FigureConfig(kind="scatter", metric=("train/loss",)), CELLS)
