@@ -100,14 +100,15 @@ def _print_table(table: Table) -> None:
     from rich.text import Text
 
     from reports.renderers import plain
+    from reports.text import bare
 
-    grid = Grid(title=Text(table.title), title_justify="left", box=box.SIMPLE_HEAD)
+    grid = Grid(title=Text(bare(table.title)), title_justify="left", box=box.SIMPLE_HEAD)
     for factor in table.factors:
-        grid.add_column(Text(factor))
+        grid.add_column(Text(bare(factor)))
     for column in table.columns:
-        grid.add_column(Text(column.name.replace(" / ", "\n")), justify="right")
+        grid.add_column(Text(bare(column.name).replace(" / ", "\n")), justify="right")
     for row in table.rows:
-        cells: list[Any] = [Text(level) for level in row.levels]
+        cells: list[Any] = [Text(bare(level)) for level in row.levels]
         for entry, column in zip(row.entries, table.columns, strict=True):
             style = "bold" if entry.best else "" if entry.summary else "dim"
             cells.append(Text(plain(entry, column), style=style))
@@ -117,7 +118,7 @@ def _print_table(table: Table) -> None:
         console = Console(width=400)  # a file or a pipe has no edge to wrap at
     console.print(grid)
     for note in table.notes:
-        console.print(Text(note, style="dim"), soft_wrap=True)
+        console.print(Text(bare(note), style="dim"), soft_wrap=True)
     console.print()
 
 

@@ -12,40 +12,19 @@ from typing import Any
 
 from reports.stats.summary import t_interval
 from reports.tables import Column, Entry, Row, Table, number
+from reports.text import bare, comment, html, latex, markdown
 from reports.warehouse import Source
-
-LATEX_SPECIAL = str.maketrans(
-    {
-        "\\": r"\textbackslash{}",
-        "~": r"\textasciitilde{}",
-        "^": r"\textasciicircum{}",
-        "<": r"\textless{}",
-        ">": r"\textgreater{}",
-        "|": r"\textbar{}",
-        '"': r"\char34{}",
-        "±": r"$\pm$",
-        "–": "--",
-        "−": "$-$",
-        "Δ": r"$\Delta$",
-        "×": r"$\times$",
-        "→": r"$\to$",
-        "≥": r"$\geq$",
-        "≤": r"$\leq$",
-        "\n": " ",
-        **{character: "\\" + character for character in "&%$#_{}"},
-    }
-)
 
 
 def render_markdown(table: Table) -> str:
     """A pipe table under its title, the notes below it."""
-    heads = [_markdown(factor) for factor in table.factors] + [_markdown(column.name) for column in table.columns]
-    lines = [f"### {_markdown(table.title)}", "", _pipes(heads)]
+    heads = [markdown(factor) for factor in table.factors] + [markdown(column.name) for column in table.columns]
+    lines = [f"### {markdown(table.title)}", "", _pipes(heads)]
     lines.append(_pipes(["---"] * len(table.factors) + ["---:"] * len(table.columns)))
     for row in table.rows:
         texts = [_text(entry, column, "**{}**".format) for entry, column in _pairs(table, row)]
-        lines.append(_pipes([_markdown(level) for level in row.levels] + texts))
-    return "\n".join([*lines, "", *(f"{_markdown(note)}  " for note in table.notes)]).rstrip() + "\n"
+        lines.append(_pipes([markdown(level) for level in row.levels] + texts))
+    return "\n".join([*lines, "", *(f"{markdown(note)}  " for note in table.notes)]).rstrip() + "\n"
 
 
 def render_latex(table: Table, study: str = "") -> str:
@@ -64,11 +43,11 @@ def render_latex(table: Table, study: str = "") -> str:
         ]
         body.append(" & ".join([*levels, *texts]) + r" \\")
     lines = [
-        f"% study {_comment(study)}, table {_comment(table.name)}; the runs behind each number: {table.name}.json",
+        f"% study {comment(study)}, table {comment(table.name)}; the runs behind each number: {table.name}.json",
         r"\begin{table}[t]",
         r"\centering",
         rf"\caption{{{latex(table.title)}}}",
-        rf"\label{{tab:{_comment(table.name)}}}",
+        rf"\label{{tab:{comment(table.name)}}}",
         rf"\begin{{tabular}}{{{spec}}}",
         r"\toprule",
         *_latex_heads(table),
@@ -86,13 +65,15 @@ def render_csv(table: Table) -> str:
     """One line per number, unrounded: for programs. Empty fields are missing, `state` says why."""
     output = io.StringIO()
     writer = csv.writer(output, lineterminator="\n")
-    writer.writerow([*table.factors, "column", "mean", "sd", "n", "planned", "delta", "state", "runs"])
+    writer.writerow([*map(bare, table.factors), "column", "mean", "sd", "n", "planned", "delta", "state", "runs"])
     for row in table.rows:
         for entry, column in _pairs(table, row):
             summary = entry.summary
             numbers = (summary.mean, summary.sd, summary.n) if summary else (None, None, 0)
             runs = " ".join(source.run_id for source in entry.sources)
-            writer.writerow([*row.levels, column.name, *numbers, entry.planned, entry.delta, entry.missing, runs])
+            writer.writerow(
+                [*map(bare, row.levels), bare(column.name), *numbers, entry.planned, entry.delta, entry.missing, runs]
+            )
     return output.getvalue()
 
 
@@ -101,7 +82,7 @@ def render_html(table: Table) -> str:
     rows: list[str] = []
     widths = _widths(table)
     for i, row in enumerate(table.rows):
-        heads = "".join(f'<th scope="row">{escape(level) or "–"}</th>' for level in row.levels)
+        heads = "".join(f'<th scope="row">{html(level) or "–"}</th>' for level in row.levels)
         cells = "".join(
             f'<td{_css(entry)}><button type="button" data-why="{escape(table.name)}/{i + 1}/{j + 1}">'
             f"{_html_text(entry, column, widths[j])}</button></td>"
@@ -109,10 +90,10 @@ def render_html(table: Table) -> str:
         )
         new = len(table.factors) > 1 and i > 0 and table.rows[i - 1].levels[0] != row.levels[0]
         rows.append(f"<tr{' class=rule' if new else ''}>{heads}{cells}</tr>")
-    notes = "".join(f"<p>{escape(note)}</p>" for note in table.notes)
+    notes = "".join(f"<p>{html(note)}</p>" for note in table.notes)
     return (
-        f'<div class="scroll" tabindex="0" role="region" aria-label="{escape(table.title)}">'
-        f'<table class="results" id="table-{escape(table.name)}"><caption>{escape(table.title)}</caption>\n'
+        f'<div class="scroll" tabindex="0" role="region" aria-label="{escape(bare(table.title))}">'
+        f'<table class="results" id="table-{escape(table.name)}"><caption>{html(table.title)}</caption>\n'
         f"<thead>{_html_heads(table)}</thead>\n<tbody>\n" + "\n".join(rows) + f"\n</tbody></table></div>\n"
         f'<div class="notes">{notes}</div>\n'
     )
@@ -155,11 +136,6 @@ def render_json(table: Table) -> str:
     rows = ",\n".join(json.dumps(row, ensure_ascii=False) for row in data.pop("rows"))
     head = json.dumps(data, ensure_ascii=False, indent=1).removesuffix("\n}")
     return f'{head},\n "rows": [\n{rows}\n]}}\n'
-
-
-def latex(text: str) -> str:
-    """Text as LaTeX prints it, every special character escaped."""
-    return text.translate(LATEX_SPECIAL)
 
 
 def plain(entry: Entry, column: Column) -> str:
@@ -247,26 +223,15 @@ def _latex_heads(table: Table) -> list[str]:
 
 def _html_heads(table: Table) -> str:
     heads = _head_rows(table)
-    factors = "".join(f'<th scope="col" rowspan="{len(heads) + 1}">{escape(name)}</th>' for name in table.factors)
+    factors = "".join(f'<th scope="col" rowspan="{len(heads) + 1}">{html(name)}</th>' for name in table.factors)
     rows = [
-        "".join(f'<th scope="colgroup" colspan="{width}"><span>{escape(text)}</span></th>' for text, width in spans)
+        "".join(f'<th scope="colgroup" colspan="{width}"><span>{html(text)}</span></th>' for text, width in spans)
         for spans in heads
     ]
-    rows.append("".join(f'<th scope="col">{escape(column.label)}</th>' for column in table.columns))
+    rows.append("".join(f'<th scope="col">{html(column.label)}</th>' for column in table.columns))
     rows[0] = factors + rows[0]
     return "".join(f"<tr>{row}</tr>" for row in rows)
 
 
 def _pipes(cells: list[str]) -> str:
     return "| " + " | ".join(cells) + " |"
-
-
-def _markdown(text: str) -> str:
-    """Text without Markdown's or HTML's meaning in a table cell."""
-    escaped = escape(text, quote=False).replace("\n", " ").replace("\\", "\\\\").replace("|", "\\|")
-    return escaped.replace("*", "\\*").replace("_", "\\_").replace("`", "\\`")
-
-
-def _comment(text: str) -> str:
-    """Text on one line of a LaTeX comment or in a label, where nothing can be escaped."""
-    return "".join(character if character.isalnum() or character in "-_ ." else "-" for character in text)

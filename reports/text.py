@@ -1,0 +1,83 @@
+"""A table's text in LaTeX, Markdown, HTML and the terminal: all escaped, `_{…}` and `^{…}` lowered and raised."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from html import escape
+
+LATEX_SPECIAL = str.maketrans(
+    {
+        "\\": r"\textbackslash{}",
+        "~": r"\textasciitilde{}",
+        "^": r"\textasciicircum{}",
+        "<": r"\textless{}",
+        ">": r"\textgreater{}",
+        "|": r"\textbar{}",
+        '"': r"\char34{}",
+        "±": r"$\pm$",
+        "–": "--",
+        "−": "$-$",
+        "Δ": r"$\Delta$",
+        "×": r"$\times$",
+        "→": r"$\to$",
+        "≥": r"$\geq$",
+        "≤": r"$\leq$",
+        "\n": " ",
+        **{character: "\\" + character for character in "&%$#_{}"},
+    }
+)
+
+SCRIPT = re.compile(r"([_^])\{([^{}]*)\}")
+
+
+def latex(text: str) -> str:
+    r"""Text as LaTeX prints it, every special character escaped.
+
+    >>> latex("CLIP_{GAP} 5 %")
+    'CLIP\\textsubscript{GAP} 5 \\%'
+    """
+    scripts = {"_": r"\textsubscript{{{}}}", "^": r"\textsuperscript{{{}}}"}
+    return _scripted(text, lambda part: part.translate(LATEX_SPECIAL), scripts)
+
+
+def html(text: str) -> str:
+    """Text as HTML shows it, between tags.
+
+    >>> html("CLIP_{GAP} < 1")
+    'CLIP<sub>GAP</sub> &lt; 1'
+    """
+    return _scripted(text, escape, {"_": "<sub>{}</sub>", "^": "<sup>{}</sup>"})
+
+
+def markdown(text: str) -> str:
+    """Text without Markdown's or HTML's meaning in a table cell."""
+    return _scripted(text, _markdown, {"_": "<sub>{}</sub>", "^": "<sup>{}</sup>"})
+
+
+def bare(text: str) -> str:
+    """Text for programs and terminals, where nothing can be lowered.
+
+    >>> bare("CLIP_{GAP}")
+    'CLIP_GAP'
+    """
+    return SCRIPT.sub(r"\1\2", text)
+
+
+def comment(text: str) -> str:
+    """Text on one line of a LaTeX comment or in a label, where nothing can be escaped."""
+    return "".join(character if character.isalnum() or character in "-_ ." else "-" for character in text)
+
+
+def _scripted(text: str, escaped: Callable[[str], str], scripts: dict[str, str]) -> str:
+    """`text` with its parts escaped and its scripts in their frames."""
+    done, position = "", 0
+    for match in SCRIPT.finditer(text):
+        done += escaped(text[position : match.start()]) + scripts[match[1]].format(escaped(match[2]))
+        position = match.end()
+    return done + escaped(text[position:])
+
+
+def _markdown(text: str) -> str:
+    escaped = escape(text, quote=False).replace("\n", " ").replace("\\", "\\\\").replace("|", "\\|")
+    return escaped.replace("*", "\\*").replace("_", "\\_").replace("`", "\\`")
