@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, get_type_hints
 
@@ -16,6 +16,9 @@ from study.errors import ConfigError, unknown
 from study.protocols import RUN_METRICS
 from study.schema import RunConfig, field
 from study.typed import build
+
+Levels = Mapping[str, Mapping[str, Any]]
+"""Level → the overrides that it means."""
 
 SAMPLERS = ("tpe", "gp", "cmaes", "qmc", "grid", "random")
 PRUNERS = ("none", "median", "hyperband", "halving")
@@ -109,7 +112,7 @@ class SearchConfig:
         return tuple(values for i, values in enumerate(both) if values not in both[:i])
 
 
-def parse_search(data: Mapping[str, Any], factors: Mapping[str, Sequence[str]], where: str) -> SearchConfig:
+def parse_search(data: Mapping[str, Any], factors: Mapping[str, Levels], where: str) -> SearchConfig:
     """The section as a checked, typed object; raises ConfigError for whatever no study of these factors can mean."""
     if not isinstance(data, Mapping):
         raise ConfigError(f"{where}: expected keys and values, found {data!r}")
@@ -125,6 +128,7 @@ def parse_search(data: Mapping[str, Any], factors: Mapping[str, Sequence[str]], 
     _check_conditions(search, where)
     _check_methods(search, where)
     _check_arms(search, factors, where)
+    _check_sizes(search, where)
     return search
 
 
@@ -209,16 +213,21 @@ def _check_methods(search: SearchConfig, where: str) -> None:
                 raise ConfigError(f"{where}.parameters.{key}.when: a grid has no conditional parameters")
 
 
-def _check_arms(search: SearchConfig, factors: Mapping[str, Sequence[str]], where: str) -> None:
+def _check_arms(search: SearchConfig, factors: Mapping[str, Levels], where: str) -> None:
     for factor in search.per:
         if factor not in factors:
             raise ConfigError(unknown("factor", factor, factors, f"{where}.per"))
+        for key in (key for meaning in factors[factor].values() for key in meaning if key in search.parameters):
+            raise ConfigError(f"{where}.parameters.{key}: the factor '{factor}' of `per` sets this key already")
     for factor, levels in search.where.items():
         if factor not in search.per:
             raise ConfigError(unknown("factor", factor, search.per, f"{where}.where"))
         for level in levels:
             if level not in factors[factor]:
                 raise ConfigError(unknown("level", level, factors[factor], f"{where}.where.{factor}"))
+
+
+def _check_sizes(search: SearchConfig, where: str) -> None:
     for name, found in (("parameters", search.parameters), ("objective", search.objective), ("seeds", search.seeds)):
         if not found:
             raise ConfigError(f"{where}.{name}: empty")

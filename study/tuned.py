@@ -1,0 +1,82 @@
+"""Levels that mean the best of a search, `tuned: {search: NAME}`: what they stand for once it is done."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from study.arms import Arm
+from study.design import Cell, Design, cell_name
+from study.errors import ConfigError
+from study.files import read_json
+from study.paths import Home
+
+KEY = "search"
+"""In a level's meaning: the study whose search is meant."""
+
+
+def check_levels(design: Design, study: str, searches: bool, where: str) -> None:
+    """Raise ConfigError for a level that mixes a search with overrides, or names a search that the study has not."""
+    for factor, levels in design.factors.items():
+        for level, meaning in levels.items():
+            if KEY not in meaning:
+                continue
+            at = f"{where}: factors.{factor}.{level}"
+            if len(meaning) > 1 or not isinstance(meaning[KEY], str):
+                raise ConfigError(
+                    f"{at}: a searched level is {{search: STUDY}} and nothing else, found {dict(meaning)}"
+                )
+            if meaning[KEY] == study and not searches:
+                raise ConfigError(f"{at}: this study has no search; give a `search` section, or name another study")
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """Looks up, for each cell, what the search that its levels name has found."""
+
+    design: Design
+    study: str
+    arms: tuple[Arm, ...]
+    """Of the study's own search."""
+    per: tuple[str, ...]
+    home: Home
+
+    def fixed(self, levels: Mapping[str, str]) -> Cell:
+        """The levels that mean overrides, not a search."""
+        return {f: level for f, level in levels.items() if KEY not in self.design.factors[f][level]}
+
+    def meaning(self, cell: Cell) -> dict[str, Any]:
+        """The cell's overrides, with a searched level's values in its place; it must not be `waiting`."""
+        overrides = self.design.overrides(cell)
+        name = overrides.pop(KEY, None)
+        return overrides if name is None else {**overrides, **self._best(cell, name)[0]}
+
+    def waiting(self, cell: Cell) -> str:
+        """Why the cell's configuration is not known yet; empty where it is."""
+        name = self.design.overrides(cell).get(KEY)
+        if name is None or self._best(cell, name):
+            return ""
+        return f"the search of {name} is not done: ablate search {name}"
+
+    def _best(self, cell: Cell, name: str) -> Sequence[dict[str, Any]]:
+        """One set of values, or none."""
+        search = self.home.study(name).search
+        if name == self.study:
+            found = [read_json(search.result(self._arm(cell).key))]
+        else:
+            found = [read_json(path) for path in sorted(search.root.glob("*/result.json"))]
+        fit = [result for result in found if result is not None and result["cell"].items() <= cell.items()]
+        if any(result["best"] is None for result in fit):
+            raise ConfigError(f"cell {cell_name(cell)}: the search of {name} has several objectives and no single best")
+        values = [result["best"]["values"] for result in fit]
+        if any(other != values[0] for other in values):
+            raise ConfigError(f"cell {cell_name(cell)}: the study {name} was searched in {len(fit)} ways that differ")
+        return values[:1]
+
+    def _arm(self, cell: Cell) -> Arm:
+        levels = {factor: cell[factor] for factor in self.per if factor in cell}
+        for arm in self.arms:
+            if arm.cell == levels:
+                return arm
+        raise ConfigError(f"cell {cell_name(cell)} is to be tuned, but the search leaves it out (search.where)")
