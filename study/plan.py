@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, get_type_hints
 
+from study.cluster import ClusterConfig
 from study.compose import GROUPS, Composer, Overrides, parse_overrides, set_value
 from study.design import Cell, cell_name
 from study.errors import ConfigError, unknown
@@ -20,7 +21,6 @@ from study.places import check_figure, place
 from study.prompts import fill, templates
 from study.protocols import RUN_METRICS, applicable, expand, metric_names
 from study.schema import (
-    ClusterConfig,
     DataConfig,
     DatasetConfig,
     EvaluationConfig,
@@ -82,6 +82,8 @@ class Plan:
     """Names of every metric that some task of the plan may yield."""
     home: Home
     cluster: ClusterConfig
+    clusters: Mapping[str, ClusterConfig] = dataclasses.field(default_factory=dict)
+    """Run id → where this run and its evaluations go, since a level may ask for other resources."""
 
     @cached_property
     def runs(self) -> tuple[Task, ...]:
@@ -163,6 +165,7 @@ class _Planner:
         cells = self.study.design.cells()
         runs: dict[str, Task] = {}
         trees: dict[str, tuple[Any, ...]] = {}
+        clusters: dict[str, ClusterConfig] = {}
         baseline_first = sorted(cells, key=lambda cell: cell != self.study.baseline)
         for cell in baseline_first:
             choices, values = self._split(cell)
@@ -173,11 +176,13 @@ class _Planner:
                     continue
                 runs[run_id] = Task(run_id, "pretrain", run_id, seed, (cell,), None, config)
                 trees[run_id] = (choices, values)
+                clusters[run_id] = self._section("cluster", ClusterConfig, choices, values)[0]
         evaluations = [task for run in runs.values() for task in self._evaluate(run, *trees[run.run_id])]
         metrics = (*RUN_METRICS, *self._metrics)
         self._check_outputs(list(metrics), cells)
-        cluster = build(ClusterConfig, self._tree((), ())["cluster"], "cluster")
-        return Plan(self.study, tuple(cells), (*runs.values(), *evaluations), metrics, self.home, cluster)
+        cluster = self._section("cluster", ClusterConfig, (), ())[0]
+        tasks = (*runs.values(), *evaluations)
+        return Plan(self.study, tuple(cells), tasks, metrics, self.home, cluster, clusters)
 
     def _split(self, cell: Cell) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
         """A cell's overrides as hashable group choices and dotted values."""
@@ -199,8 +204,8 @@ class _Planner:
         merged = {**self.base, **dict(choices)}
         tree = self.composer.tree(tuple(sorted(merged.items())), self.study.protocols)
         for key, value in (*self.words.values.items(), *values):
-            if key.split(".")[0] not in (*_KEYED, "cluster"):
-                raise ConfigError(unknown("key", key, [f"{name}.…" for name in (*_KEYED, "cluster")], "override"))
+            if key.split(".")[0] not in _KEYED:
+                raise ConfigError(unknown("key", key, [f"{name}.…" for name in _KEYED], "override"))
             tree = set_value(tree, key, value)
         return tree
 
@@ -292,5 +297,5 @@ class _Planner:
 
 
 _SECTIONS: dict[str, type] = {name: kind for name, kind in get_type_hints(RunConfig).items() if name != "seed"}
-_KEYED = (*_SECTIONS, "suite", "protocol")
+_KEYED = (*_SECTIONS, "suite", "protocol", "cluster")
 """Branches of the configuration that dotted keys may reach."""

@@ -261,13 +261,3 @@ class EvaluationConfig:
     run_id: str = field()
     protocol: ProtocolConfig
     datasets: tuple[DatasetConfig, ...]
-
-
-@dataclass(frozen=True, kw_only=True)
-class ClusterConfig:
-    """Where jobs run; nothing here changes a result."""
-
-    name: str = field(identity=False)
-    kind: str = field("local", choices=("local",), identity=False)
-    jobs: int = field(0, low=0, identity=False)
-    """Concurrent worker jobs; 0 takes as many as the cores allow."""

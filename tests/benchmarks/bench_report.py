@@ -23,9 +23,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from study.cluster import ClusterConfig
 from study.paths import Home
 from study.plan import Plan, Task
-from study.schema import ClusterConfig
 from study.study import parse_study
 
 FACTORS = {"scale": 4, "method": 10, "pooling": 5, "masking": 5}
