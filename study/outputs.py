@@ -1,4 +1,4 @@
-"""What a study wants printed: typed tables and figures of its study file (claims join them)."""
+"""What a study wants printed: typed tables, figures and claims of its study file."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from study.schema import field
 FIGURE_KINDS = ("bars", "lines", "heatmap", "curves", "scatter")
 AGGREGATES = ("mean",)
 FORMATS = ("md", "tex", "csv", "html")
+ESTIMANDS = ("these tasks", "tasks like these")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,3 +57,25 @@ class FigureConfig:
     panel: str = field("")
     """Factor whose levels become panels side by side."""
     where: dict[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClaimConfig:
+    """A sentence of a paper as a statement over the results; a report finds it supported, contradicted or neither."""
+
+    statement: str = field()
+    """Comparisons of arms: `mae_clip - clip > 0` (the language: `study.statements`)."""
+    metric: tuple[str, ...] = field()
+    """The tasks that it is about; differences are averaged over them."""
+    where: dict[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
+    """Keep cells with these levels (a cell without the factor stays)."""
+    text: str = field("")
+    """The sentence; the statement stands in where there is none."""
+    source: str = field("")
+    """Where it is said: `section 4.2`."""
+    margin: float = field(0.0, low=0)
+    """Differences within ± this count as none (in the metric's units: points); `~` needs it."""
+    every: bool = field(False)
+    """It must hold on every task by itself, not on their mean ("consistently")."""
+    estimand: str = field("these tasks", choices=ESTIMANDS)
+    """What the interval is about: these tasks (only seeds vary), or tasks like these (the tasks vary)."""

@@ -9,6 +9,7 @@ from functools import cached_property
 from typing import Any, get_type_hints
 
 from study.cluster import ClusterConfig
+from study.claims import check_claims
 from study.compose import GROUPS, Composer, Overrides, parse_overrides, set_value
 from study.design import Cell, cell_name
 from study.errors import ConfigError, unknown
@@ -180,6 +181,7 @@ class _Planner:
         evaluations = [task for run in runs.values() for task in self._evaluate(run, *trees[run.run_id])]
         metrics = (*RUN_METRICS, *self._metrics)
         self._check_outputs(list(metrics), cells)
+        check_claims(self.study, cells, metrics, ((c, task.protocol) for task in evaluations for c in task.cells))
         cluster = self._section("cluster", ClusterConfig, (), ())[0]
         tasks = (*runs.values(), *evaluations)
         return Plan(self.study, tuple(cells), tasks, metrics, self.home, cluster, clusters)

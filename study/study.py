@@ -9,7 +9,7 @@ from typing import Any
 
 from study.design import DESIGNS, Design
 from study.errors import ConfigError, unknown
-from study.outputs import FigureConfig, TableConfig
+from study.outputs import ClaimConfig, FigureConfig, TableConfig
 from study.typed import build
 
 KEYS = (
@@ -25,6 +25,7 @@ KEYS = (
     "protocols",
     "tables",
     "figures",
+    "claims",
 )
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 """Names become folder names, MLflow experiments and LaTeX labels."""
@@ -43,6 +44,7 @@ class Study:
     protocols: tuple[str, ...]
     tables: dict[str, TableConfig]
     figures: dict[str, FigureConfig]
+    claims: dict[str, ClaimConfig]
 
     @property
     def factors(self) -> dict[str, tuple[str, ...]]:
@@ -73,6 +75,7 @@ def parse_study(data: Mapping[str, Any], where: str) -> Study:
         figures={
             k: build(FigureConfig, v, f"{where}: figures.{k}") for k, v in _mapping(data, "figures", where).items()
         },
+        claims={k: build(ClaimConfig, v, f"{where}: claims.{k}") for k, v in _mapping(data, "claims", where).items()},
     )
     _check_outputs(study, where)
     return study
@@ -111,7 +114,7 @@ def _design(data: Mapping[str, Any], where: str) -> Design:
 
 
 def _check_outputs(study: Study, where: str) -> None:
-    """Tables and figures may name only factors and levels that the study has."""
+    """Tables, figures and claims may name only factors and levels that the study has."""
     for name, table in study.tables.items():
         at = f"{where}: tables.{name}"
         if not table.columns or not table.rows:
@@ -119,6 +122,8 @@ def _check_outputs(study: Study, where: str) -> None:
         _check_factors(study, [*table.rows, table.split], table.where, at)
     for name, figure in study.figures.items():
         _check_factors(study, [figure.x, figure.hue, figure.panel], figure.where, f"{where}: figures.{name}")
+    for name, claim in study.claims.items():
+        _check_factors(study, [], claim.where, f"{where}: claims.{name}")
 
 
 def _check_factors(study: Study, named: list[str], condition: Mapping[str, tuple[str, ...]], where: str) -> None:
