@@ -12,7 +12,7 @@ from typing import Any
 
 from reports.stats.summary import t_interval
 from reports.tables import Column, Entry, Row, Table, number
-from reports.text import bare, comment, html, latex, markdown
+from reports.text import LATEX_SIGNS, bare, comment, html, latex, markdown
 from reports.warehouse import Source
 
 
@@ -28,52 +28,57 @@ def render_markdown(table: Table) -> str:
 
 
 def render_latex(table: Table, study: str = "") -> str:
-    r"""A `table` with booktabs rules; needs `\usepackage{booktabs}`."""
+    r"""A `table` with booktabs rules; needs `\usepackage{booktabs}`, and `graphicx` where it is `_wide`."""
     spec = "l" * len(table.factors) + "r" * len(table.columns)
-    body: list[str] = []
-    for previous, row in itertools.pairwise([None, *table.rows]):
-        assert row is not None
-        if previous and len(table.factors) > 1 and previous.levels[0] != row.levels[0]:
-            body.append(r"\midrule")
-        same = previous is not None and len(table.factors) > 1 and previous.levels[0] == row.levels[0]
-        levels = ["" if same and i == 0 else latex(level) for i, level in enumerate(row.levels)]
-        texts = [
-            _text(entry, column, r"\textbf{{{}}}".format).replace("±", r"$\pm$").replace("–", "--").replace("−", "$-$")
-            for entry, column in _pairs(table, row)
-        ]
-        body.append(" & ".join([*levels, *texts]) + r" \\")
+    behind = "as printed" if table.printed else f"the runs behind each number: {table.name}.json"
+    fit, end = ([r"\resizebox{\linewidth}{!}{%"], [r"}"]) if _wide(table) else ([], [])
     lines = [
-        f"% study {comment(study)}, table {comment(table.name)}; the runs behind each number: {table.name}.json",
+        f"% study {comment(study)}, table {comment(table.name)}; {behind}",
         r"\begin{table}[t]",
         r"\centering",
         rf"\caption{{{latex(table.title)}}}",
         rf"\label{{tab:{comment(table.name)}}}",
+        *fit,
         rf"\begin{{tabular}}{{{spec}}}",
         r"\toprule",
         *_latex_heads(table),
         r"\midrule",
-        *body,
+        *_latex_rows(table),
         r"\bottomrule",
         r"\end{tabular}",
+        *end,
         *([rf"\\[2pt]{{\footnotesize {' '.join(map(latex, table.notes))}}}"] if table.notes else []),
         r"\end{table}",
     ]
     return "\n".join(lines) + "\n"
 
 
+def _latex_rows(table: Table) -> Iterator[str]:
+    for previous, row in itertools.pairwise([None, *table.rows]):
+        assert row is not None
+        if previous and table.grouped and previous.levels[0] != row.levels[0]:
+            yield r"\midrule"
+        same = previous is not None and table.grouped and previous.levels[0] == row.levels[0]
+        levels = ["" if same and i == 0 else latex(level) for i, level in enumerate(row.levels)]
+        numbers = [_text(*pair, r"\textbf{{{}}}".format).translate(LATEX_SIGNS) for pair in _pairs(table, row)]
+        yield " & ".join([*levels, *numbers]) + r" \\"
+
+
 def render_csv(table: Table) -> str:
     """One line per number, unrounded: for programs. Empty fields are missing, `state` says why."""
     output = io.StringIO()
     writer = csv.writer(output, lineterminator="\n")
-    writer.writerow([*map(bare, table.factors), "column", "mean", "sd", "n", "planned", "delta", "state", "runs"])
+    # Only tables with such numbers have their column.
+    beside = ["beside"] if any(entry.beside is not None for row in table.rows for entry in row.entries) else []
+    heads = ["column", "mean", "sd", "n", "planned", "delta", *beside, "state", "runs"]
+    writer.writerow([*map(bare, table.factors), *heads])
     for row in table.rows:
         for entry, column in _pairs(table, row):
             summary = entry.summary
             numbers = (summary.mean, summary.sd, summary.n) if summary else (None, None, 0)
+            rest = [entry.planned, entry.delta, *([entry.beside] if beside else []), entry.missing]
             runs = " ".join(source.run_id for source in entry.sources)
-            writer.writerow(
-                [*map(bare, row.levels), bare(column.name), *numbers, entry.planned, entry.delta, entry.missing, runs]
-            )
+            writer.writerow([*map(bare, row.levels), bare(column.name), *numbers, *rest, runs])
     return output.getvalue()
 
 
@@ -82,13 +87,15 @@ def render_html(table: Table) -> str:
     rows: list[str] = []
     widths = _widths(table)
     for i, row in enumerate(table.rows):
-        heads = "".join(f'<th scope="row">{html(level) or "–"}</th>' for level in row.levels)
-        cells = "".join(
-            f'<td{_css(entry)}><button type="button" data-why="{escape(table.name)}/{i + 1}/{j + 1}">'
-            f"{_html_text(entry, column, widths[j])}</button></td>"
-            for j, (entry, column) in enumerate(_pairs(table, row))
-        )
-        new = len(table.factors) > 1 and i > 0 and table.rows[i - 1].levels[0] != row.levels[0]
+        heads = "".join(f'<th scope="row">{html(level) or _no_level(table)}</th>' for level in row.levels)
+        texts = [_html_text(*pair, width) for pair, width in zip(_pairs(table, row), widths, strict=True)]
+        if not table.printed:
+            place = f"{escape(table.name)}/{i + 1}"
+            texts = [
+                f'<button type="button" data-why="{place}/{j + 1}">{text}</button>' for j, text in enumerate(texts)
+            ]
+        cells = "".join(f"<td{_css(entry)}>{text}</td>" for entry, text in zip(row.entries, texts, strict=True))
+        new = table.grouped and i > 0 and table.rows[i - 1].levels[0] != row.levels[0]
         rows.append(f"<tr{' class=rule' if new else ''}>{heads}{cells}</tr>")
     notes = "".join(f"<p>{html(note)}</p>" for note in table.notes)
     return (
@@ -121,6 +128,7 @@ def entry_json(entry: Entry) -> dict[str, Any]:
         "n": summary.n if summary else 0,
         "planned": entry.planned,
         "delta": entry.delta,
+        "beside": entry.beside,
         "state": entry.missing,
         "detail": entry.detail,
         "runs": [
@@ -151,12 +159,16 @@ def _text(entry: Entry, column: Column, bold: Callable[[str], str]) -> str:
     """`**71.2** ± 0.3 (2/3) +1.5`, or the state that explains the gap."""
     if entry.summary is None:
         return entry.missing
+    if entry.printed:
+        return bold(entry.printed) if entry.best else entry.printed
     value = number(entry.summary.mean, column.digits)
     parts = [bold(value) if entry.best else value]
     if entry.summary.sd is not None:
         parts.append(f"± {number(entry.summary.sd, column.digits)}")
     if entry.summary.n < entry.planned:
         parts.append(f"({entry.summary.n}/{entry.planned})")
+    if entry.beside is not None:
+        parts.append(f"[{number(entry.beside, column.digits)}]")
     if entry.delta is not None:
         parts.append(number(entry.delta, column.digits, sign=True).replace("-", "−"))
     return " ".join(parts)
@@ -190,6 +202,15 @@ def _widths(table: Table) -> list[tuple[int, int]]:
     return [tuple(max((len(part[i]) for part in column), default=0) for i in (1, 2)) for column in parts]  # type: ignore[misc]
 
 
+def _no_level(table: Table) -> str:
+    return "" if table.printed else "–"
+
+
+def _wide(table: Table) -> bool:
+    """So many columns that their labels must stand upright and the whole be shrunk to the page."""
+    return len(table.columns) > 12
+
+
 def _css(entry: Entry) -> str:
     return ' class="gap"' if entry.summary is None else ""
 
@@ -217,8 +238,9 @@ def _latex_heads(table: Table) -> list[str]:
         for text, width in spans:
             lines.append(rf"\cmidrule(lr){{{start}-{start + width - 1}}}" if text else "%")
             start += width
-    names = [latex(name) for name in (*table.factors, *(column.label for column in table.columns))]
-    return [*lines, " & ".join(names) + r" \\"]
+    labels = [latex(column.label) for column in table.columns]
+    upright = [rf"\rotatebox{{90}}{{{label}}}" for label in labels] if _wide(table) else labels
+    return [*lines, " & ".join([*map(latex, table.factors), *upright]) + r" \\"]
 
 
 def _html_heads(table: Table) -> str:

@@ -66,6 +66,10 @@ class Entry:
     """State that explains the lack of a number; a dash where there can be none."""
     detail: str = ""
     """State of every seed that lacks."""
+    beside: float | None = None
+    """The number that a paper prints at this place, beside ours."""
+    printed: str = ""
+    """In a paper's table, the number exactly as it is printed."""
 
 
 @dataclass(frozen=True)
@@ -92,6 +96,13 @@ class Table:
     columns: tuple[Column, ...]
     rows: tuple[Row, ...]
     notes: tuple[str, ...]
+    printed: bool = False
+    """A paper's table as printed: no runs are behind its numbers, and its rows' labels are no levels of factors."""
+
+    @property
+    def grouped(self) -> bool:
+        """Rows belong together by their first factor: its level is printed once, with a rule above."""
+        return len(self.factors) > 1 and not self.printed
 
     def query(self, row: int, column: int) -> str:
         """The query of one number, ready to be run on the saved warehouse."""

@@ -6,7 +6,10 @@ import re
 from collections.abc import Callable
 from html import escape
 
-LATEX_SPECIAL = str.maketrans(
+LATEX_SIGNS = str.maketrans({"±": r"$\pm$", "–": "--", "−": "$-$", "×": r"$\times$"})
+"""Signs of a number, which hold nothing else to escape."""
+
+LATEX_SPECIAL = LATEX_SIGNS | str.maketrans(
     {
         "\\": r"\textbackslash{}",
         "~": r"\textasciitilde{}",
@@ -15,11 +18,7 @@ LATEX_SPECIAL = str.maketrans(
         ">": r"\textgreater{}",
         "|": r"\textbar{}",
         '"': r"\char34{}",
-        "±": r"$\pm$",
-        "–": "--",
-        "−": "$-$",
         "Δ": r"$\Delta$",
-        "×": r"$\times$",
         "→": r"$\to$",
         "≥": r"$\geq$",
         "≤": r"$\leq$",
