@@ -1,6 +1,6 @@
-"""Rows of one column against one of them, with an error pooled over all rows where their spreads allow it.
+"""Contrasts of the rows of one column, with an error pooled over all rows where their spreads allow it.
 
-Two seeds know next to nothing of their spread (t = 12.7); sixty cells of two seeds know it well (t = 2.0).
+Two seeds know next to nothing of their spread (t = 12.7); nine rows of two seeds know it well (t = 2.3).
 """
 
 from __future__ import annotations
@@ -15,18 +15,21 @@ from reports.stats.student import Floats, bartlett, satterthwaite, two_sided
 EQUAL_SPREAD = 0.05
 """Bartlett's p below which the spreads of a column's rows are taken for different, and nothing is pooled."""
 
+ROUNDING = 1e-12
+"""Relative size below which a difference is what rounding left of none."""
+
 
 @dataclass(frozen=True)
 class Contrasts:
-    """Row i less the reference row, for every row. Arrays (rows,); NaN where nothing can be said."""
+    """Weighted sums of rows. Arrays (contrasts,); NaN where nothing can be said."""
 
     estimate: Floats
     se: Floats
     df: Floats
     sd: Floats
-    """Standard deviation of one seed's difference (paired), or of one row's seeds."""
+    """Standard deviation of one seed's contrast."""
     p: Floats
-    """Two-sided, of no difference."""
+    """Two-sided, of a contrast of 0."""
     method: str
 
 
@@ -45,34 +48,44 @@ class Spread:
 def spread(values: Floats) -> Spread:
     """Spread of each row of (rows, seeds), NaN where missing, pooled over rows unless Bartlett's test objects."""
     counts, _, variances = moments(values)
-    many = counts > 1
+    many, some = counts > 1, counts > 0
     dfs = counts[many] - 1
     p_equal = bartlett(variances[many], dfs)
     if many.any() and p_equal >= EQUAL_SPREAD:
-        pooled = float(np.sum(dfs * variances[many]) / np.sum(dfs))
-        some = counts > 0
-        sd, df = np.where(some, np.sqrt(pooled), np.nan), np.where(some, float(np.sum(dfs)), np.nan)
-        return Spread(sd, df, True, p_equal)
+        variance = float(np.sum(dfs * variances[many]) / np.sum(dfs))
+        shared = np.where(some, variance, np.nan), np.where(some, float(np.sum(dfs)), np.nan)
+        return Spread(np.sqrt(shared[0]), shared[1], bool(many.sum() > 1), p_equal)
     return Spread(np.sqrt(variances), np.where(many, counts - 1, np.nan), False, p_equal)
 
 
-def contrasts(values: Floats, reference: int, paired: bool) -> Contrasts:
-    """Every row of (rows, seeds) less one of them; NaN where missing.
+def against(rows: int, reference: int) -> Floats:
+    """Weights (rows, rows) of every row less one of them, for `contrasts`."""
+    weights = np.eye(rows)
+    weights[:, reference] -= 1
+    return weights
 
-    Paired where that is asked for and all rows that have any seed have the same two or more of them; else as
-    independent samples. Estimates are always differences of the rows' means.
+
+def contrasts(values: Floats, weights: Floats, paired: bool) -> Contrasts:
+    """`weights` (contrasts, rows) times the means of `values` (rows, seeds), NaN where missing.
+
+    Paired by seed where that is asked for, the weights cancel, and all rows that have any seed have the same two or
+    more of them; else rows are independent samples. The error is pooled over all rows, also those of weight 0, unless
+    their spreads differ; two independent rows are Welch's.
     """
     counts, means, variances = moments(values)
-    estimate = means - means[reference]
-    # What rounding leaves of two equal rows is no difference.
-    estimate[np.abs(estimate) <= 1e-12 * np.nanmax(np.abs(means), initial=0.0)] = 0.0
     some = counts > 0
+    used = weights != 0
+    estimate = weights @ np.where(some, means, 0.0)
+    size = np.abs(weights) @ np.where(some, np.abs(means), 0.0)
+    estimate = np.where(np.abs(estimate) <= ROUNDING * size, 0.0, estimate)
     present = np.isfinite(values[some])
-    if paired and counts[reference] > 1 and bool(np.all(present == present[0])):
-        se, df, sd, method = _paired(values[:, present[0]], np.asarray(some), reference)
+    complete = bool(len(present)) and bool(np.all(present == present[0])) and int(present[0].sum()) > 1
+    if paired and complete and bool(np.all(np.abs(weights.sum(axis=1)) < ROUNDING)):
+        se, df, sd, method = _paired(values[some][:, present[0]], weights[:, some])
     else:
-        se, df, sd, method = _independent(counts, variances, reference)
-    se[reference] = df[reference] = sd[reference] = np.nan
+        se, df, sd, method = _independent(counts, variances, weights)
+    unknown = (used & ~some).any(axis=1) | ~used.any(axis=1)
+    estimate, se, df, sd = (np.where(unknown, np.nan, array) for array in (estimate, se, df, sd))
     return Contrasts(estimate, se, df, sd, two_sided(estimate, se, df), method)
 
 
@@ -86,47 +99,38 @@ def moments(values: Floats) -> tuple[Floats, Floats, Floats]:
         return counts, np.where(counts > 0, means, np.nan), np.where(counts > 1, squares / (counts - 1), np.nan)
 
 
-def _paired(values: Floats, some: NDArray[np.bool_], reference: int) -> tuple[Floats, Floats, Floats, str]:
-    """Two-way layout of rows and seeds; (se, df, sd, method)."""
-    n, rows = values.shape[1], int(some.sum())
-    found = values[some]
+def _paired(found: Floats, weights: Floats) -> tuple[Floats, Floats, Floats, str]:
+    """Two-way layout of rows and seeds, nothing missing; (se, df, sd, method)."""
+    rows, n = found.shape
     residuals = found - found.mean(axis=1, keepdims=True) - found.mean(axis=0) + found.mean()
     squares = np.sum(residuals**2, axis=1)
-    noise = (1e-12 * np.max(np.abs(found))) ** 2
-    squares[squares <= n * noise] = 0.0
+    squares[squares <= n * (ROUNDING * np.max(np.abs(found))) ** 2] = 0.0
     # Of two rows the residuals mirror each other: there is nothing to compare.
-    equal = rows == 2 or bartlett(squares / (n - 1), np.full(rows, n - 1.0)) >= EQUAL_SPREAD
-    sd, df = np.full(len(values), np.nan), np.full(len(values), np.nan)
-    if equal:
-        df[some] = (rows - 1) * (n - 1)
-        sd[some] = np.sqrt(2 * np.sum(squares) / max((rows - 1) * (n - 1), 1))
+    if rows == 2 or bartlett(squares / (n - 1), np.full(rows, n - 1.0)) >= EQUAL_SPREAD:
+        freedom = (rows - 1) * (n - 1)
+        sd = np.sqrt(np.sum(squares) / freedom * np.sum(weights**2, axis=1))
         method = f"seed-paired t, error pooled over {rows} rows" if rows > 2 else "seed-paired t"
-    else:
-        df[some] = n - 1
-        sd[some] = np.std(found - values[reference], axis=1, ddof=1)
-        method = "seed-paired t, each row its own error (spreads differ)"
-    return sd / np.sqrt(n), df, sd, method
+        return sd / np.sqrt(n), np.full(len(weights), float(freedom)), sd, method
+    sd = np.std(weights @ found, axis=1, ddof=1)
+    return sd / np.sqrt(n), np.full(len(weights), n - 1.0), sd, "seed-paired t, own error (the rows' spreads differ)"
 
 
-def _independent(counts: Floats, variances: Floats, reference: int) -> tuple[Floats, Floats, Floats, str]:
+def _independent(counts: Floats, variances: Floats, weights: Floats) -> tuple[Floats, Floats, Floats, str]:
     """One-way layout; (se, df, sd, method)."""
-    many = counts > 1
+    many: NDArray[np.bool_] = counts > 1
     dfs = counts[many] - 1
-    if many.any() and bartlett(variances[many], dfs) >= EQUAL_SPREAD:
-        total = float(np.sum(dfs))
-        pooled = float(np.sum(dfs * variances[many])) / total
-        with np.errstate(divide="ignore"):
-            se = np.sqrt(pooled * (1 / counts + 1 / counts[reference]))
-        se[counts == 0] = np.nan
-        return (
-            se,
-            np.full(len(counts), total),
-            np.full(len(counts), np.sqrt(pooled)),
-            (f"t, error pooled over {int(many.sum())} rows"),
-        )
-    se, df = np.full(len(counts), np.nan), np.full(len(counts), np.nan)
-    for i in np.flatnonzero(many & many[reference]):
-        parts = [variances[i] / counts[i], variances[reference] / counts[reference]]
-        se[i], df[i] = np.sqrt(sum(parts)), satterthwaite(parts, [counts[i] - 1, counts[reference] - 1])
-    sd = np.sqrt((variances + variances[reference]) / 2)
-    return se, df, sd, "Welch's t" if len(counts) == 2 else "Welch's t, each row its own error (spreads differ)"
+    squares = weights**2
+    alone = int((counts > 0).sum()) <= 2
+    with np.errstate(divide="ignore", invalid="ignore"):
+        shares = np.where(weights != 0, squares / counts, 0.0)
+    if many.any() and not alone and bartlett(variances[many], dfs) >= EQUAL_SPREAD:
+        freedom = float(np.sum(dfs))
+        variance = float(np.sum(dfs * variances[many])) / freedom
+        sd = np.sqrt(variance * squares.sum(axis=1))
+        method = f"t, error pooled over {int(many.sum())} rows"
+        return np.sqrt(variance * shares.sum(axis=1)), np.full(len(weights), freedom), sd, method
+    parts = np.where(weights != 0, shares * variances, 0.0)  # NaN for a row of one seed
+    df = np.array([satterthwaite(part[w != 0], counts[w != 0] - 1) for part, w in zip(parts, weights, strict=True)])
+    sd = np.sqrt(np.where(weights != 0, squares * variances, 0.0).sum(axis=1))
+    method = "Welch's t" if alone else "Welch's t, own error (the rows' spreads differ)"
+    return np.sqrt(parts.sum(axis=1)), df, sd, method
