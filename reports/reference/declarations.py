@@ -130,7 +130,8 @@ def find_value(where: str, wanted: Mapping[str, str | int], values: Sequence[Pri
         known = {getattr(value, name) for value in values}
         if text and text not in known:
             raise ConfigError(unknown(name, str(text), map(str, known), where))
-    found = [value for value in values if all(not text or getattr(value, name) == text for name, text in wanted.items())]
+    fixed = {name: text for name, text in wanted.items() if text}
+    found = [value for value in values if all(getattr(value, name) == text for name, text in fixed.items())]
     if len(found) != 1:
         raise ConfigError(f"{where}: stands for {len(found)} printed values; it must mean one")
     return found[0]
