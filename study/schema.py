@@ -177,11 +177,14 @@ class RuntimeConfig:
 
     device: str = field("auto", choices=("auto", "cpu", "cuda"), identity=False)
     micro_batch: int = field(0, low=0, identity=False)
-    """Samples per forward pass; 0 takes the whole batch."""
+    """Samples per forward pass of a process; 0 takes all of its rows of the batch."""
     workers: int = field(0, low=0, identity=False)
-    """Loader processes."""
+    """Loader processes of each process."""
     threads: int = field(1, low=0, identity=False)
-    """CPU threads of the arithmetic; 0 leaves the library's choice."""
+    """CPU threads of the arithmetic of each process; 0 leaves the library's choice."""
+    processes: int = field(1, low=1, identity=False)
+    """Processes on one machine that share every batch, each on a GPU of its own where there are GPUs; a scheduler that
+    starts the processes itself decides instead."""
     compile: bool = field(False, identity=False)
     checkpoint_seconds: float = field(60.0, above=0, identity=False)
     log_every: int = field(10, low=1, identity=False)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from study.errors import ConfigError
-from study.schema import DataConfig, ModelConfig, ObjectiveConfig, RunConfig, ScheduleConfig
+from study.schema import DataConfig, ModelConfig, ObjectiveConfig, RunConfig, RuntimeConfig, ScheduleConfig
 
 
 def check_run(config: RunConfig) -> None:
@@ -12,6 +12,7 @@ def check_run(config: RunConfig) -> None:
     check_objective(config.objective, config.model)
     check_schedule(config.schedule, config.objective)
     check_data(config.data, config.schedule)
+    check_runtime(config.runtime, config.schedule)
 
 
 def check_model(model: ModelConfig) -> None:
@@ -68,6 +69,14 @@ def check_data(data: DataConfig, schedule: ScheduleConfig) -> None:
         raise ConfigError("data.pairs: 0; the procedural world is endless, so say how many pairs to draw")
     if data.pairs and schedule.steps and schedule.batch_size > data.pairs:
         raise ConfigError(f"schedule.batch_size: {schedule.batch_size} is larger than data.pairs ({data.pairs})")
+
+
+def check_runtime(runtime: RuntimeConfig, schedule: ScheduleConfig) -> None:
+    if runtime.processes > schedule.batch_size:
+        raise ConfigError(
+            f"runtime.processes: {runtime.processes} cannot share a batch of {schedule.batch_size} "
+            "(schedule.batch_size): every process takes one row at least"
+        )
 
 
 def _divides(key: str, divisor: int, other: str, value: int) -> None:

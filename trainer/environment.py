@@ -10,13 +10,14 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from importlib import metadata
 from typing import Any
 
 import torch
 
 from study.errors import ConfigError
+from trainer.distributed import ALONE, World
 
 PACKAGES = ("ablate", "torch", "numpy", "pillow", "tokenizers", "scikit-learn")
 
@@ -96,38 +97,42 @@ class Spent:
     """Time that went into a run up to some step, over all attempts whose work was kept."""
 
     seconds: float = 0.0
+    """By the clock on the wall."""
     cpu_seconds: float = 0.0
+    """Of all processes, with their loader processes that have ended."""
+    gpu_seconds: float = 0.0
+    """Of all GPUs."""
 
 
 class Meter:
     """Adds this attempt's time to what earlier attempts had spent."""
 
-    def __init__(self, earlier: Spent) -> None:
-        self._earlier = earlier
-        self._start = _now()
+    def __init__(self, earlier: Spent, device: torch.device, world: World = ALONE) -> None:
+        self._earlier, self._device, self._world = earlier, device, world
+        self._begin, self._cpu_begin = time.monotonic(), _cpu_seconds()
+
+    @property
+    def seconds(self) -> float:
+        """By the clock on the wall, so far."""
+        return self._earlier.seconds + time.monotonic() - self._begin
 
     def spent(self) -> Spent:
-        now = _now()
-        return replace(
-            self._earlier,
-            seconds=self._earlier.seconds + now.seconds - self._start.seconds,
-            cpu_seconds=self._earlier.cpu_seconds + now.cpu_seconds - self._start.cpu_seconds,
-        )
+        """Of all processes, all of which have to ask."""
+        now = sum(self._world.collect(_cpu_seconds() - self._cpu_begin))
+        seconds, gpus = self.seconds, self._world.size if self._device.type == "cuda" else 0
+        gpu_seconds = gpus * (seconds - self._earlier.seconds)
+        return Spent(seconds, self._earlier.cpu_seconds + now, self._earlier.gpu_seconds + gpu_seconds)
 
-
-def cost(spent: Spent, device: torch.device) -> dict[str, float]:
-    """`cost/…` metrics of the time spent on a device.
-
-    CPU hours include loader processes that have ended; memory is this process's peak, allocated on the GPU or
-    resident on a CPU.
-    """
-    gpus = 1 if device.type == "cuda" else 0
-    return {
-        "cost/seconds": spent.seconds,
-        "cost/cpu_hours": spent.cpu_seconds / 3600,
-        "cost/gpu_hours": gpus * spent.seconds / 3600,
-        "cost/peak_memory_gib": _peak_bytes(device) / 2**30,
-    }
+    def cost(self) -> dict[str, float]:
+        """`cost/…` metrics of the time spent, likewise; memory is the peak of the process that needed most, allocated
+        on a GPU or resident on a CPU."""
+        spent = self.spent()
+        return {
+            "cost/seconds": spent.seconds,
+            "cost/cpu_hours": spent.cpu_seconds / 3600,
+            "cost/gpu_hours": spent.gpu_seconds / 3600,
+            "cost/peak_memory_gib": max(self._world.collect(_peak_bytes(self._device))) / 2**30,
+        }
 
 
 def utilisation(flops_per_second: float, precision: str, device_name: str) -> float | None:
@@ -138,9 +143,9 @@ def utilisation(flops_per_second: float, precision: str, device_name: str) -> fl
     return None
 
 
-def _now() -> Spent:
+def _cpu_seconds() -> float:
     used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-    return Spent(time.monotonic(), sum(usage.ru_utime + usage.ru_stime for usage in used))
+    return sum(usage.ru_utime + usage.ru_stime for usage in used)
 
 
 def _peak_bytes(device: torch.device) -> int:

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from study.journal import Journal
 from trainer.divergence import Divergence
 from trainer.environment import describe
 
@@ -37,10 +38,24 @@ class Result:
     metrics: dict[str, float]
     device: torch.device
     divergence: Divergence | None = None
+    processes: int = 1
 
     @property
     def state(self) -> str:
         return "completed" if self.divergence is None else "diverged"
+
+
+class Silent(Journal):
+    """Journal of the processes for which rank 0 speaks: goes nowhere."""
+
+    def __init__(self) -> None:
+        self._last_step = {}
+
+    def close(self) -> None:
+        """There is no file."""
+
+    def _write(self, entry: dict[str, Any]) -> None:
+        """There is no file."""
 
 
 def history(entries: list[dict[str, Any]]) -> History:
@@ -73,7 +88,7 @@ def record(kind: str, task_id: str, result: Result, spent: History, finished: fl
         "finished": _iso(finished),
         "seconds": round(spent.seconds, 3),
         "attempts": spent.attempts,
-        "environment": describe(result.device),
+        "environment": {**describe(result.device), "processes": result.processes},
         "cost": {name.removeprefix("cost/"): value for name, value in metrics.items() if name.startswith("cost/")},
     }
 

@@ -4,6 +4,9 @@ The contrastive loss needs the whole batch at once, its graph does not: features
 without a graph, the loss is taken over all of them, and each piece is computed again with its features' gradient
 fed in (GradCache, Gao et al. 2021, arXiv 2101.06983; open_clip's `--accum-freq`). One extra forward pass buys
 exact negatives in little memory. Reconstruction losses are weighted sums over samples and simply add up.
+
+Several processes do the same with their rows: features are gathered, each process takes the loss of its rows
+against all, and what the features' gradients, the losses and the parameters' gradients are is summed over them.
 """
 
 from __future__ import annotations
@@ -16,11 +19,13 @@ from torch import Tensor
 from study.schema import RunConfig
 from trainer.data.batch import Batch
 from trainer.data.streams import stream
+from trainer.distributed import ALONE, World
 from trainer.divergence import Watch
 from trainer.models.towers import trim_padding
 from trainer.objectives.losses import (
     LossWeights,
     contrastive_loss,
+    contrastive_share,
     local_contrastive_loss,
     loss_weights,
     token_weights,
@@ -40,6 +45,8 @@ class Piece:
 
     def to(self, device: torch.device) -> Piece:
         batch, draws = self.batch, self.draws
+        if batch.images.device.type == device.type:
+            return self
         if device.type == "cuda":
             # From pageable memory a copy waits for everything that is queued on the device.
             batch = Batch(batch.images.pin_memory(), batch.tokens.pin_memory())
@@ -49,12 +56,10 @@ class Piece:
 
 @dataclass(frozen=True)
 class Survey:
-    """What a first pass without graph tells of a piece; no features or counts where the objective has none."""
+    """What a first pass tells of a piece; no features or counts where the objective has none."""
 
-    image: Tensor | None
-    """(b,E) unit vectors."""
-    text: Tensor | None
-    """(b,E) likewise."""
+    features: Embeddings | None
+    """With their graph where the piece is alone; then the pass is the only one."""
     counts: Tensor | None
     """(b,) masked tokens."""
 
@@ -62,10 +67,11 @@ class Survey:
 class Gradients:
     """Losses of a global batch; their gradient is added to every parameter's `.grad`."""
 
-    def __init__(self, system: System, config: RunConfig, device: torch.device) -> None:
+    def __init__(self, system: System, config: RunConfig, device: torch.device, world: World = ALONE) -> None:
         self.system = system
         self.config = config
         self.device = device
+        self.world = world
         present = {
             "contrastive": system.contrastive,
             "image": system.generative,
@@ -79,17 +85,22 @@ class Gradients:
         self._bound_rows = "text" in self.names and (compiled or device.type != "cpu")
 
     def __call__(self, step: int, batch: Batch, draws: Draws) -> Tensor:
-        """Mean losses (parts,) of the batch in the order of `names`, without graph.
+        """Mean losses (parts,) of the global batch in the order of `names`, without graph.
 
-        `batch` and `draws` are on the CPU and go to the device one micro-batch at a time.
+        `batch` and `draws` are this process's rows of it; they are on the CPU and go to the device one
+        micro-batch at a time.
         """
         weights = loss_weights(self.config.objective, step)
-        size, micro = len(batch), self.config.runtime.micro_batch
+        micro = self.config.runtime.micro_batch or len(batch)
         batch = replace(batch, tokens=trim_padding(batch.tokens))
-        if not micro or micro >= size:
-            return self._whole(self._piece(batch, draws), weights)
-        slices = [slice(start, start + micro) for start in range(0, size, micro)]
-        return self._split([self._piece(batch[rows], draws[rows]) for rows in slices], weights)
+        slices = [slice(start, start + micro) for start in range(0, len(batch), micro)]
+        pieces = [self._piece(batch[rows], draws[rows]) for rows in slices]
+        if self.world.size == 1:
+            return self._whole(pieces[0], weights) if len(pieces) == 1 else self._split(pieces, weights, len(batch))
+        losses = self._split(pieces, weights, self.config.schedule.batch_size)
+        self.world.add([parameter.grad for parameter in self.system.parameters() if parameter.grad is not None])
+        self.world.add([losses])
+        return losses
 
     def _whole(self, piece: Piece, weights: LossWeights) -> Tensor:
         """The batch in one pass."""
@@ -104,21 +115,25 @@ class Gradients:
         _total(parts, weights).backward()
         return torch.stack([parts[name].detach() for name in self.names])
 
-    def _split(self, pieces: list[Piece], weights: LossWeights) -> Tensor:
-        """The batch piece by piece: first what the means over it depend on, then the gradients."""
-        size = sum(len(piece.batch) for piece in pieces)
-        survey = [self._survey(piece.to(self.device)) for piece in pieces]
+    def _split(self, pieces: list[Piece], weights: LossWeights, size: int) -> Tensor:
+        """This process's part of a batch of `size`, piece by piece: first what the means over the batch depend on,
+        then the gradients. Losses (parts,) and gradients are those that its rows add to the batch's."""
+        if len(pieces) == 1:
+            pieces = [pieces[0].to(self.device)]
+        with torch.set_grad_enabled(len(pieces) == 1):
+            survey = [self._survey(piece.to(self.device)) for piece in pieces]
         values = dict.fromkeys(self.names, torch.zeros((), device=self.device))
         if self.system.contrastive:
-            values["contrastive"], image_slopes, text_slopes = self._slopes(survey, weights)
-        shares = self._shares(survey)
+            values["contrastive"], image_slopes, text_slopes = self._slopes(survey, weights, size)
+        shares = self._shares(survey, size)
         start = 0
         for piece in pieces:
             rows = slice(start, start := start + len(piece.batch))
             piece = piece.to(self.device)
             loss, embeddings = torch.zeros((), device=self.device), None
             if self.system.contrastive:
-                embeddings = self._features(piece)
+                embeddings = survey[0].features if len(pieces) == 1 else self._features(piece)
+                assert embeddings is not None
                 # Only the gradient of this product means something: it is the contrastive loss's own.
                 loss = (embeddings.image * image_slopes[rows]).sum() + (embeddings.text * text_slopes[rows]).sum()
             if self.system.generative:
@@ -128,30 +143,36 @@ class Gradients:
             loss.backward()
         return torch.stack([values[name] for name in self.names])
 
-    @torch.no_grad()
     def _survey(self, piece: Piece) -> Survey:
-        embeddings = self._features(piece) if self.system.contrastive else None
+        features = self._features(piece) if self.system.contrastive else None
         counts = None
         if "text" in self.names:
-            counts = self.system.text_counts(piece.batch.tokens, piece.draws, embeddings)
-        if embeddings is None:
-            return Survey(None, None, counts)
-        return Survey(embeddings.image, embeddings.text, counts)
+            counts = self.system.text_counts(piece.batch.tokens, piece.draws, features)
+        return Survey(features, counts)
 
-    def _slopes(self, survey: list[Survey], weights: LossWeights) -> tuple[Tensor, Tensor, Tensor]:
-        """Contrastive loss of the whole batch, and its gradient to image and text features (B,E); the
-        logit scale, which no piece sees, gets its gradient here."""
-        image = torch.cat([part.image for part in survey if part.image is not None]).requires_grad_()
-        text = torch.cat([part.text for part in survey if part.text is not None]).requires_grad_()
+    def _slopes(self, survey: list[Survey], weights: LossWeights, size: int) -> tuple[Tensor, Tensor, Tensor]:
+        """This process's part of the batch's contrastive loss, and the whole loss's gradient to its image and
+        text features (b,E); the logit scale, which no piece sees, gets its gradient here."""
+        features = [part.features for part in survey if part.features is not None]
+        image, text = (
+            self.world.gather(torch.cat(parts), size).requires_grad_()
+            for parts in ([part.image for part in features], [part.text for part in features])
+        )
         loss = self._contrast(image, text, weights)
         (weights.contrastive * loss).backward()
         assert image.grad is not None and text.grad is not None
-        return loss.detach(), image.grad, text.grad
+        # Everybody's rows have pulled and pushed at all features.
+        self.world.add([image.grad, text.grad])
+        rows = self.world.rows(size)
+        return loss.detach(), image.grad[rows], text.grad[rows]
 
-    def _shares(self, survey: list[Survey]) -> Tensor | None:
-        """(B,) what each sample's summed token loss counts for in the batch's text loss."""
+    def _shares(self, survey: list[Survey], size: int) -> Tensor | None:
+        """(b,) what each sample's summed token loss counts for in the text loss of a batch of `size`."""
         counts = [part.counts for part in survey if part.counts is not None]
-        return token_weights(torch.cat(counts), self.config.objective.text_loss_norm) if counts else None
+        if not counts:
+            return None
+        found = self.world.gather(torch.cat(counts), size)
+        return token_weights(found, self.config.objective.text_loss_norm)[self.world.rows(size)]
 
     def _piece(self, batch: Batch, draws: Draws) -> Piece:
         return Piece(batch, draws, self.system.text_rows(batch.tokens) if self._bound_rows else None)
@@ -165,8 +186,11 @@ class Gradients:
             return self._embed(piece.batch.images, piece.batch.tokens, piece.draws)
 
     def _contrast(self, image: Tensor, text: Tensor, weights: LossWeights) -> Tensor:
-        """Unit vectors (B,E) of the whole batch → scalar."""
-        scale = self.system.logit_scale
+        """Unit vectors (B,E) of the whole batch → this process's part of its loss, scalar."""
+        scale, size = self.system.logit_scale, len(image)
+        if self.world.size > 1:
+            group = self.config.objective.local_batch if weights.local else size
+            return contrastive_share(image, text, scale, self.world.rows(size), group)
         if weights.local:
             return local_contrastive_loss(image, text, scale, self.config.objective.local_batch)
         return contrastive_loss(image, text, scale)
@@ -193,11 +217,12 @@ def _total(parts: dict[str, Tensor], weights: LossWeights) -> Tensor:
 class TrainStep:
     """One step: draws, gradients, update. Holds the optimiser and watches for divergence."""
 
-    def __init__(self, system: System, config: RunConfig, device: torch.device) -> None:
+    def __init__(self, system: System, config: RunConfig, device: torch.device, world: World = ALONE) -> None:
         self.system = system
         self.config = config
         self.optimizer = make_optimizer(system, config.schedule, device)
-        self.gradients = Gradients(system, config, device)
+        self.gradients = Gradients(system, config, device, world)
+        self.rows = world.rows(config.schedule.batch_size)
         self.parameters = dict(system.named_parameters())
         self.watch = Watch(self.gradients.names, tuple(self.parameters), device)
         self._generator = torch.Generator()
@@ -206,9 +231,9 @@ class TrainStep:
         self._norm = torch.zeros(())
 
     def __call__(self, step: int, batch: Batch) -> None:
-        """Update number `step`, counted from 0, on that step's global batch. Never waits for a GPU."""
+        """Update number `step`, counted from 0, on this process's rows of that step's batch. Never waits for a GPU."""
         self._generator.manual_seed(stream("draws", self.config.seed, step))
-        draws = self.system.draw(len(batch), self._generator)
+        draws = self.system.draw(self.config.schedule.batch_size, self._generator)[self.rows]
         set_learning_rate(self.optimizer, learning_rate(self.config.schedule, step))
         self.optimizer.zero_grad()
         losses = self.gradients(step, batch, draws)

@@ -24,10 +24,12 @@ from study.journal import Journal, read
 from study.paths import Home, RunPaths, TaskPaths
 from study.schema import EvaluationConfig, RunConfig
 from study.typed import load_config
+from trainer.distributed import World
 from trainer.divergence import Divergence
-from trainer.environment import Meter, Spent, arithmetic, choose_device, code, cost
+from trainer.environment import Meter, Spent, arithmetic, choose_device, code
+from trainer.peers import scheduled, team
 from trainer.protocols import evaluate
-from trainer.record import BEGINNINGS, History, Result, history, record
+from trainer.record import BEGINNINGS, History, Result, Silent, history, record
 from trainer.train import Interrupted, pretrain
 
 Config = TypeVar("Config", RunConfig, EvaluationConfig)
@@ -37,6 +39,9 @@ __all__ = ["Interrupted", "execute"]
 
 def execute(kind: str, root: Path, home: Home, stop: Callable[[], bool]) -> None:
     """Run the task in `root` to its end; where there is a record, it is done and nothing happens.
+
+    Where a scheduler starts several processes for a pretraining, each of them makes this call and ends alike; rank 0
+    alone writes. An evaluation is the work of one process, and the others return at once.
 
     Args:
         kind: "pretrain" or "evaluate".
@@ -49,6 +54,11 @@ def execute(kind: str, root: Path, home: Home, stop: Callable[[], bool]) -> None
     """
     assert kind in ("pretrain", "evaluate"), kind
     paths = TaskPaths(root)
+    place = scheduled()
+    if place is not None and place.world.rank:
+        if kind == "pretrain" and not paths.record.exists():
+            _assist(RunPaths(root), home, stop)
+        return
     if not paths.record.exists():
         journal = Journal(paths.journal)
         try:
@@ -99,8 +109,21 @@ def _config(paths: TaskPaths, kind: type[Config], journal: Journal, past: Histor
 
 
 def _pretrain(paths: RunPaths, config: RunConfig, home: Home, journal: Journal, stop: Callable[[], bool]) -> Result:
-    outcome = pretrain(paths, config, home, journal, stop)
-    return Result(outcome.metrics, choose_device(config.runtime.device), outcome.divergence)
+    def follow(world: World) -> None:
+        # Rank 0 is interrupted likewise, and says so.
+        with suppress(Interrupted):
+            pretrain(paths, config, home, Silent(), stop, world)
+
+    with team(config.runtime, follow) as world:
+        outcome = pretrain(paths, config, home, journal, stop, world)
+    return Result(outcome.metrics, choose_device(config.runtime.device), outcome.divergence, world.size)
+
+
+def _assist(paths: RunPaths, home: Home, stop: Callable[[], bool]) -> None:
+    """A pretraining's other processes, where a scheduler has started them."""
+    config = load_config(paths.config, RunConfig)
+    with team(config.runtime, lambda _: None) as world:
+        pretrain(paths, config, home, Silent(), stop, world)
 
 
 def _evaluate(config: EvaluationConfig, home: Home, journal: Journal) -> Result:
@@ -113,12 +136,12 @@ def _evaluate(config: EvaluationConfig, home: Home, journal: Journal) -> Result:
     device = choose_device(runtime.device)
     if trained["state"] == "diverged":
         return Result({}, device, Divergence(**trained["diverged"]))
-    meter = Meter(Spent())
+    meter = Meter(Spent(), device)
     metrics: dict[str, float] = {}
     with arithmetic(device, runtime.threads):
         for name, value in evaluate(run, config, home, device):
             metrics[name] = value
             journal.metrics(0, {name: value})
-    spent = cost(meter.spent(), device)
+    spent = meter.cost()
     journal.metrics(0, spent)
     return Result(metrics | spent, device)

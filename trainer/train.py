@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from study.errors import DataError
+from study.errors import AblateError, DataError
 from study.journal import Journal
 from study.paths import Home, RunPaths
 from study.schema import RunConfig
@@ -26,8 +26,9 @@ from trainer.data.batch import Batch
 from trainer.data.loader import Loader
 from trainer.data.pairs import Pairs
 from trainer.data.tokenizer import Tokenizer
+from trainer.distributed import ALONE, World
 from trainer.divergence import Divergence, bad_parameter
-from trainer.environment import Meter, Spent, arithmetic, choose_device, cost, utilisation
+from trainer.environment import Meter, Spent, arithmetic, choose_device, utilisation
 from trainer.models.flops import train_flops
 from trainer.models.towers import PAD, trim_padding
 from trainer.objectives.system import System
@@ -52,44 +53,63 @@ class Outcome:
     """`train/…` of the last step and `cost/…` of the whole run."""
 
 
-def pretrain(paths: RunPaths, config: RunConfig, home: Home, journal: Journal, stop: Callable[[], bool]) -> Outcome:
+def pretrain(
+    paths: RunPaths,
+    config: RunConfig,
+    home: Home,
+    journal: Journal,
+    stop: Callable[[], bool],
+    world: World = ALONE,
+) -> Outcome:
     """Train the run to its end and write its final model.
 
     Args:
         paths: the run's files; whoever calls holds the run's claim.
-        stop: asked after every step; true saves a checkpoint and raises Interrupted.
+        journal: of rank 0; the other processes' reports go nowhere.
+        stop: asked after every step; true in any process saves a checkpoint and raises Interrupted in all.
+        world: the processes that train the run, each of which makes this call.
 
     Raises:
         DataError: data that changed or is too broken to train on.
         OSError: the final model (or the journal) cannot be written.
+        PeerLostError: another process is gone.
     """
-    device = choose_device(config.runtime.device)
-    checkpoint.remove_leftovers(paths)
+    device = world.device(choose_device(config.runtime.device))
+    if world.rank == 0:
+        checkpoint.remove_leftovers(paths)
     cuda = [device] if device.type == "cuda" else []
     with arithmetic(device, config.runtime.threads), torch.random.fork_rng(devices=cuda):
-        pairs, tokenizer = open_corpus(paths, config, home)
+        with world.first():
+            pairs, tokenizer = open_corpus(paths, config, home)
         journal.params({"data.actual_fingerprint": pairs.fingerprint, "tokenizer.fingerprint": tokenizer.fingerprint})
-        training = Training(config, tokenizer, pairs, device)
+        training = Training(config, tokenizer, pairs, device, world)
         _resume(training, paths, journal)
         saver = Saver(paths, journal, config.runtime.checkpoint_seconds)
         with _quiet_collector():
-            outcome = _loop(training, _loader(config, pairs, tokenizer), saver, journal, stop)
-        if outcome.divergence is None:
+            outcome = _loop(training, _loader(config, pairs, tokenizer, world), saver, journal, stop)
+        if outcome.divergence is None and world.rank == 0:
             checkpoint.save(paths.model, {"model": training.system.state_dict(), "step": outcome.step})
+        world.wait()
     return outcome
 
 
 def _loop(training: Training, loader: Loader, saver: Saver, journal: Journal, stop: Callable[[], bool]) -> Outcome:
     """Steps from the training's position to the last; reports every `log_every` of them and the last."""
     steps, every = training.config.schedule.steps, training.config.runtime.log_every
+    world = training.world
     metrics: dict[str, float] = {}
     divergence = None
+    known = 0
     with closing(loader.batches(training.step, steps - training.step)) as batches:
         for batch in batches:
             training.advance(batch)
-            asked, last = stop(), training.step == steps
+            # What a signal told some process, or rank 0 its clock, has to happen in all of them after the same step.
+            asked, due, broken = world.any(stop(), world.rank == 0 and saver.due(), loader.broken > known)
+            last = training.step == steps
             report = last or training.step % every == 0
-            save = not last and (asked or saver.due())
+            save = not last and (asked or due)
+            if broken:
+                known = _share_broken(loader, world)
             # Also before saving: once a state that has diverged is resumed, nobody can tell where it began.
             divergence = training.update.watch.verdict() if report or save else None
             if report or divergence is not None:
@@ -107,23 +127,33 @@ def _loop(training: Training, loader: Loader, saver: Saver, journal: Journal, st
     return Outcome(training.step, divergence, metrics)
 
 
+def _share_broken(loader: Loader, world: World) -> int:
+    """Let every process know of the unreadable samples that any has met; how many there are."""
+    for reasons in world.collect(loader.reasons):
+        loader.learn(reasons)
+    return loader.broken
+
+
 class Training:
     """Model, optimiser and position of one run: what a checkpoint holds."""
 
-    def __init__(self, config: RunConfig, tokenizer: Tokenizer, pairs: Pairs, device: torch.device) -> None:
+    def __init__(
+        self, config: RunConfig, tokenizer: Tokenizer, pairs: Pairs, device: torch.device, world: World = ALONE
+    ) -> None:
         self.config = config
         self.device = device
+        self.world = world
         self.vocab_size = tokenizer.vocab_size
         self.fingerprints = {"data": pairs.fingerprint, "tokenizer": tokenizer.fingerprint}
         torch.manual_seed(config.seed)
         self.system = System(config.model, config.objective, tokenizer.vocab_size).to(device).train()
-        self.update = TrainStep(self.system, config, device)
+        self.update = TrainStep(self.system, config, device, world)
         self.step = 0
         self._tokens = torch.zeros(1, 1, dtype=torch.int64)
-        self.meter = Meter(Spent())
+        self.meter = Meter(Spent(), device, world)
 
     def advance(self, batch: Batch) -> None:
-        """Train on the batch of the current step, and move to the next."""
+        """Train on this process's rows of the batch of the current step, and move to the next."""
         self.update(self.step, batch)
         self.step += 1
         self._tokens = batch.tokens
@@ -131,15 +161,13 @@ class Training:
     def metrics(self) -> dict[str, float]:
         """`train/…` of the last step, and the throughput so far; waits for the device."""
         values = self.update.metrics()
-        seconds = self.meter.spent().seconds
-        return values | {"cost/samples_per_second": self.samples / seconds}
+        return values | {"cost/samples_per_second": self.samples / self.meter.seconds}
 
     def cost(self) -> dict[str, float]:
-        """`cost/…` of the whole run; utilisation of a GPU whose peak is known, at its mean throughput."""
-        spent = self.meter.spent()
-        values = cost(spent, self.device)
+        """`cost/…` of the whole run; utilisation of GPUs whose peak is known, at their mean throughput."""
+        values = self.meter.cost()
         if self.device.type == "cuda" and self.samples:
-            flops = self.samples * self._sample_flops() / spent.seconds
+            flops = self.samples * self._sample_flops() / (values["cost/gpu_hours"] * 3600)
             share = utilisation(flops, self.config.schedule.precision, torch.cuda.get_device_name(self.device))
             if share is not None:
                 values["cost/flops_utilisation"] = share
@@ -156,7 +184,7 @@ class Training:
         return train_flops(self.config.model, self.config.objective, length, tokens.shape[1], self.vocab_size)
 
     def state(self) -> dict[str, Any]:
-        """Everything that the rest of the run depends on."""
+        """Everything that the rest of the run depends on, the same on any number of processes; all have to ask."""
         cuda = torch.cuda.get_rng_state(self.device) if self.device.type == "cuda" else None
         return {
             "step": self.step,
@@ -180,7 +208,7 @@ class Training:
         if self.device.type == "cuda" and state["random"]["cuda"] is not None:
             torch.cuda.set_rng_state(state["random"]["cuda"], self.device)
         self.step = state["step"]
-        self.meter = Meter(Spent(**state["spent"]))
+        self.meter = Meter(Spent(**state["spent"]), self.device, self.world)
 
 
 def _resume(training: Training, paths: RunPaths, journal: Journal) -> None:
@@ -193,6 +221,12 @@ def _resume(training: Training, paths: RunPaths, journal: Journal) -> None:
     if state is not None:
         training.restore(state)
         journal.event("checkpoint restored", step=training.step)
+    steps = training.world.collect(training.step)
+    if len(set(steps)) > 1:
+        raise AblateError(
+            f"the processes of the run read different checkpoints (of steps {steps}); is {paths.root} the same folder "
+            "on all of their machines?"
+        )
 
 
 class Saver:
@@ -209,16 +243,20 @@ class Saver:
 
     def save(self, training: Training) -> None:
         start = time.monotonic()
+        state = training.state()
         try:
-            checkpoint.save(self._path, training.state())
+            if training.world.rank == 0:
+                checkpoint.save(self._path, state)
         except OSError as error:
             # The disk may be free again by the next time; until then the older checkpoint stands.
             self._journal.event("checkpoint failed", step=training.step, message=str(error))
         end = time.monotonic()
         self._next = end + max(self._seconds, (end - start) / CHECKPOINT_SHARE)
+        # A process that ends before the state is written might take the others with it.
+        training.world.wait()
 
 
-def _loader(config: RunConfig, pairs: Pairs, tokenizer: Tokenizer) -> Loader:
+def _loader(config: RunConfig, pairs: Pairs, tokenizer: Tokenizer, world: World) -> Loader:
     return Loader(
         pairs,
         tokenizer,
@@ -228,6 +266,7 @@ def _loader(config: RunConfig, pairs: Pairs, tokenizer: Tokenizer) -> Loader:
         crop_scale=config.schedule.crop_scale,
         workers=config.runtime.workers,
         max_broken=config.data.max_broken,
+        rows=world.rows(config.schedule.batch_size),
     )
 
 

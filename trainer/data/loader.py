@@ -10,7 +10,7 @@ made, never what is in it.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
 
@@ -28,6 +28,8 @@ CACHE_BYTES = 512 * 2**20
 """Data that fits is kept in memory, so that epochs after the first cost next to nothing."""
 PREFETCH = 2
 """Batches under way for each worker."""
+WHOLE = slice(None)
+"""Every row of a batch."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,7 @@ class Loader:
         crop_scale: float,
         workers: int = 0,
         max_broken: float = 0.01,
+        rows: slice = WHOLE,
     ) -> None:
         """
         Args:
@@ -59,13 +62,14 @@ class Loader:
             crop_scale: smallest area of RandomResizedCrop; 1 resizes whole images instead.
             workers: processes that read and decode; 0 does so in this one.
             max_broken: share of the pairs that may be unreadable.
+            rows: the part of every batch that is wanted here; other processes take the others.
         """
         if batch_size > len(pairs):
             raise DataError(f"batch_size {batch_size} is larger than the data: {len(pairs)} pairs")
         self._pairs, self._tokenizer = pairs, tokenizer
         self._batch_size, self._image_size = batch_size, image_size
         self._seed, self._crop_scale = seed, crop_scale
-        self._workers, self._max_broken = workers, max_broken
+        self._workers, self._max_broken, self._rows = workers, max_broken, rows
         self._reasons: dict[int, str] = {}
         self._order: tuple[int, np.ndarray] | None = None
         whole = crop_scale == 1 or pairs.native_size == image_size
@@ -76,6 +80,21 @@ class Loader:
     def broken(self) -> int:
         """Different samples found unreadable so far; each time, the next readable one stands in."""
         return len(self._reasons)
+
+    @property
+    def reasons(self) -> dict[int, str]:
+        """These samples, and what is wrong with each."""
+        return dict(self._reasons)
+
+    def learn(self, reasons: Mapping[int, str]) -> None:
+        """Note samples that were found unreadable, here or elsewhere; raises DataError when they are too many."""
+        self._reasons.update(reasons)
+        allowed = self._max_broken * len(self._pairs)
+        if len(self._reasons) > allowed:
+            raise DataError(
+                f"{len(self._reasons)} of {len(self._pairs)} pairs cannot be read, more than data.max_broken "
+                f"({self._max_broken:g}) allows; the last: {list(self._reasons.values())[-1]}"
+            )
 
     def batches(self, start_step: int, steps: int) -> Generator[Batch, None, None]:
         """The batches of steps `start_step` … `start_step + steps - 1`.
@@ -100,14 +119,14 @@ class Loader:
                 yield self._collect(workers, *waiting.popleft())
 
     def indices(self, step: int) -> np.ndarray:
-        """int64 (B,): which pairs a step takes, before unreadable ones are replaced."""
+        """int64 (b,): which pairs a step takes here, before unreadable ones are replaced."""
         size = len(self._pairs)
         places = self._places(step)
         epochs = places // size
         return np.concatenate([self._epoch(int(epoch))[places[epochs == epoch] % size] for epoch in np.unique(epochs)])
 
     def _places(self, step: int) -> np.ndarray:
-        return np.arange(step * self._batch_size, (step + 1) * self._batch_size)
+        return np.arange(step * self._batch_size, (step + 1) * self._batch_size)[self._rows]
 
     def _epoch(self, epoch: int) -> np.ndarray:
         if self._order is None or self._order[0] != epoch:
@@ -137,7 +156,7 @@ class Loader:
     def _batch(self, request: _Request, views: Views | None) -> Batch:
         """From freshly read samples, or (None) all from the cache."""
         if views is not None:
-            self._count(views)
+            self.learn(dict(views.broken))
             images, tokens = views.images, self._tokenizer(views.captions)
             if self._cache is None:
                 return Batch(to_tensor(images), torch.from_numpy(tokens))
@@ -147,16 +166,6 @@ class Loader:
         if request.crops is not None:
             images = crops.crop_squares(images, request.crops)
         return Batch(to_tensor(images), torch.from_numpy(tokens))
-
-    def _count(self, views: Views) -> None:
-        """Note what was unreadable; too much of it is an error."""
-        self._reasons.update(views.broken)
-        allowed = self._max_broken * len(self._pairs)
-        if len(self._reasons) > allowed:
-            raise DataError(
-                f"{len(self._reasons)} of {len(self._pairs)} pairs cannot be read, more than data.max_broken "
-                f"({self._max_broken:g}) allows; the last: {list(self._reasons.values())[-1]}"
-            )
 
 
 class _Cache:

@@ -48,6 +48,25 @@ def local_contrastive_loss(image: Tensor, text: Tensor, logit_scale: Tensor | fl
     return torch.cat(losses).mean()
 
 
+def contrastive_share(image: Tensor, text: Tensor, logit_scale: Tensor | float, rows: slice, group: int) -> Tensor:
+    """What the samples `rows` add to `local_contrastive_loss`, whose other samples are another process's.
+
+    image and text unit vectors (B,E) of the whole batch, `group` B for global negatives → scalar. Only the logits
+    of `rows` against their groups are ever there, one block a direction (open_clip's `local_loss`); the shares of
+    all slices of the batch add up to its loss, and their gradients to its gradient.
+    """
+    share = image.new_zeros(())
+    for start in range(rows.start - rows.start % group, rows.stop, group):
+        whole = slice(start, min(start + group, len(image)))
+        own = slice(max(start, rows.start), min(whole.stop, rows.stop))
+        with full_precision(image):
+            to_text = logit_scale * (image[own].float() @ text[whole].float().T)
+            to_image = logit_scale * (text[own].float() @ image[whole].float().T)
+        paired = to_text.diagonal(own.start - start)
+        share = share + ((to_text.logsumexp(1) + to_image.logsumexp(1)) / 2 - paired).sum()
+    return share / len(image)
+
+
 def normalize_patches(patches: Tensor) -> Tensor:
     """Each patch with mean 0 and (unbiased) variance 1, as MAE's code: patches (…,P) → (…,P)."""
     variance, mean = torch.var_mean(patches, dim=-1, keepdim=True)
