@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from study.cli import load_plan, study_command
+from study.cli import load_plan
 from study.lazy import PENDING, SHIP, load
 from study.outputs import FORMATS
+from study.paths import home
 
 if TYPE_CHECKING:
     from reports.tables import Table
@@ -19,7 +20,9 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@study_command
+@click.argument("study_name", metavar="STUDY")
+@click.argument("overrides", metavar="[OVERRIDES]...", nargs=-1)
+@click.option("--config-dir", type=click.Path(), help="Your own Hydra config folder, beside the shipped one.")
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="Folder to write into.")
 @click.option(
     "--format",
@@ -28,13 +31,31 @@ if TYPE_CHECKING:
     type=click.Choice([*FORMATS, "all"]),
     help="Repeatable [default: all]; html includes the page, html and tex the figures.",
 )
+@click.option("--reference", is_flag=True, help="The tables as printed of the paper STUDY: mae_clip or maskclip.")
 @click.option("--json", "as_json", is_flag=True, help="Print the paths that were written as JSON.")
-def report(plan: Plan, out: Path | None, formats: tuple[str, ...], as_json: bool) -> None:
+def report(
+    study_name: str,
+    overrides: tuple[str, ...],
+    config_dir: str | None,
+    out: Path | None,
+    formats: tuple[str, ...],
+    reference: bool,
+    as_json: bool,
+) -> None:
     """Write STUDY's tables, figures and page from what is tracked, and print the tables."""
+    chosen = FORMATS if not formats or "all" in formats else tuple(dict.fromkeys(formats))
+    if reference:
+        if overrides:
+            raise click.UsageError(f"--reference prints a paper, which takes no overrides: {' '.join(overrides)}")
+        _report_reference(study_name, out, chosen, as_json)
+    else:
+        _report_study(load_plan(study_name, overrides, config_dir), out, chosen, as_json)
+
+
+def _report_study(plan: Plan, out: Path | None, chosen: tuple[str, ...], as_json: bool) -> None:
     from reports.build import report as build
 
     _sync(plan)
-    chosen = FORMATS if not formats or "all" in formats else tuple(dict.fromkeys(formats))
     folder = out or plan.home.study(plan.study.name).report
     result = build(plan, folder, chosen)
     if as_json:
@@ -46,8 +67,25 @@ def report(plan: Plan, out: Path | None, formats: tuple[str, ...], as_json: bool
     if not result.finished:
         total = sum(result.counts.values())
         click.echo(f"{plan.study.name}: nothing is trained yet, none of {total} tasks has finished", err=True)
+    _print_written(len(result.paths), folder, chosen)
+
+
+def _report_reference(paper: str, out: Path | None, chosen: tuple[str, ...], as_json: bool) -> None:
+    from reports.reference.publish import publish
+
+    folder = out or home().study(paper).reference
+    result = publish(paper, folder, chosen)
+    if as_json:
+        click.echo(json.dumps({"paper": paper, "paths": [str(path) for path in result.paths]}))
+        return
+    for table in result.tables:
+        _print_table(table)
+    _print_written(len(result.paths), folder, chosen)
+
+
+def _print_written(files: int, folder: Path, chosen: tuple[str, ...]) -> None:
     shown = folder / "index.html" if "html" in chosen else folder / "tables"
-    click.echo(f"{len(result.paths)} files written: {shown}", err=True)
+    click.echo(f"{files} files written: {shown}", err=True)
 
 
 @click.command()
@@ -102,7 +140,9 @@ def _print_table(table: Table) -> None:
     from reports.renderers import plain
     from reports.text import bare
 
-    grid = Grid(title=Text(bare(table.title)), title_justify="left", box=box.SIMPLE_HEAD)
+    # A paper's caption is longer than its table is wide: it goes above.
+    title = None if table.printed else Text(bare(table.title))
+    grid = Grid(title=title, title_justify="left", box=box.SIMPLE_HEAD)
     for factor in table.factors:
         grid.add_column(Text(bare(factor)))
     for column in table.columns:
@@ -116,6 +156,8 @@ def _print_table(table: Table) -> None:
     console = Console()
     if not console.is_terminal:
         console = Console(width=400)  # a file or a pipe has no edge to wrap at
+    if table.printed:
+        console.print(Text(bare(table.title)), soft_wrap=True)
     console.print(grid)
     for note in table.notes:
         console.print(Text(bare(note), style="dim"), soft_wrap=True)

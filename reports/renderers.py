@@ -30,10 +30,10 @@ def render_markdown(table: Table) -> str:
 def render_latex(table: Table, study: str = "") -> str:
     r"""A `table` with booktabs rules; needs `\usepackage{booktabs}`, and `graphicx` where it is `_wide`."""
     spec = "l" * len(table.factors) + "r" * len(table.columns)
-    behind = "as printed" if table.printed else f"the runs behind each number: {table.name}.json"
+    origin = f"study {comment(study)}, table {comment(table.name)}; the runs behind each number: {table.name}.json"
     fit, end = ([r"\resizebox{\linewidth}{!}{%"], [r"}"]) if _wide(table) else ([], [])
     lines = [
-        f"% study {comment(study)}, table {comment(table.name)}; {behind}",
+        f"% table {comment(table.name)}, as printed" if table.printed else f"% {origin}",
         r"\begin{table}[t]",
         r"\centering",
         rf"\caption{{{latex(table.title)}}}",
@@ -100,7 +100,7 @@ def render_html(table: Table) -> str:
     notes = "".join(f"<p>{html(note)}</p>" for note in table.notes)
     return (
         f'<div class="scroll" tabindex="0" role="region" aria-label="{escape(bare(table.title))}">'
-        f'<table class="results" id="table-{escape(table.name)}"><caption>{html(table.title)}</caption>\n'
+        f'<table class="{_classes(table)}" id="table-{escape(table.name)}"><caption>{html(table.title)}</caption>\n'
         f"<thead>{_html_heads(table)}</thead>\n<tbody>\n" + "\n".join(rows) + f"\n</tbody></table></div>\n"
         f'<div class="notes">{notes}</div>\n'
     )
@@ -209,6 +209,10 @@ def _no_level(table: Table) -> str:
 def _wide(table: Table) -> bool:
     """So many columns that their labels must stand upright and the whole be shrunk to the page."""
     return len(table.columns) > 12
+
+
+def _classes(table: Table) -> str:
+    return "results" + " printed" * table.printed + " wide" * _wide(table)
 
 
 def _css(entry: Entry) -> str:

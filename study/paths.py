@@ -193,6 +193,11 @@ class StudyPaths:
         return self.root / "report"
 
     @property
+    def reference(self) -> Path:
+        """Default output of `ablate report --reference`, where the study is a paper's name."""
+        return self.root / "reference"
+
+    @property
     def warehouse(self) -> Path:
         return self.root / "warehouse.duckdb"
 
