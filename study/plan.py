@@ -3,73 +3,37 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, get_type_hints
 
-from study.cluster import ClusterConfig
+from study.arms import Arm, resolve
 from study.claims import check_claims
+from study.cluster import ClusterConfig
 from study.compose import GROUPS, Composer, Overrides, parse_overrides, set_value
 from study.design import Cell, cell_name
+from study.contents import Contents, Fingerprint
 from study.errors import ConfigError, unknown
 from study.files import write_atomic, write_json
+from study.groups import with_groups
 from study.identity import canonical, digest, identity
-from study.outputs import TableConfig
-from study.paths import Home, TaskPaths
+from study.paths import Home
 from study.paths import home as default_home
-from study.places import check_figure, place
-from study.prompts import fill, templates
-from study.protocols import RUN_METRICS, applicable, expand, metric_names
+from study.places import check_outputs
+from study.prompts import fill
+from study.protocols import RUN_METRICS, applicable, metric_names
 from study.schema import (
     DataConfig,
-    DatasetConfig,
     EvaluationConfig,
     ProtocolConfig,
     RunConfig,
 )
 from study.study import KEYS, Study, parse_study
+from study.task import Task
+from study.tuned import Tuned
 from study.typed import build, dump
 from study.validate import check_run
-
-Fingerprint = Callable[[DataConfig | DatasetConfig, Home], str]
-"""Content fingerprint of data that lies in files; given by the command line, since reading data is the trainer's."""
-
-
-@dataclass(frozen=True)
-class Task:
-    """What is scheduled: one pretraining, or one evaluation of it."""
-
-    task_id: str
-    kind: str
-    """pretrain | evaluate"""
-    run_id: str
-    seed: int
-    cells: tuple[Cell, ...]
-    """Every cell with this configuration; mostly one. The same configuration is run once."""
-    protocol: str | None
-    config: RunConfig | EvaluationConfig
-
-    @property
-    def name(self) -> str:
-        suffix = f" [{self.protocol}]" if self.protocol else ""
-        return f"{cell_name(self.cells[0])} seed={self.seed}{suffix}"
-
-    def paths(self, home: Home) -> TaskPaths:
-        run = home.run(self.run_id)
-        return run if self.kind == "pretrain" else run.evaluation(self.task_id)
-
-    def to_json(self) -> dict[str, Any]:
-        return {
-            "task_id": self.task_id,
-            "run_id": self.run_id,
-            "kind": self.kind,
-            "cell": self.cells[0],
-            "cells": list(self.cells),
-            "seed": self.seed,
-            "protocol": self.protocol,
-        }
-
 
 @dataclass(frozen=True)
 class Plan:
@@ -83,8 +47,15 @@ class Plan:
     """Names of every metric that some task of the plan may yield."""
     home: Home
     cluster: ClusterConfig
+    arms: tuple[Arm, ...] = ()
+    """Of the study's search, if it has one."""
+    waiting: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    """Cells (their names) without tasks, since what they stand for is still searched; and why."""
     clusters: Mapping[str, ClusterConfig] = dataclasses.field(default_factory=dict)
     """Run id → where this run and its evaluations go, since a level may ask for other resources."""
+    absent: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    """Data (their names) that are not on this machine, and where they were looked for: ids are provisional then, since
+    fingerprints of data are part of them. Only `make_plan(without_data=True)` gives such a plan."""
 
     @cached_property
     def runs(self) -> tuple[Task, ...]:
@@ -104,10 +75,13 @@ class Plan:
 
     def to_json(self) -> dict[str, Any]:
         tasks = [task.to_json() for task in self.tasks]
-        return {"study": self.study.name, "cells": list(self.cells), "tasks": tasks}
+        waiting = {"waiting": dict(self.waiting)} if self.waiting else {}
+        absent = {"absent": dict(self.absent)} if self.absent else {}
+        return {"study": self.study.name, "cells": list(self.cells), "tasks": tasks, **waiting, **absent}
 
     def write(self) -> None:
         """Write the resolved configuration of every task, and the plan itself; what is there stays as it is."""
+        assert not self.absent
         for task in self.tasks:
             path = task.paths(self.home).config
             if not path.exists():
@@ -121,6 +95,7 @@ def make_plan(
     config_dir: str | None = None,
     home: Home | None = None,
     fingerprint: Fingerprint | None = None,
+    without_data: bool = False,
 ) -> Plan:
     """Compose, enumerate and check a study.
 
@@ -130,6 +105,7 @@ def make_plan(
         config_dir: a user's own Hydra config folder, searched after the shipped one.
         home: where runs live; default `$ABLATE_HOME`.
         fingerprint: reads the content fingerprint of file data; without it, fingerprints stay empty.
+        without_data: plan even where data are not on this machine (`Plan.absent`): nothing of such a plan can be run.
 
     Raises:
         ConfigError: whatever is wrong with the study, before anything is spent.
@@ -141,7 +117,7 @@ def make_plan(
     for key, value in words.study.items():
         data = set_value(data, key, value)
     study = parse_study(data, f"study/{study_name}.yaml")
-    planner = _Planner(study, composer, words, home, fingerprint)
+    planner = _Planner(study, composer, words, home, fingerprint, without_data)
     return planner.plan()
 
 
@@ -149,10 +125,16 @@ class _Planner:
     """Builds each section of a configuration once, however many cells share it: 10,000 cells take about a second."""
 
     def __init__(
-        self, study: Study, composer: Composer, words: Overrides, home: Home, fingerprint: Fingerprint | None
+        self,
+        study: Study,
+        composer: Composer,
+        words: Overrides,
+        home: Home,
+        fingerprint: Fingerprint | None,
+        without_data: bool,
     ) -> None:
         self.study, self.composer, self.words, self.home = study, composer, words, home
-        self.fingerprint = fingerprint
+        self._contents = Contents(fingerprint, home, without_data)
         self.base = {**study.base, **words.choices}
         for group in self.base:
             if group not in GROUPS:
@@ -161,14 +143,21 @@ class _Planner:
         self._checked: set[tuple[int, ...]] = set()
         self._evaluations: dict[tuple[Any, ...], tuple[tuple[EvaluationConfig, Any], ...]] = {}
         self._metrics: dict[str, None] = {}
+        self._tuned = Tuned(study.design, study.name, (), (), home)
 
     def plan(self) -> Plan:
+        self.study = with_groups(self.study, self._tree((), ())["suite"])
         cells = self.study.design.cells()
+        arms = self._arms(cells)
+        waiting: dict[str, str] = {}
         runs: dict[str, Task] = {}
         trees: dict[str, tuple[Any, ...]] = {}
         clusters: dict[str, ClusterConfig] = {}
         baseline_first = sorted(cells, key=lambda cell: cell != self.study.baseline)
         for cell in baseline_first:
+            if reason := self._tuned.waiting(cell):
+                waiting[cell_name(cell)] = reason
+                continue
             choices, values = self._split(cell)
             for seed in self.study.seeds:
                 run_id, config = self._run(choices, values, seed, cell)
@@ -180,16 +169,32 @@ class _Planner:
                 clusters[run_id] = self._section("cluster", ClusterConfig, choices, values)[0]
         evaluations = [task for run in runs.values() for task in self._evaluate(run, *trees[run.run_id])]
         metrics = (*RUN_METRICS, *self._metrics)
-        self._check_outputs(list(metrics), cells)
+        check_outputs(self.study, list(metrics), cells)
         check_claims(self.study, cells, metrics, ((c, task.protocol) for task in evaluations for c in task.cells))
         cluster = self._section("cluster", ClusterConfig, (), ())[0]
         tasks = (*runs.values(), *evaluations)
-        return Plan(self.study, tuple(cells), tasks, metrics, self.home, cluster, clusters)
+        cells = tuple(cells)
+        return Plan(self.study, cells, tasks, metrics, self.home, cluster, arms, waiting, clusters, self._contents.absent)
+
+    def _arms(self, cells: list[Cell]) -> tuple[Arm, ...]:
+        """Arms of the study's search; from here on, levels that mean it can be looked up."""
+        search = self.study.search
+        if search is None:
+            return ()
+        base = self._tuned.fixed(self.study.baseline or {})
+        arms = resolve(search, cells, base, self._configure, f"study/{self.study.name}.yaml: search")
+        self._tuned = dataclasses.replace(self._tuned, arms=arms, per=search.per)
+        return arms
+
+    def _configure(self, levels: Cell) -> tuple[RunConfig, list[EvaluationConfig]]:
+        choices, values = self._split(levels)
+        config = self._run(choices, values, 0, levels)[1]
+        return config, [item for item, _ in self._protocols(choices, values, config.objective.name)]
 
     def _split(self, cell: Cell) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
         """A cell's overrides as hashable group choices and dotted values."""
         choices, values = [], []
-        for key, value in self.study.design.overrides(cell).items():
+        for key, value in self._tuned.meaning(cell).items():
             where = f"study/{self.study.name}.yaml: factors"
             if key in GROUPS and not isinstance(value, Mapping):
                 choices.append((key, str(value)))
@@ -218,14 +223,9 @@ class _Planner:
         if key not in self._sections:
             section: Any = build(cls, self._tree(choices, own).get(name, {}), name)
             if isinstance(section, DataConfig):
-                section = self._with_fingerprint(section)
+                section = self._contents.known(section)
             self._sections[key] = section, canonical(identity(section))
         return self._sections[key]
-
-    def _with_fingerprint(self, config: Any) -> Any:
-        if config.kind == "shards" and not config.fingerprint and self.fingerprint is not None:
-            return dataclasses.replace(config, fingerprint=self.fingerprint(config, self.home))
-        return config
 
     def _run(self, choices: tuple[Any, ...], values: tuple[Any, ...], seed: int, cell: Cell) -> tuple[str, RunConfig]:
         sections, texts = {}, []
@@ -266,7 +266,7 @@ class _Planner:
         for name in self.study.protocols:
             protocol = build(ProtocolConfig, tree["protocol"][name], f"protocol.{name}")
             fill(protocol.prompt, "class")
-            datasets = tuple(self._dataset(suite, item) for item in suite["protocols"].get(protocol.kind, ()))
+            datasets = tuple(self._contents.dataset(suite, item) for item in suite["protocols"].get(protocol.kind, ()))
             if not datasets:
                 raise ConfigError(f"protocols: '{name}' has no evaluation set; give suite.protocols.{protocol.kind}")
             self._metrics.update(
@@ -275,28 +275,6 @@ class _Planner:
             if applicable(protocol.kind, objective):
                 config = EvaluationConfig(run_id="", protocol=protocol, datasets=datasets)
                 yield config, identity(config)
-
-    def _dataset(self, suite: Mapping[str, Any], name: str) -> DatasetConfig:
-        if name not in suite["datasets"]:
-            raise ConfigError(unknown("evaluation set", name, suite["datasets"], "suite.protocols"))
-        dataset = build(DatasetConfig, {"name": name, **suite["datasets"][name]}, f"suite.datasets.{name}")
-        templates(dataset.templates)
-        return self._with_fingerprint(dataset)
-
-    def _check_outputs(self, metrics: list[str], cells: list[Cell]) -> None:
-        """Refuse a table in which two cells share a place, and any output over a metric that no protocol yields."""
-        for kind, outputs in (("tables", self.study.tables), ("figures", self.study.figures)):
-            for name, output in outputs.items():
-                columns = output.columns if isinstance(output, TableConfig) else (output,)
-                for pattern in (pattern for column in columns for pattern in column.metric):
-                    if not expand(pattern, metrics):
-                        where = f"study/{self.study.name}.yaml: {kind}.{name}"
-                        raise ConfigError(unknown("metric", pattern, metrics, where))
-        for name, table in self.study.tables.items():
-            place(name, table, self.study.factors, cells)
-        for name, figure in self.study.figures.items():
-            check_figure(name, figure, cells)
-
 
 _SECTIONS: dict[str, type] = {name: kind for name, kind in get_type_hints(RunConfig).items() if name != "seed"}
 _KEYED = (*_SECTIONS, "suite", "protocol", "cluster")

@@ -43,5 +43,9 @@ class SearchPaths:
         """What an arm's search has found; written when its budget is spent."""
         return self.root / arm / "result.json"
 
+    def trial_folders(self, arm: str) -> list[Path]:
+        """Of every trial that was begun, by number."""
+        return sorted((self.root / arm / "trials").glob("*"), key=lambda path: int(path.name))
+
     def trial(self, arm: str, number: int) -> TrialPaths:
         return TrialPaths(self.root / arm / "trials" / str(number))

@@ -10,6 +10,8 @@ from typing import Any
 from study.design import DESIGNS, Design
 from study.errors import ConfigError, unknown
 from study.outputs import ClaimConfig, FigureConfig, TableConfig
+from study.search import SearchConfig, parse_search
+from study.tuned import check_levels
 from study.typed import build
 
 KEYS = (
@@ -26,6 +28,7 @@ KEYS = (
     "tables",
     "figures",
     "claims",
+    "search",
 )
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 """Names become folder names, MLflow experiments and LaTeX labels."""
@@ -45,6 +48,7 @@ class Study:
     tables: dict[str, TableConfig]
     figures: dict[str, FigureConfig]
     claims: dict[str, ClaimConfig]
+    search: SearchConfig | None = None
 
     @property
     def factors(self) -> dict[str, tuple[str, ...]]:
@@ -64,18 +68,22 @@ def parse_study(data: Mapping[str, Any], where: str) -> Study:
     name = _text(data, "name", where)
     if not _NAME.fullmatch(name):
         raise ConfigError(f"{where}: name: '{name}' may hold letters, digits, '_', '-' and '.' only")
+    design = _design(data, where)
+    search = parse_search(data["search"], design.factors, f"{where}: search") if data.get("search") else None
+    check_levels(design, name, search is not None, where)
     study = Study(
         name=name,
         title=_text(data, "title", where, name),
         base=_base(data.get("base") or {}, where),
         seeds=_seeds(data.get("seeds", [0]), where),
-        design=_design(data, where),
+        design=design,
         protocols=_protocols(data.get("protocols") or [], where),
         tables={k: build(TableConfig, v, f"{where}: tables.{k}") for k, v in _mapping(data, "tables", where).items()},
         figures={
             k: build(FigureConfig, v, f"{where}: figures.{k}") for k, v in _mapping(data, "figures", where).items()
         },
         claims={k: build(ClaimConfig, v, f"{where}: claims.{k}") for k, v in _mapping(data, "claims", where).items()},
+        search=search,
     )
     _check_outputs(study, where)
     return study
