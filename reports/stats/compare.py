@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -110,7 +110,8 @@ def contrast(
     if not tasks:
         reason = "no task has every arm" + (" at a common seed" if paired else "")
         return _effect(_Found(math.nan, "", reason=reason), level, estimand, 0, tasks, dropped)
-    found = _these_tasks(values, chosen, paired, together) if estimand == ESTIMANDS[0] else _sampled(values, chosen)
+    estimator = _these_tasks if estimand == ESTIMANDS[0] else _sampled
+    found = estimator(values, chosen, paired, together)
     n_seeds = int(np.isfinite(values[: len(used)]).sum(axis=2).min())
     return _effect(found, level, estimand, n_seeds, tasks, dropped)
 
@@ -212,12 +213,39 @@ def _by_task(values: Floats, weights: Floats, paired: bool, rank: RankTest | Non
     return _Found(estimate, method, se, satterthwaite(parts[many], counts[many] - 1), sd, rank)
 
 
-def _sampled(values: Floats, weights: Floats) -> _Found:
-    """The tasks are a sample: Student's t over the tasks' contrasts, however many seeds stand behind each."""
-    deltas = weights @ np.nanmean(values[: len(weights)], axis=2)
+def _sampled(values: Floats, weights: Floats, paired: bool, together: bool) -> _Found:
+    """The tasks are a sample: Student's t over the tasks' contrasts; where runs move tasks together, seeds are too."""
+    k = len(weights)
+    deltas = weights @ np.nanmean(values[:k], axis=2)
     estimate, n, method = float(np.mean(deltas)), len(deltas), "paired t over tasks"
     rank = signed_rank([float(delta) for delta in deltas]) if abs(float(weights.sum())) < ROUNDING else None
     if n < 2:
         return _Found(estimate, method, rank=rank, reason="one task tells nothing of other tasks")
     sd = float(np.std(deltas, ddof=1))
-    return _Found(estimate, method, sd / math.sqrt(n), n - 1.0, sd, rank)
+    tasks = _Found(estimate, method, sd / math.sqrt(n), n - 1.0, sd, rank)
+    if not together:
+        return tasks
+    seeds = _these_tasks(values, weights, paired, together)
+    if seeds.se is None:
+        return replace(tasks, method=f"{method} (what moves all tasks of a run is not in it: {seeds.reason})")
+    shared = _residual(values[:k], weights, paired)
+    assert tasks.se is not None and seeds.df is not None
+    square = max(tasks.se**2 + seeds.se**2 - shared, tasks.se**2, seeds.se**2)
+    se, df = math.sqrt(square), satterthwaite([tasks.se**2, seeds.se**2], [n - 1.0, seeds.df])
+    if se * t_quantile(df, 0.975) < seeds.se * t_quantile(seeds.df, 0.975):
+        # What is not known of these tasks is not known of tasks like these: never the narrower interval.
+        se, df = seeds.se, seeds.df
+    return _Found(estimate, "t over tasks and seeds (crossed, Satterthwaite)", se, df, sd, rank)
+
+
+def _residual(values: Floats, weights: Floats, paired: bool) -> float:
+    """What the errors over tasks and over seeds share: the variance of the mean due to task and seed together."""
+    tables = [(1.0, np.tensordot(weights, values, 1))] if paired else list(zip(weights, values, strict=True))
+    total = 0.0
+    for weight, table in tables:
+        whole = table[:, np.isfinite(table).all(axis=0)]
+        tasks, seeds = whole.shape
+        if seeds > 1:
+            rest = whole - whole.mean(axis=1, keepdims=True) - whole.mean(axis=0) + whole.mean()
+            total += weight**2 * float(np.sum(rest**2)) / ((tasks - 1) * (seeds - 1) * tasks * seeds)
+    return total
