@@ -15,6 +15,9 @@ from reports.tables import Column, Entry, Row, Table, number
 from reports.text import LATEX_SIGNS, bare, comment, html, latex, markdown
 from reports.warehouse import Source
 
+LATEX_FIT = r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%"
+"""Opens a box as wide as its content, at most as the page."""
+
 
 def render_markdown(table: Table) -> str:
     """A pipe table under its title, the notes below it."""
@@ -28,10 +31,10 @@ def render_markdown(table: Table) -> str:
 
 
 def render_latex(table: Table, study: str = "") -> str:
-    r"""A `table` with booktabs rules; needs `\usepackage{booktabs}`, and `graphicx` where it is `_wide`."""
+    r"""A `table` with booktabs rules; needs `\usepackage{booktabs}`, and `graphicx` where it is `_fitted`."""
     spec = "l" * len(table.factors) + "r" * len(table.columns)
     origin = f"study {comment(study)}, table {comment(table.name)}; the runs behind each number: {table.name}.json"
-    fit, end = ([r"\resizebox{\linewidth}{!}{%"], [r"}"]) if _wide(table) else ([], [])
+    fit, end = ([LATEX_FIT], ["}"]) if _fitted(table) else ([], [])
     lines = [
         f"% table {comment(table.name)}, as printed" if table.printed else f"% {origin}",
         r"\begin{table}[t]",
@@ -207,8 +210,13 @@ def _no_level(table: Table) -> str:
 
 
 def _wide(table: Table) -> bool:
-    """So many columns that their labels must stand upright and the whole be shrunk to the page."""
+    """So many columns that their labels must stand upright."""
     return len(table.columns) > 12
+
+
+def _fitted(table: Table) -> bool:
+    """LaTeX shrinks it to the page where it is wider: a paper's table was made for that paper's page."""
+    return table.printed or _wide(table)
 
 
 def _classes(table: Table) -> str:
