@@ -36,6 +36,7 @@ class Part:
     """One comparison of a claim, on one task where it must hold on every one."""
 
     text: str
+    sign: str
     task: str
     """The metric, where the claim must hold on every task; else empty."""
     effect: Effect
@@ -50,6 +51,12 @@ class Part:
     """On how many of the tasks it is."""
     seeds: Seeds | None
     """What would decide it; None where it is decided."""
+
+    @property
+    def reserve(self) -> float:
+        """How far the estimate is on the claimed side; NaN without one."""
+        gap = self.effect.estimate - self.target
+        return {">": gap, "<": -gap, "~": -abs(gap)}[self.sign]
 
 
 @dataclass(frozen=True)
@@ -121,6 +128,7 @@ def _part(comparison: Contrast, config: ClaimConfig, tasks: tuple[str, ...], res
     gaps = [_value(linear, (task,), results, seeds) - target for task in tasks] if seeds else []
     return Part(
         comparison.text,
+        comparison.sign,
         tasks[0] if config.every else "",
         _at(effect, 0.9) if comparison.sign == "~" or verdict == "equivalent" else effect,
         target,

@@ -22,6 +22,7 @@ from study.errors import ConfigError
 Arm = tuple[str, ...]
 """Levels as written."""
 
+_PLAIN = str.maketrans({"≈": "~", "−": "-"})
 SIGNS = {">": ">", "<": "<", "~": "~", "≈": "~"}
 _TOKEN = re.compile(r"\s*(?:(\d+(?:\.\d+)?)|('[^']*'|[^\W\d][\w.]*)|([-+*()\[\],|><~≈−]))")
 
@@ -50,7 +51,7 @@ class Comparison:
     """`>`, `<` or `~`."""
     right: Sum
     text: str
-    """As written, with single spaces."""
+    """As written, with single spaces and plain signs."""
 
 
 def parse(text: str, where: str) -> tuple[Comparison, ...]:
@@ -95,7 +96,7 @@ class _Parser:
         while self._peek() in SIGNS:
             sign = SIGNS[self._take()]
             middle, right = self._start(), self._side()
-            text = " ".join(self.text[start : self.words[self.place - 1].end].split())
+            text = " ".join(self.text[start : self.words[self.place - 1].end].translate(_PLAIN).split())
             if not left.arms and not right.arms:
                 raise ConfigError(f"{self.where}: '{text}' compares no arms")
             if sign == "~" and (left.absolute or right.absolute):
