@@ -25,6 +25,7 @@ SUMMARIES = {
     "logs": "What a task printed.",
     "cancel": "Stop tasks of a study.",
     "retry": "Submit failed tasks again.",
+    "search": "Find the best values of parameters, with Optuna.",
     "report": "Tables, figures and the page from what is tracked.",
     "why": "The runs behind a number of a table.",
     "diff": "Configuration keys in which two cells or runs differ.",
@@ -70,7 +71,7 @@ def ablate(ctx: click.Context, debug: bool, home: str | None) -> None:
         os.environ["ABLATE_HOME"] = home
 
 
-def study_command(function: Callable[..., Any]) -> Callable[..., Any]:
+def study_command(function: Callable[..., Any], without_data: bool = False) -> Callable[..., Any]:
     """Add STUDY, OVERRIDES and --config-dir to a command; it is called with the `Plan` as first argument."""
 
     @click.argument("study_name", metavar="STUDY")
@@ -78,19 +79,23 @@ def study_command(function: Callable[..., Any]) -> Callable[..., Any]:
     @click.option("--config-dir", type=click.Path(), help="Your own Hydra config folder, beside the shipped one.")
     @functools.wraps(function)
     def wrapper(*args: Any, study_name: str, overrides: tuple[str, ...], config_dir: str | None, **options: Any) -> Any:
-        return function(load_plan(study_name, overrides, config_dir), *args, **options)
+        return function(load_plan(study_name, overrides, config_dir, without_data), *args, **options)
 
     return wrapper
 
 
-def load_plan(study_name: str, overrides: Sequence[str], config_dir: str | None) -> Any:
+study_command_without_data = functools.partial(study_command, without_data=True)
+"""For commands that only look: the plan may be of data that are not on this machine (`Plan.absent`)."""
+
+
+def load_plan(study_name: str, overrides: Sequence[str], config_dir: str | None, without_data: bool = False) -> Any:
     """`make_plan` as the command line means it: with the fingerprints of data in files."""
     from study.plan import make_plan
 
     def fingerprint(*args: Any) -> str:
         return load(FINGERPRINT)(*args)
 
-    return make_plan(study_name, overrides, config_dir, fingerprint=fingerprint)
+    return make_plan(study_name, overrides, config_dir, fingerprint=fingerprint, without_data=without_data)
 
 
 def call(command: str, arguments: Sequence[str]) -> int:

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from study.cli import load_plan, study_command
+from study.cli import load_plan, study_command_without_data
 from study.errors import AblateError, ConfigError
 from study.lazy import STATES, load
 
@@ -45,7 +45,7 @@ def _summary(text: str) -> str:
 
 
 @click.command("plan")
-@study_command
+@study_command_without_data
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.option("--tasks", "show_tasks", is_flag=True, help="List every task, not only the cells.")
 def plan_command(plan: Any, as_json: bool, show_tasks: bool) -> None:
@@ -68,31 +68,42 @@ def _print_plan(plan: Any, states: Any, costs: Any, show_tasks: bool) -> None:
     from rich.console import Console
     from rich.table import Table
 
+    from study.cost import PEAK_FLOPS
+
     console = Console()
     table = Table(title=f"{plan.study.name}: {plan.study.title}", title_justify="left")
     for factor in plan.study.factors:
         table.add_column(factor)
-    for heading in ("runs", "evaluations", "state", "core-minutes"):
+    gpus = tuple(PEAK_FLOPS) if costs.gpu_hours else ()
+    prices = [f"{gpu} hours" for gpu in gpus] or ["core-minutes"]
+    for heading in ("runs", "evaluations", "state", *prices):
         table.add_column(heading, justify="right" if heading != "state" else "left")
     for cell in plan.cells:
         tasks = plan.of_cell(cell)
         counts = Counter(states[task.task_id].state for task in tasks)
         runs = sum(task.kind == "pretrain" for task in tasks)
         row = [cell.get(factor, "–") for factor in plan.study.factors]
-        cost = sum(costs.core_seconds[task.task_id] for task in tasks) / 60
         summary = ", ".join(f"{count} {state}" for state, count in counts.most_common())
-        table.add_row(*row, str(runs), str(len(tasks) - runs), summary, f"{cost:.1f}")
+        cost = [f"{costs.hours(tasks, gpu):,.0f}" for gpu in gpus]
+        cost = cost or [f"{sum(costs.core_seconds[task.task_id] for task in tasks) / 60:.1f}"]
+        table.add_row(*row, str(runs), str(len(tasks) - runs), summary, *cost)
     console.print(table)
     if show_tasks:
         for task in plan.tasks:
             console.print(f"{task.task_id}  {states[task.task_id].state:10} {task.name}", highlight=False, markup=False)
     missing = [task for task in plan.tasks if not states[task.task_id].finished]
-    minutes = sum(costs.core_seconds[task.task_id] for task in missing) / 60
     console.print(
         f"{len(plan.cells)} cells, {len(plan.runs)} runs, {len(plan.tasks)} tasks; {len(missing)} missing: "
-        f"about {minutes:.0f} core-minutes ({costs.basis})",
+        f"{costs.summary(missing)}",
         highlight=False,
     )
+    if plan.absent:
+        console.print(
+            f"Not on this machine, so that ids are provisional and nothing can be submitted: {', '.join(plan.absent)}. "
+            f"{next(iter(plan.absent.values()))}",
+            highlight=False,
+            markup=False,
+        )
 
 
 @click.command("diff")

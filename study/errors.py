@@ -24,6 +24,10 @@ class DataError(AblateError):
     cause = "data"
 
 
+class AbsentDataError(DataError):
+    """Data that is not on this machine: a study can be planned without it, and not run."""
+
+
 class StoreError(AblateError):
     """The tracking store or the home directory cannot be read or written."""
 

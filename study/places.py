@@ -5,13 +5,29 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from study.design import Cell
-from study.errors import ConfigError
+from study.errors import ConfigError, unknown
 from study.outputs import FigureConfig, TableConfig
+from study.protocols import expand
+from study.study import Study
 
 FIGURE_METRICS = {"scatter": 2, "curves": 1}
 """How many metrics a kind of figure draws, where it is not any number."""
 Places = dict[tuple[str, ...], dict[str, Cell]]
 """Levels of the row factors (empty where one does not apply) -> level of the split factor -> the cell there."""
+
+
+def check_outputs(study: Study, metrics: list[str], cells: Sequence[Cell]) -> None:
+    """Refuse a table in which two cells share a place, and any output over a metric that no protocol yields."""
+    for kind, outputs in (("tables", study.tables), ("figures", study.figures)):
+        for name, output in outputs.items():
+            columns = output.columns if isinstance(output, TableConfig) else (output,)
+            for pattern in (pattern for column in columns for pattern in column.metric):
+                if not expand(pattern, metrics):
+                    raise ConfigError(unknown("metric", pattern, metrics, f"study/{study.name}.yaml: {kind}.{name}"))
+    for name, table in study.tables.items():
+        place(name, table, study.factors, cells)
+    for name, figure in study.figures.items():
+        check_figure(name, figure, cells)
 
 
 def keep(cell: Mapping[str, str], where: Mapping[str, Sequence[str]]) -> bool:

@@ -12,8 +12,8 @@ from study.arms import Arm, resolve
 from study.claims import check_claims
 from study.cluster import ClusterConfig
 from study.compose import GROUPS, Composer, Overrides, parse_overrides, set_value
-from study.design import Cell, cell_name
 from study.contents import Contents, Fingerprint
+from study.design import Cell, cell_name
 from study.errors import ConfigError, unknown
 from study.files import write_atomic, write_json
 from study.groups import with_groups
@@ -34,6 +34,7 @@ from study.task import Task
 from study.tuned import Tuned
 from study.typed import build, dump
 from study.validate import check_run
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -173,8 +174,8 @@ class _Planner:
         check_claims(self.study, cells, metrics, ((c, task.protocol) for task in evaluations for c in task.cells))
         cluster = self._section("cluster", ClusterConfig, (), ())[0]
         tasks = (*runs.values(), *evaluations)
-        cells = tuple(cells)
-        return Plan(self.study, cells, tasks, metrics, self.home, cluster, arms, waiting, clusters, self._contents.absent)
+        absent = self._contents.absent
+        return Plan(self.study, tuple(cells), tasks, metrics, self.home, cluster, arms, waiting, clusters, absent)
 
     def _arms(self, cells: list[Cell]) -> tuple[Arm, ...]:
         """Arms of the study's search; from here on, levels that mean it can be looked up."""
@@ -275,6 +276,7 @@ class _Planner:
             if applicable(protocol.kind, objective):
                 config = EvaluationConfig(run_id="", protocol=protocol, datasets=datasets)
                 yield config, identity(config)
+
 
 _SECTIONS: dict[str, type] = {name: kind for name, kind in get_type_hints(RunConfig).items() if name != "seed"}
 _KEYED = (*_SECTIONS, "suite", "protocol", "cluster")

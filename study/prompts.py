@@ -8,6 +8,9 @@ from importlib import resources
 
 from study.errors import ConfigError, unknown
 
+OWN = "own"
+"""Instead of a set's name: the templates that lie beside the data (CLIP_benchmark's)."""
+
 
 @functools.cache
 def template_sets() -> dict[str, tuple[str, ...]]:

@@ -16,7 +16,9 @@ from typing import Any
 OBJECTIVES = ("clip", "masked_clip", "mae", "m3ae", "mae_clip")
 POOLINGS = ("map", "gap", "max")
 PROTOCOL_KINDS = ("zero_shot", "linear_probe", "retrieval", "segmentation")
-DATASET_KINDS = ("shapes", "digits", "shards")
+DATASET_KINDS = ("shapes", "digits", "shards", "clip_benchmark", "image_folder", "captions", "voc", "masks", "panoptic")
+EMBEDDED = ("shapes", "digits")
+"""Kinds of data that come with the program; all others lie in files and have a content fingerprint."""
 MISSING: Any = dataclasses.MISSING
 
 
@@ -217,13 +219,23 @@ class DatasetConfig:
     train: int = field(0, low=0)
     """Training samples (0: all there are)."""
     test: int = field(0, low=0)
+    split: str = field("test", choices=("test", "validation"), identity_default="test")
+    """What is scored: the test split, or one that no report touches, by which a search chooses."""
     seed: int = field(0, low=0)
     templates: str = field("plain")
-    """Prompt templates for the class names (`study/templates.json`)."""
+    """Prompt templates for the class names (`study/templates.json`); `own`: those beside CLIP_benchmark shards."""
     path: str = field("", identity=False)
+    """Shards: of the train split. Otherwise the data set's own folder; of `captions`, the images'."""
     test_path: str = field("", identity=False)
+    """Shards: of the test split. Masks and panoptic: folder of the PNGs."""
     fingerprint: str = field("")
     caption: str = field("txt")
+    annotations: str = field("", identity=False)
+    """Captions and panoptic: the JSON."""
+    max_captions: int = field(0, low=0, identity_default=0)
+    """Take the first so many captions of each image (retrieval is reported with five); 0 takes all."""
+    classes: str = field("", identity_default="")
+    """Class names, synonyms and names of the background from `study/classes.json`; empty: the data set's own."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -252,7 +264,8 @@ class ProtocolConfig:
     background: bool = field(True)
     """Segmentation: label 0 is a class, background, and counts in the mean IoU; without, its pixels are ignored."""
     background_names: str = field("background", identity_default="background")
-    """Segmentation: names, separated by commas, that all mean the background (supplement I.1 has 41 for VOC)."""
+    """Segmentation: names, separated by commas, that all mean the background; those of a data set's own
+    list go first (`DatasetConfig.classes`)."""
     seed: int = field(0, low=0)
     """Seed of the probe's initialisation and order."""
 

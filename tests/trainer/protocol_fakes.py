@@ -55,6 +55,7 @@ class Split:
 class EvaluationSet:
     classes: tuple[str, ...]
     splits: dict[str, Split] = field(default_factory=dict)
+    background: tuple[str, ...] | None = None
 
     def split(self, name: str) -> Split:
         return self.splits[name]

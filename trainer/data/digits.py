@@ -25,6 +25,7 @@ class DigitSet:
     """The digits as an evaluation set; `train` and `test` take the first so many of each split."""
 
     classes: tuple[str, ...] = CLASSES
+    background: tuple[str, ...] | None = None
 
     def __init__(self, dataset: DatasetConfig, image_size: int) -> None:
         if dataset.task:

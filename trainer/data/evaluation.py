@@ -6,7 +6,7 @@ from typing import Protocol
 
 import numpy as np
 
-from study.errors import DataError
+from study.errors import ConfigError
 from study.paths import Home
 from study.schema import DatasetConfig
 
@@ -41,6 +41,9 @@ class EvaluationSet(Protocol):
     classes: tuple[str, ...]
     """Names as prompts want them; of the mask's classes where the set is labelled by masks alone."""
 
+    background: tuple[str, ...] | None
+    """Masks: names of label 0; none: it is not scored; None: as the protocol says."""
+
     def split(self, name: str) -> Split:
         """The split `train` or `test`."""
         ...
@@ -49,7 +52,7 @@ class EvaluationSet(Protocol):
 def open_dataset(dataset: DatasetConfig, image_size: int, home: Home) -> EvaluationSet:
     """The evaluation set that a configuration names, at images of `image_size` pixels.
 
-    Raises DataError: missing or broken data, unknown task, more samples asked for than there are.
+    Where its `split` is validation, `test` holds samples that no report touches. Raises DataError: missing or broken data, unknown task, more samples asked for than there are.
     """
     if dataset.kind == "shapes":
         from trainer.data.shapes import ShapeSet
@@ -58,12 +61,33 @@ def open_dataset(dataset: DatasetConfig, image_size: int, home: Home) -> Evaluat
     if dataset.kind == "digits":
         from trainer.data.digits import DigitSet
 
-        return DigitSet(dataset, image_size)
+        return _as_split(dataset, DigitSet(dataset, image_size))
     if dataset.kind == "shards":
         from trainer.data.labelled_shards import ShardSet
 
-        return ShardSet(dataset, image_size, home)
-    raise DataError(f"data set {dataset.name}: kind '{dataset.kind}' (allowed: shapes, digits, shards)")
+        return _as_split(dataset, ShardSet(dataset, image_size, home))
+    return _open_published(dataset, image_size, home)
+
+
+def _as_split(dataset: DatasetConfig, found: EvaluationSet) -> EvaluationSet:
+    if dataset.split == "test":
+        return found
+    from trainer.data.holdout import HoldOut
+
+    return HoldOut(found)
+
+
+def _open_published(dataset: DatasetConfig, image_size: int, home: Home) -> EvaluationSet:
+    """Sets in the layouts in which they are published."""
+    if dataset.split != "test":
+        raise ConfigError(f"data set {dataset.name}: kind '{dataset.kind}' holds no {dataset.split} split back")
+    if dataset.kind == "clip_benchmark":
+        from trainer.data.clip_benchmark import ClipBenchmarkSet
+
+        return ClipBenchmarkSet(dataset, image_size, home)
+    from trainer.data.fingerprints import FILE_SETS
+
+    return FILE_SETS[dataset.kind](dataset, image_size)
 
 
 def fingerprint_dataset(dataset: DatasetConfig, home: Home) -> str:

@@ -7,10 +7,23 @@ import hashlib
 from study.errors import ConfigError
 from study.paths import Home
 from study.schema import DataConfig, DatasetConfig
+from trainer.data import clip_benchmark
+from trainer.data.folders import fingerprint_files
+from trainer.data.image_sets import CaptionSet, FolderSet
 from trainer.data.labelled_shards import CLASSES, check_label, listed_classes
+from trainer.data.mask_sets import PanopticSet, PngSet, VocSet
 from trainer.data.shard_files import FINGERPRINT_DIGITS, ShardFiles
 from trainer.data.shard_paths import find_shards
 from trainer.data.shards import check_caption, subset
+
+FILE_SETS: dict[str, type[FolderSet | CaptionSet | VocSet | PngSet | PanopticSet]] = {
+    "image_folder": FolderSet,
+    "captions": CaptionSet,
+    "voc": VocSet,
+    "masks": PngSet,
+    "panoptic": PanopticSet,
+}
+"""Kinds of evaluation sets whose images are single files."""
 
 
 def fingerprint(config: DataConfig | DatasetConfig, home: Home) -> str:
@@ -19,7 +32,8 @@ def fingerprint(config: DataConfig | DatasetConfig, home: Home) -> str:
     As the plan calls it, it also refuses what could only fail later: shards that are missing or unusable, more
     samples wanted than there are, a caption or label that does not exist.
     """
-    assert config.kind == "shards"
+    if isinstance(config, DatasetConfig) and config.kind != "shards":
+        return _published_fingerprint(config, home)
     if isinstance(config, DataConfig):
         where = f"data '{config.name}'"
         files = ShardFiles(find_shards(config.path, where), home)
@@ -28,6 +42,14 @@ def fingerprint(config: DataConfig | DatasetConfig, home: Home) -> str:
             subset(files, config.pairs, config.seed, where)
         return files.fingerprint
     return _dataset_fingerprint(config, home)
+
+
+def _published_fingerprint(config: DatasetConfig, home: Home) -> str:
+    """Of a set in a published layout, whose layout this checks."""
+    if config.kind == "clip_benchmark":
+        parts = clip_benchmark.fingerprints(config, home)
+        return hashlib.sha256(":".join(parts).encode()).hexdigest()[:FINGERPRINT_DIGITS]
+    return fingerprint_files(*FILE_SETS[config.kind](config, 8).files())
 
 
 def _dataset_fingerprint(config: DatasetConfig, home: Home) -> str:

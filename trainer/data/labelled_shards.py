@@ -52,6 +52,7 @@ class ShardSet:
         self.notes: tuple[str, ...] = ()
         """What was left out, in words."""
         self.classes: tuple[str, ...] = ()
+        self.background: tuple[str, ...] | None = None
         if dataset.task:
             self._label(train, test)
         else:

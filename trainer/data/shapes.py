@@ -168,7 +168,9 @@ class ShapeSplit:
     """One split of an evaluation set of the procedural world; see `evaluation.Split`."""
 
     def __init__(self, dataset: DatasetConfig, name: str, image_size: int) -> None:
-        self._seed, self._stream = dataset.seed, f"evaluation {name}"
+        # The world is endless: a validation split has a stream of its own, and the train split is the same for both.
+        stream = dataset.split if name == "test" else name
+        self._seed, self._stream = dataset.seed, f"evaluation {stream}"
         self._manner = manner(dataset.task)
         self._size = getattr(dataset, name) or SPLIT_SIZES[name]
         self._blocks = _Blocks(image_size, self._draw)
@@ -210,6 +212,7 @@ class ShapeSet:
         if dataset.task and dataset.task not in TASKS:
             raise DataError(unknown("task of shapes", dataset.task, TASKS, f"data set {dataset.name}"))
         self.classes = TASKS[dataset.task or "shape"][0]
+        self.background: tuple[str, ...] | None = None
         self._dataset, self._image_size = dataset, image_size
 
     def split(self, name: str) -> ShapeSplit:

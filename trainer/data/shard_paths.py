@@ -7,7 +7,7 @@ import os
 import re
 from pathlib import Path
 
-from study.errors import DataError, unknown
+from study.errors import AbsentDataError, DataError, unknown
 
 SUFFIXES = (".tar", ".tar.gz", ".tgz")
 VARIABLE = "ABLATE_DATA"
@@ -25,7 +25,7 @@ def find_shards(pattern: str, where: str = "") -> list[Path]:
     Args:
         where: what the pattern was given for, to stand in front of error messages.
 
-    Raises DataError saying where was looked and what was expected.
+    Raises DataError (AbsentDataError where nothing is there) saying where was looked and what was expected.
     """
     where = f"{where}: " if where else ""
     if not pattern:
@@ -42,7 +42,7 @@ def find_shards(pattern: str, where: str = "") -> list[Path]:
                     f"{where}{lost[0]} does not exist ({len(lost)} of the {len(names)} that the range names)"
                 )
             return [Path(path) for path in found]
-    raise DataError(_nothing(pattern, roots, where))
+    raise AbsentDataError(_nothing(pattern, roots, where))
 
 
 def expand_braces(pattern: str) -> list[str]:

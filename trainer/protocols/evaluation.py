@@ -8,7 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from study.errors import ConfigError, DataError
+from study.prompts import OWN, templates
 from study.schema import DatasetConfig, ProtocolConfig
+from trainer.data.clip_benchmark import ClipBenchmarkSet
 from trainer.data.evaluation import EvaluationSet, Split
 from trainer.protocols.features import Representation
 
@@ -39,6 +41,14 @@ class Evaluation:
         if not len(self._splits[name]):
             raise DataError(f"data set {self.config.name}: no {name} samples")
         return self._splits[name]
+
+    def prompts(self) -> tuple[str, ...]:
+        """Prompt templates of the data set's configuration."""
+        if self.config.templates != OWN:
+            return templates(self.config.templates)
+        if not isinstance(self.dataset, ClipBenchmarkSet):
+            raise ConfigError(f"data set {self.config.name}: templates '{OWN}' need a set of kind clip_benchmark")
+        return self.dataset.templates
 
     @functools.cached_property
     def _splits(self) -> dict[str, Split]:

@@ -134,8 +134,12 @@ def images_of(dataset: DatasetConfig) -> dict[str, Any]:
     sets of features.
     """
     if dataset.kind == "shapes":
-        return {"kind": dataset.kind, "seed": dataset.seed, "manner": manner(dataset.task)}
-    return {key: value for key, value in identity(dataset).items() if key not in ("name", "templates", "caption")}
+        return {"kind": dataset.kind, "seed": dataset.seed, "manner": manner(dataset.task), "split": dataset.split}
+    return {
+        key: value
+        for key, value in identity(dataset).items()
+        if key not in ("name", "templates", "caption", "max_captions", "classes")
+    }
 
 
 @functools.cache

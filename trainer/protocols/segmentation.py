@@ -2,7 +2,7 @@
 
 MAE-CLIP's supplement I and CLIPpy's evaluator: L2-normalised patch embeddings, bilinearly upsampled; the
 highest of a class's prompts counts (ADE20K's synonyms); several names may mean the background (Pascal VOC's
-41); mean IoU with the background as a class, label 255 ignored.
+40); mean IoU with the background as a class, label 255 ignored.
 """
 
 from __future__ import annotations
@@ -15,8 +15,7 @@ import torch
 from torch.nn import functional as F
 
 from study.errors import ConfigError, DataError
-from study.prompts import templates
-from study.schema import DatasetConfig
+from study.schema import DatasetConfig, ProtocolConfig
 from trainer.protocols import metrics
 from trainer.protocols.evaluation import Evaluation
 from trainer.protocols.prompts import class_embeddings
@@ -30,11 +29,11 @@ def segmentation(evaluation: Evaluation) -> Iterator[tuple[str, float]]:
     """miou in percent; masks are 0 for the background and i for the data set's i-th class, counted from 1."""
     protocol, dataset = evaluation.protocol, evaluation.dataset
     _check_classes(evaluation.config, dataset.classes)
-    background = protocol.background_names if protocol.background else ""
+    background = background_names(protocol, dataset.background)
     names, groups = prompt_groups(background, dataset.classes)
-    prompts = (protocol.prompt,) if protocol.prompt else templates(evaluation.config.templates)
+    prompts = (protocol.prompt,) if protocol.prompt else evaluation.prompts()
     embeddings = class_embeddings(evaluation.representation, names, prompts)
-    ignore = (IGNORE,) if protocol.background else (0, IGNORE)
+    ignore = (IGNORE,) if background else (0, IGNORE)
     classes = len(dataset.classes) + 1
     counts = np.zeros((classes, classes + 1), dtype=np.int64)
     split = evaluation.split("test")
@@ -49,6 +48,13 @@ def segmentation(evaluation: Evaluation) -> Iterator[tuple[str, float]]:
             counts += metrics.confusion(mask, predicted, classes, ignore)
             image += 1
     yield "miou", metrics.mean_iou(counts)
+
+
+def background_names(protocol: ProtocolConfig, own: tuple[str, ...] | None) -> str:
+    """Names of label 0, separated by commas; empty where it is not scored. A data set's own names go first."""
+    if own is not None:
+        return ", ".join(own)
+    return protocol.background_names if protocol.background else ""
 
 
 def prompt_groups(background: str, classes: Sequence[str]) -> tuple[list[str], list[list[int]]]:

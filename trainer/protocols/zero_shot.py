@@ -6,7 +6,6 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from study.prompts import templates
 from trainer.protocols import metrics
 from trainer.protocols.evaluation import Evaluation
 from trainer.protocols.prompts import class_embeddings
@@ -21,7 +20,7 @@ def zero_shot(evaluation: Evaluation) -> Iterator[tuple[str, float]]:
     """
     classes = evaluation.dataset.classes
     labels = evaluation.labels("test")
-    prompts = templates(evaluation.config.templates)
+    prompts = evaluation.prompts()
     classifier = class_embeddings(evaluation.representation, classes, prompts)
     ranks = nearest_ranks(evaluation.embeddings("test"), classifier, labels)
     yield "top1", metrics.recall(ranks, 1)

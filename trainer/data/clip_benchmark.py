@@ -1,0 +1,126 @@
+"""Evaluation sets as CLIP_benchmark publishes them: WebDatasets of ImageNet, of VTAB's tasks and of captioned images.
+
+    <path>/classnames.txt                          one name a line, in the order of the labels
+    <path>/zeroshot_classification_templates.txt   one template a line, with {c} for the name
+    <path>/dataset_type.txt                        "retrieval" for captioned images, otherwise absent
+    <path>/<split>/nshards.txt                     number of archives
+    <path>/<split>/0.tar …                         .webp, .jpg or .png with .cls (label from 0), or with .txt (captions,
+                                                   one a line)
+
+(LAION-AI/CLIP_benchmark, README "WebDataset example" and `webdataset_builder.py`.)
+"""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+
+import numpy as np
+
+from study.class_sets import class_set
+from study.errors import ConfigError, DataError
+from study.paths import Home
+from study.schema import DatasetConfig
+from trainer.data.folders import choose, locate, read_lines, required
+from trainer.data.labelled_shards import ShardSplit
+from trainer.data.shard_files import ShardFiles
+
+LAYOUT = "CLIP_benchmark's layout: classnames.txt, test/nshards.txt, test/0.tar … (and train/ likewise)"
+CLASSNAMES, TEMPLATES, TYPE, NSHARDS = (
+    "classnames.txt",
+    "zeroshot_classification_templates.txt",
+    "dataset_type.txt",
+    "nshards.txt",
+)
+
+
+class ClipBenchmarkSet:
+    """See `evaluation.EvaluationSet`."""
+
+    background: tuple[str, ...] | None = None
+
+    def __init__(self, dataset: DatasetConfig, image_size: int, home: Home) -> None:
+        """
+        Raises:
+            AbsentDataError: no such folder.
+            DataError: another layout.
+        """
+        self._dataset, self._image_size, self._home = dataset, image_size, home
+        self._where = f"data set {dataset.name}"
+        self.root = locate(dataset.path, self._where, LAYOUT)
+        self._retrieval = is_retrieval(self.root)
+        self.classes: tuple[str, ...] = ()
+        if not self._retrieval:
+            names = required(self.root, CLASSNAMES, self._where, LAYOUT)
+            self.classes = class_set(dataset.classes).names if dataset.classes else tuple(read_lines(names))
+
+    @functools.cached_property
+    def templates(self) -> tuple[str, ...]:
+        """The set's own prompt templates, with {} for the class name."""
+        lines = read_lines(required(self.root, TEMPLATES, self._where, LAYOUT))
+        if wrong := [line for line in lines if "{c}" not in line]:
+            raise DataError(f"{self._where}: {TEMPLATES}: '{wrong[0]}' has no {{c}}, which stands for the class name")
+        return tuple(line.replace("{c}", "{}") for line in lines)
+
+    def split(self, name: str) -> ShardSplit:
+        """`train` or `test`; raises DataError where there is none, or a label or caption is missing."""
+        files = ShardFiles(split_shards(self.root, name, self._where), self._home)
+        rows = choose(self._dataset, name, np.arange(len(files)), self._where)
+        if self._retrieval:
+            return _CaptionSplit(files, rows, np.empty(0, dtype=np.int64), self._dataset, self._image_size)
+        labels = np.array([self._label(files, int(row)) for row in rows], dtype=np.int64)
+        return ShardSplit(files, rows, labels, self._dataset, self._image_size)
+
+    def _label(self, files: ShardFiles, row: int) -> int:
+        content = files.read(row, "cls")
+        text = "" if content is None else content.decode("utf-8", "replace").strip()
+        if not text.isdecimal() or int(text) >= len(self.classes):
+            found = "no .cls" if content is None else f".cls '{text[:40]}'"
+            raise DataError(
+                f"{files.name(row)} has {found}; expected a label from 0 to {len(self.classes) - 1} "
+                f"({CLASSNAMES} has {len(self.classes)} names)"
+            )
+        return int(text)
+
+
+class _CaptionSplit(ShardSplit):
+    """Captions one a line of the `.txt`."""
+
+    @functools.cached_property
+    def captions(self) -> list[list[str]] | None:
+        limit = self._dataset.max_captions or None
+        texts = (self._files.read_text(int(row)) for row in self._rows)
+        return [[line.strip() for line in text.splitlines() if line.strip()][:limit] for text in texts]
+
+
+def is_retrieval(root: Path) -> bool:
+    """Whether the set holds captioned images instead of labelled ones."""
+    return (root / TYPE).is_file() and (root / TYPE).read_text().strip() == "retrieval"
+
+
+def split_shards(root: Path, split: str, where: str) -> list[Path]:
+    """Archives of a split; raises DataError unless as many lie there as its nshards.txt says."""
+    folder = required(root, split, where, LAYOUT)
+    counted = required(folder, NSHARDS, where, LAYOUT).read_text().strip()
+    if not counted.isdecimal() or not int(counted):
+        raise DataError(f"{where}: {folder / NSHARDS} says '{counted[:40]}'; expected the number of archives")
+    return [
+        required(folder, f"{number}.tar", where, f"{counted} archives ({NSHARDS})") for number in range(int(counted))
+    ]
+
+
+def fingerprints(dataset: DatasetConfig, home: Home) -> list[str]:
+    """Of the splits that are there, and of the class names (unless a list of ours is used) and templates."""
+    where = f"data set {dataset.name}"
+    if dataset.task or dataset.annotations:
+        raise ConfigError(
+            f"{where}: CLIP_benchmark sets take neither task nor annotations; their labels are .cls files"
+        )
+    root = ClipBenchmarkSet(dataset, 8, home).root
+    parts = []
+    for split in ("train", "test"):
+        if split == "test" or (root / split).is_dir():
+            parts.append(ShardFiles(split_shards(root, split, where), home).fingerprint)
+    names = [CLASSNAMES] if not dataset.classes else []
+    names += [TEMPLATES] if dataset.templates == "own" else []
+    return parts + ["\n".join(read_lines(root / name)) for name in names if (root / name).is_file()]
