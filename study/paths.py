@@ -145,6 +145,18 @@ class SubmissionPaths:
         return self.root / "launch.log"
 
     @property
+    def launching(self) -> Path:
+        """Claim of the process that is handing the submission's arrays to the scheduler."""
+        return self.root / "launching"
+
+    def output(self, job_id: str) -> Path:
+        """What an array element printed beside its tasks' logs, as Submitit names it; `job_id` as in `123_4`."""
+        return self.jobs / f"{job_id}_0_log.out"
+
+    def errors(self, job_id: str) -> Path:
+        return self.jobs / f"{job_id}_0_log.err"
+
+    @property
     def patch(self) -> Path:
         """Difference of the submitted code to its commit; absent where there is none."""
         return self.root / "code.patch"

@@ -70,12 +70,15 @@ def submit(plan: Plan, jobs: int | None, as_json: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def status(plan: Plan, watch: bool, as_json: bool) -> None:
     """States of STUDY's tasks, what runs and how far it is, and what failed, grouped by where."""
+    from sweeps.executors import situation
     from sweeps.states import survey
 
     states = survey(plan)
     if as_json:
         tasks = [state.to_json() for state in states.states]
-        click.echo(json.dumps({"study": plan.study.name, "counts": states.counts, "tasks": tasks}))
+        words = situation(plan.home, plan.study.name)
+        found = {"study": plan.study.name, "counts": states.counts, "tasks": tasks, "scheduler": words or None}
+        click.echo(json.dumps(found))
         return
     from sweeps.display import Display
 
@@ -96,10 +99,14 @@ def status(plan: Plan, watch: bool, as_json: bool) -> None:
 @click.command()
 @click.argument("task")
 @click.option("-f", "--follow", is_flag=True, help="Go on printing until the task ends.")
-def logs(task: str, follow: bool) -> None:
+@click.option("--job", is_flag=True, help="What its SLURM job printed: how it started, and what ended it.")
+def logs(task: str, follow: bool, job: bool) -> None:
     """What TASK printed; TASK is the beginning of a run's or an evaluation's id."""
-    from sweeps.logs import find_task, follow_log
+    from sweeps.logs import find_task, follow_log, job_log
 
+    if job:
+        click.echo(job_log(find_task(task)), nl=False)
+        return
     for text in follow_log(find_task(task), follow):
         click.echo(text, nl=False)
 
@@ -110,6 +117,7 @@ def logs(task: str, follow: bool) -> None:
 @click.option("--all", "everything", is_flag=True, help="Every task of the study.")
 def cancel(plan: Plan, where: tuple[str, ...], everything: bool) -> None:
     """Stop tasks of STUDY that are not done, running ones too; `ablate retry --cause cancelled` brings them back."""
+    from sweeps.executors import withdraw
     from sweeps.states import survey
 
     if bool(where) == everything:
@@ -119,6 +127,7 @@ def cancel(plan: Plan, where: tuple[str, ...], everything: bool) -> None:
         paths = state.task.paths(plan.home)
         paths.root.mkdir(parents=True, exist_ok=True)
         paths.cancelled.touch()
+    withdraw(plan.home)
     running = sum(state.state == "running" for state in chosen)
     click.echo(f"{plan.study.name}: {len(chosen)} tasks cancelled, {running} of them while running")
 

@@ -7,26 +7,49 @@ An executor starts a submission's workers, says which of its jobs still live, an
 from __future__ import annotations
 
 import importlib
-from typing import Protocol
+import sys
+from typing import TYPE_CHECKING, Protocol
 
 from study.errors import ConfigError, unknown
-from study.paths import Home, SubmissionPaths
-from sweeps.manifest import Job, Manifest
+from study.paths import Home, SubmissionPaths, TaskPaths
+from sweeps import manifest
+from sweeps.manifest import Job, Layout, Manifest
 
-MODULES = {"local": "sweeps.local"}
+if TYPE_CHECKING:
+    from study.plan import Plan, Task
+
+MODULES = {"local": "sweeps.local", "slurm": "sweeps.slurm.executor"}
 
 
 class Executor(Protocol):
     """What a module of `MODULES` provides."""
 
-    def workers(self, wanted: int, tasks: int, threads: int) -> tuple[int, tuple[str, ...]]:
-        """How many workers to start, and the GPUs to deal out to them."""
+    def arrange(self, plan: Plan, tasks: tuple[Task, ...], new: frozenset[str], jobs: int, prefix: str) -> Layout:
+        """How to spread these tasks, of which those in `new` are nobody's yet; ConfigError when it cannot be done."""
+
+    def crew(self, plan: Plan, jobs: int, most: int, prefix: str) -> Layout:
+        """Workers that look for their work themselves: `jobs` of them (0: as many as fit), but not more than `most`."""
 
     def launch(self, home: Home, submission: SubmissionPaths, environment: dict[str, str]) -> None:
         """Start the manifest's workers, and write their jobs into the manifest; returns at once."""
 
     def live_jobs(self, submission: SubmissionPaths, manifest: Manifest) -> tuple[Job, ...]:
         """Jobs of the submission that run or wait in the scheduler's queue."""
+
+    def held(self, submission: SubmissionPaths, manifest: Manifest) -> frozenset[str]:
+        """Ids of the tasks that those jobs have in their queues."""
+
+    def withdraw(self, home: Home, submission: SubmissionPaths, manifest: Manifest) -> None:
+        """Take jobs that have not begun, and have nothing left to do, out of the scheduler's queue."""
+
+    def situation(self, home: Home, study: str) -> str:
+        """What the scheduler says of the study, on one line; empty where there is no scheduler."""
+
+    def output(self, home: Home, task: TaskPaths) -> str:
+        """What the job that last had this task printed beside the task's log."""
+
+    def forget(self) -> None:
+        """Ask the scheduler again at the next question, however lately it was asked."""
 
     def last_words(self, submission: SubmissionPaths) -> str:
         """What the submission's jobs complained of last, on one line; empty when they did not."""
@@ -46,3 +69,33 @@ def executor(kind: str) -> Executor:
 def live_jobs(submission: SubmissionPaths, manifest: Manifest) -> tuple[Job, ...]:
     """Jobs of a submission that are not over, whatever executor it went to."""
     return executor(manifest.executor).live_jobs(submission, manifest)
+
+
+def held(submission: SubmissionPaths, manifest: Manifest) -> frozenset[str]:
+    """Ids of the tasks that a submission's jobs have before them, or in hand."""
+    return executor(manifest.executor).held(submission, manifest)
+
+
+def withdraw(home: Home) -> None:
+    """Take out of schedulers' queues what was cancelled before it began."""
+    for submission, found in manifest.submissions(home):
+        executor(found.executor).withdraw(home, submission, found)
+
+
+def situation(home: Home, study: str) -> str:
+    """What the schedulers of the study's open submissions say, on one line; empty: nothing."""
+    kinds = dict.fromkeys(found.executor for _, found in manifest.submissions(home, study))
+    return "; ".join(filter(None, (executor(kind).situation(home, study) for kind in kinds)))
+
+
+def output(home: Home, task: TaskPaths) -> str:
+    """What the jobs that had this task printed beside its log."""
+    kinds = dict.fromkeys(found.executor for _, found in manifest.submissions(home, ended=True))
+    return "".join(executor(kind).output(home, task) for kind in kinds)
+
+
+def forget() -> None:
+    """Believe nothing that schedulers said before."""
+    for kind, module in MODULES.items():
+        if module in sys.modules:
+            executor(kind).forget()

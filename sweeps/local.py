@@ -18,17 +18,38 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from study.errors import AblateError
-from study.paths import Home, SubmissionPaths
+from study.paths import Home, SubmissionPaths, TaskPaths
+from study.schema import RunConfig, RuntimeConfig
 from sweeps import claims, manifest
-from sweeps.manifest import Job, Manifest
+from sweeps.manifest import Job, Layout, Manifest
+
+if TYPE_CHECKING:
+    from study.plan import Plan, Task
 
 CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")
 TIMEOUT_MINUTES = 10 * 365 * 24 * 60
 """Submitit wants a time limit; this machine has none."""
 LAUNCH_SECONDS = 120.0
 """A submission without jobs after this time was abandoned by its launcher."""
+
+
+def arrange(plan: Plan, tasks: tuple[Task, ...], new: frozenset[str], jobs: int, prefix: str) -> Layout:
+    """Workers that share the whole queue, and the GPUs to deal out to them where a run may use one."""
+    runtimes = {task.config.runtime for task in plan.runs if isinstance(task.config, RunConfig)}
+    return _layout(runtimes, jobs or plan.cluster.jobs, len(tasks))
+
+
+def crew(plan: Plan, jobs: int, most: int, prefix: str) -> Layout:
+    """Workers for a search."""
+    return _layout({arm.run.runtime for arm in plan.arms}, jobs or plan.cluster.jobs, most)
+
+
+def _layout(runtimes: set[RuntimeConfig], wanted: int, most: int) -> Layout:
+    count, devices = workers(wanted, most, max(runtime.threads for runtime in runtimes))
+    return Layout(count, devices if any(runtime.device != "cpu" for runtime in runtimes) else ())
 
 
 def workers(wanted: int, tasks: int, threads: int) -> tuple[int, tuple[str, ...]]:
@@ -108,6 +129,29 @@ def live_jobs(submission: SubmissionPaths, manifest: Manifest) -> tuple[Job, ...
             else _age(submission.alive) < manifest.stale_seconds
         )
     )
+
+
+def held(submission: SubmissionPaths, manifest: Manifest) -> frozenset[str]:
+    """Every worker has the whole queue before it."""
+    return frozenset(task.task_id for task in manifest.tasks) if live_jobs(submission, manifest) else frozenset()
+
+
+def withdraw(home: Home, submission: SubmissionPaths, manifest: Manifest) -> None:
+    """Nothing: no worker waits, and those that run pass cancelled tasks over."""
+
+
+def situation(home: Home, study: str) -> str:
+    """Nothing: there is no scheduler."""
+    return ""
+
+
+def output(home: Home, task: TaskPaths) -> str:
+    """Nothing: which worker had the task is not noted; their output is in the submissions' folders."""
+    return ""
+
+
+def forget() -> None:
+    """Nothing: processes are looked at whenever they are asked for."""
 
 
 def stop(jobs: tuple[Job, ...], force: bool) -> None:

@@ -51,5 +51,15 @@ def follow_log(paths: TaskPaths, follow: bool) -> Iterator[str]:
         time.sleep(POLL_SECONDS)
 
 
+def job_log(paths: TaskPaths) -> str:
+    """What the job that last had the task printed beside it."""
+    from sweeps.executors import output
+
+    text = output(home(), paths)
+    if not text:
+        raise ConfigError(f"no SLURM job of task {paths.root.name} has printed anything")
+    return text
+
+
 def _names(folder: Path) -> list[str]:
     return sorted(entry.name for entry in folder.iterdir()) if folder.is_dir() else []

@@ -42,9 +42,40 @@ class Job:
     job_id: str
     host: str
     scope: str
-    """Boot and process namespace that `job_id` means something in (local jobs)."""
+    """What `job_id` means something in: boot and process namespace (local), name of the array (SLURM)."""
     start: int
-    """Start of the process in clock ticks (local jobs)."""
+    """Start of the process in clock ticks (local), number of the array's element (SLURM)."""
+
+
+@dataclass(frozen=True)
+class Array:
+    """A job array: what one call of `sbatch` hands over."""
+
+    name: str
+    """The job name; no other array of any time has it."""
+    elements: tuple[tuple[str, ...], ...]
+    """Ids of the tasks that each element works through."""
+    cluster: dict[str, Any]
+    """Content of the `ClusterConfig` that it runs under."""
+    follows: str = ""
+    """Name of the array whose element of the same number has to end well before an element starts."""
+    waits_for: tuple[str, ...] = ()
+    """Elements of other submissions, by job id, that have to end before any element starts."""
+    job_id: str = ""
+    """Given by the scheduler; stays empty when the submitting process dies between the call and its answer."""
+    submitted: float = 0.0
+    """When the scheduler took it, in seconds since 1970."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How an executor spreads a queue."""
+
+    workers: int
+    devices: tuple[str, ...]
+    """GPUs to deal out to the workers, as `CUDA_VISIBLE_DEVICES` names them."""
+    arrays: tuple[Array, ...] = ()
+    user: str = ""
 
 
 @dataclass(frozen=True)
@@ -69,6 +100,10 @@ class Manifest:
     stale_seconds: float
     tasks: tuple[QueuedTask, ...]
     jobs: tuple[Job, ...] = ()
+    arrays: tuple[Array, ...] = ()
+    """Of a SLURM submission."""
+    user: str = ""
+    """Who submitted, and in whose name the scheduler lists the jobs."""
 
     def with_jobs(self, jobs: tuple[Job, ...]) -> Manifest:
         return replace(self, jobs=jobs)
@@ -84,16 +119,24 @@ def read(paths: SubmissionPaths) -> Manifest | None:
         return None
     tasks = tuple(QueuedTask(**{**task, "cells": tuple(task["cells"])}) for task in data.pop("tasks"))
     jobs = tuple(Job(**job) for job in data.pop("jobs"))
-    return Manifest(**{**data, "devices": tuple(data.pop("devices"))}, tasks=tasks, jobs=jobs)
+    arrays = tuple(_array(array) for array in data.pop("arrays", ()))
+    return Manifest(**{**data, "devices": tuple(data.pop("devices"))}, tasks=tasks, jobs=jobs, arrays=arrays)
 
 
-def submissions(home: Home, study: str | None = None) -> Iterator[tuple[SubmissionPaths, Manifest]]:
-    """Submissions that were not found ended, newest first: of one study, or of all (runs are shared)."""
+def _array(data: dict[str, Any]) -> Array:
+    elements = tuple(tuple(element) for element in data["elements"])
+    return Array(**{**data, "elements": elements, "waits_for": tuple(data["waits_for"])})
+
+
+def submissions(
+    home: Home, study: str | None = None, ended: bool = False
+) -> Iterator[tuple[SubmissionPaths, Manifest]]:
+    """Submissions, newest first, of one study or of all (runs are shared); without those that were found ended."""
     for name in [study] if study else _names(home.studies):
         paths = home.study(name)
         for stamp in sorted(_names(paths.submissions), reverse=True):
             submission = paths.submission(stamp)
-            if not submission.ended.exists() and (manifest := read(submission)) is not None:
+            if (ended or not submission.ended.exists()) and (manifest := read(submission)) is not None:
                 yield submission, manifest
 
 

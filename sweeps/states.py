@@ -120,7 +120,12 @@ def _state(task: Task, home: Home, stale: float, queued: set[str], runs: dict[st
     while (found := directory_state(paths)).state == "claimed":
         holder = claims.inspect(paths.claim, stale)
         if holder is not None:
-            return TaskState(task, "running", owner=holder.owner) if holder.alive else _abandoned(task, paths)
+            if holder.alive:
+                return TaskState(task, "running", owner=holder.owner)
+            if task.task_id in queued and not (paths.cancelled.exists() or paths.failure.exists()):
+                # Its worker died, and another one, or the same started again, has the task before it.
+                return TaskState(task, "submitted")
+            return _abandoned(task, paths)
         # Released since the look before, as the task ended.
     if found.state in FINISHED:
         return TaskState(task, found.state, detail=found.detail)
@@ -148,6 +153,6 @@ def _queued(home: Home) -> set[str]:
     """Ids of the tasks that a live submission of any study (runs are shared) still has in its queue."""
     queued: set[str] = set()
     for submission, found in manifest.submissions(home):
-        if not submission.stopped.exists() and executors.live_jobs(submission, found):
-            queued.update(task.task_id for task in found.tasks)
+        if not submission.stopped.exists():
+            queued |= executors.held(submission, found)
     return queued

@@ -11,6 +11,7 @@ import secrets
 import shlex
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -18,9 +19,9 @@ from study.errors import AblateError, StoreError
 from study.files import write_atomic
 from study.paths import HOME_VERSION, Home, SubmissionPaths, TaskPaths
 from study.plan import Plan, Task
-from sweeps import manifest, snapshot
+from sweeps import executors, manifest, snapshot
 from sweeps.executors import executor, live_jobs
-from sweeps.manifest import Manifest, QueuedTask
+from sweeps.manifest import Layout, Manifest, QueuedTask
 from sweeps.states import Survey, TaskState, runtimes, stale_seconds, survey
 
 
@@ -47,6 +48,11 @@ class Choice:
     """The part of the queue that no living worker has yet."""
     left: tuple[TaskState, ...]
     """Failures that would only repeat themselves, and what the user cancelled."""
+
+    @property
+    def ids(self) -> frozenset[str]:
+        """Of the new tasks."""
+        return frozenset(state.task.task_id for state in self.new)
 
 
 @dataclass(frozen=True)
@@ -75,24 +81,59 @@ def submit(plan: Plan, jobs: int = 0, code: Code = TRAINER, retry: frozenset[str
         AblateError: the workers could not be started.
     """
     prepare_home(plan.home)
+    executors.forget()
     found = survey(plan)
     choice = choose(plan, found, snapshot.current(), retry)
     if not choice.new:
         return Submission(choice, None, 0, "")
-    _close_ended(plan.home)
+    stamp = new_stamp()
+    layout = executor(plan.cluster.kind).arrange(plan, choice.queue, choice.ids, jobs, prefix(plan, stamp))
     plan.write()
-    warning = _prepare_store(plan) if code.shipper else ""
     for state in choice.new:
         if state.state == "failed":
             archive_failure(state.task.paths(plan.home))
-    paths, queue = _write_manifest(plan, choice, jobs, code)
-    where = snapshot.environment(plan.home, queue.snapshot, snapshot.Commit(queue.commit, queue.dirty, ""))
+    paths, warning = hand_over(plan, choice.queue, layout, code, stamp)
+    return Submission(choice, paths, layout.workers, warning)
+
+
+def hand_over(
+    plan: Plan,
+    queue: tuple[Task, ...],
+    layout: Layout,
+    code: Code,
+    stamp: str,
+    complete: Callable[[SubmissionPaths], None] = lambda paths: None,
+) -> tuple[SubmissionPaths, str]:
+    """Write the submission down and start its workers.
+
+    Args:
+        plan: the plan.
+        queue: tasks for the workers; none where they look for work themselves.
+        layout: which workers.
+        code: what they call.
+        stamp: the submission's name.
+        complete: adds what else the workers need to the submission's files.
+
+    Returns:
+        The submission, and a warning about the tracking store, which holds nothing up.
+    """
+    _close_ended(plan.home)
+    warning = _prepare_store(plan) if code.shipper else ""
+    paths, written = _write_manifest(plan, queue, layout, code, stamp)
+    complete(paths)
+    where = snapshot.environment(plan.home, written.snapshot, snapshot.Commit(written.commit, written.dirty, ""))
     try:
-        executor(queue.executor).launch(plan.home, paths, where)
+        executor(written.executor).launch(plan.home, paths, where)
     except AblateError:
-        paths.ended.touch()
+        if not live_jobs(paths, written):
+            paths.ended.touch()
         raise
-    return Submission(choice, paths, queue.workers, warning)
+    return paths, warning
+
+
+def prefix(plan: Plan, stamp: str) -> str:
+    """What the names of a submission's jobs begin with: no other submission's do."""
+    return f"ablate.{plan.study.name}.{stamp}"
 
 
 def choose(plan: Plan, found: Survey, code: str, retry: frozenset[str] = frozenset()) -> Choice:
@@ -185,19 +226,24 @@ def _prepare_store(plan: Plan) -> str:
     return ""
 
 
-def _write_manifest(plan: Plan, choice: Choice, jobs: int, code: Code) -> tuple[SubmissionPaths, Manifest]:
+def new_stamp() -> str:
+    """Name of a new submission: sorts by time, and is nobody else's."""
+    return f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{secrets.token_hex(2)}"
+
+
+def _write_manifest(
+    plan: Plan, tasks: tuple[Task, ...], layout: Layout, code: Code, stamp: str
+) -> tuple[SubmissionPaths, Manifest]:
     """Snapshot the code and write down what is queued."""
     copy, commit = snapshot.take(plan.home), snapshot.commit()
     settings = runtimes(plan)
-    threads = max(runtime.threads for runtime in settings)
-    workers, devices = executor(plan.cluster.kind).workers(jobs or plan.cluster.jobs, len(choice.queue), threads)
     queue = Manifest(
         study=plan.study.name,
         executor=plan.cluster.kind,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         command=shlex.join(["ablate", *sys.argv[1:]]),
-        workers=workers,
-        devices=devices if any(runtime.device != "cpu" for runtime in settings) else (),
+        workers=layout.workers,
+        devices=layout.devices,
         snapshot=copy.digest,
         commit=commit.commit,
         dirty=commit.dirty,
@@ -205,9 +251,10 @@ def _write_manifest(plan: Plan, choice: Choice, jobs: int, code: Code) -> tuple[
         shipper=code.shipper,
         heartbeat_seconds=min(runtime.heartbeat_seconds for runtime in settings),
         stale_seconds=stale_seconds(plan),
-        tasks=tuple(QueuedTask.of(task) for task in choice.queue),
+        tasks=tuple(QueuedTask.of(task) for task in tasks),
+        arrays=layout.arrays,
+        user=layout.user,
     )
-    stamp = f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{secrets.token_hex(2)}"
     paths = plan.home.study(plan.study.name).submission(stamp)
     paths.root.mkdir(parents=True)
     snapshot.write_patch(paths.patch, commit)

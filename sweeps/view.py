@@ -16,7 +16,7 @@ from study.paths import Home
 from study.plan import Plan
 from study.schema import RunConfig
 from sweeps import manifest
-from sweeps.executors import executor, live_jobs
+from sweeps.executors import executor, live_jobs, situation
 from sweeps.progress import Progress, read_progress
 from sweeps.states import Survey, TaskState
 
@@ -76,6 +76,9 @@ def overview(plan: Plan, survey: Survey, seconds_left: float | None = None) -> R
     groups = failure_groups(survey)
     if groups:
         parts.append(_failures(groups))
+    scheduler = situation(plan.home, plan.study.name)
+    if scheduler and not survey.finished:
+        parts.append(Text(scheduler))
     reason = notice(plan, survey)
     if reason:
         parts.append(Text(reason, style="red"))

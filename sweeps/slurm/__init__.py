@@ -1,0 +1,1 @@
+"""SLURM as a cluster: arrays of elements, each of which works through its own slice of a submission's queue."""

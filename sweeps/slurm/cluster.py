@@ -1,0 +1,225 @@
+"""What a SLURM cluster is and allows, read from `scontrol`, and whether a configuration fits it."""
+
+from __future__ import annotations
+
+import functools
+import math
+import re
+import shutil
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from study.cluster import ClusterConfig
+from study.errors import ConfigError, unknown
+from sweeps.slurm.queue import call
+
+PROGRAMS = ("sbatch", "squeue", "scancel", "scontrol", "srun")
+MAX_ARRAY_SIZE = 1001
+"""SLURM's own default, where no controller can be asked."""
+
+
+@dataclass(frozen=True)
+class Node:
+    """Resources of one node."""
+
+    name: str
+    cpus: int
+    memory_gib: float
+    gpus: dict[str, int]
+    """By type; untyped ones under the empty name."""
+    features: frozenset[str]
+
+
+@dataclass(frozen=True)
+class Partition:
+    """A partition and its nodes."""
+
+    name: str
+    default: bool
+    up: bool
+    minutes: float
+    """Longest time limit; infinite where there is none."""
+    allowed: dict[str, tuple[str, ...]]
+    """`accounts` and `qos` → the only ones that may submit; absent: all."""
+    denied: dict[str, tuple[str, ...]]
+    preempt: str
+    grace: int
+    """Seconds between a preempted job's signals and its death."""
+    nodes: tuple[Node, ...]
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """A cluster as its controller describes it."""
+
+    settings: dict[str, str]
+    partitions: dict[str, Partition]
+
+    @property
+    def name(self) -> str:
+        return self.settings.get("ClusterName", "?")
+
+    @property
+    def max_array(self) -> int:
+        """Elements that an array may have."""
+        return int(self.settings.get("MaxArraySize", MAX_ARRAY_SIZE)) - 1
+
+    @property
+    def max_jobs(self) -> int:
+        """Elements that the controller can hold."""
+        return int(self.settings.get("MaxJobCount", 10_000))
+
+    @property
+    def requeues(self) -> bool:
+        return self.settings.get("JobRequeue") == "1"
+
+
+def installed() -> bool:
+    return shutil.which("sbatch") is not None
+
+
+@functools.cache
+def inspect() -> Cluster:
+    """Ask the controller, once in a process: configuration, partitions and nodes.
+
+    Raises:
+        ConfigError: SLURM's programs are not installed.
+        SchedulerSilent: the controller does not answer.
+    """
+    missing = [name for name in PROGRAMS if shutil.which(name) is None]
+    if missing:
+        raise ConfigError(
+            f"cluster=slurm: {', '.join(missing)} not found on the PATH; submit from a login node of the cluster, "
+            f"or use cluster=local"
+        )
+    settings = dict(re.findall(r"^(\S+)\s*= ?(.*)$", call("scontrol", "show", "config"), re.MULTILINE))
+    nodes = [_node(line) for line in call("scontrol", "--oneliner", "show", "node").splitlines() if line]
+    found = {}
+    for line in call("scontrol", "--oneliner", "show", "partition").splitlines():
+        if line:
+            partition = _partition(_fields(line), nodes)
+            found[partition.name] = partition
+    return Cluster(settings, found)
+
+
+def check(config: ClusterConfig, cluster: Cluster) -> None:
+    """Raise ConfigError when the cluster would never start such an element, whatever waits in its queue."""
+    for partition in _chosen(config, cluster):
+        if not partition.up:
+            raise ConfigError(f"cluster.partition: '{partition.name}' is down or draining (sinfo says more)")
+        if config.hours * 60 > partition.minutes:
+            raise ConfigError(
+                f"cluster.hours: {config.hours:g} is over the time limit of partition '{partition.name}' "
+                f"({partition.minutes / 60:g} hours)"
+            )
+        for kind, name in (("accounts", config.account), ("qos", config.qos)):
+            key = {"accounts": "account", "qos": "QOS"}[kind]
+            if name and name not in partition.allowed.get(kind, (name,)):
+                where = f"cluster.{key.lower()}: partition '{partition.name}'"
+                raise ConfigError(unknown(key, name, partition.allowed[kind], where))
+            if name and name in partition.denied.get(kind, ()):
+                raise ConfigError(f"cluster.{key.lower()}: partition '{partition.name}' does not take '{name}'")
+        _check_nodes(config, partition)
+
+
+def _chosen(config: ClusterConfig, cluster: Cluster) -> Iterable[Partition]:
+    if config.partition:
+        for name in config.partition.split(","):
+            if name not in cluster.partitions:
+                raise ConfigError(unknown("partition", name, cluster.partitions, "cluster.partition"))
+            yield cluster.partitions[name]
+        return
+    default = [partition for partition in cluster.partitions.values() if partition.default]
+    if not default:
+        names = ", ".join(sorted(cluster.partitions))
+        raise ConfigError(f"cluster.partition: this cluster has no default partition; choose one of {names}")
+    yield from default
+
+
+def _check_nodes(config: ClusterConfig, partition: Partition) -> None:
+    """Some single node must have everything that an element asks for."""
+    nodes = list(partition.nodes)
+    if re.fullmatch(r"\w+", config.constraint):
+        nodes = [node for node in nodes if config.constraint in node.features]
+        if not nodes:
+            features = {feature for node in partition.nodes for feature in node.features}
+            raise ConfigError(unknown("feature", config.constraint, features, "cluster.constraint"))
+    if config.gpu_type:
+        types = {kind for node in nodes for kind in node.gpus}
+        if config.gpu_type not in types:
+            raise ConfigError(unknown("GPU type", config.gpu_type, types, f"cluster.gpu_type: '{partition.name}'"))
+    wanted = (
+        ("gpus", config.gpus, lambda node: node.gpus.get(config.gpu_type, 0) if config.gpu_type else _gpus(node)),
+        ("cpus", config.cpus * config.pack, lambda node: node.cpus),
+        ("memory_gib", config.memory_gib * config.pack, lambda node: node.memory_gib),
+    )
+    for key, amount, has in wanted:
+        most = max((has(node) for node in nodes), default=0)
+        if amount > most:
+            packed = f" ({config.pack} tasks packed into an element)" if config.pack > 1 and key != "gpus" else ""
+            raise ConfigError(
+                f"cluster.{key}: {amount:g}{packed} is more than any node of partition '{partition.name}' has "
+                f"(at most {most:g})"
+            )
+        # The next resource must be on one of the nodes that have this one.
+        nodes = [node for node in nodes if has(node) >= amount]
+
+
+def _gpus(node: Node) -> int:
+    return sum(node.gpus.values())
+
+
+def _fields(line: str) -> dict[str, str]:
+    """`Key=Value` words of a line; what has blanks in its value is cut, and nothing that is used here has."""
+    return dict(re.findall(r"(?:^|\s)([A-Za-z][\w:/]*)=(\S*)", line))
+
+
+def _node(line: str) -> Node:
+    fields = _fields(line)
+    gpus: dict[str, int] = {}
+    for kind, count in re.findall(r"gpu:(?:([A-Za-z][^:,(]*):)?(\d+)", fields.get("Gres", "")):
+        gpus[kind] = gpus.get(kind, 0) + int(count)
+    features = frozenset(fields.get("AvailableFeatures", "").split(",")) - {"", "(null)"}
+    memory = float(fields.get("RealMemory", 0)) / 1024
+    return Node(fields["NodeName"], int(fields.get("CPUEfctv") or fields["CPUTot"]), memory, gpus, features)
+
+
+def _partition(fields: dict[str, str], nodes: list[Node]) -> Partition:
+    lists = {"accounts": "Accounts", "qos": "Qos"}
+    allowed = {key: fields[f"Allow{name}"] for key, name in lists.items() if f"Allow{name}" in fields}
+    denied = {key: fields[f"Deny{name}"] for key, name in lists.items() if f"Deny{name}" in fields}
+    members = _expand(fields.get("Nodes", ""))
+    return Partition(
+        name=fields["PartitionName"],
+        default=fields.get("Default") == "YES",
+        up=fields.get("State", "UP") == "UP",
+        minutes=_minutes(fields.get("MaxTime", "UNLIMITED")),
+        allowed={key: tuple(names.split(",")) for key, names in allowed.items() if names != "ALL"},
+        denied={key: tuple(names.split(",")) for key, names in denied.items()},
+        preempt=fields.get("PreemptMode", "OFF"),
+        grace=int(fields.get("GraceTime", 0)),
+        nodes=tuple(node for node in nodes if node.name in members),
+    )
+
+
+def _minutes(text: str) -> float:
+    """`2-03:00:00`, `30:00` or UNLIMITED as minutes."""
+    if not text[0].isdigit():
+        return math.inf
+    days, _, rest = text.rpartition("-")
+    parts = [int(part) for part in rest.split(":")]
+    hours, minutes, seconds = [0] * (3 - len(parts)) + parts if not days else parts + [0] * (3 - len(parts))
+    return int(days or 0) * 1440 + hours * 60 + minutes + seconds / 60
+
+
+def _expand(text: str) -> frozenset[str]:
+    """Names of a node list such as `n[1-3,07],login`."""
+    names: list[str] = []
+    for prefix, ranges, suffix in re.findall(r"([^,\[\]]+)(?:\[([^\]]*)\])?([^,\[\]]*)", text):
+        if not ranges:
+            names.append(prefix + suffix)
+        for part in ranges.split(",") if ranges else ():
+            first, _, last = part.partition("-")
+            numbers = range(int(first), int(last or first) + 1)
+            names += [f"{prefix}{number:0{len(first)}d}{suffix}" for number in numbers]
+    return frozenset(names)

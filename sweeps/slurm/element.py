@@ -1,0 +1,219 @@
+"""What an array element runs: workers side by side over its slice of the queue, and the scheduler's signals.
+
+USR2 comes some time before the time limit, and before a preemption where the cluster sends it: the tasks save, the
+element is put back into the queue and goes on from there. TERM comes from `scancel`, from preemption and from requeues
+by others, and nobody says which: the tasks save, and the element waits to be killed, since one that ends by itself
+would count as failed and not be requeued. Neither is written down as a failure: the task is open again, and whoever
+begins next goes on from its checkpoint.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import importlib
+import json
+import os
+import shlex
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from study.paths import Home, SubmissionPaths, TaskPaths
+from study.states import directory_state
+from sweeps import child, claims, failures, manifest
+from sweeps.manifest import QueuedTask
+from sweeps.states import FINISHED
+from sweeps.worker import Worker
+
+LINGER_SECONDS = 600.0
+"""How long to wait to be killed: longer than any KillWait or GraceTime."""
+REQUEUE_SECONDS = 90.0
+"""How long to ask for the requeue, while the controller may be away."""
+_PR_SET_PDEATHSIG = 1
+
+
+class ElementWorker(Worker):
+    """A worker over one slice, in a job that the scheduler ends and starts again."""
+
+    def take(self, ids: frozenset[str]) -> None:
+        """Work on these tasks only."""
+        self._remaining = [task for task in self._remaining if task.task_id in ids]
+
+    def _look(self, paths: TaskPaths) -> str:
+        """A task that a living worker of another job has is not waited for: the allocation would idle."""
+        state = super()._look(paths)
+        if state == "claimed":
+            holder = claims.inspect(paths.claim, self.queue.stale_seconds)
+            # This element's own claims are waited for: it may have been requeued after its node died.
+            if holder is not None and holder.owner is not None and holder.owner.job != self.job:
+                return "elsewhere"
+        return state
+
+    def _write_failure(self, task: QueuedTask, paths: TaskPaths, failure: failures.Failure) -> None:
+        if self.signals and failure.cause == "interrupted":
+            print(f"{task.task_id}: saved", flush=True)
+            return
+        super()._write_failure(task, paths, failure)
+
+    def _on_signal(self, number: int, _frame: FrameType | None) -> None:
+        """However many signals come, the task may finish its checkpoint: the scheduler kills it if it is too late."""
+        self.signals = 1
+        if self._child is not None:
+            self._child.signal(number)
+
+
+class Element:
+    """The process that the scheduler started."""
+
+    def __init__(self, home: Home, submission: SubmissionPaths, number: int) -> None:
+        # Before anything is read or imported: a signal may come at any time.
+        self.received: list[int] = []
+        self._workers: list[int] = []
+        for name in child.STOP_SIGNALS:
+            signal.signal(name, self._on_signal)
+        queue = manifest.read(submission)
+        assert queue is not None, submission.manifest
+        self.home, self.submission, self.queue = home, submission, queue
+        self.array = queue.arrays[number]
+        self.index = int(os.environ["SLURM_ARRAY_TASK_ID"])
+        self.job = f"{os.environ['SLURM_ARRAY_JOB_ID']}_{self.index}"
+        self.requeues = int(os.environ.get("SLURM_RESTART_COUNT") or 0)
+        wanted = set(self.array.elements[self.index])
+        self.tasks = [task for task in queue.tasks if task.task_id in wanted]
+
+    def run(self) -> int:
+        """Work through the slice; returns the exit code, by which dependants are let go or cancelled."""
+        facts = scheduler_facts(os.environ, self.job, self.queue_seconds())
+        os.environ["ABLATE_SCHEDULER"] = json.dumps(facts)
+        print(f"element {self.job} on {socket.gethostname()}: {len(self.tasks)} tasks, {facts}", flush=True)
+        # What the records name as the command is the user's.
+        sys.argv = shlex.split(self.queue.command)
+        module = importlib.import_module(self.queue.entry.partition(":")[0])
+        for _ in range(min(int(self.array.cluster["pack"]), len(self.tasks))):
+            if not self.received:
+                self._start(module)
+        for pid in self._workers:
+            os.waitpid(pid, 0)
+        if self.received and self._open():
+            self._leave()
+        return self._exit_code()
+
+    def queue_seconds(self) -> float | None:
+        """Time in the queue since the element could have begun; unknown after a requeue."""
+        if self.requeues:
+            return None
+        since = self.array.submitted or self.submission.manifest.stat().st_mtime
+        runs = {self.home.run(task.run_id).record for task in self.tasks if task.kind == "evaluate"}
+        since = max([since, *(record.stat().st_mtime for record in runs if record.exists())])
+        return round(max(0.0, time.time() - since), 1)
+
+    def _start(self, module: Any) -> None:
+        """Fork a worker: what was imported is shared, and the scheduler's signals are passed on to it."""
+        signal.pthread_sigmask(signal.SIG_BLOCK, child.STOP_SIGNALS)
+        try:
+            parent = os.getpid()
+            pid = os.fork()
+            if pid == 0:
+                self._work(parent, module)
+            self._workers.append(pid)
+        finally:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, child.STOP_SIGNALS)
+
+    def _work(self, parent: int, module: Any) -> None:
+        """A worker's whole life; never returns."""
+        code = 1
+        try:
+            ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+            if os.getppid() != parent:
+                os._exit(1)
+            name = self.queue.entry.partition(":")[2]
+            execute, interrupted = getattr(module, name), module.Interrupted
+            worker = ElementWorker(self.home, self.submission, self.queue, execute, interrupted, self.job)
+            worker.take(frozenset(task.task_id for task in self.tasks))
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, child.STOP_SIGNALS)
+            try:
+                worker.run()
+            finally:
+                worker.close()
+            code = 0
+        finally:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(code)
+
+    def _leave(self) -> None:
+        """Back into the queue after the scheduler's warning; else wait to be killed."""
+        limit = int(self.array.cluster["requeues"])
+        if signal.SIGUSR2 in self.received:
+            if self.requeues >= limit:
+                self._give_up(f"not done after {limit} requeues at the time limit of the scheduler")
+                return
+            if requeue(self.job):
+                return
+            self._give_up("saved at the scheduler's time limit; the cluster does not requeue jobs")
+            return
+        end = time.monotonic() + LINGER_SECONDS
+        while time.monotonic() < end:
+            time.sleep(1.0)
+
+    def _give_up(self, message: str) -> None:
+        """Leave the rest for the next submission, and say so."""
+        print(message, flush=True)
+        failure = failures.Failure("time limit", "SIGUSR2", message, "", "")
+        for task in self._open():
+            paths = task.paths(self.home)
+            if (paths.journal.exists() or task.kind == "pretrain") and not paths.claim.exists():
+                now = time.strftime("%Y-%m-%dT%H:%M:%S+00:00", time.gmtime())
+                child.write_failure(paths, failure, time=now, snapshot=self.queue.snapshot, job=self.job)
+
+    def _open(self) -> list[QueuedTask]:
+        """Tasks of the slice that are neither done nor failed."""
+        return [task for task in self.tasks if self._state(task) in ("none", "claimed")]
+
+    def _exit_code(self) -> int:
+        """0: evaluations of these runs may begin (all runs, or some); or all evaluations are done."""
+        runs = [self._state(task) in FINISHED for task in self.tasks if task.kind == "pretrain"]
+        rest = [self._state(task) in FINISHED for task in self.tasks]
+        return int(not (any(runs) if runs else all(rest)))
+
+    def _state(self, task: QueuedTask) -> str:
+        return directory_state(task.paths(self.home)).state
+
+    def _on_signal(self, number: int, _frame: FrameType | None) -> None:
+        self.received.append(number)
+        for pid in self._workers:
+            try:
+                os.kill(pid, number)
+            except ProcessLookupError:
+                continue
+
+
+def requeue(job_id: str) -> bool:
+    """Put the job that calls this back into the queue; false when the cluster does not."""
+    end = time.monotonic() + REQUEUE_SECONDS
+    while True:
+        done = subprocess.run(["scontrol", "requeue", job_id], capture_output=True, text=True, check=False)
+        print(f"requeue: {done.stderr.strip() or 'done'}", flush=True)
+        if done.returncode == 0:
+            return True
+        if "Unable to contact" not in done.stderr or time.monotonic() > end:
+            return False
+        time.sleep(2.0)
+
+
+def scheduler_facts(environment: Mapping[str, str], job_id: str, queue_seconds: float | None) -> dict[str, Any]:
+    """What a record keeps of the job that made it."""
+    names = {"node": "SLURMD_NODENAME", "partition": "SLURM_JOB_PARTITION", "gpus": "SLURM_JOB_GPUS"}
+    known = {key: environment[name] for key, name in names.items() if environment.get(name)}
+    requeues = int(environment.get("SLURM_RESTART_COUNT") or 0)
+    return {"scheduler": "slurm", "job": job_id, **known, "requeues": requeues, "queue_seconds": queue_seconds}
+
+
+if __name__ == "__main__":
+    sys.exit(Element(Home(Path(sys.argv[1])), SubmissionPaths(Path(sys.argv[2])), int(sys.argv[3])).run())

@@ -1,0 +1,190 @@
+"""SLURM behind the interface of `sweeps.executors`.
+
+Nothing stays behind on the machine that submits: the arrays are in the scheduler's queue, and what they do is in the
+manifest. Whether an element lives is asked of `squeue`, by the name of its array; how its tasks ended, of their
+directories. Job states, exit codes and Submitit's results say too little and too late to be asked.
+"""
+
+from __future__ import annotations
+
+import getpass
+import time
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import replace
+
+from study.paths import Home, SubmissionPaths, TaskPaths
+from study.plan import Plan, Task
+from study.states import directory_state
+from sweeps import claims, local
+from sweeps.manifest import Array, Job, Layout, Manifest, submissions
+from sweeps.slurm import cluster, layout, queue
+from sweeps.slurm.queue import Element, Queue
+
+LAUNCH_SECONDS = 120.0
+"""A submission that is being made on another host is believed to be for so long."""
+CLOSED = ("completed", "diverged", "failed", "cancelled")
+
+last_words = local.last_words
+forget = queue.forget
+
+
+def arrange(plan: Plan, tasks: tuple[Task, ...], new: frozenset[str], jobs: int, prefix: str) -> Layout:
+    """Arrays for these tasks, checked against what the cluster has.
+
+    Raises:
+        ConfigError: SLURM is not installed here, or would never start what the configuration asks for.
+        SchedulerSilent: the controller does not answer.
+    """
+    found = cluster.inspect()
+    for config in {repr(config): config for task in tasks for config in [layout.cluster_of(plan, task)]}.values():
+        cluster.check(config, found)
+    return preview(plan, tasks, new, jobs, prefix, found.max_array, found.max_jobs)
+
+
+def preview(
+    plan: Plan,
+    tasks: tuple[Task, ...],
+    new: frozenset[str],
+    jobs: int,
+    prefix: str,
+    max_array: int = cluster.MAX_ARRAY_SIZE - 1,
+    max_elements: int = 10_000,
+) -> Layout:
+    """`arrange` without asking a cluster."""
+    holders = _holders(plan.home) if any(task.task_id not in new for task in tasks) else {}
+    arrays = layout.arrange(plan, tasks, new, holders, prefix, max_array, max_elements, jobs)
+    return Layout(sum(bool(element) for array in arrays for element in array.elements), (), arrays, getpass.getuser())
+
+
+def launch(home: Home, submission: SubmissionPaths, environment: Mapping[str, str]) -> None:
+    """Hand the manifest's arrays to `sbatch`, one call for each, and note their job ids.
+
+    Raises:
+        SubmissionRefused: `sbatch` did not take an array. Those before it stay in the queue; the manifest forgets the
+            others, whose tasks the next submission takes.
+    """
+    from sweeps import manifest
+    from sweeps.slurm import script
+
+    found = manifest.read(submission)
+    assert found is not None, submission.manifest
+    submission.jobs.mkdir(parents=True, exist_ok=True)
+    claim = claims.acquire(submission.launching, "submit", LAUNCH_SECONDS)
+    arrays = list(found.arrays)
+    ids: dict[str, str] = {}
+    try:
+        for number, array in enumerate(arrays):
+            text = script.text(home, submission, array, environment, script.dependency(array, ids))
+            ids[array.name] = script.submit(submission, text)
+            arrays[number] = replace(array, job_id=ids[array.name], submitted=time.time())
+    finally:
+        replace(found, arrays=tuple(arrays[: len(ids)])).write(submission)
+        queue.forget()
+        if claim is not None:
+            claim.release()
+
+
+def live_jobs(submission: SubmissionPaths, manifest: Manifest) -> tuple[Job, ...]:
+    """Elements that run or wait; while the scheduler is silent, all that are not known to be over."""
+    return tuple(Job(job_id, "", array.name, index) for job_id, array, index in _live(submission, manifest))
+
+
+def held(submission: SubmissionPaths, manifest: Manifest) -> frozenset[str]:
+    """Ids of the tasks that live elements have in their slices."""
+    return frozenset(task for _, array, index in _live(submission, manifest) for task in array.elements[index])
+
+
+def situation(home: Home, study: str) -> str:
+    """What the scheduler has of the study and why it waits, or that the scheduler does not answer."""
+    counts: Counter[str] = Counter()
+    for submission, manifest in submissions(home, study):
+        if manifest.arrays:
+            seen = _look(submission, manifest)
+            if seen.silence:
+                return f"the scheduler does not answer ({seen.silence}): what it has is shown as it was handed over"
+            names = {array.name for array in manifest.arrays}
+            live = [element for element in seen.elements if element.name in names and element.live]
+            counts.update(_words(element) for element in live)
+    return "slurm: " + ", ".join(f"{count} {words}" for words, count in counts.most_common()) if counts else ""
+
+
+def output(home: Home, task: TaskPaths) -> str:
+    """What the element that last had this task printed: how it started, and what the scheduler did to it."""
+    task_id = task.root.name
+    for submission, manifest in submissions(home, ended=True):
+        for array in manifest.arrays:
+            for index, element in enumerate(array.elements):
+                job_id = f"{array.job_id}_{index}"
+                files = [submission.output(job_id), submission.errors(job_id)]
+                if task_id in element and any(path.exists() for path in files):
+                    return "".join(path.read_text(errors="replace") for path in files if path.exists())
+    return ""
+
+
+def stop(jobs: tuple[Job, ...], force: bool) -> None:
+    """`scancel`: running elements get SIGTERM and the cluster's KillWait to save; with `force`, SIGKILL at once."""
+    ids = [job.job_id for job in jobs]
+    if ids and force:
+        queue.cancel("--signal=KILL", *ids)
+    if ids:
+        queue.cancel(*ids)
+
+
+def withdraw(home: Home, submission: SubmissionPaths, manifest: Manifest) -> None:
+    """`scancel` the elements that have not begun and whose tasks are all cancelled or over.
+
+    A running element sees by itself that its task was cancelled.
+    """
+    paths = {task.task_id: task.paths(home) for task in manifest.tasks}
+    idle = {element.job_id for element in _look(submission, manifest).elements if element.state == "PENDING"}
+    stop(
+        tuple(
+            Job(job_id, "", array.name, index)
+            for job_id, array, index in _live(submission, manifest)
+            if job_id in idle and all(directory_state(paths[task]).state in CLOSED for task in array.elements[index])
+        ),
+        force=False,
+    )
+
+
+def _live(submission: SubmissionPaths, manifest: Manifest) -> list[tuple[str, Array, int]]:
+    """(job id, array, element) of everything that is or may be in the queue."""
+    # In this order: who is seen to have finished launching has finished before the look at the queue.
+    launching = claims.inspect(submission.launching, LAUNCH_SECONDS)
+    seen = _look(submission, manifest)
+    by_name: dict[str, list[Element]] = {}
+    for element in seen.elements:
+        by_name.setdefault(element.name, []).append(element)
+    found = []
+    for array in manifest.arrays:
+        elements = by_name.get(array.name, [])
+        if (seen.silence and array.job_id) or (not elements and launching is not None and launching.alive):
+            found += [(f"{array.job_id}_{i}", array, i) for i, element in enumerate(array.elements) if element]
+        else:
+            found += [(element.job_id, array, element.index) for element in elements if element.live]
+    return found
+
+
+def _look(submission: SubmissionPaths, manifest: Manifest) -> Queue:
+    """The queue as it is since the submission was written down."""
+    try:
+        written = submission.manifest.stat().st_mtime
+    except FileNotFoundError:
+        written = 0.0
+    return queue.look([manifest.user], min(written, time.time()))
+
+
+def _holders(home: Home) -> dict[str, str]:
+    """Task id → job id of a live element of any submission that has it."""
+    return {
+        task: job_id
+        for submission, manifest in submissions(home)
+        for job_id, array, index in _live(submission, manifest)
+        for task in array.elements[index]
+    }
+
+
+def _words(element: Element) -> str:
+    waits = element.state == "PENDING" and element.reason not in ("None", "")
+    return f"{element.state.lower()} ({element.reason})" if waits else element.state.lower()

@@ -1,0 +1,167 @@
+"""The batch script of an array. Submitit writes and submits it; what the job calls is ours (`sweeps.slurm.element`).
+
+Submitit would pickle a function for each element and move the pickles to where the jobs look for them after `sbatch`:
+a submitter that dies in between leaves jobs that fail, and a thousand files are written for what stands in the
+manifest. The element reads the manifest instead, and its number from the scheduler.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import shlex
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from submitit.core.utils import FailedJobError
+from submitit.slurm.slurm import SlurmExecutor, _make_sbatch_string
+
+from study.cluster import ClusterConfig
+from study.errors import AblateError, ConfigError
+from study.paths import Home, SubmissionPaths
+from study.typed import build
+from sweeps.manifest import Array
+
+OWN_OPTIONS = ("array", "dependency", "error", "job-name", "kill-on-invalid-dep", "open-mode", "output", "signal")
+"""Options of `sbatch` that a configuration's `extra` must leave alone."""
+LEAKING = ("SLURM_", "SLURMD_", "SRUN_", "SUBMITIT_", "PMI_", "PMIX_")
+"""Variables of a job that a job submitted from inside it must not inherit."""
+
+
+class SubmissionRefused(AblateError):
+    """`sbatch` did not take an array."""
+
+
+class _ArrayExecutor(SlurmExecutor):
+    """Submitit's executor, with a script that is given to it whole."""
+
+    text = ""
+
+    def _make_submission_file_text(self, command: str, uid: str) -> str:
+        return self.text
+
+
+def text(home: Home, submission: SubmissionPaths, array: Array, where: Mapping[str, str], dependency: str) -> str:
+    """The script of an array.
+
+    Args:
+        home: the home.
+        submission: the submission that the array belongs to.
+        array: the array.
+        where: variables that the job needs whatever else it inherits: code snapshot and home.
+        dependency: as `sbatch` reads it; empty: none.
+    """
+    config = build(ClusterConfig, array.cluster, "cluster")
+    _check_extra(config)
+    number = array.name.rpartition(".")[2]
+    command = [sys.executable, "-u", "-m", "sweeps.slurm.element", str(home.root), str(submission.root), number]
+    unset: Any = None
+    return _make_sbatch_string(
+        command=shlex.join(command),
+        folder=submission.jobs,
+        job_name=array.name,
+        time=max(1, math.ceil(config.hours * 60)),
+        cpus_per_task=config.cpus * config.pack,
+        nodes=1,
+        ntasks_per_node=1,
+        # Submitit's own would be refused by clusters that track these keys.
+        wckey=unset,
+        map_count=len(array.elements),
+        setup=[
+            *config.setup,
+            *(f"export {name}={shlex.quote(value)}" for name, value in where.items()),
+            # Since version 22.05, srun gives a step one core unless it is told again.
+            'export SRUN_CPUS_PER_TASK="$SLURM_CPUS_PER_TASK"',
+        ],
+        srun_args=["--open-mode=append"],
+        additional_parameters={**_options(config, array, dependency), **config.extra},
+    )
+
+
+def submit(submission: SubmissionPaths, script: str) -> str:
+    """Hand a script to `sbatch`; returns the job id.
+
+    Raises:
+        SubmissionRefused: with the last line of what `sbatch` said.
+    """
+    executor = _ArrayExecutor(submission.jobs)
+    executor.text = script
+    with _clean_environment(), _quiet():
+        try:
+            return str(executor._submit_command("").job_id)
+        except FailedJobError as error:
+            lines = [line for line in str(error).splitlines() if line.strip()] or ["no reason given"]
+            reason = lines[-1].removeprefix("sbatch: error: ").removeprefix("Batch job submission failed: ")
+            raise SubmissionRefused(f"sbatch refused: {reason}") from None
+
+
+def dependency(array: Array, job_ids: Mapping[str, str]) -> str:
+    """What an array depends on, given the job ids of the arrays before it by their names."""
+    if array.follows:
+        return f"aftercorr:{job_ids[array.follows]}"
+    return f"afterany:{':'.join(array.waits_for)}" if array.waits_for else ""
+
+
+def _options(config: ClusterConfig, array: Array, dependency: str) -> dict[str, Any]:
+    """Options that Submitit has no name for, or another default."""
+    numbers = _ranges([i for i, element in enumerate(array.elements) if element])
+    memory = math.ceil(config.memory_gib * config.pack * 1024)
+    gpus = f"gpu:{config.gpu_type}:{config.gpus}" if config.gpu_type else f"gpu:{config.gpus}"
+    options = {
+        "array": f"{numbers}%{config.jobs}" if config.jobs else numbers,
+        "partition": config.partition,
+        "account": config.account,
+        "qos": config.qos,
+        "constraint": config.constraint,
+        "mem": f"{memory}M" if memory else "",
+        "gres": gpus if config.gpus else "",
+        "dependency": dependency,
+        # Evaluations of a run that failed will not wait in the queue for ever.
+        "kill-on-invalid-dep": "yes",
+        "requeue": True,
+        "signal": f"USR2@{config.signal_seconds}",
+    }
+    return {key: value for key, value in options.items() if value}
+
+
+def _ranges(numbers: list[int]) -> str:
+    """`0-3,7` of [0, 1, 2, 3, 7]."""
+    parts: list[list[int]] = []
+    for number in numbers:
+        if parts and parts[-1][1] == number - 1:
+            parts[-1][1] = number
+        else:
+            parts.append([number, number])
+    return ",".join(str(first) if first == last else f"{first}-{last}" for first, last in parts)
+
+
+def _check_extra(config: ClusterConfig) -> None:
+    for name in config.extra:
+        if name in OWN_OPTIONS:
+            raise ConfigError(f"cluster.extra.{name}: ablate sets this option itself")
+
+
+@contextmanager
+def _clean_environment() -> Iterator[None]:
+    """Without what this process inherits from a job that it may run in."""
+    hidden = {key: value for key, value in os.environ.items() if key.startswith(LEAKING) and key != "SLURM_CONF"}
+    for key in hidden:
+        del os.environ[key]
+    try:
+        yield
+    finally:
+        os.environ.update(hidden)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without Submitit's own print of what `sbatch` complains of, which we say in one line."""
+    kept = sys.stderr
+    with Path(os.devnull).open("w") as sys.stderr:
+        try:
+            yield
+        finally:
+            sys.stderr = kept
