@@ -20,6 +20,7 @@ from study.files import write_atomic
 from study.outputs import FORMATS
 
 if TYPE_CHECKING:
+    from reports.claim_runs import Judged
     from reports.page import Drawing
     from study.plan import Plan
 
@@ -40,6 +41,7 @@ class Report:
     tables: tuple[Table, ...]
     counts: dict[str, int]
     """State -> number of tasks."""
+    claims: tuple[Judged, ...] = ()
 
     @property
     def finished(self) -> int:
@@ -49,14 +51,16 @@ class Report:
 def report(plan: Plan, out: Path, formats: Sequence[str] = FORMATS) -> Report:
     """Write everything that the study declares below `out`; the same store gives the same bytes.
 
-    Each table is written in the given formats (tables/). `html` also writes the page (index.html); it and `tex` bring
-    the figures (figures/), each table's provenance as JSON beside it, and the warehouse. Raises StoreError for a
-    store that cannot be read, ConfigError for a table or figure that cannot be filled as declared.
+    Each table (tables/) and the claims are written in the given formats. `html` also writes the page (index.html); it
+    and `tex` bring the figures (figures/), provenance as JSON beside tables and claims, and the warehouse. Raises
+    StoreError for a store that cannot be read, ConfigError for a table or figure that cannot be filled as declared.
     """
     with _collector_paused(), open_warehouse(plan) as warehouse:
         coverage = cover(plan, warehouse)
         tables = build_tables(plan.study.tables, plan.study, plan.cells, coverage, warehouse)
         paths = [path for table in tables for path in _write_table(table, plan.study.name, out / "tables", formats)]
+        claims = _claims(plan, coverage, warehouse)
+        paths += _write_claims(claims, plan.study.name, out, formats)
         if {"html", "tex"} & set(formats):
             figures, drawings = _write_figures(plan, coverage, warehouse, out / "figures")
             paths += figures
@@ -64,8 +68,8 @@ def report(plan: Plan, out: Path, formats: Sequence[str] = FORMATS) -> Report:
             warehouse.save(saved)
             paths.append(saved)
         if "html" in formats:
-            paths.append(_write_page(plan, coverage, warehouse, tables, drawings, out / "index.html"))
-    return Report(tuple(paths), tables, coverage.counts())
+            paths.append(_write_page(plan, coverage, warehouse, tables, drawings, claims, out / "index.html"))
+    return Report(tuple(paths), tables, coverage.counts(), claims)
 
 
 @contextlib.contextmanager
@@ -93,6 +97,39 @@ def one_table(plan: Plan, name: str) -> Table:
         config = {name: plan.study.tables[name]}
         [table] = build_tables(config, plan.study, plan.cells, cover(plan, warehouse), warehouse)
         return table
+
+
+def one_claim(plan: Plan, name: str) -> Judged:
+    """A single claim; raises ConfigError for a name that the study does not declare."""
+    from reports.claim_runs import judge_claims
+
+    if name not in plan.study.claims:
+        known = [*plan.study.tables, *plan.study.claims]
+        raise ConfigError(unknown("table or claim", name, known, f"study '{plan.study.name}'"))
+    with open_warehouse(plan) as warehouse:
+        [claim] = judge_claims(plan, cover(plan, warehouse), warehouse, (name,))
+        return claim
+
+
+def _claims(plan: Plan, coverage: Coverage, warehouse: Warehouse) -> tuple[Judged, ...]:
+    if not plan.study.claims:
+        return ()
+    from reports.claim_runs import judge_claims
+
+    return judge_claims(plan, coverage, warehouse)
+
+
+def _write_claims(claims: Sequence[Judged], study: str, folder: Path, formats: Sequence[str]) -> list[Path]:
+    if not claims:
+        return []
+    from reports.claim_tables import CLAIM_RENDERERS, render_claims_json
+
+    texts = {format: CLAIM_RENDERERS[format](claims, f"Claims of {study}") for format in formats}
+    if {"html", "tex"} & set(formats):
+        texts["json"] = render_claims_json(claims)
+    for suffix, text in texts.items():
+        write_atomic(folder / f"claims.{suffix}", text)
+    return [folder / f"claims.{suffix}" for suffix in texts]
 
 
 def file_name(name: str) -> str:
@@ -140,10 +177,11 @@ def _write_page(
     warehouse: Warehouse,
     tables: Sequence[Table],
     drawings: Sequence[Drawing],
+    claims: Sequence[Judged],
     path: Path,
 ) -> Path:
     from reports.overview import survey
     from reports.page import render_page
 
-    write_atomic(path, render_page(survey(plan, coverage, warehouse), tables, drawings))
+    write_atomic(path, render_page(survey(plan, coverage, warehouse), tables, drawings, claims))
     return path

@@ -47,11 +47,11 @@ class Judged:
         return value_query(self.result.metrics)
 
 
-def judge_claims(plan: Plan, coverage: Coverage, warehouse: Warehouse) -> tuple[Judged, ...]:
-    """Every claim of the study, with one query for all."""
-    claims = plan.study.claims
-    if not claims:
-        return ()
+def judge_claims(
+    plan: Plan, coverage: Coverage, warehouse: Warehouse, names: Sequence[str] | None = None
+) -> tuple[Judged, ...]:
+    """The claims of the study (all, or those of these names), with one query for all."""
+    claims = {name: plan.study.claims[name] for name in (plan.study.claims if names is None else names)}
     metrics = {name: coverage.expected(claim.metric) for name, claim in claims.items()}
     singles = sorted({(metric,) for names in metrics.values() for metric in names})
     keys = [cell_key(cell) for cell in plan.cells]

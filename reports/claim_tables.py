@@ -172,6 +172,15 @@ def render_claims_html(claims: Sequence[Judged], title: str) -> str:
     )
 
 
+def render_claims_text(claims: Sequence[Judged]) -> str:
+    """For the terminal: a line for each claim, its comparisons below it."""
+    rows: list[str] = []
+    for judged in claims:
+        rows.append(f"{verdict_text(judged.result):21} {judged.result.text}  [{judged.result.name}]")
+        rows += [f"{'':22}{line.statement}: {line.effect}, interval {line.interval}" for line in lines(judged.result)]
+    return "\n".join([*rows, f"claims: {summary(claims)}"])
+
+
 CLAIM_RENDERERS: dict[str, Callable[[Sequence[Judged], str], str]] = {
     "md": render_claims_markdown,
     "tex": render_claims_latex,

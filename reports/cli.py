@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ from study.outputs import FORMATS
 from study.paths import home
 
 if TYPE_CHECKING:
+    from reports.claim_runs import Judged
     from reports.tables import Table
     from reports.why import Answer
     from study.plan import Plan
@@ -62,6 +64,7 @@ def _report_study(plan: Plan, out: Path | None, chosen: tuple[str, ...], as_json
         paths = [str(path) for path in result.paths]
         click.echo(json.dumps({"study": plan.study.name, "counts": result.counts, "paths": paths}))
         return
+    _print_claims(result.claims)
     for table in result.tables:
         _print_table(table)
     if not result.finished:
@@ -78,9 +81,17 @@ def _report_reference(paper: str, out: Path | None, chosen: tuple[str, ...], as_
     if as_json:
         click.echo(json.dumps({"paper": paper, "paths": [str(path) for path in result.paths]}))
         return
+    _print_claims(result.claims)
     for table in result.tables:
         _print_table(table)
     _print_written(len(result.paths), folder, chosen)
+
+
+def _print_claims(claims: Sequence[Judged]) -> None:
+    from reports.claim_tables import render_claims_text
+
+    if claims:
+        click.echo(f"{render_claims_text(claims)}\n")
 
 
 def _print_written(files: int, folder: Path, chosen: tuple[str, ...]) -> None:
@@ -91,21 +102,21 @@ def _print_written(files: int, folder: Path, chosen: tuple[str, ...]) -> None:
 @click.command()
 @click.argument("study_name", metavar="STUDY")
 @click.argument("table_name", metavar="TABLE")
-@click.argument("row", metavar="ROW")
-@click.argument("column", metavar="COLUMN")
+@click.argument("row", metavar="[ROW", required=False)
+@click.argument("column", metavar="COLUMN]", required=False)
 @click.argument("overrides", metavar="[OVERRIDES]...", nargs=-1)
 @click.option("--config-dir", type=click.Path(), help="Your own Hydra config folder, beside the shipped one.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def why(
     study_name: str,
     table_name: str,
-    row: str,
-    column: str,
+    row: str | None,
+    column: str | None,
     overrides: tuple[str, ...],
     config_dir: str | None,
     as_json: bool,
 ) -> None:
-    """The runs behind a number of a TABLE.
+    """The runs behind a number of a TABLE, or behind the verdict on a claim (then TABLE is the claim's name).
 
     ROW and COLUMN are labels ('clip, map', 'large / top-1') or places from 1 on.
     """
@@ -113,12 +124,38 @@ def why(
     from reports.why import find
 
     plan = load_plan(study_name, overrides, config_dir)
+    if row is None or column is None or table_name in set(plan.study.claims) - set(plan.study.tables):
+        words = [word for word in (row, column) if word is not None]  # of a claim, overrides
+        _why_claim(load_plan(study_name, (*words, *overrides), config_dir), table_name, as_json)
+        return
     _sync(plan)
     answer = find(one_table(plan, table_name), row, column)
     if as_json:
         click.echo(json.dumps(answer.to_json()))
     else:
         _print_answer(answer, plan)
+
+
+def _why_claim(plan: Plan, name: str, as_json: bool) -> None:
+    from reports.build import one_claim
+    from reports.claim_runs import claim_json
+    from reports.claim_tables import render_claims_text
+
+    if name in plan.study.tables:
+        raise click.UsageError(f"'{name}' is a table; a number of it needs ROW and COLUMN")
+    _sync(plan)
+    judged = one_claim(plan, name)
+    if as_json:
+        click.echo(json.dumps(claim_json(judged)))
+        return
+    click.echo(render_claims_text([judged]).rpartition("\n")[0])
+    if judged.remedy.text:
+        click.echo(f"would decide: {judged.remedy.text}\n  {judged.remedy.command}".rstrip())
+    for cell, sources in judged.runs:
+        click.echo(cell)
+        for source in sources:
+            click.echo(f"  seed {source.seed}  {source.value:.6g}  run {source.run_id}  code {source.commit}")
+    click.echo(f"\n{judged.query};\n-- on {plan.home.study(plan.study.name).warehouse}")
 
 
 def _sync(plan: Plan) -> None:

@@ -18,6 +18,8 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
+from reports.claim_runs import Judged
+from reports.claim_tables import render_claims_html
 from reports.overview import Overview
 from reports.renderers import provenance, render_html
 from reports.style import INK
@@ -46,7 +48,9 @@ class Drawing:
     """Content of the SVG file; empty while there is nothing to draw."""
 
 
-def render_page(overview: Overview, tables: Sequence[Table], drawings: Sequence[Drawing]) -> str:
+def render_page(
+    overview: Overview, tables: Sequence[Table], drawings: Sequence[Drawing], claims: Sequence[Judged] = ()
+) -> str:
     """The whole page. The same arguments give the same bytes."""
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
@@ -55,6 +59,7 @@ def render_page(overview: Overview, tables: Sequence[Table], drawings: Sequence[
     data = {"study": overview.study, "tables": [provenance(table) for table in tables]}
     return environment.from_string(_asset("page.html")).render(
         overview=overview,
+        claims=Markup(render_claims_html(claims, "Claims")) if claims else "",
         tables=[(table, Markup(render_html(table))) for table in tables],
         drawings=[(drawing, Markup(inline_svg(drawing))) for drawing in drawings],
         symbols=SYMBOLS,

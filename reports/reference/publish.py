@@ -9,7 +9,10 @@ from pathlib import Path
 import jinja2
 from markupsafe import Markup
 
+from reports.claim_runs import Judged
+from reports.claim_tables import CLAIM_RENDERERS, render_claims_html, summary
 from reports.reference.checks import averages_table
+from reports.reference.claims import evaluate_reference_claims
 from reports.reference.declarations import declared_tables
 from reports.reference.printed import printed_tables
 from reports.reference.values import PAPERS
@@ -28,10 +31,14 @@ class Published:
 
     paths: tuple[Path, ...]
     tables: tuple[Table, ...]
+    claims: tuple[Judged, ...]
+
+
+CLAIMS = "The paper's claims, held against its printed numbers"
 
 
 def publish(paper: str, out: Path, formats: Sequence[str] = FORMATS) -> Published:
-    """Write a paper's tables below `out`: `tables/` in the given formats, `index.html` with `html`.
+    """Write a paper's tables below `out`: `tables/` and `claims` in the given formats, `index.html` with `html`.
 
     The same declarations give the same bytes. Raises ConfigError for a paper that is not known, and for declarations
     that do not fit its values.
@@ -40,11 +47,13 @@ def publish(paper: str, out: Path, formats: Sequence[str] = FORMATS) -> Publishe
     texts = {
         out / "tables" / f"{table.name}.{format}": _render(table, format) for table in tables for format in formats
     }
+    claims = evaluate_reference_claims(paper)
+    texts |= {out / f"claims.{format}": _render_claims(claims, format) for format in formats}
     if "html" in formats:
-        texts[out / "index.html"] = _page(paper, declared_tables(paper).title, tables)
+        texts[out / "index.html"] = _page(paper, declared_tables(paper).title, tables, claims)
     for path, text in texts.items():
         write_atomic(path, text)
-    return Published(tuple(texts), tables)
+    return Published(tuple(texts), tables, claims)
 
 
 def reference_tables(paper: str) -> tuple[Table, ...]:
@@ -60,8 +69,12 @@ def _render(table: Table, format: str) -> str:
     return renderers[format](table)
 
 
-def _page(paper: str, title: str, tables: Sequence[Table]) -> str:
-    """A page that opens anywhere: a paper's tables under its title, or one table alone where `paper` is empty."""
+def _render_claims(claims: Sequence[Judged], format: str) -> str:
+    return _page("", CLAIMS, (), claims) if format == "html" else CLAIM_RENDERERS[format](claims, CLAIMS)
+
+
+def _page(paper: str, title: str, tables: Sequence[Table], claims: Sequence[Judged] = ()) -> str:
+    """A page that opens anywhere: a paper's claims and tables under its title, or one of them alone without `paper`."""
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
@@ -70,5 +83,7 @@ def _page(paper: str, title: str, tables: Sequence[Table]) -> str:
         heading=bool(paper),
         title=title,
         tables=[(table.name, table.name.removeprefix(f"{paper}_"), Markup(render_html(table))) for table in tables],
+        claims=Markup(render_claims_html(claims, CLAIMS)) if claims else "",
+        verdicts=summary(claims),
         css=Markup((TEMPLATES / "page.css").read_text(encoding="utf-8")),
     )
