@@ -5,19 +5,20 @@ from __future__ import annotations
 import contextlib
 import gc
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from reports.coverage import Coverage, cover
+from reports.reference.beside import with_reference
 from reports.renderers import render_csv, render_html, render_json, render_latex, render_markdown
 from reports.source import open_store
 from reports.tables import Table, build_tables
 from reports.warehouse import Warehouse
 from study.errors import ConfigError, unknown
 from study.files import write_atomic
-from study.outputs import FORMATS
+from study.outputs import FORMATS, TableConfig
 
 if TYPE_CHECKING:
     from reports.claim_runs import Judged
@@ -57,7 +58,7 @@ def report(plan: Plan, out: Path, formats: Sequence[str] = FORMATS) -> Report:
     """
     with _collector_paused(), open_warehouse(plan) as warehouse:
         coverage = cover(plan, warehouse)
-        tables = build_tables(plan.study.tables, plan.study, plan.cells, coverage, warehouse)
+        tables = _tables(plan, plan.study.tables, coverage, warehouse)
         paths = [path for table in tables for path in _write_table(table, plan.study.name, out / "tables", formats)]
         claims = _claims(plan, coverage, warehouse)
         paths += _write_claims(claims, plan.study.name, out, formats)
@@ -95,8 +96,15 @@ def one_table(plan: Plan, name: str) -> Table:
         raise ConfigError(unknown("table", name, plan.study.tables, f"study '{plan.study.name}'"))
     with open_warehouse(plan) as warehouse:
         config = {name: plan.study.tables[name]}
-        [table] = build_tables(config, plan.study, plan.cells, cover(plan, warehouse), warehouse)
+        [table] = _tables(plan, config, cover(plan, warehouse), warehouse)
         return table
+
+
+def _tables(
+    plan: Plan, configs: Mapping[str, TableConfig], coverage: Coverage, warehouse: Warehouse
+) -> tuple[Table, ...]:
+    tables = build_tables(configs, plan.study, plan.cells, coverage, warehouse)
+    return tuple(with_reference(table, configs[table.name]) for table in tables)
 
 
 def one_claim(plan: Plan, name: str) -> Judged:

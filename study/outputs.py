@@ -24,6 +24,21 @@ class ColumnConfig:
     """Header above neighbouring columns of the same group."""
     aggregate: str = field("mean", choices=AGGREGATES)
     digits: int = field(1, low=0, high=6)
+    reference: dict[str, str] = dataclasses.field(default_factory=dict)
+    """Fields of the paper's value to print beside each number: `{protocol: zero-shot, task: ImageNet}`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReferenceConfig:
+    """The paper's table whose printed values stand beside a table's own numbers."""
+
+    paper: str = field()
+    """As in `ablate report PAPER --reference`."""
+    table: str = field()
+    """Its number, in quotes: `"4"`, `15a`."""
+    levels: dict[str, dict[str, dict[str, str]]] = dataclasses.field(default_factory=dict)
+    """Factor -> level -> fields of the paper's values: `{method: {mae_clip: {method: MAE-CLIP}}}`; a level of a listed
+    factor that is not listed itself has no counterpart in the paper."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +56,8 @@ class TableConfig:
     delta: bool = field(False)
     """Also print each value's difference to the study's baseline."""
     note: str = field("")
+    reference: ReferenceConfig | None = None
+    """The paper's table to print beside it."""
 
 
 @dataclass(frozen=True, kw_only=True)

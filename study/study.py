@@ -128,6 +128,8 @@ def _check_outputs(study: Study, where: str) -> None:
         if not table.columns or not table.rows:
             raise ConfigError(f"{at}: needs at least one row factor and one column")
         _check_factors(study, [*table.rows, table.split], table.where, at)
+        levels = table.reference.levels if table.reference else {}
+        _check_factors(study, [], {factor: tuple(named) for factor, named in levels.items()}, f"{at}.reference")
     for name, figure in study.figures.items():
         _check_factors(study, [figure.x, figure.hue, figure.panel], figure.where, f"{where}: figures.{name}")
     for name, claim in study.claims.items():
