@@ -21,7 +21,7 @@ lint: $(STAMP)
 bench: $(STAMP)  ## print the figures of tests/benchmarks; nothing fails on a time
 	@for file in tests/benchmarks/bench_*.py; do echo "== $$file"; $(BIN)/python $$file || exit 1; done
 
-services:  ## Debian packages that the tests use: PostgreSQL, Chromium
+services:  ## Debian packages that the tests use: PostgreSQL, Chromium, pdflatex, SLURM
 	@bash tests/install-services.sh
 
 $(STAMP): pyproject.toml constraints.txt

@@ -44,6 +44,7 @@ def examine(home: Home) -> Iterator[Check]:
         ("disk", _disk),
         ("machine", _machine),
         ("data", _data),
+        ("slurm", _slurm),
     ]
     for name, check in checks:
         try:
@@ -132,6 +133,13 @@ def _machine(_home: Home) -> Check:
     if memory / cores < LOW_MEMORY_GIB / 2:
         return Check("machine", True, f"{text}: a worker needs about {LOW_MEMORY_GIB:.0f} GiB; limit them with --jobs")
     return Check("machine", False, text)
+
+
+def _slurm(home: Home) -> Check:
+    from sweeps.slurm import advice
+
+    broken, text = advice.examine(home)
+    return Check("slurm", broken, text)
 
 
 def _data(_home: Home) -> Check:

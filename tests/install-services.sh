@@ -1,6 +1,6 @@
 #!/bin/sh
-# Install what the tests use beside Python: PostgreSQL (a tracking store), Chromium (the report's page) and
-# pdflatex (its tables).
+# Install what the tests use beside Python: PostgreSQL (a tracking store), Chromium (the report's page), pdflatex (its
+# tables) and SLURM (the cluster).
 # For Debian and its children, as root; elsewhere it says what is missing and changes nothing. Idempotent.
 set -eu
 
@@ -8,9 +8,12 @@ missing=""
 ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || missing="$missing postgresql"
 command -v chromium >/dev/null 2>&1 || missing="$missing chromium"
 command -v pdflatex >/dev/null 2>&1 || missing="$missing texlive-latex-recommended"
+PATH="$PATH:/usr/sbin:/sbin"
+command -v slurmctld >/dev/null 2>&1 || missing="$missing slurm-wlm"
+command -v munged >/dev/null 2>&1 || missing="$missing munge"
 
 if [ -z "$missing" ]; then
-    echo "install-services: postgresql, chromium and pdflatex are here"
+    echo "install-services: postgresql, chromium, pdflatex and slurm are here"
     exit 0
 fi
 if ! command -v apt-get >/dev/null 2>&1 || [ "$(id -u)" -ne 0 ]; then

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 import resource
@@ -84,12 +85,20 @@ def describe(device: torch.device) -> dict[str, Any]:
         "commit": os.environ.get("ABLATE_COMMIT") or None,
         "dirty": None if dirty is None else dirty == "1",
         "command": " ".join(sys.argv),
+        "scheduler": scheduler() or None,
     }
 
 
+def scheduler() -> dict[str, Any]:
+    """What the scheduler's job told of itself: job id, node, requeues, seconds in the queue; empty without one."""
+    found: dict[str, Any] = json.loads(os.environ.get("ABLATE_SCHEDULER") or "{}")
+    return found
+
+
 def code() -> dict[str, str]:
-    """Which code this attempt runs, as tags of its MLflow run."""
-    return {f"ablate.{name}": os.environ.get(f"ABLATE_{name.upper()}", "") for name in ("commit", "dirty")}
+    """Which code this attempt runs, and as which job of a scheduler, as tags of its MLflow run."""
+    told = {f"ablate.{name}": os.environ.get(f"ABLATE_{name.upper()}", "") for name in ("commit", "dirty")}
+    return told | {f"ablate.scheduler.{key}": str(value) for key, value in scheduler().items() if value is not None}
 
 
 @dataclass(frozen=True)

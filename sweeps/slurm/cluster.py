@@ -15,7 +15,8 @@ from sweeps.slurm.queue import call
 
 PROGRAMS = ("sbatch", "squeue", "scancel", "scontrol", "srun")
 MAX_ARRAY_SIZE = 1001
-"""SLURM's own default, where no controller can be asked."""
+MAX_JOBS = 10_000
+"""SLURM's own defaults, where no controller can be asked."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,7 @@ class Cluster:
     @property
     def max_jobs(self) -> int:
         """Elements that the controller can hold."""
-        return int(self.settings.get("MaxJobCount", 10_000))
+        return int(self.settings.get("MaxJobCount", MAX_JOBS))
 
     @property
     def requeues(self) -> bool:

@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
 
+from study.errors import ConfigError
 from study.paths import Home, SubmissionPaths, TaskPaths
 from study.plan import Plan, Task
 from study.states import directory_state
@@ -39,22 +40,14 @@ def arrange(plan: Plan, tasks: tuple[Task, ...], new: frozenset[str], jobs: int,
     found = cluster.inspect()
     for config in {repr(config): config for task in tasks for config in [layout.cluster_of(plan, task)]}.values():
         cluster.check(config, found)
-    return preview(plan, tasks, new, jobs, prefix, found.max_array, found.max_jobs)
-
-
-def preview(
-    plan: Plan,
-    tasks: tuple[Task, ...],
-    new: frozenset[str],
-    jobs: int,
-    prefix: str,
-    max_array: int = cluster.MAX_ARRAY_SIZE - 1,
-    max_elements: int = 10_000,
-) -> Layout:
-    """`arrange` without asking a cluster."""
     holders = _holders(plan.home) if any(task.task_id not in new for task in tasks) else {}
-    arrays = layout.arrange(plan, tasks, new, holders, prefix, max_array, max_elements, jobs)
+    arrays = layout.arrange(plan, tasks, new, holders, prefix, found.max_array, found.max_jobs, jobs)
     return Layout(sum(bool(element) for array in arrays for element in array.elements), (), arrays, getpass.getuser())
+
+
+def crew(plan: Plan, jobs: int, most: int, prefix: str) -> Layout:
+    """Searches have no queue to cut into slices."""
+    raise ConfigError("a search runs on this machine's workers: use cluster=local")
 
 
 def launch(home: Home, submission: SubmissionPaths, environment: Mapping[str, str]) -> None:

@@ -1,0 +1,40 @@
+"""`ablate plan STUDY cluster=slurm --script`: what a submission would hand to `sbatch`, without handing it over."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from study.errors import ConfigError
+from study.plan import Plan
+from sweeps import snapshot
+from sweeps.slurm import cluster, executor, layout, script
+from sweeps.states import survey
+from sweeps.submit import choose, new_stamp, prefix
+
+
+def scripts(plan: Plan) -> Iterator[str]:
+    """One text for each call, with the script below it. On a cluster, what it would refuse is refused here too."""
+    if plan.cluster.kind != "slurm":
+        raise ConfigError(
+            f"--script: cluster={plan.cluster.name} has no batch scripts; choose one such as cluster=slurm"
+        )
+    code = snapshot.current()
+    choice = choose(plan, survey(plan), code)
+    if not choice.new:
+        yield "# nothing to submit"
+        return
+    stamp = new_stamp()
+    if cluster.installed():
+        arrays = executor.arrange(plan, choice.queue, choice.ids, 0, prefix(plan, stamp)).arrays
+    else:
+        yield "# SLURM is not installed here: limits are its own defaults, and nothing is checked against a cluster"
+        holders: dict[str, str] = {}
+        most = cluster.MAX_ARRAY_SIZE - 1
+        arrays = layout.arrange(plan, choice.queue, choice.ids, holders, prefix(plan, stamp), most, cluster.MAX_JOBS)
+    submission = plan.home.study(plan.study.name).submission(stamp)
+    where = snapshot.environment(plan.home, code, snapshot.commit())
+    ids = {array.name: f"<job id of call {number}>" for number, array in enumerate(arrays, 1)}
+    for number, array in enumerate(arrays, 1):
+        tasks, elements = sum(map(len, array.elements)), sum(map(bool, array.elements))
+        yield f"# call {number} of {len(arrays)}: sbatch <script>: {elements} elements, {tasks} tasks"
+        yield script.text(plan.home, submission, array, where, script.dependency(array, ids))
