@@ -10,7 +10,7 @@ import click
 
 from study.cli import load_plan, study_command_without_data
 from study.errors import AblateError, ConfigError
-from study.lazy import STATES, load
+from study.lazy import SCRIPTS, STATES, load
 
 
 @click.command("list")
@@ -48,10 +48,15 @@ def _summary(text: str) -> str:
 @study_command_without_data
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.option("--tasks", "show_tasks", is_flag=True, help="List every task, not only the cells.")
-def plan_command(plan: Any, as_json: bool, show_tasks: bool) -> None:
+@click.option("--script", is_flag=True, help="Print the sbatch calls and scripts that a submission would make.")
+def plan_command(plan: Any, as_json: bool, show_tasks: bool, script: bool) -> None:
     """Cells, runs and tasks of STUDY, the state of each, what is missing and what it will cost."""
     from study.cost import estimate
 
+    if script:
+        for text in load(SCRIPTS)(plan):
+            click.echo(text)
+        return
     states = load(STATES)(plan)
     costs = estimate(plan)
     if as_json:

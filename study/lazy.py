@@ -29,6 +29,9 @@ FINGERPRINT = "trainer.data.fingerprints:fingerprint"
 STATES = "sweeps.states:task_states"
 """(plan) → {task_id: state}, scheduler included."""
 
+SCRIPTS = "sweeps.slurm.preview:scripts"
+"""(plan) → the batch scripts that a submission would hand to SLURM, each under the call that would."""
+
 FLOPS = "trainer.models.flops:run_flops"
 """(RunConfig) → floating-point operations of the whole run."""
 
