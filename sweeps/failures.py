@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from study.errors import DataError
+from study.errors import AblateError
 
 OWN_PACKAGES = ("study", "trainer", "sweeps", "reports")
 RESUMABLE = (
@@ -102,7 +102,7 @@ def _cause(error: BaseException, interrupted: type[BaseException]) -> str:
         return "out of memory"
     if any(isinstance(link, OSError) and link.errno in _DISK_ERRORS for link in _chain(error)):
         return "disk"
-    return "data" if isinstance(error, DataError) else "code"
+    return getattr(error, "cause", "code") if isinstance(error, AblateError) else "code"
 
 
 def _chain(error: BaseException) -> list[BaseException]:

@@ -48,19 +48,25 @@ def crew(plan: Plan, jobs: int, most: int, prefix: str) -> Layout:
 
 
 def _layout(runtimes: set[RuntimeConfig], wanted: int, most: int) -> Layout:
-    count, devices = workers(wanted, most, max(runtime.threads for runtime in runtimes))
+    processes = max(runtime.processes for runtime in runtimes)
+    threads = max(runtime.threads for runtime in runtimes) * processes
+    count, devices = workers(wanted, most, threads, processes)
     return Layout(count, devices if any(runtime.device != "cpu" for runtime in runtimes) else ())
 
 
-def workers(wanted: int, tasks: int, threads: int) -> tuple[int, tuple[str, ...]]:
-    """Number of worker jobs, and the GPUs to deal out to them.
+def workers(wanted: int, tasks: int, threads: int, processes: int = 1) -> tuple[int, tuple[str, ...]]:
+    """Number of worker jobs, and the GPUs to deal out to them, as many at a time as a task has processes.
 
     Args:
         wanted: the user's number; 0 takes one for each GPU, or without GPUs as many as the cores allow.
         tasks: tasks in the queue; more workers than that are useless.
         threads: CPU threads of a task (0: a library's choice, that is all cores).
+        processes: of a task; where there are fewer GPUs than that, the task gets them all, and says what it misses.
     """
-    devices = gpus()
+    found = gpus()
+    devices = tuple(",".join(found[i : i + processes]) for i in range(0, len(found) - processes + 1, processes))
+    if found and not devices:
+        devices = (",".join(found),)
     available = cores()
     default = len(devices) or available // (threads or available)
     return max(1, min(wanted or default, tasks)), devices

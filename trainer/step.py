@@ -98,8 +98,8 @@ class Gradients:
         if self.world.size == 1:
             return self._whole(pieces[0], weights) if len(pieces) == 1 else self._split(pieces, weights, len(batch))
         losses = self._split(pieces, weights, self.config.schedule.batch_size)
-        self.world.add([parameter.grad for parameter in self.system.parameters() if parameter.grad is not None])
-        self.world.add([losses])
+        gradients = [parameter.grad for parameter in self.system.parameters() if parameter.grad is not None]
+        self.world.add([losses, *gradients])
         return losses
 
     def _whole(self, piece: Piece, weights: LossWeights) -> Tensor:
@@ -154,10 +154,8 @@ class Gradients:
         """This process's part of the batch's contrastive loss, and the whole loss's gradient to its image and
         text features (b,E); the logit scale, which no piece sees, gets its gradient here."""
         features = [part.features for part in survey if part.features is not None]
-        image, text = (
-            self.world.gather(torch.cat(parts), size).requires_grad_()
-            for parts in ([part.image for part in features], [part.text for part in features])
-        )
+        own = torch.cat([torch.stack([part.image, part.text], 1) for part in features])
+        image, text = (side.contiguous().requires_grad_() for side in self.world.gather(own, size).unbind(1))
         loss = self._contrast(image, text, weights)
         (weights.contrastive * loss).backward()
         assert image.grad is not None and text.grad is not None

@@ -237,6 +237,11 @@ def test_workers_are_as_many_as_cores_gpus_and_tasks_allow(tmp_path: Path, monke
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,3")
     assert local.workers(0, 100, 1) == (2, ("2", "3"))
     assert local.workers(4, 100, 1) == (4, ("2", "3"))
+    # Runs on several processes: as many GPUs each, or all there are.
+    assert local.workers(0, 100, 2, 2) == (1, ("2,3",))
+    assert local.workers(0, 100, 4, 4) == (1, ("2,3",))
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1,2,3,4")
+    assert local.workers(0, 100, 2, 2) == (2, ("0,1", "2,3"))
 
 
 def test_an_unknown_cluster_kind_names_the_known_ones() -> None:
