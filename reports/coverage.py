@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from reports.warehouse import Warehouse, cell_key
@@ -49,6 +49,9 @@ class Coverage:
     """Metric names that the planned tasks may report."""
     observed: frozenset[str]
     """Metric names that finished tasks have reported."""
+    _behind: dict[tuple[str, tuple[str | None, ...]], tuple[TaskState, ...]] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
 
     def expected(self, patterns: Iterable[str]) -> tuple[str, ...]:
         """Metric names that a column stands for: all that are possible, less those proved not to exist.
@@ -63,8 +66,12 @@ class Coverage:
 
     def behind(self, cell: str, protocols: Iterable[str | None]) -> tuple[TaskState, ...]:
         """The tasks of a cell (its key) that some protocols mean; none where one of these is not applied to it."""
-        groups = [self.tasks.get((cell, protocol), ()) for protocol in protocols]
-        return tuple(state for group in groups for state in group) if groups and all(groups) else ()
+        key = cell, tuple(protocols)
+        if key not in self._behind:  # asked for at every number of a table
+            groups = [self.tasks.get((cell, protocol), ()) for protocol in key[1]]
+            found = tuple(state for group in groups for state in group) if groups and all(groups) else ()
+            self._behind[key] = found
+        return self._behind[key]
 
     def counts(self) -> dict[str, int]:
         """state -> number of tasks, in the order of STATES, without zeros."""

@@ -38,17 +38,16 @@ class RestStore:
             return None
         runs, tags, metrics = [], [], []
         wanted = {f"ablate.{tag}" for tag in TAGS}
-        for run in self._runs(number):
+        for place, run in enumerate(self._runs(number)):
             info, data = run["info"], run.get("data", {})
-            uuid = info["run_id"]
-            runs.append((uuid, info.get("start_time"), info.get("end_time")))
-            tags += [(uuid, tag["key"], tag["value"]) for tag in data.get("tags", ()) if tag["key"] in wanted]
-            metrics += [(uuid, metric["key"], *_value(metric)) for metric in data.get("metrics", ())]
+            runs.append((place, info["run_id"], info.get("start_time"), info.get("end_time")))
+            tags += [(place, tag["key"], tag["value"]) for tag in data.get("tags", ()) if tag["key"] in wanted]
+            metrics += [(place, metric["key"], *_value(metric)) for metric in data.get("metrics", ())]
         integer, text, number_type = pa.int64(), pa.string(), pa.float64()
         return StoreTables(
-            runs=_table(runs, {"run_uuid": text, "start_time": integer, "end_time": integer}),
-            tags=_table(tags, {"run_uuid": text, "key": text, "value": text}),
-            metrics=_table(metrics, {"run_uuid": text, "key": text, "value": number_type, "is_nan": pa.bool_()}),
+            runs=_table(runs, {"run": integer, "run_uuid": text, "start_time": integer, "end_time": integer}),
+            tags=_table(tags, {"run": integer, "key": text, "value": text}),
+            metrics=_table(metrics, {"run": integer, "key": text, "value": number_type, "is_nan": pa.bool_()}),
         )
 
     def history(self, run_uuids: Sequence[str], metrics: Sequence[str]) -> pyarrow.Table:

@@ -34,8 +34,9 @@ BUSY_TIMEOUT_MS = 30_000
 class StoreTables:
     """The rows of one experiment. Runs deleted in MLflow are left out.
 
-    `runs`: run_uuid, start_time, end_time (milliseconds since 1970, or null); `tags`: run_uuid, key, value;
-    `metrics` (latest values): run_uuid, key, value, is_nan.
+    `runs`: run, run_uuid, start_time, end_time (milliseconds since 1970, or null); `tags`: run, key, value;
+    `metrics` (latest values): run, key, value, is_nan. `run` is what these tables call a run: a number where the store
+    has one, which is read and joined in half the time of `run_uuid`.
     """
 
     runs: pyarrow.Table
@@ -84,13 +85,18 @@ class DatabaseStore:
                 return None
             # Tags first: a run seen as completed has all its metrics in the rows read after.
             keys = _literals(f"ablate.{tag}" for tag in TAGS)
-            ours = f"experiment_id = {number} and lifecycle_stage = 'active'"
-            runs = f"select run_uuid, start_time, end_time from runs where {ours}"
-            among = f"run_uuid in (select run_uuid from runs where {ours})"
-            # `key || ''`: SQLite would rather walk its index of all keys, which takes three times as long.
-            tags = f"select run_uuid, key, value from tags where {among} and key || '' in ({keys})"
-            metrics = f"select run_uuid, key, value, is_nan from latest_metrics where {among}"
-            return StoreTables(tags=_fetch(cursor, tags), runs=_fetch(cursor, runs), metrics=_fetch(cursor, metrics))
+            run = "runs.run_uuid" if self._file() is None else "runs.rowid"
+            ours = f"runs.experiment_id = {number} and runs.lifecycle_stage = 'active'"
+            # `cross join` and `key || ''` are for SQLite, which would rather walk the whole table, or its index of all
+            # keys: run by run takes a third of the time.
+            tags = f"select {run} as run, key, value from runs cross join tags where {ours}"
+            tags += f" and tags.run_uuid = runs.run_uuid and key || '' in ({keys})"
+            runs = f"select {run} as run, run_uuid, start_time, end_time from runs where {ours}"
+            metrics = f"select {run} as run, key, value, is_nan from runs cross join latest_metrics as latest"
+            metrics += f" where {ours} and latest.run_uuid = runs.run_uuid"
+            return StoreTables(
+                tags=_fetch(cursor, tags), runs=_fetch(cursor, runs), metrics=_encoded(_fetch(cursor, metrics))
+            )
 
     def history(self, run_uuids: Sequence[str], metrics: Sequence[str]) -> pyarrow.Table:
         with self._cursor() as cursor:
@@ -161,6 +167,11 @@ def _experiment_id(cursor: Any, name: str) -> int | None:
 def _fetch(cursor: Any, query: str) -> pyarrow.Table:
     cursor.execute(query)
     return cursor.fetch_arrow_table()
+
+
+def _encoded(metrics: pyarrow.Table) -> pyarrow.Table:
+    """With names, which are few, as numbers into a dictionary: they are compared and grouped as such."""
+    return metrics.set_column(1, "key", metrics["key"].combine_chunks().dictionary_encode())
 
 
 def _literals(values: Any) -> str:

@@ -6,11 +6,11 @@ that a report prints comes from a query over the marts; `save` keeps them in a f
 
 from __future__ import annotations
 
+import functools
 import itertools
 import json
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
 SQL = Path(__file__).parent / "sql"
 STAGING = ("stg_runs", "stg_tags", "stg_metrics")
+INTERMEDIATE = ("int_tasks", "int_finished")
+KEPT = ("stg_tags", *INTERMEDIATE)
+"""Built once; they are small."""
 MARTS = ("runs", "results", "cost")
 """In the order of their dependencies; `curves` follows when a figure asks for some."""
 
@@ -62,7 +65,12 @@ def cell_key(cell: Mapping[str, str]) -> str:
     >>> cell_key({"pooling": "map", "method": "clip"})
     '{"method":"clip","pooling":"map"}'
     """
-    return _encode(cell)
+    return _cell_key(tuple(cell.items()))
+
+
+@functools.lru_cache(maxsize=100_000)
+def _cell_key(items: tuple[tuple[str, str], ...]) -> str:
+    return _encode(dict(items))  # asked for at every task of a cell, and in every table
 
 
 def value_query(metrics: Sequence[str]) -> str:
@@ -108,6 +116,8 @@ class Warehouse:
                 self.connection.register(name, getattr(tables, name.removeprefix("src_")))
         for model in STAGING:
             self._build("staging", model)
+        for model in INTERMEDIATE:
+            self._build("intermediate", model)
         for model in MARTS:
             self._build("marts", model)
         check(self.connection)
@@ -166,8 +176,8 @@ class Warehouse:
         temporary.replace(path)
 
     def _build(self, folder: str, model: str) -> None:
-        # `runs` is small and everything joins it; the rest is read in place, from Arrow: a copy would cost memory.
-        kind = "table" if model == "runs" else "view"
+        # What is asked for again and again is kept; the rest is read in place, from Arrow: a copy would cost memory.
+        kind = "table" if model in KEPT else "view"
         self.connection.execute(f"create or replace {kind} {model} as {_sql(folder, model)}")
 
     def _register(self, name: str, types: Mapping[str, str], rows: list[tuple[Any, ...]]) -> None:
@@ -213,12 +223,14 @@ def _grouped(rows: pyarrow.Table) -> dict[tuple[str, int], tuple[Source, ...]]:
         codes[name] = encoded.indices.to_numpy()
     position, seed = rows["position"].to_numpy(), rows["seed"].to_numpy()
     order = np.lexsort((seed, position, codes["cell"]))
-    columns = (codes["cell"], position, seed, codes["run_id"], codes["commit"], rows["value"].to_numpy())
+    cell, place = codes["cell"][order], position[order]
+    run_ids, commits = (np.array(texts[name], dtype=object)[codes[name][order]] for name in ("run_id", "commit"))
+    columns = (seed[order].tolist(), run_ids.tolist(), commits.tolist(), rows["value"].to_numpy()[order].tolist())
+    sources = tuple(map(Source._make, zip(*columns, strict=True)))
+    starts = np.flatnonzero(np.diff(cell, prepend=-1) | np.diff(place, prepend=-1)).tolist()
     found: dict[tuple[str, int], tuple[Source, ...]] = {}
-    ordered = zip(*(column[order].tolist() for column in columns), strict=True)
-    for (cell, place), group in itertools.groupby(ordered, key=itemgetter(0, 1)):
-        sources = (Source(s, texts["run_id"][r], texts["commit"][c], value) for _, _, s, r, c, value in group)
-        found[texts["cell"][cell], place] = tuple(sources)
+    for start, end in itertools.pairwise([*starts, len(sources)]):
+        found[texts["cell"][cell[start]], int(place[start])] = sources[start:end]
     return found
 
 
@@ -237,19 +249,24 @@ def _cells(plan: Plan) -> list[tuple[Any, ...]]:
 _PLANNED = {"task_id": "string", "run_id": "string", "kind": "string", "protocol": "string", "seed": "int64"}
 
 _SOURCES = {
-    "src_runs": {"run_uuid": "string", "start_time": "int64", "end_time": "int64"},
-    "src_tags": {"run_uuid": "string", "key": "string", "value": "string"},
-    "src_metrics": {"run_uuid": "string", "key": "string", "value": "double", "is_nan": "bool"},
+    "src_runs": {"run": "int64", "run_uuid": "string", "start_time": "int64", "end_time": "int64"},
+    "src_tags": {"run": "int64", "key": "string", "value": "string"},
+    "src_metrics": {"run": "int64", "key": "string", "value": "double", "is_nan": "bool"},
 }
 
 _VALUES = """
+    with hits as materialized (
+        select cell, metric, seed, run_id, commit, value
+        from results
+        where cell in (select cell from wanted_cells) and metric in (select metric from wanted)
+    )
     select cell, position, seed, run_id, commit, value
-    from results join wanted using (metric) join wanted_cells using (cell)
+    from hits join wanted using (metric)
     where needed = 1
     union all
     select cell, position, seed, run_id, string_agg(distinct commit, ' ' order by commit) as commit,
            list_avg(list(value order by metric)) as value
-    from results join wanted using (metric) join wanted_cells using (cell)
+    from hits join wanted using (metric)
     where needed > 1
     group by cell, position, needed, seed, run_id having count(*) = needed
 """

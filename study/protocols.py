@@ -45,6 +45,8 @@ def metric_names(protocol: str, kind: str, datasets: tuple[str, ...]) -> list[st
 
 def expand(pattern: str, names: list[str]) -> list[str]:
     """Names that a metric pattern means; `*` stays within one part between slashes."""
+    if not set(pattern) & set("*?["):
+        return [pattern] if pattern in names else []
     parts = pattern.split("/")
     return [
         name

@@ -253,7 +253,7 @@ def test_checks_refuse_a_spoilt_store(copied: Plan, statement: str, message: str
 
 def test_the_check_for_duplicates_finds_one(full: Plan) -> None:
     with open_warehouse(full) as warehouse:
-        warehouse.connection.execute("insert into runs select * replace ('x' as task_id) from runs limit 1")
+        warehouse.connection.execute("insert into int_tasks select * replace ('x' as task_id) from int_tasks limit 1")
         with pytest.raises(StoreError, match="one task per cell seed and stage"):
             check(warehouse.connection)
 

@@ -2,39 +2,8 @@
 -- planned: whether the study, as it is now, still has this task. What a planned task stands for (its run, seed and
 -- protocol) is taken from the plan, so that a level renamed since then is reported under its new name.
 -- A task tracked twice (its first MLflow run was orphaned by a crash) counts once: the finished one, or the newest.
-with runs as (select * from stg_runs),
+with tasks as (select * from int_tasks),
 
-tags as (select * from stg_tags),
-
-planned as (select * from src_planned),
-
-joined as (
-    select
-        tags.task_id,
-        coalesce(planned.run_id, tags.run_id) as run_id,
-        coalesce(planned.kind, tags.kind) as kind,
-        coalesce(planned.protocol, tags.protocol) as protocol,
-        coalesce(planned.seed, tags.seed) as seed,
-        tags.cells,
-        tags.state,
-        tags.cause,
-        tags.commit,
-        planned.task_id is not null as planned,
-        runs.started,
-        runs.finished,
-        tags.mlflow_run_id
-    from tags
-    join runs using (mlflow_run_id)
-    left join planned using (task_id)
-),
-
-final as (
-    select *
-    from joined
-    qualify row_number() over (
-        partition by task_id
-        order by coalesce(state in ('completed', 'diverged'), false) desc, started desc, mlflow_run_id
-    ) = 1
-)
+final as (select * exclude (run) from tasks)
 
 select * from final

@@ -4,8 +4,8 @@ with source as (select * from src_metrics),
 
 final as (
     select
-        cast(run_uuid as varchar) as mlflow_run_id,
-        cast(key as varchar) as metric,
+        run,
+        key as metric,
         case
             when cast(is_nan as boolean) then 'nan'::double
             when abs(cast(value as double)) >= 1.797e308 then sign(cast(value as double)) * 'inf'::double

@@ -3,7 +3,8 @@ with source as (select * from src_runs),
 
 final as (
     select
-        cast(run_uuid as varchar) as mlflow_run_id,
+        run,
+        run_uuid as mlflow_run_id,
         epoch_ms(cast(start_time as bigint)) as started,
         epoch_ms(cast(end_time as bigint)) as finished
     from source

@@ -1,13 +1,10 @@
 -- One row per MLflow run that is ours (it carries a task id), its tags as columns.
 -- `commit` reads like `git describe --dirty`: a number that came from edited code says so.
-with source as (
-    select cast(run_uuid as varchar) as mlflow_run_id, cast(key as varchar) as key, cast(value as varchar) as value
-    from src_tags
-),
+with source as (select * from src_tags),
 
 pivoted as (
     select
-        mlflow_run_id,
+        run,
         max(value) filter (key = 'ablate.task_id') as task_id,
         max(value) filter (key = 'ablate.run_id') as run_id,
         max(value) filter (key = 'ablate.kind') as kind,
@@ -19,7 +16,7 @@ pivoted as (
         max(value) filter (key = 'ablate.commit') as clean_commit,
         max(value) filter (key = 'ablate.dirty') as dirty
     from source
-    group by mlflow_run_id
+    group by run
 ),
 
 final as (
