@@ -19,6 +19,9 @@ from study.validate import check_run
 VALIDATION = "validation"
 """Split on which trials are judged, and the prefix of its metrics' names: `validation/zero_shot/…`."""
 
+HELD_OUT = ("shapes", "digits", "shards")
+"""Kinds of data sets with a validation split (`trainer.data.holdout`)."""
+
 Configure = Callable[[Cell], tuple[RunConfig, Sequence[EvaluationConfig]]]
 """Levels → the run that they mean, and its evaluations (on the test split, without a run's id)."""
 
@@ -127,10 +130,10 @@ def _validation(evaluation: EvaluationConfig, names: set[str], where: str) -> Ev
     for dataset in evaluation.datasets:
         if dataset.name not in names:
             continue
-        if dataset.kind == "shards" and not dataset.path:
+        if dataset.kind not in HELD_OUT or (dataset.kind == "shards" and not dataset.path):
             raise ConfigError(
                 f"{where}: data set '{dataset.name}' has no training split to hold a validation split back from; "
-                f"name its shards in `path`, or choose another metric"
+                f"choose another metric (kinds that have one: {', '.join(HELD_OUT)}, the last with a `path`)"
             )
         datasets.append(dataclasses.replace(dataset, split=VALIDATION))
     return dataclasses.replace(evaluation, datasets=tuple(datasets))

@@ -16,6 +16,7 @@ COMMANDS = {
     "cancel": "sweeps.cli:cancel",
     "retry": "sweeps.cli:retry",
     "doctor": "sweeps.cli:doctor",
+    "search": "sweeps.search.cli:search",
     "sync": "trainer.tracking.cli:sync",
     "data": "trainer.data.cli:data",
     "report": "reports.cli:report",

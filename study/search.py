@@ -107,7 +107,7 @@ class SearchConfig:
     @property
     def first(self) -> tuple[dict[str, Any], ...]:
         """What is tried before the sampler is asked."""
-        papers = [pair for pair in PAPERS if all(_inside(self.parameters.get(key), pair[key]) for key in pair)]
+        papers = [pair for pair in PAPERS if all(inside(self.parameters.get(key), pair[key]) for key in pair)]
         both = (*papers, *self.enqueue)
         return tuple(values for i, values in enumerate(both) if values not in both[:i])
 
@@ -186,7 +186,7 @@ def _check_conditions(search: SearchConfig, where: str) -> None:
         for key, value in values.items():
             if key not in search.parameters:
                 raise ConfigError(unknown("parameter", key, keys, f"{where}.enqueue"))
-            if not _inside(search.parameters[key], value):
+            if not inside(search.parameters[key], value):
                 raise ConfigError(f"{where}.enqueue.{key}: {value!r} is outside of the parameter's range")
 
 
@@ -235,7 +235,7 @@ def _check_sizes(search: SearchConfig, where: str) -> None:
         raise ConfigError(f"{where}.confirm: needs `top` and `seeds`, other ones than the trials' {list(search.seeds)}")
 
 
-def _inside(parameter: ParameterConfig | None, value: Any) -> bool:
+def inside(parameter: ParameterConfig | None, value: Any) -> bool:
     """Whether a parameter may take a value."""
     if parameter is None:
         return False

@@ -22,6 +22,7 @@ RESUMABLE = (
     "node failure",
     "disk",
     "out of memory",
+    "pruned",
 )
 """Causes outside the code and the data: the next submission takes such a task again."""
 CAUSES = (*RESUMABLE, "data", "code", "cancelled")

@@ -6,7 +6,7 @@ Nothing here may hold up or end the work: what is not shipped waits in the journ
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Protocol
 
 from study.paths import Home, SubmissionPaths
@@ -27,8 +27,17 @@ class Shipper(Protocol):
 class Shipping:
     """Keeps one shipper for a whole submission, whichever of its workers are alive."""
 
-    def __init__(self, home: Home, submission: SubmissionPaths, queue: Manifest, job: str) -> None:
+    def __init__(
+        self,
+        home: Home,
+        submission: SubmissionPaths,
+        queue: Manifest,
+        job: str,
+        tasks: Callable[[], Iterable[QueuedTask]],
+    ) -> None:
+        """`tasks`: those to ship, asked at every heartbeat; of a search, they grow more."""
         self.home, self.submission, self.queue, self.job = home, submission, queue, job
+        self._tasks = tasks
         self._claim: claims.Claim | None = None
         self._shipper: Shipper | None = None
         self._broken = not queue.shipper
@@ -45,6 +54,7 @@ class Shipping:
     def finish(self) -> None:
         """Ship what is left and let another worker have the shipping."""
         if self._shipper is not None:
+            self._guard(self._follow)
             self._guard(self._shipper.close)
         if self._claim is not None:
             self._guard(self._claim.release)
@@ -60,7 +70,7 @@ class Shipping:
 
     def _follow(self) -> None:
         assert self._shipper is not None
-        for task in self.queue.tasks:
+        for task in self._tasks():
             self._shipper.follow(task)
 
     def _guard(self, action: Callable[[], object]) -> None:

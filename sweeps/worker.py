@@ -14,6 +14,7 @@ import signal
 import sys
 import time
 from collections import Counter
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
@@ -48,13 +49,18 @@ def work(home_root: str, study: str, stamp: str, index: int) -> dict[str, int]:
     submission = home.study(study).submission(stamp)
     queue = manifest.read(submission)
     assert queue is not None, submission.manifest
-    _use_device(queue.devices, index)
+    if queue.devices:
+        # Submitit's local jobs see no GPU by default.
+        os.environ["CUDA_VISIBLE_DEVICES"] = queue.devices[index % len(queue.devices)]
     # What the records name as the command is the user's, not Submitit's.
     sys.argv = shlex.split(queue.command)
     module, _, name = queue.entry.partition(":")
     loaded = importlib.import_module(module)
     job = os.environ.get("SUBMITIT_LOCAL_JOB_ID") or str(os.getpid())
-    worker = Worker(home, submission, queue, getattr(loaded, name), loaded.Interrupted, job)
+    # By name: Optuna takes a third of a second to import, and that module imports this one.
+    search = submission.search.exists()
+    kind: type[Worker] = importlib.import_module("sweeps.search.worker").SearchWorker if search else Worker
+    worker = kind(home, submission, queue, getattr(loaded, name), loaded.Interrupted, job)
     try:
         worker.run()
     finally:
@@ -93,7 +99,7 @@ class Worker:
             signal.signal(number, self._on_signal)
         # A handler, if an empty one, makes the end of a child wake us.
         signal.signal(signal.SIGCHLD, lambda _number, _frame: None)
-        self._shipping = shipping.Shipping(home, submission, queue, job)
+        self._shipping = shipping.Shipping(home, submission, queue, job, self._known)
 
     def run(self) -> None:
         """Return when nothing is left that this worker could ever run, or when it is told to stop."""
@@ -205,11 +211,21 @@ class Worker:
                 verdict = "interrupted"
             elif self.signals > 1:
                 verdict = "killed"
+            else:
+                verdict = self._judge(task)
             if verdict:
                 self._child.kill()
             self._wait(POLL_SECONDS)
             report += _drain(self._child.report)
         return status, report + _drain(self._child.report), verdict
+
+    def _judge(self, task: QueuedTask) -> str:
+        """Why the running task is to be killed, as a cause of failure; empty: it is not."""
+        return ""
+
+    def _known(self) -> Iterable[QueuedTask]:
+        """Tasks that this submission's workers have, had, or will have."""
+        return self.queue.tasks
 
     def _failure(self, status: int, report: bytes, verdict: str, out_of_memory: bool) -> failures.Failure:
         told = child.read_report(report)
@@ -234,7 +250,7 @@ class Worker:
     def _stop_on_repetition(self, failure: failures.Failure) -> None:
         """Stop the submission when the same failure of the code has come up often enough."""
         same = 0
-        for task in self.queue.tasks:
+        for task in self._known():
             written = read_json(task.paths(self.home).failure)
             if written is not None:
                 same += (written["cause"], written["fingerprint"]) == ("code", failure.fingerprint)
@@ -271,12 +287,6 @@ class Worker:
         self._signalled = time.monotonic()
         if self._child is not None:
             self._child.signal(number)
-
-
-def _use_device(devices: tuple[str, ...], index: int) -> None:
-    """Give the worker its GPU; Submitit's local jobs see none by default."""
-    if devices:
-        os.environ["CUDA_VISIBLE_DEVICES"] = devices[index % len(devices)]
 
 
 def _drain(descriptor: int) -> bytes:

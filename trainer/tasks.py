@@ -138,10 +138,12 @@ def _evaluate(config: EvaluationConfig, home: Home, journal: Journal) -> Result:
         return Result({}, device, Divergence(**trained["diverged"]))
     meter = Meter(Spent(), device)
     metrics: dict[str, float] = {}
+    # A search's: no table may take it for what a report is about.
+    prefix = "validation/" if any(dataset.split == "validation" for dataset in config.datasets) else ""
     with arithmetic(device, runtime.threads):
         for name, value in evaluate(run, config, home, device):
-            metrics[name] = value
-            journal.metrics(0, {name: value})
+            metrics[prefix + name] = value
+            journal.metrics(0, {prefix + name: value})
     spent = meter.cost()
     journal.metrics(0, spent)
     return Result(metrics | spent, device)

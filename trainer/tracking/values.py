@@ -20,7 +20,7 @@ BATCH = 800
 1000 entries less room for the 100 params and 100 tags that it may carry."""
 
 STATE_EVENTS = ("started", "resumed", "completed", "diverged", "failed", "interrupted")
-KILLING_CAUSES = ("preempted", "time limit", "node failure", "killed", "interrupted", "cancelled")
+KILLING_CAUSES = ("preempted", "time limit", "node failure", "killed", "interrupted", "cancelled", "pruned")
 """Ends that came from outside: MLflow's KILLED, where FAILED is the task's own doing."""
 
 

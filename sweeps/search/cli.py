@@ -1,0 +1,82 @@
+"""`ablate search`."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from study.cli import study_command
+
+if TYPE_CHECKING:
+    from study.plan import Plan
+
+
+@click.command()
+@study_command
+@click.option("--jobs", type=click.IntRange(min=1), help="Worker jobs [default: the study's `parallel`, or what fits].")
+@click.option("--detach", is_flag=True, help="Return at once; the workers go on.")
+@click.option("--status", is_flag=True, help="Only say where the search stands.")
+@click.option("--stop", is_flag=True, help="Stop the search's workers at a checkpoint, whoever started them.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def search(plan: Plan, jobs: int | None, detach: bool, status: bool, stop: bool, as_json: bool) -> int:
+    """Search the parameters that STUDY's `search` section names, separately for each arm, with Optuna.
+
+    Kill anything at any moment, and run the same command again: trials go on from their checkpoints.
+    """
+    from sweeps.search.driver import Searcher
+    from sweeps.search.storage import describe
+
+    searcher = Searcher(plan, jobs or 0, lambda text: click.echo(text, err=as_json))
+    if detach + status + stop > 1:
+        raise click.UsageError("give one of --detach, --status and --stop")
+    code = 0
+    if stop:
+        click.echo(f"{searcher.stop(everybody=True)} workers stopped", err=as_json)
+    elif detach:
+        searcher.start()
+    elif not status:
+        try:
+            code = int(not searcher.watch())
+        except KeyboardInterrupt:
+            click.echo("stopping the workers at a checkpoint", err=True)
+            searcher.stop()
+            click.echo(f"stopped, and everything is kept; to go on: ablate search {_words()}", err=True)
+            return 130
+    found = searcher.to_json()
+    if as_json:
+        click.echo(json.dumps({"study": plan.study.name, "storage": describe(searcher.trials.paths), "arms": found}))
+    else:
+        _show(found)
+        click.echo(f"Optuna's storage: {describe(searcher.trials.paths)}")
+    return code
+
+
+def _show(arms: list[dict[str, Any]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False)
+    for heading in ("arm", "trials", "best", "objective", "at", "hours"):
+        table.add_column(heading, overflow="fold")
+    for arm in arms:
+        states = ", ".join(f"{count} {state}" for state, count in arm["states"].items())
+        best = arm["best"] or {"number": "–", "objectives": [], "values": {}}
+        values = ", ".join(
+            f"{key.rpartition('.')[2]}={value:.4g}" if isinstance(value, float) else f"{key}={value}"
+            for key, value in best["values"].items()
+        )
+        number = f"trial {best['number']}" if arm["best"] else f"front {arm['front']}"
+        reached = ", ".join(f"{value:.4g}" for value in best["objectives"])
+        table.add_row(
+            arm["arm"], f"{arm['counted']}/{arm['budget']} ({states})", number, reached, values, f"{arm['hours']:.2f}"
+        )
+    Console(highlight=False).print(table)
+
+
+def _words() -> str:
+    given = click.get_current_context().params
+    folder = ["--config-dir", given["config_dir"]] if given["config_dir"] else []
+    return shlex.join([given["study_name"], *given["overrides"], *folder])

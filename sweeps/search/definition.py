@@ -1,0 +1,95 @@
+"""What a search's workers are told: the section of the study file and its arms, as a file of the submission."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from study.arms import VALIDATION, Arm
+from study.files import read_json, write_json
+from study.identity import config_id
+from study.paths import SubmissionPaths
+from study.plan import Plan
+from study.protocols import RUN_METRICS, expand
+from study.schema import EvaluationConfig, RunConfig
+from study.search import SearchConfig
+from study.task import Task
+from study.typed import build, plain
+
+
+@dataclass(frozen=True)
+class Definition:
+    """One search."""
+
+    study: str
+    search: SearchConfig
+    arms: tuple[Arm, ...]
+
+    @classmethod
+    def of(cls, plan: Plan) -> Definition:
+        assert plan.study.search is not None
+        return cls(plan.study.name, plan.study.search, plan.arms)
+
+    def write(self, paths: SubmissionPaths) -> None:
+        arms = [
+            {"cell": arm.cell, "run": plain(arm.run), "evaluations": plain(arm.evaluations), "key": arm.key}
+            for arm in self.arms
+        ]
+        write_json(paths.search, {"study": self.study, "search": plain(self.search), "arms": arms})
+
+    @cached_property
+    def directions(self) -> list[str]:
+        return [goal.direction for goal in self.search.objective]
+
+    def optuna_name(self, arm: Arm) -> str:
+        """Name of the arm's Optuna study: what would make values incomparable gives another study."""
+        return f"{self.study}: {arm.name} ({arm.key})"
+
+
+def read(paths: SubmissionPaths) -> Definition:
+    data: dict[str, Any] = read_json(paths.search) or {}
+    arms = tuple(
+        Arm(
+            cell=arm["cell"],
+            run=build(RunConfig, arm["run"]),
+            evaluations=tuple(build(EvaluationConfig, item) for item in arm["evaluations"]),
+            key=arm["key"],
+        )
+        for arm in data["arms"]
+    )
+    return Definition(data["study"], build(SearchConfig, data["search"]), arms)
+
+
+def trial_tasks(arm: Arm, values: Mapping[str, Any], seed: int) -> tuple[Task, ...]:
+    """The run that the values mean, and its evaluations on the validation split; raises ConfigError.
+
+    They are identified like any other, so a run that the grid has too is trained once.
+    """
+    config = arm.configure(values, seed)
+    run_id = config_id(config)
+    tasks = [Task(run_id, "pretrain", run_id, seed, (arm.cell,), None, config)]
+    for item in arm.evaluations:
+        evaluation = EvaluationConfig(run_id=run_id, protocol=item.protocol, datasets=item.datasets)
+        name = item.protocol.name
+        tasks.append(Task(config_id(evaluation), "evaluate", run_id, seed, (arm.cell,), name, evaluation))
+    return tuple(tasks)
+
+
+def objectives(search: SearchConfig, metrics: Mapping[str, float | None]) -> list[float] | None:
+    """Values of the objectives, from the metrics of a run and of its evaluations; None where one is missing."""
+    values = []
+    for goal in search.objective:
+        found = [metrics[name] for name in _names(goal.metric, metrics)]
+        numbers = [value for value in found if value is not None]
+        if not numbers or len(numbers) < len(found):
+            return None
+        values.append(sum(numbers) / len(numbers))
+    return values
+
+
+def _names(patterns: tuple[str, ...], metrics: Mapping[str, float | None]) -> Iterator[str]:
+    for pattern in patterns:
+        yield from expand(pattern, [name for name in metrics if name in RUN_METRICS])
+        yield from expand(f"{VALIDATION}/{pattern}", [name for name in metrics if name not in RUN_METRICS])

@@ -1,0 +1,194 @@
+"""`ablate search`: starts workers for what is left of a search, and watches them. Nothing depends on it to survive."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from optuna.trial import TrialState
+
+from study.arms import Arm
+from study.errors import ConfigError
+from study.files import read_json, write_json
+from study.identity import config_id, differences, flatten
+from study.paths import SubmissionPaths
+from study.plan import Plan
+from study.schema import RunConfig
+from study.search import inside
+from study.states import directory_state
+from sweeps import manifest, snapshot
+from sweeps.executors import executor, live_jobs
+from sweeps.manifest import Job, Manifest
+from sweeps.search import results
+from sweeps.search.definition import Definition
+from sweeps.search.trials import Trials
+from sweeps.states import stale_seconds
+from sweeps.submit import TRAINER, Code, hand_over, new_stamp, prefix, prepare_home
+
+POLL_SECONDS = 0.5
+RESTARTS = 3
+"""How often workers are started again while no trial ends."""
+
+
+@dataclass
+class Searcher:
+    """A study's search as its user drives it; `say` is told what happens."""
+
+    plan: Plan
+    jobs: int
+    say: Callable[[str], None]
+    code: Code = TRAINER
+    own: list[SubmissionPaths] = field(default_factory=list)
+    """Submissions that we made, and whose workers we stop on Ctrl-C."""
+
+    def __post_init__(self) -> None:
+        if self.plan.study.search is None:
+            raise ConfigError(f"study '{self.plan.study.name}' has no `search` section")
+        prepare_home(self.plan.home)
+        self.definition = Definition.of(self.plan)
+        self.trials = Trials(self.definition, self.plan.home, "", stale_seconds(self.plan))
+
+    @property
+    def done(self) -> bool:
+        return all(self.trials.done(arm) for arm in self.definition.arms)
+
+    def start(self) -> bool:
+        """Start workers unless some live or nothing is left; true where there are any now."""
+        if self.done:
+            return False
+        if any(jobs for _, _, jobs in self._live()):
+            return True
+        self.trials.prepare(snapshot.current(), self._tried())
+        stamp = new_stamp()
+        wanted = self.jobs or self.definition.search.parallel
+        layout = executor(self.plan.cluster.kind).crew(self.plan, wanted, self._left(), prefix(self.plan, stamp))
+        paths, warning = hand_over(self.plan, (), layout, self.code, stamp, self.definition.write)
+        self.own.append(paths)
+        if warning:
+            self.say(warning)
+        self.say(f"{layout.workers} worker{'s' * (layout.workers != 1)} for {self._left()} trials")
+        return True
+
+    def watch(self) -> bool:
+        """Wait until the budget is spent, starting workers again where they died; true when it is."""
+        restarts, ended, told = 0, -1, ""
+        while self.start_again(restarts):
+            while any(jobs for _, _, jobs in self._live()):
+                told = self._tell(told)
+                time.sleep(POLL_SECONDS)
+            count = sum(trial.state.is_finished() for arm in self.definition.arms for trial in self.trials.all(arm))
+            restarts, ended = (restarts + 1, ended) if count == ended else (0, count)
+        self._tell(told)
+        results.write(self.trials)
+        return self.done
+
+    def start_again(self, restarts: int) -> bool:
+        """Start workers unless they keep dying, or stopped for a reason."""
+        for paths in self.own:
+            if (stopped := read_json(paths.stopped)) is not None:
+                self.say(f"stopped: {stopped['reason']}")
+                return False
+        if restarts >= RESTARTS:
+            self.say(f"the workers end with work left: {self._last_words()}")
+            return False
+        return self.start()
+
+    def stop(self, everybody: bool = False) -> int:
+        """Let our workers (or all of the search's) save and end; how many there were."""
+        count = 0
+        for paths, found, jobs in self._live():
+            if everybody or paths in self.own:
+                write_json(paths.stopped, {"reason": "interrupted by the user", "fingerprint": ""})
+                executor(found.executor).stop(jobs, force=False)
+                count += len(jobs)
+        while any(jobs for paths, _, jobs in self._live() if everybody or paths in self.own):
+            time.sleep(0.1)
+        return count
+
+    def to_json(self) -> list[dict[str, Any]]:
+        """Each arm with its states and its best trial so far."""
+        found = []
+        for arm in self.definition.arms:
+            told = results.result(self.trials, arm)
+            states = Counter(trial["state"] for trial in told["trials"])
+            found.append(
+                {
+                    "arm": arm.name,
+                    "cell": arm.cell,
+                    "optuna_study": self.definition.optuna_name(arm),
+                    "budget": self.definition.search.budget.trials,
+                    "counted": len(self.trials.counted(arm)),
+                    "states": dict(states),
+                    "done": self.trials.done(arm),
+                    "hours": told["hours"],
+                    "best": told["best"],
+                    "front": told["front"],
+                    "trials": told["trials"],
+                }
+            )
+        return found
+
+    def _live(self) -> Iterator[tuple[SubmissionPaths, Manifest, tuple[Job, ...]]]:
+        """Searching submissions of this study with the jobs that live."""
+        for paths, found in manifest.submissions(self.plan.home, self.plan.study.name):
+            if paths.search.exists():
+                yield paths, found, live_jobs(paths, found)
+
+    def _left(self) -> int:
+        """Trials that may still begin, or go on."""
+        budget = self.definition.search.budget.trials
+        arms = self.definition.arms
+        new = sum(max(0, budget - len(self.trials.counted(arm))) for arm in arms if not self.trials.spent(arm))
+        return new + sum(len(self.trials.all(arm, TrialState.RUNNING)) for arm in arms)
+
+    def _last_words(self) -> str:
+        found = [manifest.read(paths) for paths in self.own[-1:]]
+        words = [executor(one.executor).last_words(self.own[-1]) for one in found if one is not None]
+        return next(iter(words), "") or "see their logs"
+
+    def _tell(self, before: str) -> str:
+        """Say where the arms stand, if that is news."""
+        parts = []
+        for arm in self.definition.arms:
+            ended = sum(trial.state.is_finished() for trial in self.trials.counted(arm))
+            complete = self.trials.all(arm, TrialState.COMPLETE)
+            best = ""
+            if complete and len(self.definition.directions) == 1:
+                best = f", best {self.trials.studies[arm.key].best_value:.4g}"
+            parts.append(f"{arm.name} {ended}/{self.definition.search.budget.trials}{best}")
+        text = "; ".join(parts)
+        if text != before:
+            self.say(text)
+        return text
+
+    def _tried(self) -> dict[str, list[dict[str, Any]]]:
+        """Parameters of the study's finished runs, by the arm in whose space they lie (warm start)."""
+        search = self.definition.search
+        if not search.warm_start:
+            return {}
+        home, found = self.plan.home, dict[str, list[dict[str, Any]]]()
+        done = [task for task in self.plan.runs if directory_state(task.paths(home)).state == "completed"]
+        runs = [task.config for task in done if task.seed in search.seeds]
+        for arm in self.definition.arms:
+            for config in runs:
+                assert isinstance(config, RunConfig)
+                values = self._values(arm, config)
+                if values is not None and values not in found.setdefault(arm.key, []):
+                    found[arm.key].append(values)
+        return found
+
+    def _values(self, arm: Arm, config: RunConfig) -> dict[str, Any] | None:
+        """What a run has for the parameters, where it is the arm's run in everything else."""
+        search = self.definition.search
+        changed = {key: new for key, (_, new) in differences(arm.run, config).items() if key in search.parameters}
+        with contextlib.suppress(ConfigError):
+            same = config_id(arm.configure(changed, config.seed)) == config_id(config)
+            flat = flatten(arm.run)
+            every = {key: changed.get(key, flat[key]) for key in arm.active(search.parameters, {**flat, **changed})}
+            if same and all(inside(search.parameters[key], value) for key, value in every.items()):
+                return every
+        return None

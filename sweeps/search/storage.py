@@ -1,0 +1,132 @@
+"""Where the trials stand: a journal in the home, or the database that `OPTUNA_STORAGE` names.
+
+The journal is Optuna's own (plain Optuna and its dashboard open it as it is), and fit for a file system that
+several machines share. Two things are done differently here. A lock that was left by a process that died is taken
+over at once instead of after half a minute. And a last line that was not written whole is cut off before the
+next one is appended: Optuna would append to it, and could never read the file again.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from optuna.storages import JournalStorage, RDBStorage
+from optuna.storages.journal import JournalFileBackend
+from optuna.storages.journal._file import BaseJournalFileLock, get_lock_file
+
+from study.errors import ConfigError, StoreError, unknown
+from study.search_paths import SearchPaths
+from sweeps import claims
+
+if TYPE_CHECKING:
+    from optuna.storages import BaseStorage
+
+VARIABLE = "OPTUNA_STORAGE"
+"""A PostgreSQL or SQLite URI; Optuna's own command line reads it too."""
+SCHEMES = ("sqlite", "postgresql")
+STALE_SECONDS = 30.0
+"""A lock of another machine of this age is dead (Optuna's own grace period)."""
+BUSY_SECONDS = 60
+_LONGEST_NAP = 0.05
+
+
+class Lock(BaseJournalFileLock):
+    """A claim (`sweeps.claims`) as Optuna's lock, under the name that Optuna's own would have."""
+
+    def __init__(self, path: Path, stale_seconds: float = STALE_SECONDS) -> None:
+        self._path, self._stale = path, stale_seconds
+        self._claim: claims.Claim | None = None
+
+    def acquire(self) -> bool:
+        nap = 0.001
+        while (claim := claims.acquire(self._path, "", self._stale)) is None:
+            time.sleep(nap)
+            nap = min(2 * nap, _LONGEST_NAP)
+        self._claim = claim
+        return True
+
+    def release(self) -> None:
+        assert self._claim is not None
+        self._claim.release()
+        self._claim = None
+
+
+class Backend(JournalFileBackend):
+    """Optuna's journal file, mended before it is appended to."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(str(path), Lock(path.with_name(path.name + ".lock")))
+        self._path = path
+
+    def append_logs(self, logs: list[dict[str, Any]]) -> None:
+        import json
+
+        lines = b"".join(json.dumps(log, separators=(",", ":")).encode() + b"\n" for log in logs)
+        with get_lock_file(self._lock):
+            repair(self._path)
+            handle = os.open(self._path, os.O_WRONLY | os.O_APPEND)
+            try:
+                _write(handle, lines)
+            finally:
+                os.close(handle)
+
+
+def repair(path: Path) -> int:
+    """Cut off a last line without its end; returns how many bytes that were. The caller holds the lock."""
+    with path.open("rb+") as file:
+        size = file.seek(0, os.SEEK_END)
+        if not size:
+            return 0
+        file.seek(size - 1)
+        if file.read(1) == b"\n":
+            return 0
+        file.seek(0)
+        whole = file.read().rfind(b"\n") + 1
+        file.truncate(whole)
+    return size - whole
+
+
+def open_storage(paths: SearchPaths) -> BaseStorage:
+    """The search's storage, created where there is none.
+
+    Raises:
+        ConfigError: a URI of another kind.
+        StoreError: the database cannot be reached.
+    """
+    uri = os.environ.get(VARIABLE, "")
+    if not uri:
+        paths.root.mkdir(parents=True, exist_ok=True)
+        return JournalStorage(Backend(paths.storage))
+    from trainer.tracking.uri import redact, resolve, scheme
+
+    if scheme(uri) not in SCHEMES:
+        raise ConfigError(f"{VARIABLE}={redact(uri)}: {unknown('storage', scheme(uri), SCHEMES)}")
+    arguments = {"connect_args": {"timeout": BUSY_SECONDS}} if scheme(uri) == "sqlite" else {"pool_pre_ping": True}
+    try:
+        return RDBStorage(resolve(uri), engine_kwargs=arguments)
+    except Exception as error:
+        # SQLAlchemy, its drivers and alembic each have their own.
+        raise StoreError(f"{VARIABLE}={redact(uri)}: {type(error).__name__}: {str(error).splitlines()[0]}") from None
+
+
+def describe(paths: SearchPaths) -> str:
+    """The storage as a person, or `optuna-dashboard`, is told it."""
+    from trainer.tracking.uri import redact
+
+    return redact(os.environ.get(VARIABLE, "")) or str(paths.storage)
+
+
+def _write(handle: int, lines: bytes) -> None:
+    """All of it or nothing: on a full disk, what was written of it is taken back."""
+    start = os.fstat(handle).st_size
+    try:
+        written = 0
+        while written < len(lines):
+            written += os.write(handle, lines[written:])
+        os.fsync(handle)
+    except OSError:
+        os.truncate(handle, start)
+        raise

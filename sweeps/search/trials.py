@@ -1,0 +1,263 @@
+"""The trials of a search: who has which, which is next, and how they ended.
+
+Optuna's storage keeps the trials; a claim in each trial's folder says whose it is. A worker takes its next trial
+under one more claim (`asking`), so that a budget is never overdrawn, and a trial is never without a claim except when
+its worker died. Such a trial is still RUNNING in the storage: the next worker that asks takes it up again, the same
+trial with the same runs, which go on from their checkpoints. So nothing is lost, and nothing counts twice.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import optuna
+from optuna.trial import FrozenTrial, TrialState
+
+from study.arms import Arm
+from study.errors import ConfigError
+from study.files import write_json
+from study.paths import Home
+from study.search_paths import TrialPaths
+from study.task import Task
+from sweeps import claims
+from sweeps.claims import Claim
+from sweeps.manifest import QueuedTask
+from sweeps.search import methods
+from sweeps.search.definition import Definition, trial_tasks
+from sweeps.search.storage import open_storage
+
+MOST_LOSSES = 4
+"""A trial whose worker, or whose task, died this often from outside is given up: it may be what kills them."""
+RETRY, LOSSES, ERROR, SECONDS, SEEDS = "retry_of", "losses", "error", "seconds", "values_by_seed"
+RUNS, CODE = "run_ids", "snapshot"
+"""Names of what a trial carries beside its parameters and values (Optuna's user attributes)."""
+
+
+@dataclass(frozen=True)
+class Taken:
+    """A trial that this process has."""
+
+    arm: Arm
+    trial: optuna.Trial
+    claim: Claim
+    paths: TrialPaths
+    tasks: tuple[Task, ...]
+    """A run for each seed, each followed by its evaluations."""
+
+    @property
+    def number(self) -> int:
+        return self.trial.number
+
+    @property
+    def attributes(self) -> dict[str, Any]:
+        return self.trial.user_attrs
+
+    def add(self, name: str, amount: float) -> None:
+        """Add to a number that the trial carries."""
+        self.trial.set_user_attr(name, self.attributes.get(name, 0) + amount)
+
+
+class Trials:
+    """A search's trials as one worker, or the command that started it, sees them."""
+
+    def __init__(self, definition: Definition, home: Home, job: str = "", stale_seconds: float = 60.0) -> None:
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        self.definition, self.search = definition, definition.search
+        self.paths = home.study(definition.study).search
+        self._job, self._stale = job, stale_seconds
+        storage = open_storage(self.paths)
+        self.studies = {
+            arm.key: optuna.create_study(
+                storage=storage,
+                study_name=definition.optuna_name(arm),
+                directions=definition.directions,  # type: ignore[arg-type]
+                pruner=methods.make_pruner(self.search),
+                sampler=methods.make_sampler(self.search, 0),
+                load_if_exists=True,
+            )
+            for arm in definition.arms
+        }
+
+    def prepare(self, code: str, tried: dict[str, list[dict[str, Any]]] | None = None) -> None:
+        """Put first what is to be tried first, and trials again that failed under other code.
+
+        Args:
+            code: hash of the code that will run.
+            tried: values that finished runs of the study have, for each arm's key (warm start).
+        """
+        with self._asking():
+            for arm in self.definition.arms:
+                study = self.studies[arm.key]
+                for values in (*self.search.first, *(tried or {}).get(arm.key, [])):
+                    study.enqueue_trial(dict(values), skip_if_exists=True)
+                retried = {trial.user_attrs.get(RETRY) for trial in self.all(arm)}
+                for trial in self.all(arm, TrialState.FAIL):
+                    if trial.number not in retried and trial.user_attrs.get(CODE, code) != code:
+                        study.enqueue_trial(trial.params, user_attrs={RETRY: trial.number})
+
+    def all(self, arm: Arm, *states: TrialState) -> list[FrozenTrial]:
+        """Trials of an arm, or those in some states."""
+        return self.studies[arm.key].get_trials(deepcopy=False, states=states or None)
+
+    def counted(self, arm: Arm) -> list[FrozenTrial]:
+        """Trials that the budget pays for: all that were asked for, but a failed one that was begun anew."""
+        retried = {trial.user_attrs.get(RETRY) for trial in self.all(arm)}
+        return [t for t in self.all(arm) if t.state != TrialState.WAITING and t.number not in retried]
+
+    def hours(self, arm: Arm) -> float:
+        """Hours of work that the arm's trials have cost."""
+        return sum(trial.user_attrs.get(SECONDS, 0.0) for trial in self.all(arm)) / 3600
+
+    def spent(self, arm: Arm) -> bool:
+        """Whether no further trial of the arm is to begin."""
+        counted = self.counted(arm)
+        if self.search.budget.hours and self.hours(arm) >= self.search.budget.hours:
+            return True
+        return len(counted) >= self.search.budget.trials or self._grid_is_done(arm, counted)
+
+    def done(self, arm: Arm) -> bool:
+        """Whether the arm's budget is spent and all that it bought has ended."""
+        return self.spent(arm) and not self.all(arm, TrialState.RUNNING)
+
+    def take(self) -> Taken | None:
+        """The next trial: one that a dead worker left, else a new one of the arm with the fewest; None: nothing to do.
+
+        A set of values that cannot be trained is a failed trial, and the next one is taken.
+        """
+        while True:
+            with self._asking():
+                found = self._left_behind() or self._ask()
+            if found is None:
+                return None
+            if (taken := self._begin(*found)) is not None:
+                return taken
+
+    def complete(self, taken: Taken, by_seed: list[list[float]]) -> None:
+        """Tell the means over seeds, and give the trial back."""
+        taken.trial.set_user_attr(SEEDS, by_seed)
+        self._tell(taken, TrialState.COMPLETE, [sum(column) / len(column) for column in zip(*by_seed, strict=True)])
+
+    def prune(self, taken: Taken, why: str) -> None:
+        """Tell that the trial ended early: by the pruner's word, or since it diverged (samplers keep away from it)."""
+        taken.trial.set_user_attr("why", why)
+        self._tell(taken, TrialState.PRUNED)
+
+    def fail(self, taken: Taken, error: str, code: str) -> None:
+        """A failure of the code or the data, whose trial is begun anew under other code; without `code`, never."""
+        taken.trial.set_user_attr(ERROR, error)
+        if code:
+            taken.trial.set_user_attr(CODE, code)
+        self._tell(taken, TrialState.FAIL)
+
+    def lose(self, taken: Taken, error: str, code: str) -> None:
+        """A task of the trial died from outside: leave the trial to be taken up again, but not for ever."""
+        taken.add(LOSSES, 1)
+        if taken.attributes[LOSSES] >= MOST_LOSSES:
+            self.fail(taken, error, code)
+        else:
+            taken.claim.release()
+
+    def tasks(self) -> Iterator[QueuedTask]:
+        """Every task of every trial that was ever taken, whoever had it."""
+        for arm in self.definition.arms:
+            for path in self.paths.trial_folders(arm.key):
+                with contextlib.suppress(FileNotFoundError):
+                    for task in json.loads(TrialPaths(path).tasks.read_text()):
+                        yield QueuedTask(**{**task, "cells": tuple(task["cells"])})
+
+    def _tell(self, taken: Taken, state: TrialState, values: list[float] | None = None) -> None:
+        # Nobody else tells it: we have its claim. But we may be doing so again, killed right after the first time.
+        self.studies[taken.arm.key].tell(taken.number, values, state=state, skip_if_finished=True)
+        taken.claim.release()
+
+    @contextlib.contextmanager
+    def _asking(self) -> Iterator[None]:
+        """One process at a time; a dead one's turn is over."""
+        self.paths.root.mkdir(parents=True, exist_ok=True)
+        while (turn := claims.acquire(self.paths.asking, self._job, self._stale)) is None:
+            time.sleep(0.01)
+        try:
+            yield
+        finally:
+            turn.release()
+
+    def _left_behind(self) -> tuple[Arm, int, Claim] | None:
+        """A running trial that nobody has; it counts as lost once more where its worker died."""
+        for arm in self.definition.arms:
+            for trial in self.all(arm, TrialState.RUNNING):
+                paths = self.paths.trial(arm.key, trial.number)
+                died = paths.claim.exists()
+                claim = self._claim(paths)
+                if claim is None:
+                    continue
+                # Its worker may have told it, and given it back, since we looked.
+                if self.all(arm)[trial.number].state != TrialState.RUNNING:
+                    claim.release()
+                    continue
+                if died:
+                    self._open(arm, trial.number).set_user_attr(LOSSES, trial.user_attrs.get(LOSSES, 0) + 1)
+                return arm, trial.number, claim
+        return None
+
+    def _ask(self) -> tuple[Arm, int, Claim] | None:
+        open_arms = [arm for arm in self.definition.arms if not self.spent(arm)]
+        if not open_arms:
+            return None
+        arm = min(open_arms, key=lambda arm: len(self.counted(arm)))
+        study = self.studies[arm.key]
+        study.sampler = methods.make_sampler(self.search, len(self.all(arm)))
+        trial = study.ask()
+        methods.suggest(trial, arm, self.search.parameters)
+        claim = self._claim(self.paths.trial(arm.key, trial.number))
+        assert claim is not None, "a new trial's number is ours alone"
+        return arm, trial.number, claim
+
+    def _claim(self, paths: TrialPaths) -> Claim | None:
+        paths.root.mkdir(parents=True, exist_ok=True)
+        return claims.acquire(paths.claim, self._job, self._stale)
+
+    def _begin(self, arm: Arm, number: int, claim: Claim) -> Taken | None:
+        trial, paths = self._open(arm, number), self.paths.trial(arm.key, number)
+        # A worker that died while it asked left some parameters without values; the others stay as they are.
+        values = methods.suggest(trial, arm, self.search.parameters)
+        try:
+            tasks = tuple(task for seed in self.search.seeds for task in trial_tasks(arm, values, seed))
+        except ConfigError as error:
+            self.fail(Taken(arm, trial, claim, paths, ()), str(error), "")
+            return None
+        taken = Taken(arm, trial, claim, paths, tasks)
+        if taken.attributes.get(LOSSES, 0) >= MOST_LOSSES:
+            self.fail(taken, f"its workers died {MOST_LOSSES} times", "")
+            return None
+        trial.set_user_attr(RUNS, [task.run_id for task in tasks if task.kind == "pretrain"])
+        write_json(paths.tasks, [_queued(task, arm, number) for task in tasks])
+        return taken
+
+    def _open(self, arm: Arm, number: int) -> optuna.Trial:
+        """A trial that is there already, as an object to report to."""
+        return optuna.Trial(self.studies[arm.key], self.all(arm)[number]._trial_id)
+
+    def _grid_is_done(self, arm: Arm, counted: list[FrozenTrial]) -> bool:
+        if self.search.sampler.name != "grid" or self.all(arm, TrialState.WAITING):
+            return False
+        points = {trial.system_attrs["grid_id"] for trial in counted if "grid_id" in trial.system_attrs}
+        return len(points) >= methods.grid_size(self.search)
+
+
+def _queued(task: Task, arm: Arm, number: int) -> dict[str, Any]:
+    """A task as it is shipped; it is in no cell, since the grid's tables are not the search's."""
+    protocol = f" [{task.protocol}]" if task.protocol else ""
+    return {
+        "task_id": task.task_id,
+        "kind": task.kind,
+        "run_id": task.run_id,
+        "seed": task.seed,
+        "cells": [],
+        "protocol": task.protocol,
+        "name": f"{arm.name} trial={number} seed={task.seed}{protocol}",
+    }
