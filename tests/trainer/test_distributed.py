@@ -1,10 +1,7 @@
-"""Several processes compute what one does: rows of the data, shares of the losses, gradients, whole runs."""
+"""Several processes compute what one does: rows of the data, shares of the losses, gradients."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,28 +9,20 @@ import numpy as np
 import pytest
 import torch
 from forked import Forked
-from tiny_run import MODEL, OBJECTIVES, make_batch, make_config, make_home, write_run
+from tiny_run import MODEL, OBJECTIVES, make_batch, make_config
 
 from study.errors import ConfigError, DataError
-from study.files import read_json
-from study.journal import metric_rows, read
-from study.paths import Home
 from study.schema import RunConfig, RuntimeConfig
 from study.validate import check_run
-from trainer import checkpoint
 from trainer.data.loader import Loader
 from trainer.distributed import ALONE, World
-from trainer.environment import Meter, Spent
 from trainer.objectives.losses import contrastive_loss, contrastive_share, local_contrastive_loss
 from trainer.objectives.system import System
 from trainer.peers import team
 from trainer.step import Gradients
-from trainer.tasks import Interrupted, execute
 from trainer.train import _share_broken
 
 CPU = torch.device("cpu")
-RUN = "aaaaaaaaaaaa"
-SIZES = (2, 4)
 
 
 # ---- whose rows
@@ -175,135 +164,10 @@ def together(size: int) -> dict[str, dict[str, np.ndarray]]:
         return {name: gradients(config, step, world) for name, (config, step) in cases().items()}
 
 
-@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("size", [2, 4])
 def test_gradients_are_those_of_one_process_on_the_whole_batch(size: int) -> None:
     found = Forked(together, size).answer()
     for name, (config, step) in cases().items():
         for key, value in gradients(config, step, ALONE).items():
             tolerance = 1e-5 * float(abs(value).max()) + 1e-8
             np.testing.assert_allclose(found[name][key], value, rtol=1e-3, atol=tolerance, err_msg=f"{name}: {key}")
-
-
-# ---- runs
-
-
-def never() -> bool:
-    return False
-
-
-def train(home: Home, config: RunConfig, stop: Callable[[], bool] = never) -> bool:
-    """Train the run in `home`, starting or going on with this configuration; whether it came to its end."""
-    paths = home.run(RUN)
-    if paths.root.exists():
-        paths.config.unlink()
-        paths.root.rename(paths.root.with_name("before"))
-        write_run(home, config)
-        for file in paths.root.with_name("before").iterdir():
-            file.rename(paths.root / file.name)
-        paths.root.with_name("before").rmdir()
-    else:
-        write_run(home, config)
-    try:
-        execute("pretrain", paths.root, home, stop)
-    except Interrupted:
-        return False
-    return True
-
-
-def train_until(home: Home, config: RunConfig, steps: int) -> bool:
-    """`train`, where only the last process is ever told to stop, after `steps` steps."""
-    first, asked = os.getpid(), iter(range(1, 1000))
-
-    def stop() -> bool:
-        return next(asked) == steps and (os.getpid() != first or config.runtime.processes == 1)
-
-    return train(home, config, stop)
-
-
-def curve(home: Home) -> dict[tuple[str, int], float]:
-    entries, _ = read(home.run(RUN).journal)
-    rows = [(name, step, value) for name, step, value, _ in metric_rows(entries) if name.startswith("train/")]
-    found = {(name, step): value for name, step, value in rows}
-    assert len(found) == len(rows), "a step was reported twice"
-    return found
-
-
-def weights(home: Home) -> dict[str, torch.Tensor]:
-    state = checkpoint.load(home.run(RUN).model)
-    assert state is not None
-    return state["model"]
-
-
-def assert_close(home: Home, other: Home) -> None:
-    """The same run, up to the order in which numbers were added."""
-    found, expected = curve(home), curve(other)
-    assert list(found) == list(expected)
-    for key, value in expected.items():
-        assert found[key] == pytest.approx(value, rel=1e-4, abs=1e-6), key
-    for name, tensor in weights(other).items():
-        torch.testing.assert_close(weights(home)[name], tensor, rtol=1e-3, atol=1e-5, msg=name)
-
-
-@pytest.fixture(scope="module")
-def alone(tmp_path_factory: pytest.TempPathFactory) -> Home:
-    """The run that all are compared with, on one process."""
-    home = make_home(tmp_path_factory.mktemp("alone"))
-    assert train(home, make_config("mae_clip similarity", runtime__micro_batch=2))
-    return home
-
-
-@pytest.mark.parametrize("size", SIZES)
-def test_the_loss_curve_is_that_of_one_process(size: int, alone: Home, tmp_path: Path) -> None:
-    home, config = make_home(tmp_path), make_config("mae_clip similarity", runtime__processes=size)
-    assert Forked(train, home, config).answer()
-    assert_close(home, alone)
-    record = read_json(home.run(RUN).record)
-    assert record["environment"]["processes"] == size
-    assert record["cost"]["cpu_hours"] > 0 and not home.run(RUN).checkpoint.exists()
-    names = [entry["name"] for entry in read(home.run(RUN).journal)[0] if entry["kind"] == "event"]
-    assert names == ["started", "completed"], "another process than the first has written"
-
-
-def test_resumed_on_other_numbers_of_processes(alone: Home, tmp_path: Path) -> None:
-    home = make_home(tmp_path)
-    for size, steps in ((2, 3), (1, 2), (4, 2)):
-        config = make_config("mae_clip similarity", runtime__processes=size)
-        assert not Forked(train_until, home, config, steps).answer()
-        state = checkpoint.load(home.run(RUN).checkpoint)
-        assert state is not None
-    assert state["step"] == 7
-    assert Forked(train, home, make_config("mae_clip similarity", runtime__processes=2)).answer()
-    assert_close(home, alone)
-
-
-def test_stopped_and_resumed_on_two_is_bit_identical(tmp_path: Path) -> None:
-    config = make_config("mae_clip", runtime__processes=2)
-    whole, broken = make_home(tmp_path / "whole"), make_home(tmp_path / "broken")
-    assert Forked(train, whole, config).answer()
-    assert not Forked(train_until, broken, config, 3).answer()
-    assert Forked(train, broken, config).answer()
-    assert curve(whole) == curve(broken)
-    assert all(torch.equal(tensor, weights(broken)[name]) for name, tensor in weights(whole).items())
-
-
-def test_divergence_ends_the_run_in_all_processes(tmp_path: Path) -> None:
-    home = make_home(tmp_path)
-    assert Forked(train, home, make_config("mae", schedule__steps=50, schedule__lr=1e6, runtime__processes=2)).answer()
-    record = read_json(home.run(RUN).record)
-    assert (record["state"], record["diverged"]) == ("diverged", {"step": 2, "culprit": "image loss"})
-    assert not home.run(RUN).model.exists()
-
-
-# ---- cost
-
-
-def test_all_gpus_and_all_processors_are_paid_for() -> None:
-    class Four(World):
-        def collect(self, value: Any) -> list[Any]:
-            return [value, 1.0, 2.0, 3.0]
-
-    meter = Meter(Spent(100.0, 50.0, 300.0), torch.device("cuda"), Four(0, 4))
-    spent = meter.spent()
-    assert spent.gpu_seconds == pytest.approx(300.0 + 4 * (spent.seconds - 100.0))
-    assert 56.0 <= spent.cpu_seconds < 57.0
-    assert Meter(Spent(), CPU).spent().gpu_seconds == 0.0
