@@ -1,0 +1,132 @@
+"""A paper's printed values beside a study's own: found by level and column, named as the paper's, else refused."""
+
+from __future__ import annotations
+
+import csv
+import io
+from typing import Any
+
+import pytest
+
+from reports.reference.beside import with_reference
+from reports.renderers import plain, render_csv, render_html, render_markdown
+from reports.stats.summary import Summary
+from reports.tables import Column, Entry, Row, Table
+from reports.warehouse import cell_key
+from study.errors import ConfigError
+from study.outputs import TableConfig
+from study.places import place
+from study.plan import Plan, make_plan
+from study.typed import build
+
+CONFIG: dict[str, Any] = {
+    "rows": ["method", "pooling"],
+    "columns": [
+        {"metric": "zero_shot/a/top1", "label": "ZS", "reference": {"protocol": "zero-shot", "task": "ImageNet"}},
+        {"metric": "linear_probe/a/top1", "label": "LP"},
+    ],
+    "reference": {
+        "paper": "mae_clip",
+        "table": "4",
+        "levels": {
+            "method": {"clip": {"method": "CLIP"}, "mae_clip": {"method": "MAE-CLIP"}},
+            "pooling": {"map": {"pooling": "MAP"}, "gap": {"pooling": "GAP"}},
+        },
+    },
+}
+COLUMNS = tuple(
+    Column(label=label, group="", split="", digits=1, metrics=("zero_shot/a/top1",), ranked=True)
+    for label in ("ZS", "LP")
+)
+
+
+def table(*cells: dict[str, str]) -> Table:
+    rows = tuple(
+        Row(tuple(cell.values()), tuple(Entry(cell_key(cell), Summary(2, 50.0, 1.0), 2) for _ in COLUMNS))
+        for cell in cells
+    )
+    return Table("t", "T", ("method", "pooling"), "", COLUMNS, rows, ("ours",))
+
+
+def config(**changes: Any) -> TableConfig:
+    return build(TableConfig, {**CONFIG, "reference": {**CONFIG["reference"], **changes}})
+
+
+CELLS = (
+    {"method": "clip", "pooling": "map"},
+    {"method": "mae_clip", "pooling": "gap"},
+    {"method": "random_init", "pooling": "gap"},
+    {"method": "mae_clip", "pooling": "max"},
+)
+
+
+def test_the_values_of_the_papers_table_4() -> None:
+    found = with_reference(table(*CELLS), config())
+    values = [[entry.beside for entry in row.entries] for row in found.rows]
+    # No counterpart: a method or a pooling that is not mapped, and a column without a reference.
+    assert values == [[29.7, None], [33.5, None], [None, None], [None, None]]
+
+
+def test_nobody_takes_the_papers_numbers_for_ours() -> None:
+    found = with_reference(table(*CELLS), config())
+    note = "[…]: not ours, but printed in MAE-CLIP, Table 4: pretrained on CC (32 epochs), evaluated on ImageNet."
+    assert found.notes == ("ours", note)
+    assert "| clip | map | 50.0 ± 1.0 [29.7] | 50.0 ± 1.0 |" in render_markdown(found)
+    assert plain(found.rows[1].entries[0], COLUMNS[0]) == "50.0 ± 1.0 [33.5]"
+    assert "[29.7]" in render_html(found)
+    rows = list(csv.DictReader(io.StringIO(render_csv(found))))
+    assert [row["beside"] for row in rows] == ["29.7", "", "33.5", "", "", "", "", ""]
+
+
+def test_a_factor_that_does_not_apply_narrows_nothing() -> None:
+    levels = {"method": {"m3ae": {"method": "M3AE"}}, "pooling": {"map": {"pooling": "MAP"}}}
+    probe = [{"metric": "linear_probe/a/top1", "reference": {"protocol": "linear-probe"}}] * 2
+    declared = {**CONFIG, "columns": probe, "reference": {"paper": "mae_clip", "table": "1", "levels": levels}}
+    found = with_reference(table({"method": "m3ae"}), build(TableConfig, declared))
+    assert found.rows[0].entries[0].beside == 52.5
+
+
+def test_without_a_reference_nothing_changes() -> None:
+    plain_config = build(TableConfig, {key: value for key, value in CONFIG.items() if key != "reference"})
+    assert with_reference(table(*CELLS), plain_config) == table(*CELLS)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"paper": "mae-clip"}, "unknown paper 'mae-clip'; did you mean 'mae_clip'"),
+        ({"table": "44"}, "unknown table '44'; did you mean '4'"),
+        ({"levels": {"method": {"clip": {"method": "CLAP"}}}}, "unknown method 'CLAP'; did you mean 'CLIP'"),
+        ({"levels": {"method": {"clip": {"metod": "CLIP"}}}}, "unknown field 'metod'; did you mean 'method'"),
+        ({"levels": {}}, "means 6 printed values"),
+    ],
+)
+def test_mistakes_are_one_error(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        with_reference(table(*CELLS), config(**changes))
+
+
+def laid_out(plan: Plan, name: str) -> Table:
+    """A table of a plan without its numbers."""
+    config = plan.study.tables[name]
+    columns = tuple(
+        Column(label=column.label, group="", split="", digits=column.digits, metrics=column.metric, ranked=True)
+        for column in config.columns
+    )
+    rows = tuple(
+        Row(levels, tuple(Entry(cell_key(cell[""]), None, 1, missing="eligible") for _ in columns))
+        for levels, cell in place(name, config, plan.study.factors, plan.cells).items()
+    )
+    return Table(name, name, config.rows, "", columns, rows, ())
+
+
+def test_the_shipped_study_of_the_paper_has_its_values() -> None:
+    plan = make_plan("mae_clip_cc")
+    counts = {}
+    for name, config in plan.study.tables.items():
+        found = with_reference(laid_out(plan, name), config)
+        counts[name] = sum(entry.beside is not None for row in found.rows for entry in row.entries)
+    # Table 1 has two dashes; Table 4 also prints VQA, which the study leaves out; 9 prints CLIP in brackets.
+    assert {name: count for name, count in counts.items() if count} == {
+        "table1": 6, "table2": 72, "table4": 18, "table9": 10, "table12": 18, "table13": 8,
+    }  # fmt: skip
