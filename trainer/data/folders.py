@@ -58,13 +58,17 @@ def images_in(folder: Path) -> list[Path]:
     return sorted(path for path in found if path.suffix.lower() in IMAGES and not path.name.startswith("."))
 
 
-@functools.lru_cache(maxsize=2)
 def read_json(path: Path, where: str, expected: str) -> Any:
     """A JSON file; raises DataError where it is none. Annotations are large, so the last two stay in memory."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return _parsed(path, path.stat().st_mtime_ns, path.stat().st_size)
     except (OSError, ValueError) as error:
         raise DataError(f"{where}: {path} is no readable JSON ({error}); expected {expected}") from None
+
+
+@functools.lru_cache(maxsize=2)
+def _parsed(path: Path, modified: int, size: int) -> Any:
+    return json.loads(path.read_text(encoding="utf-8"))
 
 
 def read_lines(path: Path) -> list[str]:

@@ -1,0 +1,172 @@
+"""Pascal VOC, ADE20K and COCO panoptic, written here in exactly those layouts, and scored with their class lists."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from protocol_fakes import representation
+from shard_world import encoded, plain
+
+from study.class_sets import class_set
+from study.errors import ConfigError, DataError
+from study.paths import Home
+from study.schema import DatasetConfig, ProtocolConfig
+from trainer.data.evaluation import EvaluationSet, fingerprint_dataset, open_dataset
+from trainer.protocols.evaluation import Evaluation
+from trainer.protocols.segmentation import background_names, prompt_groups, segmentation
+
+LABELS = np.arange(64, dtype=np.uint8).reshape(8, 8) % 21
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Home:
+    return Home(tmp_path / "home")
+
+
+def write(path: Path, content: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+
+
+def voc(root: Path) -> DatasetConfig:
+    """Three images of which two are in the validation list; masks are palette PNGs with 255 on outlines."""
+    for name in ("2007_000033", "2007_000042", "2007_000061"):
+        write(root / "JPEGImages" / f"{name}.jpg", encoded(plain(int(name[-2:])), "JPEG", quality=100))
+    outlined = LABELS.copy()
+    outlined[0] = 255
+    for name, labels in (("2007_000042", LABELS), ("2007_000061", outlined)):
+        mask = Image.fromarray(labels).convert("P")
+        mask.putpalette([i for n in range(256) for i in (n, 255 - n, n // 2)])
+        (root / "SegmentationClass").mkdir(exist_ok=True)
+        mask.save(root / "SegmentationClass" / f"{name}.png")
+    write(root / "ImageSets" / "Segmentation" / "val.txt", b"2007_000061\n2007_000042\n")
+    return DatasetConfig(name="voc", kind="voc", path=str(root), classes="voc")
+
+
+def ade20k(root: Path) -> DatasetConfig:
+    for number in (1, 2):
+        write(root / "images" / "validation" / f"ADE_val_0000000{number}.jpg", encoded(plain(number), "PNG"))
+        mask = np.full((8, 8), 150 * (number - 1), dtype=np.uint8)
+        write(root / "annotations" / "validation" / f"ADE_val_0000000{number}.png", _grey(mask))
+    paths = {"path": str(root / "images/validation"), "test_path": str(root / "annotations/validation")}
+    return DatasetConfig(name="ade", kind="masks", classes="ade20k", **paths)
+
+
+def _grey(labels: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(labels).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def panoptic(root: Path) -> DatasetConfig:
+    """One image with a person (category 1), a wall (category 199) and pixels of neither."""
+    write(root / "val2017" / "000000000139.jpg", encoded(plain(3), "JPEG"))
+    ids = np.zeros((8, 8), dtype=np.uint32)
+    ids[:4], ids[4:6] = 3226956, 70000
+    colours = np.stack([ids % 256, ids // 256 % 256, ids // 65536], axis=-1).astype(np.uint8)
+    write(root / "panoptic_val2017" / "000000000139.png", encoded(colours))
+    segments = [{"id": 3226956, "category_id": 1, "area": 32}, {"id": 70000, "category_id": 199, "area": 16}]
+    content = {
+        "images": [{"id": 139, "file_name": "000000000139.jpg", "height": 8, "width": 8}],
+        "annotations": [{"image_id": 139, "file_name": "000000000139.png", "segments_info": segments}],
+        "categories": [
+            {"id": 1, "name": "person", "isthing": 1},
+            {"id": 199, "name": "wall-other-merged", "isthing": 0},
+        ],
+    }
+    (root / "panoptic_val2017.json").write_text(json.dumps(content))
+    paths = {"path": "val2017", "test_path": "panoptic_val2017", "annotations": "panoptic_val2017.json"}
+    return DatasetConfig(name="coco", kind="panoptic", **{key: str(root / value) for key, value in paths.items()})
+
+
+def test_voc(tmp_path: Path, home: Home) -> None:
+    found: EvaluationSet = open_dataset(voc(tmp_path / "VOC2012"), 8, home)
+    assert (len(found.classes), found.classes[0], found.classes[19]) == (20, "aeroplane", "television monitor")
+    split = found.split("test")
+    assert len(split) == 2
+    masks = [split.masks(i) for i in range(2)]
+    assert masks[0] is not None and masks[1] is not None
+    assert (masks[0][0] == 255).all()
+    np.testing.assert_array_equal(masks[0][1:], LABELS[1:])
+    np.testing.assert_array_equal(masks[1], LABELS)
+    assert abs(split.images(1).astype(int) - plain(42)).max() <= 2
+
+
+def test_ade20k(tmp_path: Path, home: Home) -> None:
+    found = open_dataset(ade20k(tmp_path), 8, home)
+    assert (len(found.classes), found.classes[149]) == (150, "flag, flags")
+    assert found.background == ()
+    masks = [found.split("test").masks(i) for i in range(2)]
+    assert [int(mask.max()) for mask in masks if mask is not None] == [0, 150]
+
+
+def test_panoptic(tmp_path: Path, home: Home) -> None:
+    config = panoptic(tmp_path)
+    found = open_dataset(config, 8, home)
+    assert (found.classes, found.background) == (("person", "wall-other-merged"), ())
+    mask = found.split("test").masks(0)
+    assert mask is not None
+    assert mask[:, 0].tolist() == [1, 1, 1, 1, 2, 2, 0, 0]
+    first = fingerprint_dataset(config, home)
+    source = tmp_path / "panoptic_val2017.json"
+    source.write_text(source.read_text().replace("wall-other", "wall-brick"))
+    assert fingerprint_dataset(config, home) != first
+
+
+def test_wrong_layouts_are_named(tmp_path: Path, home: Home) -> None:
+    def refused(config: DatasetConfig, words: str) -> None:
+        with pytest.raises((DataError, ConfigError), match=words):
+            open_dataset(config, 8, home).split("test").masks(0)
+
+    config = voc(tmp_path / "voc")
+    (tmp_path / "voc" / "SegmentationClass" / "2007_000042.png").unlink()
+    refused(config, r"no 2007_000042\.png in .* expected Pascal VOC's layout")
+    (tmp_path / "voc" / "ImageSets" / "Segmentation" / "val.txt").unlink()
+    refused(config, r"no ImageSets/Segmentation/val\.txt in .* expected Pascal VOC's layout")
+    ade = ade20k(tmp_path / "ade")
+    refused(DatasetConfig(name="ade", kind="masks", path=ade.path, test_path=ade.test_path), "classes is not set")
+    (tmp_path / "ade" / "annotations" / "validation" / "ADE_val_00000002.png").unlink()
+    refused(ade, r"no ADE_val_00000002\.png in .*a label PNG of the same name")
+    coco = panoptic(tmp_path / "coco")
+    write(tmp_path / "coco" / "panoptic_val2017" / "000000000139.png", _grey(LABELS))
+    refused(coco, "the mask has mode L; expected panoptic PNGs")
+    (tmp_path / "coco" / "panoptic_val2017.json").write_text('{"images": [], "annotations": []}')
+    refused(coco, "lacks 'categories'; expected COCO's panoptic JSON")
+
+
+def test_prompt_lists_of_the_supplement() -> None:
+    names, ade = class_set("voc"), class_set("ade20k")
+    assert names.background is not None
+    assert (len(names.names), len(names.background), len(ade.names)) == (20, 40, 150)
+    assert (names.background[0], names.background[-1]) == ("background", "wood")
+    prompts, groups = prompt_groups(", ".join(names.background), names.names)
+    assert len(prompts) == 60 and len(groups) == 21
+    prompts, groups = prompt_groups("", ade.names)
+    assert not groups[0]
+    assert [prompts[i] for i in groups[3]] == ["sky", "clouds"]
+    assert len(class_set("imagenet").names) == len(set(class_set("imagenet").names)) + 2  # cranes and maillots
+    with pytest.raises(ConfigError, match="unknown classes 'vok'; did you mean 'voc'"):
+        class_set("vok")
+
+
+def test_background_names_of_the_set_go_first() -> None:
+    protocol = ProtocolConfig(name="s", kind="segmentation", background=True, background_names="sky")
+    assert background_names(protocol, None) == "sky"
+    assert background_names(protocol, ("wall", "floor")) == "wall, floor"
+    assert background_names(protocol, ()) == ""
+
+
+@pytest.mark.parametrize("make", [voc, ade20k, panoptic])
+def test_a_model_is_scored_on_each(tmp_path: Path, home: Home, make: Any) -> None:
+    config = make(tmp_path / "set")
+    protocol = ProtocolConfig(name="segmentation", kind="segmentation", prompt="a photo of {a} {}")
+    dataset = open_dataset(config, 32, home)
+    evaluation = Evaluation(representation(tmp_path), protocol, config, dataset, fingerprint_dataset(config, home))
+    ((name, value),) = segmentation(evaluation)
+    assert name == "miou" and 0 <= value <= 100

@@ -1,0 +1,198 @@
+"""Evaluation sets in published layouts, written here in exactly those layouts: CLIP_benchmark, folders, captions."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from shard_world import encoded, plain, write_shard
+
+from study.errors import AbsentDataError, ConfigError, DataError
+from study.paths import Home
+from study.schema import DatasetConfig
+from trainer.data.clip_benchmark import ClipBenchmarkSet
+from trainer.data.evaluation import fingerprint_dataset, open_dataset
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Home:
+    return Home(tmp_path / "home")
+
+
+def dataset(kind: str, path: Path, **fields: Any) -> DatasetConfig:
+    return DatasetConfig(**{"name": "mine", "kind": kind, "path": str(path), **fields})
+
+
+def clip_benchmark(root: Path, labels: dict[str, list[list[int]]], suffix: str = "webp") -> Path:
+    """Split → archives → labels; sample n of a split is `plain(n)`, as `clip_benchmark_export_wds` writes it."""
+    for split, shards in labels.items():
+        number = 0
+        for shard, own in enumerate(shards):
+            samples = []
+            for label in own:
+                image = encoded(plain(number), {"webp": "WEBP", "png": "PNG"}[suffix], lossless=True)
+                samples.append({suffix: image, "cls": str(label).encode()})
+                number += 1
+            names = [f"s{i:07d}" for i in range(number - len(own), number)]
+            write_shard(root / split / f"{shard}.tar", samples, names=names)
+        (root / split / "nshards.txt").write_text(f"{len(shards)}\n")
+    (root / "classnames.txt").write_text("ant\nbig bee\ncat\n")
+    (root / "zeroshot_classification_templates.txt").write_text("a photo of a {c}.\nthe {c}\n")
+    return root
+
+
+@pytest.mark.parametrize("suffix", ["webp", "png"])
+def test_clip_benchmark_labels_names_and_templates(tmp_path: Path, home: Home, suffix: str) -> None:
+    root = clip_benchmark(tmp_path / "wds", {"train": [[0, 1], [2]], "test": [[2, 1, 0, 2]]}, suffix)
+    found = open_dataset(dataset("clip_benchmark", root, templates="own"), 8, home)
+    assert isinstance(found, ClipBenchmarkSet)
+    assert found.classes == ("ant", "big bee", "cat")
+    assert found.templates == ("a photo of a {}.", "the {}")
+    assert found.split("test").labels.tolist() == [2, 1, 0, 2]
+    assert sorted(found.split("train").labels.tolist()) == [0, 1, 2]
+    np.testing.assert_array_equal(found.split("test").images(2), plain(2))
+    assert len(open_dataset(dataset("clip_benchmark", root, test=3), 8, home).split("test")) == 3
+
+
+def test_clip_benchmark_retrieval(tmp_path: Path, home: Home) -> None:
+    samples = [{"jpg": encoded(plain(i), "JPEG"), "txt": f"one {i}\ntwo {i}\n three\n".encode()} for i in range(2)]
+    write_shard(tmp_path / "wds" / "test" / "0.tar", samples)
+    (tmp_path / "wds" / "test" / "nshards.txt").write_text("1")
+    (tmp_path / "wds" / "dataset_type.txt").write_text("retrieval\n")
+    split = open_dataset(dataset("clip_benchmark", tmp_path / "wds", max_captions=2), 8, home).split("test")
+    assert split.captions == [["one 0", "two 0"], ["one 1", "two 1"]]
+    assert not len(split.labels)
+
+
+def test_wrong_clip_benchmark_layouts_are_named(tmp_path: Path, home: Home) -> None:
+    root = clip_benchmark(tmp_path / "wds", {"test": [[0, 1], [2]]})
+
+    def refused(words: str, kind: type[Exception] = DataError, **fields: Any) -> None:
+        with pytest.raises(kind, match=words):
+            found = open_dataset(dataset("clip_benchmark", root, **fields), 8, home)
+            for split in ("test", "train"):
+                found.split(split)
+
+    refused(r"no train in .*expected CLIP_benchmark's layout")
+    refused("holds no validation split back", ConfigError, split="validation")
+    (root / "test" / "nshards.txt").write_text("3\n")
+    refused(r"no 2\.tar in .* \(found: 0\.tar, 1\.tar, nshards\.txt\); expected 3 archives \(nshards\.txt\)")
+    (root / "test" / "nshards.txt").write_text("2\n")
+    (root / "classnames.txt").write_text("ant\nbee\n")
+    refused(r"\.cls '2'; expected a label from 0 to 1 \(classnames\.txt has 2 names\)")
+    (root / "classnames.txt").unlink()
+    refused(r"no classnames\.txt in")
+    root = tmp_path / "nothing"
+    refused(r"nothing does not exist; expected CLIP_benchmark's layout", AbsentDataError)
+
+
+def test_fingerprints_follow_content_and_not_place(tmp_path: Path, home: Home) -> None:
+    one = clip_benchmark(tmp_path / "one", {"test": [[0, 1], [2]]})
+    two = clip_benchmark(tmp_path / "two", {"test": [[0, 1], [2]]})
+    other = clip_benchmark(tmp_path / "other", {"test": [[0, 1], [1]]})
+    first = fingerprint_dataset(dataset("clip_benchmark", one), home)
+    assert first == fingerprint_dataset(dataset("clip_benchmark", two), home)
+    assert first != fingerprint_dataset(dataset("clip_benchmark", other), home)
+    (two / "classnames.txt").write_text("a\nb\nc\n")
+    assert first != fingerprint_dataset(dataset("clip_benchmark", two), home)
+
+
+def folders(root: Path, splits: dict[str, dict[str, int]]) -> Path:
+    """Split → class folder → number of images."""
+    for split, classes in splits.items():
+        for label, (name, count) in enumerate(classes.items()):
+            (root / split / name).mkdir(parents=True)
+            for i in range(count):
+                (root / split / name / f"x{i}.JPEG").write_bytes(encoded(plain(10 * label + i), "PNG"))
+    return root
+
+
+def test_image_folders(tmp_path: Path, home: Home) -> None:
+    root = folders(tmp_path / "set", {"train": {"bee_big": 2, "n01": 1}, "val": {"bee_big": 1, "n01": 2}})
+    config = dataset("image_folder", root)
+    found = open_dataset(config, 8, home)
+    assert found.classes == ("bee big", "n01")
+    assert found.split("train").labels.tolist() == [0, 0, 1]
+    split = found.split("test")
+    assert split.labels.tolist() == [0, 1, 1]
+    np.testing.assert_array_equal(split.images(2), plain(11))
+    before = fingerprint_dataset(config, home)
+    (root / "classnames.txt").write_text("bee\nwasp\n")
+    assert open_dataset(config, 8, home).classes == ("bee", "wasp")
+    assert fingerprint_dataset(config, home) != before
+    (root / "test").mkdir()  # ImageNet's has no class folders
+    assert len(open_dataset(config, 8, home).split("test")) == 3
+
+
+def test_wrong_image_folders_are_named(tmp_path: Path, home: Home) -> None:
+    root = folders(tmp_path / "set", {"train": {"a": 1, "b": 1}, "val": {"a": 1, "c": 1}})
+    config = dataset("image_folder", root)
+    with pytest.raises(DataError, match="class folder 'b' is not in both train and val"):
+        open_dataset(config, 8, home).split("train")
+    with pytest.raises(DataError, match="classes=imagenet names 1000 classes, but there are 2 folders"):
+        open_dataset(dataset("image_folder", root, classes="imagenet"), 8, home)
+    flat = tmp_path / "flat"
+    flat.mkdir()
+    (flat / "x.png").write_bytes(encoded(plain(1)))
+    with pytest.raises(DataError, match=r"no class folders in .*\(found: x\.png\); expected class folders of images"):
+        open_dataset(dataset("image_folder", flat), 8, home)
+
+
+def karpathy(root: Path, filepath: bool) -> Path:
+    """`dataset_coco.json` (with folders) or `dataset_flickr30k.json` (without)."""
+    images = []
+    for i, split in enumerate(("train", "test", "val", "test", "restval")):
+        folder = root / "val2014" if filepath else root
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / f"{i}.jpg").write_bytes(encoded(plain(i)))
+        sentences = [{"raw": f" caption {i}.{j} ", "tokens": [], "sentid": j} for j in range(6)]
+        entry = {"filename": f"{i}.jpg", "split": split, "imgid": i, "sentences": sentences}
+        images.append({**entry, **({"filepath": "val2014"} if filepath else {})})
+    path = root / "dataset.json"
+    path.write_text(json.dumps({"dataset": "coco", "images": images}))
+    return path
+
+
+@pytest.mark.parametrize("filepath", [True, False])
+def test_karpathy_splits(tmp_path: Path, home: Home, filepath: bool) -> None:
+    path = karpathy(tmp_path / "images", filepath)
+    config = dataset("captions", tmp_path / "images", annotations=str(path), max_captions=5)
+    split = open_dataset(config, 8, home).split("test")
+    assert split.captions == [[f"caption {i}.{j}" for j in range(5)] for i in (1, 3)]
+    np.testing.assert_array_equal(split.images(1), plain(3))
+    assert fingerprint_dataset(config, home) == fingerprint_dataset(config, home)
+
+
+def test_coco_captions(tmp_path: Path, home: Home) -> None:
+    for i in (7, 9):
+        (tmp_path / f"{i:012d}.jpg").write_bytes(encoded(plain(i)))
+    images = [{"id": i, "file_name": f"{i:012d}.jpg"} for i in (9, 7)]
+    notes = [{"id": n, "image_id": i, "caption": f"{i} {n}"} for n, i in ((3, 7), (1, 9), (2, 7))]
+    (tmp_path / "captions_val2017.json").write_text(json.dumps({"images": images, "annotations": notes}))
+    config = dataset("captions", tmp_path, annotations=str(tmp_path / "captions_val2017.json"))
+    split = open_dataset(config, 8, home).split("test")
+    assert split.captions == [["9 1"], ["7 2", "7 3"]]
+    np.testing.assert_array_equal(split.images(0), plain(9))
+
+
+def test_wrong_captions_are_named(tmp_path: Path, home: Home) -> None:
+    path = karpathy(tmp_path / "images", filepath=False)
+
+    def refused(words: str, content: Any = None, **fields: Any) -> None:
+        changed = tmp_path / f"{len(list(tmp_path.iterdir()))}.json"
+        changed.write_text(path.read_text() if content is None else json.dumps(content))
+        with pytest.raises((DataError, ConfigError), match=words):
+            config = dataset("captions", tmp_path / "images", annotations=str(changed), **fields)
+            open_dataset(config, 8, home).split("test")
+
+    refused("lacks 'images'; expected COCO captions", {"rows": []})
+    refused("lacks 'split'; expected COCO captions", {"images": [{"filename": "1.jpg"}]})
+    refused("names no test images", {"images": []})
+    refused("test=5, but there are 2 such samples", test=5)
+    (tmp_path / "images" / "3.jpg").unlink()
+    refused(r"no image 3\.jpg in")
+    with pytest.raises(ConfigError, match="annotations: no path is set; expected COCO captions"):
+        open_dataset(dataset("captions", tmp_path / "images"), 8, home)
