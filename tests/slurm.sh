@@ -47,7 +47,7 @@ SlurmctldHost=$host(127.0.0.1)
 SlurmctldPort=$controller
 AuthType=auth/munge
 CredType=cred/munge
-AuthInfo=socket=$folder/munge/socket,cred_expire=3
+AuthInfo=socket=$folder/munge/socket,cred_expire=5
 SlurmUser=$(id -un)
 SlurmdUser=$(id -un)
 StateSaveLocation=$folder/state
@@ -69,7 +69,7 @@ SlurmdParameters=config_overrides
 PreemptType=preempt/partition_prio
 PreemptMode=REQUEUE
 JobRequeue=1
-KillWait=10
+KillWait=5
 MinJobAge=300
 MaxArraySize=201
 ReturnToService=2

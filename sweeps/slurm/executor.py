@@ -71,6 +71,11 @@ def launch(home: Home, submission: SubmissionPaths, environment: Mapping[str, st
             text = script.text(home, submission, array, environment, script.dependency(array, ids))
             ids[array.name] = script.submit(submission, text)
             arrays[number] = replace(array, job_id=ids[array.name], submitted=time.time())
+    except script.SubmissionRefused as refused:
+        if not ids:
+            raise
+        rest = f"{len(ids)} of {len(arrays)} arrays are in the queue; `ablate submit` takes the rest when there is room"
+        raise script.SubmissionRefused(f"{refused} ({rest})") from None
     finally:
         replace(found, arrays=tuple(arrays[: len(ids)])).write(submission)
         queue.forget()
@@ -79,7 +84,7 @@ def launch(home: Home, submission: SubmissionPaths, environment: Mapping[str, st
 
 
 def live_jobs(submission: SubmissionPaths, manifest: Manifest) -> tuple[Job, ...]:
-    """Elements that run or wait; while the scheduler is silent, all that are not known to be over."""
+    """Elements that run or wait; while the scheduler is silent, all of them may."""
     return tuple(Job(job_id, "", array.name, index) for job_id, array, index in _live(submission, manifest))
 
 
@@ -152,7 +157,7 @@ def _live(submission: SubmissionPaths, manifest: Manifest) -> list[tuple[str, Ar
     found = []
     for array in manifest.arrays:
         elements = by_name.get(array.name, [])
-        if (seen.silence and array.job_id) or (not elements and launching is not None and launching.alive):
+        if seen.silence or (not elements and launching is not None and launching.alive):
             found += [(f"{array.job_id}_{i}", array, i) for i, element in enumerate(array.elements) if element]
         else:
             found += [(element.job_id, array, element.index) for element in elements if element.live]

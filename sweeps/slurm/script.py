@@ -27,6 +27,12 @@ from sweeps.manifest import Array
 
 OWN_OPTIONS = ("array", "dependency", "error", "job-name", "kill-on-invalid-dep", "open-mode", "output", "signal")
 """Options of `sbatch` that a configuration's `extra` must leave alone."""
+HINTS = {
+    "job submit limit": "; with cluster.max_elements below the limit, elements do several tasks each",
+    "Invalid account": "; cluster.account and cluster.partition must be ones that you may use (sacctmgr show assoc)",
+    "Invalid qos": "; cluster.qos must be one that you may use (sacctmgr show assoc)",
+}
+"""Part of a refusal → what to do about it."""
 LEAKING = ("SLURM_", "SLURMD_", "SRUN_", "SUBMITIT_", "PMI_", "PMIX_")
 """Variables of a job that a job submitted from inside it must not inherit."""
 
@@ -93,9 +99,11 @@ def submit(submission: SubmissionPaths, script: str) -> str:
         try:
             return str(executor._submit_command("").job_id)
         except FailedJobError as error:
-            lines = [line for line in str(error).splitlines() if line.strip()] or ["no reason given"]
+            said = [line for line in str(error).splitlines() if line.strip() and not line.startswith("Try ")]
+            lines = said or ["no reason given"]
             reason = lines[-1].removeprefix("sbatch: error: ").removeprefix("Batch job submission failed: ")
-            raise SubmissionRefused(f"sbatch refused: {reason}") from None
+            hint = next((text for words, text in HINTS.items() if words in reason), "")
+            raise SubmissionRefused(f"sbatch refused: {reason}{hint}") from None
 
 
 def dependency(array: Array, job_ids: Mapping[str, str]) -> str:

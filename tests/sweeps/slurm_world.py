@@ -1,0 +1,117 @@
+"""A real SLURM for tests, and studies of moments that run on it."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import subprocess
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from fakes import Behaviours, events, tiny_plan, wait_for
+from missing import program
+
+from study.cluster import ClusterConfig
+from study.paths import Home
+from study.plan import Plan
+from sweeps.slurm import cluster, queue
+from sweeps.states import Survey, survey
+
+SCRIPT = Path(__file__).parents[1] / "slurm.sh"
+CONFIG = ClusterConfig(name="slurm", kind="slurm", partition="cpu", memory_gib=0.5)
+SECONDS = 120.0
+"""How long to wait for anything: requeued jobs alone wait for up to half a minute."""
+
+
+@contextlib.contextmanager
+def scheduler(folder: Path) -> Iterator[Path]:
+    """A controller with four virtual nodes of its own; its `slurm.conf` is in the environment until the block ends."""
+    for name in ("sbatch", "slurmctld", "munged"):
+        os.environ["PATH"] += "" if "/usr/sbin" in os.environ["PATH"] else ":/usr/sbin"
+        program(name)
+    subprocess.run(["bash", str(SCRIPT), "start", str(folder)], check=True)
+    before = os.environ.get("SLURM_CONF")
+    os.environ["SLURM_CONF"] = str(folder / "slurm.conf")
+    cluster.inspect.cache_clear()
+    try:
+        yield folder
+    finally:
+        subprocess.run(["bash", str(SCRIPT), "stop", str(folder)], check=True)
+        del os.environ["SLURM_CONF"]
+        if before is not None:
+            os.environ["SLURM_CONF"] = before
+
+
+def controller(folder: Path, action: str) -> None:
+    """Start, stop or kill only slurmctld."""
+    subprocess.run(["bash", str(SCRIPT), "controller", str(folder), action], check=True)
+
+
+def slurm(*words: str) -> str:
+    """Output of one of SLURM's programs."""
+    return subprocess.run(words, check=True, capture_output=True, text=True).stdout
+
+
+def begin_now() -> None:
+    """Requeued elements need not wait until their old credentials have expired."""
+    for line in slurm("squeue", "--noheader", "--array", "--states=PENDING", "--format=%i %r").splitlines():
+        job_id, reason = line.split(maxsplit=1)
+        if reason == "BeginTime":
+            subprocess.run(["scontrol", "update", f"JobId={job_id}", "StartTime=now"], check=False, capture_output=True)
+
+
+def plan_on(home: Home, behaviours: Behaviours | None = None, **changes: object) -> Plan:
+    """Three runs and their evaluations, for the scheduler."""
+    plan = tiny_plan(home, behaviours)
+    return dataclasses.replace(plan, cluster=dataclasses.replace(CONFIG, **changes), clusters={})
+
+
+def look(plan: Plan) -> Survey:
+    """States as they are now."""
+    queue.forget()
+    return survey(plan)
+
+
+def until(plan: Plan, condition: Callable[[Survey], bool]) -> Survey:
+    """Wait for states to be so; returns them."""
+    found: list[Survey] = []
+
+    def holds() -> bool:
+        time.sleep(0.2)
+        begin_now()
+        found[:] = [look(plan)]
+        return condition(found[0])
+
+    wait_for(holds, SECONDS)
+    return found[0]
+
+
+def finish(plan: Plan) -> Survey:
+    return until(plan, lambda found: found.finished)
+
+
+def begun(plan: Plan, index: int, steps: int = 20) -> Callable[[], bool]:
+    """Whether a run has done so many steps."""
+    progress = plan.tasks[index].paths(plan.home).root / "progress"
+    return lambda: progress.exists() and progress.stat().st_size >= steps
+
+
+def done(plan: Plan) -> Counter[str]:
+    """How often each task was done."""
+    return Counter(name for event, name in events(plan.home) if event == "done")
+
+
+def once(plan: Plan) -> Counter[str]:
+    """What `done` should be."""
+    return Counter({task.task_id: 1 for task in plan.tasks})
+
+
+def element_of(plan: Plan, index: int) -> str:
+    """Job id of the live element that has the task."""
+    from sweeps.slurm.executor import _holders
+
+    queue.forget()
+    return _holders(plan.home)[plan.tasks[index].task_id]

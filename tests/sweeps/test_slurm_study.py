@@ -1,0 +1,90 @@
+"""The README's section on clusters, run as written on a real SLURM with a slice of `demo`: the same numbers as here."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from fakes import SOURCE, wait_for
+from slurm_world import SECONDS, begin_now, scheduler
+
+from study.files import read_json
+
+SLICE = (
+    "schedule.steps=12",
+    "schedule.warmup_steps=2",
+    "seeds=[0]",
+    "protocols=[zero_shot]",
+    "tables={}",
+    "figures={}",
+    "drop=[{method: [random_init, m3ae, mae, masked_clip]}, {scale: small}, {pooling: [gap, max]}]",
+)
+CLUSTER = ("cluster.memory_gib=1.5", "cluster.partition=cpu", "cluster.pack=2", "cluster.cpus=1")
+SECTION = (SOURCE / "README.md").read_text().split("## On a SLURM cluster")[1].split("```")[1]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    with scheduler(tmp_path_factory.mktemp("slurm")) as folder:
+        yield folder
+
+
+def ablate(home: Path, *words: str) -> str:
+    """Output of a command that must succeed."""
+    program = [sys.executable, "-c", "from study.cli import main; main()", "--home", str(home), *words]
+    environment = {**os.environ, "PYTHONPATH": str(SOURCE), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(program, env=environment, capture_output=True, text=True, timeout=250, check=False)
+    assert done.returncode == 0, f"{words}\n{done.stdout}\n{done.stderr}"
+    return done.stdout
+
+
+def records(home: Path) -> dict[str, dict[str, object]]:
+    """Records of finished tasks by id."""
+    found = [read_json(path) for path in home.rglob("record.json")]
+    return {record["task_id"]: record for record in found if record is not None}
+
+
+def metrics(home: Path) -> dict[str, dict[str, float]]:
+    """Results of every task, less what they cost."""
+    return {
+        task: {name: value for name, value in record["metrics"].items() if not name.startswith("cost/")}
+        for task, record in records(home).items()
+    }
+
+
+def test_the_readme_on_clusters_and_the_same_numbers_as_on_this_machine(tmp_path: Path) -> None:
+    here, there = tmp_path / "here", tmp_path / "there"
+    ablate(here, "run", "demo", *SLICE, "--jobs", "2")
+    expected = metrics(here)
+    assert len(expected) == 4
+    lines = [line.split("#")[0] for line in SECTION.splitlines() if line.startswith("ablate")]
+    outputs = {}
+    for line in lines:
+        words = shlex.split(line)[1:]
+        if words[0] == "logs":
+            wait_for(lambda: finished(there), SECONDS)
+            words[1] = next(iter(expected))
+        if "demo" in words:
+            words[2:2] = [*SLICE, *(CLUSTER if "cluster=slurm" in words else ())]
+        outputs[words[0]] = ablate(there, *words)
+    assert list(outputs) == ["doctor", "plan", "submit", "status", "logs"]
+    assert re.search(r"slurm +ablate\d+ answers; .*cpu\* \(2 nodes, 2 cores, no time limit\)", outputs["doctor"])
+    assert outputs["plan"].count("#SBATCH --array=0\n") == 2, "two runs packed into one element, and their evaluations"
+    assert metrics(there) == expected
+    for record in records(there).values():
+        facts = record["environment"]["scheduler"]
+        assert facts["node"] in ("n1", "n2") and facts["requeues"] == 0 and facts["queue_seconds"] >= 0
+        assert re.fullmatch(r"\d+_0", facts["job"])
+    assert "element" in outputs["logs"] and "'partition': 'cpu'" in outputs["logs"]
+
+
+def finished(home: Path) -> bool:
+    begin_now()
+    return set(json.loads(ablate(home, "status", "demo", *SLICE, "--json"))["counts"]) == {"completed"}
