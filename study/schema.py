@@ -188,6 +188,8 @@ class RuntimeConfig:
     """Processes on one machine that share every batch, each on a GPU of its own where there are GPUs; a scheduler that
     starts the processes itself decides instead."""
     compile: bool = field(False, identity=False)
+    checkpoint_activations: bool = field(False, identity=False)
+    """Compute the blocks' inner activations again for the gradient instead of keeping them: less memory, slower."""
     checkpoint_seconds: float = field(60.0, above=0, identity=False)
     log_every: int = field(10, low=1, identity=False)
     heartbeat_seconds: float = field(5.0, above=0, identity=False)

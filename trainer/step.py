@@ -21,6 +21,7 @@ from trainer.data.batch import Batch
 from trainer.data.streams import stream
 from trainer.distributed import ALONE, World
 from trainer.divergence import Watch
+from trainer.models.blocks import Transformer
 from trainer.models.towers import trim_padding
 from trainer.objectives.losses import (
     LossWeights,
@@ -78,6 +79,9 @@ class Gradients:
             "text": system.generative and system.uses_text,
         }
         self.names = tuple(name for name, here in present.items() if here)
+        for module in system.modules():
+            if isinstance(module, Transformer):
+                module.recompute = config.runtime.checkpoint_activations
         compiled = config.runtime.compile
         self._embed = torch.compile(system.embed) if compiled else system.embed
         self._reconstruct = torch.compile(system.reconstruct) if compiled else system.reconstruct

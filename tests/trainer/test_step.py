@@ -9,6 +9,7 @@ import torch
 from tiny_run import MODEL, OBJECTIVES, make_batch, make_config
 
 from study.schema import RunConfig, ScheduleConfig
+from trainer.models.blocks import Block
 from trainer.objectives.losses import contrastive_loss
 from trainer.objectives.system import System
 from trainer.optim import learning_rate, make_optimizer
@@ -44,6 +45,26 @@ def test_pieces_without_the_batch_would_be_noticed() -> None:
     _, local = gradients(make_config("clip", objective__local_batch=4), step=0)
     error = float((local["image_head.project.weight"] - expected["image_head.project.weight"]).norm())
     assert error > 0.1 * float(expected["image_head.project.weight"].norm())
+
+
+@pytest.mark.parametrize("micro_batch", [0, 3])
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_recomputed_activations_give_the_same_gradient(
+    precision: str, micro_batch: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To the last bit, and every block is computed once more for each pass that has a gradient."""
+    calls: list[int] = []
+    forward = Block.forward
+    monkeypatch.setattr(Block, "forward", lambda *args: calls.append(1) or forward(*args))
+    changes = {"schedule__precision": precision, "runtime__micro_batch": micro_batch}
+    losses, expected = gradients(make_config("mae_clip similarity", **changes))
+    once = len(calls)
+    again = make_config("mae_clip similarity", **changes, runtime__checkpoint_activations=True)
+    found_losses, found = gradients(again)
+    assert torch.equal(found_losses, losses)
+    assert all(torch.equal(found[name], gradient) for name, gradient in expected.items())
+    # Two towers see each piece twice, the decoder once; when there are three pieces, a survey goes before.
+    assert (once, len(calls) - once) == ((5, 10) if not micro_batch else (3 * 7, 3 * 12))
 
 
 def test_bf16_micro_batches_agree_within_its_rounding() -> None:
