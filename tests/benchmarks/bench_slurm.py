@@ -25,6 +25,7 @@ OVERRIDES = (
     "protocols=[retrieval,zero_shot]",
     "tables={}",
     "figures={}",
+    "claims={}",
 )
 
 

@@ -24,6 +24,7 @@ SLICE = (
     "protocols=[zero_shot]",
     "tables={}",
     "figures={}",
+    "claims={}",
     "drop=[{method: [random_init, m3ae, mae, masked_clip]}, {scale: small}, {pooling: [gap, max]}]",
 )
 CLUSTER = ("cluster.memory_gib=1.5", "cluster.partition=cpu", "cluster.pack=2", "cluster.cpus=1")
