@@ -33,10 +33,13 @@ class Overrides:
 
 def parse_overrides(texts: Sequence[str], study_keys: Sequence[str]) -> Overrides:
     """Sort `key=value` words with Hydra's grammar; raises ConfigError for anything else."""
+    result = Overrides({}, {}, {})
+    if not texts:
+        return result  # most commands have none, and are spared Hydra's import, which costs a quarter of a second
+
     from hydra.core.override_parser.overrides_parser import OverridesParser
     from hydra.errors import HydraException
 
-    result = Overrides({}, {}, {})
     for text in texts:
         try:
             override = OverridesParser.create().parse_override(text)
