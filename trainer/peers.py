@@ -100,7 +100,7 @@ def _forked(runtime: RuntimeConfig, follow: Callable[[World], None]) -> Iterator
     """Rank 0 of processes on this machine, with the others forked from it."""
     parent, size = os.getpid(), runtime.processes
     with ExitStack() as cleanup:
-        listener = socket.create_server(("127.0.0.1", 0), backlog=size)
+        listener = cleanup.enter_context(socket.create_server(("127.0.0.1", 0), backlog=size))
         places = [Place(World(rank, size, rank), *listener.getsockname()) for rank in range(size)]
         sys.stdout.flush()
         sys.stderr.flush()

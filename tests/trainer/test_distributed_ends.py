@@ -194,6 +194,7 @@ def test_half_described_processes_are_refused(monkeypatch: pytest.MonkeyPatch) -
 def test_more_processes_than_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
     monkeypatch.setattr("torch.cuda.device_count", lambda: 1)
+    monkeypatch.setattr("trainer.peers.PATIENCE", 0.1)
     message = r"runtime\.processes: 2, but the task sees 1 GPUs"
     with pytest.raises(ConfigError, match=message), team(RuntimeConfig(processes=2), lambda _: None):
         raise AssertionError("met")
