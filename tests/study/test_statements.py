@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -126,6 +127,16 @@ def test_a_plan_checks_its_claims(tmp_path: Path) -> None:
         make_plan("demo", words, None, Home(tmp_path))
     with pytest.raises(ConfigError, match=r"claims\.large_same\.metric: unknown metric 'zero_shot/none/top1'"):
         make_plan("demo", ["claims.large_same.metric=zero_shot/none/top1"], None, Home(tmp_path))
+
+
+def test_the_readme_shows_a_claim_of_the_demo() -> None:
+    root = Path(__file__).parents[2]
+    shown = next(
+        b for b in re.findall(r"```yaml\n(.*?)```", (root / "README.md").read_text(), re.DOTALL) if "claims:" in b
+    )
+    claims = yaml.safe_load((root / "study/conf/study/demo.yaml").read_text())["claims"]
+    [(name, claim)] = yaml.safe_load(shown)["claims"].items()
+    assert claims[name] == claim
 
 
 def test_an_ambiguous_level_asks_for_its_factor() -> None:
