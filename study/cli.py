@@ -27,7 +27,7 @@ SUMMARIES = {
     "retry": "Submit failed tasks again.",
     "search": "Find the best values of parameters, with Optuna.",
     "report": "Tables, figures and the page from what is tracked.",
-    "why": "The runs behind a number of a table.",
+    "why": "The runs behind a number of a table, or behind the verdict on a claim.",
     "diff": "Configuration keys in which two cells or runs differ.",
     "sync": "Ship what is journalled but not yet in MLflow.",
     "data": "Pack, check and show image-text data.",
