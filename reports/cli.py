@@ -57,7 +57,7 @@ def report(
 def _report_study(plan: Plan, out: Path | None, chosen: tuple[str, ...], as_json: bool) -> None:
     from reports.build import report as build
 
-    _sync(plan)
+    sync_first(plan)
     folder = out or plan.home.study(plan.study.name).report
     result = build(plan, folder, chosen)
     if as_json:
@@ -128,7 +128,7 @@ def why(
         words = [word for word in (row, column) if word is not None]  # of a claim, overrides
         _why_claim(load_plan(study_name, (*words, *overrides), config_dir), table_name, as_json)
         return
-    _sync(plan)
+    sync_first(plan)
     answer = find(one_table(plan, table_name), row, column)
     if as_json:
         click.echo(json.dumps(answer.to_json()))
@@ -143,7 +143,7 @@ def _why_claim(plan: Plan, name: str, as_json: bool) -> None:
 
     if name in plan.study.tables:
         raise click.UsageError(f"'{name}' is a table; a number of it needs ROW and COLUMN")
-    _sync(plan)
+    sync_first(plan)
     judged = one_claim(plan, name)
     if as_json:
         click.echo(json.dumps(claim_json(judged)))
@@ -158,7 +158,7 @@ def _why_claim(plan: Plan, name: str, as_json: bool) -> None:
     click.echo(f"\n{judged.query};\n-- on {plan.home.study(plan.study.name).warehouse}")
 
 
-def _sync(plan: Plan) -> None:
+def sync_first(plan: Plan) -> None:
     """Ship what waits in journals. A store that cannot be written may still be read: then say so, and go on."""
     if not load(PENDING)(plan.tasks, plan.study.name, plan.home):
         return
@@ -187,7 +187,7 @@ def _print_table(table: Table) -> None:
     for row in table.rows:
         cells: list[Any] = [Text(bare(level)) for level in row.levels]
         for entry, column in zip(row.entries, table.columns, strict=True):
-            style = "bold" if entry.best else "" if entry.summary else "dim"
+            style = "bold" if entry.best else "underline" if entry.second else "" if entry.summary else "dim"
             cells.append(Text(plain(entry, column), style=style))
         grid.add_row(*cells)
     console = Console()

@@ -6,12 +6,12 @@ import csv
 import io
 import itertools
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from html import escape
 from typing import Any
 
-from reports.stats.summary import t_interval
-from reports.tables import Column, Entry, Row, Table, number
+from reports.entries import HTML, LATEX, MARKDOWN, PLAIN, entry_parts, entry_text
+from reports.tables import Column, Entry, Row, Table
 from reports.text import LATEX_SIGNS, bare, comment, html, latex, markdown
 from reports.warehouse import Source
 
@@ -25,7 +25,7 @@ def render_markdown(table: Table) -> str:
     lines = [f"### {markdown(table.title)}", "", _pipes(heads)]
     lines.append(_pipes(["---"] * len(table.factors) + ["---:"] * len(table.columns)))
     for row in table.rows:
-        texts = [_text(entry, column, "**{}**".format) for entry, column in _pairs(table, row)]
+        texts = [entry_text(*pair, MARKDOWN) for pair in _pairs(table, row)]
         lines.append(_pipes([markdown(level) for level in row.levels] + texts))
     return "\n".join([*lines, "", *(f"{markdown(note)}  " for note in table.notes)]).rstrip() + "\n"
 
@@ -63,7 +63,7 @@ def _latex_rows(table: Table) -> Iterator[str]:
             yield r"\midrule"
         same = previous is not None and table.grouped and previous.levels[0] == row.levels[0]
         levels = ["" if same and i == 0 else latex(level) for i, level in enumerate(row.levels)]
-        numbers = [_text(*pair, r"\textbf{{{}}}".format).translate(LATEX_SIGNS) for pair in _pairs(table, row)]
+        numbers = [entry_text(*pair, LATEX).translate(LATEX_SIGNS) for pair in _pairs(table, row)]
         yield " & ".join([*levels, *numbers]) + r" \\"
 
 
@@ -73,13 +73,16 @@ def render_csv(table: Table) -> str:
     writer = csv.writer(output, lineterminator="\n")
     # Only tables with such numbers have their column.
     beside = ["beside"] if any(entry.beside is not None for row in table.rows for entry in row.entries) else []
-    heads = ["column", "mean", "sd", "n", "planned", "delta", *beside, "state", "runs"]
+    heads = ["column", "mean", "sd", "half_ci", "n", "planned", "delta", "delta_low", "delta_high", "delta_p"]
+    heads += ["best", "second", *beside, "state", "runs"]
     writer.writerow([*map(bare, table.factors), *heads])
     for row in table.rows:
         for entry, column in _pairs(table, row):
-            summary = entry.summary
-            numbers = (summary.mean, summary.sd, summary.n) if summary else (None, None, 0)
-            rest = [entry.planned, entry.delta, *([entry.beside] if beside else []), entry.missing]
+            summary, error = entry.summary, entry.error
+            numbers = (summary.mean, summary.sd, entry.half, summary.n) if summary else (None, None, None, 0)
+            gap = (entry.delta, *((error.low, error.high, error.p) if error else (None, None, None)))
+            marks = (int(entry.best), int(entry.second))
+            rest = [entry.planned, *gap, *marks, *([entry.beside] if beside else []), entry.missing]
             runs = " ".join(source.run_id for source in entry.sources)
             writer.writerow([*map(bare, row.levels), bare(column.name), *numbers, *rest, runs])
     return output.getvalue()
@@ -115,7 +118,10 @@ def provenance(table: Table) -> dict[str, Any]:
         "table": table.name,
         "title": table.title,
         "runs": list(Source._fields),
-        "columns": [{"name": column.name, "digits": column.digits, "query": column.query} for column in table.columns],
+        "columns": [
+            {"name": column.name, "digits": column.digits, "query": column.query, "method": column.method}
+            for column in table.columns
+        ],
         "rows": [{"name": row.name, "entries": [entry_json(entry) for entry in row.entries]} for row in table.rows],
     }
 
@@ -127,10 +133,14 @@ def entry_json(entry: Entry) -> dict[str, Any]:
         "cell": entry.cell,
         "value": summary.mean if summary else None,
         "sd": summary.sd if summary else None,
-        "interval": t_interval(summary) if summary else None,
+        "interval": (summary.mean - entry.half, summary.mean + entry.half) if summary and entry.half else None,
         "n": summary.n if summary else 0,
         "planned": entry.planned,
         "delta": entry.delta,
+        "delta_interval": (entry.error.low, entry.error.high) if entry.error and entry.error.low is not None else None,
+        "delta_p": entry.error.p if entry.error else None,
+        "best": entry.best,
+        "second": entry.second,
         "beside": entry.beside,
         "state": entry.missing,
         "detail": entry.detail,
@@ -151,58 +161,33 @@ def render_json(table: Table) -> str:
 
 def plain(entry: Entry, column: Column) -> str:
     """A number as the terminal shows it."""
-    return _text(entry, column, str)
+    return entry_text(entry, column, PLAIN)
 
 
 def _pairs(table: Table, row: Row) -> Iterator[tuple[Entry, Column]]:
     return zip(row.entries, table.columns, strict=True)
 
 
-def _text(entry: Entry, column: Column, bold: Callable[[str], str]) -> str:
-    """`**71.2** ± 0.3 (2/3) +1.5`, or the state that explains the gap."""
+def _html_text(entry: Entry, column: Column, widths: tuple[int, ...]) -> str:
+    """The parts of a number, each as wide as the widest of the column, so that values align."""
     if entry.summary is None:
-        return entry.missing
-    if entry.printed:
-        return bold(entry.printed) if entry.best else entry.printed
-    value = number(entry.summary.mean, column.digits)
-    parts = [bold(value) if entry.best else value]
-    if entry.summary.sd is not None:
-        parts.append(f"± {number(entry.summary.sd, column.digits)}")
-    if entry.summary.n < entry.planned:
-        parts.append(f"({entry.summary.n}/{entry.planned})")
-    if entry.beside is not None:
-        parts.append(f"[{number(entry.beside, column.digits)}]")
-    if entry.delta is not None:
-        parts.append(number(entry.delta, column.digits, sign=True).replace("-", "−"))
-    return " ".join(parts)
-
-
-def _parts(entry: Entry, column: Column) -> tuple[str, str, str]:
-    """Value, spread with the number of seeds where some lack, and difference to the baseline."""
-    value, _, rest = _text(entry, column, str).partition(" ")
-    spread, _, delta = rest.rpartition(" ") if entry.delta is not None else (rest, "", "")
-    return value, spread, delta
-
-
-def _html_text(entry: Entry, column: Column, widths: tuple[int, int]) -> str:
-    """The parts of a number, spread and difference as wide as the widest of the column, so that values align."""
-    if entry.summary is None:
-        return f'<span class="missing">{escape(entry.missing)}</span>'
-    value, spread, delta = _parts(entry, column)
-    text = f"<b>{value}</b>" if entry.best else f"<span>{value}</span>"
-    for tag, part, width in (("small", spread, widths[0]), ("i", delta, widths[1])):
+        *_, beside = entry_parts(entry, column)
+        return f'<span class="missing">{escape(entry.missing)}</span>' + (f" <small>{beside}</small>" if beside else "")
+    value, *parts = entry_parts(entry, column)
+    text = HTML.mark(value, entry) if entry.best or entry.second else f"<span>{value}</span>"
+    for tag, part, width in zip(("small", "i", "small"), parts, widths, strict=True):
         text += f' <{tag} style="width:{width}ch">{part}</{tag}>' if width else ""
     return text
 
 
-def _widths(table: Table) -> list[tuple[int, int]]:
-    """Characters of the widest spread and of the widest difference of each column."""
+def _widths(table: Table) -> list[tuple[int, ...]]:
+    """Characters of the widest spread, the widest difference and the widest number of a paper of each column."""
     columns = zip(*(row.entries for row in table.rows), strict=True)
     parts = [
-        [_parts(entry, column) for entry in entries if entry.summary]
+        [entry_parts(entry, column) for entry in entries if entry.summary]
         for entries, column in zip(columns, table.columns, strict=True)
     ]
-    return [tuple(max((len(part[i]) for part in column), default=0) for i in (1, 2)) for column in parts]  # type: ignore[misc]
+    return [tuple(max((len(part[i]) for part in column), default=0) for i in (1, 2, 3)) for column in parts]
 
 
 def _no_level(table: Table) -> str:

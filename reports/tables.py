@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from reports.coverage import Coverage, missing_text, protocol_of
+import numpy as np
+from numpy.typing import NDArray
+
+from reports.coverage import Coverage, TaskState, missing_text, protocol_of
+from reports.notes import table_notes
+from reports.stats.columns import Compared, Delta, compare_rows
 from reports.stats.summary import Summary, summarize
 from reports.warehouse import Source, Values, Warehouse, cell_key, quoted, value_query
 from study.design import Cell
@@ -32,12 +37,25 @@ class Column:
     metrics: tuple[str, ...]
     """The tasks that it averages over."""
     ranked: bool
-    """Larger is better, so that the largest mean is bold."""
+    """One end is better, so that the best mean is bold."""
+    lowest: bool = False
+    """Smaller is better."""
+    spread: str = "sd"
+    """What stands after ±: `sd` over seeds, or `ci`, half the 95 % interval of the mean."""
+    method: str = ""
+    """How its rows were compared; empty where one seed allows no test."""
+    pooled: bool = False
+    """Its cells' intervals rest on the spread of all of them."""
 
     @functools.cached_property
     def protocols(self) -> tuple[str | None, ...]:
         """Protocols of its metrics, None for a pretraining's own."""
         return tuple(sorted({protocol_of(metric) for metric in self.metrics}, key=str))
+
+    @property
+    def order(self) -> int:
+        """1 where larger is better, -1 where smaller is, 0 where neither."""
+        return (-1 if self.lowest else 1) if self.ranked else 0
 
     @property
     def name(self) -> str:
@@ -62,6 +80,7 @@ class Entry:
     sources: tuple[Source, ...] = ()
     delta: float | None = None
     best: bool = False
+    """With two seeds or more: not distinguishable from the column's best mean; else, the best mean as printed."""
     missing: str = ""
     """State that explains the lack of a number; a dash where there can be none."""
     detail: str = ""
@@ -70,6 +89,12 @@ class Entry:
     """The number that a paper prints at this place, beside ours."""
     printed: str = ""
     """In a paper's table, the number exactly as it is printed."""
+    second: bool = False
+    """Best of those that are not bold, and told apart from the others."""
+    half: float | None = None
+    """Half the 95 % interval of the mean; None for a single seed."""
+    error: Delta | None = None
+    """The difference to the baseline with its interval."""
 
 
 @dataclass(frozen=True)
@@ -131,11 +156,12 @@ def number(value: float, digits: int, sign: bool = False) -> str:
     return text if float(text) != 0 else ("+" if sign else "") + f"{0:.{digits}f}"
 
 
-def _column(config: ColumnConfig, split: str, coverage: Coverage) -> Column:
+def _column(config: ColumnConfig, split: str, spread: str, coverage: Coverage) -> Column:
     metrics = coverage.expected(config.metric)
     label = config.label or _label(config.metric)
-    ranked = all(protocol_of(name) and name.rpartition("/")[2] not in UNRANKED for name in metrics)
-    return Column(label, config.group, split, config.digits, metrics, bool(metrics) and ranked)
+    usual = all(protocol_of(name) and name.rpartition("/")[2] not in UNRANKED for name in metrics)
+    ranked = bool(metrics) and (usual if config.better == "default" else config.better != "neither")
+    return Column(label, config.group, split, config.digits, metrics, ranked, config.better == "lower", spread)
 
 
 def _label(patterns: Sequence[str]) -> str:
@@ -156,7 +182,7 @@ class _Draft:
     @classmethod
     def of(cls, name: str, config: TableConfig, study: Study, cells: Sequence[Cell], coverage: Coverage) -> _Draft:
         splits = split_levels(config, study.factors, cells)
-        columns = [_column(column, split, coverage) for split in splits for column in config.columns]
+        columns = [_column(column, split, config.spread, coverage) for split in splits for column in config.columns]
         slots = {
             row: {split: cell_key(cell) for split, cell in by_split.items()}
             for row, by_split in place(name, config, study.factors, cells).items()
@@ -165,84 +191,78 @@ class _Draft:
 
     def fill(self, study: Study, coverage: Coverage, values: Values) -> Table:
         config = self.config
-        lookups = [(column, values.of(column.metrics)) for column in self.columns]
-        entries = {
-            levels: tuple(_entry(keys.get(column.split), column, coverage, lookup) for column, lookup in lookups)
-            for levels, keys in self.slots.items()
-        }
         baseline = tuple((study.baseline or {}).get(factor, "") for factor in config.rows)
-        if config.delta and baseline in entries:
-            base = entries[baseline]
-            entries = {levels: _with_deltas(row, base, levels == baseline) for levels, row in entries.items()}
-        rows = tuple(Row(levels, row) for levels, row in _with_best(entries, self.columns).items())
-        notes = _notes(config, rows, self.columns)
-        return Table(self.name, config.title or self.name, config.rows, config.split, self.columns, rows, notes)
+        reference = list(self.slots).index(baseline) if config.delta and baseline in self.slots else None
+        filled = [
+            _fill([keys.get(column.split) for keys in self.slots.values()], column, coverage, values, reference)
+            for column in self.columns
+        ]
+        columns = tuple(column for column, _ in filled)
+        entries = zip(*(own for _, own in filled), strict=True)
+        rows = tuple(Row(levels, row) for levels, row in zip(self.slots, entries, strict=True))
+        notes = table_notes(config, rows, columns)
+        return Table(self.name, config.title or self.name, config.rows, config.split, columns, rows, notes)
 
 
-def _entry(key: str | None, column: Column, coverage: Coverage, lookup: Callable[[str], tuple[Source, ...]]) -> Entry:
-    """One number or gap, before it is compared with others."""
+def _fill(
+    keys: Sequence[str | None], column: Column, coverage: Coverage, values: Values, baseline: int | None
+) -> tuple[Column, list[Entry]]:
+    """A column's entries, compared with each other, and the column with the method that compared them."""
+    lookup = values.of(column.metrics)
+    behind = [coverage.behind(key, column.protocols) if key else () for key in keys]
+    sources = [lookup(key) if key and tasks else () for key, tasks in zip(keys, behind, strict=True)]
+    compared = compare_rows(_matrix(sources), lambda mean: number(mean, column.digits), column.order, baseline)
+    entries = [
+        _gap(key, tasks) if not own or not tasks else _entry(key or "", tasks, own, compared, i)
+        for i, (key, tasks, own) in enumerate(zip(keys, behind, sources, strict=True))
+    ]
+    return dataclasses.replace(column, method=compared.method, pooled=compared.pooled), entries
+
+
+def _matrix(sources: Sequence[Sequence[Source]]) -> NDArray[np.float64]:
+    """Values (rows, seeds), NaN where missing."""
+    seeds = {seed: i for i, seed in enumerate(sorted({source.seed for own in sources for source in own}))}
+    values = np.full((len(sources), len(seeds)), np.nan)
+    for row, own in enumerate(sources):
+        for source in own:
+            values[row, seeds[source.seed]] = source.value
+    return values
+
+
+def _gap(key: str | None, tasks: Sequence[TaskState]) -> Entry:
+    """A number that is missing for every seed, and why."""
     if key is None:
         return Entry("", None, 0, missing="–", detail="the study has no such cell")
-    tasks = coverage.behind(key, column.protocols)
     if not tasks:
         return Entry(key, None, 0, missing="–", detail="no task of the study measures this here")
-    planned = len({task.task.seed for task in tasks})
-    sources = lookup(key)
-    summary = summarize([source.value for source in sources])
-    if summary is not None and summary.n == planned:
-        return Entry(key, summary, planned, sources)
-    if summary is None and sources:
-        return Entry(key, None, planned, sources, missing="diverged", detail="every value is NaN or infinite")
     lacking = [task for task in tasks if task.state != "completed"]
-    detail = "; ".join(f"seed {task.task.seed}: {task.text}" for task in lacking)
-    missing = "" if summary else missing_text(lacking or tasks)
-    return Entry(key, summary, planned, sources, missing=missing, detail=detail)
+    return Entry(key, None, _planned(tasks), missing=missing_text(lacking or tasks), detail=_detail(lacking))
 
 
-def _with_deltas(entries: Sequence[Entry], baseline: Sequence[Entry], same: bool) -> tuple[Entry, ...]:
-    """Each mean less the mean of the baseline's row in the same column; the baseline has none to itself."""
-    return tuple(
-        entry
-        if same or entry.summary is None or base.summary is None
-        else dataclasses.replace(entry, delta=entry.summary.mean - base.summary.mean)
-        for entry, base in zip(entries, baseline, strict=True)
+def _entry(key: str, tasks: Sequence[TaskState], sources: tuple[Source, ...], compared: Compared, row: int) -> Entry:
+    """A number with what its column's comparison says of it."""
+    summary, planned = summarize([source.value for source in sources]), _planned(tasks)
+    if summary is None:
+        return Entry(key, None, planned, sources, missing="diverged", detail="every value is NaN or infinite")
+    lacking = [task for task in tasks if task.state != "completed"] if summary.n < planned else []
+    delta = compared.deltas[row]
+    return Entry(
+        key,
+        summary,
+        planned,
+        sources,
+        delta.estimate if delta else None,
+        compared.best[row],
+        detail=_detail(lacking),
+        second=compared.second[row],
+        half=compared.halves[row],
+        error=delta,
     )
 
 
-def _with_best(
-    rows: Mapping[tuple[str, ...], tuple[Entry, ...]], columns: Sequence[Column]
-) -> dict[tuple[str, ...], tuple[Entry, ...]]:
-    """Mark the largest printed mean of each ranked column that has two numbers or more; ties share the mark."""
-    marked = {levels: list(entries) for levels, entries in rows.items()}
-    for i, column in enumerate(columns):
-        means = {levels: entries[i].summary.mean for levels, entries in rows.items() if entries[i].summary}  # type: ignore[union-attr]
-        if not column.ranked or len(means) < 2:
-            continue
-        largest = max(means.values())
-        for levels, mean in means.items():
-            # Means that are further apart than a digit cannot look the same.
-            if largest - mean <= 10**-column.digits and number(mean, column.digits) == number(largest, column.digits):
-                marked[levels][i] = dataclasses.replace(marked[levels][i], best=True)
-    return {levels: tuple(entries) for levels, entries in marked.items()}
+def _planned(tasks: Sequence[TaskState]) -> int:
+    return len({task.task.seed for task in tasks})
 
 
-def _notes(config: TableConfig, rows: Sequence[Row], columns: Sequence[Column]) -> tuple[str, ...]:
-    entries = [entry for row in rows for entry in row.entries]
-    counts = sorted({entry.summary.n for entry in entries if entry.summary})
-    notes = [config.note] if config.note else []
-    if counts == [1]:
-        notes.append("One seed (n = 1): no spread can be given.")
-    elif counts:
-        seeds = f"n = {counts[0]}" if len(counts) == 1 else f"n = {counts[0]} to {counts[-1]}"
-        notes.append(f"Mean ± sample standard deviation over seeds ({seeds}).")
-    if any(entry.summary and entry.summary.n < entry.planned for entry in entries):
-        notes.append("(k/m): k of m planned seeds.")
-    if any(len(column.metrics) > 1 for column in columns):
-        notes.append("Columns of several tasks: each seed's mean over all of them, only where it has every one.")
-    if any(entry.delta is not None for entry in entries):
-        notes.append("Signed numbers: difference of the means to the baseline's row.")
-    if any(entry.best for entry in entries):
-        notes.append("Bold: the largest mean of the column, which says nothing about significance.")
-    if any(entry.missing == "–" for entry in entries):
-        notes.append("–: does not exist.")
-    return tuple(notes)
+def _detail(lacking: Sequence[TaskState]) -> str:
+    return "; ".join(f"seed {task.task.seed}: {task.text}" for task in lacking)

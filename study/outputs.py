@@ -9,6 +9,8 @@ from study.schema import field
 
 FIGURE_KINDS = ("bars", "lines", "heatmap", "curves", "scatter")
 AGGREGATES = ("mean",)
+BETTER = ("default", "higher", "lower", "neither")
+SPREADS = ("sd", "ci")
 FORMATS = ("md", "tex", "csv", "html")
 ESTIMANDS = ("these tasks", "tasks like these")
 
@@ -24,6 +26,8 @@ class ColumnConfig:
     """Header above neighbouring columns of the same group."""
     aggregate: str = field("mean", choices=AGGREGATES)
     digits: int = field(1, low=0, high=6)
+    better: str = field("default", choices=BETTER)
+    """Which values are the best; by default the higher ones of what a protocol measures, neither of the rest."""
     reference: dict[str, str] = dataclasses.field(default_factory=dict)
     """Fields of the paper's value to print beside each number: `{protocol: zero-shot, task: ImageNet}`."""
 
@@ -54,7 +58,9 @@ class TableConfig:
     split: str = field("")
     """Factor whose levels repeat the columns side by side (`scale`)."""
     delta: bool = field(False)
-    """Also print each value's difference to the study's baseline."""
+    """Also print each value's difference to the study's baseline, with its 95 % interval."""
+    spread: str = field("sd", choices=SPREADS)
+    """What stands after ±: the standard deviation over seeds, or half the mean's 95 % interval."""
     note: str = field("")
     reference: ReferenceConfig | None = None
     """The paper's table to print beside it."""

@@ -104,10 +104,11 @@ def ours(plan: Plan, formats: list[str]) -> Callable[[], object]:
     import adbc_driver_sqlite.dbapi
     import duckdb
     import pyarrow
+    import scipy.special
 
     from reports.build import report
 
-    del adbc_driver_sqlite, duckdb, pyarrow
+    del adbc_driver_sqlite, duckdb, pyarrow, scipy
     # The figures' and the page's share is not measured: they draw, which depends on what is drawn.
     return lambda: report(plan, plan.home.root / "report", formats)
 

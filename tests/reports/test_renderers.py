@@ -10,11 +10,11 @@ import subprocess
 from html.parser import HTMLParser
 from pathlib import Path
 
-import pytest
 from missing import program
 
 from reports.build import one_table, report
 from reports.renderers import latex, render_csv, render_html, render_json, render_latex, render_markdown
+from reports.stats.columns import Delta
 from reports.stats.summary import Summary
 from reports.tables import Column, Entry, Row, Table
 from reports.warehouse import Source
@@ -34,11 +34,20 @@ TABLE = Table(
         Row(
             ("a_b",),
             (
-                Entry("{}", Summary(2, 71.25, 0.5), 3, (Source(0, "r" * 12, "c", 71.25),), -1.5, best=True),
+                Entry(
+                    "{}",
+                    Summary(2, 71.25, 0.5),
+                    3,
+                    (Source(0, "r" * 12, "c", 71.25),),
+                    -1.5,
+                    best=True,
+                    half=4.5,
+                    error=Delta(-1.5, -2.5, -0.5, 0.02),
+                ),
                 Entry("{}", None, 3, missing="failed", detail="seed 0: failed: data"),
             ),
         ),
-        Row(("<b>|*x*",), (Entry("{}", Summary(1, 7.0, None), 1), Entry("", None, 0, missing="–"))),
+        Row(("<b>|*x*",), (Entry("{}", Summary(1, 7.0, None), 1, second=True), Entry("", None, 0, missing="–"))),
     ),
     ("A note: 5 % of $x_1$.",),
 )
@@ -49,8 +58,8 @@ def test_markdown() -> None:
         "### Pooling &amp; &lt;script&gt;alert(1)&lt;/script&gt;\n\n"
         "| method | small / Zero-shot / top-1 | large / Zero-shot / top-1 |\n"
         "| --- | ---: | ---: |\n"
-        "| a\\_b | **71.2** ± 0.5 (2/3) −1.5 | failed |\n"
-        "| &lt;b&gt;\\|\\*x\\* | 7.0 | – |\n\n"
+        "| a\\_b | **71.2** ± 0.5 (2/3) −1.5 [−2.5, −0.5] | failed |\n"
+        "| &lt;b&gt;\\|\\*x\\* | <u>7.0</u> | – |\n\n"
         "A note: 5 % of $x\\_1$.\n"
     )
 
@@ -67,8 +76,8 @@ def test_latex() -> None:
         r"\cmidrule(lr){3-3}",
         r"method & top-1 & top-1 \\",
         r"\midrule",
-        r"a\_b & \textbf{71.2} $\pm$ 0.5 (2/3) $-$1.5 & failed \\",
-        r"\textless{}b\textgreater{}\textbar{}*x* & 7.0 & -- \\",
+        r"a\_b & \textbf{71.2} $\pm$ 0.5 (2/3) $-$1.5 [$-$2.5, $-$0.5] & failed \\",
+        r"\textless{}b\textgreater{}\textbar{}*x* & \underline{7.0} & -- \\",
         r"\bottomrule",
     ]
     assert r"\caption{Pooling \& \textless{}script\textgreater{}alert(1)\textless{}/script\textgreater{}}" in lines
@@ -94,8 +103,9 @@ def test_latex_compiles(full: Plan, tmp_path: Path) -> None:
 def test_csv_has_every_number_unrounded() -> None:
     rows = list(csv.DictReader(io.StringIO(render_csv(TABLE))))
     assert rows[0] == {
-        "method": "a_b", "column": "small / Zero-shot / top-1", "mean": "71.25", "sd": "0.5", "n": "2", "planned": "3",
-        "delta": "-1.5", "state": "", "runs": "r" * 12,
+        "method": "a_b", "column": "small / Zero-shot / top-1", "mean": "71.25", "sd": "0.5", "half_ci": "4.5",
+        "n": "2", "planned": "3", "delta": "-1.5", "delta_low": "-2.5", "delta_high": "-0.5", "delta_p": "0.02",
+        "best": "1", "second": "0", "state": "", "runs": "r" * 12,
     }  # fmt: skip
     assert (rows[1]["mean"], rows[1]["n"], rows[1]["state"]) == ("", "0", "failed")
     assert len(rows) == 4
@@ -124,7 +134,7 @@ def test_html_is_semantic_and_escaped() -> None:
     assert not parser.open and "script" not in parser.tags
     assert parser.tags.count("caption") == 1 and parser.tags.count("button") == 4
     assert '<th scope="row">&lt;b&gt;|*x*</th>' in html
-    assert 'data-why="t/1/2"' in html and "<b>71.2</b>" in html and "&lt;script&gt;" in html
+    assert 'data-why="t/1/2"' in html and "<b>71.2</b>" in html and "<u>7.0</u>" in html and "&lt;script&gt;" in html
 
 
 def test_the_sidecar_holds_runs_and_query() -> None:
@@ -134,8 +144,7 @@ def test_the_sidecar_holds_runs_and_query() -> None:
         "run_id": "r" * 12, "seed": 0, "commit": "c", "value": 71.25,
     }  # fmt: skip
     assert entry["value"] == 71.25 and entry["n"] == 2
-    low, high = entry["interval"]
-    assert low == pytest.approx(71.25 - 12.7062 * 0.5 / 2**0.5, abs=1e-4) and low + high == pytest.approx(142.5)
+    assert entry["interval"] == [66.75, 75.75] and entry["delta_interval"] == [-2.5, -0.5] and entry["best"]
     assert "from results" in found["columns"][0]["query"]
 
 
