@@ -28,6 +28,7 @@ SUMMARIES = {
     "search": "Find the best values of parameters, with Optuna.",
     "report": "Tables, figures and the page from what is tracked.",
     "why": "The runs behind a number of a table, or behind the verdict on a claim.",
+    "sql": "Ask a study's results in SQL; export them as Parquet.",
     "diff": "Configuration keys in which two cells or runs differ.",
     "sync": "Ship what is journalled but not yet in MLflow.",
     "data": "Pack, check and show image-text data.",

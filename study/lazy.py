@@ -21,6 +21,7 @@ COMMANDS = {
     "data": "trainer.data.cli:data",
     "report": "reports.cli:report",
     "why": "reports.cli:why",
+    "sql": "reports.sql_cli:sql",
 }
 """Subcommand → where the package that owns it defines it."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import io
 from typing import Any
 
@@ -76,6 +77,14 @@ def test_nobody_takes_the_papers_numbers_for_ours() -> None:
     assert "[29.7]" in render_html(found)
     rows = list(csv.DictReader(io.StringIO(render_csv(found))))
     assert [row["beside"] for row in rows] == ["29.7", "", "33.5", "", "", "", "", ""]
+
+
+def test_beside_a_gap() -> None:
+    missing = table(CELLS[0])
+    entries = (Entry(cell_key(CELLS[0]), None, 2, missing="failed"), *missing.rows[0].entries[1:])
+    found = with_reference(dataclasses.replace(missing, rows=(Row(("clip", "map"), entries),)), config())
+    assert plain(found.rows[0].entries[0], COLUMNS[0]) == "failed [29.7]"
+    assert "[29.7]" in render_html(found)
 
 
 def test_a_factor_that_does_not_apply_narrows_nothing() -> None:

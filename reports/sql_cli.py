@@ -1,0 +1,86 @@
+"""`ablate sql`: a study's warehouse for queries of one's own."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from reports.cli import sync_first
+from study.cli import load_plan
+
+
+@click.command()
+@click.argument("study_name", metavar="STUDY")
+@click.argument("query", metavar="[QUERY]", default="")
+@click.argument("overrides", metavar="[OVERRIDES]...", nargs=-1)
+@click.option("--config-dir", type=click.Path(), help="Your own Hydra config folder, beside the shipped one.")
+@click.option(
+    "--parquet",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Folder to export every view into, a Parquet file each.",
+)
+@click.option("--csv", "as_csv", is_flag=True, help="Print CSV.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def sql(
+    study_name: str,
+    query: str,
+    overrides: tuple[str, ...],
+    config_dir: str | None,
+    parquet: Path | None,
+    as_csv: bool,
+    as_json: bool,
+) -> None:
+    """Ask STUDY's warehouse a QUERY in DuckDB's SQL.
+
+    Without one, save the warehouse as a file that any DuckDB client opens, and show its views. With a --parquet folder
+    and overrides but no query, give '' for it.
+    """
+    from reports.build import open_warehouse
+    from reports.queries import ask, export, views
+
+    plan = load_plan(study_name, overrides, config_dir)
+    sync_first(plan)
+    with open_warehouse(plan) as warehouse:
+        names, rows = ask(warehouse, query) if query else views(warehouse)
+        paths = export(warehouse, parquet) if parquet else []
+        if not query:
+            paths.append(plan.home.study(plan.study.name).warehouse)
+            warehouse.save(paths[-1])
+    for path in paths:
+        click.echo(f"written: {path}", err=True)
+    if as_json:
+        click.echo(json.dumps([dict(zip(names, map(_plain, row), strict=True)) for row in rows], default=str))
+    elif as_csv:
+        csv.writer(sys.stdout, lineterminator="\n").writerows([names, *rows])
+    else:
+        _print(names, rows)
+
+
+def _plain(value: Any) -> Any:
+    """JSON has no NaN."""
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _print(names: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    grid = Table(box=box.SIMPLE_HEAD)
+    for i, name in enumerate(names):
+        numbers = any(isinstance(row[i], int | float) for row in rows)
+        grid.add_column(Text(name), justify="right" if numbers else "left", overflow="fold")
+    for row in rows:
+        grid.add_row(*(Text("" if value is None else str(value)) for value in row))
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=400)  # a file or a pipe has no edge to wrap at
+    console.print(grid)

@@ -1,0 +1,66 @@
+"""`ablate sql`: the views explain themselves, a query prints as table, CSV and JSON, Parquet holds every row."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from reports.build import open_warehouse
+from reports.queries import ask, export, views
+from study.cli import main
+from study.errors import ConfigError
+from study.plan import Plan
+
+
+def test_every_column_of_every_view_is_listed(full: Plan) -> None:
+    with open_warehouse(full) as warehouse:
+        found = views(warehouse)
+        assert [row[0] for row in found.rows if row[0]] == ["runs", "results", "cost"]
+        assert all(row[3] for row in found.rows if row[0])
+        columns = [row[1] for row in found.rows]
+        assert {"run_id", "metric", "value", "cell", "gpu_hours"} <= set(columns)
+
+
+def test_a_query_and_its_mistakes(full: Plan) -> None:
+    with open_warehouse(full) as warehouse:
+        answer = ask(warehouse, "select count(*) as n, min(seed) as first from results")
+        assert answer.names == ["n", "first"]
+        assert answer.rows == warehouse.rows("select count(*), min(seed) from results") and answer.rows[0][0] > 0
+        with pytest.raises(ConfigError, match=r'query: .*sedd.*"seed"'):
+            ask(warehouse, "select sedd from results")
+        with pytest.raises(ConfigError, match="query: Permission Error"):
+            ask(warehouse, "copy results to 'results.csv'")
+
+
+def test_parquet_holds_every_row_and_is_the_same_again(full: Plan, tmp_path: Path) -> None:
+    with open_warehouse(full) as warehouse:
+        paths, again = export(warehouse, tmp_path / "a"), export(warehouse, tmp_path / "b")
+        assert [path.name for path in paths] == ["runs.parquet", "results.parquet", "cost.parquet"]
+        for path, other in zip(paths, again, strict=True):
+            [(rows,)] = warehouse.rows(f"select count(*) from {path.stem}")
+            assert pq.read_table(path).num_rows == rows > 0
+            assert path.read_bytes() == other.read_bytes()
+
+
+def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("ABLATE_HOME", str(tmp_path / "home"))
+    query = "select 1 as one, 'a,b' as text, null as nothing, 'nan'::double as wrong"
+
+    def run(*words: str) -> str:
+        assert main(["sql", "demo", *words], standalone=False) == 0
+        return capsys.readouterr().out
+
+    assert "one" in run(query) and "a,b" in run(query)
+    assert json.loads(run(query, "--json")) == [{"one": 1, "text": "a,b", "nothing": None, "wrong": None}]
+    rows = list(csv.reader(io.StringIO(run(query, "--csv", "seeds=[0]"))))
+    assert rows == [["one", "text", "nothing", "wrong"], ["1", "a,b", "", "nan"]]
+    assert "results" in run("--parquet", str(tmp_path / "out"))
+    assert (tmp_path / "out" / "results.parquet").exists()
+    assert (tmp_path / "home" / "studies" / "demo" / "warehouse.duckdb").exists()
+    assert main(["sql", "demo", "select x", "--config-dir", str(tmp_path)], standalone=False) == 2
+    assert "query:" in capsys.readouterr().err
