@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from study.cli import load_plan, study_command_without_data
+from study.design import cell_name
 from study.errors import AblateError, ConfigError
 from study.lazy import SCRIPTS, STATES, load
 
@@ -89,6 +90,7 @@ def _print_plan(plan: Any, states: Any, costs: Any, show_tasks: bool) -> None:
         runs = sum(task.kind == "pretrain" for task in tasks)
         row = [cell.get(factor, "–") for factor in plan.study.factors]
         summary = ", ".join(f"{count} {state}" for state, count in counts.most_common())
+        summary = summary or ("waiting for its search" if cell_name(cell) in plan.waiting else "")
         cost = [f"{costs.hours(tasks, gpu):,.0f}" for gpu in gpus]
         cost = cost or [f"{sum(costs.core_seconds[task.task_id] for task in tasks) / 60:.1f}"]
         table.add_row(*row, str(runs), str(len(tasks) - runs), summary, *cost)
@@ -102,6 +104,8 @@ def _print_plan(plan: Any, states: Any, costs: Any, show_tasks: bool) -> None:
         f"{costs.summary(missing)}",
         highlight=False,
     )
+    for reason in dict.fromkeys(plan.waiting.values()):
+        console.print(f"{len(plan.waiting)} cells wait: {reason}", highlight=False, markup=False)
     if plan.absent:
         console.print(
             f"Not on this machine, so that ids are provisional and nothing can be submitted: {', '.join(plan.absent)}. "

@@ -69,14 +69,6 @@ class BudgetConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ConfirmConfig:
-    """The best configurations are trained again with other seeds before one of them is declared the winner."""
-
-    top: int = field(0, low=0)
-    seeds: tuple[int, ...] = field(())
-
-
-@dataclass(frozen=True, kw_only=True)
 class SearchConfig:
     """The whole section."""
 
@@ -102,7 +94,6 @@ class SearchConfig:
     """Values of parameters to try first, after the papers' loss weights (where these are searched)."""
     warm_start: bool = field(False)
     """Then try what the study's finished runs have tried; they are not trained again."""
-    confirm: ConfirmConfig = ConfirmConfig()
 
     @property
     def first(self) -> tuple[dict[str, Any], ...]:
@@ -231,8 +222,6 @@ def _check_sizes(search: SearchConfig, where: str) -> None:
     for name, found in (("parameters", search.parameters), ("objective", search.objective), ("seeds", search.seeds)):
         if not found:
             raise ConfigError(f"{where}.{name}: empty")
-    if bool(search.confirm.top) != bool(search.confirm.seeds) or set(search.confirm.seeds) & set(search.seeds):
-        raise ConfigError(f"{where}.confirm: needs `top` and `seeds`, other ones than the trials' {list(search.seeds)}")
 
 
 def inside(parameter: ParameterConfig | None, value: Any) -> bool:

@@ -50,7 +50,9 @@ def run(plan: Plan, jobs: int | None) -> int:
     reported = call("report", _arguments())
     if not states.finished:
         display.summary(states)
-    return int(not states.finished) or reported
+    for cell, reason in plan.waiting.items():
+        click.echo(f"{cell} is not run: {reason}", err=True)
+    return int(not states.finished or bool(plan.waiting)) or reported
 
 
 @click.command()

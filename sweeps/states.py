@@ -111,8 +111,9 @@ def stale_seconds(plan: Plan) -> float:
 
 
 def runtimes(plan: Plan) -> tuple[RuntimeConfig, ...]:
-    """Where and how fast the plan's runs are trained: mostly one setting for all of them."""
-    return tuple({task.config.runtime: None for task in plan.runs if isinstance(task.config, RunConfig)})
+    """Where and how fast the plan's runs, and its search's, are trained: mostly one setting for all of them."""
+    found = {task.config.runtime: None for task in plan.runs if isinstance(task.config, RunConfig)}
+    return tuple(found | {arm.run.runtime: None for arm in plan.arms}) or (RuntimeConfig(),)
 
 
 def _state(task: Task, home: Home, stale: float, queued: set[str], runs: dict[str, TaskState]) -> TaskState:

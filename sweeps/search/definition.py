@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -26,18 +26,22 @@ class Definition:
     study: str
     search: SearchConfig
     arms: tuple[Arm, ...]
+    planned: dict[str, list[dict[str, str]]] = field(default_factory=dict)
+    """Cells of the runs that the study's grid has too: tracking goes on naming them."""
 
     @classmethod
     def of(cls, plan: Plan) -> Definition:
         assert plan.study.search is not None
-        return cls(plan.study.name, plan.study.search, plan.arms)
+        planned = {task.task_id: list(task.cells) for task in plan.runs}
+        return cls(plan.study.name, plan.study.search, plan.arms, planned)
 
     def write(self, paths: SubmissionPaths) -> None:
         arms = [
             {"cell": arm.cell, "run": plain(arm.run), "evaluations": plain(arm.evaluations), "key": arm.key}
             for arm in self.arms
         ]
-        write_json(paths.search, {"study": self.study, "search": plain(self.search), "arms": arms})
+        content = {"study": self.study, "search": plain(self.search), "arms": arms, "planned": self.planned}
+        write_json(paths.search, content)
 
     @cached_property
     def directions(self) -> list[str]:
@@ -59,7 +63,7 @@ def read(paths: SubmissionPaths) -> Definition:
         )
         for arm in data["arms"]
     )
-    return Definition(data["study"], build(SearchConfig, data["search"]), arms)
+    return Definition(data["study"], build(SearchConfig, data["search"]), arms, data["planned"])
 
 
 def trial_tasks(arm: Arm, values: Mapping[str, Any], seed: int) -> tuple[Task, ...]:

@@ -235,7 +235,8 @@ class Trials:
             self.fail(taken, f"its workers died {MOST_LOSSES} times", "")
             return None
         trial.set_user_attr(RUNS, [task.run_id for task in tasks if task.kind == "pretrain"])
-        write_json(paths.tasks, [_queued(task, arm, number) for task in tasks])
+        planned = self.definition.planned
+        write_json(paths.tasks, [_queued(task, arm, number, planned.get(task.run_id, [])) for task in tasks])
         return taken
 
     def _open(self, arm: Arm, number: int) -> optuna.Trial:
@@ -249,15 +250,15 @@ class Trials:
         return len(points) >= methods.grid_size(self.search)
 
 
-def _queued(task: Task, arm: Arm, number: int) -> dict[str, Any]:
-    """A task as it is shipped; it is in no cell, since the grid's tables are not the search's."""
+def _queued(task: Task, arm: Arm, number: int, cells: list[dict[str, str]]) -> dict[str, Any]:
+    """A task as it is shipped; it is in no cell unless the grid has its run too."""
     protocol = f" [{task.protocol}]" if task.protocol else ""
     return {
         "task_id": task.task_id,
         "kind": task.kind,
         "run_id": task.run_id,
         "seed": task.seed,
-        "cells": [],
+        "cells": cells,
         "protocol": task.protocol,
         "name": f"{arm.name} trial={number} seed={task.seed}{protocol}",
     }

@@ -14,7 +14,7 @@ from typing import Any
 from study.files import read_json, write_atomic
 from study.journal import Journal, read
 from study.paths import TaskPaths
-from study.states import directory_state
+from study.states import DirectoryState, directory_state
 from study.task import Task
 from study.typed import dump
 from sweeps.claims import Claim
@@ -79,15 +79,20 @@ class SearchWorker(Worker):
         queued, paths = QueuedTask.of(task), task.paths(self.home)
         if not paths.config.exists():
             write_atomic(paths.config, dump(task.config), durable=False)
-        while not self._stopped():
+        while True:
             state = directory_state(paths)
             if state.state in ("completed", "diverged"):
                 self._mark(taken, paths)
                 self._judge(queued)
                 return ""
-            if state.state in ("failed", "cancelled"):
-                if state.cause not in RESUMABLE or task.task_id in self._tried:
-                    return state.cause
+            failed = state.state in ("failed", "cancelled")
+            if failed and not self._again(state):
+                return state.cause
+            if self._stopped():
+                return "stopped"
+            if failed and task.task_id in self._tried:
+                return state.cause
+            if failed:
                 archive_failure(paths)
             claim = self._claim(queued)
             if claim is None:
@@ -97,7 +102,11 @@ class SearchWorker(Worker):
                 continue
             self._mark(taken, paths)
             self._perform(queued, claim)
-        return "stopped"
+
+    def _again(self, state: DirectoryState) -> bool:
+        """Whether another attempt at a failed task may end otherwise."""
+        other_code = (state.detail or {}).get("snapshot") != self.queue.snapshot
+        return state.cause in RESUMABLE or (other_code and state.cause != "cancelled")
 
     def _end_early(self, taken: Taken, task: Task, cause: str) -> None:
         paths = task.paths(self.home)

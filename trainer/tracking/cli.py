@@ -24,12 +24,14 @@ def sync(plan: Plan, again: bool, as_json: bool) -> None:
     from rich.progress import Progress
 
     from trainer.tracking.shipping import ship
+    from trainer.tracking.source import searched
     from trainer.tracking.uri import redact
 
+    planned = {task.task_id for task in plan.tasks}
     with Progress(console=Console(stderr=True), transient=True, disable=as_json) as bar:
         task = bar.add_task("shipping", total=None)
         shipped = ship(
-            plan.tasks,
+            [*plan.tasks, *(task for task in searched(plan.home, plan.study.name) if task.task_id not in planned)],
             plan.study.name,
             plan.home,
             again=again,

@@ -66,6 +66,12 @@ class Source:
         return Source(self.run_id, "pretrain", self.run_id, self.seed, self.cells, None, name)
 
 
+def searched(home: Home, study: str) -> list[Source]:
+    """Tasks of the trials of the study's search."""
+    files = sorted(home.study(study).search.root.glob("*/trials/*/tasks.json"))
+    return [Source.from_json(value) for path in files for value in json.loads(path.read_text())]
+
+
 def plan_tags(source: Source, study: str) -> dict[str, str]:
     """Tags that follow from the plan alone: they change when the study renames its levels."""
     tags = {

@@ -1,0 +1,109 @@
+"""A search whose runs are formulas of their loss weights: processes, claims and storage are real, training is not."""
+
+from __future__ import annotations
+
+import functools
+import math
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import yaml
+from fakes import Interrupted, note
+
+from study.files import write_json
+from study.journal import Journal
+from study.paths import Home
+from study.plan import Plan, make_plan
+from study.schema import EvaluationConfig, RunConfig
+from study.typed import load_config
+from sweeps.search.driver import Searcher
+from sweeps.submit import Code
+
+__all__ = ["Interrupted", "execute"]
+
+STEP_SECONDS = "FAKE_STEP_SECONDS"
+CODE = Code("search_fakes:execute", "")
+SECTION: dict[str, Any] = {
+    "parameters": {
+        "objective.w_image": {"low": 0.01, "high": 1.0, "log": True},
+        "objective.w_text": {"low": 0.01, "high": 1.0, "log": True},
+    },
+    "objective": {"metric": "zero_shot/shapes_object/top1"},
+    "per": ["pooling"],
+    "sampler": {"name": "tpe", "n_startup_trials": 3},
+    "budget": {"trials": 6},
+}
+STUDY: dict[str, Any] = {
+    "name": "weights_test",
+    "base": {"model": "tiny", "data": "shapes", "schedule": "demo", "objective": "mae_clip"},
+    "factors": {
+        "pooling": {"map": {"model.pooling": "map"}, "gap": {"model.pooling": "gap"}},
+        "loss_weights": {"paper": {"objective.w_image": 0.1}, "tuned": {"search": "weights_test"}},
+    },
+    "baseline": {"pooling": "map", "loss_weights": "paper"},
+    "protocols": ["zero_shot"],
+}
+
+
+def execute(kind: str, root: Path, home: Home, stop: Callable[[], bool]) -> None:
+    """Ten reported steps for a run; for an evaluation, the formula."""
+    note(home, "begin", root)
+    if kind == "pretrain":
+        metrics = train(load_config(root / "config.yaml", RunConfig), root, stop)
+    else:
+        config = load_config(root / "config.yaml", EvaluationConfig)
+        assert {dataset.split for dataset in config.datasets} == {"validation"}
+        assert [dataset.name for dataset in config.datasets] == ["shapes_object"]
+        score = quality(load_config(home.run(config.run_id).config, RunConfig))
+        metrics = {"validation/zero_shot/shapes_object/top1": score}
+    if any(value == 0.0 for value in metrics.values()):
+        raise ValueError("no quality at all")
+    write_json(root / "record.json", {"state": "completed", "seconds": 1.0, "metrics": metrics})
+    note(home, "done", root)
+
+
+def train(config: RunConfig, root: Path, stop: Callable[[], bool]) -> dict[str, float]:
+    journal = Journal(root / "journal.jsonl")
+    seconds = float(os.environ.get(STEP_SECONDS, "0"))
+    for step in range(1, 11):
+        time.sleep(seconds)
+        journal.metrics(step, {"train/contrastive": 100 - quality(config)})
+        if stop():
+            raise Interrupted(f"stopped after step {step}")
+    journal.close()
+    return {"train/contrastive": 100 - quality(config), "cost/gpu_hours": config.objective.w_text}
+
+
+def quality(config: RunConfig) -> float:
+    """Best, 80, at w_image 0.3 and w_text 0.03."""
+    o = config.objective
+    return 80 - 10 * abs(math.log10(o.w_image / 0.3)) - 10 * abs(math.log10(o.w_text / 0.03))
+
+
+@functools.cache
+def _plan(folder: str, text: str) -> Plan:
+    path = Path(folder) / "config"
+    (path / "study").mkdir(parents=True, exist_ok=True)
+    (path / "study" / "weights_test.yaml").write_text(text)
+    return make_plan("weights_test", config_dir=str(path), home=Home(Path(folder) / "home"))
+
+
+def plan(folder: Path, study: dict[str, Any] | None = None, **section: Any) -> Plan:
+    """The study, with other values in its `search` section (None leaves a key out)."""
+    merged = {key: value for key, value in {**SECTION, **section}.items() if value is not None}
+    # A tuned level where nothing is searched would be refused.
+    left_out = [{"pooling": p, "loss_weights": "tuned"} for p in ("map", "gap") if p not in _searched(merged)]
+    content = {**STUDY, **(study or {}), "drop": left_out, "search": merged}
+    return _plan(str(folder), yaml.safe_dump(content, sort_keys=False))
+
+
+def _searched(section: dict[str, Any]) -> list[str]:
+    levels: list[str] = section.get("where", {}).get("pooling", ["map", "gap"])
+    return levels if set(levels) <= {"map", "gap"} else ["map", "gap"]
+
+
+def searcher(folder: Path, **section: Any) -> Searcher:
+    return Searcher(plan(folder, **section), 2, print, CODE)
