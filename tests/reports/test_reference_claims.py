@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import subprocess
+from pathlib import Path
+
 import pytest
+from missing import program
 
 from reports.claim_tables import CLAIM_RENDERERS
 from reports.claims import ClaimResult
@@ -101,6 +105,21 @@ def test_every_format_holds_every_claim() -> None:
         assert latex(each.result.text) in texts["tex"].replace(r"\allowbreak{}", "")
     assert "| +3.08 | [+0.58, +5.58] | 1 × 5 | 5 of 5 |" in texts["md"]
     assert "maskclip - clip ~ 5.8" in texts["html"] and "undecided, agrees" in texts["html"]
+
+
+def test_latex_of_the_claims_compiles(tmp_path: Path) -> None:
+    inputs = []
+    for paper in ("mae_clip", "maskclip"):
+        inputs.append(f"\\input{{{paper}}}")
+        text = CLAIM_RENDERERS["tex"](evaluate_reference_claims(paper), "Claims & <verdicts> of 100 %")
+        (tmp_path / f"{paper}.tex").write_text(text)
+    packages = "\\usepackage{booktabs,longtable}\\usepackage[margin=1in]{geometry}"
+    document = f"\\documentclass{{article}}{packages}\\begin{{document}}{' '.join(inputs)}\\end{{document}}"
+    (tmp_path / "all.tex").write_text(document)
+    command = [program("pdflatex"), "-interaction=nonstopmode", "-halt-on-error", "all.tex"]
+    done = subprocess.run(command, check=False, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stdout[-2000:]
+    assert "Overfull" not in done.stdout
 
 
 def test_an_unknown_paper_gets_the_nearest() -> None:
