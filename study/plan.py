@@ -203,7 +203,8 @@ class _Planner:
                 values.append((key, tuple(value) if isinstance(value, list) else value))
             else:
                 raise ConfigError(unknown("key", key, [*GROUPS, *(f"{section}.…" for section in _KEYED)], where))
-            if key in self.words.values or key in self.words.choices:
+            # Where a run goes is no part of what it is: a level's own resources and a cluster given here agree.
+            if key.split(".")[0] != "cluster" and (key in self.words.values or key in self.words.choices):
                 raise ConfigError(f"override '{key}': a factor of the study sets this key; restrict the factor instead")
         return tuple(choices), tuple(values)
 

@@ -135,7 +135,7 @@ end() {
     local signal=$1 file=$2 pid
     [ -s "$file" ] || return 0
     pid=$(cat "$file")
-    if tr '\0' '\n' <"/proc/$pid/environ" 2>/dev/null | grep -qx "SLURM_CONF=$SLURM_CONF"; then
+    if { tr '\0' '\n' <"/proc/$pid/environ"; } 2>/dev/null | grep -qx "SLURM_CONF=$SLURM_CONF"; then
         kill "-$signal" "$pid" 2>/dev/null || true
         for _ in $(seq 100); do
             [ -e "/proc/$pid" ] && ! grep -q '^State:.Z' "/proc/$pid/status" 2>/dev/null || break

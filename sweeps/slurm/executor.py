@@ -39,6 +39,8 @@ def arrange(plan: Plan, tasks: tuple[Task, ...], new: frozenset[str], jobs: int,
     """
     found = cluster.inspect()
     for config in {repr(config): config for task in tasks for config in [layout.cluster_of(plan, task)]}.values():
+        if config.kind != "slurm":
+            raise ConfigError(f"cluster: a level goes to '{config.name}', which is no SLURM cluster, and the others do")
         cluster.check(config, found)
     holders = _holders(plan.home) if any(task.task_id not in new for task in tasks) else {}
     arrays = layout.arrange(plan, tasks, new, holders, prefix, found.max_array, found.max_jobs, jobs)

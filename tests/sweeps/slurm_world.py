@@ -22,7 +22,7 @@ from sweeps.states import Survey, survey
 
 SCRIPT = Path(__file__).parents[1] / "slurm.sh"
 CONFIG = ClusterConfig(name="slurm", kind="slurm", partition="cpu", memory_gib=0.5)
-SECONDS = 120.0
+SECONDS = 200.0
 """How long to wait for anything: requeued jobs alone wait for up to half a minute."""
 
 
