@@ -136,22 +136,38 @@ def test_a_seed_without_every_task_does_not_count() -> None:
     assert nothing.agrees is None and verdict_text(nothing) == "undecided, no result"
 
 
-CLAIMS = """
+STUDY = """
+name: pooled
+base: {model: tiny, data: shapes, schedule: demo}
+seeds: [0, 1, 2]
+factors:
+  scale: {small: {data.pairs: 1000}, large: {data.pairs: 2000}}
+  method: {clip: {objective: clip}, mae_clip: {objective: mae_clip}}
+protocols: [zero_shot]
+tables: {main: {rows: [method], split: scale, columns: [{metric: zero_shot/shapes_shape/top1}]}}
 claims:
-  gain: {text: 'mae_clip <b>beats</b> clip & "x_1"', statement: mae_clip > clip, metric: zero_shot/*/top1, where: {scale: small}, source: section 4}
-  same: {statement: 'mae_clip[map, small] ~ clip[map, small]', metric: zero_shot/shapes_shape/top1, margin: 1}
-"""  # noqa: E501
+  gain:
+    text: mae_clip <b>beats</b> clip & "x_1"
+    statement: mae_clip > clip
+    metric: zero_shot/*/top1
+    where: {scale: small}
+    source: section 4
+  same: {statement: 'mae_clip[small] ~ clip[small]', metric: zero_shot/shapes_shape/top1, margin: 1}
+"""
 
 
 def noisy(task: Task, metric: str) -> float:
     return stores.expected(task, metric) + (task.seed * 7 + len(task.run_id + metric)) % 3 / 10
 
 
+def is_small(task: Task) -> bool:
+    return task.cells[0]["scale"] == "small"
+
+
 @pytest.fixture(scope="module")
 def plan(tmp_path_factory: pytest.TempPathFactory) -> Plan:
-    plan = stores.plan_of(tmp_path_factory.mktemp("claims"), stores.STUDY + CLAIMS)
-    state: Callable[[Task], str] = lambda task: "completed" if task.cells[0]["scale"] == "small" else ""  # noqa: E731
-    stores.track(plan, f"sqlite:///{plan.home.store}", state, noisy)
+    plan = stores.plan_of(tmp_path_factory.mktemp("claims"), STUDY)
+    stores.track(plan, f"sqlite:///{plan.home.store}", lambda task: "completed" if is_small(task) else "", noisy)
     return plan
 
 
@@ -180,12 +196,12 @@ def test_why_tells_the_runs_behind_a_verdict(
     words = ["--config-dir", str(plan.home.root.parent / "conf")]
     assert main(["why", "pooled", "gain", "--json", *words], standalone=False) == 0
     found = json.loads(capsys.readouterr().out)
-    assert found["verdict"] == "supported" and found["n"] == 3 and len(found["runs"]) == 12
+    assert found["verdict"] == "supported" and found["n"] == 3 and len(found["runs"]) == 6
     assert {run["commit"] for run in found["runs"]} == {stores.COMMIT}
     # two words after a claim's name are overrides, not a row and a column
-    assert main(["why", "pooled", "gain", "seeds=[0]", "figures={}", *words], standalone=False) == 0
+    assert main(["why", "pooled", "gain", "seeds=[0]", "title=one", *words], standalone=False) == 0
     text = capsys.readouterr().out
-    assert "undecided, agrees" in text and "would decide: 1 further seed in 4 cells (4 runs)" in text
+    assert "undecided, agrees" in text and "would decide: 1 further seed in 2 cells (2 runs)" in text
     assert "ablate run pooled 'seeds=[0,1]'" in text and "code 01234567" in text
     assert main(["why", "pooled", "gian", *words], standalone=False) == 2
     assert "unknown table or claim 'gian'; did you mean 'gain'?" in capsys.readouterr().err
@@ -194,9 +210,10 @@ def test_why_tells_the_runs_behind_a_verdict(
 
 
 def test_unfinished_tasks_come_before_further_seeds(tmp_path: Path) -> None:
-    plan = stores.plan_of(tmp_path, stores.STUDY + CLAIMS.replace("small", "large"))
-    stores.track(plan, f"sqlite:///{plan.home.store}", lambda task: "completed" if task.seed == 0 else "")
+    plan = stores.plan_of(tmp_path, STUDY)
+    begun: Callable[[Task], str] = lambda task: "completed" if is_small(task) and task.seed == 0 else ""  # noqa: E731
+    stores.track(plan, f"sqlite:///{plan.home.store}", begun)
     first = report(plan, tmp_path / "out", ("md",)).claims[0]
-    assert first.result.n_seeds == 1 and "planned tasks are not finished" in first.remedy.text
+    assert first.result.n_seeds == 1 and first.remedy.text == "4 planned tasks are not finished"
     assert first.remedy.command == "ablate run pooled"
-    assert first.remedy.runs and all("seed=0" not in name for name in first.remedy.runs)
+    assert first.remedy.runs[0] == "scale=small,method=mae_clip seed=1 [zero_shot]"
