@@ -66,6 +66,7 @@ def metrics(home: Path) -> dict[str, dict[str, float]]:
     }
 
 
+@pytest.mark.timeout(900)
 def test_the_readme_on_clusters_and_the_same_numbers_as_on_this_machine(tmp_path: Path) -> None:
     here, there = tmp_path / "here", tmp_path / "there"
     ablate(here, "submit", "demo", *SLICE, "--jobs", "1")
