@@ -182,10 +182,9 @@ def _html_text(entry: Entry, column: Column, widths: tuple[int, ...]) -> str:
 
 def _widths(table: Table) -> list[tuple[int, ...]]:
     """Characters of the widest spread, the widest difference and the widest number of a paper of each column."""
-    columns = zip(*(row.entries for row in table.rows), strict=True)
     parts = [
-        [entry_parts(entry, column) for entry in entries if entry.summary]
-        for entries, column in zip(columns, table.columns, strict=True)
+        [entry_parts(row.entries[j], column) for row in table.rows if row.entries[j].summary]
+        for j, column in enumerate(table.columns)
     ]
     return [tuple(max((len(part[i]) for part in column), default=0) for i in (1, 2, 3)) for column in parts]
 

@@ -52,7 +52,8 @@ class EvaluationSet(Protocol):
 def open_dataset(dataset: DatasetConfig, image_size: int, home: Home) -> EvaluationSet:
     """The evaluation set that a configuration names, at images of `image_size` pixels.
 
-    Where its `split` is validation, `test` holds samples that no report touches. Raises DataError: missing or broken data, unknown task, more samples asked for than there are.
+    Where its `split` is validation, `test` holds samples that no report touches. Raises DataError: missing or broken
+    data, unknown task, more samples asked for than there are.
     """
     if dataset.kind == "shapes":
         from trainer.data.shapes import ShapeSet
