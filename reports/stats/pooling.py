@@ -105,8 +105,9 @@ def _paired(found: Floats, weights: Floats) -> tuple[Floats, Floats, Floats, str
     residuals = found - found.mean(axis=1, keepdims=True) - found.mean(axis=0) + found.mean()
     squares = np.sum(residuals**2, axis=1)
     squares[squares <= n * (ROUNDING * np.max(np.abs(found))) ** 2] = 0.0
-    # Of two rows the residuals mirror each other: there is nothing to compare.
-    if rows == 2 or bartlett(squares / (n - 1), np.full(rows, n - 1.0)) >= EQUAL_SPREAD:
+    # Spreads of the rows as they are: residuals of a two-way layout carry every row's noise into all others. Two rows
+    # have one spread, that of their difference.
+    if rows == 2 or bartlett(np.var(found, axis=1, ddof=1), np.full(rows, n - 1.0)) >= EQUAL_SPREAD:
         freedom = (rows - 1) * (n - 1)
         sd = np.sqrt(np.sum(squares) / freedom * np.sum(weights**2, axis=1))
         method = f"seed-paired t, error pooled over {rows} rows" if rows > 2 else "seed-paired t"

@@ -1,0 +1,251 @@
+"""Statistics against values worked out by hand, against scipy, and against small simulations of what they promise."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from reports.stats.columns import compare_rows
+from reports.stats.compare import contrast, difference
+from reports.stats.decide import holm, seeds_needed, tost, verdict
+from reports.stats.factorial import analyse, full_grid
+from reports.stats.pooling import against, contrasts, spread
+from reports.stats.ranks import rank_sum, signed_rank
+from reports.stats.sizes import hedges_g, superiority
+from reports.stats.student import bartlett
+from reports.stats.suite import aggregate, improvement, improves, interquartile_mean, suite_mean
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
+
+from bench_statistics import Setting, arm, cell_coverage, coverage, false_equivalence
+
+A, B = np.array([[71.0, 73.0, 72.5]]), np.array([[70.0, 70.5, 71.0]])
+
+
+def test_one_task_is_scipys_t_test() -> None:
+    paired = difference(arm(A), arm(B), paired=True)
+    theirs = stats.ttest_rel(A[0], B[0])
+    assert paired.p == pytest.approx(theirs.pvalue, rel=1e-10)
+    assert (paired.low, paired.high) == pytest.approx(tuple(theirs.confidence_interval()), rel=1e-10)
+    apart = difference(arm(A), arm(B), paired=False)
+    welch = stats.ttest_ind(A[0], B[0], equal_var=False)
+    assert (apart.p, apart.df) == pytest.approx((welch.pvalue, welch.df), rel=1e-10)
+    assert apart.method == "Welch's t" and apart.estimate == pytest.approx(5 / 3)
+
+
+def test_the_two_estimands_by_hand() -> None:
+    a = np.array([[1.0, 3.0], [10.0, 12.0]])
+    b = np.array([[0.0, 0.0], [10.0, 9.0]])  # differences 1, 3 and 0, 3: seeds' means .5 and 3
+    these = difference(arm(a), arm(b), paired=True)
+    assert (these.estimate, these.df, these.sd) == pytest.approx((1.75, 1, math.sqrt(3.125)))
+    apart = difference(arm(a), arm(b), paired=True, together=False)
+    # variances 2 and 4.5 of two seeds each: se² = (1 + 2.25) / 4, df = 3.25² / (1 + 2.25²)
+    assert (apart.se, apart.df) == pytest.approx((math.sqrt(3.25) / 2, 3.25**2 / (1 + 2.25**2)))
+    alike = difference(arm(a), arm(b), paired=True, estimand="tasks like these", together=False)
+    theirs = stats.ttest_1samp([2.0, 1.5], 0)
+    assert alike.p == pytest.approx(theirs.pvalue) and alike.df == 1
+
+
+def test_what_is_missing_is_said_and_never_averaged_over() -> None:
+    a = {"x": {0: 1.0, 1: 2.0}, "y": {0: 5.0, 1: 6.0}, "only a": {0: 50.0}}
+    b = {"x": {0: 0.0, 1: 1.5, 2: 9.0}, "y": {0: 4.0, 1: math.nan}, "only b": {0: 1.0}}
+    found = difference(a, b, paired=True)
+    assert found.tasks == ("x", "y") and found.dropped == ("only a", "only b")
+    assert found.n_seeds == 1 and found.low is None and "n = 1" in found.reason
+    assert found.estimate == 1.0  # seed 0 of both tasks; seed 1 lacks y in b
+    none = difference({"x": {0: 1.0}}, {"x": {1: 1.0}}, paired=True)
+    assert math.isnan(none.estimate) and none.reason == "no task has every arm at a common seed"
+
+
+def test_one_seed_gets_no_interval() -> None:
+    one = difference({"x": {0: 3.0}}, {"x": {0: 1.0}}, paired=True)
+    assert (one.estimate, one.low, one.p, one.size) == (2.0, None, None, None)
+    assert verdict(one, 5.0) == "inconclusive" and tost(one, 5.0) is None
+    assert seeds_needed(one).n is None and "one seed" in seeds_needed(one).reason
+    pooled = contrasts(np.array([[1.0], [2.0], [4.0]]), against(3, 0), paired=True)
+    assert np.isnan(pooled.se).all()
+
+
+def test_pooled_error_is_the_two_way_layouts() -> None:
+    rows = np.array([[10.0, 12.0, 11.0], [13.0, 14.5, 14.0], [9.0, 11.5, 10.0]])
+    found = contrasts(rows, against(3, 0), paired=True)
+    residuals = rows - rows.mean(1, keepdims=True) - rows.mean(0) + rows.mean()
+    error = np.sum(residuals**2) / 4
+    assert found.df[1:].tolist() == [4.0] * 2 and found.se[1] == pytest.approx(math.sqrt(2 * error / 3))
+    half = contrast([arm(row[None]) for row in rows], [1.0, -0.5, -0.5], paired=True)
+    assert half.se == pytest.approx(math.sqrt(1.5 * error / 3)) and half.estimate == pytest.approx(-1.0)
+    alone = contrasts(rows, against(3, 0), paired=False)
+    assert alone.se[1] == pytest.approx(math.sqrt(np.mean(np.var(rows, axis=1, ddof=1)) * 2 / 3))
+    assert alone.df[1] == 6
+
+
+def test_different_spreads_are_not_pooled() -> None:
+    rng = np.random.default_rng(0)
+    rows = np.concatenate([rng.normal(0, 0.01, (3, 5)), rng.normal(0, 10, (3, 5))])
+    found = spread(rows)
+    variances = np.var(rows, axis=1, ddof=1)
+    assert not found.pooled and found.sd == pytest.approx(np.sqrt(variances))
+    assert bartlett(variances, np.full(6, 4.0)) == pytest.approx(stats.bartlett(*rows).pvalue)
+    assert "own error" in contrasts(rows, against(6, 0), paired=False).method
+    assert "own error" in contrasts(rows, against(6, 0), paired=True).method
+
+
+def test_rank_tests_are_exact_and_refuse_what_they_cannot_show() -> None:
+    rng = np.random.default_rng(1)
+    deltas, a, b = rng.normal(0.5, 1, 9), rng.normal(1, 1, 5), rng.normal(0, 1, 6)
+    assert signed_rank(deltas.tolist()).p == pytest.approx(stats.wilcoxon(deltas, method="exact").pvalue)
+    assert rank_sum(a.tolist(), b.tolist()).p == pytest.approx(stats.mannwhitneyu(a, b, method="exact").pvalue)
+    refused = rank_sum([1, 2, 3], [4, 5, 6])
+    assert refused.p is None and refused.smallest == pytest.approx(0.1) and "0.1, above 0.05" in refused.reason
+    assert signed_rank([1.0] * 5).p is None and signed_rank([1.0] * 6).p == pytest.approx(2 / 64)
+    # ties by hand: of the 20 ways to choose 3 of the ranks 1, 2.5, 2.5, 4, 5, 6, one sums to 6
+    assert rank_sum([1, 2, 2], [3, 4, 5], alpha=0.2).p == pytest.approx(0.1)
+
+
+def test_equivalence_is_the_90_percent_interval_within_the_margin() -> None:
+    effect = difference(arm(A), arm(B), paired=True)
+    ends = effect.interval(0.9)
+    assert ends is not None
+    edge = max(abs(ends[0]), abs(ends[1]))
+    assert tost(effect, edge) == pytest.approx(0.05, abs=1e-9)
+    assert verdict(effect, edge * 1.01) == "equivalent" and verdict(effect, edge * 0.99) != "equivalent"
+    with pytest.raises(ValueError, match="above 0"):
+        tost(effect, 0.0)
+
+
+def test_verdicts() -> None:
+    clear = difference(arm(A + 20), arm(B), paired=True)
+    assert (verdict(clear), verdict(clear, direction="lower")) == ("better", "worse")
+    assert verdict(difference(arm(B), arm(A + 20), paired=True)) == "worse"
+    assert verdict(difference(arm(A), arm(B - 0.5 + A - A[0, 0]), paired=True)) in ("inconclusive", "better")
+    with pytest.raises(ValueError, match="direction 'up'"):
+        verdict(clear, direction="up")
+
+
+def test_holm_by_hand() -> None:
+    assert holm([0.01, 0.04, 0.03, math.nan])[:3] == pytest.approx([0.03, 0.06, 0.06])
+    assert holm([0.5, 0.9]) == [1.0, 1.0] and holm([]) == []
+
+
+def test_seeds_needed_has_the_power_it_promises() -> None:
+    rng = np.random.default_rng(2)
+    a, b = rng.normal(1.0, 1.0, (1, 8)), rng.normal(0.0, 1.0, (1, 8))
+    effect = difference(arm(a), arm(b), paired=True)
+    assert effect.se is not None and effect.sd is not None
+    n = seeds_needed(effect).n
+    assert n is not None
+    power = [
+        float(1 - stats.nct.cdf(stats.t.ppf(0.975, m - 1), m - 1, abs(effect.estimate) / effect.sd * math.sqrt(m)))
+        for m in (n - 1, n)
+    ]
+    assert power[0] < 0.8 <= power[1]
+    assert "equivalence" in seeds_needed(effect, margin=10.0).reason
+    assert seeds_needed(difference(arm(a), arm(a), paired=True)).n is None
+
+
+def test_sizes() -> None:
+    assert hedges_g([2, 4, 6], [1, 3, 5]) == pytest.approx(0.5 * math.gamma(2) / (math.sqrt(2) * math.gamma(1.5)))
+    assert hedges_g([1.0], [2.0, 3.0]) is None
+    assert superiority([1, 2], [0, 2]) == pytest.approx((1 + 0 + 1 + 0.5) / 4)
+
+
+def test_a_column_is_marked_where_it_is_told_apart() -> None:
+    noise = np.array([[0.0, 0.2, -0.1], [0.1, -0.1, 0.1], [-0.1, 0.1, 0.0], [0.0, 0.1, 0.1]])
+    found = compare_rows(np.array([[80.0], [79.95], [60.0], [50.0]]) + noise, "{:.1f}".format, 1, 3)
+    assert found.tested and found.best == [True, True, False, False] and found.second == [False, False, True, False]
+    gap = found.deltas[0]
+    assert gap is not None and gap.low is not None and gap.high is not None and gap.low < 30 < gap.high
+    assert found.deltas[3] is None
+    lower = compare_rows(np.array([[80.0], [79.95], [60.0], [50.0]]) + noise, "{:.1f}".format, -1, None)
+    assert lower.best == [False, False, False, True]
+    # two that are not told apart: neither is the second
+    close = compare_rows(np.array([[80.0], [60.0], [59.98], [50.0]]) + noise, "{:.1f}".format, 1, None)
+    assert close.best == [True, False, False, False] and not any(close.second)
+
+
+def test_one_seed_marks_the_largest_and_tests_nothing() -> None:
+    found = compare_rows(np.array([[80.04], [79.96], [70.0], [np.nan]]), "{:.1f}".format, 1, 2)
+    assert not found.tested and found.method == ""
+    assert found.best == [True, True, False, False] and not any(found.second)  # both print 80.0
+    assert found.halves == [None] * 4 and found.deltas[0] is not None and found.deltas[0].low is None
+    assert found.deltas[3] is None
+
+
+def test_suite_aggregates() -> None:
+    values = np.array([[0.0, 1.0], [3.0, 100.0]])
+    assert interquartile_mean(values) == 2.0 and suite_mean(values) == 26.0
+    many = np.random.default_rng(0).normal(size=40)
+    assert interquartile_mean(many) == pytest.approx(stats.trim_mean(many, 0.25))
+    assert improvement(np.array([[1.0, 2.0], [0.0, 0.0]]), np.array([[0.0, 2.0], [0.0, 0.0]])) == pytest.approx(
+        ((1 + 0 + 1 + 0.5) / 4 + 0.5) / 2
+    )
+    one = aggregate(values, suite_mean, np.random.default_rng(3), draws=200)
+    assert one == aggregate(values, suite_mean, np.random.default_rng(3), draws=200)  # seeded
+    assert one.low is not None and one.high is not None and one.low <= one.value <= one.high
+    assert aggregate(values[:, :1], suite_mean, np.random.default_rng(0)).low is None
+    assert improves(values, values, np.random.default_rng(0), "seeds+tasks", 50).value == 0.5
+
+
+def _grid(rng: np.random.Generator) -> dict[tuple[str, ...], dict[int, float]]:
+    effect = {"map": 0.0, "gap": 4.0, "clip": 0.0, "mae": 1.0}
+    return {
+        (p, m): {s: effect[p] + effect[m] + 2.0 * (p == "gap") * (m == "mae") + rng.normal(0, 0.1) for s in range(3)}
+        for p, m in itertools.product(("map", "gap"), ("clip", "mae"))
+    }
+
+
+def test_factorial_analysis_by_hand() -> None:
+    cells = {("x", "u"): {0: 0.0, 1: 2.0}, ("x", "v"): {0: 1.0, 1: 3.0}, ("y", "u"): {0: 5.0, 1: 5.0},
+             ("y", "v"): {0: 10.0, 1: 10.0}}  # fmt: skip
+    grid = full_grid({"a": ("x", "y"), "b": ("u", "v")}, cells)
+    assert grid is not None
+    found = analyse(grid, {"a": "x"}, paired=False)
+    # means 1, 2, 5, 10 (4.5): a ±3, b ±1.5, interaction ±1; sums of squares 72, 18, 8; within 4; all 102
+    assert [(term.factors, term.df) for term in found.terms] == [(("a",), 1), (("b",), 1), (("a", "b"), 1)]
+    assert [term.share for term in found.terms] == pytest.approx([72 / 102, 18 / 102, 8 / 102])
+    assert [term.f for term in found.terms] == pytest.approx([72.0, 18.0, 8.0])
+    assert found.within == pytest.approx(4 / 102) and found.higher == 0.0
+    gap = found.contrasts[0]
+    half = stats.t.ppf(0.975, 4) * math.sqrt(2 / 4)
+    assert (gap.level, gap.reference) == ("y", "x")
+    assert (gap.estimate, gap.low, gap.high) == pytest.approx((6.0, 6 - half, 6 + half))
+    block = analyse(grid, {})
+    # seeds' means 4 and 5: 8 × .25 = 2 of the 4, the rest with 3 degrees of freedom
+    assert block.within == pytest.approx(2 / 102) and block.terms[2].f == pytest.approx(8 / (2 / 3))
+    assert sum(term.share for term in block.terms) + block.within + block.seeds == pytest.approx(1.0)
+
+
+def test_an_incomplete_grid_says_what_it_leaves_out() -> None:
+    cells = _grid(np.random.default_rng(0)) | {("max", "clip"): {0: 1.0, 1: 1.0, 2: 1.0}}
+    grid = full_grid({"pooling": ("map", "gap", "max"), "method": ("clip", "mae")}, cells)
+    assert grid is not None and grid.left_out == ("pooling=max",) and grid.values.shape == (2, 2, 3)
+    cells["map", "clip"].pop(2)
+    fewer = full_grid({"pooling": ("map", "gap"), "method": ("clip", "mae")}, cells)
+    assert fewer is not None and fewer.seeds == (0, 1)
+    one = {cell: {0: values[0]} for cell, values in cells.items()}
+    alone = full_grid({"pooling": ("map", "gap"), "method": ("clip", "mae")}, one)
+    assert alone is not None
+    found = analyse(alone, {})
+    assert all(term.p is None for term in found.terms) and all(each.low is None for each in found.contrasts)
+    assert full_grid({"a": ("x",)}, {("x",): {0: 1.0}}) is None
+
+
+@pytest.mark.parametrize("seeds", [2, 3, 5])
+def test_intervals_cover(seeds: int) -> None:
+    """Seeded; 300 studies each; the full simulation is a benchmark."""
+    rng = np.random.default_rng(seeds)
+    assert coverage(Setting(seeds, 0.5), 300, rng)[0] >= 0.92
+    assert coverage(Setting(seeds, 0.5, arms=6), 300, rng)[0] >= 0.92
+    assert cell_coverage(seeds, 60, 40, rng) >= 0.93
+    assert false_equivalence(Setting(seeds, 0.5, arms=6), 0.5, 300, rng) <= 0.075
+
+
+def test_evaluations_of_one_run_are_not_independent() -> None:
+    """Why `together` is the default: pooling the tasks' variances as if independent covers far too little."""
+    assert coverage(Setting(3, 0.5, together=False), 200, np.random.default_rng(0))[0] < 0.8
