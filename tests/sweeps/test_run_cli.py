@@ -281,7 +281,18 @@ def test_doctor_finds_what_is_broken_and_says_what_to_do(plan: Plan, tmp_path: P
     result = subprocess.run(command, env=broken, capture_output=True, text=True, check=False)
     assert result.returncode == 1
     lines = {line.split()[1]: line for line in result.stdout.splitlines()}
-    assert list(lines) == ["python", "packages", "device", "home", "claims", "store", "disk", "machine", "data", "slurm"]
+    assert list(lines) == [
+        "python",
+        "packages",
+        "device",
+        "home",
+        "claims",
+        "store",
+        "disk",
+        "machine",
+        "data",
+        "slurm",
+    ]
     assert [name for name, line in lines.items() if line.startswith("BROKEN")] == ["home", "store", "data"]
     assert "layout version '99'" in lines["home"] and "nowhere" in lines["data"]
     assert "MLFLOW_TRACKING_URI" in lines["store"]
