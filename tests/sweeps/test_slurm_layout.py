@@ -24,12 +24,18 @@ from sweeps.submit import submit
 CONFIG = ClusterConfig(name="slurm", kind="slurm")
 
 
-@pytest.fixture
-def plan(tmp_path: Path) -> Plan:
+@pytest.fixture(scope="module")
+def composed(tmp_path_factory: pytest.TempPathFactory) -> Plan:
     """Thirty runs and their evaluations."""
-    write_study(tmp_path / "config")
+    folder = tmp_path_factory.mktemp("config")
+    write_study(folder)
     words = ("cluster=slurm", f"seeds={list(range(10))}".replace(" ", ""))
-    return make_plan("tiny", words, config_dir=str(tmp_path / "config"), home=Home(tmp_path / "home"))
+    return make_plan("tiny", words, config_dir=str(folder), home=Home(folder / "home"))
+
+
+@pytest.fixture
+def plan(composed: Plan, tmp_path: Path) -> Plan:
+    return dataclasses.replace(composed, home=Home(tmp_path / "home"))
 
 
 def arrange(plan: Plan, queue: Sequence[Task] | None = None, **options: object) -> tuple[Array, ...]:
