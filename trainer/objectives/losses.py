@@ -88,6 +88,13 @@ def token_loss(rows: Tensor, weight: Tensor, bias: Tensor, targets: Tensor) -> T
         return _HeadAndCrossEntropy.apply(rows, weight, bias, targets)
 
 
+def _logits(rows: Tensor, weight: Tensor, bias: Tensor, out: Tensor) -> Tensor:
+    """fp32 logits (R,V) of rows (R,W); they are made in `out`, where that is fp32 too, which spares a copy."""
+    if out.dtype == torch.float32:
+        return torch.addmm(bias, rows, weight.T, out=out)
+    return F.linear(rows, weight, bias).float()
+
+
 class _HeadAndCrossEntropy(torch.autograd.Function):
     """Linear head and cross-entropy in one: at 49,408 words the logits are the largest thing of a step.
 
@@ -100,11 +107,13 @@ class _HeadAndCrossEntropy(torch.autograd.Function):
         slopes, losses = rows.new_empty(len(rows), len(weight)), []
         for start in range(0, len(rows), CHUNK):
             chunk = slice(start, start + CHUNK)
-            logits, target = F.linear(rows[chunk], weight, bias).float(), targets[chunk, None]
+            logits, target = _logits(rows[chunk], weight, bias, slopes[chunk]), targets[chunk, None]
             top, hit = logits.amax(1, keepdim=True), logits.gather(1, target)
             powers = logits.sub_(top).exp_()
             total = powers.sum(1, keepdim=True)
-            slopes[chunk] = powers.div_(total).scatter_add_(1, target, powers.new_full((1, 1), -1.0).expand_as(target))
+            powers.div_(total).scatter_add_(1, target, powers.new_full((1, 1), -1.0).expand_as(target))
+            if powers.dtype != slopes.dtype:
+                slopes[chunk] = powers
             losses.append(total.log() + top - hit)
         ctx.save_for_backward(rows, weight, slopes)
         return torch.cat(losses)[:, 0] if losses else rows.new_zeros(0, dtype=torch.float32)
