@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from reports.warehouse import Warehouse, cell_key
+from study.design import cell_name
 from study.protocols import RUN_METRICS, expand
 from study.states import directory_state
 
@@ -49,6 +50,8 @@ class Coverage:
     """Metric names that the planned tasks may report."""
     observed: frozenset[str]
     """Metric names that finished tasks have reported."""
+    searched: Mapping[str, str] = field(default_factory=dict)
+    """Cells (their keys) whose configuration a search has still to find; and why."""
     _behind: dict[tuple[str, tuple[str | None, ...]], tuple[TaskState, ...]] = field(
         default_factory=dict, init=False, repr=False, compare=False
     )
@@ -109,6 +112,7 @@ def cover(plan: Plan, warehouse: Warehouse) -> Coverage:
         states=states,
         possible=plan.metrics,
         observed=frozenset(warehouse.metrics()),
+        searched={cell_key(c): plan.waiting[cell_name(c)] for c in plan.cells if cell_name(c) in plan.waiting},
     )
 
 

@@ -213,7 +213,7 @@ def _fill(
     sources = [lookup(key) if key and tasks else () for key, tasks in zip(keys, behind, strict=True)]
     compared = compare_rows(_matrix(sources), lambda mean: number(mean, column.digits), column.order, baseline)
     entries = [
-        _gap(key, tasks) if not own or not tasks else _entry(key or "", tasks, own, compared, i)
+        _gap(key, tasks, coverage) if not own or not tasks else _entry(key or "", tasks, own, compared, i)
         for i, (key, tasks, own) in enumerate(zip(keys, behind, sources, strict=True))
     ]
     return dataclasses.replace(column, method=compared.method, pooled=compared.pooled), entries
@@ -229,10 +229,12 @@ def _matrix(sources: Sequence[Sequence[Source]]) -> NDArray[np.float64]:
     return values
 
 
-def _gap(key: str | None, tasks: Sequence[TaskState]) -> Entry:
+def _gap(key: str | None, tasks: Sequence[TaskState], coverage: Coverage) -> Entry:
     """A number that is missing for every seed, and why."""
     if key is None:
         return Entry("", None, 0, missing="–", detail="the study has no such cell")
+    if key in coverage.searched:
+        return Entry(key, None, 0, missing="waiting", detail=coverage.searched[key])
     if not tasks:
         return Entry(key, None, 0, missing="–", detail="no task of the study measures this here")
     lacking = [task for task in tasks if task.state != "completed"]
