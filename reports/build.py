@@ -59,6 +59,7 @@ def report(plan: Plan, out: Path, formats: Sequence[str] = FORMATS) -> Report:
     with _collector_paused(), open_warehouse(plan) as warehouse:
         coverage = cover(plan, warehouse)
         tables = _tables(plan, plan.study.tables, coverage, warehouse)
+        tables += _effects(plan, coverage, warehouse)
         paths = [path for table in tables for path in _write_table(table, plan.study.name, out / "tables", formats)]
         claims = _claims(plan, coverage, warehouse)
         paths += _write_claims(claims, plan.study.name, out, formats)
@@ -105,6 +106,14 @@ def _tables(
 ) -> tuple[Table, ...]:
     tables = build_tables(configs, plan.study, plan.cells, coverage, warehouse)
     return tuple(with_reference(table, configs[table.name]) for table in tables)
+
+
+def _effects(plan: Plan, coverage: Coverage, warehouse: Warehouse) -> tuple[Table, ...]:
+    if not plan.study.effects:
+        return ()
+    from reports.effects import effects_tables
+
+    return effects_tables(plan.study, plan.cells, coverage, warehouse)
 
 
 def one_claim(plan: Plan, name: str) -> Judged:

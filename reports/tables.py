@@ -88,7 +88,7 @@ class Entry:
     beside: float | None = None
     """The number that a paper prints at this place, beside ours."""
     printed: str = ""
-    """In a paper's table, the number exactly as it is printed."""
+    """The text of the number, where it is given whole: in a paper's table, and of effects."""
     second: bool = False
     """Best of those that are not bold, and told apart from the others."""
     half: float | None = None
@@ -122,7 +122,8 @@ class Table:
     rows: tuple[Row, ...]
     notes: tuple[str, ...]
     printed: bool = False
-    """A paper's table as printed: no runs are behind its numbers, and its rows' labels are no levels of factors."""
+    """Its numbers stand as they are printed (a paper's, or effects of a whole grid): no cell's runs are behind one, and
+    its rows' labels are no levels of factors."""
 
     @property
     def grouped(self) -> bool:
@@ -156,7 +157,8 @@ def number(value: float, digits: int, sign: bool = False) -> str:
     return text if float(text) != 0 else ("+" if sign else "") + f"{0:.{digits}f}"
 
 
-def _column(config: ColumnConfig, split: str, spread: str, coverage: Coverage) -> Column:
+def make_column(config: ColumnConfig, split: str, spread: str, coverage: Coverage) -> Column:
+    """A declared column, at one level of the split factor."""
     metrics = coverage.expected(config.metric)
     label = config.label or _label(config.metric)
     usual = all(protocol_of(name) and name.rpartition("/")[2] not in UNRANKED for name in metrics)
@@ -182,7 +184,7 @@ class _Draft:
     @classmethod
     def of(cls, name: str, config: TableConfig, study: Study, cells: Sequence[Cell], coverage: Coverage) -> _Draft:
         splits = split_levels(config, study.factors, cells)
-        columns = [_column(column, split, config.spread, coverage) for split in splits for column in config.columns]
+        columns = [make_column(column, split, config.spread, coverage) for split in splits for column in config.columns]
         slots = {
             row: {split: cell_key(cell) for split, cell in by_split.items()}
             for row, by_split in place(name, config, study.factors, cells).items()

@@ -13,7 +13,7 @@ MARK = "@"
 
 
 def with_groups(study: Study, suite: Mapping[str, Any]) -> Study:
-    """The study with every group in its tables, figures and claims replaced by the group's sets.
+    """The study with every group in its tables, effects, figures and claims replaced by the group's sets.
 
     Groups are the suite's (`groups: {natural: [caltech101, …]}`): VTAB's three are averages that papers print.
 
@@ -32,13 +32,16 @@ def with_groups(study: Study, suite: Mapping[str, Any]) -> Study:
     def replaced(item: Any, where: str) -> Any:
         return dataclasses.replace(item, metric=metrics(item.metric, where))
 
-    tables = {
-        name: dataclasses.replace(table, columns=tuple(replaced(column, f"tables.{name}") for column in table.columns))
-        for name, table in study.tables.items()
-    }
+    def with_columns(outputs: Mapping[str, Any], kind: str) -> dict[str, Any]:
+        return {
+            name: dataclasses.replace(item, columns=tuple(replaced(each, f"{kind}.{name}") for each in item.columns))
+            for name, item in outputs.items()
+        }
+
+    tables, effects = with_columns(study.tables, "tables"), with_columns(study.effects, "effects")
     figures = {name: replaced(figure, f"figures.{name}") for name, figure in study.figures.items()}
     claims = {name: replaced(claim, f"claims.{name}") for name, claim in study.claims.items()}
-    return dataclasses.replace(study, tables=tables, figures=figures, claims=claims)
+    return dataclasses.replace(study, tables=tables, effects=effects, figures=figures, claims=claims)
 
 
 def _members(pattern: str, groups: Mapping[str, Sequence[str]], where: str) -> list[str]:

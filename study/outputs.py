@@ -11,6 +11,7 @@ FIGURE_KINDS = ("bars", "lines", "heatmap", "curves", "scatter")
 AGGREGATES = ("mean",)
 BETTER = ("default", "higher", "lower", "neither")
 SPREADS = ("sd", "ci")
+EFFECT_KINDS = ("factors", "suite")
 FORMATS = ("md", "tex", "csv", "html")
 ESTIMANDS = ("these tasks", "tasks like these")
 
@@ -64,6 +65,22 @@ class TableConfig:
     note: str = field("")
     reference: ReferenceConfig | None = None
     """The paper's table to print beside it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EffectsConfig:
+    """A table of what the grid says as a whole: which factor moves which metric, or how each arm does on a suite."""
+
+    kind: str = field("factors", choices=EFFECT_KINDS)
+    """`factors`: main effects and two-way interactions of a full grid; `suite`: mean, interquartile mean and
+    probability of improvement of each arm over the tasks of a column."""
+    title: str = field("")
+    factors: tuple[str, ...] = field()
+    """The factors of the grid, or whose levels make an arm; cells to which one does not apply are left out."""
+    columns: tuple[ColumnConfig, ...] = field()
+    where: dict[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
+    """Keep cells with these levels."""
+    note: str = field("")
 
 
 @dataclass(frozen=True, kw_only=True)

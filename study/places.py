@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from study.design import Cell
 from study.errors import ConfigError, unknown
-from study.outputs import FigureConfig, TableConfig
+from study.outputs import EffectsConfig, FigureConfig, TableConfig
 from study.protocols import expand
 from study.study import Study
 
@@ -18,14 +18,16 @@ Places = dict[tuple[str, ...], dict[str, Cell]]
 
 def check_outputs(study: Study, metrics: list[str], cells: Sequence[Cell]) -> None:
     """Refuse a table in which two cells share a place, and any output over a metric that no protocol yields."""
-    for kind, outputs in (("tables", study.tables), ("figures", study.figures)):
+    for kind, outputs in (("tables", study.tables), ("effects", study.effects), ("figures", study.figures)):
         for name, output in outputs.items():
-            columns = output.columns if isinstance(output, TableConfig) else (output,)
+            columns = (output,) if isinstance(output, FigureConfig) else output.columns
             for pattern in (pattern for column in columns for pattern in column.metric):
                 if not expand(pattern, metrics):
                     raise ConfigError(unknown("metric", pattern, metrics, f"study/{study.name}.yaml: {kind}.{name}"))
     for name, table in study.tables.items():
         place(name, table, study.factors, cells)
+    for name, effects in study.effects.items():
+        place_effects(name, effects, cells)
     for name, figure in study.figures.items():
         check_figure(name, figure, cells)
 
@@ -57,6 +59,26 @@ def place(name: str, config: TableConfig, factors: Mapping[str, Sequence[str]], 
             if split in row:
                 raise ConfigError(_clash(name, config, row[split], cell))
             row[split] = cell
+    return places
+
+
+def place_effects(name: str, config: EffectsConfig, cells: Sequence[Cell]) -> dict[tuple[str, ...], Cell]:
+    """Levels of the factors, in their order -> the cell there; cells that lack one of the factors are left out.
+
+    Raises ConfigError where two cells would share a place.
+    """
+    places: dict[tuple[str, ...], Cell] = {}
+    for cell in cells:
+        if not keep(cell, config.where) or any(factor not in cell for factor in config.factors):
+            continue
+        at = tuple(cell[factor] for factor in config.factors)
+        if at in places:
+            differ = " or ".join(_differences(places[at], cell))
+            raise ConfigError(
+                f"effects '{name}': several cells share '{', '.join(at)}'; add {differ} to its factors, or choose one "
+                "level in where"
+            )
+        places[at] = cell
     return places
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from study.design import DESIGNS, Design
 from study.errors import ConfigError, unknown
-from study.outputs import ClaimConfig, FigureConfig, TableConfig
+from study.outputs import ClaimConfig, EffectsConfig, FigureConfig, TableConfig
 from study.search import SearchConfig, parse_search
 from study.tuned import check_levels
 from study.typed import build
@@ -26,6 +26,7 @@ KEYS = (
     "baseline",
     "protocols",
     "tables",
+    "effects",
     "figures",
     "claims",
     "search",
@@ -46,6 +47,7 @@ class Study:
     design: Design
     protocols: tuple[str, ...]
     tables: dict[str, TableConfig]
+    effects: dict[str, EffectsConfig]
     figures: dict[str, FigureConfig]
     claims: dict[str, ClaimConfig]
     search: SearchConfig | None = None
@@ -79,6 +81,9 @@ def parse_study(data: Mapping[str, Any], where: str) -> Study:
         design=design,
         protocols=_protocols(data.get("protocols") or [], where),
         tables={k: build(TableConfig, v, f"{where}: tables.{k}") for k, v in _mapping(data, "tables", where).items()},
+        effects={
+            k: build(EffectsConfig, v, f"{where}: effects.{k}") for k, v in _mapping(data, "effects", where).items()
+        },
         figures={
             k: build(FigureConfig, v, f"{where}: figures.{k}") for k, v in _mapping(data, "figures", where).items()
         },
@@ -130,6 +135,13 @@ def _check_outputs(study: Study, where: str) -> None:
         _check_factors(study, [*table.rows, table.split], table.where, at)
         levels = table.reference.levels if table.reference else {}
         _check_factors(study, [], {factor: tuple(named) for factor, named in levels.items()}, f"{at}.reference")
+    for name, effects in study.effects.items():
+        at = f"{where}: effects.{name}"
+        if not effects.columns or not effects.factors:
+            raise ConfigError(f"{at}: needs at least one factor and one column")
+        if name in study.tables:
+            raise ConfigError(f"{at}: a table has this name already")
+        _check_factors(study, list(effects.factors), effects.where, at)
     for name, figure in study.figures.items():
         _check_factors(study, [figure.x, figure.hue, figure.panel], figure.where, f"{where}: figures.{name}")
     for name, claim in study.claims.items():

@@ -43,6 +43,16 @@ tables:
       - {label: shape, metric: zero_shot/shapes_shape/top1, group: Zero-shot}
       - {label: mean, metric: linear_probe/shapes_*/top1, group: Probes}
       - {label: CPU-hours, metric: cost/cpu_hours, digits: 2}
+effects:
+  factors:
+    factors: [scale, method, pooling]
+    where: {method: [clip, mae_clip]}
+    columns: [{label: shape, metric: zero_shot/shapes_shape/top1}, {label: probes, metric: linear_probe/shapes_*/top1}]
+  suite:
+    kind: suite
+    factors: [method]
+    where: {scale: small, pooling: map}
+    columns: [{label: probes, metric: linear_probe/shapes_*/top1}]
 figures:
   pooling: {kind: bars, title: Pooling, metric: zero_shot/shapes_shape/top1, x: pooling, hue: method, panel: scale}
   scaling: {kind: lines, metric: linear_probe/shapes_*/top1, x: scale, hue: method, panel: pooling}
