@@ -88,7 +88,7 @@ def _collector_paused() -> Iterator[None]:
 
 def open_warehouse(plan: Plan) -> Warehouse:
     """The study's part of the tracking store that its home names."""
-    return Warehouse(open_store(plan.home.tracking_uri), plan)
+    return Warehouse(open_store(plan.home.tracking_uri, plan.home.tracking_cache), plan)
 
 
 def one_table(plan: Plan, name: str) -> Table:

@@ -54,13 +54,16 @@ class Store(Protocol):
         """run_uuid, key, step, value, is_nan: every logged point of some metrics of some runs. Raises StoreError."""
 
 
-def open_store(uri: str) -> Store:
-    """The reader for a tracking URI; raises StoreError for a kind of store that it cannot read."""
+def open_store(uri: str, cache: Path | None = None) -> Store:
+    """The reader for a tracking URI; raises StoreError for a kind of store that it cannot read.
+
+    `cache`: folder for what a server told of finished runs; a database is quick enough to be read anew.
+    """
     from reports.rest import RestStore
 
     scheme = uri.partition(":")[0].partition("+")[0]
     if scheme in ("http", "https"):
-        return RestStore(uri)
+        return RestStore(uri, cache)
     if scheme in ("sqlite", "postgresql", "postgres"):
         return DatabaseStore(uri)
     raise StoreError(

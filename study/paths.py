@@ -263,6 +263,11 @@ class Home:
         return self.root / "cache"
 
     @property
+    def tracking_cache(self) -> Path:
+        """What tracking servers told of finished runs."""
+        return self.cache / "tracking"
+
+    @property
     def composed(self) -> Path:
         """Cache of composed configuration trees."""
         return self.cache / "composed.json"
