@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
@@ -56,7 +57,7 @@ def _differences(rows: Sequence[Row], columns: Sequence[Column]) -> str:
         return ""
     if not any(entry.error and entry.error.low is not None for entry in entries):
         return "Signed numbers: difference of the means to the baseline's row."
-    methods = _listed(column.method for column in columns)
+    methods = _methods(columns)
     return f"Signed numbers: difference to the baseline's row with its 95 % interval ({methods})."
 
 
@@ -65,7 +66,7 @@ def _marks(rows: Sequence[Row], columns: Sequence[Column]) -> list[str]:
     marked = [column for i, column in enumerate(columns) if any(row.entries[i].best for row in rows)]
     notes = []
     if tested := [column for column in marked if column.method]:
-        methods = _listed(column.method for column in tested)
+        methods = _methods(tested)
         notes.append(f"Bold: not distinguishable from the column's best at 5 % ({methods}; Holm over the rows).")
     if any(entry.second for row in rows for entry in row.entries):
         notes.append("Underlined: the best of the others, told apart from each of them.")
@@ -74,6 +75,11 @@ def _marks(rows: Sequence[Row], columns: Sequence[Column]) -> list[str]:
         where = "" if len(untested) == len(marked) else f" ({_listed(column.name for column in untested)})"
         notes.append(f"Bold{where}: the {extreme} mean of the column, which says nothing about significance.")
     return notes
+
+
+def _methods(columns: Sequence[Column]) -> str:
+    """How columns were compared; over how many rows each pools its error is in the sidecar."""
+    return _listed(re.sub(r"over \d+ rows", "over the column's rows", column.method) for column in columns)
 
 
 def _listed(texts: Iterable[str]) -> str:

@@ -90,10 +90,11 @@ def test_report_prints_tables_and_writes_what_it_says(
     assert main(["report", *arguments(at_home, "pooled", *out)], standalone=False) == 0
     printed = capsys.readouterr()
     assert "Pooling & method, 100 % real" in printed.out and "15.2 ± 1.0 +3.0" in printed.out
-    assert "2 files written" in printed.err
+    assert "6 files written" in printed.err
     assert main(["report", *arguments(at_home, "pooled", *out, "--json")], standalone=False) == 0
     found = json.loads(capsys.readouterr().out)
-    assert sorted(Path(path).name for path in found["paths"]) == ["main.csv", "main.md"]
+    names = [f"{table}.{suffix}" for table in ("factors", "main", "suite") for suffix in ("csv", "md")]
+    assert sorted(Path(path).name for path in found["paths"]) == names
     assert all(Path(path).exists() for path in found["paths"]) and found["counts"] == {"completed": 78}
 
 

@@ -27,6 +27,7 @@ QUICK = (
     "schedule.warmup_steps=1",
     "seeds=[0]",
     "drop=[{method: [random_init, mae, m3ae]}, {scale: small}, {pooling: [gap, max]}]",
+    "claims={}",
 )
 """The demo in seconds: enough to see every command work on it."""
 
