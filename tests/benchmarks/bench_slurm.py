@@ -26,6 +26,7 @@ OVERRIDES = (
     "tables={}",
     "figures={}",
     "claims={}",
+    "effects={}",
 )
 
 

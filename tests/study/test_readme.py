@@ -28,6 +28,7 @@ QUICK = (
     "seeds=[0]",
     "drop=[{method: [random_init, mae, m3ae]}, {scale: small}, {pooling: [gap, max]}]",
     "claims={}",
+    "effects={}",
 )
 """The demo in seconds: enough to see every command work on it."""
 

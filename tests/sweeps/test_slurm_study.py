@@ -30,6 +30,7 @@ SLICE = (
     "tables={}",
     "figures={}",
     "claims={}",
+    "effects={}",
     "drop=[{method: [random_init, m3ae, mae, masked_clip]}, {scale: small}, {pooling: [gap, max]}]",
 )
 TASKS = 4

@@ -24,6 +24,8 @@ DEMO = (
     "schedule.warmup_steps=4",
     "seeds=[0]",
     "drop=[{method: [random_init, m3ae]}, {scale: small}, {pooling: [gap, max]}]",
+    "claims={}",
+    "effects={}",
     "runtime.checkpoint_seconds=0.2",
 )
 OPENART = (

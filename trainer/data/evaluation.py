@@ -6,9 +6,9 @@ from typing import Protocol
 
 import numpy as np
 
-from study.errors import ConfigError
+from study.errors import ConfigError, DataError, unknown
 from study.paths import Home
-from study.schema import DatasetConfig
+from study.schema import DATASET_KINDS, DatasetConfig
 
 SPLITS = ("train", "test")
 
@@ -88,6 +88,8 @@ def _open_published(dataset: DatasetConfig, image_size: int, home: Home) -> Eval
         return ClipBenchmarkSet(dataset, image_size, home)
     from trainer.data.fingerprints import FILE_SETS
 
+    if dataset.kind not in FILE_SETS:
+        raise DataError(unknown("data set kind", dataset.kind, DATASET_KINDS))
     return FILE_SETS[dataset.kind](dataset, image_size)
 
 
