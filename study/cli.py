@@ -100,8 +100,15 @@ def load_plan(study_name: str, overrides: Sequence[str], config_dir: str | None,
 
 
 def call(command: str, arguments: Sequence[str]) -> int:
-    """Run another subcommand in this process and return its exit code; errors are printed as usual."""
-    return main([command, *arguments], standalone=False)
+    """Run another subcommand and return its exit code; errors are printed as usual.
+
+    In a process of its own: after hours of waiting, the code on disk may no longer be what this process has loaded.
+    """
+    import subprocess
+
+    debug = ["--debug"] if click.get_current_context().find_root().params["debug"] else []
+    program = [sys.executable, "-P", "-c", "from study.cli import main; main()"]
+    return subprocess.run([*program, *debug, command, *arguments], check=False).returncode
 
 
 def main(arguments: Sequence[str] | None = None, standalone: bool = True) -> int:

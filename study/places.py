@@ -72,13 +72,7 @@ def place_effects(name: str, config: EffectsConfig, cells: Sequence[Cell]) -> di
         if not keep(cell, config.where) or any(factor not in cell for factor in config.factors):
             continue
         at = tuple(cell[factor] for factor in config.factors)
-        if at in places:
-            differ = " or ".join(_differences(places[at], cell))
-            raise ConfigError(
-                f"effects '{name}': several cells share '{', '.join(at)}'; add {differ} to its factors, or choose one "
-                "level in where"
-            )
-        places[at] = cell
+        _put(places, at, cell, f"effects '{name}'", "add {} to its factors")
     return places
 
 
@@ -95,14 +89,18 @@ def check_figure(name: str, config: FigureConfig, cells: Sequence[Cell]) -> None
     places: dict[tuple[str, ...], Cell] = {}
     for cell in (cell for cell in cells if keep(cell, config.where)):
         at = tuple(cell.get(factor, "–") for factor in used)
-        if at in places:
-            # Averaging over a factor unasked would hide it.
-            differ = " or ".join(_differences(places[at], cell))
-            raise ConfigError(
-                f"figure '{name}': several cells share the place '{', '.join(at)}'; use {differ} as x, hue or panel, "
-                "or choose one level in where"
-            )
-        places[at] = cell
+        _put(places, at, cell, f"figure '{name}'", "use {} as x, hue or panel")
+
+
+def _put(places: dict[tuple[str, ...], Cell], at: tuple[str, ...], cell: Cell, where: str, remedy: str) -> None:
+    """Give a cell its place; raises ConfigError where another has it: averaging over a factor unasked would hide it."""
+    if at in places:
+        differ = " or ".join(_differences(places[at], cell))
+        raise ConfigError(
+            f"{where}: several cells share the place '{', '.join(at)}'; {remedy.format(differ)}, or choose one level "
+            "in where"
+        )
+    places[at] = cell
 
 
 def _differences(one: Cell, other: Cell) -> list[str]:

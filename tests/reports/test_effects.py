@@ -89,7 +89,7 @@ def test_nothing_yet_is_a_table_without_numbers(tmp_path: Path) -> None:
 
 def test_two_cells_in_one_place_are_refused(tmp_path: Path) -> None:
     text = stores.STUDY.replace("    factors: [scale, method, pooling]\n", "    factors: [method, pooling]\n")
-    with pytest.raises(ConfigError, match=r"effects 'factors': several cells share 'clip, map'; add scale"):
+    with pytest.raises(ConfigError, match=r"effects 'factors': several cells share the place 'clip, map'; add scale"):
         stores.plan_of(tmp_path, text)
     text = stores.STUDY.replace("  factors:\n    factors", "  main:\n    factors")
     with pytest.raises(ConfigError, match=r"effects\.main: a table has this name already"):

@@ -5,6 +5,7 @@ All masks come out as segmentation wants them: 0 the background or what is not s
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ PANOPTIC = (
 )
 
 
-class _MaskSet:
+class _MaskSet(ABC):
     """What the three have in common: image and mask files, in order, as a test split (see `evaluation`)."""
 
     def __init__(self, dataset: DatasetConfig, image_size: int) -> None:
@@ -49,8 +50,9 @@ class _MaskSet:
         found = [path for pair in self._pairs for path in pair]
         return found[0].parent, found, []
 
+    @abstractmethod
     def _find(self) -> list[tuple[Path, Path]]:
-        raise NotImplementedError
+        """Every image with its mask, in order."""
 
     def _mask(self, path: Path) -> np.ndarray:
         return decode_labels(_read(path), str(path))
