@@ -85,7 +85,11 @@ def until(plan: Plan, condition: Callable[[Survey], bool]) -> Survey:
         found[:] = [look(plan)]
         return condition(found[0])
 
-    wait_for(holds, SECONDS)
+    try:
+        wait_for(holds, SECONDS)
+    except AssertionError:
+        situation = slurm("squeue", "--array") + slurm("sinfo", "--Node", "--long")
+        raise AssertionError(f"still {found[0].counts} after {SECONDS:.0f} s\n{situation}") from None
     return found[0]
 
 
