@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import importlib.util
+from pathlib import Path
 
 import numpy as np
 from PIL import Image
@@ -68,10 +70,11 @@ class DigitSplit:
 @functools.cache
 def _digits() -> tuple[np.ndarray, np.ndarray]:
     """Pixels uint8 (1797, 8, 8) in 0 … 255 and labels int64 (1797,)."""
-    from sklearn.datasets import load_digits
-
-    bunch = load_digits()
-    return np.rint(bunch.images * (255 / 16)).astype(np.uint8), bunch.target.astype(np.int64)
+    # Read from the package's file: importing scikit-learn takes seconds, which every task would pay.
+    package = importlib.util.find_spec("sklearn")
+    assert package is not None and package.origin is not None
+    table = np.loadtxt(Path(package.origin).parent / "datasets" / "data" / "digits.csv.gz", delimiter=",")
+    return np.rint(table[:, :-1] * (255 / 16)).astype(np.uint8).reshape(-1, 8, 8), table[:, -1].astype(np.int64)
 
 
 def fingerprint_digits() -> str:
