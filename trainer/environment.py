@@ -17,17 +17,11 @@ from typing import Any
 
 import torch
 
+from study.devices import find
 from study.errors import ConfigError
 from trainer.distributed import ALONE, World
 
 PACKAGES = ("ablate", "torch", "numpy", "pillow", "tokenizers", "scikit-learn")
-
-PEAK_FLOPS = {
-    "A100": {"bf16": 312e12, "fp32": 156e12},
-    "H100": {"bf16": 989e12, "fp32": 494e12},
-    "H200": {"bf16": 989e12, "fp32": 494e12},
-}
-"""Dense tensor-core peaks by part of the device's name (torchtitan `tools/utils.py`); fp32 runs as TF32."""
 
 
 def choose_device(wanted: str) -> torch.device:
@@ -79,7 +73,7 @@ def describe(device: torch.device) -> dict[str, Any]:
     dirty = os.environ.get("ABLATE_DIRTY")
     return {
         "host": socket.gethostname(),
-        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else (platform.machine() or "cpu"),
+        "device": device_name(device),
         "python": platform.python_version(),
         "packages": {name: version for name in PACKAGES if (version := _version(name))},
         "commit": os.environ.get("ABLATE_COMMIT") or None,
@@ -87,6 +81,11 @@ def describe(device: torch.device) -> dict[str, Any]:
         "command": " ".join(sys.argv),
         "scheduler": scheduler() or None,
     }
+
+
+def device_name(device: torch.device) -> str:
+    """As its driver names a GPU; the machine's architecture of a CPU."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else (platform.machine() or "cpu")
 
 
 def scheduler() -> dict[str, Any]:
@@ -144,12 +143,10 @@ class Meter:
         }
 
 
-def utilisation(flops_per_second: float, precision: str, device_name: str) -> float | None:
+def utilisation(flops_per_second: float, precision: str, name: str) -> float | None:
     """Share of the device's peak (MFU), in percent; None for a device whose peak is not known."""
-    for part, peaks in PEAK_FLOPS.items():
-        if part in device_name:
-            return 100 * flops_per_second / peaks[precision]
-    return None
+    device = find(name)
+    return None if device is None else 100 * flops_per_second / device.peak(precision)
 
 
 def _cpu_seconds() -> float:

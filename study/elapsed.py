@@ -1,0 +1,98 @@
+"""Attempts at a task as its journal tells of them, and how much of their time led to nothing.
+
+Lost is what had to be done again: of an attempt that was killed, all after the checkpoint from which the next one
+went on; and all of a task that diverged, or failed without a checkpoint.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+BEGINNINGS = ("started", "resumed")
+"""Events that open an attempt: the first one, and every other."""
+ENDS = ("completed", "diverged", "failed", "interrupted")
+"""Events that close one; an attempt without has been killed, or goes on."""
+
+
+@dataclass
+class Attempt:
+    """One attempt, from its first journal entry to its last: a killed one cannot tell more."""
+
+    start: float
+    """In seconds since 1970."""
+    end: float
+    ended: str = ""
+    """One of `ENDS`."""
+    restored: int = 0
+    """Step of the checkpoint that it went on from; 0: it began at the beginning."""
+    reports: list[tuple[int, float]] = field(default_factory=list)
+    """(step, when) of its metrics."""
+
+    @property
+    def seconds(self) -> float:
+        return self.end - self.start
+
+    def until(self, step: int) -> float:
+        """Seconds that it took up to a step, by the last report at or before it."""
+        return max([0.0, *(when - self.start for at, when in self.reports if at <= step)])
+
+
+@dataclass(frozen=True)
+class Time:
+    """What a task has taken by the clock, in all attempts."""
+
+    seconds: float
+    wasted: float
+    """Seconds of these that led to nothing."""
+
+
+def attempts(entries: Iterable[Mapping[str, Any]]) -> list[Attempt]:
+    """The attempts that a task's journal entries tell of."""
+    found: list[Attempt] = []
+    for entry in entries:
+        when = entry["t"] / 1000
+        name = entry.get("name") if entry["kind"] == "event" else None
+        if name in BEGINNINGS:
+            found.append(Attempt(when, when))
+        elif found:
+            last = found[-1]
+            last.end = when
+            if name in ENDS:
+                last.ended = str(name)
+            elif name == "checkpoint restored":
+                last.restored = entry["step"]
+            elif entry["kind"] == "metrics":
+                last.reports.append((entry["step"], when))
+    return found
+
+
+def time_of(found: Sequence[Attempt], saved: float | None = None, alive: bool = False) -> Time:
+    """Time taken and wasted.
+
+    Args:
+        found: the task's attempts.
+        saved: when the checkpoint was written that a further attempt would go on from (seconds since 1970).
+        alive: the last attempt goes on.
+    """
+    total = sum(attempt.seconds for attempt in found)
+    if not found:
+        return Time(0.0, 0.0)
+    last = found[-1]
+    over = last.ended in ("completed", "interrupted") or alive
+    if last.ended == "diverged" or (not over and saved is None):
+        return Time(total, total)
+    lost = sum(attempt.seconds - _kept(attempt, found[i + 1 :]) for i, attempt in enumerate(found[:-1]))
+    if not over:
+        assert saved is not None
+        lost += max(0.0, last.end - max(saved, last.start))
+    return Time(total, lost)
+
+
+def _kept(attempt: Attempt, later: Sequence[Attempt]) -> float:
+    """Seconds of an attempt that all later ones built upon."""
+    step = min(following.restored for following in later)
+    if step and attempt.ended == "interrupted":
+        return attempt.seconds  # it saved before it ended
+    return attempt.until(step)
