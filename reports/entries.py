@@ -12,21 +12,26 @@ class Marks(NamedTuple):
 
     best: str
     second: str
+    sign: str = "{}"
+    """Of what keeps a number from being final; it takes no room where a column has to stay aligned."""
 
     def mark(self, value: str, entry: Entry) -> str:
         return (self.best if entry.best else self.second if entry.second else "{}").format(value)
 
 
 MARKDOWN = Marks("**{}**", "<u>{}</u>")
-LATEX = Marks(r"\textbf{{{}}}", r"\underline{{{}}}")
-HTML = Marks("<b>{}</b>", "<u>{}</u>")
+LATEX = Marks(r"\textbf{{{}}}", r"\underline{{{}}}", r"\rlap{{\textsuperscript{{{}}}}}")
+PROSE = Marks("{}", "{}", r"\textsuperscript{{{}}}")
+"""LaTeX outside a table."""
+HTML = Marks("<b>{}</b>", "<u>{}</u>", '<sup style="position:absolute">{}</sup>')
 PLAIN = Marks("{}", "{}")
 
 
 def entry_text(entry: Entry, column: Column, marks: Marks) -> str:
     """`**71.2** ± 0.3 (2/3) +1.5 [+0.4, +2.6] [33.8]`: our number, or the state that explains the gap; the paper's."""
     value, *rest = entry_parts(entry, column)
-    return " ".join(part for part in (marks.mark(value, entry), *rest) if part)
+    text = " ".join(part for part in (marks.mark(value, entry), *rest) if part)
+    return text + (marks.sign.format(entry.marks) if entry.marks else "")
 
 
 def entry_parts(entry: Entry, column: Column) -> tuple[str, str, str, str]:

@@ -72,17 +72,20 @@ def render_csv(table: Table) -> str:
     output = io.StringIO()
     writer = csv.writer(output, lineterminator="\n")
     # Only tables with such numbers have their column.
-    beside = ["beside"] if any(entry.beside is not None for row in table.rows for entry in row.entries) else []
+    every = [entry for row in table.rows for entry in row.entries]
+    beside = ["beside"] if any(entry.beside is not None for entry in every) else []
+    marks = ["marks"] if any(entry.marks for entry in every) else []
     heads = ["column", "mean", "sd", "half_ci", "n", "planned", "delta", "delta_low", "delta_high", "delta_p"]
-    heads += ["best", "second", *beside, "state", "runs"]
+    heads += ["best", "second", *beside, *marks, "state", "runs"]
     writer.writerow([*map(bare, table.factors), *heads])
     for row in table.rows:
         for entry, column in _pairs(table, row):
             summary, error = entry.summary, entry.error
             numbers = (summary.mean, summary.sd, entry.half, summary.n) if summary else (None, None, None, 0)
             gap = (entry.delta, *((error.low, error.high, error.p) if error else (None, None, None)))
-            marks = (int(entry.best), int(entry.second))
-            rest = [entry.planned, *gap, *marks, *([entry.beside] if beside else []), entry.missing]
+            best = (int(entry.best), int(entry.second))
+            own = [*([entry.beside] if beside else []), *([entry.marks] if marks else [])]
+            rest = [entry.planned, *gap, *best, *own, entry.missing]
             runs = " ".join(source.run_id for source in entry.sources)
             writer.writerow([*map(bare, row.levels), bare(column.name), *numbers, *rest, runs])
     return output.getvalue()
@@ -142,6 +145,7 @@ def entry_json(entry: Entry) -> dict[str, Any]:
         "best": entry.best,
         "second": entry.second,
         "beside": entry.beside,
+        "marks": entry.marks,
         "state": entry.missing,
         "detail": entry.detail,
         "runs": [
@@ -170,14 +174,16 @@ def _pairs(table: Table, row: Row) -> Iterator[tuple[Entry, Column]]:
 
 def _html_text(entry: Entry, column: Column, widths: tuple[int, ...]) -> str:
     """The parts of a number, each as wide as the widest of the column, so that values align."""
+    sign = HTML.sign.format(entry.marks) if entry.marks else ""
     if entry.summary is None:
         *_, beside = entry_parts(entry, column)
-        return f'<span class="missing">{escape(entry.missing)}</span>' + (f" <small>{beside}</small>" if beside else "")
+        text = f'<span class="missing">{escape(entry.missing)}</span>' + (f" <small>{beside}</small>" if beside else "")
+        return text + sign
     value, *parts = entry_parts(entry, column)
     text = HTML.mark(value, entry) if entry.best or entry.second else f"<span>{value}</span>"
     for tag, part, width in zip(("small", "i", "small"), parts, widths, strict=True):
         text += f' <{tag} style="width:{width}ch">{part}</{tag}>' if width else ""
-    return text
+    return text + sign
 
 
 def _widths(table: Table) -> list[tuple[int, ...]]:

@@ -46,6 +46,8 @@ class Column:
     """How its rows were compared; empty where one seed allows no test."""
     pooled: bool = False
     """Its cells' intervals rest on the spread of all of them."""
+    key: str = ""
+    """Its part of the keys of its numbers, in place of group and label."""
 
     @functools.cached_property
     def protocols(self) -> tuple[str | None, ...]:
@@ -95,6 +97,8 @@ class Entry:
     """Half the 95 % interval of the mean; None for a single seed."""
     error: Delta | None = None
     """The difference to the baseline with its interval."""
+    marks: str = ""
+    """Signs of what keeps it from being final (`reports.findings.SIGNS`)."""
 
 
 @dataclass(frozen=True)
@@ -163,7 +167,8 @@ def make_column(config: ColumnConfig, split: str, spread: str, coverage: Coverag
     label = config.label or _label(config.metric)
     usual = all(protocol_of(name) and name.rpartition("/")[2] not in UNRANKED for name in metrics)
     ranked = bool(metrics) and (usual if config.better == "default" else config.better != "neither")
-    return Column(label, config.group, split, config.digits, metrics, ranked, config.better == "lower", spread)
+    lowest = config.better == "lower"
+    return Column(label, config.group, split, config.digits, metrics, ranked, lowest, spread, key=config.key)
 
 
 def _label(patterns: Sequence[str]) -> str:

@@ -6,7 +6,10 @@ import re
 from collections.abc import Callable
 from html import escape
 
-LATEX_SIGNS = str.maketrans({"±": r"$\pm$", "–": "--", "−": "$-$", "×": r"$\times$"})
+LATEX_SIGNS = str.maketrans(
+    {"±": r"$\pm$", "–": "--", "−": "$-$", "×": r"$\times$"}
+    | {"†": r"\dag{}", "‡": r"\ddag{}", "§": r"\S{}", "¶": r"\P{}"}
+)
 """Signs of a number, which hold nothing else to escape."""
 
 LATEX_SPECIAL = LATEX_SIGNS | str.maketrans(

@@ -14,6 +14,8 @@ SPREADS = ("sd", "ci")
 EFFECT_KINDS = ("factors", "suite")
 FORMATS = ("md", "tex", "csv", "html")
 ESTIMANDS = ("these tasks", "tasks like these")
+FINDINGS = ("missing", "diverged", "unsynced", "changed-config", "stale", "mixed-code", "dirty-code")
+"""Kinds of reasons why a report is not final."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,6 +27,8 @@ class ColumnConfig:
     label: str = field("")
     group: str = field("")
     """Header above neighbouring columns of the same group."""
+    key: str = field("")
+    """Names the column in the keys of its numbers (`demo.table4.clip.map.zs`); its group and label where empty."""
     aggregate: str = field("mean", choices=AGGREGATES)
     digits: int = field(1, low=0, high=6)
     better: str = field("default", choices=BETTER)
