@@ -40,6 +40,8 @@ from sweeps.submit import submit
 LONG = {"pretrain": ["work", 4.0]}
 STEPS = 800
 """That a run of `LONG` consists of."""
+LATER = {"begin": "now+1hour"}
+"""Options of jobs that stay in the queue until `finish` is called."""
 
 
 @pytest.fixture(scope="module")
@@ -195,18 +197,19 @@ def dies(*arguments):
     os.kill(os.getpid(), signal.SIGKILL)
 if sys.argv[2] == "dies":
     script.submit = dies
-submit(plan_on(home, read_json(home.root / "behaviour.json")), code=FAKE)
+submit(plan_on(home, read_json(home.root / "behaviour.json"), extra=read_json(home.root / "extra.json")), code=FAKE)
 """
 
 
-def submitter(home: Home, how: str) -> subprocess.Popen[bytes]:
+def submitter(home: Home, how: str, extra: dict[str, str] | None = None) -> subprocess.Popen[bytes]:
+    write_json(home.root / "extra.json", extra or {})
     path = os.pathsep.join([str(SOURCE), str(HERE), str(HERE.parent)])
     return subprocess.Popen([sys.executable, "-c", DIES, str(home.root), how], env={**os.environ, "PYTHONPATH": path})
 
 
 def test_a_submitter_killed_after_sbatch_and_before_its_bookkeeping(home: Home) -> None:
-    plan = plan_on(home, LONG)
-    assert submitter(home, "dies").wait(SECONDS) == -signal.SIGKILL
+    plan = plan_on(home, {"pretrain": ["work", 1.0]}, extra=LATER)
+    assert submitter(home, "dies", LATER).wait(SECONDS) == -signal.SIGKILL
     assert written(plan).arrays[0].job_id == ""
     states = look(plan)
     assert states.counts == {"submitted": 3, "waiting": 3}, "the runs are known by name, the rest was never submitted"
