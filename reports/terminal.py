@@ -1,0 +1,84 @@
+"""Tables, and what is behind one of their numbers, in the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import click
+from rich import box
+from rich.console import Console
+from rich.table import Table as Grid
+from rich.text import Text
+
+from reports.facts import short_commit
+from reports.numbers import Numbers
+from reports.renderers import plain
+from reports.tables import Table
+from reports.text import bare
+from reports.why import Answer
+
+if TYPE_CHECKING:
+    from study.plan import Plan
+
+
+def print_table(table: Table) -> None:
+    # A paper's caption is longer than its table is wide: it goes above.
+    title = None if table.printed else Text(bare(table.title))
+    grid = Grid(title=title, title_justify="left", box=box.SIMPLE_HEAD)
+    for factor in table.factors:
+        grid.add_column(Text(bare(factor)))
+    for column in table.columns:
+        grid.add_column(Text(bare(column.name).replace(" / ", "\n")), justify="right")
+    for row in table.rows:
+        cells: list[Any] = [Text(bare(level)) for level in row.levels]
+        for entry, column in zip(row.entries, table.columns, strict=True):
+            style = "bold" if entry.best else "underline" if entry.second else "" if entry.summary else "dim"
+            cells.append(Text(plain(entry, column), style=style))
+        grid.add_row(*cells)
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=400)  # a file or a pipe has no edge to wrap at
+    if table.printed:
+        console.print(Text(bare(table.title)), soft_wrap=True)
+    console.print(grid)
+    for note in table.notes:
+        console.print(Text(bare(note), style="dim"), soft_wrap=True)
+    console.print()
+
+
+def print_answer(answer: Answer, numbers: Numbers, plan: Plan) -> None:
+    """One number, how it is made, and the tasks behind it: their code, data, machine, versions, files."""
+    entry = answer.entry
+    click.echo(f"{answer.table.title}\n{answer.row.name}: {answer.column.name} = {plain(entry, answer.column)}")
+    for key, number in numbers["numbers"].items():
+        click.echo(f"\\ablate{{{key}}}: {number['formula']}")
+    click.echo(f"n = {entry.summary.n if entry.summary else 0} of {entry.planned} seeds")
+    if entry.detail:
+        click.echo(f"missing: {entry.detail}")
+    if entry.marks:
+        click.echo(answer.table.notes[-1])
+    for number in numbers["numbers"].values():
+        for run in number["runs"]:
+            _print_run(run, numbers["tasks"], plan)
+        for i, environment in enumerate(numbers["environments"]):
+            packages = ", ".join(f"{name} {version}" for name, version in environment.get("packages", {}).items())
+            host, python = environment.get("host", "–"), environment.get("python", "–")
+            click.echo(f"environment {i}: {environment.get('device', '–')} on {host}; Python {python}, {packages}")
+        click.echo(f"\n{number['query']};\n-- on {plan.home.study(plan.study.name).warehouse}")
+
+
+def _print_run(run: Mapping[str, Any], tasks: Mapping[str, Any], plan: Plan) -> None:
+    """A seed's value, and under it a line for each task that trained or measured it."""
+    value = "NaN" if run["value"] is None else f"{run['value']:.6g}"
+    click.echo(f"  seed {run['seed']}  {value}  run {run['run_id']}  {plan.home.run(run['run_id']).config}")
+    for name in (name for name in run["tasks"] if name in tasks):
+        task = tasks[name]
+        sets: dict[str, list[str]] = {}
+        for own, fingerprint in task["data"].items():
+            sets.setdefault(fingerprint, []).append(own)
+        data = "; ".join(f"{', '.join(names)}: {fingerprint}" for fingerprint, names in sets.items())
+        where = "–" if task["environment"] is None else task["environment"]
+        stage = f"{task['protocol'] or 'pretraining'} {name}"
+        click.echo(f"    {stage}  code {short_commit(task['commit'])}  {task['finished']}  environment {where}")
+        click.echo(f"      {plan.task(name).paths(plan.home).log}\n      data {data}")
