@@ -9,6 +9,8 @@ METRICS: dict[str, tuple[str, ...]] = {
     "linear_probe": ("top1", "per_class"),
     "retrieval": ("i2t_r1", "i2t_r5", "i2t_r10", "t2i_r1", "t2i_r5", "t2i_r10"),
     "segmentation": ("miou",),
+    "vqa": ("accuracy", "majority"),
+    "finetune": ("top1", "per_class"),
 }
 """Metrics that a protocol of each kind yields, all in percent; metric names are `<protocol>/<dataset>/<metric>`."""
 
@@ -33,9 +35,13 @@ RUN_METRICS = (
 """Metrics of a pretraining."""
 
 
+TRAINED = ("linear_probe", "vqa", "finetune")
+"""Kinds of protocols that train something on top, for which a model needs no joint embedding."""
+
+
 def applicable(kind: str, objective: str) -> bool:
-    """Whether a model trained with `objective` can be evaluated: without a joint embedding only by probes."""
-    return kind == "linear_probe" or objective in CONTRASTIVE
+    """Whether a model trained with `objective` can be evaluated so."""
+    return kind in TRAINED or objective in CONTRASTIVE
 
 
 def metric_names(protocol: str, kind: str, datasets: tuple[str, ...]) -> list[str]:
@@ -54,3 +60,8 @@ def expand(pattern: str, names: list[str]) -> list[str]:
         if len(name.split("/")) == len(parts)
         and all(fnmatch.fnmatchcase(part, want) for part, want in zip(name.split("/"), parts, strict=True))
     ]
+
+
+def protocol_of(metric: str) -> str | None:
+    """The protocol that yields a metric, None for a pretraining's own."""
+    return None if metric in RUN_METRICS or metric.count("/") < 2 else metric.partition("/")[0]

@@ -11,39 +11,17 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Any
+
+from study.fields import field
 
 OBJECTIVES = ("clip", "masked_clip", "mae", "m3ae", "mae_clip")
 POOLINGS = ("map", "gap", "max")
-PROTOCOL_KINDS = ("zero_shot", "linear_probe", "retrieval", "segmentation")
-DATASET_KINDS = ("shapes", "digits", "shards", "clip_benchmark", "image_folder", "captions", "voc", "masks", "panoptic")
+PROTOCOL_KINDS = ("zero_shot", "linear_probe", "retrieval", "segmentation", "vqa", "finetune")
 EMBEDDED = ("shapes", "digits")
 """Kinds of data that come with the program; all others lie in files and have a content fingerprint."""
-MISSING: Any = dataclasses.MISSING
-
-
-def field(
-    default: Any = MISSING,
-    *,
-    choices: tuple[Any, ...] | None = None,
-    low: float | None = None,
-    high: float | None = None,
-    below: float | None = None,
-    above: float | None = None,
-    identity: bool = True,
-    identity_default: Any = MISSING,
-) -> Any:
-    """A configuration field: allowed values (`low`/`high` inclusive, `above`/`below` exclusive)."""
-    metadata = {
-        "choices": choices,
-        "low": low,
-        "high": high,
-        "below": below,
-        "above": above,
-        "identity": identity,
-        "identity_default": identity_default,
-    }
-    return dataclasses.field(default=default, metadata=metadata)
+PUBLISHED = ("clip_benchmark", "image_folder", "captions", "voc", "masks", "panoptic", "coco_amodal")
+QUESTIONS = ("clevr", "vqa_v2", "gqa")
+DATASET_KINDS = (*EMBEDDED, "shards", *PUBLISHED, *QUESTIONS)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -217,7 +195,8 @@ class DatasetConfig:
     """As it appears in metric names: `<protocol>/<name>/<metric>`."""
     kind: str = field(choices=DATASET_KINDS)
     task: str = field("")
-    """Shapes: which label (`shape`, `color`, `count`, …); shards: JSON key of the label (`concept`)."""
+    """Shapes: which label (`shape`, `color`, `count`, …) or questions; shards: JSON key of the label (`concept`);
+    coco_amodal: `objects`, each cut out, or whole `images`."""
     train: int = field(0, low=0)
     """Training samples (0: all there are)."""
     test: int = field(0, low=0)
@@ -227,15 +206,21 @@ class DatasetConfig:
     templates: str = field("plain")
     """Prompt templates for the class names (`study/templates.json`); `own`: those beside CLIP_benchmark shards."""
     path: str = field("", identity=False)
-    """Shards: of the train split. Otherwise the data set's own folder; of `captions`, the images'."""
+    """Shards: of the train split. Otherwise the set's own folder; of `captions`, `vqa_v2` and `gqa`, the images'."""
     test_path: str = field("", identity=False)
     """Shards: of the test split. Masks and panoptic: folder of the PNGs."""
     fingerprint: str = field("")
     caption: str = field("txt")
     annotations: str = field("", identity=False)
-    """Captions and panoptic: the JSON."""
+    """Captions, panoptic and coco_amodal: the JSON. VQAv2 and GQA: the folder of the questions."""
     max_captions: int = field(0, low=0, identity_default=0)
     """Take the first so many captions of each image (retrieval is reported with five); 0 takes all."""
+    epochs: int = field(0, low=0, identity_default=0)
+    """Question answering: epochs on the training questions; 0 takes the protocol's."""
+    first_epochs: int = field(0, low=0, identity_default=0)
+    """Question answering: epochs on a broader set before (GQA's train-all); 0: there is no such stage."""
+    min_answers: int = field(1, low=1, identity_default=1)
+    """Question answering: an answer that fewer training questions have cannot be given."""
     classes: str = field("", identity_default="")
     """Class names, synonyms and names of the background from `study/classes.json`; empty: the data set's own."""
 
@@ -248,7 +233,7 @@ class ProtocolConfig:
     """As it appears in metric names."""
     kind: str = field(choices=PROTOCOL_KINDS)
     features: str = field("pooled", choices=("pooled", "projected", "mean"))
-    """Probe input: pooled before projection, after it, or the mean of the tokens whatever the pooling."""
+    """Input of a linear layer: pooled before projection, after it, or the mean of the tokens whatever the pooling."""
     optimizer: str = field("adamw", choices=("adamw", "lars"))
     lr: float = field(0.01, above=0)
     """AdamW: as is. LARS: per 256 samples (MAE's 0.1)."""
@@ -260,6 +245,13 @@ class ProtocolConfig:
     """BatchNorm without affine before the linear layer (MAE's recipe, MaskCLIP)."""
     standardize: bool = field(False)
     """Standardise features with the training set's mean and deviation."""
+    layer_decay: float = field(1.0, above=0, high=1, identity_default=1.0)
+    """Fine-tuning: learning rate of a layer over that of the layer above it (BEiT, MAE)."""
+    label_smoothing: float = field(0.0, low=0, below=1, identity_default=0.0)
+    """Fine-tuning: share of a label that goes to all classes alike."""
+    answer_loss: str = field("cross_entropy", choices=("cross_entropy", "binary"), identity_default="cross_entropy")
+    """Question answering: one answer out of all, each weighed by what it is worth, or every answer by itself, which is
+    usual on VQAv2 (Teney et al. 2017)."""
     prompt: str = field("")
     """Segmentation: template of the class prompt (`a photo of {a} {}`: the right article, the name); empty takes
     the data set's templates."""

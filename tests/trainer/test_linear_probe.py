@@ -13,7 +13,8 @@ from sklearn.linear_model import LogisticRegression
 from study.schema import ProtocolConfig
 from trainer.protocols import metrics
 from trainer.protocols.lars import LARS
-from trainer.protocols.linear_probe import fit, learning_rate, predict
+from trainer.protocols.linear_probe import fit, predict
+from trainer.protocols.training import learning_rate
 
 ADAMW = ProtocolConfig(
     name="probe", kind="linear_probe", optimizer="adamw", lr=0.01, epochs=80, batch_size=256, standardize=True

@@ -56,9 +56,7 @@ def open_dataset(dataset: DatasetConfig, image_size: int, home: Home) -> Evaluat
     data, unknown task, more samples asked for than there are.
     """
     if dataset.kind == "shapes":
-        from trainer.data.shapes import ShapeSet
-
-        return ShapeSet(dataset, image_size)
+        return _open_shapes(dataset, image_size)
     if dataset.kind == "digits":
         from trainer.data.digits import DigitSet
 
@@ -68,6 +66,16 @@ def open_dataset(dataset: DatasetConfig, image_size: int, home: Home) -> Evaluat
 
         return _as_split(dataset, ShardSet(dataset, image_size, home))
     return _open_published(dataset, image_size, home)
+
+
+def _open_shapes(dataset: DatasetConfig, image_size: int) -> EvaluationSet:
+    """Of the procedural world: labelled scenes, or questions about them."""
+    from trainer.data.shape_questions import TASKS, ShapeQuestions
+    from trainer.data.shapes import ShapeSet
+
+    if dataset.task in TASKS:
+        return ShapeQuestions(dataset, image_size)
+    return ShapeSet(dataset, image_size)
 
 
 def _as_split(dataset: DatasetConfig, found: EvaluationSet) -> EvaluationSet:

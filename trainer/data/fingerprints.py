@@ -8,20 +8,27 @@ from study.errors import ConfigError
 from study.paths import Home
 from study.schema import DataConfig, DatasetConfig
 from trainer.data import clip_benchmark
+from trainer.data.amodal import AmodalSet
 from trainer.data.folders import fingerprint_files
 from trainer.data.image_sets import CaptionSet, FolderSet
 from trainer.data.labelled_shards import CLASSES, check_label, listed_classes
 from trainer.data.mask_sets import PanopticSet, PngSet, VocSet
+from trainer.data.question_sets import ClevrSet, GqaSet, VqaSet
 from trainer.data.shard_files import FINGERPRINT_DIGITS, ShardFiles
 from trainer.data.shard_paths import find_shards
 from trainer.data.shards import check_caption, subset
 
-FILE_SETS: dict[str, type[FolderSet | CaptionSet | VocSet | PngSet | PanopticSet]] = {
+FileSet = FolderSet | CaptionSet | VocSet | PngSet | PanopticSet | ClevrSet | VqaSet | GqaSet | AmodalSet
+FILE_SETS: dict[str, type[FileSet]] = {
     "image_folder": FolderSet,
     "captions": CaptionSet,
     "voc": VocSet,
     "masks": PngSet,
     "panoptic": PanopticSet,
+    "clevr": ClevrSet,
+    "vqa_v2": VqaSet,
+    "gqa": GqaSet,
+    "coco_amodal": AmodalSet,
 }
 """Kinds of evaluation sets whose images are single files."""
 

@@ -80,6 +80,15 @@ def central_square(width: int, height: int) -> tuple[float, float, float, float]
     return left, top, left + side, top + side
 
 
+def square_around(box: tuple[float, float, float, float], width: int, height: int) -> tuple[float, float, float, float]:
+    """The smallest square that holds a box, moved into the image; never larger than the image's shorter side."""
+    left, top, right, bottom = box
+    side = min(max(right - left, bottom - top, 1.0), width, height)
+    x = min(max((left + right - side) / 2, 0.0), width - side)
+    y = min(max((top + bottom - side) / 2, 0.0), height - side)
+    return x, y, x + side, y + side
+
+
 def encoding(content: bytes, name: str) -> str | None:
     """Suffix of an image's format (`jpg`, `png`, `webp`), None for another one that can be read.
 

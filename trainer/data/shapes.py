@@ -13,6 +13,7 @@ from study.errors import DataError, unknown
 from study.schema import DataConfig, DatasetConfig
 from trainer.data import crops, phrases, streams
 from trainer.data.drawing import render
+from trainer.data.occluded import occluded
 from trainer.data.pairs import Crops, Views
 from trainer.data.world import COLORS, MAX_COUNT, SHAPES, TEXTURES, VERSION, Scenes, draw_scenes
 
@@ -138,6 +139,7 @@ TASKS: dict[str, tuple[tuple[str, ...], Callable[[Scenes], np.ndarray]]] = {
     "shape": (SHAPES, shape_labels),
     "color": (tuple(f"{color} shape" for color in COLORS), color_labels),
     "texture": (tuple(f"{texture} shape" for texture in TEXTURES), texture_labels),
+    "occluded": (SHAPES, shape_labels),
     "shape_color": (tuple(f"{color} {shape}" for color in COLORS for shape in SHAPES), shape_color_labels),
     "count": (tuple(f"{n} shape{'s' * (n != 'one')}" for n in phrases.NUMBERS), count_labels),
     "distance": (tuple(f"distance {i}" for i in range(len(DISTANCE_EDGES) + 1)), distance_labels),
@@ -145,6 +147,8 @@ TASKS: dict[str, tuple[tuple[str, ...], Callable[[Scenes], np.ndarray]]] = {
     "location": (tuple(f"row {r} column {c}" for r in range(1, 5) for c in range(1, 5)), location_labels),
 }
 """Task → class names and label of each scene, int64 (n,)."""
+OCCLUDED = "occluded"
+"""The task whose images show the main object alone, partly hidden."""
 _MANNERS = {"orientation": "turned", "distance": "roaming", "location": "roaming"}
 """Tasks whose scenes show the main object otherwise than training does."""
 
@@ -171,7 +175,7 @@ class ShapeSplit:
         # The world is endless: a validation split has a stream of its own, and the train split is the same for both.
         stream = dataset.split if name == "test" else name
         self._seed, self._stream = dataset.seed, f"evaluation {stream}"
-        self._manner = manner(dataset.task)
+        self._manner, self._occluded = manner(dataset.task), dataset.task == OCCLUDED
         self._size = getattr(dataset, name) or SPLIT_SIZES[name]
         self._blocks = _Blocks(image_size, self._draw)
         self.labels = TASKS[dataset.task or "shape"][1](self._draw(np.arange(self._size))).astype(np.int64)
@@ -186,7 +190,8 @@ class ShapeSplit:
 
     def images(self, i: int) -> np.ndarray:
         _check_index(i, self._size)
-        return self._blocks.image(i)
+        image = self._blocks.image(i)
+        return occluded(image, self._draw(np.array([i]))) if self._occluded else image
 
     def masks(self, i: int) -> np.ndarray:
         """uint8 (S, S): 0 background, 1 + shape elsewhere."""

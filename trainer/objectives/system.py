@@ -114,6 +114,11 @@ class System(nn.Module):
         tokens = self.image(images)
         return self.image_head.norm(tokens) if self.contrastive else tokens
 
+    def text_tokens(self, tokens: Tensor) -> Tensor:
+        """tokens int64 (B,L), 0 is padding → (B,L,d) after the final LayerNorm."""
+        words = self.text(tokens, tokens != PAD)
+        return self.text_head.norm(words) if self.contrastive else words
+
     def image_features(self, images: Tensor, kind: str) -> Tensor:
         """images (B,3,S,S) → (B,D), or (B,E) unit vectors for "projected".
 

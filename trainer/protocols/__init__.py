@@ -8,24 +8,28 @@ import torch
 
 from study.errors import ConfigError
 from study.paths import Home, RunPaths
-from study.protocols import applicable
+from study.protocols import TRAINED, applicable
 from study.schema import EvaluationConfig
 from trainer.checkpoint import load_system
 from trainer.data.evaluation import fingerprint_dataset, open_dataset
 from trainer.protocols.evaluation import Evaluation
 from trainer.protocols.features import Representation
+from trainer.protocols.finetune import finetune
 from trainer.protocols.linear_probe import linear_probe
 from trainer.protocols.retrieval import retrieval
 from trainer.protocols.segmentation import segmentation
+from trainer.protocols.vqa import vqa
 from trainer.protocols.zero_shot import zero_shot
 
-__all__ = ["evaluate"]
+__all__ = ["evaluate", "score"]
 
 PROTOCOLS: dict[str, Callable[[Evaluation], Iterator[tuple[str, float]]]] = {
     "zero_shot": zero_shot,
     "linear_probe": linear_probe,
     "retrieval": retrieval,
     "segmentation": segmentation,
+    "vqa": vqa,
+    "finetune": finetune,
 }
 
 
@@ -46,16 +50,21 @@ def evaluate(
     if not applicable(protocol.kind, run_config.objective.name):
         raise ConfigError(
             f"protocol {protocol.name}: {protocol.kind} compares images with texts, and objective "
-            f"'{run_config.objective.name}' trains no joint embedding; a linear_probe needs none"
+            f"'{run_config.objective.name}' trains no joint embedding; {' and '.join(TRAINED)} need none"
         )
     device = torch.device(device)
-    representation = Representation(system.to(device).eval(), tokenizer, run_config, run, device)
+    yield from score(Representation(system.to(device).eval(), tokenizer, run_config, run, device), config, home)
+
+
+def score(representation: Representation, config: EvaluationConfig, home: Home) -> Iterator[tuple[str, float]]:
+    """The same of a model that is in memory."""
+    protocol = config.protocol
     for dataset in config.datasets:
         evaluation = Evaluation(
             representation,
             protocol,
             dataset,
-            open_dataset(dataset, run_config.model.image_size, home),
+            open_dataset(dataset, representation.config.model.image_size, home),
             fingerprint_dataset(dataset, home),
         )
         for metric, value in PROTOCOLS[protocol.kind](evaluation):

@@ -9,9 +9,11 @@ import numpy as np
 
 from study.errors import ConfigError, DataError
 from study.prompts import OWN, templates
-from study.schema import DatasetConfig, ProtocolConfig
+from study.schema import QUESTIONS, DatasetConfig, ProtocolConfig
 from trainer.data.clip_benchmark import ClipBenchmarkSet
 from trainer.data.evaluation import EvaluationSet, Split
+from trainer.data.questions import QuestionSplit
+from trainer.data.shape_questions import TASKS as QUESTION_TASKS
 from trainer.protocols.features import Representation
 
 
@@ -49,6 +51,16 @@ class Evaluation:
         if not isinstance(self.dataset, ClipBenchmarkSet):
             raise ConfigError(f"data set {self.config.name}: templates '{OWN}' need a set of kind clip_benchmark")
         return self.dataset.templates
+
+    def questions(self, name: str) -> QuestionSplit:
+        """The split `broad`, `train` or `test` with its questions; raises ConfigError where the set has none."""
+        split = self.split(name)
+        if not isinstance(split, QuestionSplit):
+            raise ConfigError(
+                f"data set {self.config.name}: it has no questions, which question answering needs; sets of the kinds "
+                f"{', '.join(QUESTIONS)} have, and shapes with the tasks {', '.join(QUESTION_TASKS)}"
+            )
+        return split
 
     @functools.cached_property
     def _splits(self) -> dict[str, Split]:

@@ -20,9 +20,10 @@ from study.paths import RunPaths
 from study.schema import DatasetConfig, RunConfig
 from trainer.data.batch import to_tensor
 from trainer.data.evaluation import Split
-from trainer.data.shapes import manner
+from trainer.data.shapes import OCCLUDED, manner
 from trainer.data.tokenizer import Tokenizer
 from trainer.objectives.system import System
+from trainer.protocols.gathered import gathered
 from trainer.protocols.similarity import distinct_rows
 
 BATCH = 256
@@ -78,7 +79,7 @@ class Representation:
         path = self.paths.feature(hashlib.sha256(key.encode()).hexdigest()[:32])
         features = load_array(path)
         if features is None or len(features) != len(split):
-            features = self._forward_images(split, lambda images: self.system.image_features(images, kind))
+            features = self.forward_images(split, lambda images: self.system.image_features(images, kind))
             save_array(path, features)
         return features
 
@@ -100,6 +101,23 @@ class Representation:
             ]
         return torch.cat(rows).numpy()[place]
 
+    def image_tokens(self, split: Split) -> np.ndarray:
+        """(n, N, D) of a split's images after the final LayerNorm, float16 where training was bf16; never cached."""
+        kind = np.float16 if self.bf16 else np.float32
+
+        def blocks() -> Iterator[np.ndarray]:
+            for images in self._batches(split, BATCH):
+                with self._inference():
+                    tokens = self.system.image_tokens(images)
+                yield tokens.float().cpu().numpy().astype(kind, copy=False)
+
+        return gathered(blocks(), len(split), self.paths.features)
+
+    def text_tokens(self, tokens: torch.Tensor) -> torch.Tensor:
+        """float32 (B, L, d) of tokens int64 (B, L) after the final LayerNorm; the model must have a text tower."""
+        with self._inference():
+            return self.system.text_tokens(tokens.to(self.device)).float()
+
     def patch_embeddings(self, split: Split, batch: int) -> Iterator[torch.Tensor]:
         """L2-normalised float32 (B, N, E) of successive images; never cached, as it is N times the size."""
         for images in self._batches(split, batch):
@@ -112,19 +130,25 @@ class Representation:
         """Evaluate in the precision of training; on a CPU bf16 saves nothing, so there it is float32."""
         return self.device.type == "cuda" and self.config.schedule.precision == "bf16"
 
-    def _forward_images(self, split: Split, function: Callable[[torch.Tensor], torch.Tensor]) -> np.ndarray:
+    def forward_images(self, split: Split, function: Callable[[torch.Tensor], torch.Tensor]) -> np.ndarray:
+        """float32 (n, …): a function of the images, batch by batch, without gradient and in the run's precision."""
         with self._inference():
             return torch.cat([function(images).float().cpu() for images in self._batches(split, BATCH)]).numpy()
 
     def _batches(self, split: Split, size: int) -> Iterator[torch.Tensor]:
-        for start in range(0, len(split), size):
-            images = np.stack([split.images(i) for i in range(start, min(start + size, len(split)))])
+        for images in images_in_blocks(split, size):
             yield to_tensor(images).to(self.device)
 
     @contextlib.contextmanager
     def _inference(self) -> Iterator[None]:
         with torch.inference_mode(), torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
             yield
+
+
+def images_in_blocks(split: Split, size: int) -> Iterator[np.ndarray]:
+    """uint8 (B, S, S, 3) of successive images."""
+    for start in range(0, len(split), size):
+        yield np.stack([split.images(i) for i in range(start, min(start + size, len(split)))])
 
 
 def images_of(dataset: DatasetConfig) -> dict[str, Any]:
@@ -134,7 +158,8 @@ def images_of(dataset: DatasetConfig) -> dict[str, Any]:
     sets of features.
     """
     if dataset.kind == "shapes":
-        return {"kind": dataset.kind, "seed": dataset.seed, "manner": manner(dataset.task), "split": dataset.split}
+        shown = OCCLUDED if dataset.task == OCCLUDED else manner(dataset.task)
+        return {"kind": dataset.kind, "seed": dataset.seed, "manner": shown, "split": dataset.split}
     return {
         key: value
         for key, value in identity(dataset).items()

@@ -7,7 +7,6 @@ MaskCLIP (appendix) and MAE (`main_linprobe.py`): BatchNorm without affine befor
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 
 import numpy as np
@@ -19,6 +18,7 @@ from study.schema import ProtocolConfig
 from trainer.protocols import metrics
 from trainer.protocols.evaluation import Evaluation
 from trainer.protocols.lars import LARS
+from trainer.protocols.training import batches
 
 BASE_BATCH = 256
 """LARS: `lr` is for this many samples and grows linearly with the batch."""
@@ -65,24 +65,17 @@ class Probe(nn.Module):
 
 
 def fit(features: torch.Tensor, labels: torch.Tensor, classes: int, protocol: ProtocolConfig) -> Probe:
-    """Train a probe on features (n, D) and labels int64 (n,), all of them in memory; deterministic by `protocol.seed`.
-
-    Every epoch shuffles and splits into equal batches of at most `batch_size`: no sample is dropped and no
-    batch is so small that its BatchNorm statistics are noise.
-    """
+    """Train a probe on features (n, D) and labels int64 (n,), all in memory; deterministic by `protocol.seed`."""
     generator = torch.Generator().manual_seed(protocol.seed)
     probe = Probe(features, classes, protocol, generator).train()
     optimizer, peak = _optimizer(probe, len(features), protocol)
     features = probe.standardize(features)
-    batches = math.ceil(len(features) / protocol.batch_size)
-    for epoch in range(protocol.epochs):
-        order = torch.randperm(len(features), generator=generator).to(features.device)
-        for position, batch in enumerate(order.tensor_split(batches)):
-            rate = learning_rate(peak, epoch + position / batches, protocol.epochs, protocol.warmup_epochs)
-            optimizer.param_groups[0]["lr"] = rate
-            optimizer.zero_grad()
-            F.cross_entropy(probe(features[batch]), labels[batch]).backward()
-            optimizer.step()
+    for rows, rate in batches(len(features), protocol, peak, generator):
+        batch = rows.to(features.device)
+        optimizer.param_groups[0]["lr"] = rate
+        optimizer.zero_grad()
+        F.cross_entropy(probe(features[batch]), labels[batch]).backward()
+        optimizer.step()
     return probe.eval()
 
 
@@ -90,13 +83,6 @@ def predict(probe: Probe, features: torch.Tensor) -> np.ndarray:
     """Logits float32 (n, C) of features (n, D)."""
     with torch.inference_mode():
         return probe(probe.standardize(features)).cpu().numpy()
-
-
-def learning_rate(peak: float, epoch: float, epochs: int, warmup: int) -> float:
-    """Linear warm-up from 0, then half a cosine to 0, by fractional epoch (MAE `util/lr_sched.py`)."""
-    if epoch < warmup:
-        return peak * epoch / warmup
-    return peak * 0.5 * (1.0 + math.cos(math.pi * (epoch - warmup) / (epochs - warmup)))
 
 
 def _optimizer(probe: Probe, samples: int, protocol: ProtocolConfig) -> tuple[torch.optim.Optimizer, float]:

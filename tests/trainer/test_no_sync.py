@@ -1,0 +1,93 @@
+"""Nothing in a training step waits for the device, and nothing breaks its compiled graphs; both are seen without a GPU.
+
+A tensor of `FakeTensorMode` has a shape and no values. Whatever would make the host wait for a GPU asks for a value
+(`.item()`, `.tolist()`, `bool`, `nonzero`, a mask as an index), and with such tensors raises.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from small_systems import make_batch as whole_batch
+from small_systems import make_system
+from tiny_run import MODEL, OBJECTIVES, make_batch, make_config
+from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
+
+from study.schema import RunConfig
+from trainer import step as module
+from trainer.data.batch import Batch
+from trainer.objectives.system import Draws, System
+from trainer.step import Gradients, Piece, TrainStep
+
+CPU = torch.device("cpu")
+
+
+def step_without_values(monkeypatch: pytest.MonkeyPatch, config: RunConfig, rows: int | None, number: int) -> None:
+    """Step `number`, on tensors without values from where they would have been copied to the device."""
+    size = config.schedule.batch_size
+    # All that happens before the copy, on the CPU, where reading a value costs nothing.
+    monkeypatch.setattr(module, "trim_padding", lambda tokens: tokens)
+    monkeypatch.setattr(Gradients, "_piece", lambda self, batch, draws: Piece(batch, draws, rows))
+    monkeypatch.setattr(
+        System, "draw", lambda self, count, generator: Draws(torch.rand(count, 16), torch.rand(count, 12))
+    )
+    with FakeTensorMode():
+        system = System(config.model, config.objective, MODEL.vocab_size)
+        update = TrainStep(system, config, CPU)
+        update(number, Batch(torch.empty(size, 3, 16, 16), torch.empty(size, 12, dtype=torch.int64)))
+
+
+def most_rows(config: RunConfig) -> int:
+    system = System(config.model, config.objective, MODEL.vocab_size)
+    return system.text_rows(make_batch(config.schedule.batch_size).tokens)
+
+
+@pytest.mark.parametrize("number", [0, 100], ids=["local", "global"])
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_no_step_waits_for_the_device(monkeypatch: pytest.MonkeyPatch, objective: str, number: int) -> None:
+    config = make_config(objective)
+    step_without_values(monkeypatch, config, most_rows(config), number)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"runtime__micro_batch": 4},
+        {"schedule__precision": "bf16"},
+        {"schedule__grad_clip": 1.0},
+        {"runtime__checkpoint_activations": True},
+        {"model__pooling": "max"},
+        {"model__pooling": "gap"},
+        {"objective__similarity_reduce": "filip_max"},
+    ],
+    ids=lambda changes: next(iter(changes)),
+)
+def test_no_option_makes_it_wait(monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any]) -> None:
+    config = make_config("mae_clip similarity", **changes)
+    step_without_values(monkeypatch, config, most_rows(config), 100)
+
+
+def test_a_step_that_waits_would_be_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Counting the masked words on the device, which is what the bound from the CPU is there to avoid."""
+    with pytest.raises(DataDependentOutputException):
+        step_without_values(monkeypatch, make_config("mae_clip"), None, 100)
+
+
+@pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")  # dynamo's own doing
+@pytest.mark.parametrize("objective", ["clip", "masked_clip", "mae", "m3ae", "mae_clip"])
+def test_every_pass_is_one_graph(objective: str) -> None:
+    """`fullgraph` raises at the first break."""
+    torch.compiler.reset()
+    system, (images, tokens) = make_system(objective), whole_batch()
+    draws = system.draw(len(images), torch.Generator().manual_seed(0))
+    embeddings = None
+    if system.contrastive:
+        embeddings = torch.compile(system.embed, fullgraph=True, backend="eager")(images, tokens, draws)
+        torch.testing.assert_close(embeddings.image, system.embed(images, tokens, draws).image)
+    if system.generative:
+        rows = system.text_rows(tokens)
+        reconstruct = torch.compile(system.reconstruct, fullgraph=True, backend="eager")
+        found = reconstruct(images, tokens, draws, embeddings, rows)
+        torch.testing.assert_close(found.image, system.reconstruct(images, tokens, draws, embeddings, rows).image)
