@@ -4,14 +4,18 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test lint bench openart services clean
+.PHONY: demo mini test lint bench openart services clean
 
 demo: $(STAMP)  ## run the embedded study and leave a report to open
 	$(BIN)/ablate run demo
 	@echo "open $${ABLATE_HOME:-ablate_home}/studies/demo/report/index.html"
 
+mini: $(STAMP)  ## run the grid of MAE-CLIP's tables in miniature and leave a report (an hour or two on two cores)
+	$(BIN)/ablate run mae_clip_mini
+	@echo "open $${ABLATE_HOME:-ablate_home}/studies/mae_clip_mini/report/index.html"
+
 test: $(STAMP) services lint  ## everything that continuous integration runs
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
