@@ -14,7 +14,7 @@ from typing import Any
 import click
 
 from study.errors import AblateError, unknown
-from study.lazy import COMMANDS, FINGERPRINT, load
+from study.lazy import COMMANDS, FINGERPRINT, SELECT, load
 
 SUMMARIES = {
     "list": "Studies, config groups and their options.",
@@ -87,6 +87,18 @@ def study_command(function: Callable[..., Any], without_data: bool = False) -> C
 
 study_command_without_data = functools.partial(study_command, without_data=True)
 """For commands that only look: the plan may be of data that are not on this machine (`Plan.absent`)."""
+
+
+def selecting(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add --budget and --for to a command of a study, which is called with a `study.budget.Selection` for the plan."""
+
+    @click.option("--budget", metavar="HOURS", help="As much as 200gpuh or 50cpuh pay for: whole table rows first.")
+    @click.option("--for", "table", metavar="TABLE", help="Only what this table still lacks.")
+    @functools.wraps(function)
+    def wrapper(plan: Any, *args: Any, budget: str | None, table: str | None, **options: Any) -> Any:
+        return function(load(SELECT)(plan, budget, table), *args, **options)
+
+    return wrapper
 
 
 def load_plan(study_name: str, overrides: Sequence[str], config_dir: str | None, without_data: bool = False) -> Any:

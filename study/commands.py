@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from study.cli import load_plan, study_command_without_data
+from study.cli import load_plan, selecting, study_command_without_data
 from study.design import cell_name
 from study.errors import AblateError, ConfigError
 from study.lazy import SCRIPTS, STATES, load
@@ -47,60 +47,74 @@ def _summary(text: str) -> str:
 
 @click.command("plan")
 @study_command_without_data
+@selecting
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.option("--tasks", "show_tasks", is_flag=True, help="List every task, not only the cells.")
 @click.option("--script", is_flag=True, help="Print the sbatch calls and scripts that a submission would make.")
-def plan_command(plan: Any, as_json: bool, show_tasks: bool, script: bool) -> None:
+def plan_command(selection: Any, as_json: bool, show_tasks: bool, script: bool) -> None:
     """Cells, runs and tasks of STUDY, the state of each, what is missing and what it will cost."""
     from study.cost import estimate
 
+    plan = selection.plan
     if script:
         for text in load(SCRIPTS)(plan):
             click.echo(text)
         return
     states = load(STATES)(plan)
-    costs = estimate(plan)
+    records = {task_id: state.detail or {} for task_id, state in states.items() if state.finished}
+    costs = selection.costs or estimate(plan, records)
     if as_json:
-        data = plan.to_json()
+        data = plan.to_json() | ({"budget": selection.to_json()} if selection.budget else {})
         for task in data["tasks"]:
             task["state"] = states[task["task_id"]].state
             task["cost"] = costs.of(task["task_id"])
         click.echo(json.dumps(data))
         return
     _print_plan(plan, states, costs, show_tasks)
+    for line in selection.describe():
+        click.echo(line)
 
 
-def _print_plan(plan: Any, states: Any, costs: Any, show_tasks: bool) -> None:
-    from rich.console import Console
+def _plan_table(plan: Any, states: Any, costs: Any) -> Any:
+    """One row for each cell that has something to run, or waits for it."""
+    from rich import box
     from rich.table import Table
 
-    from study.cost import PEAK_FLOPS
+    from study.spending import amount
 
-    console = Console()
-    table = Table(title=f"{plan.study.name}: {plan.study.title}", title_justify="left")
+    # Many factors, and 80 columns: nothing is spent on lines between them, and no word is cut off.
+    title = f"{plan.study.name}: {plan.study.title}"
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     for factor in plan.study.factors:
-        table.add_column(factor)
-    gpus = tuple(PEAK_FLOPS) if costs.gpu_hours else ()
-    prices = [f"{gpu} hours" for gpu in gpus] or ["core-minutes"]
-    for heading in ("runs", "evaluations", "state", *prices):
-        table.add_column(heading, justify="right" if heading != "state" else "left")
+        table.add_column(factor, overflow="fold")
+    prices = [f"{gpu}-h" for gpu in costs.gpus] or ["core-min"]
+    for heading in ("runs", "evals", "state", *prices):
+        table.add_column(heading, justify="right" if heading != "state" else "left", overflow="fold")
     for cell in plan.cells:
         tasks = plan.of_cell(cell)
+        if not tasks and cell_name(cell) not in plan.waiting:
+            continue
         counts = Counter(states[task.task_id].state for task in tasks)
         runs = sum(task.kind == "pretrain" for task in tasks)
         row = [cell.get(factor, "–") for factor in plan.study.factors]
         summary = ", ".join(f"{count} {state}" for state, count in counts.most_common())
-        summary = summary or ("waiting for its search" if cell_name(cell) in plan.waiting else "")
-        cost = [f"{costs.hours(tasks, gpu):,.0f}" for gpu in gpus]
-        cost = cost or [f"{sum(costs.core_seconds[task.task_id] for task in tasks) / 60:.1f}"]
-        table.add_row(*row, str(runs), str(len(tasks) - runs), summary, *cost)
+        cost = [amount(costs.hours(tasks, gpu)) for gpu in costs.gpus] or [f"{60 * costs.core_hours(tasks):.1f}"]
+        table.add_row(*row, str(runs), str(len(tasks) - runs), summary or "waiting for its search", *cost)
+    return table
+
+
+def _print_plan(plan: Any, states: Any, costs: Any, show_tasks: bool) -> None:
+    from rich.console import Console
+
+    console = Console()
+    table = _plan_table(plan, states, costs)
     console.print(table)
     if show_tasks:
         for task in plan.tasks:
             console.print(f"{task.task_id}  {states[task.task_id].state:10} {task.name}", highlight=False, markup=False)
     missing = [task for task in plan.tasks if not states[task.task_id].finished]
     console.print(
-        f"{len(plan.cells)} cells, {len(plan.runs)} runs, {len(plan.tasks)} tasks; {len(missing)} missing: "
+        f"{table.row_count} cells, {len(plan.runs)} runs, {len(plan.tasks)} tasks; {len(missing)} missing: "
         f"{costs.summary(missing)}",
         highlight=False,
     )

@@ -34,6 +34,12 @@ STATES = "sweeps.states:task_states"
 SCRIPTS = "sweeps.slurm.preview:scripts"
 """(plan) → the batch scripts that a submission would hand to SLURM, each under the call that would."""
 
+SELECT = "sweeps.selection:select"
+"""(plan, budget, table) → what of the plan to submit (`study.budget.Selection`)."""
+
+GPUS = "sweeps.local:gpus"
+"""() → GPUs of this machine, as `CUDA_VISIBLE_DEVICES` names them."""
+
 FLOPS = "trainer.models.flops:run_flops"
 """(RunConfig) → floating-point operations of the whole run."""
 

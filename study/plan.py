@@ -57,6 +57,8 @@ class Plan:
     absent: Mapping[str, str] = dataclasses.field(default_factory=dict)
     """Data (their names) that are not on this machine, and where they were looked for: ids are provisional then, since
     fingerprints of data are part of them. Only `make_plan(without_data=True)` gives such a plan."""
+    whole: Plan | None = None
+    """The plan that this is a part of; None: it is the whole one."""
 
     @cached_property
     def runs(self) -> tuple[Task, ...]:
@@ -87,7 +89,7 @@ class Plan:
             path = task.paths(self.home).config
             if not path.exists():
                 write_atomic(path, dump(task.config), durable=False)
-        write_json(self.home.study(self.study.name).plan, self.to_json())
+        write_json(self.home.study(self.study.name).plan, (self.whole or self).to_json())
 
 
 def make_plan(

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from study.cli import call, study_command
+from study.cli import call, selecting, study_command
 from study.errors import ConfigError, unknown
 from sweeps.failures import CAUSES
 
 if TYPE_CHECKING:
+    from study.budget import Selection
     from study.plan import Plan, Task
     from sweeps.submit import Submission
 
@@ -25,8 +26,9 @@ _WHERE = click.option("--where", multiple=True, metavar="FACTOR=LEVEL", help="On
 
 @click.command()
 @study_command
+@selecting
 @_JOBS
-def run(plan: Plan, jobs: int | None) -> int:
+def run(selection: Selection, jobs: int | None) -> int:
     """Submit what is missing of STUDY, wait for it, and write the report.
 
     Ctrl-C stops the workers at a checkpoint, and the same command goes on from there; a second one kills them.
@@ -34,8 +36,11 @@ def run(plan: Plan, jobs: int | None) -> int:
     from sweeps.display import Display
     from sweeps.run import Watcher
 
+    plan = selection.plan
     with Display(plan) as display:
         watcher = Watcher(plan, jobs or 0, display.show, display.say)
+        for line in selection.describe():
+            display.say(line)
         try:
             states = watcher.run()
         except KeyboardInterrupt:
@@ -57,13 +62,14 @@ def run(plan: Plan, jobs: int | None) -> int:
 
 @click.command()
 @study_command
+@selecting
 @_JOBS
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def submit(plan: Plan, jobs: int | None, as_json: bool) -> None:
+def submit(selection: Selection, jobs: int | None, as_json: bool) -> None:
     """Submit what is missing of STUDY and return at once; the work outlives this terminal."""
     from sweeps.submit import submit as hand_over
 
-    _tell(hand_over(plan, jobs or 0), as_json)
+    _tell(hand_over(selection.plan, jobs or 0), as_json, selection)
 
 
 @click.command()
@@ -73,6 +79,7 @@ def submit(plan: Plan, jobs: int | None, as_json: bool) -> None:
 def status(plan: Plan, watch: bool, as_json: bool) -> None:
     """States of STUDY's tasks, what runs and how far it is, and what failed, grouped by where."""
     from sweeps.executors import situation
+    from sweeps.spending import spent, to_json
     from sweeps.states import survey
 
     states = survey(plan)
@@ -80,7 +87,7 @@ def status(plan: Plan, watch: bool, as_json: bool) -> None:
         tasks = [state.to_json() for state in states.states]
         words = situation(plan.home, plan.study.name)
         found = {"study": plan.study.name, "counts": states.counts, "tasks": tasks, "scheduler": words or None}
-        click.echo(json.dumps(found))
+        click.echo(json.dumps({**found, "cost": to_json(plan, spent(states, plan.home))}))
         return
     from sweeps.display import Display
 
@@ -167,7 +174,7 @@ def doctor(as_json: bool) -> int:
     return int(any(check["broken"] for check in found))
 
 
-def _tell(made: Submission, as_json: bool) -> None:
+def _tell(made: Submission, as_json: bool, selection: Selection | None = None) -> None:
     """Say what was submitted, on standard output, and what was not, on standard error."""
     from sweeps.run import describe, describe_left
 
@@ -175,10 +182,13 @@ def _tell(made: Submission, as_json: bool) -> None:
     if as_json:
         tasks = [state.task.task_id for state in made.choice.new]
         where = str(made.paths.root) if made.paths else None
-        click.echo(json.dumps({"submitted": tasks, "left": left, "workers": made.workers, "submission": where}))
+        told = {"submitted": tasks, "left": left, "workers": made.workers, "submission": where}
+        budget = {"budget": selection.to_json()} if selection is not None and selection.budget else {}
+        click.echo(json.dumps({**told, **budget}))
     else:
         click.echo(describe(made) if made.paths is not None else "nothing to submit")
-    for text in filter(None, [made.warning, *describe_left(made.choice)]):
+    chosen = selection.describe() if selection is not None else []
+    for text in filter(None, [made.warning, *chosen, *describe_left(made.choice)]):
         click.echo(text, err=True)
     if made.choice.left and made.paths is None:
         raise SystemExit(1)

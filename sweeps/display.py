@@ -10,8 +10,10 @@ from rich.console import Console
 from rich.live import Live
 
 from study.plan import Plan
+from study.spending import total
 from sweeps import view
 from sweeps.progress import seconds_left
+from sweeps.spending import spent
 from sweeps.states import Survey
 
 PLAIN_SECONDS = 10.0
@@ -61,5 +63,8 @@ class Display:
             print(text, file=sys.stderr, flush=True)
 
     def summary(self, states: Survey) -> None:
-        """Where things stand, once."""
+        """Where things stand and what they have cost, once."""
         self.console.print(view.overview(self.plan, states))
+        words = total(spent(states, self.plan.home).values()).words()
+        if words:
+            self.console.print(f"spent: {words}", markup=False)
