@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from study.elapsed import attempts
 from study.journal import Journal
 from trainer.divergence import Divergence
 from trainer.environment import describe
@@ -60,16 +61,11 @@ class Silent(Journal):
 
 def history(entries: list[dict[str, Any]]) -> History:
     """Attempts that a task's journal entries tell of."""
-    spans: list[list[int]] = []
-    for entry in entries:
-        if entry["kind"] == "event" and entry["name"] in BEGINNINGS:
-            spans.append([entry["t"], entry["t"]])
-        elif spans:
-            spans[-1][1] = entry["t"]
+    found = attempts(entries)
     return History(
-        attempts=len(spans),
-        seconds=sum(last - first for first, last in spans) / 1000,
-        started=spans[0][0] / 1000 if spans else None,
+        attempts=len(found),
+        seconds=sum(attempt.seconds for attempt in found),
+        started=found[0].start if found else None,
         configured=any(entry["kind"] == "params" for entry in entries),
     )
 

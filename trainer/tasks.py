@@ -17,19 +17,22 @@ from typing import TypeVar
 # tasks, pays them once here.
 import torch._dynamo  # noqa: F401
 
+from study.elapsed import BEGINNINGS
 from study.errors import DataError
 from study.files import read_json, write_json
 from study.identity import flatten
 from study.journal import Journal, read
+from study.likeness import facts
 from study.paths import Home, RunPaths, TaskPaths
 from study.schema import EvaluationConfig, RunConfig
 from study.typed import load_config
+from trainer.accounts import begin, settle
 from trainer.distributed import World
 from trainer.divergence import Divergence
 from trainer.environment import Meter, Spent, arithmetic, choose_device, code
 from trainer.peers import scheduled, team
 from trainer.protocols import evaluate
-from trainer.record import BEGINNINGS, History, Result, Silent, history, record
+from trainer.record import History, Result, Silent, history, record
 from trainer.train import Interrupted, pretrain
 
 Config = TypeVar("Config", RunConfig, EvaluationConfig)
@@ -73,31 +76,38 @@ def execute(kind: str, root: Path, home: Home, stop: Callable[[], bool]) -> None
 def _attempt(kind: str, paths: TaskPaths, home: Home, journal: Journal, stop: Callable[[], bool]) -> None:
     """One attempt: opening event, the work, closing event, record."""
     past = history(read(paths.journal)[0])
-    begin = time.time()
+    since = time.time()
     journal.event(BEGINNINGS[past.attempts > 0], attempt=past.attempts + 1)
     journal.tags(code())
     try:
         if kind == "pretrain":
-            result = _pretrain(RunPaths(paths.root), _config(paths, RunConfig, journal, past), home, journal, stop)
+            run = _config(paths, RunConfig, journal, past)
+            result = _pretrain(RunPaths(paths.root), run, home, journal, stop)
+            alike = facts(run, run.model)
         else:
-            result = _evaluate(_config(paths, EvaluationConfig, journal, past), home, journal)
+            config = _config(paths, EvaluationConfig, journal, past)
+            result = _evaluate(config, home, journal)
+            alike = facts(config, load_config(home.run(config.run_id).config, RunConfig).model)
     except Interrupted as stopped:
         journal.event("interrupted", message=str(stopped))
+        settle(paths, journal)
         raise
     except Exception as error:
         # A full disk must not put its own complaint in place of the first one.
         with suppress(OSError):
             journal.event("failed", type=type(error).__name__, message=str(error))
+            settle(paths, journal)
         raise
     journal.event(result.state, **(asdict(result.divergence) if result.divergence else {}))
     end = time.time()
     spent = replace(
         past,
         attempts=past.attempts + 1,
-        seconds=past.seconds + end - begin,
-        started=past.started or begin,
+        seconds=past.seconds + end - since,
+        started=past.started or since,
     )
-    write_json(paths.record, record(kind, paths.root.name, result, spent, end))
+    accounts = {"spent": settle(paths, journal), "alike": alike}
+    write_json(paths.record, record(kind, paths.root.name, result, spent, end) | accounts)
 
 
 def _config(paths: TaskPaths, kind: type[Config], journal: Journal, past: History) -> Config:
@@ -115,6 +125,7 @@ def _pretrain(paths: RunPaths, config: RunConfig, home: Home, journal: Journal, 
             pretrain(paths, config, home, Silent(), stop, world)
 
     with team(config.runtime, follow) as world:
+        begin(journal, choose_device(config.runtime.device), config.runtime.threads, world.size)
         outcome = pretrain(paths, config, home, journal, stop, world)
     return Result(outcome.metrics, choose_device(config.runtime.device), outcome.divergence, world.size)
 
@@ -134,6 +145,7 @@ def _evaluate(config: EvaluationConfig, home: Home, journal: Journal) -> Result:
         raise DataError(f"run {config.run_id} is not finished; train it before evaluating it")
     runtime = load_config(run.config, RunConfig).runtime
     device = choose_device(runtime.device)
+    begin(journal, device, runtime.threads)
     if trained["state"] == "diverged":
         return Result({}, device, Divergence(**trained["diverged"]))
     meter = Meter(Spent(), device)
