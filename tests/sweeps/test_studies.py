@@ -1,4 +1,4 @@
-"""The shipped studies run for real, shortened: a slice of `demo` killed with -9 in the middle, a slice of `openart`."""
+"""The shipped studies run for real, shortened: a slice of `demo` killed with -9 in the middle, slices of others."""
 
 from __future__ import annotations
 
@@ -41,6 +41,42 @@ OPENART = (
     "suite.datasets.concept.train=60",
     "suite.datasets.coarse.train=60",
     "suite.datasets.openart.test=30",
+)
+MINI_CELL = {
+    "scale": "cc",
+    "method": "mae_clip",
+    "pooling": "max",
+    "masking": "similarity",
+    "weights": "main",
+    "decoder": "d2",
+}
+"""Of `mae_clip_mini`: the system on which every protocol works, in most of its tables."""
+MINI_SETS = (
+    "shape",
+    "color",
+    "texture",
+    "count",
+    "distance",
+    "orientation",
+    "location",
+    "occluded",
+    "clevr",
+    "vqa",
+    "gqa",
+)
+MINI = (
+    "seeds=[0]",
+    "drop=[{scale: web}, {method: [mae, m3ae, clip, masked_clip]}, {pooling: [map, gap]}, {masking: random}, "
+    "{weights: supplement}, {decoder: d3}]",
+    f"baseline={{{', '.join(f'{factor}: {level}' for factor, level in MINI_CELL.items())}}}",
+    "schedule.steps=2",
+    "schedule.warmup_steps=1",
+    "objective.local_steps=1",
+    *(f"protocol.{name}.epochs=1" for name in ("linear_probe", "vqa", "finetune")),
+    *(f"suite.datasets.shapes_{name}.{split}=40" for name in MINI_SETS for split in ("train", "test")),
+    "suite.datasets.digits.train=40",
+    "suite.datasets.shapes_object.test=70",
+    "suite.datasets.shapes.test=30",
 )
 
 
@@ -144,3 +180,17 @@ def test_a_slice_of_openart(tmp_path: Path, icons: Path) -> None:
     write_shard(icons / "openart" / "openart-train-000.tar.gz", [new] * 50)
     changed = finish(start(home, "plan", "openart", *OPENART, "--json", ABLATE_DATA=str(icons)))
     assert {task["state"] for task in json.loads(changed)["tasks"]} <= {"eligible", "waiting"}
+
+
+def test_a_slice_of_the_mini_grid_has_every_protocol(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    finish(start(home, "run", "mae_clip_mini", *MINI, OMP_NUM_THREADS="1"))
+    tasks = json.loads(finish(start(home, "plan", "mae_clip_mini", *MINI, "--json")))["tasks"]
+    assert [task["cell"] for task in tasks if task["kind"] == "pretrain"] == [MINI_CELL]
+    found = {task["protocol"] for task in tasks}
+    assert found == {None, "zero_shot", "linear_probe", "retrieval", "segmentation", "vqa", "finetune"}
+    assert {task["state"] for task in tasks} == {"completed"}
+    tables = home / "studies/mae_clip_mini/report/tables"
+    for name in ("table4", "table11", "table12", "table13"):
+        rows = list(csv.DictReader((tables / f"{name}.csv").read_text().splitlines()))
+        assert rows and all(row["mean"] for row in rows), name
