@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from oracles import oracle
 from small_systems import MODEL, VOCAB, make_batch
 from torch import nn
 
@@ -28,6 +29,13 @@ def mae_positions(width: int, side: int) -> np.ndarray:
 @pytest.mark.parametrize(("width", "side"), [(768, 14), (512, 14), (8, 3)])
 def test_positions_are_those_of_mae(width: int, side: int) -> None:
     np.testing.assert_allclose(sincos_2d(width, side).numpy(), mae_positions(width, side), atol=1e-6)
+
+
+def test_positions_agree_with_timm() -> None:
+    """timm has [sin row, sin column, cos row, cos column], MAE [sin column, cos column, sin row, cos row]."""
+    theirs = oracle("timm.layers").build_sincos2d_pos_embed([14, 14], dim=768)
+    by_axis = theirs.unflatten(1, (2, 2, 192)).transpose(1, 2).flip(1).flatten(1)
+    torch.testing.assert_close(sincos_2d(768, 14), by_axis, rtol=0, atol=2e-6)
 
 
 def test_positions_by_hand() -> None:

@@ -24,6 +24,8 @@ PROTOCOLS = {
     "linear_probe": ProtocolConfig(name="probe", kind="linear_probe", epochs=2, batch_size=32),
     "retrieval": ProtocolConfig(name="retrieval", kind="retrieval"),
     "segmentation": ProtocolConfig(name="segmentation", kind="segmentation", prompt="a photo of {a} {}"),
+    "vqa": ProtocolConfig(name="vqa", kind="vqa", epochs=1, batch_size=64),
+    "finetune": ProtocolConfig(name="finetune", kind="finetune", epochs=1, batch_size=32),
 }
 
 
@@ -53,7 +55,8 @@ def found(paths: RunPaths, home: Home, kind: str, *datasets: DatasetConfig) -> d
 @pytest.mark.parametrize("kind", list(PROTOCOLS))
 def test_yields_what_the_study_was_promised(tmp_path: Path, kind: str) -> None:
     home = make_home(tmp_path)
-    metrics = found(make_run(home), home, kind)
+    dataset = replace(SHAPES, task="questions", train=10, test=10) if kind == "vqa" else SHAPES
+    metrics = found(make_run(home), home, kind, dataset)
     assert list(metrics) == [f"{PROTOCOLS[kind].name}/shapes_shape/{metric}" for metric in METRICS[kind]]
     assert all(0 <= value <= 100 for value in metrics.values())
 
@@ -103,6 +106,8 @@ def test_data_sets_that_do_not_fit(tmp_path: Path) -> None:
     paths = make_run(home)
     with pytest.raises(ConfigError, match="digits: it has no captions"):
         found(paths, home, "retrieval", DatasetConfig(name="digits", kind="digits"))
+    with pytest.raises(ConfigError, match="digits: it has no questions"):
+        found(paths, home, "vqa", DatasetConfig(name="digits", kind="digits"))
     with pytest.raises(ConfigError, match="digits: test sample 0 has no mask"):
         found(paths, home, "segmentation", DatasetConfig(name="digits", kind="digits"))
     with pytest.raises(ConfigError, match="4 train samples for 8 classes; raise `train` to at least 8"):
