@@ -8,7 +8,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-DRIVER = Path("/proc/driver/nvidia/gpus")
+DRIVER = Path("/proc/driver/nvidia")
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,17 @@ def label(name: str) -> str:
 
 def driven() -> str:
     """Name of this machine's first GPU, as its driver tells it in a file; empty where it does not."""
-    for path in sorted(DRIVER.glob("*/information")):
+    for path in sorted(DRIVER.glob("gpus/*/information")):
         if found := re.search(r"^Model:\s*(.+)$", path.read_text(), re.MULTILINE):
             return found.group(1).strip()
     return ""
+
+
+def driver_version() -> str:
+    """Of the GPUs' driver; empty where there is none."""
+    try:
+        text = (DRIVER / "version").read_text()
+    except OSError:
+        return ""
+    found = re.search(r"Kernel Module.*?\s(\d+\.[\d.]+)", text)
+    return found.group(1) if found else ""

@@ -2,22 +2,35 @@
 
 from __future__ import annotations
 
+import email.utils
+import fcntl
 import os
 import platform
 import secrets
 import shutil
+import subprocess
 import sys
+import time
+import urllib.error
+import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from study.devices import driver_version
 from study.errors import AblateError
 from study.paths import Home
+from study.secrets import without_user
 from sweeps import claims, local
 from sweeps.submit import prepare_home
 
 LOW_DISK_GIB = 2.0
+LOW_FILES = 10_000
+"""Each run leaves a few dozen."""
 LOW_MEMORY_GIB = 2.0
+MOST_SKEW_SECONDS = 5.0
+"""Workers of other machines are judged by the age of their heartbeats, which come as often."""
+ANSWER_SECONDS = 8.0
 PACKAGES = ("torch", "mlflow", "submitit", "hydra", "duckdb", "tokenizers", "sklearn")
 GIB = 2**30
 
@@ -34,21 +47,27 @@ class Check:
 
 def examine(home: Home) -> Iterator[Check]:
     """Run every check; one that raises is broken and says why."""
-    checks: list[tuple[str, Callable[[Home], Check]]] = [
+    checks: list[tuple[str, Callable[[Home], Check | None]]] = [
         ("python", _python),
         ("packages", _packages),
         ("device", _device),
         ("home", _home),
         ("claims", _claims),
+        ("locks", _locks),
+        ("clock", _clock),
         ("store", _store),
         ("disk", _disk),
         ("machine", _machine),
         ("data", _data),
         ("slurm", _slurm),
+        ("limits", _limits),
+        ("shared", _shared),
     ]
     for name, check in checks:
         try:
-            yield check(home)
+            found = check(home)
+            if found is not None:
+                yield found
         except (AblateError, OSError) as error:
             yield Check(name, True, " ".join(str(error).split()))
 
@@ -73,7 +92,8 @@ def _device(_home: Home) -> Check:
     if not gpus and local.gpus():
         advice = "torch cannot use them: install the torch build for this driver (nvidia-smi shows its CUDA version)"
         return Check("device", True, f"torch {torch.__version__} sees no GPU although there are some; {advice}")
-    return Check("device", False, f"torch {torch.__version__}, {', '.join(gpus) or 'CPU only'}")
+    driver = f", driver {driver_version()}" if driver_version() else ""
+    return Check("device", False, f"torch {torch.__version__}, {', '.join(gpus) or 'CPU only'}{driver}")
 
 
 def _home(home: Home) -> Check:
@@ -97,8 +117,62 @@ def _claims(home: Home) -> Check:
     return Check("claims", False, "exclusive creation and atomic rename work in the home")
 
 
+def _locks(home: Home) -> Check:
+    """Record locks between processes, which SQLite rests on: another process must be refused while we hold one."""
+    path = home.root / f".doctor.{secrets.token_hex(4)}"
+    attempt = "import fcntl, sys; fcntl.lockf(open(sys.argv[1], 'r+b'), fcntl.LOCK_EX | fcntl.LOCK_NB)"
+    try:
+        with path.open("w+b") as file:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            command = [sys.executable, "-S", "-c", attempt, str(path)]
+            taken = subprocess.run(command, capture_output=True, check=False).returncode == 0
+    except OSError as error:
+        return Check("locks", True, f"locks in the home do not work ({error.strerror}): {_ELSEWHERE}")
+    finally:
+        path.unlink(missing_ok=True)
+    if taken:
+        return Check("locks", True, f"two processes can hold the same lock in the home: {_ELSEWHERE}")
+    return Check("locks", False, "a lock in the home keeps other processes out")
+
+
+_ELSEWHERE = (
+    "SQLite needs them; have the file system mounted with locks, put the home on another one, or track on a server "
+    "(MLFLOW_TRACKING_URI=http://…)"
+)
+
+
+def _clock(home: Home) -> Check:
+    """This machine's clock against those of the home's file system and of the tracking server."""
+    from trainer.tracking.uri import is_http
+
+    path = home.root / f".doctor.{secrets.token_hex(4)}"
+    path.touch()
+    clocks = {"the home's file system": path.stat().st_mtime - time.time()}
+    path.unlink()
+    if is_http(home.tracking_uri) and (server := _server_clock(home.tracking_uri)) is not None:
+        clocks["the tracking server"] = server
+    wrong = [f"{name} is {skew:+.0f} s off" for name, skew in clocks.items() if abs(skew) > MOST_SKEW_SECONDS]
+    if wrong:
+        advice = "have the clocks set (NTP, chrony): claims of other machines are judged by their age"
+        return Check("clock", True, f"{'; '.join(wrong)}; {advice}")
+    return Check("clock", False, f"agrees with {' and '.join(clocks)}")
+
+
+def _server_clock(uri: str) -> float | None:
+    """Seconds that a server's clock is ahead of ours; None where it does not tell."""
+    request = urllib.request.Request(without_user(uri)[0], method="HEAD")
+    try:
+        with urllib.request.urlopen(request, timeout=ANSWER_SECONDS) as answer:
+            date = answer.headers["Date"]
+    except urllib.error.HTTPError as refused:
+        date = refused.headers["Date"]
+    except (OSError, ValueError):
+        return None  # whether it can be reached is for the store's line to say
+    return email.utils.parsedate_to_datetime(date).timestamp() - time.time() if date else None
+
+
 def _store(home: Home) -> Check:
-    """Open the tracking store as a submission would, without adding an experiment to it."""
+    """Open the tracking store as a submission would, and write to it, without adding an experiment to it."""
     from trainer.tracking import store
     from trainer.tracking.faults import faults
     from trainer.tracking.uri import redact, resolve, sqlite_path
@@ -110,12 +184,15 @@ def _store(home: Home) -> Check:
             return Check("store", True, f"{path.parent} cannot be written; change MLFLOW_TRACKING_URI")
         return Check("store", False, f"{redact(uri)} (the first submission creates it)")
     prepared = [study.name for study in home.studies.glob("*") if home.study(study.name).tracking.exists()]
-    if prepared:
-        store.prepare(home, prepared[0])
-    else:
+    experiment = store.prepare(home, prepared[0]).id if prepared else None
+    if path is None:
         with store.quiet(uri), faults(uri):
-            store.client(uri).search_experiments(max_results=1)
-    return Check("store", False, f"{redact(uri)} answers")
+            client = store.client(uri)
+            # MLflow makes an experiment of its own with each store.
+            number = experiment or next(one.experiment_id for one in client.search_experiments())
+            client.set_experiment_tag(number, "ablate.doctor", f"{time.time():.0f}")
+        return Check("store", False, f"{redact(uri)} answers, and can be written")
+    return Check("store", False, f"{redact(uri)} can be written")
 
 
 def _disk(home: Home) -> Check:
@@ -123,6 +200,11 @@ def _disk(home: Home) -> Check:
     if free < LOW_DISK_GIB:
         advice = "checkpoints need more: free some, or point $ABLATE_HOME elsewhere"
         return Check("disk", True, f"{free:.1f} GiB free in {home.root}; {advice}")
+    status = os.statvfs(home.root)
+    # Some file systems have no such limit and tell 0 of 0.
+    if status.f_files and status.f_favail < LOW_FILES:
+        advice = "delete some (runs that are no longer needed), ask for a higher quota, or point $ABLATE_HOME elsewhere"
+        return Check("disk", True, f"room for only {status.f_favail} more files in {home.root}; {advice}")
     return Check("disk", False, f"{free:.1f} GiB free")
 
 
@@ -135,11 +217,24 @@ def _machine(_home: Home) -> Check:
     return Check("machine", False, text)
 
 
-def _slurm(home: Home) -> Check:
+def _slurm(_home: Home) -> Check:
     from sweeps.slurm import advice
 
-    broken, text = advice.examine(home)
-    return Check("slurm", broken, text)
+    return Check("slurm", *advice.examine())
+
+
+def _limits(_home: Home) -> Check | None:
+    from sweeps.slurm import advice, cluster
+
+    return Check("limits", False, advice.limits(cluster.inspect())) if advice.answers() else None
+
+
+def _shared(home: Home) -> Check | None:
+    from sweeps.slurm import advice, cluster
+
+    if not advice.answers():
+        return None
+    return Check("shared", *advice.shared(cluster.inspect(), home.root, advice.file_system(home.root)))
 
 
 def _data(_home: Home) -> Check:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import re
+import socket
 import subprocess
 from pathlib import Path
 
-from study.paths import Home
+from study.errors import AblateError
 from sweeps.slurm import cluster
 from sweeps.slurm.cluster import Cluster, Partition
 from sweeps.slurm.queue import SchedulerSilent
@@ -15,24 +16,76 @@ from sweeps.slurm.queue import SchedulerSilent
 CONFIGURATION = Path("/etc/slurm/slurm.conf")
 KILL_WAIT_SECONDS = 30
 """Enough for a step and a checkpoint of most models."""
-LOCAL_FILE_SYSTEMS = ("ext2/ext3", "xfs", "btrfs", "tmpfs", "overlayfs", "zfs")
+OWN_FILE_SYSTEMS = ("tmpfs", "ramfs", "overlayfs")
+OWN_FOLDERS = ("/tmp", "/var/tmp", "/dev/shm", "/scratch/local")
+"""No other machine sees what lies there."""
+DISKS = ("ext2/ext3", "xfs", "btrfs", "zfs", "f2fs")
+"""Other machines see a disk if this one exports it."""
 SHOWN = 8
 
 
-def examine(home: Home) -> tuple[bool, str]:
-    """(whether something is broken, what was found and what to do)."""
-    configured = bool(os.environ.get("SLURM_CONF")) or CONFIGURATION.exists()
-    if not cluster.installed() or not configured:
+def examine() -> tuple[bool, str]:
+    """(whether something is broken, what was found and what to do): the scheduler and its partitions."""
+    if not configured():
         return False, "no SLURM is configured here; studies run with cluster=local"
     try:
         found = cluster.inspect()
     except SchedulerSilent as silent:
         return True, f"{silent}; ask the administrators, or try again: what is queued is not lost"
-    lines = [f"{found.name} answers; arrays of up to {found.max_array} elements", *_partitions(found), *_advice(found)]
-    shared = _file_system(home)
-    if shared in LOCAL_FILE_SYSTEMS and len({node.name for one in found.partitions.values() for node in one.nodes}) > 1:
-        lines.append(f"the home is on {shared}, which other nodes may not see: put it on a shared file system")
-    return False, "; ".join(lines)
+    if not any(one.up for one in found.partitions.values()):
+        return True, f"{found.name} answers, but all partitions are down; sinfo says since when"
+    return False, "; ".join([f"{found.name} answers", *_partitions(found)])
+
+
+def configured() -> bool:
+    """Whether this machine has SLURM's programs and knows a controller."""
+    known = bool(os.environ.get("SLURM_CONF")) or CONFIGURATION.exists()
+    return cluster.installed() and known
+
+
+def answers() -> bool:
+    """Whether there is a SLURM here, and it can be asked: its own line says what is wrong where it cannot."""
+    if not configured():
+        return False
+    try:
+        cluster.inspect()
+    except AblateError:
+        return False
+    return True
+
+
+def limits(found: Cluster) -> str:
+    """What a submission may ask for, and what the cluster does to jobs that loses work."""
+    most = f"{found.max_array} elements an array, {found.max_jobs} jobs in all"
+    return "; ".join([f"{most}: longer queues are dealt out over them", *_advice(found)])
+
+
+def shared(found: Cluster, root: Path, kind: str) -> tuple[bool, str]:
+    """Whether the nodes can see the home, as far as that can be told from here.
+
+    Args:
+        found: the cluster.
+        root: the home.
+        kind: its file system, as `stat --file-system` names it.
+    """
+    own = {socket.gethostname(), socket.gethostname().partition(".")[0]}
+    others = sorted({node.host for one in found.partitions.values() for node in one.nodes} - own - {""})
+    if not others:
+        return False, f"{kind}; all nodes are on this machine"
+    names = ", ".join(others[:SHOWN]) + (", …" if len(others) > SHOWN else "")
+    where = next((folder for folder in OWN_FOLDERS if root.is_relative_to(folder)), "")
+    if kind in OWN_FILE_SYSTEMS or where:
+        what = f"{root} is on {kind}{f' under {where}' if where else ''}, which is this machine's own"
+        return True, f"{what}: {names} cannot see it; point --home or $ABLATE_HOME to the cluster's file system"
+    if kind in DISKS:
+        return False, f"{kind}, a disk of this machine: {names} see it only if it is exported to them under this path"
+    return False, f"{kind}, which several machines may share"
+
+
+def file_system(root: Path) -> str:
+    """Kind of the file system that a folder is on."""
+    command = ["stat", "--file-system", "--format=%T", str(root)]
+    return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip() or "unknown"
 
 
 def _partitions(found: Cluster) -> list[str]:
@@ -64,10 +117,3 @@ def _advice(found: Cluster) -> list[str]:
         if short:
             lines.append(f"GraceTime of {', '.join(sorted(short))} is short: preempted tasks may lose a checkpoint")
     return lines
-
-
-def _file_system(home: Home) -> str:
-    done = subprocess.run(
-        ["stat", "--file-system", "--format=%T", str(home.root)], capture_output=True, text=True, check=False
-    )
-    return done.stdout.strip()

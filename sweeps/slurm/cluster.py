@@ -29,6 +29,8 @@ class Node:
     gpus: dict[str, int]
     """By type; untyped ones under the empty name."""
     features: frozenset[str]
+    host: str = ""
+    """The machine that it is; several virtual nodes may be on one."""
 
 
 @dataclass(frozen=True)
@@ -182,7 +184,8 @@ def _node(line: str) -> Node:
         gpus[kind] = gpus.get(kind, 0) + int(count)
     features = frozenset(fields.get("AvailableFeatures", "").split(",")) - {"", "(null)"}
     memory = float(fields.get("RealMemory", 0)) / 1024
-    return Node(fields["NodeName"], int(fields.get("CPUEfctv") or fields["CPUTot"]), memory, gpus, features)
+    cpus = int(fields.get("CPUEfctv") or fields["CPUTot"])
+    return Node(fields["NodeName"], cpus, memory, gpus, features, fields.get("NodeHostName", ""))
 
 
 def _partition(fields: dict[str, str], nodes: list[Node]) -> Partition:

@@ -287,6 +287,8 @@ def test_doctor_finds_what_is_broken_and_says_what_to_do(plan: Plan, tmp_path: P
         "device",
         "home",
         "claims",
+        "locks",
+        "clock",
         "store",
         "disk",
         "machine",
