@@ -77,6 +77,8 @@ def check_address(variable: str, uri: str) -> None:
         raise StoreError(
             f"{variable}: the user or password holds a character that ends them; write / as %2F, ? as %3F, # as %23"
         )
+    if authority.count("@") > 1:
+        raise StoreError(f"{variable}: the user or password holds an @; write it as %40")
     host = authority.rpartition("@")[2]
     port = "" if host.endswith("]") else host.rpartition(":")[2] if ":" in host else ""
     if port and not port.isdigit():
@@ -122,7 +124,9 @@ def _known(uris: Iterable[str]) -> list[str]:
     forms: set[str] = set()
     for secret in found:
         plain = unquote(secret)
-        forms |= {secret, plain, unquote_plus(secret), quote(plain), quote(plain, safe=""), repr(plain)[1:-1]}
+        forms |= {secret, plain, unquote_plus(secret), quote(plain), quote(plain, safe="")}
+        # As Python writes it between either kind of quotation marks.
+        forms |= {repr(plain)[1:-1], repr(f'{plain}"')[1:-2]}
     return sorted((form for form in forms if len(form) >= SHORTEST), key=len, reverse=True)
 
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable
 from typing import Protocol
 
 from study.paths import Home, SubmissionPaths
+from study.secrets import redact
 from sweeps import claims
 from sweeps.manifest import Manifest, QueuedTask
 
@@ -79,4 +80,4 @@ class Shipping:
             action()
         except Exception as error:
             self._broken = True
-            print(f"tracking: {type(error).__name__}: {error}; `ablate sync` ships the rest", flush=True)
+            print(f"tracking: {type(error).__name__}: {redact(str(error))}; `ablate sync` ships the rest", flush=True)

@@ -18,6 +18,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from urllib.parse import quote
 
 from missing import missing
 
@@ -43,21 +44,29 @@ def wait_until(condition: Callable[[], bool], seconds: float, what: str) -> None
 class MlflowServer:
     """MLflow's tracking server over a store; `kill` is SIGKILL to all of its processes, `start` brings it back.
 
-    It is the process that `mlflow server` starts, without that launcher, which imports MLflow a second time.
+    It is the process that `mlflow server` starts, without that launcher, which imports MLflow a second time; or what
+    the README says, at an address of the test's.
     """
 
-    def __init__(self, store_uri: str, folder: Path) -> None:
+    def __init__(self, store_uri: str, folder: Path, words: str = "") -> None:
+        """`words`: options to add to the README's command, which is started then; `--workers 4` is MLflow's default."""
         self.port = free_port()
         self.uri = f"http://127.0.0.1:{self.port}"
         self._store, self._folder = store_uri, folder
+        self._command = [sys.executable, "-m", "uvicorn", "mlflow.server.fastapi_app:app"]
+        self._command += ["--host", "127.0.0.1", "--port", str(self.port)]
+        if words:
+            line = documented_server().replace("$(hostname)", "127.0.0.1").replace("5000", str(self.port))
+            self._command = ["bash", "-c", f"exec {line} {words}"]
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
         """Start it unless it runs already, and wait until it answers."""
         if self._process is None:
-            command = [sys.executable, "-m", "uvicorn", "mlflow.server.fastapi_app:app"]
             environment = {
                 **os.environ,
+                "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]),
+                "MLFLOW_BACKEND_STORE_URI": self._store,
                 "_MLFLOW_SERVER_FILE_STORE": self._store,
                 "_MLFLOW_SERVER_ARTIFACT_ROOT": str(self._folder / "artifacts"),
                 "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
@@ -67,7 +76,7 @@ class MlflowServer:
             environment.pop("MLFLOW_TRACKING_URI", None)
             with (self._folder / "server.log").open("ab") as log:
                 self._process = subprocess.Popen(
-                    [*command, "--host", "127.0.0.1", "--port", str(self.port)],
+                    self._command,
                     cwd=self._folder,
                     env=environment,
                     stdout=log,
@@ -107,6 +116,13 @@ class MlflowServer:
             return False
 
 
+def documented_server() -> str:
+    """The README's command that starts a tracking server."""
+    readme = (Path(__file__).parents[1] / "README.md").read_text()
+    (line,) = (line for line in readme.splitlines() if line.startswith("mlflow server"))
+    return line.partition("  #")[0]
+
+
 def postgres_binaries() -> Path:
     """Debian's server programs; skips the test where there are none, and fails it where env CI is set."""
     found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
@@ -118,13 +134,13 @@ def postgres_binaries() -> Path:
 
 
 @contextlib.contextmanager
-def postgres(folder: Path) -> Iterator[str]:
+def postgres(folder: Path, password: str = PASSWORD) -> Iterator[str]:
     """A fresh PostgreSQL server and its URI; it ends with the block."""
     programs, port = postgres_binaries(), free_port()
     data = folder / "postgres"
     data.mkdir(parents=True)
     secret = folder / "password"
-    secret.write_text(PASSWORD)
+    secret.write_text(password)
     user = _unprivileged(data, secret)
     base = [*user, str(programs / "initdb"), "-D", str(data), "-U", "ablate", "--no-sync", "-A", "scram-sha-256"]
     subprocess.run([*base, f"--pwfile={secret}", "-E", "UTF8"], check=True, capture_output=True, cwd=data)
@@ -136,7 +152,7 @@ def postgres(folder: Path) -> Iterator[str]:
     try:
         ready = [str(programs / "pg_isready"), "-h", "127.0.0.1", "-p", str(port), "-q"]
         wait_until(lambda: subprocess.run(ready, check=False).returncode == 0, 30, "postgres")
-        yield f"postgresql://ablate:s3cr%3At%2F@127.0.0.1:{port}/postgres"
+        yield f"postgresql://ablate:{quote(password, safe='')}@127.0.0.1:{port}/postgres"
     finally:
         process.send_signal(signal.SIGQUIT)
         process.wait(30)

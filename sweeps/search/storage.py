@@ -106,10 +106,13 @@ def open_storage(paths: SearchPaths) -> BaseStorage:
         raise ConfigError(f"{VARIABLE}={redact(uri)}: {unknown('storage', scheme(uri), SCHEMES)}")
     arguments = {"connect_args": {"timeout": BUSY_SECONDS}} if scheme(uri) == "sqlite" else {"pool_pre_ping": True}
     try:
-        return RDBStorage(resolve(uri), engine_kwargs=arguments)
+        return RDBStorage(resolve(uri, VARIABLE), engine_kwargs=arguments)
+    except StoreError:
+        raise
     except Exception as error:
         # SQLAlchemy, its drivers and alembic each have their own.
-        raise StoreError(f"{VARIABLE}={redact(uri)}: {type(error).__name__}: {str(error).splitlines()[0]}") from None
+        said = redact(str(error).partition("\n")[0], uri)
+        raise StoreError(f"{VARIABLE}={redact(uri)}: {type(error).__name__}: {said}") from None
 
 
 def describe(paths: SearchPaths) -> str:

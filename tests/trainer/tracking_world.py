@@ -8,6 +8,7 @@ import math
 import multiprocessing
 import os
 import tempfile
+import time
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ import pytest
 
 from study.journal import Journal, metric_rows, read
 from study.paths import Home
+from trainer.tracking.process import Follower
 from trainer.tracking.shipping import ship
 from trainer.tracking.source import Source
 from trainer.tracking.store import prepare
@@ -143,9 +145,11 @@ def assert_shipped(uri: str, study: str, home: Home, sources: list[Source]) -> N
     assert latest == [(len(per_name), sum(per_name.values()))]
 
 
+PATIENCE = 250.0
+"""Seconds that a job's shipper goes on trying: longer than a server takes to be started again here."""
 PROCESSES = multiprocessing.get_context("forkserver")
 """Processes that are forked from one that has imported MLflow: real ones, without two seconds of import each."""
-PROCESSES.set_forkserver_preload(["mlflow", "mlflow.store.tracking.sqlalchemy_store", "trainer.tracking.shipping"])
+PROCESSES.set_forkserver_preload(["mlflow", "mlflow.store.tracking.sqlalchemy_store", "trainer.tracking.process"])
 
 
 def ship_elsewhere(root: Path, study: str, sources: list[Source], uri: str, outbox: Any) -> None:
@@ -158,3 +162,22 @@ def ship_elsewhere(root: Path, study: str, sources: list[Source], uri: str, outb
 def shipping_process(home: Home, study: str, sources: list[Source], outbox: Any) -> Any:
     """A process, to be started, that ships into the store of this test."""
     return PROCESSES.Process(target=ship_elsewhere, args=(home.root, study, sources, home.tracking_uri, outbox))
+
+
+def follow_elsewhere(root: Path, study: str, sources: list[Source], uri: str, start: Any, outbox: Any) -> None:
+    """Target of a process: what a job's shipper does from the moment of `start`; whether all was shipped, and when."""
+    os.environ["MLFLOW_TRACKING_URI"] = uri
+    follower = Follower(study, Home(root), interval=0.5)
+    for source in sources:
+        follower.follow(source)
+    start.wait()
+    outbox.put((follower.flush(PATIENCE), time.time()))
+
+
+def rush(home: Home, study: str, jobs: list[list[Source]]) -> tuple[Any, Any]:
+    """A process for each job's tasks, all of which begin to ship at once: when the event is set. And their answers."""
+    start, outbox = PROCESSES.Event(), PROCESSES.SimpleQueue()
+    for sources in jobs:
+        given = (home.root, study, sources, home.tracking_uri, start, outbox)
+        PROCESSES.Process(target=follow_elsewhere, args=given, daemon=True).start()
+    return start, outbox

@@ -7,9 +7,11 @@ import sqlite3
 from collections.abc import Iterator
 
 from study.errors import StoreError
-from trainer.tracking.uri import redact, scrub
+from trainer.tracking.uri import redact
 
 SIGNS = (
+    (("Invalid Host header",), "does not take this host name: start it with --allowed-hosts HOST:PORT"),
+    (("too many clients", "remaining connection slots"), "has no connection left: put an MLflow server before it"),
     (("Connection refused", "Failed to establish a new connection"), "nobody answers (connection refused)"),
     (("timed out", "timeout"), "does not answer in time"),
     (("Name or service not known", "name resolution", "could not translate host name"), "unknown host"),
@@ -69,7 +71,8 @@ def _from_mlflow(code: str, text: str, uri: str) -> StoreError:
 def _sentence(text: str, uri: str) -> str:
     """One line: the store, what it means, and where we know no meaning the beginning of the message itself."""
     meaning = _meaning(text)
-    return f"tracking store {redact(uri)}" + (f" {meaning}" if meaning else f": {scrub(text, uri)[:300]}")
+    said = " ".join(redact(text, uri).split())
+    return f"tracking store {redact(uri)}" + (f" {meaning}" if meaning else f": {said[:300]}")
 
 
 def _meaning(text: str) -> str:

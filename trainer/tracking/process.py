@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from study.paths import Home
+from study.secrets import guard
 from trainer.tracking.cursor import pending
 from trainer.tracking.shipping import ship
 from trainer.tracking.source import Source
@@ -101,6 +102,7 @@ def _detach(parent: int) -> None:
 
 
 def main() -> None:
+    guard()
     study, root, interval, parent = sys.argv[1:]
     _detach(int(parent))
     inbox: queue.Queue[dict[str, Any] | None] = queue.Queue()

@@ -14,6 +14,7 @@ from trainer.tracking.faults import Refused, faults
 from trainer.tracking.locks import Busy
 from trainer.tracking.quiet import quiet
 from trainer.tracking.source import Shippable, Source
+from trainer.tracking.uri import redact
 
 
 @dataclass(frozen=True)
@@ -91,4 +92,4 @@ def _ship_all(courier: Courier, todo: list[Source], progress: Callable[[int, int
 
 
 def _line(error: Exception) -> str:
-    return str(error) if isinstance(error, StoreError) else f"{type(error).__name__}: {error}"
+    return str(error) if isinstance(error, StoreError) else f"{type(error).__name__}: {redact(str(error))}"

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
-import os
 import re
 from pathlib import Path
-from urllib.parse import parse_qsl, unquote, urlencode, urlsplit, urlunsplit
+from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
+from study import secrets
 from study.errors import StoreError, unknown
 from study.paths import Home
 
 SCHEMES = ("sqlite", "postgresql", "http", "https")
-SECRET_KEYS = ("password", "sslpassword", "passfile", "token", "user")
-SECRET_VARIABLES = ("MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN", "PGPASSWORD")
 POSTGRES_LIMITS = {
     "connect_timeout": "5",
     "keepalives_idle": "10",
@@ -27,7 +25,7 @@ POSTGRES_LIMITS = {
 
 def scheme(uri: str) -> str:
     """`sqlite`, `postgresql`, `http`, … without driver; `postgres` is the old name of `postgresql`."""
-    name = urlsplit(uri).scheme.split("+")[0].lower() if "://" in uri else uri.partition(":")[0] if ":" in uri else ""
+    name = uri.partition(":")[0].split("+")[0].lower() if ":" in uri else ""
     return "postgresql" if name == "postgres" else name
 
 
@@ -42,8 +40,8 @@ def sqlite_path(uri: str) -> Path | None:
     return Path(uri.partition(":///")[2].partition("?")[0]).absolute()
 
 
-def resolve(uri: str) -> str:
-    """The URI as MLflow is given it; raises StoreError for one that cannot work.
+def resolve(uri: str, variable: str = "MLFLOW_TRACKING_URI") -> str:
+    """The URI (of an environment's `variable`) as MLflow is given it; raises StoreError for one that cannot work.
 
     SQLite paths become absolute (jobs run elsewhere), PostgreSQL gets its driver (SQLAlchemy's default changed
     to psycopg 3) and time-outs.
@@ -51,18 +49,17 @@ def resolve(uri: str) -> str:
     kind = scheme(uri)
     if kind not in SCHEMES:
         found = kind or "a folder (MLflow's file store)"
-        raise StoreError(f"MLFLOW_TRACKING_URI={redact(uri)}: {unknown('tracking store', found, SCHEMES)}")
+        raise StoreError(f"{variable}={redact(uri)}: {unknown('tracking store', found, SCHEMES)}")
     if kind == "sqlite":
-        return f"sqlite:///{_sqlite_file(uri)}"
-    if kind == "postgresql":
-        return _postgres(uri)
-    return uri.rstrip("/")
+        return f"sqlite:///{_sqlite_file(uri, variable)}"
+    secrets.check_address(variable, uri)
+    return _postgres(uri) if kind == "postgresql" else uri.rstrip("/")
 
 
-def _sqlite_file(uri: str) -> Path:
+def _sqlite_file(uri: str, variable: str) -> Path:
     name = uri.partition(":///")[2].partition("?")[0]
     if not name or name == ":memory:":
-        raise StoreError(f"MLFLOW_TRACKING_URI={uri}: an SQLite store needs a file, as in sqlite:////folder/mlflow.db")
+        raise StoreError(f"{variable}={redact(uri)}: an SQLite store needs a file, as in sqlite:////folder/mlflow.db")
     return Path(name).absolute()
 
 
@@ -80,29 +77,12 @@ def _postgres_driver() -> str:
     raise StoreError("a PostgreSQL tracking store needs the psycopg2 driver: pip install psycopg2-binary")
 
 
-def redact(uri: str) -> str:
-    """The URI without user, password, tokens and what `resolve` added, fit to be printed.
-
-    >>> redact("postgresql://ann:secret@db:5432/mlflow?sslmode=require&password=x")
-    'postgresql://***@db:5432/mlflow?sslmode=require&password=***'
-    """
-    text = re.sub(r"://[^/\s]*@", "://***@", uri)
-    text = re.sub(rf"(?i)\b({'|'.join(SECRET_KEYS)})=[^&\s]+", r"\1=***", text)
+def redact(text: str, *uris: str) -> str:
+    """`study.secrets.redact`, which also leaves out what `resolve` added."""
+    text = secrets.redact(text, *uris)
     for key, value in POSTGRES_LIMITS.items():
         text = re.sub(rf"(?<=[?&]){key}={value}(?:&|(?=\s)|$)", "", text)
     return re.sub(r"[?&](?=\s|$)", "", text)
-
-
-def scrub(text: str, uri: str) -> str:
-    """`text` (an error message) without the secrets of `uri` and of the environment, on one line."""
-    parts = urlsplit(uri)
-    raw = parts.netloc.rpartition("@")[0].partition(":")[2]
-    secrets = {raw, unquote(raw), *(os.environ.get(name, "") for name in SECRET_VARIABLES)}
-    secrets |= {value for key, value in parse_qsl(parts.query) if key.lower() in SECRET_KEYS}
-    for secret in sorted(secrets, key=len, reverse=True):
-        if secret:
-            text = text.replace(secret, "***")
-    return " ".join(redact(text).split())
 
 
 def store_key(home: Home) -> str:
