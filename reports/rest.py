@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
 from reports.kept import Kept, Memory, metric_value, nested, tables
-from reports.source import StoreTables, hide_password
+from reports.source import StoreTables
 from study.errors import StoreError
+from study.secrets import check_address, redact, without_user
 
 if TYPE_CHECKING:
     import pyarrow
@@ -46,7 +47,7 @@ class RestStore:
         number, key = found
         if self.cache is None:
             return tables(nested(self._runs(number)))
-        kept = Kept.of(self.cache, f"{hide_password(self.uri.rstrip('/'))} {experiment} {key}")
+        kept = Kept.of(self.cache, f"{redact(self.uri.rstrip('/'))} {experiment} {key}")
         now, known = time.time(), kept.load()
         if known is None:
             memory = Memory(nested(self._runs(number)), now, now)
@@ -146,12 +147,14 @@ class RestStore:
 
     def _call(self, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
         """One request. Raises FileNotFoundError for what does not exist, StoreError for every other failure."""
+        check_address("MLFLOW_TRACKING_URI", self.uri)
+        address, user, password = without_user(self.uri)
         request = urllib.request.Request(
-            f"{self.uri.rstrip('/')}/api/2.0/mlflow/{path}",
+            f"{address.rstrip('/')}/api/2.0/mlflow/{path}",
             data=None if body is None else json.dumps(body).encode(),
-            headers={"Content-Type": "application/json", **_credentials()},
+            headers={"Content-Type": "application/json", **_credentials(user, password)},
         )
-        shown = hide_password(self.uri)
+        shown = redact(self.uri)
         try:
             with urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS) as response:
                 return json.load(response)
@@ -162,13 +165,14 @@ class RestStore:
                 raise FileNotFoundError(path) from error
             raise StoreError(f"the tracking server {shown} answered {error.code} to {path}: {text[:200]}") from error
         except (OSError, ValueError) as error:
-            raise StoreError(f"cannot reach the tracking server {shown}: {error}") from error
+            raise StoreError(f"cannot reach the tracking server {shown}: {redact(str(error), self.uri)}") from error
 
 
-def _credentials() -> dict[str, str]:
-    """The header that MLflow's own client would send for its environment variables."""
+def _credentials(user: str, password: str) -> dict[str, str]:
+    """The header that MLflow's own client would send for the URI's user, or else for its environment variables."""
     token = os.environ.get("MLFLOW_TRACKING_TOKEN")
-    user, password = os.environ.get("MLFLOW_TRACKING_USERNAME"), os.environ.get("MLFLOW_TRACKING_PASSWORD")
+    user = user or os.environ.get("MLFLOW_TRACKING_USERNAME", "")
+    password = password or os.environ.get("MLFLOW_TRACKING_PASSWORD", "")
     if user and password:
         return {"Authorization": "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()}
     return {"Authorization": f"Bearer {token}"} if token else {}

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import quote
 
 from study.errors import StoreError
+from study.secrets import check_address, redact
 
 if TYPE_CHECKING:
     import pyarrow
@@ -65,6 +66,8 @@ def open_store(uri: str, cache: Path | None = None) -> Store:
     if scheme in ("http", "https"):
         return RestStore(uri, cache)
     if scheme in ("sqlite", "postgresql", "postgres"):
+        if scheme != "sqlite":
+            check_address("MLFLOW_TRACKING_URI", uri)
         return DatabaseStore(uri)
     raise StoreError(
         f"cannot read the tracking store '{scheme}:…'; known are sqlite:///FILE, postgresql://…, and http(s)://… of an "
@@ -125,7 +128,8 @@ class DatabaseStore:
                     cursor.execute(f"pragma busy_timeout = {BUSY_TIMEOUT_MS}")
                 yield cursor
         except adbc_driver_manager.Error as error:
-            raise StoreError(f"cannot read the tracking store {hide_password(self.uri)}: {error}") from error
+            said = redact(f"{self.uri}: {error}", self.uri)
+            raise StoreError(f"cannot read the tracking store {said}") from error
 
     def _connect(self) -> Any:
         file = self._file()
@@ -139,21 +143,12 @@ class DatabaseStore:
         return postgresql.connect(re.sub(r"^postgres(ql)?(\+\w+)?:", "postgresql:", self.uri))
 
 
-def hide_password(uri: str) -> str:
-    """The URI as it may be shown.
-
-    >>> hide_password("postgresql://ann:secret@host/mlflow")
-    'postgresql://ann:…@host/mlflow'
-    """
-    return re.sub(r"(//[^:/@]*):[^@/]*@", r"\1:…@", uri)
-
-
 def _check_schema(cursor: Any, uri: str) -> None:
     versions = _fetch(cursor, "select version_num from alembic_version").column(0).to_pylist()
     if len(versions) != 1 or versions[0] not in SCHEMA_VERSIONS:
         known = ", ".join(f"{number} ({name})" for number, name in SCHEMA_VERSIONS.items())
         raise StoreError(
-            f"{hide_password(uri)}: the tracking store has schema version {', '.join(map(str, versions)) or 'none'}, "
+            f"{redact(uri)}: the tracking store has schema version {', '.join(map(str, versions)) or 'none'}, "
             f"but this version of ablate reads {known}; use that MLflow, or read the store through its server "
             "(MLFLOW_TRACKING_URI=http://…)"
         )

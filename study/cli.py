@@ -15,6 +15,7 @@ import click
 
 from study.errors import AblateError, unknown
 from study.lazy import COMMANDS, FINGERPRINT, SELECT, load
+from study.secrets import guard, redact
 
 SUMMARIES = {
     "list": "Studies, config groups and their options.",
@@ -126,6 +127,8 @@ def call(command: str, arguments: Sequence[str]) -> int:
 def main(arguments: Sequence[str] | None = None, standalone: bool = True) -> int:
     """Entry point; with `standalone` it leaves the process with the exit code."""
     words = list(sys.argv[1:] if arguments is None else arguments)
+    if standalone:
+        guard()
     code = _invoke(words)
     if standalone:
         sys.exit(code)
@@ -148,7 +151,7 @@ def _invoke(words: list[str]) -> int:
     except AblateError as error:
         if debug:
             raise
-        click.echo(f"ablate: {error}", err=True)
+        click.echo(f"ablate: {redact(str(error))}", err=True)
         return error.exit_code
     except BrokenPipeError:
         # The reader of our output (head, less) went away: no error of ours.

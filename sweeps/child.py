@@ -20,6 +20,7 @@ from typing import Any
 
 from study.files import write_atomic
 from study.paths import Home, TaskPaths
+from study.secrets import redact
 from sweeps import failures
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2)
@@ -133,7 +134,7 @@ def _prefer_as_victim() -> None:
 
 def _tell(report: int, error: BaseException, interrupted: type[BaseException]) -> None:
     if not isinstance(error, interrupted):
-        traceback.print_exception(error)
+        print(redact("".join(traceback.format_exception(error))), end="", file=sys.stderr)
     message = json.dumps(failures.from_exception(error, interrupted).to_json()).encode()
     while message:
         message = message[os.write(report, message) :]

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from study.errors import AblateError
+from study.secrets import redact
 
 OWN_PACKAGES = ("study", "trainer", "sweeps", "reports")
 RESUMABLE = (
@@ -50,11 +51,11 @@ class Failure:
 def from_exception(error: BaseException, interrupted: type[BaseException]) -> Failure:
     """Failure that an exception means; `interrupted` is the type that says "saved and stopped as asked"."""
     name = type(error).__name__
-    text = "".join(traceback.format_exception(error))
+    text = redact("".join(traceback.format_exception(error)))
     return Failure(
         cause=_cause(error, interrupted),
         type=name,
-        message=str(error)[:_MESSAGE_CHARACTERS],
+        message=redact(str(error))[:_MESSAGE_CHARACTERS],
         fingerprint=fingerprint(error),
         traceback=text if len(text) <= _TRACEBACK_CHARACTERS else "…" + text[-_TRACEBACK_CHARACTERS:],
     )

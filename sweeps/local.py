@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING
 from study.errors import AblateError
 from study.paths import Home, SubmissionPaths, TaskPaths
 from study.schema import RunConfig, RuntimeConfig
+from study.secrets import guard, shielded
 from sweeps import claims, manifest
 from sweeps.manifest import Job, Layout, Manifest
 
@@ -209,11 +210,13 @@ def _submit(home: Home, submission: SubmissionPaths) -> None:
     here = claims.identify()
     jobs = []
     for index in range(queue.workers):
-        job = executor.submit(work, str(home.root), queue.study, submission.root.name, index)
+        # What a worker raises, Submitit writes into its log and its result.
+        job = executor.submit(shielded, work, str(home.root), queue.study, submission.root.name, index)
         start = claims.start_time(int(job.job_id)) or 0
         jobs.append(Job(job.job_id, here.host, here.scope, start))
     queue.with_jobs(tuple(jobs)).write(submission)
 
 
 if __name__ == "__main__":
+    guard()
     _submit(Home(Path(sys.argv[1])), SubmissionPaths(Path(sys.argv[2])))

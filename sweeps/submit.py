@@ -19,6 +19,7 @@ from study.errors import AblateError, StoreError
 from study.files import write_atomic
 from study.paths import HOME_VERSION, Home, SubmissionPaths, TaskPaths
 from study.plan import Plan, Task
+from study.secrets import redact
 from sweeps import executors, manifest, snapshot
 from sweeps.executors import executor, live_jobs
 from sweeps.manifest import Layout, Manifest, QueuedTask
@@ -243,7 +244,7 @@ def _write_manifest(
         study=plan.study.name,
         executor=plan.cluster.kind,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
-        command=shlex.join(["ablate", *sys.argv[1:]]),
+        command=redact(shlex.join(["ablate", *sys.argv[1:]])),
         workers=layout.workers,
         devices=layout.devices,
         snapshot=copy.digest,

@@ -25,6 +25,7 @@ from study.journal import Journal, read
 from study.likeness import facts
 from study.paths import Home, RunPaths, TaskPaths
 from study.schema import EvaluationConfig, RunConfig
+from study.secrets import redact
 from study.typed import load_config
 from trainer.accounts import begin, settle
 from trainer.distributed import World
@@ -95,7 +96,7 @@ def _attempt(kind: str, paths: TaskPaths, home: Home, journal: Journal, stop: Ca
     except Exception as error:
         # A full disk must not put its own complaint in place of the first one.
         with suppress(OSError):
-            journal.event("failed", type=type(error).__name__, message=str(error))
+            journal.event("failed", type=type(error).__name__, message=redact(str(error)))
             settle(paths, journal)
         raise
     journal.event(result.state, **(asdict(result.divergence) if result.divergence else {}))

@@ -1,0 +1,33 @@
+"""Tasks, a shipper and a worker's end that quote the tracking store's address, as libraries do."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from urllib.parse import unquote
+
+from study.paths import Home
+
+if os.environ.get("LEAKY_IMPORT"):
+    raise ImportError(f"no driver for {os.environ['MLFLOW_TRACKING_URI']}")
+
+
+class Interrupted(Exception):
+    """Stopped as asked."""
+
+
+def execute(kind: str, root: Path, home: Home, stop: Callable[[], bool]) -> None:
+    """Fail, in two forms of the address at once."""
+    address = os.environ["MLFLOW_TRACKING_URI"]
+    try:
+        raise ConnectionError(f"no answer from {address}")
+    except ConnectionError as error:
+        raise ValueError(f"cannot reach {unquote(address)!r}") from error
+
+
+class Shipper:
+    """Cannot begin."""
+
+    def __init__(self, study: str, home: Home) -> None:
+        raise OSError(f"pool of {os.environ['MLFLOW_TRACKING_URI']} is exhausted")
