@@ -23,6 +23,7 @@ from study.outputs import FORMATS, TableConfig
 if TYPE_CHECKING:
     from reports.claim_runs import Judged
     from reports.page import Drawing
+    from reports.search_page import SearchPart
     from study.plan import Plan
 
 RENDERERS: dict[str, Callable[[Table, str], str]] = {
@@ -63,6 +64,9 @@ def report(plan: Plan, out: Path, formats: Sequence[str] = FORMATS) -> Report:
         paths = [path for table in tables for path in _write_table(table, plan.study.name, out / "tables", formats)]
         claims = _claims(plan, coverage, warehouse)
         paths += _write_claims(claims, plan.study.name, out, formats)
+        search = _search(plan, warehouse, out / "search", formats)
+        if search is not None:
+            paths += [*search.paths, *_write_table(search.winners, plan.study.name, out / "search", formats)]
         if {"html", "tex"} & set(formats):
             figures, drawings = _write_figures(plan, coverage, warehouse, out / "figures")
             paths += figures
@@ -126,6 +130,14 @@ def one_claim(plan: Plan, name: str) -> Judged:
     with open_warehouse(plan) as warehouse:
         [claim] = judge_claims(plan, cover(plan, warehouse), warehouse, (name,))
         return claim
+
+
+def _search(plan: Plan, warehouse: Warehouse, folder: Path, formats: Sequence[str]) -> SearchPart | None:
+    if plan.study.search is None:
+        return None
+    from reports.search_page import search_part
+
+    return search_part(plan, warehouse, folder, bool({"html", "tex"} & set(formats)))
 
 
 def _claims(plan: Plan, coverage: Coverage, warehouse: Warehouse) -> tuple[Judged, ...]:

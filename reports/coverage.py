@@ -11,6 +11,7 @@ from reports.warehouse import Warehouse, cell_key
 from study.design import cell_name
 from study.protocols import RUN_METRICS, expand
 from study.states import directory_state
+from study.tuned import Searched
 
 if TYPE_CHECKING:
     from study.plan import Plan, Task
@@ -52,6 +53,8 @@ class Coverage:
     """Metric names that finished tasks have reported."""
     searched: Mapping[str, str] = field(default_factory=dict)
     """Cells (their keys) whose configuration a search has still to find; and why."""
+    tuned: Mapping[str, Searched] = field(default_factory=dict)
+    """Cells (their keys) that stand for what a search has found; and what that cost."""
     _behind: dict[tuple[str, tuple[str | None, ...]], tuple[TaskState, ...]] = field(
         default_factory=dict, init=False, repr=False, compare=False
     )
@@ -113,6 +116,7 @@ def cover(plan: Plan, warehouse: Warehouse) -> Coverage:
         possible=plan.metrics,
         observed=frozenset(warehouse.metrics()),
         searched={cell_key(c): plan.waiting[cell_name(c)] for c in plan.cells if cell_name(c) in plan.waiting},
+        tuned={cell_key(c): plan.searched[cell_name(c)] for c in plan.cells if cell_name(c) in plan.searched},
     )
 
 

@@ -23,13 +23,18 @@ if TYPE_CHECKING:
 
 def save_figure(data: FigureData, stem: Path) -> list[Path]:
     """Draw and write `stem` as PDF, SVG and PNG; the paths in this order."""
+    return save(lambda: draw(data), stem)
+
+
+def save(drawn: Callable[[], Figure], stem: Path) -> list[Path]:
+    """Likewise, of whatever the function draws."""
     import matplotlib
 
     matplotlib.use("Agg")
     paths = [stem.with_name(f"{stem.name}.{suffix}") for suffix in METADATA]
     stem.parent.mkdir(parents=True, exist_ok=True)
     with matplotlib.rc_context(STYLE):
-        figure = draw(data)
+        figure = drawn()
         for path, metadata in zip(paths, METADATA.values(), strict=True):
             figure.savefig(path, metadata=metadata, transparent=path.suffix == ".svg")
     return paths

@@ -22,7 +22,7 @@ from study.files import replacing
 if TYPE_CHECKING:
     import pyarrow
 
-FORMAT = 1
+FORMAT = 2
 """Version of the file's content; another one is as good as none."""
 MAX_AGE_SECONDS = 86_400.0
 """After so long everything is asked for again: somebody may have edited a finished run through MLflow's own API."""

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from study.outputs import TableConfig
+from study.tuned import Searched
 
 if TYPE_CHECKING:
     from reports.tables import Column, Entry, Row
@@ -24,6 +25,27 @@ def table_notes(config: TableConfig, rows: Sequence[Row], columns: Sequence[Colu
     if any(entry.missing == "–" for entry in entries):
         notes.append("–: does not exist.")
     return tuple(note for note in notes if note)
+
+
+def tuning_notes(found: Iterable[Searched]) -> tuple[str, ...]:
+    """What the tuned levels that a table shows have cost, and by what they were chosen: one note for each level."""
+    groups: dict[tuple[str, str], dict[str, Searched]] = {}
+    for one in found:
+        groups.setdefault((one.level, one.study), {})[one.arm] = one
+    notes = []
+    for (level, study), arms in groups.items():
+        first = next(iter(arms.values()))
+        trials = sorted({one.trials for one in arms.values()})
+        count = str(trials[0]) if len(trials) == 1 else f"{trials[0]} to {trials[-1]}"
+        each = f"{count} trials for each of {len(arms)} arms" if len(arms) > 1 else f"{count} trials"
+        seeds = f" of {first.seeds} seeds" if first.seeds > 1 else ""
+        again = f", the best repeated with {first.repeats} more seeds" if first.repeats else ""
+        hours = sum(one.hours for one in arms.values())
+        notes.append(
+            f"{level}: the best of the search `{study}` by a validation split that no table shows "
+            f"({each}{seeds}{again}; {hours:.2g} hours in all)."
+        )
+    return tuple(notes)
 
 
 def _spread(entries: Sequence[Entry], columns: Sequence[Column]) -> str:

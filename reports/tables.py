@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reports.coverage import Coverage, TaskState, missing_text, protocol_of
-from reports.notes import table_notes
+from reports.notes import table_notes, tuning_notes
 from reports.stats.columns import Compared, Delta, compare_rows
 from reports.stats.summary import Summary, summarize
 from reports.warehouse import Source, Values, Warehouse, cell_key, quoted, value_query
@@ -207,7 +207,9 @@ class _Draft:
         columns = tuple(column for column, _ in filled)
         entries = zip(*(own for _, own in filled), strict=True)
         rows = tuple(Row(levels, row) for levels, row in zip(self.slots, entries, strict=True))
-        notes = table_notes(config, rows, columns)
+        shown = dict.fromkeys(entry.cell for row in rows for entry in row.entries if entry.summary)
+        tuned = tuning_notes(coverage.tuned[cell] for cell in shown if cell in coverage.tuned)
+        notes = (*table_notes(config, rows, columns), *tuned)
         return Table(self.name, config.title or self.name, config.rows, config.split, columns, rows, notes)
 
 

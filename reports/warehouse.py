@@ -28,7 +28,7 @@ STAGING = ("stg_runs", "stg_tags", "stg_metrics")
 INTERMEDIATE = ("int_tasks", "int_finished")
 KEPT = ("stg_tags", *INTERMEDIATE)
 """Built once; they are small."""
-MARTS = ("runs", "results", "cost")
+MARTS = ("runs", "results", "cost", "trials")
 """In the order of their dependencies; `curves` follows when a figure asks for some."""
 
 

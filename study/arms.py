@@ -37,6 +37,8 @@ class Arm:
     """On the validation split, of the data sets that the objectives need; without a run's id."""
     key: str
     """Hash of all that makes values of the objectives comparable: trials of another key do not count here."""
+    watched: EvaluationConfig | None = None
+    """What is evaluated while a trial trains, likewise; None: trials are pruned by metrics of training, or not."""
 
     @property
     def name(self) -> str:
@@ -92,24 +94,44 @@ def resolve(
 
 
 def _arm(search: SearchConfig, cell: Cell, run: RunConfig, evaluations: Sequence[EvaluationConfig], where: str) -> Arm:
-    needed = _needed(search, evaluations, f"{where}.objective")
+    patterns = [pattern for goal in search.objective for pattern in goal.metric]
+    needed = _needed(patterns, evaluations, f"{where}.objective")
+    watched = _watched(search, run, evaluations, where)
     content = [
         identity(run),
         [identity(item) for item in needed],
         plain(search.objective),
-        [list(search.seeds), search.report],
+        [list(search.seeds), search.report, *([search.every] if search.every else [])],
     ]
-    return Arm(cell, run, needed, digest(canonical(content)))
+    return Arm(cell, run, needed, digest(canonical(content)), watched)
 
 
-def _needed(search: SearchConfig, evaluations: Sequence[EvaluationConfig], where: str) -> tuple[EvaluationConfig, ...]:
-    """The evaluations that yield the objectives' metrics, on the validation split."""
+def _watched(
+    search: SearchConfig, run: RunConfig, evaluations: Sequence[EvaluationConfig], where: str
+) -> EvaluationConfig | None:
+    """The evaluation that yields `report` while a trial trains."""
+    if not search.every:
+        return None
+    found = _needed([search.report], evaluations, f"{where}.report")
+    if len(found) != 1 or set(search.report) & set("*?["):
+        raise ConfigError(f"{where}.report: '{search.report}' is not the name of one metric of a protocol")
+    if search.every >= run.schedule.steps:
+        raise ConfigError(
+            f"{where}.every: {search.every} leaves no evaluation before the last of {run.schedule.steps} steps"
+        )
+    return found[0]
+
+
+def _needed(
+    patterns: Iterable[str], evaluations: Sequence[EvaluationConfig], where: str
+) -> tuple[EvaluationConfig, ...]:
+    """The evaluations that yield these metrics, on the validation split."""
     possible = list(RUN_METRICS)
     by_protocol = {item.protocol.name: item for item in evaluations}
     for item in evaluations:
         possible += [name for dataset in item.datasets for name in dataset_metrics(item, dataset.name)]
     wanted: dict[str, set[str]] = {}
-    for pattern in (pattern for goal in search.objective for pattern in goal.metric):
+    for pattern in patterns:
         names = expand(pattern, possible)
         if not names:
             raise ConfigError(unknown("metric", pattern, possible, where))

@@ -31,7 +31,7 @@ from study.schema import (
 )
 from study.study import KEYS, Study, parse_study
 from study.task import Task
-from study.tuned import Tuned
+from study.tuned import Searched, Tuned
 from study.typed import build, dump
 from study.validate import check_run
 
@@ -52,6 +52,8 @@ class Plan:
     """Of the study's search, if it has one."""
     waiting: Mapping[str, str] = dataclasses.field(default_factory=dict)
     """Cells (their names) without tasks, since what they stand for is still searched; and why."""
+    searched: Mapping[str, Searched] = dataclasses.field(default_factory=dict)
+    """Cells (their names) that stand for what was searched; and what that cost."""
     clusters: Mapping[str, ClusterConfig] = dataclasses.field(default_factory=dict)
     """Run id → where this run and its evaluations go, since a level may ask for other resources."""
     absent: Mapping[str, str] = dataclasses.field(default_factory=dict)
@@ -177,7 +179,11 @@ class _Planner:
         cluster = self._section("cluster", ClusterConfig, (), ())[0]
         tasks = (*runs.values(), *evaluations)
         absent = self._contents.absent
-        return Plan(self.study, tuple(cells), tasks, metrics, self.home, cluster, arms, waiting, clusters, absent)
+        found = {cell_name(cell): self._tuned.searched(cell) for cell in cells}
+        searched = {cell: what for cell, what in found.items() if what is not None}
+        return Plan(
+            self.study, tuple(cells), tasks, metrics, self.home, cluster, arms, waiting, searched, clusters, absent
+        )
 
     def _arms(self, cells: list[Cell]) -> tuple[Arm, ...]:
         """Arms of the study's search; from here on, levels that mean it can be looked up."""

@@ -61,11 +61,22 @@ class MethodConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class BudgetConfig:
-    """Of every arm alike."""
+    """Of every arm alike: one limit, or both."""
 
-    trials: int = field(low=1)
+    trials: int = field(0, low=0)
+    """0: no limit."""
     hours: float = field(0.0, low=0)
     """Hours of training and evaluation (on a GPU where there is one) after which no trial begins; 0: no limit."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConfirmConfig:
+    """Repeats of the best trials once an arm's budget is spent: what looked best among many was lucky, too."""
+
+    top: int = field(3, low=1)
+    """How many of the best; what was tried first (the papers' loss weights) is repeated beside them."""
+    seeds: tuple[int, ...] = field(())
+    """Of the repeats, by which alone the winner is then chosen; none: the best trial wins as it is."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,7 +94,10 @@ class SearchConfig:
     sampler: MethodConfig = MethodConfig(name="tpe")
     pruner: MethodConfig = MethodConfig(name="none")
     report: str = field("")
-    """Metric of training by which trials are pruned, such as `train/contrastive`; smaller is better."""
+    """By what trials are pruned: a metric of training, such as `train/contrastive` (smaller is better), or one that a
+    protocol yields on the validation split (larger is better), evaluated `every` so many steps."""
+    every: int = field(0, low=0)
+    confirm: ConfirmConfig = ConfirmConfig()
     seeds: tuple[int, ...] = field((0,))
     """Of the runs; each trial trains one run for each, and only the first may be pruned."""
     seed: int = field(0, low=0)
@@ -118,6 +132,7 @@ def parse_search(data: Mapping[str, Any], factors: Mapping[str, Levels], where: 
         _check_parameter(key, parameter, f"{where}.parameters.{key}")
     _check_conditions(search, where)
     _check_methods(search, where)
+    _check_report(search, where)
     _check_arms(search, factors, where)
     _check_sizes(search, where)
     return search
@@ -185,12 +200,10 @@ def _check_methods(search: SearchConfig, where: str) -> None:
     for key, names in (("sampler", SAMPLERS), ("pruner", PRUNERS)):
         if getattr(search, key).name not in names:
             raise ConfigError(unknown(key, getattr(search, key).name, names, where))
-    if search.report and search.report not in RUN_METRICS:
-        raise ConfigError(unknown("metric of training", search.report, RUN_METRICS, f"{where}.report"))
     if search.pruner.name != "none" and not search.report:
         raise ConfigError(
             f"{where}.pruner: {search.pruner.name} needs intermediate values; name in `report` the metric of "
-            f"training to prune by, such as train/contrastive"
+            f"training to prune by, such as train/contrastive, or with `every` one of the validation split"
         )
     if search.pruner.name != "none" and len(search.objective) > 1:
         raise ConfigError(
@@ -202,6 +215,19 @@ def _check_methods(search: SearchConfig, where: str) -> None:
                 raise ConfigError(f"{where}.parameters.{key}: a grid needs choices or a step")
             if parameter.when:
                 raise ConfigError(f"{where}.parameters.{key}.when: a grid has no conditional parameters")
+
+
+def _check_report(search: SearchConfig, where: str) -> None:
+    trained = search.report.startswith(("train/", "cost/"))
+    if trained and search.report not in RUN_METRICS:
+        raise ConfigError(unknown("metric of training", search.report, RUN_METRICS, f"{where}.report"))
+    if search.every and (trained or not search.report):
+        raise ConfigError(f"{where}.every: only a protocol's metric in `report` is evaluated every so many steps")
+    if search.report and not trained and not search.every:
+        raise ConfigError(
+            f"{where}.report: {search.report} is no metric of training, so tell with `every` after how many steps it "
+            f"is evaluated (metrics of training: {', '.join(RUN_METRICS)})"
+        )
 
 
 def _check_arms(search: SearchConfig, factors: Mapping[str, Levels], where: str) -> None:
@@ -222,6 +248,15 @@ def _check_sizes(search: SearchConfig, where: str) -> None:
     for name, found in (("parameters", search.parameters), ("objective", search.objective), ("seeds", search.seeds)):
         if not found:
             raise ConfigError(f"{where}.{name}: empty")
+    if not search.budget.trials and not search.budget.hours:
+        raise ConfigError(f"{where}.budget: give trials, hours or both")
+    repeated = [seed for seed in search.confirm.seeds if seed in search.seeds]
+    if repeated:
+        raise ConfigError(
+            f"{where}.confirm.seeds: {repeated} are seeds of the search, by which the best were chosen; take others"
+        )
+    if search.confirm.seeds and len(search.objective) > 1:
+        raise ConfigError(f"{where}.confirm: several objectives have a front and no best trial to repeat")
 
 
 def inside(parameter: ParameterConfig | None, value: Any) -> bool:

@@ -6,6 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 
+def watched(run: Path) -> Path:
+    """In a run's folder: what is evaluated while it trains (JSON), where a search prunes by it."""
+    return run / "watched.json"
+
+
 @dataclass(frozen=True)
 class TrialPaths:
     """Files of one trial of a search; its runs lie where all runs do."""
@@ -21,6 +26,19 @@ class TrialPaths:
     def tasks(self) -> Path:
         """The trial's tasks, JSON, for whoever ships journals."""
         return self.root / "tasks.json"
+
+    @property
+    def outcome(self) -> Path:
+        """Of a repeat, how it ended."""
+        return self.root / "outcome.json"
+
+    def repeat(self, seed: int) -> TrialPaths:
+        """Of the trial's values, run again with another seed."""
+        return TrialPaths(self.root / "repeats" / str(seed))
+
+    def repeats(self) -> list[TrialPaths]:
+        """Every one that was begun."""
+        return [TrialPaths(path) for path in sorted((self.root / "repeats").glob("*"))]
 
 
 @dataclass(frozen=True)

@@ -32,6 +32,24 @@ def check_levels(design: Design, study: str, searches: bool, where: str) -> None
 
 
 @dataclass(frozen=True)
+class Searched:
+    """What it cost to find what a level means: stands below every table that shows the level."""
+
+    level: str
+    """`factor=level`."""
+    study: str
+    arm: str
+    """Key of the arm whose search it was."""
+    trials: int
+    seeds: int
+    """Of each trial."""
+    repeats: int
+    """Seeds with which the best were repeated."""
+    hours: float
+    """Of the arm's trials and repeats together."""
+
+
+@dataclass(frozen=True)
 class Tuned:
     """Looks up, for each cell, what the search that its levels name has found."""
 
@@ -59,16 +77,34 @@ class Tuned:
             return ""
         return f"the search of {name} is not done: ablate search {name}"
 
-    def _best(self, cell: Cell, name: str) -> Sequence[dict[str, Any]]:
-        """One set of values, or none."""
+    def searched(self, cell: Cell) -> Searched | None:
+        """What stands behind a cell's searched level; None where it has none, or where that is not found yet."""
+        level = next(((f, own) for f, own in cell.items() if KEY in self.design.factors[f][own]), None)
+        name = self.design.factors[level[0]][level[1]][KEY] if level else ""
+        found = self._results(cell, name) if name else []
+        if level is None or not found:
+            return None
+        trials = sum(trial["state"] != "waiting" for trial in found[0]["trials"])
+        seeds, repeats = len(found[0]["seeds"]), len(found[0]["confirm"]["seeds"])
+        return Searched("=".join(level), str(name), found[0]["key"], trials, seeds, repeats, found[0]["hours"])
+
+    def _results(self, cell: Cell, name: str) -> list[dict[str, Any]]:
+        """What searches of the study have found for the cell."""
         search = self.home.study(name).search
         if name == self.study:
             found = [read_json(search.result(self._arm(cell).key))]
         else:
             found = [read_json(path) for path in sorted(search.root.glob("*/result.json"))]
-        fit = [result for result in found if result is not None and result["cell"].items() <= cell.items()]
-        if any(result["best"] is None for result in fit):
-            raise ConfigError(f"cell {cell_name(cell)}: the search of {name} has several objectives and no single best")
+        return [result for result in found if result is not None and result["cell"].items() <= cell.items()]
+
+    def _best(self, cell: Cell, name: str) -> Sequence[dict[str, Any]]:
+        """One set of values, or none."""
+        fit = self._results(cell, name)
+        for result in fit:
+            if result["best"] is None:
+                several = len(result["objective"]) > 1
+                reason = "has several objectives and no single best" if several else "completed no trial"
+                raise ConfigError(f"cell {cell_name(cell)}: the search of {name} {reason}")
         values = [result["best"]["values"] for result in fit]
         if any(other != values[0] for other in values):
             raise ConfigError(f"cell {cell_name(cell)}: the study {name} was searched in {len(fit)} ways that differ")

@@ -33,6 +33,7 @@ from trainer.models.flops import train_flops
 from trainer.models.towers import PAD, trim_padding
 from trainer.objectives.system import System
 from trainer.step import TrainStep
+from trainer.watching import Watch
 
 CHECKPOINT_SHARE = 0.05
 """Checkpoints take at most this share of the time, however slow the file system: then they are rarer."""
@@ -85,15 +86,18 @@ def pretrain(
         training = Training(config, tokenizer, pairs, device, world)
         _resume(training, paths, journal)
         saver = Saver(paths, journal, config.runtime.checkpoint_seconds)
+        watch = Watch(paths, config, home, tokenizer, device)
         with _quiet_collector():
-            outcome = _loop(training, _loader(config, pairs, tokenizer, world), saver, journal, stop)
+            outcome = _loop(training, _loader(config, pairs, tokenizer, world), saver, watch, journal, stop)
         if outcome.divergence is None and world.rank == 0:
             checkpoint.save(paths.model, {"model": training.system.state_dict(), "step": outcome.step})
         world.wait()
     return outcome
 
 
-def _loop(training: Training, loader: Loader, saver: Saver, journal: Journal, stop: Callable[[], bool]) -> Outcome:
+def _loop(
+    training: Training, loader: Loader, saver: Saver, watch: Watch, journal: Journal, stop: Callable[[], bool]
+) -> Outcome:
     """Steps from the training's position to the last; reports every `log_every` of them and the last."""
     steps, every = training.config.schedule.steps, training.config.runtime.log_every
     world = training.world
@@ -117,6 +121,8 @@ def _loop(training: Training, loader: Loader, saver: Saver, journal: Journal, st
                 journal.metrics(training.step, metrics)
             if divergence is not None:
                 break
+            if not last and world.rank == 0 and watch.due(training.step):
+                journal.metrics(training.step, watch.metrics(training.system))
             if save:
                 saver.save(training)
             if asked and not last:

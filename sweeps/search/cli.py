@@ -26,12 +26,20 @@ def search(plan: Plan, jobs: int | None, detach: bool, status: bool, stop: bool,
 
     Kill anything at any moment, and run the same command again: trials go on from their checkpoints.
     """
+    from sweeps.search.storage import faults
+
+    if detach + status + stop > 1:
+        raise click.UsageError("give one of --detach, --status and --stop")
+    with faults(plan.home.study(plan.study.name).search):
+        return _search(plan, jobs or 0, (detach, status, stop), as_json)
+
+
+def _search(plan: Plan, jobs: int, what: tuple[bool, bool, bool], as_json: bool) -> int:
     from sweeps.search.driver import Searcher
     from sweeps.search.storage import describe
 
-    searcher = Searcher(plan, jobs or 0, lambda text: click.echo(text, err=as_json))
-    if detach + status + stop > 1:
-        raise click.UsageError("give one of --detach, --status and --stop")
+    searcher = Searcher(plan, jobs, lambda text: click.echo(text, err=as_json))
+    detach, status, stop = what
     code = 0
     if stop:
         click.echo(f"{searcher.stop(everybody=True)} workers stopped", err=as_json)
@@ -70,9 +78,8 @@ def _show(arms: list[dict[str, Any]]) -> None:
         )
         number = f"trial {best['number']}" if arm["best"] else f"front {arm['front']}"
         reached = ", ".join(f"{value:.4g}" for value in best["objectives"])
-        table.add_row(
-            arm["arm"], f"{arm['counted']}/{arm['budget']} ({states})", number, reached, values, f"{arm['hours']:.2f}"
-        )
+        count = f"{arm['counted']}/{arm['budget']}" if arm["budget"] else str(arm["counted"])
+        table.add_row(arm["arm"], f"{count} ({states})", number, reached, values, f"{arm['hours']:.2f}")
     Console(highlight=False).print(table)
 
 

@@ -37,7 +37,13 @@ class Definition:
 
     def write(self, paths: SubmissionPaths) -> None:
         arms = [
-            {"cell": arm.cell, "run": plain(arm.run), "evaluations": plain(arm.evaluations), "key": arm.key}
+            {
+                "cell": arm.cell,
+                "run": plain(arm.run),
+                "evaluations": plain(arm.evaluations),
+                "key": arm.key,
+                "watched": plain(arm.watched),
+            }
             for arm in self.arms
         ]
         content = {"study": self.study, "search": plain(self.search), "arms": arms, "planned": self.planned}
@@ -60,6 +66,7 @@ def read(paths: SubmissionPaths) -> Definition:
             run=build(RunConfig, arm["run"]),
             evaluations=tuple(build(EvaluationConfig, item) for item in arm["evaluations"]),
             key=arm["key"],
+            watched=None if arm["watched"] is None else build(EvaluationConfig, arm["watched"]),
         )
         for arm in data["arms"]
     )

@@ -23,7 +23,7 @@ from study.states import directory_state
 from sweeps import manifest, snapshot
 from sweeps.executors import executor, live_jobs
 from sweeps.manifest import Job, Manifest
-from sweeps.search import results
+from sweeps.search import repeats, results
 from sweeps.search.definition import Definition
 from sweeps.search.trials import Trials
 from sweeps.states import stale_seconds
@@ -32,6 +32,8 @@ from sweeps.submit import TRAINER, Code, hand_over, new_stamp, prefix, prepare_h
 POLL_SECONDS = 0.5
 RESTARTS = 3
 """How often workers are started again while no trial ends."""
+UNLIMITED = 10**6
+"""Trials, where the budget is in hours."""
 
 
 @dataclass
@@ -65,12 +67,14 @@ class Searcher:
         self.trials.prepare(snapshot.current(), self._tried())
         stamp = new_stamp()
         wanted = self.jobs or self.definition.search.parallel
-        layout = executor(self.plan.cluster.kind).crew(self.plan, wanted, self._left(), prefix(self.plan, stamp))
+        layout = executor(self.plan.cluster.kind).crew(
+            self.plan, wanted, self._left() or self._repeats_left(), prefix(self.plan, stamp)
+        )
         paths, warning = hand_over(self.plan, (), layout, self.code, stamp, self.definition.write)
         self.own.append(paths)
         if warning:
             self.say(warning)
-        self.say(f"{layout.workers} worker{'s' * (layout.workers != 1)} for {self._left()} trials")
+        self.say(f"{layout.workers} worker{'s' * (layout.workers != 1)} for {self._rest()}")
         return True
 
     def watch(self) -> bool:
@@ -80,7 +84,7 @@ class Searcher:
             while any(jobs for _, _, jobs in self._live()):
                 told = self._tell(told)
                 time.sleep(POLL_SECONDS)
-            count = sum(trial.state.is_finished() for arm in self.definition.arms for trial in self.trials.all(arm))
+            count = self._ended()
             restarts, ended = (restarts + 1, ended) if count == ended else (0, count)
         self._tell(told)
         results.write(self.trials)
@@ -140,10 +144,26 @@ class Searcher:
 
     def _left(self) -> int:
         """Trials that may still begin, or go on."""
-        budget = self.definition.search.budget.trials
+        budget = self.definition.search.budget.trials or UNLIMITED
         arms = self.definition.arms
         new = sum(max(0, budget - len(self.trials.counted(arm))) for arm in arms if not self.trials.spent(arm))
         return new + sum(len(self.trials.all(arm, TrialState.RUNNING)) for arm in arms)
+
+    def _repeats_left(self) -> int:
+        ended = [arm for arm in self.definition.arms if self.trials.ended(arm)]
+        return sum(len(list(repeats.open_repeats(self.trials, arm))) for arm in ended)
+
+    def _rest(self) -> str:
+        """What is left, in words."""
+        left, again = self._left(), self._repeats_left()
+        words = [f"{left} trials" if left < UNLIMITED else "trials until the hours are spent"] if left else []
+        return " and ".join([*words, *([f"{again} repeats of the best"] if again else [])])
+
+    def _ended(self) -> int:
+        """Trials and repeats that have ended: what tells whether the workers get anywhere."""
+        trials = [(arm, trial) for arm in self.definition.arms for trial in self.trials.all(arm)]
+        again = sum(len(repeats.outcomes(self.trials, arm, trial.number)) for arm, trial in trials)
+        return again + sum(trial.state.is_finished() for _, trial in trials)
 
     def _last_words(self) -> str:
         found = [manifest.read(paths) for paths in self.own[-1:]]
@@ -159,11 +179,17 @@ class Searcher:
             best = ""
             if complete and len(self.definition.directions) == 1:
                 best = f", best {self.trials.studies[arm.key].best_value:.4g}"
-            parts.append(f"{arm.name} {ended}/{self.definition.search.budget.trials}{best}")
+            again = sum(len(repeats.outcomes(self.trials, arm, t.number)) for t in repeats.candidates(self.trials, arm))
+            repeated = f", {again} repeats" if again else ""
+            parts.append(f"{arm.name} {ended}{self._of()}{best}{repeated}")
         text = "; ".join(parts)
         if text != before:
             self.say(text)
         return text
+
+    def _of(self) -> str:
+        """`/20`, of a budget in trials."""
+        return f"/{self.definition.search.budget.trials}" if self.definition.search.budget.trials else ""
 
     def _tried(self) -> dict[str, list[dict[str, Any]]]:
         """Parameters of the study's finished runs, by the arm in whose space they lie (warm start)."""

@@ -9,6 +9,7 @@ from optuna.trial import FrozenTrial, TrialState
 from study.arms import Arm
 from study.files import write_json
 from study.typed import plain
+from sweeps.search import repeats
 from sweeps.search.trials import RUNS, SECONDS, SEEDS, Trials
 
 
@@ -23,7 +24,11 @@ def result(trials: Trials, arm: Arm) -> dict[str, Any]:
     """Content of an arm's `result.json`."""
     study = trials.studies[arm.key]
     complete = trials.all(arm, TrialState.COMPLETE)
-    single = len(trials.definition.directions) == 1
+    best = repeats.winner(trials, arm) if len(trials.definition.directions) == 1 else None
+    described = {trial.number: describe(trial) for trial in trials.all(arm)}
+    for trial in repeats.candidates(trials, arm):
+        found = repeats.outcomes(trials, arm, trial.number)
+        described[trial.number]["repeats"] = {seed: outcome["objectives"] for seed, outcome in found.items()}
     return {
         "study": trials.definition.study,
         "cell": arm.cell,
@@ -32,10 +37,11 @@ def result(trials: Trials, arm: Arm) -> dict[str, Any]:
         "parameters": plain(trials.search.parameters),
         "budget": plain(trials.search.budget),
         "seeds": list(trials.search.seeds),
+        "confirm": plain(trials.search.confirm),
         "hours": trials.hours(arm),
-        "best": describe(study.best_trial) if single and complete else None,
+        "best": None if best is None else described[best.number],
         "front": [trial.number for trial in (study.best_trials if complete else [])],
-        "trials": [describe(trial) for trial in trials.all(arm)],
+        "trials": list(described.values()),
     }
 
 
@@ -50,4 +56,5 @@ def describe(trial: FrozenTrial) -> dict[str, Any]:
         "seconds": trial.user_attrs.get(SECONDS, 0.0),
         "runs": trial.user_attrs.get(RUNS, []),
         "enqueued": "fixed_params" in trial.system_attrs,
+        "repeats": {},
     }

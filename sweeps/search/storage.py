@@ -8,8 +8,10 @@ next one is appended: Optuna would append to it, and could never read the file a
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -113,6 +115,21 @@ def open_storage(paths: SearchPaths) -> BaseStorage:
         # SQLAlchemy, its drivers and alembic each have their own.
         said = redact(str(error).partition("\n")[0], uri)
         raise StoreError(f"{VARIABLE}={redact(uri)}: {type(error).__name__}: {said}") from None
+
+
+@contextlib.contextmanager
+def faults(paths: SearchPaths) -> Iterator[None]:
+    """What a storage that went away makes Optuna raise, as one line that says how to go on."""
+    from optuna.exceptions import StorageInternalError
+    from sqlalchemy.exc import SQLAlchemyError
+
+    try:
+        yield
+    except (StorageInternalError, SQLAlchemyError) as error:
+        said = str(error.__cause__ or error).partition("\n")[0]
+        raise StoreError(
+            f"{describe(paths)} does not answer ({said}); nothing is lost: the same command goes on when it does"
+        ) from None
 
 
 def describe(paths: SearchPaths) -> str:

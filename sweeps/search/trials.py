@@ -27,7 +27,7 @@ from study.task import Task
 from sweeps import claims
 from sweeps.claims import Claim
 from sweeps.manifest import QueuedTask
-from sweeps.search import methods
+from sweeps.search import methods, repeats
 from sweeps.search.definition import Definition, trial_tasks
 from sweeps.search.storage import open_storage
 
@@ -99,6 +99,7 @@ class Trials:
                 for trial in self.all(arm, TrialState.FAIL):
                     if trial.number not in retried and trial.user_attrs.get(CODE, code) != code:
                         study.enqueue_trial(trial.params, user_attrs={RETRY: trial.number})
+            repeats.reopen(self, code)
 
     def all(self, arm: Arm, *states: TrialState) -> list[FrozenTrial]:
         """Trials of an arm, or those in some states."""
@@ -110,19 +111,27 @@ class Trials:
         return [t for t in self.all(arm) if t.state != TrialState.WAITING and t.number not in retried]
 
     def hours(self, arm: Arm) -> float:
-        """Hours of work that the arm's trials have cost."""
-        return sum(trial.user_attrs.get(SECONDS, 0.0) for trial in self.all(arm)) / 3600
+        """Hours of work that the arm's trials and their repeats have cost."""
+        seconds = sum(trial.user_attrs.get(SECONDS, 0.0) for trial in self.all(arm))
+        for trial in self.all(arm, TrialState.COMPLETE) if self.search.confirm.seeds else ():
+            seconds += sum(outcome["seconds"] for outcome in repeats.outcomes(self, arm, trial.number).values())
+        return seconds / 3600
 
     def spent(self, arm: Arm) -> bool:
         """Whether no further trial of the arm is to begin."""
         counted = self.counted(arm)
         if self.search.budget.hours and self.hours(arm) >= self.search.budget.hours:
             return True
-        return len(counted) >= self.search.budget.trials or self._grid_is_done(arm, counted)
+        most = self.search.budget.trials
+        return (bool(most) and len(counted) >= most) or self._grid_is_done(arm, counted)
+
+    def ended(self, arm: Arm) -> bool:
+        """Whether the arm's budget is spent and all trials that it bought have ended."""
+        return self.spent(arm) and not self.all(arm, TrialState.RUNNING)
 
     def done(self, arm: Arm) -> bool:
-        """Whether the arm's budget is spent and all that it bought has ended."""
-        return self.spent(arm) and not self.all(arm, TrialState.RUNNING)
+        """Whether the best of them were repeated as well."""
+        return self.ended(arm) and not any(repeats.open_repeats(self, arm))
 
     def take(self) -> Taken | None:
         """The next trial: one that a dead worker left, else a new one of the arm with the fewest; None: nothing to do.
@@ -165,10 +174,21 @@ class Trials:
     def tasks(self) -> Iterator[QueuedTask]:
         """Every task of every trial that was ever taken, whoever had it."""
         for arm in self.definition.arms:
-            for path in self.paths.trial_folders(arm.key):
+            folders = [TrialPaths(path) for path in self.paths.trial_folders(arm.key)]
+            for paths in (found for own in folders for found in (own, *own.repeats())):
                 with contextlib.suppress(FileNotFoundError):
-                    for task in json.loads(TrialPaths(path).tasks.read_text()):
+                    for task in json.loads(paths.tasks.read_text()):
                         yield QueuedTask(**{**task, "cells": tuple(task["cells"])})
+
+    def claim(self, paths: TrialPaths) -> Claim | None:
+        """The trial, or the repeat, unless a living worker has it."""
+        paths.root.mkdir(parents=True, exist_ok=True)
+        return claims.acquire(paths.claim, self._job, self._stale)
+
+    def note(self, paths: TrialPaths, tasks: tuple[Task, ...], arm: Arm, number: int) -> None:
+        """Write down which tasks a trial has, for whoever ships their journals."""
+        planned = self.definition.planned
+        write_json(paths.tasks, [_queued(task, arm, number, planned.get(task.run_id, [])) for task in tasks])
 
     def _tell(self, taken: Taken, state: TrialState, values: list[float] | None = None) -> None:
         # Nobody else tells it: we have its claim. But we may be doing so again, killed right after the first time.
@@ -192,7 +212,7 @@ class Trials:
             for trial in self.all(arm, TrialState.RUNNING):
                 paths = self.paths.trial(arm.key, trial.number)
                 died = paths.claim.exists()
-                claim = self._claim(paths)
+                claim = self.claim(paths)
                 if claim is None:
                     continue
                 # Its worker may have told it, and given it back, since we looked.
@@ -213,13 +233,9 @@ class Trials:
         study.sampler = methods.make_sampler(self.search, len(self.all(arm)))
         trial = study.ask()
         methods.suggest(trial, arm, self.search.parameters)
-        claim = self._claim(self.paths.trial(arm.key, trial.number))
+        claim = self.claim(self.paths.trial(arm.key, trial.number))
         assert claim is not None, "a new trial's number is ours alone"
         return arm, trial.number, claim
-
-    def _claim(self, paths: TrialPaths) -> Claim | None:
-        paths.root.mkdir(parents=True, exist_ok=True)
-        return claims.acquire(paths.claim, self._job, self._stale)
 
     def _begin(self, arm: Arm, number: int, claim: Claim) -> Taken | None:
         trial, paths = self._open(arm, number), self.paths.trial(arm.key, number)
@@ -235,8 +251,7 @@ class Trials:
             self.fail(taken, f"its workers died {MOST_LOSSES} times", "")
             return None
         trial.set_user_attr(RUNS, [task.run_id for task in tasks if task.kind == "pretrain"])
-        planned = self.definition.planned
-        write_json(paths.tasks, [_queued(task, arm, number, planned.get(task.run_id, [])) for task in tasks])
+        self.note(paths, tasks, arm, number)
         return taken
 
     def _open(self, arm: Arm, number: int) -> optuna.Trial:

@@ -11,19 +11,26 @@ import time
 from collections.abc import Iterable
 from typing import Any
 
-from study.files import read_json, write_atomic
-from study.journal import Journal, read
+from study.arms import VALIDATION
+from study.files import read_json, write_atomic, write_json
+from study.journal import read
 from study.paths import TaskPaths
+from study.search_paths import watched
 from study.states import DirectoryState, directory_state
 from study.task import Task
-from study.typed import dump
+from study.typed import dump, plain
 from sweeps.claims import Claim
 from sweeps.failures import RESUMABLE
 from sweeps.manifest import QueuedTask
-from sweeps.search import definition, results
-from sweeps.search.trials import SECONDS, Taken, Trials
+from sweeps.search import definition, repeats, results, tags
+from sweeps.search.repeats import Repeat
+from sweeps.search.trials import MOST_LOSSES, SECONDS, Taken, Trials
 from sweeps.submit import archive_failure
 from sweeps.worker import POLL_SECONDS, Worker
+
+Work = Taken | Repeat
+IDLE_SECONDS = 1.0
+"""How often a worker looks again that waits for the others' last trials."""
 
 
 class SearchWorker(Worker):
@@ -34,7 +41,7 @@ class SearchWorker(Worker):
         self._definition = definition.read(self.submission)
         self._trials = Trials(self._definition, self.home, self.job, self.queue.stale_seconds)
         self._search = self._definition.search
-        self._taken: Taken | None = None
+        self._work: Work | None = None
         self._reported = 0
         """Bytes of the journal by which the trial is judged that were reported."""
 
@@ -43,18 +50,31 @@ class SearchWorker(Worker):
         while not self._stopped():
             self._heartbeat(None)
             taken = self._trials.take()
-            if taken is None:
+            work = taken or repeats.take(self._trials)
+            if work is not None:
+                self._perform_trial(work)
+            elif repeats.expected(self._trials):
+                self._wait(IDLE_SECONDS)
+            else:
                 break
-            print(f"{taken.arm.name}: trial {taken.number} {taken.trial.params}", flush=True)
-            self._taken, self._reported = taken, 0
-            begin = time.monotonic()
-            try:
-                self._conduct(taken)
-            finally:
-                self._taken = None
-            print(f"{taken.arm.name}: trial {taken.number} took {time.monotonic() - begin:.1f} s", flush=True)
-            self._tried.clear()
         results.write(self._trials)
+
+    def _perform_trial(self, work: Work) -> None:
+        """Bring what was taken to its end, and say in the log what it was and how long it took."""
+        kind = "trial" if isinstance(work, Taken) else f"seed {work.tasks[0].seed} of trial"
+        values = work.trial.params if isinstance(work, Taken) else work.values
+        print(f"{work.arm.name}: {kind} {work.number} {values}", flush=True)
+        self._work, self._reported = work, 0
+        begin = time.monotonic()
+        try:
+            if isinstance(work, Taken):
+                self._conduct(work)
+            else:
+                self._repeat(work)
+        finally:
+            self._work = None
+        print(f"{work.arm.name}: {kind} {work.number} took {time.monotonic() - begin:.1f} s", flush=True)
+        self._tried.clear()
 
     def _conduct(self, taken: Taken) -> None:
         """Bring every task of a trial to its end, and tell what came of them."""
@@ -66,23 +86,43 @@ class SearchWorker(Worker):
             if verdict:
                 self._end_early(taken, task, verdict)
                 return
-        taken.trial.set_user_attr(SECONDS, sum(_seconds(task.paths(self.home)) for task in taken.tasks))
+        taken.trial.set_user_attr(SECONDS, self._seconds(taken))
         by_seed = [self._values(taken, seed) for seed in self._search.seeds]
         values = [found for found in by_seed if found is not None]
-        if len(values) == len(by_seed):
+        whole = len(values) == len(by_seed)
+        self._track(taken, "complete" if whole else "diverged")
+        if whole:
             self._trials.complete(taken, values)
         else:
             self._trials.prune(taken, "diverged")
 
-    def _bring(self, taken: Taken, task: Task) -> str:
+    def _repeat(self, repeat: Repeat) -> None:
+        """Likewise of a trial's values with one more seed."""
+        for task in repeat.tasks:
+            verdict = self._bring(repeat, task)
+            lost = verdict in RESUMABLE and not task.paths(self.home).past_failure(MOST_LOSSES - 1).exists()
+            if verdict == "stopped" or lost:
+                repeat.claim.release()
+                return
+            if verdict:
+                self._track(repeat, "failed")
+                repeat.settle("failed", None, self._seconds(repeat), self.queue.snapshot)
+                return
+        values = self._values(repeat, repeat.tasks[0].seed)
+        state = "complete" if values is not None else "diverged"
+        self._track(repeat, state)
+        repeat.settle(state, values, self._seconds(repeat), self.queue.snapshot)
+
+    def _bring(self, work: Work, task: Task) -> str:
         """Have a task done, by us or by whoever has it; returns why it is not done: stopped, pruned, a cause."""
         queued, paths = QueuedTask.of(task), task.paths(self.home)
         if not paths.config.exists():
             write_atomic(paths.config, dump(task.config), durable=False)
+        self._watch(work, task, paths)
         while True:
             state = directory_state(paths)
             if state.state in ("completed", "diverged"):
-                self._mark(taken, paths)
+                self._mark(work, paths)
                 self._judge(queued)
                 return ""
             failed = state.state in ("failed", "cancelled")
@@ -100,8 +140,15 @@ class SearchWorker(Worker):
                 self._heartbeat(None)
                 self._wait(POLL_SECONDS)
                 continue
-            self._mark(taken, paths)
+            self._mark(work, paths)
             self._perform(queued, claim)
+
+    def _watch(self, work: Work, task: Task, paths: TaskPaths) -> None:
+        """Have the run by which a trial may be pruned evaluated while it trains."""
+        arm = work.arm
+        if arm.watched is None or not isinstance(work, Taken) or task != work.tasks[0] or paths.record.exists():
+            return
+        write_json(watched(paths.root), {"every": self._search.every, "evaluation": plain(arm.watched)})
 
     def _again(self, state: DirectoryState) -> bool:
         """Whether another attempt at a failed task may end otherwise."""
@@ -110,45 +157,58 @@ class SearchWorker(Worker):
 
     def _end_early(self, taken: Taken, task: Task, cause: str) -> None:
         paths = task.paths(self.home)
-        taken.trial.set_user_attr(SECONDS, sum(_seconds(task.paths(self.home)) for task in taken.tasks))
+        taken.trial.set_user_attr(SECONDS, self._seconds(taken))
         message = str((read_json(paths.failure) or {}).get("message", ""))
         if cause == "pruned":
+            self._track(taken, "pruned")
             self._trials.prune(taken, "pruned")
         elif cause in RESUMABLE:
             self._trials.lose(taken, f"{task.task_id}: {cause}: {message}", self.queue.snapshot)
         else:
+            self._track(taken, "failed")
             self._trials.fail(taken, f"{task.task_id}: {cause}: {message}", self.queue.snapshot)
 
-    def _values(self, taken: Taken, seed: int) -> list[float] | None:
+    def _values(self, work: Work, seed: int) -> list[float] | None:
         metrics: dict[str, float | None] = {}
-        for task in (task for task in taken.tasks if task.seed == seed):
+        for task in _of_seed(work, seed):
             metrics |= (read_json(task.paths(self.home).record) or {}).get("metrics", {})
         return definition.objectives(self._search, metrics)
 
-    def _mark(self, taken: Taken, paths: TaskPaths) -> None:
-        """Say in the task's journal, and so in MLflow, which trial it belongs to; nobody else writes there now."""
-        tags = {
-            "ablate.search": self._definition.study,
-            "ablate.arm": taken.arm.name,
-            "ablate.trial": str(taken.number),
-        }
-        entries, _ = read(paths.journal)
-        if any(entry["kind"] == "tags" and tags.items() <= entry["values"].items() for entry in entries):
-            return
-        journal = Journal(paths.journal)
-        journal.tags(tags)
-        journal.close()
+    def _seconds(self, work: Work) -> float:
+        """What its tasks took so far."""
+        return sum(_seconds(task.paths(self.home)) for task in work.tasks)
+
+    def _mark(self, work: Work, paths: TaskPaths) -> None:
+        """Say in MLflow which trial a task belongs to."""
+        study, arm, number = self._definition.study, work.arm.name, str(work.number)
+        tags.write(paths, {"ablate.search": study, "ablate.arm": arm, "ablate.trial": number})
+
+    def _track(self, work: Work, state: str) -> None:
+        """Say there how a trial, or a repeat, ended, and what each of its runs gave it."""
+        known = work.trial.params if isinstance(work, Taken) else work.values
+        for task in (task for task in work.tasks if task.kind == "pretrain" and task.paths(self.home).journal.exists()):
+            facts = {
+                "arm": work.arm.name,
+                "role": "search" if isinstance(work, Taken) else "repeat",
+                "state": state,
+                "values": known,
+                "objectives": self._values(work, task.seed),
+                "seconds": sum(_seconds(other.paths(self.home)) for other in _of_seed(work, task.seed)),
+                "first": any(values.items() <= known.items() for values in self._search.first),
+            }
+            tags.write_trial(task.paths(self.home), f"{work.arm.key}.{work.number}", facts)
 
     def _judge(self, task: QueuedTask) -> str:
         """Report what the trial's first run has measured since the last look; `pruned` on the pruner's word."""
-        taken = self._taken
-        if taken is None or not self._search.report or task.task_id != taken.tasks[0].task_id:
+        taken = self._work
+        if not isinstance(taken, Taken) or not self._search.report or task.task_id != taken.tasks[0].task_id:
             return ""
+        name = f"{VALIDATION}/{self._search.report}" if self._search.every else self._search.report
         known = self._trials.all(taken.arm)[taken.number].intermediate_values
         entries, self._reported = read(task.paths(self.home).journal, self._reported)
         fresh = False
         for entry in (entry for entry in entries if entry["kind"] == "metrics"):
-            value = float(entry["values"].get(self._search.report, math.nan))
+            value = float(entry["values"].get(name, math.nan))
             if math.isfinite(value) and entry["step"] not in known:
                 taken.trial.report(self._sign * value, entry["step"])
                 fresh = True
@@ -156,18 +216,24 @@ class SearchWorker(Worker):
 
     @property
     def _sign(self) -> float:
-        """What is reported is better when smaller; Optuna compares it in the objective's direction."""
-        return 1.0 if self._search.objective[0].direction == "minimize" else -1.0
+        """Optuna compares what is reported in the objective's direction; metrics of training are better when smaller,
+        those of protocols when larger."""
+        larger = self._search.objective[0].direction == "maximize"
+        return 1.0 if larger == bool(self._search.every) else -1.0
 
     def _heartbeat(self, claim: Claim | None) -> bool:
         due = time.monotonic() >= self._beat
         kept = super()._heartbeat(claim)
-        if due and self._taken is not None:
-            kept = self._taken.claim.heartbeat() and kept
+        if due and self._work is not None:
+            kept = self._work.claim.heartbeat() and kept
         return kept
 
     def _known(self) -> Iterable[QueuedTask]:
         return self._trials.tasks()
+
+
+def _of_seed(work: Work, seed: int) -> list[Task]:
+    return [task for task in work.tasks if task.seed == seed]
 
 
 def _seconds(paths: TaskPaths) -> float:

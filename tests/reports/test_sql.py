@@ -20,7 +20,7 @@ from study.plan import Plan
 def test_every_column_of_every_view_is_listed(full: Plan) -> None:
     with open_warehouse(full) as warehouse:
         found = views(warehouse)
-        assert [row[0] for row in found.rows if row[0]] == ["runs", "results", "cost"]
+        assert [row[0] for row in found.rows if row[0]] == ["runs", "results", "cost", "trials"]
         assert all(row[3] for row in found.rows if row[0])
         columns = [row[1] for row in found.rows]
         assert {"run_id", "metric", "value", "cell", "gpu_hours"} <= set(columns)
@@ -40,10 +40,11 @@ def test_a_query_and_its_mistakes(full: Plan) -> None:
 def test_parquet_holds_every_row_and_is_the_same_again(full: Plan, tmp_path: Path) -> None:
     with open_warehouse(full) as warehouse:
         paths, again = export(warehouse, tmp_path / "a"), export(warehouse, tmp_path / "b")
-        assert [path.name for path in paths] == ["runs.parquet", "results.parquet", "cost.parquet"]
+        assert [path.name for path in paths] == ["runs.parquet", "results.parquet", "cost.parquet", "trials.parquet"]
         for path, other in zip(paths, again, strict=True):
             [(rows,)] = warehouse.rows(f"select count(*) from {path.stem}")
-            assert pq.read_table(path).num_rows == rows > 0
+            # This study searches nothing.
+            assert pq.read_table(path).num_rows == rows and bool(rows) == (path.stem != "trials")
             assert path.read_bytes() == other.read_bytes()
 
 

@@ -193,7 +193,7 @@ def test_curves_hold_every_step(full: Plan) -> None:
 def test_no_store_is_an_empty_study(tmp_path: Path) -> None:
     plan = small(tmp_path)
     with open_warehouse(plan) as warehouse:
-        assert [warehouse.rows(f"select * from {mart}") for mart in MARTS] == [[], [], []]
+        assert [warehouse.rows(f"select * from {mart}") for mart in MARTS] == [[] for _ in MARTS]
         assert set(cover(plan, warehouse).counts()) == {"eligible", "waiting"}
 
 

@@ -13,11 +13,12 @@ from typing import Any
 import yaml
 from fakes import Interrupted, note
 
-from study.files import write_json
+from study.files import read_json, write_json
 from study.journal import Journal
 from study.paths import Home
 from study.plan import Plan, make_plan
 from study.schema import EvaluationConfig, RunConfig
+from study.search_paths import watched
 from study.typed import load_config
 from sweeps.search.driver import Searcher
 from sweeps.submit import Code
@@ -68,19 +69,27 @@ def execute(kind: str, root: Path, home: Home, stop: Callable[[], bool]) -> None
 def train(config: RunConfig, root: Path, stop: Callable[[], bool]) -> dict[str, float]:
     journal = Journal(root / "journal.jsonl")
     seconds = float(os.environ.get(STEP_SECONDS, "0"))
+    told = read_json(watched(root))
     for step in range(1, 11):
         time.sleep(seconds)
         journal.metrics(step, {"train/contrastive": 100 - quality(config)})
+        if told is not None and step % told["every"] == 0:
+            journal.metrics(step, {"validation/zero_shot/shapes_object/top1": quality(config)})
         if stop():
             raise Interrupted(f"stopped after step {step}")
     journal.close()
     return {"train/contrastive": 100 - quality(config), "cost/gpu_hours": config.objective.w_text}
 
 
+LUCKY = {"objective.w_image": 0.95, "objective.w_text": 0.03}
+"""Values that seed 0, and no other, is 30 better with."""
+
+
 def quality(config: RunConfig) -> float:
-    """Best, 80, at w_image 0.3 and w_text 0.03."""
+    """Best, 80 and a tenth of the seed, at w_image 0.3 and w_text 0.03."""
     o = config.objective
-    return 80 - 10 * abs(math.log10(o.w_image / 0.3)) - 10 * abs(math.log10(o.w_text / 0.03))
+    luck = 30.0 if config.seed == 0 and (o.w_image, o.w_text) == tuple(LUCKY.values()) else config.seed / 10
+    return 80 - 10 * abs(math.log10(o.w_image / 0.3)) - 10 * abs(math.log10(o.w_text / 0.03)) + luck
 
 
 @functools.cache

@@ -60,7 +60,17 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"sampler": "grid"}, "a grid needs choices or a step"),
     ({"per": ["poolng"]}, "did you mean 'pooling'"),
     ({"where": {"pooling": ["max"]}}, "unknown level 'max'"),
-    ({"budget": {"trials": 0}}, "must be at least 1"),
+    ({"budget": {"trials": 0}}, "give trials, hours or both"),
+    ({"pruner": "median", "report": "zero_shot/shapes_object/top1"}, "tell with `every` after how many steps"),
+    ({"pruner": "median", "report": "train/loss", "every": 5}, "only a protocol's metric"),
+    ({"pruner": "median", "report": "zero_shot/shapes_objct/top1", "every": 5}, "did you mean 'zero_shot/shapes_obj"),
+    ({"pruner": "median", "report": "zero_shot/shapes_object/top1", "every": 240}, "no evaluation before the last of"),
+    ({"confirm": {"seeds": [0, 1]}}, "[0] are seeds of the search"),
+    ({"confirm": {"seed": [1]}}, "did you mean 'seeds'"),
+    (
+        {"confirm": {"seeds": [1]}, "objective": [{"metric": "train/loss"}, {"metric": "train/text"}]},
+        "no best trial to repeat",
+    ),
     ({"budget": None}, "budget: missing"),
     ({"enqueue": [{"objective.w_image": 5.0}]}, "outside of the parameter's range"),
     ({"paralel": 2}, "did you mean 'parallel'"),
@@ -85,13 +95,22 @@ def test_a_level_that_means_a_search_waits_for_it(tmp_path: Path) -> None:
     assert [cell for cell in found.waiting] == ["pooling=map,loss_weights=tuned", "pooling=gap,loss_weights=tuned"]
     assert len(found.runs) == 2
     for arm in found.arms:
-        result = {"cell": arm.cell, "best": {"values": {"objective.w_image": 0.5, "objective.w_text": 0.2}}}
+        best = {"values": {"objective.w_image": 0.5, "objective.w_text": 0.2}}
+        facts = {
+            "key": arm.key,
+            "seeds": [0],
+            "confirm": {"seeds": []},
+            "hours": 0.5,
+            "trials": [{"state": "complete"}],
+        }
+        result = {"cell": arm.cell, "best": best, **facts}
         write_json(found.home.study("weights_test").search.result(arm.key), result)
     search_fakes._plan.cache_clear()
     done = plan(tmp_path)
     assert not done.waiting
     weights = {t.cells[0]["loss_weights"]: t.config.objective.w_image for t in done.runs}  # type: ignore[union-attr]
     assert weights == {"paper": 0.1, "tuned": 0.5}
+    assert {one.level for one in done.searched.values()} == {"loss_weights=tuned"} and len(done.searched) == 2
 
 
 def test_killed_workers_and_a_torn_line_lose_and_repeat_nothing(
@@ -284,6 +303,8 @@ QUICK = (
     "schedule.steps=2",
     "schedule.warmup_steps=1",
     "search.budget.trials=3",
+    "search.every=1",
+    "search.confirm.seeds=[1]",
     "search.where={pooling: [gap]}",
     "drop=[{pooling: map}]",
     "baseline={pooling: gap, loss_weights: paper}",

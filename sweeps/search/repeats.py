@@ -1,0 +1,117 @@
+"""Repeats: an arm's best trials run again with seeds by which they were not chosen.
+
+The best of many trials was lucky, too: its value says more of the luck than of its parameters. Once an arm's trials
+have ended, its best ones and those that were tried first (the papers' loss weights) are run with fresh seeds, and
+these runs alone tell the winner. They are runs like others; how each ended is a file in its trial's folder.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from optuna.trial import FrozenTrial, TrialState
+
+from study import winners
+from study.arms import Arm
+from study.files import read_json, write_json
+from study.search_paths import TrialPaths
+from study.task import Task
+from study.winners import Tried
+from sweeps.claims import Claim
+from sweeps.search.definition import trial_tasks
+
+if TYPE_CHECKING:
+    from sweeps.search.trials import Trials
+
+
+@dataclass(frozen=True)
+class Repeat:
+    """A trial's values with one more seed, taken by this process."""
+
+    arm: Arm
+    number: int
+    values: dict[str, Any]
+    claim: Claim
+    paths: TrialPaths
+    tasks: tuple[Task, ...]
+    """The run, and its evaluations."""
+
+    def settle(self, state: str, objectives: list[float] | None, seconds: float, snapshot: str) -> None:
+        """Note how it ended (complete, diverged, failed) and under which code, and give it back."""
+        content = {"state": state, "objectives": objectives, "seconds": seconds, "snapshot": snapshot}
+        write_json(self.paths.outcome, content)
+        self.claim.release()
+
+
+def candidates(trials: Trials, arm: Arm) -> list[FrozenTrial]:
+    """The arm's trials to repeat, the best first; of trials with the same values, one."""
+    if not trials.search.confirm.seeds:
+        return []
+    sign = -1 if trials.definition.directions[0] == "maximize" else 1
+    complete = sorted(trials.all(arm, TrialState.COMPLETE), key=lambda trial: (sign * trial.values[0], trial.number))
+    different: list[FrozenTrial] = []
+    for trial in complete:
+        if all(trial.params != other.params for other in different):
+            different.append(trial)
+    top = different[: trials.search.confirm.top]
+    first = [trial for trial in different if any(v.items() <= trial.params.items() for v in trials.search.first)]
+    return [trial for trial in different if trial in top or trial in first]
+
+
+def outcomes(trials: Trials, arm: Arm, number: int) -> dict[int, dict[str, Any]]:
+    """Seed → how the repeat ended, of those that have."""
+    paths = trials.paths.trial(arm.key, number)
+    found = {seed: read_json(paths.repeat(seed).outcome) for seed in trials.search.confirm.seeds}
+    return {seed: outcome for seed, outcome in found.items() if outcome is not None}
+
+
+def open_repeats(trials: Trials, arm: Arm) -> Iterator[tuple[FrozenTrial, int]]:
+    """(trial, seed) of what is still to be run; its trials have ended."""
+    for trial in candidates(trials, arm):
+        ended = outcomes(trials, arm, trial.number)
+        yield from ((trial, seed) for seed in trials.search.confirm.seeds if seed not in ended)
+
+
+def take(trials: Trials) -> Repeat | None:
+    """The next repeat that nobody has."""
+    for arm in trials.definition.arms:
+        if not trials.ended(arm):
+            continue
+        for trial, seed in open_repeats(trials, arm):
+            paths = trials.paths.trial(arm.key, trial.number).repeat(seed)
+            claim = trials.claim(paths)
+            if claim is not None and paths.outcome.exists():
+                # Another worker's, settled since we looked.
+                claim.release()
+            elif claim is not None:
+                tasks = trial_tasks(arm, trial.params, seed)
+                trials.note(paths, tasks, arm, trial.number)
+                return Repeat(arm, trial.number, trial.params, claim, paths, tasks)
+    return None
+
+
+def expected(trials: Trials) -> bool:
+    """Whether trials that others have will leave something to repeat."""
+    return bool(trials.search.confirm.seeds) and not all(trials.ended(arm) for arm in trials.definition.arms)
+
+
+def reopen(trials: Trials, code: str) -> None:
+    """Forget failures under other code than this."""
+    for arm in trials.definition.arms:
+        for trial in candidates(trials, arm):
+            for seed, outcome in outcomes(trials, arm, trial.number).items():
+                if outcome["state"] == "failed" and outcome["snapshot"] != code:
+                    trials.paths.trial(arm.key, trial.number).repeat(seed).outcome.unlink(missing_ok=True)
+
+
+def winner(trials: Trials, arm: Arm) -> FrozenTrial | None:
+    """The arm's winner so far; None: no trial is complete."""
+    found = []
+    for trial in trials.all(arm, TrialState.COMPLETE):
+        ended = outcomes(trials, arm, trial.number)
+        values = {seed: outcome["objectives"][0] for seed, outcome in ended.items() if outcome["objectives"]}
+        found.append(Tried(trial.number, trial.values[0], values))
+    best = winners.winner(found, trials.definition.directions[0], trials.search.confirm.seeds)
+    return None if best is None else trials.all(arm)[best.number]

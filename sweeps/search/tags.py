@@ -1,0 +1,37 @@
+"""What a run's journal, and so MLflow, says of the trials that the run belongs to; a report reads it there."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from study.journal import Journal, read
+from study.paths import TaskPaths
+
+TRIALS = "ablate.trials"
+"""Tag of a pretraining: JSON object `<arm's key>.<trial's number>` → how the trial ended, and what this run gave it."""
+
+
+def write(paths: TaskPaths, tags: Mapping[str, str]) -> None:
+    """Append the tags unless they are there; nobody else writes to the journal of a task that is claimed or over."""
+    if tags.items() <= _tags(paths).items():
+        return
+    journal = Journal(paths.journal)
+    journal.tags(tags)
+    journal.close()
+
+
+def write_trial(paths: TaskPaths, name: str, facts: Mapping[str, Any]) -> None:
+    """Say how a trial ended, beside the other trials that have this run."""
+    known = json.loads(_tags(paths).get(TRIALS, "{}"))
+    write(paths, {TRIALS: json.dumps({**known, name: facts}, separators=(",", ":"))})
+
+
+def _tags(paths: TaskPaths) -> dict[str, str]:
+    """As the journal's lines leave them."""
+    found: dict[str, str] = {}
+    for entry in read(paths.journal)[0]:
+        if entry["kind"] == "tags":
+            found |= entry["values"]
+    return found
