@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from reports.coverage import Coverage, TaskState
+from reports.spending import CostRow, cost_rows, statement, wasted
 from reports.warehouse import Warehouse, cell_key
 from study.files import read_json
 
@@ -23,18 +24,6 @@ class GridRow:
     """Level of each factor; empty where it does not apply."""
     stages: tuple[tuple[TaskState, ...], ...]
     """In the order of `Overview.stages`; empty where the protocol cannot be applied."""
-
-
-@dataclass(frozen=True)
-class CostRow:
-    """What one stage has used; None where nothing was recorded."""
-
-    stage: str
-    tasks: int
-    hours: float | None
-    cpu_hours: float | None
-    gpu_hours: float | None
-    peak_memory_gib: float | None
 
 
 @dataclass(frozen=True)
@@ -69,9 +58,21 @@ class Overview:
     """Cause -> tasks."""
     cost: tuple[CostRow, ...]
     """Stages, then what the study no longer names, then the sum."""
+    wasted: str
+    """What came to nothing, in words."""
+    compute: str
+    """What it cost, in the words that a paper's checklist asks for."""
     environment: tuple[tuple[str, tuple[tuple[str, int], ...]], ...]
     """Fact -> its values and how many tasks had each."""
     leftovers: tuple[Leftover, ...]
+
+    @property
+    def levels(self) -> tuple[tuple[str, tuple[str, ...]], ...]:
+        """Levels that the cells have of each factor with more than one, in the order of the grid."""
+        found = [
+            tuple(dict.fromkeys(row.levels[i] for row in self.grid if row.levels[i])) for i in range(len(self.factors))
+        ]
+        return tuple((name, own) for name, own in zip(self.factors, found, strict=True) if len(own) > 1)
 
     @property
     def tasks(self) -> int:
@@ -95,6 +96,9 @@ def survey(plan: Plan, coverage: Coverage, warehouse: Warehouse) -> Overview:
     )
     failures = Counter(state.cause for state in coverage.states.values() if state.state == "failed")
     [(newest,)] = warehouse.rows("select max(finished) from runs where planned")
+    environment = _environment(plan, coverage, warehouse)
+    devices = dict(next((values for name, values in environment if name == "device"), ()))
+    cost, waste = cost_rows(warehouse, devices), wasted(warehouse)
     return Overview(
         study=plan.study.name,
         title=plan.study.title,
@@ -107,15 +111,12 @@ def survey(plan: Plan, coverage: Coverage, warehouse: Warehouse) -> Overview:
         stages=("pretraining", *plan.study.protocols),
         grid=grid,
         failures=tuple(failures.most_common()),
-        cost=_cost(warehouse),
-        environment=_environment(plan, coverage, warehouse),
+        cost=cost,
+        wasted=waste,
+        compute=statement(cost, devices, waste),
+        environment=environment,
         leftovers=tuple(Leftover(*row) for row in warehouse.rows(_LEFTOVERS)),
     )
-
-
-def _cost(warehouse: Warehouse) -> tuple[CostRow, ...]:
-    rows = [CostRow(*row) for row in warehouse.rows(_COST)]
-    return tuple(rows) if len(rows) > 1 else ()  # the sum alone says that nothing was spent
 
 
 def _environment(
@@ -135,16 +136,6 @@ def _flat(environment: Mapping[str, Any]) -> list[tuple[str, str]]:
     shown = [(name, str(environment[name])) for name in ("device", "host", "python") if environment.get(name)]
     return shown + [(name, str(version)) for name, version in sorted((environment.get("packages") or {}).items())]
 
-
-_COST = """
-    select case when not planned then 'no longer in the study' else coalesce(protocol, 'pretraining') end as stage,
-           count(*) as tasks, sum(seconds) / 3600 as hours, sum(cpu_hours) as cpu_hours, sum(gpu_hours) as gpu_hours,
-           max(peak_memory_gib) as peak_memory_gib
-    from cost group by all
-    union all
-    select 'all', count(*), sum(seconds) / 3600, sum(cpu_hours), sum(gpu_hours), max(peak_memory_gib) from cost
-    order by stage = 'all', stage = 'no longer in the study', stage <> 'pretraining', stage
-"""
 
 _COMMITS = "select commit, count(*) from runs where planned group by commit order by commit"
 

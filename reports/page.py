@@ -6,22 +6,20 @@ lets the browser run the page's one script and load nothing.
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-import jinja2
 from markupsafe import Markup
 
+from reports.assets import render
 from reports.claim_runs import Judged
 from reports.claim_tables import render_claims_html
 from reports.overview import Overview
 from reports.renderers import provenance, render_html
+from reports.spending import METHOD, amount
 from reports.style import INK
 from reports.tables import Table
 
@@ -52,20 +50,17 @@ def render_page(
     overview: Overview, tables: Sequence[Table], drawings: Sequence[Drawing], claims: Sequence[Judged] = ()
 ) -> str:
     """The whole page. The same arguments give the same bytes."""
-    environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    script = _asset("page.js")
-    data = {"study": overview.study, "tables": [provenance(table) for table in tables]}
-    return environment.from_string(_asset("page.html")).render(
+    data = {"study": overview.study, "factors": overview.factors, "tables": [provenance(table) for table in tables]}
+    return render(
+        "page.html",
+        ("page.js", "explore.js"),
         overview=overview,
         claims=Markup(render_claims_html(claims, "Claims")) if claims else "",
         tables=[(table, Markup(render_html(table))) for table in tables],
         drawings=[(drawing, Markup(inline_svg(drawing))) for drawing in drawings],
         symbols=SYMBOLS,
-        css=Markup(_asset("page.css")),
-        script=Markup(script),
-        script_hash="sha256-" + base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+        amount=amount,
+        energy_method=METHOD,
         data=Markup(embed(data)),
     )
 
@@ -89,7 +84,3 @@ def inline_svg(drawing: Drawing) -> str:
     svg = svg.replace(INK, "currentColor")
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
     return svg.replace("<svg ", f'<svg role="img" aria-labelledby="caption-{drawing.name}" ', 1)
-
-
-def _asset(name: str) -> str:
-    return (Path(__file__).parent / "templates" / name).read_text(encoding="utf-8")

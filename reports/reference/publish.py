@@ -6,9 +6,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import jinja2
 from markupsafe import Markup
 
+from reports.assets import render
 from reports.claim_runs import Judged
 from reports.claim_tables import CLAIM_RENDERERS, render_claims_html, summary
 from reports.reference.checks import averages_table
@@ -21,8 +21,6 @@ from reports.tables import Table
 from reports.text import bare
 from study.files import write_atomic
 from study.outputs import FORMATS
-
-TEMPLATES = Path(__file__).parents[1] / "templates"
 
 
 @dataclass(frozen=True)
@@ -75,15 +73,12 @@ def _render_claims(claims: Sequence[Judged], format: str) -> str:
 
 def _page(paper: str, title: str, tables: Sequence[Table], claims: Sequence[Judged] = ()) -> str:
     """A page that opens anywhere: a paper's claims and tables under its title, or one of them alone without `paper`."""
-    environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    return environment.from_string((TEMPLATES / "reference.html").read_text(encoding="utf-8")).render(
+    return render(
+        "reference.html",
         paper=PAPERS.get(paper, ""),
         heading=bool(paper),
         title=title,
         tables=[(table.name, table.name.removeprefix(f"{paper}_"), Markup(render_html(table))) for table in tables],
         claims=Markup(render_claims_html(claims, CLAIMS)) if claims else "",
         verdicts=summary(claims),
-        css=Markup((TEMPLATES / "page.css").read_text(encoding="utf-8")),
     )

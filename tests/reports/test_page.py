@@ -67,6 +67,11 @@ def test_a_level_named_script_is_text(tmp_path: Path, tab: browser.Page) -> None
     tab.go((tmp_path / "out/index.html").as_uri() + "#why=main/3/1")
     assert tab.value("document.querySelectorAll('script').length") == 2
     assert tab.value("document.querySelector('#why-title').textContent").startswith(f"{HOSTILE}, map")
+    tab.press("Escape")
+    tab.click("#filter summary")
+    tab.click(f'#filter input[value="{HOSTILE}"]')
+    assert f"without method {HOSTILE}" in tab.value("document.querySelector('#filter-state').textContent")
+    assert HOSTILE not in "".join(names(tab, ".grid"))
 
 
 def test_nothing_trained_yet_is_said(tmp_path: Path) -> None:
@@ -75,6 +80,80 @@ def test_nothing_trained_yet_is_said(tmp_path: Path) -> None:
     html = (tmp_path / "out/index.html").read_text()
     assert "Nothing is trained yet" in html and html.count("No results to draw yet.") == 5
     assert "0 of 78 tasks finished" in html
+
+
+def names(tab: browser.Page, table: str) -> list[str]:
+    """Levels of each row of a table that is shown, from top to bottom."""
+    rows = f"Array.from(document.querySelectorAll('{table} tbody tr')).filter(row => !row.hidden)"
+    return list(
+        tab.value(f"{rows}.map(row => Array.from(row.querySelectorAll('th')).map(h => h.textContent).join(' '))")
+    )
+
+
+def test_sections_stand_in_the_order_of_interest(written: Path) -> None:
+    assert re.findall(r'<section id="(\w+)"', written.read_text()) == [
+        "progress", "tables", "figures", "cost", "environment",
+    ]  # fmt: skip
+
+
+def test_what_came_to_nothing_and_what_to_tell_a_checklist(written: Path, tab: browser.Page) -> None:
+    tab.go(written.as_uri())
+    cost = tab.value("document.querySelector('#cost').innerText")
+    # the failed run lasted 100 s; 12 W of every CPU-hour
+    assert "Wasted: 1 failed task, at most 0.028 hours from start to end." in cost
+    hours, energy = (tab.value(f"document.querySelector('#cost .sum').cells[{i}].textContent") for i in (3, 5))
+    assert float(energy) == pytest.approx(float(hours) * 12 / 1000, rel=0.02)
+    assert f"All experiments took {hours} CPU-hours and 0 GPU-hours" in cost and f"energy is {energy} kWh" in cost
+
+
+def test_a_click_on_a_head_sorts_and_missing_numbers_stay_last(written: Path, tab: browser.Page) -> None:
+    tab.go(written.as_uri())
+    before = names(tab, "#table-main")
+    assert before == ["clip map", "clip gap", "mae_clip map", "mae_clip gap", "mae –"]
+    head = "#table-main thead tr:last-child th:nth-child({})"
+    tab.click(head.format(1) + " .sort")  # small, shape: 10 + 10 for mae_clip + 3 for gap
+    assert names(tab, "#table-main") == ["mae_clip gap", "mae_clip map", "clip gap", "clip map", "mae –"]
+    tab.press("Enter", "\r")
+    assert names(tab, "#table-main") == before
+    assert tab.value(f"document.querySelector('{head.format(1)}').getAttribute('aria-sort')") == "ascending"
+    tab.click(head.format(4) + " .sort")  # large, shape: of the others there is nothing, and they stay as they stood
+    assert names(tab, "#table-main") == ["mae_clip map", "clip map", "clip gap", "mae_clip gap", "mae –"]
+    tab.click('#table-main tbody tr:first-child [data-why$="/4"]')
+    assert "mae_clip, map: large" in tab.value("document.querySelector('#why-title').textContent")
+    tab.press("Escape")
+    for _ in range(2):
+        tab.click(head.format(4) + " .sort")
+    assert names(tab, "#table-main") == before and not tab.value("document.querySelectorAll('[aria-sort]').length")
+
+
+def test_levels_that_are_switched_off_go(written: Path, tab: browser.Page) -> None:
+    tab.go(written.as_uri())
+    tab.click("#filter summary")
+    tab.click('#filter input[value="gap"]')
+    assert names(tab, "#table-main") == ["clip map", "mae_clip map", "mae –"]
+    tab.click('#filter input[value="large"]')
+    heads = "Array.from(document.querySelectorAll('#table-main thead th')).filter(h => !h.hidden)"
+    assert tab.value(f"{heads}.map(h => h.textContent + h.colSpan)") == [
+        "method1", "pooling1", "scale: small3", "Zero-shot1", "Probes1", "1", "shape1", "mean1", "CPU-hours1",
+    ]  # fmt: skip
+    assert names(tab, "#table-main") == ["clip map", "mae_clip map"]
+    assert names(tab, ".grid") == ["small clip map", "small mae_clip map"]
+    state = tab.value("document.querySelector('#filter-state').textContent")
+    assert state.startswith("2 of 9 cells are shown, without scale large, pooling gap.")
+    tab.click("#filter-all")
+    assert len(names(tab, "#table-main")) == 5 and len(names(tab, ".grid")) == 9
+    assert tab.value(f"{heads}.length") == 16 and tab.value("document.querySelector('#filter-state').textContent") == ""
+
+
+def test_print_shows_whole_tables_and_no_controls(written: Path, tab: browser.Page) -> None:
+    tab.send("Emulation.setDeviceMetricsOverride", width=720, height=1000, deviceScaleFactor=1, mobile=False)
+    tab.send("Emulation.setEmulatedMedia", media="print")
+    tab.go(written.as_uri())
+    widths = tab.value("Array.from(document.querySelectorAll('main table')).map(t => t.getBoundingClientRect().right)")
+    shown = tab.value("Array.from(document.querySelectorAll('nav, .filter, #why')).some(e => e.offsetHeight > 0)")
+    tab.send("Emulation.setEmulatedMedia", media="")
+    tab.send("Emulation.clearDeviceMetricsOverride")
+    assert max(widths) <= 720 and not shown
 
 
 def test_summary_counts_and_cost(written: Path, partial: Plan, tab: browser.Page) -> None:
