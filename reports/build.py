@@ -192,7 +192,7 @@ def _write_figures(
     paths: list[Path] = []
     drawings: list[Drawing] = []
     for name, config in plan.study.figures.items():
-        data = figure_data(file_name(name), config, plan.study, plan.cells, coverage, warehouse)
+        data = figure_data(file_name(name), config, plan.study, plan.cells, coverage, warehouse, plan.home)
         written = [] if data.empty else save_figure(data, folder / name)
         paths += written
         svg = next((path.read_text(encoding="utf-8") for path in written if path.suffix == ".svg"), "")

@@ -60,26 +60,43 @@ def _factors(
     values: Values,
 ) -> Table:
     """A row for each contrast of levels and for each factor's and interaction's share of the variance."""
-    present = [{at[i] for at in places} for i in range(len(config.factors))]
-    levels = {
-        factor: [level for level in study.factors[factor] if level in own]
-        for factor, own in zip(config.factors, present, strict=True)
-    }
+    levels = grid_levels(config, study, places)
     found: list[dict[str, Entry]] = []
     notes = [config.note]
     for column in columns:
-        grid = full_grid(levels, {at: _seeds(values, column.metrics, cell) for at, cell in places.items()})
-        if grid is None:
+        analysis = analysis_of(column.metrics, levels, places, values, study)
+        if analysis is None:
             found.append({})
             notes.append(f"{column.name}: no full grid of results yet.")
             continue
-        analysis = analyse(grid, study.baseline or {})
+        grid = analysis.grid
         found.append(_entries(analysis, column))
         sizes = " × ".join(f"{factor} ({len(own)})" for factor, own in grid.levels.items())
         left = f"; left out, since results are missing: {', '.join(grid.left_out)}" if grid.left_out else ""
         notes.append(f"{column.name}: {sizes}, {len(grid.seeds)} seed{'s' * (len(grid.seeds) > 1)}{left}.")
     rows = _rows(found, ("effect",))
     return Table(name, config.title or name, ("effect",), "", tuple(columns), rows, _factor_notes(notes, found), True)
+
+
+def grid_levels(config: EffectsConfig, study: Study, places: Mapping[tuple[str, ...], Cell]) -> dict[str, list[str]]:
+    """Levels of each factor that some cell has, in the study's order."""
+    present = [{at[i] for at in places} for i in range(len(config.factors))]
+    return {
+        factor: [level for level in study.factors[factor] if level in own]
+        for factor, own in zip(config.factors, present, strict=True)
+    }
+
+
+def analysis_of(
+    metrics: tuple[str, ...],
+    levels: Mapping[str, Sequence[str]],
+    places: Mapping[tuple[str, ...], Cell],
+    values: Values,
+    study: Study,
+) -> Analysis | None:
+    """The factorial analysis of one column; None while there is no full grid of results."""
+    grid = full_grid(levels, {at: _seeds(values, metrics, cell) for at, cell in places.items()})
+    return None if grid is None else analyse(grid, study.baseline or {})
 
 
 def _factor_notes(notes: Sequence[str], found: Sequence[Mapping[str, Entry]]) -> tuple[str, ...]:

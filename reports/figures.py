@@ -6,15 +6,19 @@ all figures. The same data gives the same bytes: no date, and ids that follow fr
 
 from __future__ import annotations
 
-import itertools
 import textwrap
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from reports.custom import draw_custom
+from reports.effects_figure import draw_effects
+from reports.heatmap import draw_heatmap, heatmap_size, varying
+from reports.panels import draw_panels
 from reports.series import NONE, Curve, FigureData, Point
-from reports.stats.summary import Summary
 from reports.style import COLUMN_INCHES, FAINT, HATCHES, INK, LINES, MARKERS, METADATA, PAGE_INCHES, STYLE
+from study.outputs import BY_METRIC
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -46,29 +50,44 @@ def draw(data: FigureData) -> Figure:
     from matplotlib.figure import Figure
 
     config = data.config
-    panels = data.shown(config.panel) if config.panel else []
-    panels = [level for level in panels if level != NONE] or [""]
+    if config.kind in OWN:
+        return OWN[config.kind](data, partial(color, data))
+    panels = _panels(data)
     figure = Figure(figsize=_size(data, len(panels)))
-    axes = figure.subplots(1, len(panels), squeeze=False, sharey=config.kind in ("bars", "lines"))[0]
+    shared = config.kind in ("bars", "lines") and config.panel != BY_METRIC
+    axes = figure.subplots(1, len(panels), squeeze=False, sharey=shared)[0]
     kinds: dict[str, Callable[[Axes, FigureData, list[Any]], None]] = {
         "bars": _bars,
         "lines": _lines,
         "scatter": _scatter,
         "curves": _curves,
-        "heatmap": _heatmap,
+        "heatmap": draw_heatmap,
     }
-    for i, (axis, level) in enumerate(zip(axes, panels, strict=True)):
-        items: Sequence[Any] = data.curves if config.kind == "curves" else data.points
-        # A cell to which the panel's factor does not apply is the same in every panel.
-        kinds[config.kind](axis, data, [item for item in items if item.cell.get(config.panel, level) == level])
-        if level:
-            axis.set_title(f"{config.panel}: {level}")
-        if i and config.kind in ("bars", "lines"):
+    for i, (axis, (title, items)) in enumerate(zip(axes, panels, strict=True)):
+        kinds[config.kind](axis, data, items)
+        axis.set_title(title)
+        if i and shared:
             axis.set_ylabel("")
     if config.kind != "heatmap":
         seaborn.despine(fig=figure)
         _legend(figure, data)
     return figure
+
+
+def _panels(data: FigureData) -> list[tuple[str, list[Any]]]:
+    """Title and items of each panel."""
+    config = data.config
+    items: Sequence[Any] = data.curves if config.kind == "curves" else data.points
+    if config.panel == BY_METRIC:
+        return [("", [item for item in items if item.position == i]) for i in range(len(data.labels))]
+    levels = [level for level in data.shown(config.panel) if level != NONE] if config.panel else []
+    if not levels:
+        return [("", list(items))]
+    # A cell to which the panel's factor does not apply is the same in every panel.
+    return [
+        (f"{config.panel}: {level}", [item for item in items if item.cell.get(config.panel, level) == level])
+        for level in levels
+    ]
 
 
 def color(data: FigureData, factor: str, level: str) -> Any:
@@ -85,8 +104,7 @@ def color(data: FigureData, factor: str, level: str) -> Any:
 
 def _size(data: FigureData, panels: int) -> tuple[float, float]:
     if data.config.kind == "heatmap":
-        rows = len({str(point.cell) for point in data.points})
-        return min(PAGE_INCHES, 1.6 + 0.55 * len(data.labels) * panels), 1.3 + 0.24 * rows
+        return heatmap_size(data, panels)
     return (COLUMN_INCHES, 2.35) if panels == 1 else (min(PAGE_INCHES, 2.6 * panels), 2.5)
 
 
@@ -118,38 +136,58 @@ def _bars(axis: Axes, data: FigureData, points: list[Point]) -> None:
                 )  # fmt: skip
                 continue
             axis.bar(
-                x, point.summary.mean, width * 0.92, yerr=point.summary.sd, color=color(data, data.config.hue, level),
+                x, point.summary.mean, width * 0.92, yerr=point.whisker, color=color(data, data.config.hue, level),
                 edgecolor="white", linewidth=0, hatch=HATCHES[index % len(HATCHES)],
                 error_kw={"elinewidth": 0.8, "capsize": 2, "capthick": 0.8, "ecolor": INK},
             )  # fmt: skip
-    _categories(axis, data, ticks)
+    _categories(axis, data, points, ticks)
     axis.set_xlim(-0.5, len(ticks) - 0.5)
 
 
 def _lines(axis: Axes, data: FigureData, points: list[Point]) -> None:
     ticks = data.shown(data.config.x) if data.config.x else [""]
-    for level, members in _hues(data, points):
+    places = data.places or {level: float(i) for i, level in enumerate(ticks)}
+    hues = list(_hues(data, points))
+    for i, (level, members) in enumerate(hues):
         index = _index(data, data.config.hue, level)
         found = sorted(
-            (ticks.index(point.cell.get(data.config.x, NONE) if data.config.x else ""), point.summary)
-            for point in members
-            if point.summary
-        )
+            ((places[point.cell.get(data.config.x, NONE) if data.config.x else ""], point) for point in members
+             if point.summary),
+            key=lambda pair: pair[0],
+        )  # fmt: skip
+        # Whiskers stand beside each other: at the same place they would hide one another.
+        aside = 0.0 if data.places else 0.05 * (i - (len(hues) - 1) / 2)
         axis.errorbar(
-            [x for x, _ in found], [summary.mean for _, summary in found], [summary.sd or 0.0 for _, summary in found],
+            [x + aside for x, _ in found], [point.summary.mean for _, point in found if point.summary],
+            [point.whisker or 0.0 for _, point in found],
             color=color(data, data.config.hue, level), marker=MARKERS[index % len(MARKERS)],
             linestyle=LINES[index % len(LINES)], capsize=2, elinewidth=0.8,
         )  # fmt: skip
-    _categories(axis, data, ticks)
+    _categories(axis, data, points, ticks)
+    if data.places:
+        _numbers(axis, data, points)
     axis.margins(x=0.12)
 
 
-def _categories(axis: Axes, data: FigureData, ticks: list[str]) -> None:
+def _numbers(axis: Axes, data: FigureData, points: list[Point]) -> None:
+    """A logarithmic axis with the levels' own numbers, and a ring where two lines cross."""
+    axis.set_xscale("log")
+    axis.set_xticks(list(data.places.values()), [f"{place:,.15g}" for place in data.places.values()])
+    axis.set_xticks([], minor=True)
+    axis.set_xlabel(data.config.position)
+    panels = {str(point.position) for point in points} if data.config.panel in ("", BY_METRIC) else set()
+    panels |= {point.cell[data.config.panel] for point in points if data.config.panel in point.cell}
+    for panel, found in data.meetings:
+        if panel in panels:
+            axis.plot([found.place], [found.value], marker="o", markersize=9, markerfacecolor="none", color=INK)
+
+
+def _categories(axis: Axes, data: FigureData, points: list[Point], ticks: list[str]) -> None:
     axis.set_xticks(range(len(ticks)), ticks)
     if sum(map(len, ticks)) > 30:
         axis.tick_params(axis="x", labelrotation=30)
     axis.set_xlabel(data.config.x)
-    axis.set_ylabel(_wrapped(data.labels[0]))
+    axis.set_ylabel(_wrapped(data.labels[points[0].position if points else 0]))
     axis.grid(axis="y")
 
 
@@ -181,71 +219,27 @@ def _curves(axis: Axes, data: FigureData, curves: list[Curve]) -> None:
     axis.grid()
 
 
-def _heatmap(axis: Axes, data: FigureData, points: list[Point]) -> None:
-    import numpy as np
-    import seaborn
-
-    rows = list({str(point.cell): point.cell for point in points}.values())
-    order = data.shown(data.config.x)
-    rows.sort(key=lambda cell: order.index(cell.get(data.config.x, NONE)) if data.config.x else 0)
-    found = {(str(point.cell), point.position): point for point in points}
-    means = [[_mean(found[str(cell), i].summary) for i in range(len(data.labels))] for cell in rows]
-    shades = np.array([_scaled(column) for column in zip(*means, strict=True)]).T
-    texts = np.array([["" if value != value else f"{value:.1f}" for value in row] for row in means])
-    seaborn.heatmap(
-        shades, annot=texts, fmt="", cmap="cividis", vmin=-0.15, vmax=1.15, cbar=False, ax=axis,
-        annot_kws={"fontsize": 7},
-    )  # fmt: skip
-    for (i, cell), j in itertools.product(enumerate(rows), range(len(data.labels))):
-        if found[str(cell), j].summary is None:
-            axis.text(j + 0.5, i + 0.5, found[str(cell), j].missing, ha="center", va="center", fontsize=7, color=FAINT)
-    axis.set_yticks([i + 0.5 for i in range(len(rows))], [_row_name(data, cell) for cell in rows], rotation=0)
-    names = [label.removesuffix(" (%)") for label in _short(data.labels)]
-    axis.set_xticks([i + 0.5 for i in range(len(names))], names, rotation=35, ha="right", rotation_mode="anchor")
-    axis.tick_params(length=0)
-
-
 def _wrapped(label: str) -> str:
     """An axis label in lines that fit beside a small panel."""
     return "\n".join(textwrap.wrap(label, 26))
 
 
-def _mean(summary: Summary | None) -> float:
-    return summary.mean if summary else float("nan")
-
-
-def _scaled(column: Sequence[float]) -> list[float]:
-    """Values between 0 (smallest of the column) and 1 (largest); 0.5 where all are the same."""
-    finite = [value for value in column if value == value] or [0.0]
-    low, high = min(finite), max(finite)
-    return [(value - low) / (high - low) if high > low else value * 0 + 0.5 for value in column]
-
-
-def _short(labels: Sequence[str]) -> list[str]:
-    """Labels without the words that all of them share."""
-    heads = {label.partition(", ")[0] for label in labels}
-    return [label.partition(", ")[2] or label for label in labels] if len(heads) == 1 else list(labels)
-
-
-def _row_name(data: FigureData, cell: dict[str, str]) -> str:
-    """The row's level, and those of the other factors that tell the figure's rows apart."""
-    names = [cell[factor] for factor in (data.config.x,) if factor in cell]
-    rest = [cell[f] for f in _varying(data) if f in cell and f not in (data.config.x, data.config.panel)]
-    return ", ".join(names + rest) or "all"
-
-
-def _varying(data: FigureData) -> list[str]:
-    return [f for f in data.levels if len([level for level in data.shown(f) if level != NONE]) > 1]
-
-
 def _rest(data: FigureData, cell: dict[str, str]) -> str:
     """Levels that neither hue nor panel shows: they become the line style."""
     shown = (data.config.hue, data.config.panel)
-    return ", ".join(cell[f] for f in _varying(data) if f in cell and f not in shown)
+    return ", ".join(cell[f] for f in varying(data) if f in cell and f not in shown)
 
 
 def _other_levels(data: FigureData) -> list[str]:
     return list(dict.fromkeys(["", *(_rest(data, curve.cell) for curve in data.curves)]))
+
+
+OWN: dict[str, Callable[[FigureData, Callable[[str, str], Any]], Figure]] = {
+    "effects": draw_effects,
+    "panels": draw_panels,
+    "custom": draw_custom,
+}
+"""Kinds that lay out their figure by themselves, given the colour of (factor, level)."""
 
 
 def _legend(figure: Figure, data: FigureData) -> None:
@@ -272,4 +266,12 @@ def _legend(figure: Figure, data: FigureData) -> None:
             if style
         ]
     if handles:
-        figure.legend(handles=handles, loc="outside lower center", ncols=min(len(handles), 4), handlelength=2.2)
+        figure.legend(
+            handles=handles, loc="outside lower center", ncols=_legend_columns(figure, handles), handlelength=2.2
+        )
+
+
+def _legend_columns(figure: Figure, handles: Sequence[Any]) -> int:
+    """As many as fit into the figure's width, four at most."""
+    inches = 0.62 + 0.062 * max(len(handle.get_label()) for handle in handles)  # sign, gap and 8 pt letters
+    return max(1, min(len(handles), 4, int(figure.get_size_inches()[0] / inches)))

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from study.errors import ConfigError, unknown
+from study.outputs import FigureConfig
 from study.study import Study
 
 MARK = "@"
@@ -39,9 +40,22 @@ def with_groups(study: Study, suite: Mapping[str, Any]) -> Study:
         }
 
     tables, effects = with_columns(study.tables, "tables"), with_columns(study.effects, "effects")
-    figures = {name: replaced(figure, f"figures.{name}") for name, figure in study.figures.items()}
+    figures = {
+        name: dataclasses.replace(
+            replaced(figure, f"figures.{name}"),
+            groups={head: metrics(own, f"figures.{name}") for head, own in _heads(figure).items()},
+        )
+        for name, figure in study.figures.items()
+    }
     claims = {name: replaced(claim, f"claims.{name}") for name, claim in study.claims.items()}
     return dataclasses.replace(study, tables=tables, effects=effects, figures=figures, claims=claims)
+
+
+def _heads(figure: FigureConfig) -> dict[str, tuple[str, ...]]:
+    """Heads over a figure's metrics, with patterns: its own, and each group that its metrics name."""
+    parts = {pattern: pattern.split("/") for pattern in figure.metric}
+    named = {own[1].removeprefix(MARK): (name,) for name, own in parts.items() if own[1:] and own[1].startswith(MARK)}
+    return {**figure.groups, **named}
 
 
 def _members(pattern: str, groups: Mapping[str, Sequence[str]], where: str) -> list[str]:

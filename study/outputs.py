@@ -7,7 +7,10 @@ from dataclasses import dataclass
 
 from study.schema import field
 
-FIGURE_KINDS = ("bars", "lines", "heatmap", "curves", "scatter")
+FIGURE_KINDS = ("bars", "lines", "heatmap", "curves", "scatter", "effects", "panels", "custom")
+SHOWN = ("grad_cam", "segmentation", "reconstruction", "retrieval", "tsne")
+BY_METRIC = "metric"
+"""As a figure's `panel`: one panel for each metric instead of one for each level of a factor."""
 AGGREGATES = ("mean",)
 BETTER = ("default", "higher", "lower", "neither")
 SPREADS = ("sd", "ci")
@@ -89,18 +92,33 @@ class EffectsConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class FigureConfig:
-    """A figure over cells (`bars`, `lines`, `heatmap`, `scatter`) or over steps (`curves`)."""
+    """A figure over cells (`bars`, `lines`, `heatmap`, `scatter`), over steps (`curves`), of what factors move
+    (`effects`), of what models see (`panels`), or a user's own (`custom`)."""
 
     kind: str = field(choices=FIGURE_KINDS)
     title: str = field("")
-    metric: tuple[str, ...] = field()
-    """Averaged over tasks where several match; heatmap: one column each; scatter: x and y."""
+    metric: tuple[str, ...] = field(())
+    """Averaged over tasks where several match; heatmap: one column each, `@groups` under a head; scatter: x and y."""
     x: str = field("")
     """Factor on the horizontal axis (bars, lines) or down the side (heatmap)."""
     hue: str = field("")
     panel: str = field("")
-    """Factor whose levels become panels side by side."""
+    """Factor whose levels become panels side by side; `metric`: a panel for each metric."""
     where: dict[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
+    spread: str = field("sd", choices=SPREADS)
+    """Whiskers of bars and lines: the standard deviation over seeds, or the mean's 95 % interval."""
+    position: str = field("")
+    """Lines: key that the levels of x set (`data.pairs`); they make a logarithmic axis, and crossings are told."""
+    groups: dict[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
+    """Heatmap: head -> metrics below it; `@groups` in `metric` become such heads by themselves."""
+    effects: str = field("")
+    """Effects: which of the study's `effects` is drawn."""
+    show: str = field("", choices=("", *SHOWN))
+    """Panels: what the protocol `panels` has kept of each cell."""
+    function: str = field("")
+    """Custom: `FILE.py:NAME` (from the working folder) or `MODULE:NAME`, called with (figure, frame, color)."""
+    sql: str = field("")
+    """Custom: query over the views of `ablate sql STUDY`; its rows are the frame (pandas)."""
 
 
 @dataclass(frozen=True, kw_only=True)

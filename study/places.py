@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from study.cells import differences, keep, put
 from study.design import Cell
 from study.errors import ConfigError, unknown
+from study.figures import check_figure
 from study.outputs import EffectsConfig, FigureConfig, TableConfig
 from study.protocols import expand
 from study.study import Study
 
-FIGURE_METRICS = {"scatter": 2, "curves": 1}
-"""How many metrics a kind of figure draws, where it is not any number."""
 Places = dict[tuple[str, ...], dict[str, Cell]]
 """Levels of the row factors (empty where one does not apply) -> level of the split factor -> the cell there."""
 
@@ -29,12 +29,7 @@ def check_outputs(study: Study, metrics: list[str], cells: Sequence[Cell]) -> No
     for name, effects in study.effects.items():
         place_effects(name, effects, cells)
     for name, figure in study.figures.items():
-        check_figure(name, figure, cells)
-
-
-def keep(cell: Mapping[str, str], where: Mapping[str, Sequence[str]]) -> bool:
-    """Whether a cell has the wanted levels; a factor that it lacks does not exclude it."""
-    return all(cell.get(factor, None) in (None, *levels) for factor, levels in where.items())
+        check_figure(name, figure, study, cells)
 
 
 def split_levels(config: TableConfig, factors: Mapping[str, Sequence[str]], cells: Sequence[Cell]) -> tuple[str, ...]:
@@ -72,43 +67,12 @@ def place_effects(name: str, config: EffectsConfig, cells: Sequence[Cell]) -> di
         if not keep(cell, config.where) or any(factor not in cell for factor in config.factors):
             continue
         at = tuple(cell[factor] for factor in config.factors)
-        _put(places, at, cell, f"effects '{name}'", "add {} to its factors")
+        put(places, at, cell, f"effects '{name}'", "add {} to its factors")
     return places
 
 
-def check_figure(name: str, config: FigureConfig, cells: Sequence[Cell]) -> None:
-    """Refuse a figure that cannot be drawn as declared: raises ConfigError."""
-    needed = FIGURE_METRICS.get(config.kind)
-    if needed is not None and len(config.metric) != needed:
-        raise ConfigError(
-            f"figure '{name}': kind {config.kind} needs {needed} metric{'s' * (needed > 1)}, found {len(config.metric)}"
-        )
-    if config.kind not in ("bars", "lines"):
-        return
-    used = [factor for factor in (config.panel, config.hue, config.x) if factor]
-    places: dict[tuple[str, ...], Cell] = {}
-    for cell in (cell for cell in cells if keep(cell, config.where)):
-        at = tuple(cell.get(factor, "–") for factor in used)
-        _put(places, at, cell, f"figure '{name}'", "use {} as x, hue or panel")
-
-
-def _put(places: dict[tuple[str, ...], Cell], at: tuple[str, ...], cell: Cell, where: str, remedy: str) -> None:
-    """Give a cell its place; raises ConfigError where another has it: averaging over a factor unasked would hide it."""
-    if at in places:
-        differ = " or ".join(_differences(places[at], cell))
-        raise ConfigError(
-            f"{where}: several cells share the place '{', '.join(at)}'; {remedy.format(differ)}, or choose one level "
-            "in where"
-        )
-    places[at] = cell
-
-
-def _differences(one: Cell, other: Cell) -> list[str]:
-    return [factor for factor in {**one, **other} if one.get(factor) != other.get(factor)]
-
-
 def _clash(name: str, config: TableConfig, one: Cell, other: Cell) -> str:
-    differ = _differences(one, other)
+    differ = differences(one, other)
     row = ", ".join(one[factor] for factor in config.rows if factor in one)
     levels = " and ".join(
         ", ".join(f"{f}={cell[f]}" for f in differ if f in cell) or "neither" for cell in (one, other)

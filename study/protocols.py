@@ -11,6 +11,7 @@ METRICS: dict[str, tuple[str, ...]] = {
     "segmentation": ("miou",),
     "vqa": ("accuracy", "majority"),
     "finetune": ("top1", "per_class"),
+    "panels": (),
 }
 """Metrics that a protocol of each kind yields, all in percent; metric names are `<protocol>/<dataset>/<metric>`."""
 
@@ -40,8 +41,8 @@ TRAINED = ("linear_probe", "vqa", "finetune")
 
 
 def applicable(kind: str, objective: str) -> bool:
-    """Whether a model trained with `objective` can be evaluated so."""
-    return kind in TRAINED or objective in CONTRASTIVE
+    """Whether a model trained with `objective` can be evaluated so; of panels every model has some."""
+    return kind in (*TRAINED, "panels") or objective in CONTRASTIVE
 
 
 def metric_names(protocol: str, kind: str, datasets: tuple[str, ...]) -> list[str]:

@@ -16,7 +16,7 @@ from study.fields import field
 
 OBJECTIVES = ("clip", "masked_clip", "mae", "m3ae", "mae_clip")
 POOLINGS = ("map", "gap", "max")
-PROTOCOL_KINDS = ("zero_shot", "linear_probe", "retrieval", "segmentation", "vqa", "finetune")
+PROTOCOL_KINDS = ("zero_shot", "linear_probe", "retrieval", "segmentation", "vqa", "finetune", "panels")
 EMBEDDED = ("shapes", "digits")
 """Kinds of data that come with the program; all others lie in files and have a content fingerprint."""
 PUBLISHED = ("clip_benchmark", "image_folder", "captions", "voc", "masks", "panoptic", "coco_amodal")

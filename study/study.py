@@ -9,7 +9,7 @@ from typing import Any
 
 from study.design import DESIGNS, Design
 from study.errors import ConfigError, unknown
-from study.outputs import ClaimConfig, EffectsConfig, FigureConfig, TableConfig
+from study.outputs import BY_METRIC, ClaimConfig, EffectsConfig, FigureConfig, TableConfig
 from study.search import SearchConfig, parse_search
 from study.tuned import check_levels
 from study.typed import build
@@ -143,7 +143,8 @@ def _check_outputs(study: Study, where: str) -> None:
             raise ConfigError(f"{at}: a table has this name already")
         _check_factors(study, list(effects.factors), effects.where, at)
     for name, figure in study.figures.items():
-        _check_factors(study, [figure.x, figure.hue, figure.panel], figure.where, f"{where}: figures.{name}")
+        panel = "" if figure.panel == BY_METRIC else figure.panel
+        _check_factors(study, [figure.x, figure.hue, panel], figure.where, f"{where}: figures.{name}")
     for name, claim in study.claims.items():
         _check_factors(study, [], claim.where, f"{where}: claims.{name}")
 

@@ -23,7 +23,7 @@ matplotlib.use("Agg")
 def data_of(plan: Plan, name: str) -> FigureData:
     with open_warehouse(plan) as warehouse:
         coverage = cover(plan, warehouse)
-        return figure_data(name, plan.study.figures[name], plan.study, plan.cells, coverage, warehouse)
+        return figure_data(name, plan.study.figures[name], plan.study, plan.cells, coverage, warehouse, plan.home)
 
 
 def drawn(data: FigureData) -> matplotlib.figure.Figure:

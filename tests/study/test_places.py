@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from study.errors import ConfigError
-from study.outputs import ColumnConfig, FigureConfig, TableConfig
-from study.places import check_figure, keep, place, split_levels
+from study.outputs import ColumnConfig, TableConfig
+from study.places import keep, place, split_levels
 
 FACTORS = {"scale": ("small", "large"), "method": ("clip", "mae")}
 CELLS = [
@@ -36,12 +36,3 @@ def test_a_clash_names_the_levels() -> None:
     table = TableConfig(rows=("method",), columns=TABLE.columns)
     with pytest.raises(ConfigError, match=r"row 'clip' stands for several cells \(scale=large and scale=small\)"):
         place("main", table, FACTORS, CELLS)
-
-
-def test_figures_need_a_place_for_every_cell() -> None:
-    config = FigureConfig(kind="bars", metric=("train/loss",), x="method")
-    with pytest.raises(ConfigError, match="several cells share the place 'clip'; use scale as x"):
-        check_figure("f", config, CELLS)
-    check_figure("f", FigureConfig(kind="bars", metric=("train/loss",), x="method", hue="scale"), CELLS)
-    with pytest.raises(ConfigError, match="scatter needs 2 metrics, found 1"):
-        check_figure("f", FigureConfig(kind="scatter", metric=("train/loss",)), CELLS)

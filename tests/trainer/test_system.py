@@ -100,7 +100,7 @@ def test_hidden_elements_never_reach_the_decoder(name: str) -> None:
     """Predictions are those of the visible elements alone: hidden pixels and words may be anything."""
     system, (images, tokens) = make_system(name, normalize_pixels=False), make_batch()
     draws = draws_of(system, 5)
-    image_split, text_split = system._splits(tokens != PAD, draws, None)
+    image_split, text_split = system.splits(tokens != PAD, draws, None)
 
     seen: list[Tensor] = []
     system.decoder.to_pixels.register_forward_hook(lambda _, __, out: seen.append(out))
@@ -122,7 +122,7 @@ def test_reconstruction_by_hand() -> None:
     """Losses from the decoder's own outputs: all hidden patches; hidden words, summed for each sample."""
     system, (images, tokens) = make_system("m3ae"), make_batch()
     draws, valid = draws_of(system, 5), tokens != PAD
-    splits = image_split, text_split = system._splits(valid, draws, None)
+    splits = image_split, text_split = system.splits(valid, draws, None)
     assert text_split is not None and text_split.hidden_valid is not None
     patches = system.image(images, image_split.visible)
     words = system.text(tokens, text_split.visible_valid, text_split.visible)
@@ -160,7 +160,7 @@ def test_similarity_masking_hides_the_right_elements(reduce: str, select: str) -
     images, tokens = make_batch()
     draws = draws_of(system, 5)
     embeddings = system.embed(images, tokens, draws)
-    image_split, text_split = system._splits(tokens != PAD, draws, embeddings)
+    image_split, text_split = system.splits(tokens != PAD, draws, embeddings)
     patches = system.patch_embeddings(images)
     words = system.text_head.elements(system.text(tokens, tokens != PAD))
     assert text_split is not None
@@ -183,7 +183,7 @@ def test_similarity_ties_are_broken_by_noise() -> None:
     system, (images, tokens) = make_system("mae_clip", masking="similarity"), make_batch()
     system.image_head.project.weight.zero_()
     draws = draws_of(system, 5)
-    split, _ = system._splits(tokens != PAD, draws, system.embed(images, tokens, draws))
+    split, _ = system.splits(tokens != PAD, draws, system.embed(images, tokens, draws))
     torch.testing.assert_close(split.visible, draws.image.argsort(1)[:, :4])
 
 

@@ -219,7 +219,7 @@ class System(nn.Module):
         """
         tokens = self._counted(tokens)
         valid = tokens != PAD
-        image_split, text_split = self._splits(valid, draws, embeddings)
+        image_split, text_split = self.splits(valid, draws, embeddings)
         patches = self.image(images, image_split.visible)
         if text_split is None:
             image_rows = self.decoder.image_rows(patches, image_split)
@@ -234,7 +234,7 @@ class System(nn.Module):
     def text_counts(self, tokens: Tensor, draws: Draws, embeddings: Embeddings | None = None) -> Tensor:
         """(B,) masked tokens that `reconstruct` will find; `token_weights` needs those of the global batch."""
         valid = self._counted(tokens) != PAD
-        _, split = self._splits(valid, draws, embeddings)
+        _, split = self.splits(valid, draws, embeddings)
         return valid.new_zeros(len(valid), dtype=torch.int64) if split is None else split.hidden_counts()
 
     def text_rows(self, tokens: Tensor) -> int:
@@ -253,7 +253,7 @@ class System(nn.Module):
         return F.pad(tokens, (0, missing), value=PAD) if missing else tokens
 
     @torch.no_grad()
-    def _splits(self, valid: Tensor, draws: Draws, embeddings: Embeddings | None) -> tuple[Split, Split | None]:
+    def splits(self, valid: Tensor, draws: Draws, embeddings: Embeddings | None) -> tuple[Split, Split | None]:
         """What is hidden of images and of texts, valid bool (B,L); nothing of texts where there are none."""
         objective = self.objective
         image, text = draws.image, draws.text[:, : valid.shape[1]]

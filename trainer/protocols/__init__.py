@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 import torch
 
 from study.errors import ConfigError
+from study.identity import canonical, digest, identity
 from study.paths import Home, RunPaths
 from study.protocols import TRAINED, applicable
 from study.schema import EvaluationConfig
@@ -16,6 +17,7 @@ from trainer.protocols.evaluation import Evaluation
 from trainer.protocols.features import Representation
 from trainer.protocols.finetune import finetune
 from trainer.protocols.linear_probe import linear_probe
+from trainer.protocols.panels import panels
 from trainer.protocols.retrieval import retrieval
 from trainer.protocols.segmentation import segmentation
 from trainer.protocols.vqa import vqa
@@ -30,6 +32,7 @@ PROTOCOLS: dict[str, Callable[[Evaluation], Iterator[tuple[str, float]]]] = {
     "segmentation": segmentation,
     "vqa": vqa,
     "finetune": finetune,
+    "panels": panels,
 }
 
 
@@ -66,6 +69,7 @@ def score(representation: Representation, config: EvaluationConfig, home: Home) 
             dataset,
             open_dataset(dataset, representation.config.model.image_size, home),
             fingerprint_dataset(dataset, home),
+            representation.paths.evaluation(digest(canonical(identity(config)))),
         )
         for metric, value in PROTOCOLS[protocol.kind](evaluation):
             yield f"{protocol.name}/{dataset.name}/{metric}", value

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from study.errors import ConfigError, DataError
+from study.paths import TaskPaths
 from study.prompts import OWN, templates
 from study.schema import QUESTIONS, DatasetConfig, ProtocolConfig
 from trainer.data.clip_benchmark import ClipBenchmarkSet
@@ -27,6 +28,8 @@ class Evaluation:
     dataset: EvaluationSet
     content: str
     """Fingerprint of the data set's content."""
+    task: TaskPaths | None = None
+    """Where a protocol keeps what is no metric."""
 
     def features(self, split: str, kind: str) -> np.ndarray:
         """float32 (n, D) of a split's images, see `Representation.image_features`."""

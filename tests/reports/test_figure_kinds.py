@@ -1,0 +1,224 @@
+"""Figures beyond bars and lines: crossings by hand, effects, groups of tasks, pictures, and the user's own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import stores
+from test_figures import data_of, drawn
+
+from reports.build import report
+from reports.crossings import crossings, meetings
+from reports.figures import color, save_figure
+from reports.warehouse import cell_key
+from study.errors import ConfigError
+from study.paths import Home
+from study.pictures import NEEDED, pictures_path
+from study.plan import Plan, Task, make_plan
+
+FIGURES = """
+  protocols: {kind: bars, metric: [zero_shot/shapes_shape/top1, linear_probe/digits/top1], x: scale, hue: method,
+    panel: metric, spread: ci, where: {method: [clip, mae_clip], pooling: map}}
+  curve: {kind: lines, metric: zero_shot/shapes_shape/top1, x: scale, hue: method, panel: pooling,
+    position: data.pairs, spread: ci, where: {method: [clip, mae_clip]}}
+  vtab: {kind: heatmap, x: method, where: {scale: large},
+    metric: [linear_probe/@natural/top1, linear_probe/shapes_count/top1, linear_probe/@structured/top1]}
+  moved: {kind: effects, effects: factors}
+  mine: {kind: custom, function: own_figure.py:spread, sql: "select cell->>'method' as method, value from results
+    where metric = 'train/loss' order by all"}
+  seen: {kind: panels, show: grad_cam, where: {scale: large}}
+  segments: {kind: panels, show: segmentation, where: {scale: large}}
+  restored: {kind: panels, show: reconstruction, where: {scale: large}}
+  found: {kind: panels, show: retrieval, where: {scale: large, method: clip}}
+  map: {kind: panels, show: tsne, where: {scale: large}}
+"""
+TEXT = stores.STUDY[: stores.STUDY.index("figures:")] + "figures:" + FIGURES
+TEXT = TEXT.replace("protocols: [zero_shot, linear_probe]", "protocols: [zero_shot, linear_probe, panels]")
+
+OWN = """
+def spread(figure, frame, color):
+    axis = figure.subplots()
+    for method, rows in frame.groupby("method"):
+        axis.plot(rows.value.to_numpy(), color=color("method", method), label=method)
+
+def broken(figure, frame, color):
+    return frame.nothing
+"""
+
+
+def crossing(task: Task, metric: str) -> float:
+    """At 1,000 pairs mae_clip leads by 4, at 2,000 clip does by 4 (seed 0), 2 (seed 1) or nothing ever (seed 2)."""
+    cell = task.cells[0]
+    leads = {"small": 4.0, "large": (-4.0, -2.0, 4.0)[task.seed]}[cell["scale"]]
+    return 50.0 + (leads if cell["method"] == "mae_clip" else 0.0)
+
+
+def pictures(task: Task) -> dict[str, Any]:
+    """Arrays as the protocol keeps them, of two examples; the models without a joint embedding lack theirs."""
+    generator = np.random.default_rng(task.seed)
+    images = generator.integers(0, 256, (2, 8, 8, 3), dtype=np.uint8)
+    labels = generator.integers(0, 3, (2, 8, 8), dtype=np.uint8)
+    arrays: dict[str, Any] = {"points": images[0, :, :2, 0].astype(np.float32), "labels": np.arange(8) % 3}
+    arrays |= {"images": images, "classes": np.array(["a", "<b>", "$c"])}
+    if task.cells[0]["method"] == "mae":
+        return arrays | {"visible": labels % 2, "restored": images}
+    found = np.stack([np.stack([images[i % 2] for i in range(5)])] * 2)
+    arrays |= {"prompts": np.array(["a photo of <b>", "$c"]), "grad_cam": images[..., 0]}
+    arrays |= {"truth": labels, "segments": np.where(labels > 1, 255, labels).astype(np.uint8)}
+    arrays |= {"names": np.array(["background", "a", "<b>"])}
+    return arrays | {"queries": np.array(["one", "two"]), "found": found, "hits": np.eye(2, 5, dtype=bool)}
+
+
+@pytest.fixture(scope="module")
+def wide(tmp_path_factory: pytest.TempPathFactory) -> Plan:
+    """A finished study with a figure of each further kind, and pictures of its seed 0."""
+    folder = tmp_path_factory.mktemp("wide")
+    plan = stores.plan_of(folder, TEXT)
+    stores.track(plan, f"sqlite:///{plan.home.store}", value=crossing)
+    for task in plan.tasks:
+        if task.protocol == "panels" and task.seed == 0:
+            path = pictures_path(task.paths(plan.home), "shapes")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            np.savez(path, **pictures(task))
+    return plan
+
+
+def test_lines_meet_by_hand() -> None:
+    assert meetings([10, 1000], [0.0, 1.0], [1.0, 0.0]) == [(100.0, 0.5)]
+    assert meetings([10, 100, 1000], [0, 3, 0], [1, 1, 1]) == [
+        (pytest.approx(10 ** (1 + 1 / 3)), 1.0),
+        (pytest.approx(10 ** (2 + 2 / 3)), 1.0),
+    ]
+    assert meetings([10, 1000], [0.0, 1.0], [1.0, 2.0]) == []
+
+
+def test_crossings_of_means_and_of_single_seeds() -> None:
+    one = {10.0: {0: 0.0, 1: 0.0, 2: 0.0}, 1000.0: {0: 1.0, 1: 3.0, 2: -1.0}}
+    other = {10.0: {0: 1.0, 1: 1.0, 2: 1.0, 3: 9.0}, 1000.0: {0: 0.0, 1: 0.0, 2: 0.0}, 5000.0: {0: 0.0}}
+    [found] = crossings(one, other)
+    # means: gap -1 at 10, +1 at 1000; seed 0 meets halfway (100), seed 1 at a quarter, seed 2 never
+    assert found.place == pytest.approx(100) and found.seeds == 3
+    assert found.single == pytest.approx((10**1.5, 100))
+
+
+def test_scaling_curves_have_numbers_intervals_and_a_ring_at_the_crossing(wide: Plan) -> None:
+    data = data_of(wide, "curve")
+    [low, high] = [found for _, found in data.meetings]
+    # in the mean over seeds the lead goes from 4 to -2/3: meets at 4 / (4 + 2/3) of the way from 1,000 to 2,000
+    assert low.place == high.place == pytest.approx(1000 * 2 ** (6 / 7))
+    assert "map: clip and mae_clip cross near 1,810 data.pairs (single seeds cross once in 2 of 3" in data.notes[1]
+    axis = drawn(data).axes[0]
+    assert axis.get_xscale() == "log" and [label.get_text() for label in axis.get_xticklabels()] == ["1,000", "2,000"]
+    [ring] = [line for line in axis.lines if line.get_markerfacecolor() == "none"]
+    assert ring.get_xdata()[0] == low.place
+
+
+def test_whiskers_are_the_intervals_of_the_tables(wide: Plan) -> None:
+    points = {cell_key(point.cell): point for point in data_of(wide, "curve").points}
+    large = [point for point in points.values() if point.cell["scale"] == "large" and point.cell["method"] != "clip"]
+    # spreads differ (half of the cells have none), so nothing is pooled: t with 2 degrees of freedom
+    for point in large:
+        assert point.summary is not None and point.summary.sd is not None
+        assert point.whisker == pytest.approx(4.302653 * point.summary.sd / 3**0.5, rel=1e-6)
+
+
+def test_a_panel_for_each_protocol(wide: Plan) -> None:
+    figure = drawn(data_of(wide, "protocols"))
+    labels = [" ".join(axis.get_ylabel().split()) for axis in figure.axes]
+    assert labels == ["zero shot top1, shapes shape (%)", "linear probe top1, digits (%)"]
+    assert all(len(axis.patches) == 4 for axis in figure.axes)
+
+
+def test_a_heatmap_under_the_heads_of_its_groups(wide: Plan) -> None:
+    data = data_of(wide, "vtab")
+    assert data.heads == {"natural": 3, "structured": 4}
+    [axis] = drawn(data).axes
+    texts = [text.get_text() for text in axis.texts]
+    assert "natural" in texts and "structured" in texts and len(axis.get_xticklabels()) == 7
+
+
+def test_effects_are_those_of_the_table(wide: Plan) -> None:
+    data = data_of(wide, "moved")
+    figure = drawn(data)
+    assert len(figure.axes) == 2 * len(data.own) == 4
+    names = [label.get_text() for label in figure.axes[0].get_yticklabels()]
+    assert names == ["scale: large − small", "method: mae_clip − clip", "pooling: gap − map"]
+    # mae_clip − clip: mean of 4 and -2/3
+    [contrast] = [one for one in data.own[0].analysis.contrasts if one.factor == "method"]
+    marker = next(line for line in figure.axes[0].lines if list(line.get_xdata()) == [contrast.estimate])
+    assert contrast.estimate == pytest.approx((4 - 2 / 3) / 2)
+    assert marker.get_color() == color(data, "method", "mae_clip")
+    shares = [label.get_text() for label in figure.axes[2].get_yticklabels()]
+    assert shares[3:] == ["scale × method", "scale × pooling", "method × pooling", "3 factors or more", "seeds"]
+    assert sum(patch.get_width() for patch in figure.axes[2].patches) == pytest.approx(100)
+
+
+def test_a_figure_of_ones_own(wide: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "own_figure.py").write_text(OWN)
+    monkeypatch.chdir(tmp_path)
+    data = data_of(wide, "mine")
+    lines = drawn(data).axes[0].lines
+    assert {line.get_label(): line.get_color() for line in lines} == {
+        method: color(data, "method", method) for method in ("clip", "mae", "mae_clip")
+    }
+    assert sum(len(line.get_xdata()) for line in lines) == len(wide.runs)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("own_figure.py:spread", "own_figure.py:spred", "figure 'mine': own_figure.py: unknown function 'spred'"),
+        ("own_figure.py:spread", "own_figures.py:spread", "figure 'mine': function: cannot load own_figures.py"),
+        ("own_figure.py:spread", "own_figure.py:broken", "own_figure.py:broken: AttributeError: .*nothing"),
+        ("from results", "from result", "figure 'mine': sql: .*result"),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_with_a_figure_of_ones_own_is_said(
+    wide: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, old: str, new: str, message: str
+) -> None:
+    (tmp_path / "own_figure.py").write_text(OWN)
+    monkeypatch.chdir(tmp_path)
+    folder = stores.write_study(tmp_path / "conf", TEXT.replace(old, new))
+    plan = make_plan("pooled", (), str(folder), Home(wide.home.root))
+    with pytest.raises(ConfigError, match=message):
+        drawn(data_of(plan, "mine"))
+
+
+@pytest.mark.parametrize(
+    ("name", "cells", "lacking"),
+    [
+        ("seen", 4, "No such pictures of: mae."),
+        ("segments", 4, "No such pictures of: mae."),
+        ("restored", 1, "No such pictures of: clip, map, clip, gap, mae_clip, map, mae_clip, gap."),
+        ("found", 2, ""),
+        ("map", 5, ""),
+    ],
+)
+def test_pictures_of_cells_side_by_side(wide: Plan, tmp_path: Path, name: str, cells: int, lacking: str) -> None:
+    data = data_of(wide, name)
+    assert len(data.own) == cells and "Seed 0." in data.notes
+    assert (data.notes[-1] == lacking) if lacking else not any("No such" in note for note in data.notes)
+    for shown in data.own:
+        assert set(shown.arrays) == set(NEEDED[wide.study.figures[name].show])
+    pdf, svg, _ = save_figure(data, tmp_path / name)
+    again = save_figure(data, tmp_path / "again")
+    assert [path.read_bytes() for path in (pdf, svg)] == [path.read_bytes() for path in again[:2]]
+    assert b"/Type3" not in pdf.read_bytes()
+
+
+def test_pictures_are_on_the_page_and_in_the_file_alone(
+    wide: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "own_figure.py").write_text(OWN)
+    monkeypatch.chdir(tmp_path)
+    report(wide, tmp_path / "out", ["html"])
+    html = (tmp_path / "out" / "index.html").read_text()
+    assert html.count("No results to draw yet.") == 0 and html.count("data:image/png;base64") > 10
+
+
+def test_nothing_is_drawn_of_what_is_not_there(tmp_path: Path) -> None:
+    plan = stores.plan_of(tmp_path, TEXT)
+    assert all(data_of(plan, name).empty for name in plan.study.figures)
