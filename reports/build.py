@@ -74,7 +74,7 @@ def report(plan: Plan, out: Path, formats: Sequence[str] = FORMATS) -> Report:
             warehouse.save(saved)
             paths.append(saved)
         if "html" in formats:
-            paths.append(_write_page(plan, coverage, warehouse, tables, drawings, claims, out / "index.html"))
+            paths.append(_write_page(plan, coverage, warehouse, tables, drawings, claims, search, out / "index.html"))
     return Report(tuple(paths), tables, coverage.counts(), claims)
 
 
@@ -207,10 +207,11 @@ def _write_page(
     tables: Sequence[Table],
     drawings: Sequence[Drawing],
     claims: Sequence[Judged],
+    search: SearchPart | None,
     path: Path,
 ) -> Path:
     from reports.overview import survey
     from reports.page import render_page
 
-    write_atomic(path, render_page(survey(plan, coverage, warehouse), tables, drawings, claims))
+    write_atomic(path, render_page(survey(plan, coverage, warehouse), tables, drawings, claims, search))
     return path

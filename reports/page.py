@@ -10,7 +10,7 @@ import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
 
@@ -22,6 +22,9 @@ from reports.renderers import provenance, render_html
 from reports.spending import METHOD, amount
 from reports.style import INK
 from reports.tables import Table
+
+if TYPE_CHECKING:
+    from reports.search_page import SearchPart
 
 SYMBOLS = {
     "completed": "●",
@@ -47,7 +50,11 @@ class Drawing:
 
 
 def render_page(
-    overview: Overview, tables: Sequence[Table], drawings: Sequence[Drawing], claims: Sequence[Judged] = ()
+    overview: Overview,
+    tables: Sequence[Table],
+    drawings: Sequence[Drawing],
+    claims: Sequence[Judged] = (),
+    search: SearchPart | None = None,
 ) -> str:
     """The whole page. The same arguments give the same bytes."""
     data = {"study": overview.study, "factors": overview.factors, "tables": [provenance(table) for table in tables]}
@@ -58,11 +65,17 @@ def render_page(
         claims=Markup(render_claims_html(claims, "Claims")) if claims else "",
         tables=[(table, Markup(render_html(table))) for table in tables],
         drawings=[(drawing, Markup(inline_svg(drawing))) for drawing in drawings],
+        search=None if search is None else _search_part(search),
         symbols=SYMBOLS,
         amount=amount,
         energy_method=METHOD,
         data=Markup(embed(data)),
     )
+
+
+def _search_part(search: SearchPart) -> dict[str, Any]:
+    drawings = [(drawing, Markup(inline_svg(drawing))) for drawing in search.drawings]
+    return {"winners": Markup(render_html(search.winners)), "drawings": drawings}
 
 
 def embed(value: Any) -> str:

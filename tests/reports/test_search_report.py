@@ -194,6 +194,9 @@ def test_the_report_brings_the_search(searched: Plan, tmp_path: Path) -> None:
     written = {path.relative_to(tmp_path) for path in report(searched, tmp_path).paths if path.is_relative_to(tmp_path)}
     assert {Path(f"search/winners.{suffix}") for suffix in ("md", "tex", "csv", "html", "json")} <= written
     assert Path("search/map.pdf") in written
+    page = (tmp_path / "index.html").read_text()
+    assert 'href="#search"' in page and page.count('<figure id="figure-search-') == 4
+    assert "2: winner" in page.split('<section id="search"')[1]
     assert "| pooling=map | 2: winner | 0.3 | 0.03 |" in (tmp_path / "search" / "winners.md").read_text()
 
 
