@@ -3,7 +3,8 @@
 The contrastive loss needs the whole batch at once, its graph does not: features are computed piece by piece
 without a graph, the loss is taken over all of them, and each piece is computed again with its features' gradient
 fed in (GradCache, Gao et al. 2021, arXiv 2101.06983; open_clip's `--accum-freq`). One extra forward pass buys
-exact negatives in little memory. Reconstruction losses are weighted sums over samples and simply add up.
+exact negatives in little memory. Reconstruction losses are weighted sums over samples and simply add up. Pieces hold
+captions of like length, so that each is padded to its own longest alone; order is restored wherever it matters.
 
 Several processes do the same with their rows: features are gathered, each process takes the loss of its rows
 against all, and what the features' gradients, the losses and the parameters' gradients are is summed over them.
@@ -22,7 +23,7 @@ from trainer.data.streams import stream
 from trainer.distributed import ALONE, World
 from trainer.divergence import Watch
 from trainer.models.blocks import Transformer
-from trainer.models.towers import trim_padding
+from trainer.models.towers import PAD, trim_padding
 from trainer.objectives.losses import (
     LossWeights,
     contrastive_loss,
@@ -34,6 +35,9 @@ from trainer.objectives.losses import (
 from trainer.objectives.system import Draws, Embeddings, System
 from trainer.optim import learning_rate, make_optimizer, set_learning_rate
 
+WHOLE = slice(None)
+"""Every row."""
+
 
 @dataclass(frozen=True)
 class Piece:
@@ -43,6 +47,8 @@ class Piece:
     draws: Draws
     rows: int | None
     """Masked tokens at most (`System.text_rows`); None lets the system count them."""
+    places: Tensor | slice
+    """int64 (b,), where its samples stand in this process's rows of the batch."""
 
     def to(self, device: torch.device) -> Piece:
         batch, draws = self.batch, self.draws
@@ -52,7 +58,8 @@ class Piece:
             # From pageable memory a copy waits for everything that is queued on the device.
             batch = Batch(batch.images.pin_memory(), batch.tokens.pin_memory())
             draws = Draws(draws.image.pin_memory(), draws.text.pin_memory())
-        return replace(self, batch=batch.to(device), draws=draws.to(device))
+        places = self.places if isinstance(self.places, slice) else self.places.to(device, non_blocking=True)
+        return replace(self, batch=batch.to(device), draws=draws.to(device), places=places)
 
 
 @dataclass(frozen=True)
@@ -63,6 +70,8 @@ class Survey:
     """With their graph where the piece is alone; then the pass is the only one."""
     counts: Tensor | None
     """(b,) masked tokens."""
+    places: Tensor | slice
+    """Of the piece."""
 
 
 class Gradients:
@@ -96,9 +105,7 @@ class Gradients:
         """
         weights = loss_weights(self.config.objective, step)
         micro = self.config.runtime.micro_batch or len(batch)
-        batch = replace(batch, tokens=trim_padding(batch.tokens))
-        slices = [slice(start, start + micro) for start in range(0, len(batch), micro)]
-        pieces = [self._piece(batch[rows], draws[rows]) for rows in slices]
+        pieces = [self._piece(batch[places], draws[places], places) for places in by_length(batch.tokens, micro)]
         if self.world.size == 1:
             return self._whole(pieces[0], weights) if len(pieces) == 1 else self._split(pieces, weights, len(batch))
         losses = self._split(pieces, weights, self.config.schedule.batch_size)
@@ -130,10 +137,9 @@ class Gradients:
         if self.system.contrastive:
             values["contrastive"], image_slopes, text_slopes = self._slopes(survey, weights, size)
         shares = self._shares(survey, size)
-        start = 0
         for piece in pieces:
-            rows = slice(start, start := start + len(piece.batch))
             piece = piece.to(self.device)
+            rows = piece.places
             loss, embeddings = torch.zeros((), device=self.device), None
             if self.system.contrastive:
                 embeddings = survey[0].features if len(pieces) == 1 else self._features(piece)
@@ -152,13 +158,13 @@ class Gradients:
         counts = None
         if "text" in self.names:
             counts = self.system.text_counts(piece.batch.tokens, piece.draws, features)
-        return Survey(features, counts)
+        return Survey(features, counts, piece.places)
 
     def _slopes(self, survey: list[Survey], weights: LossWeights, size: int) -> tuple[Tensor, Tensor, Tensor]:
         """This process's part of the batch's contrastive loss, and the whole loss's gradient to its image and
         text features (b,E); the logit scale, which no piece sees, gets its gradient here."""
         features = [part.features for part in survey if part.features is not None]
-        own = torch.cat([torch.stack([part.image, part.text], 1) for part in features])
+        own = in_order([torch.stack([part.image, part.text], 1) for part in features], survey)
         image, text = (side.contiguous().requires_grad_() for side in self.world.gather(own, size).unbind(1))
         loss = self._contrast(image, text, weights)
         (weights.contrastive * loss).backward()
@@ -173,11 +179,12 @@ class Gradients:
         counts = [part.counts for part in survey if part.counts is not None]
         if not counts:
             return None
-        found = self.world.gather(torch.cat(counts), size)
+        found = self.world.gather(in_order(counts, survey), size)
         return token_weights(found, self.config.objective.text_loss_norm)[self.world.rows(size)]
 
-    def _piece(self, batch: Batch, draws: Draws) -> Piece:
-        return Piece(batch, draws, self.system.text_rows(batch.tokens) if self._bound_rows else None)
+    def _piece(self, batch: Batch, draws: Draws, places: Tensor | slice) -> Piece:
+        batch = replace(batch, tokens=trim_padding(batch.tokens))
+        return Piece(batch, draws, self.system.text_rows(batch.tokens) if self._bound_rows else None, places)
 
     def _autocast(self) -> torch.autocast:
         # A context of its own for each pass: weights cast in a pass without graph would cut the next one's off.
@@ -209,6 +216,26 @@ class Gradients:
                 shares = token_weights(found.text_count, self.config.objective.text_loss_norm)
             parts["text"] = (shares * found.text).sum()
         return parts
+
+
+def by_length(tokens: Tensor, size: int) -> list[Tensor] | list[slice]:
+    """Places of `size` captions each, the shortest first: tokens (B,L) on the CPU; one piece stays in its order.
+
+    Captions of 20 tokens beside one of 77 would all be computed as 77.
+    """
+    if len(tokens) <= size:
+        return [WHOLE]
+    return list((tokens != PAD).sum(1).argsort(stable=True).split(size))
+
+
+def in_order(parts: list[Tensor], survey: list[Survey]) -> Tensor:
+    """What each piece has for its samples (b,…), as this process's rows of the batch (B,…); one keeps its graph."""
+    if len(parts) == 1:
+        return parts[0]
+    rows = torch.cat(parts)
+    for part, piece in zip(parts, survey, strict=True):
+        rows[piece.places] = part
+    return rows
 
 
 def _total(parts: dict[str, Tensor], weights: LossWeights) -> Tensor:

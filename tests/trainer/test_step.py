@@ -10,10 +10,11 @@ from tiny_run import MODEL, OBJECTIVES, make_batch, make_config
 
 from study.schema import RunConfig, ScheduleConfig
 from trainer.models.blocks import Block
+from trainer.models.towers import trim_padding
 from trainer.objectives.losses import contrastive_loss
 from trainer.objectives.system import System
 from trainer.optim import learning_rate, make_optimizer
-from trainer.step import Gradients, TrainStep
+from trainer.step import Gradients, Survey, TrainStep, by_length, in_order
 
 CPU = torch.device("cpu")
 
@@ -37,6 +38,34 @@ def test_micro_batches_give_the_gradient_of_the_whole_batch(objective: str, step
         for name, gradient in expected.items():
             scale = float(gradient.abs().max())
             torch.testing.assert_close(found[name], gradient, rtol=1e-3, atol=1e-5 * scale + 1e-8, msg=name)
+
+
+def test_pieces_hold_captions_of_like_length() -> None:
+    """One caption of 20 tokens among seven of 3: alone it is padded to 20, the others to 8."""
+    tokens = torch.zeros(8, 20, dtype=torch.int64)
+    tokens[:, :3] = 5
+    tokens[2] = 5
+    places = by_length(tokens, 4)
+    assert [piece.tolist() for piece in places] == [[0, 1, 3, 4], [5, 6, 7, 2]]
+    assert [trim_padding(tokens[piece]).shape[1] for piece in places] == [8, 20]
+    assert by_length(tokens, 8) == [slice(None)], "one piece stays in its order"
+    survey = [Survey(None, None, piece) for piece in places]
+    assert in_order([piece * 10 for piece in places], survey).tolist() == [10 * i for i in range(8)]
+
+
+@pytest.mark.parametrize("objective", ["clip", "m3ae", "mae_clip similarity"])
+def test_pieces_of_unlike_lengths_give_the_gradient_of_the_whole_batch(
+    objective: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Trimmed to multiples of 2, so that the pieces of these short captions differ in length; in the local phase, order
+    decides who is compared with whom."""
+    monkeypatch.setattr("trainer.step.trim_padding", lambda tokens: trim_padding(tokens, 2))
+    losses, expected = gradients(make_config(objective), step=0)
+    found_losses, found = gradients(make_config(objective, runtime__micro_batch=3), step=0)
+    torch.testing.assert_close(found_losses, losses, rtol=1e-5, atol=1e-6)
+    for name, gradient in expected.items():
+        scale = float(gradient.abs().max())
+        torch.testing.assert_close(found[name], gradient, rtol=1e-3, atol=1e-5 * scale + 1e-8, msg=name)
 
 
 def test_pieces_without_the_batch_would_be_noticed() -> None:

@@ -24,8 +24,8 @@ class Batch:
     def __len__(self) -> int:
         return len(self.images)
 
-    def __getitem__(self, rows: slice) -> Batch:
-        """The micro-batch of these rows (a view)."""
+    def __getitem__(self, rows: slice | Tensor) -> Batch:
+        """The micro-batch of these rows (a view, of a slice)."""
         return Batch(self.images[rows], self.tokens[rows])
 
     def to(self, device: torch.device | str) -> Batch:

@@ -47,7 +47,7 @@ class Draws:
     text: Tensor
     """Uniform fp32 (B,L), or (B,0)."""
 
-    def __getitem__(self, rows: slice) -> Draws:
+    def __getitem__(self, rows: slice | Tensor) -> Draws:
         return Draws(self.image[rows], self.text[rows])
 
     def to(self, device: torch.device | str) -> Draws:
