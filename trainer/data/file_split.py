@@ -45,7 +45,8 @@ class FileSplit:
         except OSError as error:
             raise DataError(f"{path}: {error.strerror}") from None
         image = decode(content, str(path))
-        return resize(image, self._image_size, self._boxes and square_around(self._boxes[i], *image.size))
+        box = None if self._boxes is None else square_around(self._boxes[i], *image.size)
+        return resize(image, self._image_size, box)
 
     def masks(self, i: int) -> np.ndarray | None:
         """uint8 (S, S) of the same square; raises DataError where the file is missing or broken."""
