@@ -54,7 +54,7 @@ class Array:
     name: str
     """The job name; no other array of any time has it."""
     elements: tuple[tuple[str, ...], ...]
-    """Ids of the tasks that each element works through."""
+    """Ids of the tasks that each element works through; of a search, whose elements look for trials, none."""
     cluster: dict[str, Any]
     """Content of the `ClusterConfig` that it runs under."""
     follows: str = ""
@@ -65,6 +65,13 @@ class Array:
     """Given by the scheduler; stays empty when the submitting process dies between the call and its answer."""
     submitted: float = 0.0
     """When the scheduler took it, in seconds since 1970."""
+    searching: bool = False
+    """Elements without tasks are wanted, too."""
+
+    @property
+    def numbers(self) -> list[int]:
+        """Of the elements that are handed over."""
+        return [number for number, element in enumerate(self.elements) if element or self.searching]
 
 
 @dataclass(frozen=True)

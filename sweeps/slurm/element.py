@@ -95,12 +95,13 @@ class Element:
         # What the records name as the command is the user's.
         sys.argv = shlex.split(self.queue.command)
         module = importlib.import_module(self.queue.entry.partition(":")[0])
-        for _ in range(min(int(self.array.cluster["pack"]), len(self.tasks))):
+        pack = int(self.array.cluster["pack"])
+        for _ in range(pack if self.array.searching else min(pack, len(self.tasks))):
             if not self.received:
                 self._start(module)
-        for pid in self._workers:
-            os.waitpid(pid, 0)
-        if self.received and self._open():
+        stopped = [os.waitpid(pid, 0)[1] for pid in self._workers]
+        # Whether a search has more to do, only its workers know.
+        if self.received and (self._open() or (self.array.searching and any(stopped))):
             self._leave()
         return self._exit_code()
 
@@ -134,18 +135,27 @@ class Element:
                 os._exit(1)
             name = self.queue.entry.partition(":")[2]
             execute, interrupted = getattr(module, name), module.Interrupted
-            worker = ElementWorker(self.home, self.submission, self.queue, execute, interrupted, self.job)
-            worker.take(frozenset(task.task_id for task in self.tasks))
+            worker = self._worker(execute, interrupted)
             signal.pthread_sigmask(signal.SIG_UNBLOCK, child.STOP_SIGNALS)
             try:
                 worker.run()
             finally:
                 worker.close()
-            code = 0
+            code = int(worker.signals > 0)
         finally:
             sys.stdout.flush()
             sys.stderr.flush()
             os._exit(code)
+
+    def _worker(self, execute: child.Execute, interrupted: type[BaseException]) -> Worker:
+        if self.array.searching:
+            # By name: it imports Optuna, which is slow, and this module.
+            kind = importlib.import_module("sweeps.slurm.searching").SearchElementWorker
+            searcher: Worker = kind(self.home, self.submission, self.queue, execute, interrupted, self.job)
+            return searcher
+        worker = ElementWorker(self.home, self.submission, self.queue, execute, interrupted, self.job)
+        worker.take(frozenset(task.task_id for task in self.tasks))
+        return worker
 
     def _leave(self) -> None:
         """Back into the queue after the scheduler's warning; else wait to be killed."""

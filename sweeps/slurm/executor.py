@@ -8,6 +8,7 @@ directories. Job states, exit codes and Submitit's results say too little and to
 from __future__ import annotations
 
 import getpass
+import math
 import time
 from collections import Counter
 from collections.abc import Mapping
@@ -17,6 +18,7 @@ from study.errors import ConfigError
 from study.paths import Home, SubmissionPaths, TaskPaths
 from study.plan import Plan, Task
 from study.states import directory_state
+from study.typed import plain
 from sweeps import claims, local
 from sweeps.manifest import Array, Job, Layout, Manifest, submissions
 from sweeps.slurm import cluster, layout, queue
@@ -24,6 +26,8 @@ from sweeps.slurm.queue import Element, Queue
 
 LAUNCH_SECONDS = 120.0
 """A submission that is being made on another host is believed to be for so long."""
+SEARCHERS = 4
+"""Elements of a search where nobody says how many: with all trials at once, none learns from another."""
 CLOSED = ("completed", "diverged", "failed", "cancelled")
 
 last_words = local.last_words
@@ -48,8 +52,19 @@ def arrange(plan: Plan, tasks: tuple[Task, ...], new: frozenset[str], jobs: int,
 
 
 def crew(plan: Plan, jobs: int, most: int, prefix: str) -> Layout:
-    """Searches have no queue to cut into slices."""
-    raise ConfigError("a search runs on this machine's workers: use cluster=local")
+    """One array whose elements look for trials themselves: none waits for another, and nothing has to outlive them.
+
+    Raises:
+        ConfigError: SLURM is not installed here, or would never start what the configuration asks for.
+        SchedulerSilent: the controller does not answer.
+    """
+    found = cluster.inspect()
+    cluster.check(plan.cluster, found)
+    wanted = jobs or plan.cluster.jobs or SEARCHERS
+    count = max(1, min(wanted, math.ceil(most / plan.cluster.pack), found.max_array, found.max_jobs))
+    elements: tuple[tuple[str, ...], ...] = ((),) * count
+    array = Array(f"{prefix}.0", elements, plain(plan.cluster), searching=True)
+    return Layout(count, (), (array,), getpass.getuser())
 
 
 def launch(home: Home, submission: SubmissionPaths, environment: Mapping[str, str]) -> None:
@@ -142,7 +157,9 @@ def withdraw(home: Home, submission: SubmissionPaths, manifest: Manifest) -> Non
         tuple(
             Job(job_id, "", array.name, index)
             for job_id, array, index in _live(submission, manifest)
-            if job_id in idle and all(directory_state(paths[task]).state in CLOSED for task in array.elements[index])
+            if job_id in idle
+            and array.elements[index]
+            and all(directory_state(paths[task]).state in CLOSED for task in array.elements[index])
         ),
         force=False,
     )
@@ -160,7 +177,7 @@ def _live(submission: SubmissionPaths, manifest: Manifest) -> list[tuple[str, Ar
     for array in manifest.arrays:
         elements = by_name.get(array.name, [])
         if seen.silence or (not elements and launching is not None and launching.alive):
-            found += [(f"{array.job_id}_{i}", array, i) for i, element in enumerate(array.elements) if element]
+            found += [(f"{array.job_id}_{i}", array, i) for i in array.numbers]
         else:
             found += [(element.job_id, array, element.index) for element in elements if element.live]
     return found

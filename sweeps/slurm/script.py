@@ -115,7 +115,7 @@ def dependency(array: Array, job_ids: Mapping[str, str]) -> str:
 
 def _options(config: ClusterConfig, array: Array, dependency: str) -> dict[str, Any]:
     """Options that Submitit has no name for, or another default."""
-    numbers = _ranges([i for i, element in enumerate(array.elements) if element])
+    numbers = _ranges(array.numbers)
     memory = math.ceil(config.memory_gib * config.pack * 1024)
     gpus = f"gpu:{config.gpu_type}:{config.gpus}" if config.gpu_type else f"gpu:{config.gpus}"
     options = {

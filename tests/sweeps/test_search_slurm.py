@@ -1,0 +1,84 @@
+"""A search on a real SLURM: four elements ask and tell side by side, one is killed and one requeued."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import signal
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+import search_fakes
+from fakes import HERE, events, wait_for
+from optuna.trial import TrialState
+from slurm_world import CONFIG, SECONDS, begin_now, scheduler, slurm
+
+from study.files import read_json
+from sweeps import claims, manifest
+from sweeps.search.driver import Searcher
+from sweeps.slurm import queue
+
+SECTION: dict[str, Any] = {"budget": {"trials": 8}, "confirm": {"top": 1, "seeds": [1]}}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    with scheduler(tmp_path_factory.mktemp("slurm")) as folder:
+        yield folder
+
+
+def running(found: Searcher) -> list[claims.Owner]:
+    """Workers that have a trial."""
+    paths = [
+        found.trials.paths.trial(arm.key, trial.number).claim
+        for arm in found.plan.arms
+        for trial in found.trials.all(arm, TrialState.RUNNING)
+    ]
+    holders = [claims.inspect(path, 60.0) for path in paths]
+    return [holder.owner for holder in holders if holder is not None and holder.owner is not None and holder.alive]
+
+
+def parent(pid: int) -> int:
+    text = Path(f"/proc/{pid}/stat").read_text()
+    return int(text[text.rindex(")") + 2 :].split()[1])
+
+
+def test_four_elements_search_and_a_killed_and_a_requeued_one_lose_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(HERE))
+    monkeypatch.setenv(search_fakes.STEP_SECONDS, "0.2")
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    plan = dataclasses.replace(search_fakes.plan(tmp_path, **SECTION), cluster=CONFIG)
+    found = Searcher(plan, 4, print, search_fakes.CODE)
+    assert found.start()
+    ((paths, written),) = manifest.submissions(plan.home, "weights_test")
+    assert written.arrays[0].numbers == [0, 1, 2, 3] and written.workers == 4
+    wait_for(lambda: len(running(found)) == 4, SECONDS)
+    assert len({owner.job for owner in running(found)}) == 4, "an element each"
+    assert Searcher(plan, 4, print, search_fakes.CODE).start() and len(list(manifest.submissions(plan.home))) == 1
+    killed, requeued = running(found)[:2]
+    os.kill(parent(killed.pid), signal.SIGKILL)
+    slurm("scontrol", "requeue", requeued.job)
+
+    def done() -> bool:
+        begin_now()
+        return found.done
+
+    wait_for(done, SECONDS)
+    queue.forget()
+    assert found.watch()
+    for arm in plan.arms:
+        assert {trial.state for trial in found.trials.all(arm)} == {TrialState.COMPLETE}
+        assert len(found.trials.all(arm)) == 8
+        result = read_json(found.trials.paths.result(arm.key))
+        assert result is not None and list(result["best"]["repeats"]) == ["1"]
+    finished = Counter(task for event, task in events(plan.home) if event == "done")
+    # Per arm eight trials, and repeats of the best and of the papers' pairs, each a run and its evaluation.
+    assert set(finished.values()) == {1} and len(finished) in range(2 * 2 * 10, 2 * 2 * 11 + 1)
+    log = "".join(path.read_text() for path in paths.jobs.glob("*.out"))
+    assert "requeue" in log or "'requeues': 1" in log
