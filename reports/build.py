@@ -3,36 +3,48 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import gc
-import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from reports.coverage import Coverage, cover
+from reports.facts import gather
+from reports.finding_tables import NotFinalError
+from reports.findings import Finding, find, mark, uses
 from reports.reference.beside import with_reference
-from reports.renderers import render_csv, render_html, render_json, render_latex, render_markdown
 from reports.source import open_store
 from reports.tables import Table, build_tables
 from reports.warehouse import Warehouse
+from reports.write import file_name, write_claims, write_table
 from study.errors import ConfigError, unknown
 from study.files import write_atomic
 from study.outputs import FORMATS, TableConfig
 
 if TYPE_CHECKING:
     from reports.claim_runs import Judged
+    from reports.numbers import Numbers
+    from reports.overview import Overview
     from reports.page import Drawing
     from reports.search_page import SearchPart
+    from reports.why import Answer
     from study.plan import Plan
 
-RENDERERS: dict[str, Callable[[Table, str], str]] = {
-    "md": lambda table, _: render_markdown(table),
-    "tex": render_latex,
-    "csv": lambda table, _: render_csv(table),
-    "html": lambda table, _: render_html(table),
-}
-"""Format of `FORMATS` -> (table, study name) to text."""
+
+@dataclass(frozen=True)
+class Demand:
+    """How strict a report is to be, and what is known beside the store."""
+
+    final: bool = False
+    """Refuse while any finding stands."""
+    allow: tuple[str, ...] = ()
+    """Kinds of findings that a final report may have all the same."""
+    pending: int = 0
+    """Tasks with something in their journals that is not in the store."""
+    numbers: bool = False
+    """Collect the numbers under their keys even where no format asks for them."""
 
 
 @dataclass(frozen=True)
@@ -44,38 +56,101 @@ class Report:
     counts: dict[str, int]
     """State -> number of tasks."""
     claims: tuple[Judged, ...] = ()
+    findings: tuple[Finding, ...] = ()
+    """What keeps it from being final."""
+    numbers: Numbers = dataclasses.field(default_factory=dict)
+    """Every number under its key; empty where nothing asked for them."""
+    left_out: str = ""
+    """Why there is no PDF, where one was asked for."""
+    search: SearchPart | None = None
+    """Of the study's search, where it has one."""
 
     @property
     def finished(self) -> int:
         return self.counts.get("completed", 0) + self.counts.get("diverged", 0)
 
 
-def report(plan: Plan, out: Path, formats: Sequence[str] = FORMATS) -> Report:
+def report(plan: Plan, out: Path, formats: Sequence[str] = FORMATS, demand: Demand = Demand()) -> Report:
     """Write everything that the study declares below `out`; the same store gives the same bytes.
 
     Each table (tables/) and the claims are written in the given formats. `html` also writes the page (index.html); it
-    and `tex` bring the figures (figures/), provenance as JSON beside tables and claims, and the warehouse. Raises
-    StoreError for a store that cannot be read, ConfigError for a table or figure that cannot be filled as declared.
+    and `tex` bring the figures (figures/), the numbers under their keys, the compute statement, provenance as JSON
+    beside tables and claims, and the warehouse; `pdf` with `tex` all tables in one file.
+
+    Raises StoreError for a store that cannot be read, ConfigError for a table or figure that cannot be filled as
+    declared, NotFinalError (and nothing is written) where a final report is asked for that cannot be.
     """
     with _collector_paused(), open_warehouse(plan) as warehouse:
         coverage = cover(plan, warehouse)
+        claims = _claims(plan, coverage, warehouse)
         tables = _tables(plan, plan.study.tables, coverage, warehouse)
         tables += _effects(plan, coverage, warehouse)
-        paths = [path for table in tables for path in _write_table(table, plan.study.name, out / "tables", formats)]
-        claims = _claims(plan, coverage, warehouse)
-        paths += _write_claims(claims, plan.study.name, out, formats)
+        findings = _findings(plan, tables, claims, coverage, warehouse, demand)
+        tables = mark(tables, findings)
+        paths = [path for table in tables for path in write_table(table, plan.study.name, out / "tables", formats)]
+        paths += write_claims(claims, plan.study.name, out, formats)
         search = _search(plan, warehouse, out / "search", formats)
         if search is not None:
-            paths += [*search.paths, *_write_table(search.winners, plan.study.name, out / "search", formats)]
+            paths += [*search.paths, *write_table(search.winners, plan.study.name, out / "search", formats)]
+        found = Report((), tables, coverage.counts(), claims, findings, search=search)
+        if demand.numbers or {"html", "tex"} & set(formats):
+            found = dataclasses.replace(found, numbers=_numbers(plan, found, coverage, warehouse))
         if {"html", "tex"} & set(formats):
-            figures, drawings = _write_figures(plan, coverage, warehouse, out / "figures")
-            paths += figures
-            saved = plan.home.study(plan.study.name).warehouse
-            warehouse.save(saved)
-            paths.append(saved)
-        if "html" in formats:
-            paths.append(_write_page(plan, coverage, warehouse, tables, drawings, claims, search, out / "index.html"))
-    return Report(tuple(paths), tables, coverage.counts(), claims)
+            found = _with_rest(plan, found, paths, coverage, warehouse, out, formats)
+    return dataclasses.replace(found, paths=tuple(paths))
+
+
+def _findings(
+    plan: Plan,
+    tables: Sequence[Table],
+    claims: Sequence[Judged],
+    coverage: Coverage,
+    warehouse: Warehouse,
+    demand: Demand,
+) -> tuple[Finding, ...]:
+    """What keeps the outputs from being final; raises NotFinalError where that is demanded of them."""
+    facts = gather(plan, coverage, warehouse, demand.pending, thorough=demand.final)
+    findings = find(plan.study.name, uses(plan, tables, claims), coverage, facts)
+    refused = [finding for finding in findings if finding.kind not in demand.allow]
+    if demand.final and refused:
+        raise NotFinalError(plan.study.name, refused)
+    return findings
+
+
+def _with_rest(
+    plan: Plan,
+    found: Report,
+    paths: list[Path],
+    coverage: Coverage,
+    warehouse: Warehouse,
+    out: Path,
+    formats: Sequence[str],
+) -> Report:
+    """Write what stands beside the tables and the page, and add the files to `paths`."""
+    from reports.appendix import write_compute, write_numbers, write_pdf
+    from reports.overview import survey
+
+    paths += write_numbers(found.numbers, out, formats)
+    overview = survey(plan, coverage, warehouse)
+    paths += write_compute(overview, warehouse, out)
+    figures, drawings = _write_figures(plan, coverage, warehouse, out / "figures")
+    paths += figures
+    saved = plan.home.study(plan.study.name).warehouse
+    warehouse.save(saved)
+    paths.append(saved)
+    left_out = ""
+    if "pdf" in formats and "tex" in formats:
+        written, left_out = write_pdf(plan.study.title or plan.study.name, paths, out / "tables.pdf")
+        paths += written
+    if "html" in formats:
+        paths.append(_write_page(overview, found, drawings, out / "index.html"))
+    return dataclasses.replace(found, left_out=left_out)
+
+
+def _numbers(plan: Plan, found: Report, coverage: Coverage, warehouse: Warehouse) -> Numbers:
+    from reports.numbers import collect
+
+    return collect(plan, found.tables, found.claims, found.findings, coverage, warehouse)
 
 
 @contextlib.contextmanager
@@ -96,13 +171,35 @@ def open_warehouse(plan: Plan) -> Warehouse:
 
 
 def one_table(plan: Plan, name: str) -> Table:
-    """A single table; raises ConfigError for a name that the study does not declare."""
-    if name not in plan.study.tables:
-        raise ConfigError(unknown("table", name, plan.study.tables, f"study '{plan.study.name}'"))
+    """A single table, of effects too; raises ConfigError for a name that the study does not declare."""
     with open_warehouse(plan) as warehouse:
-        config = {name: plan.study.tables[name]}
-        [table] = _tables(plan, config, cover(plan, warehouse), warehouse)
-        return table
+        return _one_table(plan, name, cover(plan, warehouse), warehouse)
+
+
+def one_number(plan: Plan, name: str, row: str, column: str, pending: int = 0) -> tuple[Answer, Numbers]:
+    """A single number of a table, and it alone as `numbers.json` has it; raises ConfigError for names not there."""
+    from reports.keys import number_key
+    from reports.numbers import collect
+    from reports.why import find as find_number
+
+    with open_warehouse(plan) as warehouse:
+        coverage = cover(plan, warehouse)
+        table = _one_table(plan, name, coverage, warehouse)
+        findings = _findings(plan, (table,), (), coverage, warehouse, Demand(pending=pending))
+        [table] = mark((table,), findings)
+        answer = find_number(table, row, column)
+        key = number_key(plan.study.name, table, answer.row, answer.column)
+        return answer, collect(plan, (table,), (), findings, coverage, warehouse, only=key)
+
+
+def _one_table(plan: Plan, name: str, coverage: Coverage, warehouse: Warehouse) -> Table:
+    if name in plan.study.effects:
+        return next(table for table in _effects(plan, coverage, warehouse) if table.name == name)
+    if name not in plan.study.tables:
+        known = [*plan.study.tables, *plan.study.effects]
+        raise ConfigError(unknown("table", name, known, f"study '{plan.study.name}'"))
+    [table] = _tables(plan, {name: plan.study.tables[name]}, coverage, warehouse)
+    return table
 
 
 def _tables(
@@ -148,40 +245,6 @@ def _claims(plan: Plan, coverage: Coverage, warehouse: Warehouse) -> tuple[Judge
     return judge_claims(plan, coverage, warehouse)
 
 
-def _write_claims(claims: Sequence[Judged], study: str, folder: Path, formats: Sequence[str]) -> list[Path]:
-    if not claims:
-        return []
-    from reports.claim_tables import CLAIM_RENDERERS, render_claims_json
-
-    texts = {format: CLAIM_RENDERERS[format](claims, f"Claims of {study}") for format in formats}
-    if {"html", "tex"} & set(formats):
-        texts["json"] = render_claims_json(claims)
-    for suffix, text in texts.items():
-        write_atomic(folder / f"claims.{suffix}", text)
-    return [folder / f"claims.{suffix}" for suffix in texts]
-
-
-def file_name(name: str) -> str:
-    """A table's or figure's name as a file; raises ConfigError for one that would leave its folder."""
-    if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", name):
-        raise ConfigError(
-            f"table or figure '{name}': its name becomes a file's; use letters, digits, '_', '-' and '.' only"
-        )
-    return name
-
-
-def _write_table(table: Table, study: str, folder: Path, formats: Sequence[str]) -> list[Path]:
-    stem = file_name(table.name)
-    texts = {format: RENDERERS[format](table, study) for format in formats}
-    if {"html", "tex"} & set(formats):
-        texts["json"] = render_json(table)
-    paths = []
-    for suffix, text in texts.items():
-        paths.append(folder / f"{stem}.{suffix}")
-        write_atomic(paths[-1], text)
-    return paths
-
-
 def _write_figures(
     plan: Plan, coverage: Coverage, warehouse: Warehouse, folder: Path
 ) -> tuple[list[Path], list[Drawing]]:
@@ -200,18 +263,8 @@ def _write_figures(
     return paths, drawings
 
 
-def _write_page(
-    plan: Plan,
-    coverage: Coverage,
-    warehouse: Warehouse,
-    tables: Sequence[Table],
-    drawings: Sequence[Drawing],
-    claims: Sequence[Judged],
-    search: SearchPart | None,
-    path: Path,
-) -> Path:
-    from reports.overview import survey
+def _write_page(overview: Overview, found: Report, drawings: Sequence[Drawing], path: Path) -> Path:
     from reports.page import render_page
 
-    write_atomic(path, render_page(survey(plan, coverage, warehouse), tables, drawings, claims, search))
+    write_atomic(path, render_page(overview, found.tables, drawings, found.claims, found.findings, found.search))
     return path

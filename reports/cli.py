@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,13 +12,14 @@ import click
 
 from study.cli import load_plan
 from study.lazy import PENDING, SHIP, load
-from study.outputs import FORMATS
+from study.outputs import FINDINGS, FORMATS
 from study.paths import home
 
 if TYPE_CHECKING:
+    from reports.build import Report
     from reports.claim_runs import Judged
+    from reports.numbers import Numbers
     from reports.tables import Table
-    from reports.why import Answer
     from study.plan import Plan
 
 
@@ -30,9 +32,15 @@ if TYPE_CHECKING:
     "--format",
     "formats",
     multiple=True,
-    type=click.Choice([*FORMATS, "all"]),
-    help="Repeatable [default: all]; html includes the page, html and tex the figures.",
+    type=click.Choice([*FORMATS, "pdf", "all"]),
+    help="Repeatable [default: all]; html includes the page, html and tex the figures, pdf needs tex and pdflatex.",
 )
+@click.option(
+    "--final", is_flag=True, help="Refuse what a draft marks: missing, stale and diverged runs, mixed code, …."
+)
+@click.option("--allow", multiple=True, type=click.Choice(FINDINGS), help="Repeatable: what --final is to let pass.")
+@click.option("--tag", metavar="NAME", help="Keep the numbers of this report under a name, for --since.")
+@click.option("--since", metavar="NAME", help="List the numbers that moved since the report of that name, and why.")
 @click.option("--reference", is_flag=True, help="The tables as printed of the paper STUDY: mae_clip or maskclip.")
 @click.option("--json", "as_json", is_flag=True, help="Print the paths that were written as JSON.")
 def report(
@@ -41,36 +49,109 @@ def report(
     config_dir: str | None,
     out: Path | None,
     formats: tuple[str, ...],
+    final: bool,
+    allow: tuple[str, ...],
+    tag: str | None,
+    since: str | None,
     reference: bool,
     as_json: bool,
 ) -> None:
-    """Write STUDY's tables, figures and page from what is tracked, and print the tables."""
-    chosen = FORMATS if not formats or "all" in formats else tuple(dict.fromkeys(formats))
+    """Write STUDY's tables, figures and page from what is tracked, and print the tables.
+
+    A draft marks the numbers that could not be defended as they stand and says why; with --final it is not written.
+    """
+    chosen = (*FORMATS, "pdf") if not formats or "all" in formats else tuple(dict.fromkeys(formats))
     if reference:
         if overrides:
             raise click.UsageError(f"--reference prints a paper, which takes no overrides: {' '.join(overrides)}")
-        _report_reference(study_name, out, chosen, as_json)
+        if final or tag or since:
+            raise click.UsageError("--reference prints a paper as it is: --final, --tag and --since are for studies")
+        _report_reference(study_name, out, tuple(format for format in chosen if format != "pdf"), as_json)
     else:
-        _report_study(load_plan(study_name, overrides, config_dir), out, chosen, as_json)
+        plan = load_plan(study_name, overrides, config_dir)
+        folder = out or plan.home.study(plan.study.name).report
+        _report_study(plan, folder, chosen, final, allow, Tags(folder / "tags", tag, since), as_json)
 
 
-def _report_study(plan: Plan, out: Path | None, chosen: tuple[str, ...], as_json: bool) -> None:
+@dataclass(frozen=True)
+class Tags:
+    """Reports whose numbers were kept, and what this one has to do with them."""
+
+    folder: Path
+    tag: str | None
+    """Name for this report's numbers."""
+    since: str | None
+    """Name of the report that this one is compared with."""
+
+
+def _report_study(
+    plan: Plan, folder: Path, chosen: tuple[str, ...], final: bool, allow: tuple[str, ...], tags: Tags, as_json: bool
+) -> None:
+    from reports.build import Demand
     from reports.build import report as build
+    from reports.finding_tables import NotFinalError, render_findings_text
+    from reports.moved import free, kept
 
-    sync_first(plan)
-    folder = out or plan.home.study(plan.study.name).report
-    result = build(plan, folder, chosen)
+    before = kept(tags.folder, tags.since) if tags.since else None
+    if tags.tag:
+        free(tags.folder, tags.tag)
+    demand = Demand(final, allow, sync_first(plan), bool(tags.tag or tags.since))
+    try:
+        result = build(plan, folder, chosen, demand)
+    except NotFinalError as error:
+        if as_json:
+            click.echo(json.dumps({"study": plan.study.name, "final": False, "findings": error.to_json(), "paths": []}))
+        click.echo(render_findings_text(error.findings), err=True)
+        raise
+    paths = [*result.paths, *_keep(result.numbers, tags)]
     if as_json:
-        paths = [str(path) for path in result.paths]
-        click.echo(json.dumps({"study": plan.study.name, "counts": result.counts, "paths": paths}))
+        click.echo(json.dumps(_report_json(plan, result, paths, before, tags)))
         return
-    _print_claims(result.claims)
-    for table in result.tables:
-        _print_table(table)
+    if before is None:
+        _print_outputs(result.claims, result.tables)
+        click.echo(render_findings_text(result.findings))
+    else:
+        _print_moves(plan, before, result.numbers, tags)
     if not result.finished:
         total = sum(result.counts.values())
         click.echo(f"{plan.study.name}: nothing is trained yet, none of {total} tasks has finished", err=True)
-    _print_written(len(result.paths), folder, chosen)
+    if result.left_out:
+        click.echo(f"tables.pdf is left out: {result.left_out}", err=True)
+    _print_written(len(paths), folder, chosen)
+
+
+def _keep(numbers: Numbers, tags: Tags) -> list[Path]:
+    from reports.moved import keep
+
+    return [keep(numbers, tags.folder, tags.tag)] if tags.tag else []
+
+
+def _report_json(
+    plan: Plan, result: Report, paths: Sequence[Path], before: Numbers | None, tags: Tags
+) -> dict[str, Any]:
+    from reports.moved import compared
+
+    found = {
+        "study": plan.study.name,
+        "counts": result.counts,
+        "final": not result.findings,
+        "findings": [finding.to_json() for finding in result.findings],
+        "paths": [str(path) for path in paths],
+    }
+    if result.left_out:
+        found["left_out"] = {"tables.pdf": result.left_out}
+    if before is not None:
+        found["since"] = {
+            "tag": tags.since,
+            "moved": [move.to_json() for move in compared(plan, before, result.numbers)],
+        }
+    return found
+
+
+def _print_moves(plan: Plan, before: Numbers, now: Numbers, tags: Tags) -> None:
+    from reports.moved import compared, render_moves_text, unseen
+
+    click.echo(render_moves_text(compared(plan, before, now), str(tags.since), unseen(before, now)))
 
 
 def _report_reference(paper: str, out: Path | None, chosen: tuple[str, ...], as_json: bool) -> None:
@@ -81,17 +162,18 @@ def _report_reference(paper: str, out: Path | None, chosen: tuple[str, ...], as_
     if as_json:
         click.echo(json.dumps({"paper": paper, "paths": [str(path) for path in result.paths]}))
         return
-    _print_claims(result.claims)
-    for table in result.tables:
-        _print_table(table)
+    _print_outputs(result.claims, result.tables)
     _print_written(len(result.paths), folder, chosen)
 
 
-def _print_claims(claims: Sequence[Judged]) -> None:
+def _print_outputs(claims: Sequence[Judged], tables: Sequence[Table]) -> None:
     from reports.claim_tables import render_claims_text
+    from reports.terminal import print_table
 
     if claims:
         click.echo(f"{render_claims_text(claims)}\n")
+    for table in tables:
+        print_table(table)
 
 
 def _print_written(files: int, folder: Path, chosen: tuple[str, ...]) -> None:
@@ -120,20 +202,25 @@ def why(
 
     ROW and COLUMN are labels ('clip, map', 'large / top-1') or places from 1 on.
     """
-    from reports.build import one_table
-    from reports.why import find
+    from reports.build import one_number
+    from reports.terminal import print_answer
 
     plan = load_plan(study_name, overrides, config_dir)
-    if row is None or column is None or table_name in set(plan.study.claims) - set(plan.study.tables):
+    if (
+        row is None
+        or column is None
+        or table_name in set(plan.study.claims) - {*plan.study.tables, *plan.study.effects}
+    ):
         words = [word for word in (row, column) if word is not None]  # of a claim, overrides
         _why_claim(load_plan(study_name, (*words, *overrides), config_dir), table_name, as_json)
         return
-    sync_first(plan)
-    answer = find(one_table(plan, table_name), row, column)
+    answer, numbers = one_number(plan, table_name, row, column, sync_first(plan))
     if as_json:
-        click.echo(json.dumps(answer.to_json()))
+        [(key, number)] = numbers["numbers"].items() or [(None, {})]
+        behind = {name: numbers[name] for name in ("tasks", "environments", "findings")}
+        click.echo(json.dumps({"key": key, **number, **answer.to_json(), **behind}))
     else:
-        _print_answer(answer, plan)
+        print_answer(answer, numbers, plan)
 
 
 def _why_claim(plan: Plan, name: str, as_json: bool) -> None:
@@ -141,7 +228,7 @@ def _why_claim(plan: Plan, name: str, as_json: bool) -> None:
     from reports.claim_runs import claim_json
     from reports.claim_tables import render_claims_text
 
-    if name in plan.study.tables:
+    if name in {*plan.study.tables, *plan.study.effects}:
         raise click.UsageError(f"'{name}' is a table; a number of it needs ROW and COLUMN")
     sync_first(plan)
     judged = one_claim(plan, name)
@@ -158,61 +245,16 @@ def _why_claim(plan: Plan, name: str, as_json: bool) -> None:
     click.echo(f"\n{judged.query};\n-- on {plan.home.study(plan.study.name).warehouse}")
 
 
-def sync_first(plan: Plan) -> None:
-    """Ship what waits in journals. A store that cannot be written may still be read: then say so, and go on."""
+def sync_first(plan: Plan) -> int:
+    """Ship what waits in journals; the number of tasks of which something is left.
+
+    A store that cannot be written may still be read: then say so, and go on.
+    """
     if not load(PENDING)(plan.tasks, plan.study.name, plan.home):
-        return
-    if load(SHIP)(plan.tasks, plan.study.name, plan.home).pending:
+        return 0
+    left: int = load(SHIP)(plan.tasks, plan.study.name, plan.home).pending
+    if left:
         click.echo(
             "some results are still in their journals ('ablate sync' tells why); this report is without them", err=True
         )
-
-
-def _print_table(table: Table) -> None:
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table as Grid
-    from rich.text import Text
-
-    from reports.renderers import plain
-    from reports.text import bare
-
-    # A paper's caption is longer than its table is wide: it goes above.
-    title = None if table.printed else Text(bare(table.title))
-    grid = Grid(title=title, title_justify="left", box=box.SIMPLE_HEAD)
-    for factor in table.factors:
-        grid.add_column(Text(bare(factor)))
-    for column in table.columns:
-        grid.add_column(Text(bare(column.name).replace(" / ", "\n")), justify="right")
-    for row in table.rows:
-        cells: list[Any] = [Text(bare(level)) for level in row.levels]
-        for entry, column in zip(row.entries, table.columns, strict=True):
-            style = "bold" if entry.best else "underline" if entry.second else "" if entry.summary else "dim"
-            cells.append(Text(plain(entry, column), style=style))
-        grid.add_row(*cells)
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=400)  # a file or a pipe has no edge to wrap at
-    if table.printed:
-        console.print(Text(bare(table.title)), soft_wrap=True)
-    console.print(grid)
-    for note in table.notes:
-        console.print(Text(bare(note), style="dim"), soft_wrap=True)
-    console.print()
-
-
-def _print_answer(answer: Answer, plan: Plan) -> None:
-    from reports.renderers import plain
-
-    entry = answer.entry
-    click.echo(f"{answer.table.title}\n{answer.row.name}: {answer.column.name} = {plain(entry, answer.column)}")
-    click.echo(
-        f"n = {entry.summary.n if entry.summary else 0} of {entry.planned} seeds; {len(answer.column.metrics)} task(s)"
-    )
-    if entry.detail:
-        click.echo(f"missing: {entry.detail}")
-    for source in entry.sources:
-        config = plan.home.run(source.run_id).config
-        click.echo(f"  seed {source.seed}  {source.value:.6g}  run {source.run_id}  code {source.commit}  {config}")
-    if entry.cell:
-        click.echo(f"\n{answer.query};\n-- on {plan.home.study(plan.study.name).warehouse}")
+    return left

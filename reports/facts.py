@@ -64,9 +64,9 @@ def short_commit(commit: str) -> str:
     return " ".join(f"{name[:10]}{dash}{rest}" for name, dash, rest in words) or "unknown"
 
 
-def unknown_code(commit: str) -> bool:
-    """No commit holds this code: it was edited, or nobody knows which it was."""
-    return commit in ("", "unknown") or commit.endswith("-dirty")
+def edited(commit: str) -> bool:
+    """No commit holds this code."""
+    return commit.endswith("-dirty")
 
 
 def gather(plan: Plan, coverage: Coverage, warehouse: Warehouse, pending: int = 0, thorough: bool = False) -> Facts:
@@ -84,7 +84,7 @@ def code_versions(commits: Iterable[str]) -> dict[str, str]:
     known = sorted(set(commits))
     if len(known) < 2:
         return {commit: commit for commit in known}
-    return {commit: commit if unknown_code(commit) else _trees(commit) or commit for commit in known}
+    return {commit: commit if edited(commit) else _trees(commit) or commit for commit in known}
 
 
 @functools.cache

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from reports.coverage import TELLING, Coverage, TaskState, protocol_of
-from reports.facts import Facts, unknown_code
+from reports.facts import Facts, edited
 from reports.tables import Entry, Row, Table
 from reports.warehouse import cell_key
 from study.places import place_effects
@@ -27,7 +27,7 @@ SIGNS = {"mixed-code": "†", "dirty-code": "‡", "stale": "§", "changed-confi
 
 MEANINGS = {
     "mixed-code": "another code version than most numbers here",
-    "dirty-code": "edited or unknown code",
+    "dirty-code": "edited code, which no commit holds",
     "stale": "trained again, or begun to be, since it was measured",
     "changed-config": "has results, but under another configuration",
 }
@@ -264,10 +264,10 @@ def _minority(stage: Sequence[tuple[TaskState, tuple[str, ...]]]) -> list[TaskSt
 
 def _dirty(study: str, behind: Behind, facts: Facts) -> Finding | None:
     found = {
-        output: [own[task] for task in own if task in facts.commits and unknown_code(facts.commits[task])]
+        output: [own[task] for task in own if task in facts.commits and edited(facts.commits[task])]
         for output, own in behind.items()
     }
     commits = {facts.short(state.task.task_id) for own in found.values() for state in own}
     remedy = f"commit the code, move these runs' folders away, and ablate run {study}"
     tail = f" (code {', '.join(sorted(commits))})"
-    return _finding("dirty-code", found, "{} of code that no commit holds", remedy, tail)
+    return _finding("dirty-code", found, "{} of edited code, which no commit holds", remedy, tail)

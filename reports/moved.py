@@ -23,6 +23,10 @@ if TYPE_CHECKING:
 
 MOVED, APPEARED, VANISHED = "moved", "appeared", "vanished"
 
+OTHERS = "other numbers of its column: the baseline, or the spread that they share"
+GRID = "runs of the grid behind it"
+"""Reasons of a number whose own runs are what they were, and of an effect."""
+
 Changed = Callable[[str, str], str]
 """(former run id, run id) -> in which keys their configurations differ; empty where nobody knows."""
 
@@ -153,10 +157,7 @@ def _reasons(
         if key in new:
             reasons += [f"seed {key[1]}: {why}" for why in _again(old[key], new[key], before, now)]
     if not reasons:
-        same = former["value"] == number["value"]
-        reasons.append(
-            "other numbers of its column: the baseline, or the spread that they share" if same else "printed otherwise"
-        )
+        reasons.append(OTHERS if former["runs"] else GRID)
     return tuple(dict.fromkeys(reasons))
 
 

@@ -17,6 +17,7 @@ from markupsafe import Markup
 from reports.assets import render
 from reports.claim_runs import Judged
 from reports.claim_tables import render_claims_html
+from reports.findings import Finding
 from reports.overview import Overview
 from reports.renderers import provenance, render_html
 from reports.spending import METHOD, amount
@@ -54,6 +55,7 @@ def render_page(
     tables: Sequence[Table],
     drawings: Sequence[Drawing],
     claims: Sequence[Judged] = (),
+    findings: Sequence[Finding] = (),
     search: SearchPart | None = None,
 ) -> str:
     """The whole page. The same arguments give the same bytes."""
@@ -62,6 +64,7 @@ def render_page(
         "page.html",
         ("page.js", "explore.js"),
         overview=overview,
+        findings=findings,
         claims=Markup(render_claims_html(claims, "Claims")) if claims else "",
         tables=[(table, Markup(render_html(table))) for table in tables],
         drawings=[(drawing, Markup(inline_svg(drawing))) for drawing in drawings],

@@ -152,7 +152,7 @@ def test_the_same_store_gives_the_same_bytes(full: Plan, tmp_path: Path) -> None
     a = report(full, tmp_path / "a", ["md", "csv", "tex", "html"])
     report(full, tmp_path / "b", ["md", "csv", "tex", "html"])
     written = [path for path in a.paths if path.is_relative_to(tmp_path)]
-    assert len(written) == 3 * 5 + 3 * 5 + 1
+    assert len(written) == 3 * 5 + 3 * 5 + 1 + 2 + 2  # tables, figures, page, numbers, compute
     for path in written:
         assert path.read_bytes() == (tmp_path / "b" / path.relative_to(tmp_path / "a")).read_bytes(), path.name
 

@@ -59,12 +59,22 @@ def test_json_holds_value_n_query_and_runs(at_home: Plan, capsys: pytest.Capture
     assert [run["run_id"] for run in found["runs"]] == run_ids
     assert {run["commit"] for run in found["runs"]} == {stores.COMMIT}
     assert found["query"].startswith("select seed") and "$cell" not in found["query"]
+    assert found["key"] == "pooled.main.clip.map.small.Zero-shot.shape" and found["findings"] == []
+    assert {task["commit"] for task in found["tasks"].values()} == {stores.COMMIT} and len(found["tasks"]) == 6
 
 
 def test_text_names_runs_configurations_and_query(at_home: Plan, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["why", *arguments(at_home, "pooled", "main", "1", "2")], standalone=False) == 0
     text = capsys.readouterr().out
     assert "clip, map: small / Probes / mean = 12.4 ± 1.0" in text and "config.yaml" in text and "list_avg" in text
+    assert r"\ablate{pooled.main.clip.map.small.Probes.mean}" in text and "log.txt" in text
+    assert "code 0123456789  2023-11-14T22:15:00Z" in text and "comes with ablate (shapes" in text
+
+
+def test_an_effect_leads_to_the_query_of_its_grid(at_home: Plan, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["why", *arguments(at_home, "pooled", "factors", "pooling: gap − map", "shape")], standalone=False) == 0
+    text = capsys.readouterr().out
+    assert r"\ablate{pooled.factors.pooling-gap-map.shape}" in text and "where cell in ('{" in text
 
 
 def test_a_missing_number_says_why(
@@ -79,8 +89,8 @@ def test_a_missing_number_says_why(
 
 def test_errors_are_one_line(at_home: Plan, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["why", *arguments(at_home, "pooled", "mian", "1", "1")], standalone=False) == 2
-    error = capsys.readouterr().err
-    assert error == "ablate: study 'pooled': unknown table 'mian'; did you mean 'main'? (allowed: main)\n"
+    error = capsys.readouterr().err.removeprefix("ablate: ")
+    assert error == "study 'pooled': unknown table 'mian'; did you mean 'main'? (allowed: factors, main, suite)\n"
 
 
 def test_report_prints_tables_and_writes_what_it_says(
