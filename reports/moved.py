@@ -72,11 +72,12 @@ def kept(folder: Path, tag: str) -> Numbers:
         known = [each.stem for each in folder.glob("*.json")]
         raise ConfigError(f"{unknown('tag', tag, known, str(folder))}; 'ablate report STUDY --tag NAME' keeps a report")
     try:
-        numbers: Numbers = read_json(path)
-        assert {"numbers", "tasks", "environments"} <= set(numbers)
-    except (json.JSONDecodeError, AssertionError, TypeError):
-        raise ConfigError(f"{path}: not a report that --tag has kept") from None
-    return numbers
+        found = read_json(path)
+    except json.JSONDecodeError:
+        found = None
+    if not isinstance(found, dict) or not {"numbers", "tasks", "environments"} <= set(found):
+        raise ConfigError(f"{path}: not a report that --tag has kept")
+    return found
 
 
 def compared(plan: Plan, before: Numbers, now: Numbers) -> tuple[Move, ...]:
