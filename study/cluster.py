@@ -10,7 +10,7 @@ from study.schema import field
 
 @dataclass(frozen=True, kw_only=True)
 class ClusterConfig:
-    """Where jobs run; nothing here changes a result. All but the first three fields are SLURM's."""
+    """Where jobs run; nothing here changes a result. All but `name`, `kind`, `jobs` and `retries` are SLURM's."""
 
     name: str = field(identity=False)
     kind: str = field("local", choices=("local", "slurm"), identity=False)
@@ -41,6 +41,14 @@ class ClusterConfig:
     """Warning before the time limit: longer than a step and a checkpoint."""
     requeues: int = field(50, low=0, identity=False)
     """How often an element is put back into the queue at its time limit before it gives up."""
+    retries: int = field(3, low=0, identity=False)
+    """How often a task that failed of one cause outside the code (killed, disk, node failure) is taken again without
+    `ablate retry`. Time limits and preemptions do not count; out of memory is tried down to a micro-batch of 1."""
+    avoid_hours: float = field(12.0, low=0, identity=False)
+    """How long a study's submissions stay away from a node that failed under one of its tasks."""
+    canary: int = field(8, low=0, identity=False)
+    """A submission of at least so many elements first tries its first task alone; the others begin when that has
+    trained its first steps, or is done. 0: never."""
     setup: tuple[str, ...] = field((), identity=False)
     """Shell lines before the work begins (`module load …`)."""
     extra: dict[str, object] = dataclasses.field(default_factory=dict, metadata={"identity": False})

@@ -1,7 +1,4 @@
-"""Every file name that `ablate` writes, and nothing else: no other module joins paths under the home.
-
-Those of a search stand in `study.search_paths`.
-"""
+"""Every file name that `ablate` writes (a search's: `study.search_paths`); no other module joins paths under a home."""
 
 from __future__ import annotations
 
@@ -191,6 +188,10 @@ class StudyPaths:
     @property
     def search(self) -> SearchPaths:
         return SearchPaths(self.root / "search")
+
+    def failed_node(self, node: str) -> Path:
+        """Last failure of a cluster's node under the study's tasks; `*`: pattern for all such nodes."""
+        return self.root / "nodes" / f"{node}.json"
 
     @property
     def submissions(self) -> Path:

@@ -14,14 +14,15 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from study.files import write_atomic
 from study.paths import Home, TaskPaths
 from study.secrets import redact
 from sweeps import failures
+from sweeps.saying import fall_silent
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2)
 """Cancelled or preempted, interrupted, and Submitit's warning before the time limit."""
@@ -96,8 +97,7 @@ def _run(
     except BaseException as error:
         _tell(report, error, interrupted)
     finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
+        fall_silent()
         # Not sys.exit: the worker's cleanup (and pytest's) is not ours to run.
         os._exit(code)
 
@@ -134,7 +134,9 @@ def _prefer_as_victim() -> None:
 
 def _tell(report: int, error: BaseException, interrupted: type[BaseException]) -> None:
     if not isinstance(error, interrupted):
-        print(redact("".join(traceback.format_exception(error))), end="", file=sys.stderr)
+        # Where the log's disk is full, the report is what counts.
+        with suppress(OSError):
+            print(redact("".join(traceback.format_exception(error))), end="", file=sys.stderr)
     message = json.dumps(failures.from_exception(error, interrupted).to_json()).encode()
     while message:
         message = message[os.write(report, message) :]
@@ -147,11 +149,6 @@ def read_report(data: bytes) -> failures.Failure | None:
     except ValueError:
         return None
     return failures.Failure(**fields)
-
-
-def write_failure(paths: TaskPaths, failure: failures.Failure, **facts: Any) -> None:
-    """`failure.json`: how the attempt ended, plus the worker's facts (time, snapshot, attempt)."""
-    write_atomic(paths.failure, json.dumps({**failure.to_json(), **facts}, indent=1) + "\n")
 
 
 def out_of_memory_kills() -> int:

@@ -36,6 +36,8 @@ class Owner:
     """The scheduler's job, for people."""
     token: str
     """Random; one per claim."""
+    node: str = ""
+    """The scheduler's name of the machine."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +78,8 @@ class Claim:
 def identify(job: str = "") -> Owner:
     """This process as an owner, with a fresh token."""
     pid = os.getpid()
-    return Owner(socket.gethostname(), _scope(), pid, start_time(pid) or 0, job, secrets.token_hex(8))
+    node = os.environ.get("SLURMD_NODENAME", "")
+    return Owner(socket.gethostname(), _scope(), pid, start_time(pid) or 0, job, secrets.token_hex(8), node)
 
 
 def acquire(path: Path, job: str, stale_seconds: float) -> Claim | None:

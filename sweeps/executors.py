@@ -8,16 +8,20 @@ from __future__ import annotations
 
 import importlib
 import sys
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Protocol
 
 from study.errors import ConfigError, unknown
 from study.paths import Home, SubmissionPaths, TaskPaths
 from sweeps import manifest
+from sweeps.claims import Owner
+from sweeps.failures import VANISHED
 from sweeps.manifest import Job, Layout, Manifest
 
 if TYPE_CHECKING:
     from study.plan import Plan, Task
 
+Ending = tuple[str, str]
 MODULES = {"local": "sweeps.local", "slurm": "sweeps.slurm.executor"}
 
 
@@ -47,6 +51,12 @@ class Executor(Protocol):
 
     def output(self, home: Home, task: TaskPaths) -> str:
         """What the job that last had this task printed beside the task's log."""
+
+    def ending(self, submission: SubmissionPaths, manifest: Manifest, task_id: str, owner: Owner) -> Ending | None:
+        """What ended a worker that died without a word with this task; None: it is not known, or was not one of these.
+
+        Cause (of `sweeps.failures.CAUSES`) and message.
+        """
 
     def forget(self) -> None:
         """Ask the scheduler again at the next question, however lately it was asked."""
@@ -92,6 +102,12 @@ def output(home: Home, task: TaskPaths) -> str:
     """What the jobs that had this task printed beside its log."""
     kinds = dict.fromkeys(found.executor for _, found in manifest.submissions(home, ended=True))
     return "".join(executor(kind).output(home, task) for kind in kinds)
+
+
+def ending(past: Iterable[tuple[SubmissionPaths, Manifest]], task_id: str, owner: Owner) -> Ending:
+    """Cause and message of the failure of a worker that died without a word with this task in one of these."""
+    found = (executor(manifest.executor).ending(submission, manifest, task_id, owner) for submission, manifest in past)
+    return next(filter(None, found), VANISHED)
 
 
 def forget() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import json
 import os
 import signal
 import traceback
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from study.errors import AblateError
+from study.files import write_atomic
 from study.secrets import redact
 
 OWN_PACKAGES = ("study", "trainer", "sweeps", "reports")
@@ -28,9 +30,25 @@ RESUMABLE = (
 """Causes outside the code and the data: the next submission takes such a task again."""
 CAUSES = (*RESUMABLE, "data", "code", "cancelled")
 
+NODE_FAILURE = "node failure"
+VANISHED = ("killed", "its worker died without a word (killed, or the machine went down)")
+"""Cause and message where nothing else is known."""
+
 _TRACEBACK_CHARACTERS = 20_000
 _MESSAGE_CHARACTERS = 2_000
-_DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+_DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)
+_NODE_ERRORS = (errno.EIO, errno.ESTALE, errno.ESHUTDOWN)
+"""A mount or a disk that this machine has lost."""
+_NODE_WORDS = (
+    "uncorrectable ECC error",
+    "uncorrectable NVLink error",
+    "CUDA-capable device(s) is/are busy or unavailable",
+    "no CUDA-capable device is detected",
+    "system not yet initialized",
+    "has fallen off the bus",
+    "GPU is lost",
+)
+"""What the CUDA runtime and NVML say of a GPU that another node would not have trouble with (`cudaError_t`)."""
 
 
 @dataclass(frozen=True)
@@ -80,6 +98,11 @@ def from_exit(status: int, out_of_memory: bool) -> Failure:
     return Failure(cause, name, message, _digest([name]), "")
 
 
+def write_failure(path: Path, failure: Failure, **facts: Any) -> None:
+    """`failure.json`: how the attempt ended, plus the worker's facts (time, snapshot, job, node)."""
+    write_atomic(path, json.dumps({**failure.to_json(), **facts}, indent=1) + "\n")
+
+
 def fingerprint(error: BaseException) -> str:
     """Hash over the exception's type and the functions of our code that it passed through.
 
@@ -102,8 +125,11 @@ def _cause(error: BaseException, interrupted: type[BaseException]) -> str:
     if isinstance(error, RuntimeError) and "can't allocate memory" in str(error):
         # torch's CPU allocator raises a plain RuntimeError.
         return "out of memory"
-    if any(isinstance(link, OSError) and link.errno in _DISK_ERRORS for link in _chain(error)):
+    numbers = {link.errno for link in _chain(error) if isinstance(link, OSError)}
+    if numbers & set(_DISK_ERRORS):
         return "disk"
+    if numbers & set(_NODE_ERRORS) or any(words in str(error) for words in _NODE_WORDS):
+        return NODE_FAILURE
     return getattr(error, "cause", "code") if isinstance(error, AblateError) else "code"
 
 

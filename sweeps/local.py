@@ -157,6 +157,10 @@ def output(home: Home, task: TaskPaths) -> str:
     return ""
 
 
+def ending(submission: SubmissionPaths, manifest: Manifest, task_id: str, owner: claims.Owner) -> None:
+    """Nothing: nobody notes what ends a process of this machine."""
+
+
 def forget() -> None:
     """Nothing: processes are looked at whenever they are asked for."""
 
@@ -180,11 +184,12 @@ def stop(jobs: tuple[Job, ...], force: bool) -> None:
             continue
 
 
-def last_words(submission: SubmissionPaths) -> str:
+def last_words(submission: SubmissionPaths, usual: tuple[str, ...] = ("submitit ",)) -> str:
     """Last line of the newest error log of the submission's jobs, such as the exception that a worker died of."""
     logs = sorted(submission.jobs.glob("*_log.err"), key=lambda path: path.stat().st_mtime, reverse=True)
     for log in logs:
-        lines = [line for line in log.read_text(errors="replace").splitlines() if line and "submitit " not in line]
+        lines = [line for line in log.read_text(errors="replace").splitlines() if line]
+        lines = [line for line in lines if not any(words in line for words in usual)]
         if lines:
             return f"{lines[-1]} ({log})"
     return ""

@@ -61,6 +61,12 @@ class Array:
     """Name of the array whose element of the same number has to end well before an element starts."""
     waits_for: tuple[str, ...] = ()
     """Elements of other submissions, by job id, that have to end before any element starts."""
+    after: str = ""
+    """Name of the array that has to end well before any element starts: the submission's canary."""
+    canary: bool = False
+    """Its one element tries the submission's first task, and leaves it to the others when it has trained some steps."""
+    exclude: tuple[str, ...] = ()
+    """Nodes to stay away from."""
     job_id: str = ""
     """Given by the scheduler; stays empty when the submitting process dies between the call and its answer."""
     submitted: float = 0.0
@@ -132,7 +138,8 @@ def read(paths: SubmissionPaths) -> Manifest | None:
 
 def _array(data: dict[str, Any]) -> Array:
     elements = tuple(tuple(element) for element in data["elements"])
-    return Array(**{**data, "elements": elements, "waits_for": tuple(data["waits_for"])})
+    lists = {name: tuple(data.get(name, ())) for name in ("waits_for", "exclude")}
+    return Array(**{**data, "elements": elements, **lists})
 
 
 def submissions(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import signal
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from types import FrameType
@@ -133,9 +134,13 @@ def describe_left(choice: Choice) -> list[str]:
     """What was not submitted although it is not done, and how to change that."""
     texts = []
     cancelled = sum(state.cause == "cancelled" for state in choice.left)
-    failed = len(choice.left) - cancelled
+    spent = Counter(state.cause for state in choice.left if state.resumable)
+    failed = len(choice.left) - cancelled - spent.total()
     if failed:
         texts.append(f"left {failed} failed under this same code; `ablate retry` submits them all the same")
+    if spent:
+        causes = ", ".join(f"{count} {cause}" for cause, count in spent.items())
+        texts.append(f"left what failed again and again ({causes}); `ablate retry` submits it all the same")
     if cancelled:
         texts.append(f"left {cancelled} cancelled; `ablate retry --cause cancelled` brings them back")
     return texts

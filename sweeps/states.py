@@ -12,13 +12,14 @@ from functools import cached_property
 from typing import Any
 
 from study.files import read_json
-from study.paths import Home, TaskPaths
+from study.paths import Home, SubmissionPaths, TaskPaths
 from study.plan import Plan, Task
 from study.schema import RunConfig, RuntimeConfig
 from study.states import directory_state
 from sweeps import claims, executors, manifest
 from sweeps.claims import Owner
-from sweeps.failures import RESUMABLE
+from sweeps.failures import RESUMABLE, VANISHED
+from sweeps.manifest import Manifest
 
 STATES = ("completed", "diverged", "running", "failed", "submitted", "eligible", "waiting")
 FINISHED = ("completed", "diverged")
@@ -35,7 +36,7 @@ class TaskState:
     detail: dict[str, Any] | None = None
     """Content of `record.json` (finished) or `failure.json` (failed)."""
     owner: Owner | None = None
-    """Of a running task."""
+    """Of a running task, and of an abandoned one."""
     abandoned: bool = False
     """Its worker died without a word, so that nobody has the task."""
 
@@ -88,16 +89,8 @@ class Survey:
 
 def survey(plan: Plan) -> Survey:
     """Look at every task: one read of its directory, and one look at each live submission."""
-    queued = _queued(plan.home)
-    stale = stale_seconds(plan)
-    runs: dict[str, TaskState] = {}
-    states = []
-    for task in plan.tasks:
-        state = _state(task, plan.home, stale, queued, runs)
-        if task.kind == "pretrain":
-            runs[task.task_id] = state
-        states.append(state)
-    return Survey(tuple(states))
+    look = _Look(plan.home, stale_seconds(plan))
+    return Survey(tuple(look.state(task) for task in plan.tasks))
 
 
 def task_states(plan: Plan) -> dict[str, TaskState]:
@@ -116,44 +109,57 @@ def runtimes(plan: Plan) -> tuple[RuntimeConfig, ...]:
     return tuple(found | {arm.run.runtime: None for arm in plan.arms}) or (RuntimeConfig(),)
 
 
-def _state(task: Task, home: Home, stale: float, queued: set[str], runs: dict[str, TaskState]) -> TaskState:
-    paths = task.paths(home)
-    while (found := directory_state(paths)).state == "claimed":
-        holder = claims.inspect(paths.claim, stale)
-        if holder is not None:
-            if holder.alive:
-                return TaskState(task, "running", owner=holder.owner)
-            if task.task_id in queued and not (paths.cancelled.exists() or paths.failure.exists()):
-                # Its worker died, and another one, or the same started again, has the task before it.
-                return TaskState(task, "submitted")
-            return _abandoned(task, paths)
-        # Released since the look before, as the task ended.
-    if found.state in FINISHED:
-        return TaskState(task, found.state, detail=found.detail)
-    if found.state in ("failed", "cancelled"):
-        return TaskState(task, "failed", found.cause, found.detail)
-    if task.task_id in queued:
-        return TaskState(task, "submitted")
-    if task.kind == "evaluate" and not runs[task.run_id].finished:
-        return TaskState(task, "waiting")
-    return TaskState(task, "eligible")
+class _Look:
+    """One look at tasks, runs before their evaluations."""
 
+    def __init__(self, home: Home, stale: float) -> None:
+        self._home, self._stale = home, stale
+        self._runs: dict[str, TaskState] = {}
+        self._queued: set[str] = set()
+        """Ids of the tasks that a live submission of any study (runs are shared) still has in its queue."""
+        for submission, found in manifest.submissions(home):
+            if not submission.stopped.exists():
+                self._queued |= executors.held(submission, found)
 
-def _abandoned(task: Task, paths: TaskPaths) -> TaskState:
-    """State of a task with the claim of a dead worker: it was killed, unless it had its say."""
-    if paths.cancelled.exists():
-        return TaskState(task, "failed", "cancelled")
-    failure = read_json(paths.failure)
-    if failure is not None:
-        return TaskState(task, "failed", failure["cause"], failure)
-    message = "its worker died without a word (killed, or the machine went down)"
-    return TaskState(task, "failed", "killed", {"message": message}, abandoned=True)
+    def state(self, task: Task) -> TaskState:
+        state = self._state(task)
+        if task.kind == "pretrain":
+            self._runs[task.task_id] = state
+        return state
 
+    def _state(self, task: Task) -> TaskState:
+        paths = task.paths(self._home)
+        while (found := directory_state(paths)).state == "claimed":
+            holder = claims.inspect(paths.claim, self._stale)
+            if holder is not None:
+                if holder.alive:
+                    return TaskState(task, "running", owner=holder.owner)
+                if task.task_id in self._queued and not (paths.cancelled.exists() or paths.failure.exists()):
+                    # Its worker died, and another one, or the same started again, has the task before it.
+                    return TaskState(task, "submitted")
+                return self._abandoned(task, paths, holder.owner)
+            # Released since the look before, as the task ended.
+        if found.state in FINISHED:
+            return TaskState(task, found.state, detail=found.detail)
+        if found.state in ("failed", "cancelled"):
+            return TaskState(task, "failed", found.cause, found.detail)
+        if task.task_id in self._queued:
+            return TaskState(task, "submitted")
+        if task.kind == "evaluate" and not self._runs[task.run_id].finished:
+            return TaskState(task, "waiting")
+        return TaskState(task, "eligible")
 
-def _queued(home: Home) -> set[str]:
-    """Ids of the tasks that a live submission of any study (runs are shared) still has in its queue."""
-    queued: set[str] = set()
-    for submission, found in manifest.submissions(home):
-        if not submission.stopped.exists():
-            queued |= executors.held(submission, found)
-    return queued
+    def _abandoned(self, task: Task, paths: TaskPaths, owner: Owner | None) -> TaskState:
+        """State of a task with the claim of a dead worker: what ended the worker, unless it had its say."""
+        if paths.cancelled.exists():
+            return TaskState(task, "failed", "cancelled")
+        failure = read_json(paths.failure)
+        if failure is not None:
+            return TaskState(task, "failed", failure["cause"], failure)
+        cause, message = VANISHED if owner is None else executors.ending(self._past, task.task_id, owner)
+        return TaskState(task, "failed", cause, {"message": message}, owner, abandoned=True)
+
+    @cached_property
+    def _past(self) -> list[tuple[SubmissionPaths, Manifest]]:
+        """All submissions, newest first; read only where somebody died without a word."""
+        return list(manifest.submissions(self._home, ended=True))

@@ -6,7 +6,6 @@ moment are harmless, since a task runs under its claim.
 
 from __future__ import annotations
 
-import os
 import secrets
 import shlex
 import sys
@@ -17,11 +16,13 @@ from datetime import UTC, datetime
 
 from study.errors import AblateError, StoreError
 from study.files import write_atomic
-from study.paths import HOME_VERSION, Home, SubmissionPaths, TaskPaths
+from study.paths import HOME_VERSION, Home, SubmissionPaths
 from study.plan import Plan, Task
 from study.secrets import redact
-from sweeps import executors, manifest, snapshot
+from sweeps import executors, manifest, nodes, snapshot
+from sweeps.attempts import archive_failure, bury, spent
 from sweeps.executors import executor, live_jobs
+from sweeps.failures import NODE_FAILURE
 from sweeps.manifest import Layout, Manifest, QueuedTask
 from sweeps.states import Survey, TaskState, runtimes, stale_seconds, survey
 
@@ -87,6 +88,8 @@ def submit(plan: Plan, jobs: int = 0, code: Code = TRAINER, retry: frozenset[str
     choice = choose(plan, found, snapshot.current(), retry)
     if not choice.new:
         return Submission(choice, None, 0, "")
+    for state in choice.new:
+        _bury(plan, state)
     stamp = new_stamp()
     layout = executor(plan.cluster.kind).arrange(plan, choice.queue, choice.ids, jobs, prefix(plan, stamp))
     plan.write()
@@ -142,8 +145,9 @@ def prefix(plan: Plan, stamp: str) -> str:
 def choose(plan: Plan, found: Survey, code: str, retry: frozenset[str] = frozenset()) -> Choice:
     """Pick the tasks to queue.
 
-    Failures from outside (killed, out of memory, disk full, …) are taken again. A failure of the code or the data
-    is taken again only with other code than it failed under: the same would fail the same.
+    Failures from outside (killed, out of memory, disk full, …) are taken again, up to `cluster.retries` times for
+    each cause. A failure of the code or the data is taken again only with other code than it failed under: the same
+    would fail the same.
 
     Args:
         plan: the plan.
@@ -152,7 +156,7 @@ def choose(plan: Plan, found: Survey, code: str, retry: frozenset[str] = frozens
         retry: causes of failures that are taken again in any case.
     """
     failed = found.having("failed")
-    left = {state.task.task_id: state for state in failed if state.cause not in retry and not _again(state, code)}
+    left = {state.task.task_id: state for state in failed if state.cause not in retry and not _again(plan, state, code)}
     wanted = []
     for state in found.states:
         blocked = state.task.kind == "evaluate" and state.task.run_id in left
@@ -191,24 +195,25 @@ def prepare_home(home: Home) -> None:
         )
 
 
-def archive_failure(paths: TaskPaths) -> None:
-    """Keep the last failure as `failure.<n>.json`, so that the task counts as missing again."""
-    paths.cancelled.unlink(missing_ok=True)
-    attempt = 1
-    while paths.past_failure(attempt).exists():
-        attempt += 1
-    try:
-        os.replace(paths.failure, paths.past_failure(attempt))
-    except FileNotFoundError:
-        # A worker that died leaves no failure, only its claim; and another submission may have been quicker.
+def _bury(plan: Plan, state: TaskState) -> None:
+    """Write down what ended a worker that could not."""
+    if not state.abandoned or state.owner is None:
         return
+    message = (state.detail or {})["message"]
+    bury(state.task.paths(plan.home), state.owner, state.cause, message)
+    if state.cause == NODE_FAILURE and state.owner.node:
+        nodes.note(plan.home.study(plan.study.name), state.owner.node, message)
 
 
-def _again(state: TaskState, code: str) -> bool:
+def _again(plan: Plan, state: TaskState, code: str) -> bool:
     """Whether another attempt at a failed task may end otherwise."""
     if state.cause == "cancelled":
         return False
-    return state.resumable or (state.detail or {}).get("snapshot") != code
+    retries = plan.clusters.get(state.task.run_id, plan.cluster).retries
+    paths = state.task.paths(plan.home)
+    if state.resumable and not spent(paths, state.cause, state.task.config, retries, state.owner):
+        return True
+    return (state.detail or {}).get("snapshot", code) != code
 
 
 def _close_ended(home: Home) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import importlib
 import os
-import select
 import shlex
 import signal
 import sys
@@ -19,15 +18,16 @@ from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
 
-from study.files import read_json, write_json
+from study.attempts import OUT_OF_MEMORY
+from study.files import write_json
 from study.paths import Home, SubmissionPaths, TaskPaths
 from study.states import directory_state
-from sweeps import child, claims, failures, manifest, shipping
+from sweeps import attempts, child, claims, failures, manifest, shipping
+from sweeps.alarm import Alarm, drain
 from sweeps.child import Child, Execute
 from sweeps.manifest import Manifest, QueuedTask
+from sweeps.saying import say
 
-IDENTICAL_FAILURES = 3
-"""Code failures with one fingerprint after which the rest of the submission is not started."""
 POLL_SECONDS = 0.25
 """How often a worker with nothing to do looks again, and one with a task looks for its cancellation."""
 IDLE_SHARE = 20
@@ -65,7 +65,7 @@ def work(home_root: str, study: str, stamp: str, index: int) -> dict[str, int]:
         worker.run()
     finally:
         worker.close()
-    print(f"worker {index} ends: {dict(worker.ended)}", flush=True)
+    say(f"worker {index} ends: {dict(worker.ended)}")
     return dict(worker.ended)
 
 
@@ -91,14 +91,9 @@ class Worker:
         self._tried: set[str] = set()
         self._child: Child | None = None
         self._beat = 0.0
-        self._wake, wakes = os.pipe()
-        for end in (self._wake, wakes):
-            os.set_blocking(end, False)
-        signal.set_wakeup_fd(wakes, warn_on_full_buffer=False)
+        self._alarm = Alarm()
         for number in child.STOP_SIGNALS:
             signal.signal(number, self._on_signal)
-        # A handler, if an empty one, makes the end of a child wake us.
-        signal.signal(signal.SIGCHLD, lambda _number, _frame: None)
         self._shipping = shipping.Shipping(home, submission, queue, job, self._known)
 
     def run(self) -> None:
@@ -118,7 +113,7 @@ class Worker:
     def close(self) -> None:
         """Ship what the journals hold, and hand the shipping on to the next worker."""
         self._shipping.finish()
-        signal.set_wakeup_fd(-1)
+        self._alarm.close()
 
     def _stopped(self) -> bool:
         return bool(self.signals) or self.submission.stopped.exists()
@@ -166,13 +161,20 @@ class Worker:
     def _claim(self, task: QueuedTask) -> claims.Claim | None:
         """The task's claim, if nobody was quicker and the task is still to be done."""
         paths = task.paths(self.home)
+        before = claims.inspect(paths.claim, self.queue.stale_seconds)
         claim = claims.acquire(paths.claim, self.job, self.queue.stale_seconds)
         if claim is None:
             return None
         if any(path.exists() for path in (paths.record, paths.failure, paths.cancelled)):
             claim.release()
             return None
+        if before is not None and before.owner is not None and not before.alive:
+            attempts.bury(paths, before.owner, *self._ending(before.owner, before.age))
         return claim
+
+    def _ending(self, owner: claims.Owner, age: float) -> tuple[str, str]:
+        """Cause and message for a worker that died without a word, `age` seconds after its last heartbeat."""
+        return failures.VANISHED
 
     def _perform(self, task: QueuedTask, claim: claims.Claim) -> None:
         """Run a claimed task to its end, whatever that is, and give the claim back."""
@@ -189,13 +191,15 @@ class Worker:
             os.close(self._child.report)
             self._child = None
         if verdict == "lost":
-            print(f"{task.task_id}: another worker took the claim; stopped", flush=True)
+            say(f"{task.task_id}: another worker took the claim; stopped")
             return
         if not paths.record.exists():
             failure = self._failure(status, report, verdict, child.out_of_memory_kills() > kills)
             self._write_failure(task, paths, failure)
+            self.ended[failure.cause] += 1
+        else:
+            self.ended["completed"] += 1
         claim.release()
-        self.ended[directory_state(paths).cause or "completed"] += 1
 
     def _attend(self, task: QueuedTask, paths: TaskPaths, claim: claims.Claim) -> tuple[int, bytes, str]:
         """Wait for the child, keeping the claim alive. Returns its status, its report, and why we killed it if so."""
@@ -216,8 +220,8 @@ class Worker:
             if verdict:
                 self._child.kill()
             self._wait(POLL_SECONDS)
-            report += _drain(self._child.report)
-        return status, report + _drain(self._child.report), verdict
+            report += drain(self._child.report)
+        return status, report + drain(self._child.report), verdict
 
     def _judge(self, task: QueuedTask) -> str:
         """Why the running task is to be killed, as a cause of failure; empty: it is not."""
@@ -237,27 +241,33 @@ class Worker:
 
     def _write_failure(self, task: QueuedTask, paths: TaskPaths, failure: failures.Failure) -> None:
         now = datetime.now(UTC).isoformat(timespec="seconds")
-        print(f"{task.task_id}: {failure.cause}: {failure.type}: {failure.message}", flush=True)
+        say(f"{task.task_id}: {failure.cause}: {failure.type}: {failure.message}")
         try:
-            child.write_failure(paths, failure, time=now, snapshot=self.queue.snapshot, job=self.job)
+            facts = {"time": now, "snapshot": self.queue.snapshot, "job": self.job, "node": claims.identify().node}
+            failures.write_failure(paths.failure, failure, **facts)
         except OSError as error:
             # On a full disk the task stays open: a later submission takes it again, and this worker does not.
-            print(f"{task.task_id}: failure.json could not be written: {error}", flush=True)
+            say(f"{task.task_id}: failure.json could not be written: {error}")
             return
-        if failure.cause == "code":
-            self._stop_on_repetition(failure)
+        if failure.cause == OUT_OF_MEMORY and task.kind == "pretrain" and attempts.divisible(paths):
+            # While the claim is ours: nobody may take the failure for the last word.
+            attempts.archive_failure(paths)
+            self._tried.discard(task.task_id)
+            self._remaining.insert(0, task)
+            say(f"{task.task_id}: begins again with half the micro-batch")
+        else:
+            self._react(failure)
 
-    def _stop_on_repetition(self, failure: failures.Failure) -> None:
-        """Stop the submission when the same failure of the code has come up often enough."""
-        same = 0
-        for task in self._known():
-            written = read_json(task.paths(self.home).failure)
-            if written is not None:
-                same += (written["cause"], written["fingerprint"]) == ("code", failure.fingerprint)
-        if same >= IDENTICAL_FAILURES and not self.submission.stopped.exists():
-            reason = f"{same} tasks failed at the same place ({failure.type}: {failure.message})"
-            write_json(self.submission.stopped, {"reason": reason, "fingerprint": failure.fingerprint})
-            print(f"stopping: {reason}", flush=True)
+    def _react(self, failure: failures.Failure) -> None:
+        """What a failure means for the other tasks."""
+        if failure.cause == "code" and (reason := attempts.repetition(self._known(), self.home, failure)):
+            self._stop(reason, failure.fingerprint)
+
+    def _stop(self, reason: str, fingerprint: str) -> None:
+        """Let nobody begin another task of the submission."""
+        if not self.submission.stopped.exists():
+            write_json(self.submission.stopped, {"reason": reason, "fingerprint": fingerprint})
+            say(f"stopping: {reason}")
 
     def _heartbeat(self, claim: claims.Claim | None) -> bool:
         """Renew what other hosts see of us, every few seconds; False when the claim was taken from us."""
@@ -271,13 +281,12 @@ class Worker:
         except OSError as error:
             # A file server that is away for a while: if it takes long enough for another to claim the task,
             # the next heartbeat will say so.
-            print(f"heartbeat failed: {error}", flush=True)
+            say(f"heartbeat failed: {error}")
             return True
 
     def _wait(self, seconds: float) -> None:
         """Sleep, but wake at once when a child ends or a signal comes."""
-        select.select([self._wake], [], [], seconds)
-        _drain(self._wake)
+        self._alarm.wait(seconds)
 
     def _on_signal(self, number: int, _frame: FrameType | None) -> None:
         """Pass a stop signal on to the task, which saves a checkpoint and ends; a second one kills it."""
@@ -287,14 +296,3 @@ class Worker:
         self._signalled = time.monotonic()
         if self._child is not None:
             self._child.signal(number)
-
-
-def _drain(descriptor: int) -> bytes:
-    """Whatever can be read without waiting."""
-    data = b""
-    try:
-        while chunk := os.read(descriptor, 65536):
-            data += chunk
-    except BlockingIOError:
-        return data
-    return data

@@ -4,6 +4,7 @@
 #   bash tests/slurm.sh start FOLDER            # then: export SLURM_CONF=FOLDER/slurm.conf
 #   bash tests/slurm.sh stop FOLDER             # ends what it started, and removes nothing
 #   bash tests/slurm.sh controller FOLDER start|stop|kill    # only slurmctld; its state stays in FOLDER
+#   bash tests/slurm.sh node FOLDER NAME start|kill          # only one node, with all that it runs
 #
 # Everything (keys, sockets, ports, state, logs) lies in FOLDER, so that it never meets another SLURM of the machine.
 # Partitions: cpu (default; n1, n2), low and high (the same nodes; high preempts low), gpu (g1, g2: pretended A100s).
@@ -12,7 +13,7 @@ export PATH="$PATH:/usr/sbin:/sbin"
 
 fail() { echo "slurm.sh: $*" >&2; exit 1; }
 
-usage="usage: slurm.sh start|stop FOLDER, or slurm.sh controller FOLDER start|stop|kill"
+usage="usage: slurm.sh start|stop FOLDER, controller FOLDER start|stop|kill, or node FOLDER NAME start|kill"
 [ $# -ge 2 ] || fail "$usage"
 action=$1
 mkdir -p "$2"
@@ -77,7 +78,9 @@ SlurmdTimeout=20
 SlurmctldTimeout=10
 MessageTimeout=5
 InactiveLimit=0
-JobAcctGatherType=jobacct_gather/none
+JobAcctGatherType=jobacct_gather/linux
+JobAcctGatherFrequency=task=1
+JobAcctGatherParams=OverMemoryKill
 AccountingStorageType=accounting_storage/none
 GresTypes=gpu
 NodeName=n1 NodeAddr=127.0.0.1 NodeHostname=$host Port=${ports[1]} CPUs=2 RealMemory=4000 State=UNKNOWN
@@ -110,11 +113,27 @@ start_controller() {
 }
 
 start_nodes() {
-    for node in $nodes; do
-        mkdir -p "$folder/spool/$node"
-        slurmd -N "$node" 2>>"$folder/$node.out" || fail "slurmd $node does not start: $(tail -1 "$folder/$node.out")"
-    done
+    for node in $nodes; do start_node "$node"; done
     wait_for "nodes" nodes_idle
+}
+
+start_node() {
+    mkdir -p "$folder/spool/$1"
+    slurmd -N "$1" 2>>"$folder/$1.out" || fail "slurmd $1 does not start: $(tail -1 "$folder/$1.out")"
+}
+
+# As when the machine goes down: slurmd, the jobs and what watches them end at once, and nobody hears of it.
+kill_node() {
+    local process parent victims=()
+    end KILL "$folder/$1.pid"
+    for process in /proc/[0-9]*; do
+        grep -zqx "SLURMD_NODENAME=$1" "$process/environ" 2>/dev/null || continue
+        grep -zqx "SLURM_CONF=$SLURM_CONF" "$process/environ" 2>/dev/null || continue
+        victims+=("${process#/proc/}")
+        parent=$(awk '/^PPid:/ {print $2}' "$process/status" 2>/dev/null) || continue
+        if grep -q '^slurmstepd' "/proc/$parent/comm" 2>/dev/null; then victims=("$parent" "${victims[@]}"); fi
+    done
+    if [ ${#victims[@]} -gt 0 ]; then kill -KILL "${victims[@]}" 2>/dev/null || true; fi
 }
 
 nodes_idle() { [ "$(sinfo --noheader --Node --format='%N %T' | sort -u | grep -c ' idle$')" = 4 ]; }
@@ -164,6 +183,13 @@ stop)
     for node in $nodes; do end TERM "$folder/$node.pid"; done
     end TERM "$folder/controller.pid"
     end TERM "$folder/munge/pid"
+    ;;
+node)
+    case ${4:-} in
+    start) start_node "$3" ;;
+    kill) kill_node "$3" ;;
+    *) fail "$usage" ;;
+    esac
     ;;
 controller)
     case ${3:-} in

@@ -14,9 +14,6 @@ from study.journal import Journal
 from trainer.divergence import Divergence
 from trainer.environment import describe
 
-BEGINNINGS = ("started", "resumed")
-"""Events that open an attempt: the first one, and every other."""
-
 
 @dataclass(frozen=True)
 class History:
@@ -40,6 +37,10 @@ class Result:
     device: torch.device
     divergence: Divergence | None = None
     processes: int = 1
+    halvings: int = 0
+    """How often the micro-batch was halved for attempts that ran out of memory."""
+    micro_batch: int = 0
+    """Samples per forward pass; 0: all rows of a process."""
 
     @property
     def state(self) -> str:
@@ -73,6 +74,7 @@ def history(entries: list[dict[str, Any]]) -> History:
 def record(kind: str, task_id: str, result: Result, spent: History, finished: float) -> dict[str, Any]:
     """Content of `record.json`; `spent` includes the last attempt, `finished` is in seconds since 1970."""
     metrics = {name: value if math.isfinite(value) else None for name, value in result.metrics.items()}
+    halved = {"micro_batch": result.micro_batch, "halvings": result.halvings} if result.halvings else {}
     assert spent.started is not None
     return {
         "state": result.state,
@@ -84,7 +86,7 @@ def record(kind: str, task_id: str, result: Result, spent: History, finished: fl
         "finished": _iso(finished),
         "seconds": round(spent.seconds, 3),
         "attempts": spent.attempts,
-        "environment": {**describe(result.device), "processes": result.processes},
+        "environment": {**describe(result.device), "processes": result.processes, **halved},
         "cost": {name.removeprefix("cost/"): value for name, value in metrics.items() if name.startswith("cost/")},
     }
 

@@ -17,6 +17,7 @@ from typing import TypeVar
 # tasks, pays them once here.
 import torch._dynamo  # noqa: F401
 
+from study.attempts import halvings, micro_batch
 from study.elapsed import BEGINNINGS
 from study.errors import DataError
 from study.files import read_json, write_json
@@ -120,6 +121,11 @@ def _config(paths: TaskPaths, kind: type[Config], journal: Journal, past: Histor
 
 
 def _pretrain(paths: RunPaths, config: RunConfig, home: Home, journal: Journal, stop: Callable[[], bool]) -> Result:
+    halved = halvings(paths)
+    config = _fitting(config, halved)
+    if halved:
+        journal.event("micro-batch halved", times=halved, micro_batch=config.runtime.micro_batch)
+
     def follow(world: World) -> None:
         # Rank 0 is interrupted likewise, and says so.
         with suppress(Interrupted):
@@ -128,12 +134,20 @@ def _pretrain(paths: RunPaths, config: RunConfig, home: Home, journal: Journal, 
     with team(config.runtime, follow) as world:
         begin(journal, choose_device(config.runtime.device), config.runtime.threads, world.size)
         outcome = pretrain(paths, config, home, journal, stop, world)
-    return Result(outcome.metrics, choose_device(config.runtime.device), outcome.divergence, world.size)
+    device = choose_device(config.runtime.device)
+    return Result(outcome.metrics, device, outcome.divergence, world.size, halved, config.runtime.micro_batch)
+
+
+def _fitting(config: RunConfig, halved: int) -> RunConfig:
+    """The configuration with the micro-batch that earlier attempts, which ran out of memory, leave to this one."""
+    if not halved:
+        return config
+    return replace(config, runtime=replace(config.runtime, micro_batch=micro_batch(config, halved)))
 
 
 def _assist(paths: RunPaths, home: Home, stop: Callable[[], bool]) -> None:
     """A pretraining's other processes, where a scheduler has started them."""
-    config = load_config(paths.config, RunConfig)
+    config = _fitting(load_config(paths.config, RunConfig), halvings(paths))
     with team(config.runtime, lambda _: None) as world:
         pretrain(paths, config, home, Silent(), stop, world)
 

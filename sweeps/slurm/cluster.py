@@ -6,8 +6,8 @@ import functools
 import math
 import re
 import shutil
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, replace
 
 from study.cluster import ClusterConfig
 from study.errors import ConfigError, unknown
@@ -75,6 +75,14 @@ class Cluster:
     @property
     def requeues(self) -> bool:
         return self.settings.get("JobRequeue") == "1"
+
+    def without(self, names: Collection[str]) -> Cluster:
+        """The cluster as it were without these nodes."""
+        left = {
+            name: replace(partition, nodes=tuple(node for node in partition.nodes if node.name not in names))
+            for name, partition in self.partitions.items()
+        }
+        return replace(self, partitions=left)
 
 
 def installed() -> bool:

@@ -24,10 +24,13 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from study.paths import Home, SubmissionPaths, TaskPaths
+from study.paths import Home, SubmissionPaths
 from study.states import directory_state
-from sweeps import child, claims, failures, manifest
+from sweeps import child, failures, manifest
 from sweeps.manifest import QueuedTask
+from sweeps.saying import fall_silent, say
+from sweeps.slurm import endings
+from sweeps.slurm.workers import CanaryWorker, ElementWorker, sings
 from sweeps.states import FINISHED
 from sweeps.worker import Worker
 
@@ -35,43 +38,17 @@ LINGER_SECONDS = 600.0
 """How long to wait to be killed: longer than any KillWait or GraceTime."""
 REQUEUE_SECONDS = 90.0
 """How long to ask for the requeue, while the controller may be away."""
+TIMING_SECONDS = 90.0
+"""How much earlier than asked for the warning before the time limit may come (`slurmctld` looks twice a minute, and
+counts in minutes)."""
 _PR_SET_PDEATHSIG = 1
-
-
-class ElementWorker(Worker):
-    """A worker over one slice, in a job that the scheduler ends and starts again."""
-
-    def take(self, ids: frozenset[str]) -> None:
-        """Work on these tasks only."""
-        self._remaining = [task for task in self._remaining if task.task_id in ids]
-
-    def _look(self, paths: TaskPaths) -> str:
-        """A task that a living worker of another job has is not waited for: the allocation would idle."""
-        state = super()._look(paths)
-        if state == "claimed":
-            holder = claims.inspect(paths.claim, self.queue.stale_seconds)
-            # This element's own claims are waited for: it may have been requeued after its node died.
-            if holder is not None and holder.owner is not None and holder.owner.job != self.job:
-                return "elsewhere"
-        return state
-
-    def _write_failure(self, task: QueuedTask, paths: TaskPaths, failure: failures.Failure) -> None:
-        if self.signals and failure.cause == "interrupted":
-            print(f"{task.task_id}: saved", flush=True)
-            return
-        super()._write_failure(task, paths, failure)
-
-    def _on_signal(self, number: int, _frame: FrameType | None) -> None:
-        """However many signals come, the task may finish its checkpoint: the scheduler kills it if it is too late."""
-        self.signals = 1
-        if self._child is not None:
-            self._child.signal(number)
 
 
 class Element:
     """The process that the scheduler started."""
 
-    def __init__(self, home: Home, submission: SubmissionPaths, number: int) -> None:
+    def __init__(self, home: Home, submission: SubmissionPaths, array: str) -> None:
+        self.begun = time.time()
         # Before anything is read or imported: a signal may come at any time.
         self.received: list[int] = []
         self._workers: list[int] = []
@@ -80,7 +57,7 @@ class Element:
         queue = manifest.read(submission)
         assert queue is not None, submission.manifest
         self.home, self.submission, self.queue = home, submission, queue
-        self.array = queue.arrays[number]
+        self.array = next(found for found in queue.arrays if found.name == array)
         self.index = int(os.environ["SLURM_ARRAY_TASK_ID"])
         self.job = f"{os.environ['SLURM_ARRAY_JOB_ID']}_{self.index}"
         self.requeues = int(os.environ.get("SLURM_RESTART_COUNT") or 0)
@@ -91,7 +68,8 @@ class Element:
         """Work through the slice; returns the exit code, by which dependants are let go or cancelled."""
         facts = scheduler_facts(os.environ, self.job, self.queue_seconds())
         os.environ["ABLATE_SCHEDULER"] = json.dumps(facts)
-        print(f"element {self.job} on {socket.gethostname()}: {len(self.tasks)} tasks, {facts}", flush=True)
+        say(f"element {self.job} on {socket.gethostname()}: {len(self.tasks)} tasks, {facts}")
+        say(f"element {self.job} {endings.BEGINS} {facts.get('node', '?')}", sys.stderr)
         # What the records name as the command is the user's.
         sys.argv = shlex.split(self.queue.command)
         module = importlib.import_module(self.queue.entry.partition(":")[0])
@@ -143,8 +121,7 @@ class Element:
                 worker.close()
             code = int(worker.signals > 0)
         finally:
-            sys.stdout.flush()
-            sys.stderr.flush()
+            fall_silent()
             os._exit(code)
 
     def _worker(self, execute: child.Execute, interrupted: type[BaseException]) -> Worker:
@@ -153,7 +130,8 @@ class Element:
             kind = importlib.import_module("sweeps.slurm.searching").SearchElementWorker
             searcher: Worker = kind(self.home, self.submission, self.queue, execute, interrupted, self.job)
             return searcher
-        worker = ElementWorker(self.home, self.submission, self.queue, execute, interrupted, self.job)
+        element = CanaryWorker if self.array.canary else ElementWorker
+        worker = element(self.home, self.submission, self.queue, execute, interrupted, self.job)
         worker.take(frozenset(task.task_id for task in self.tasks))
         return worker
 
@@ -161,36 +139,50 @@ class Element:
         """Back into the queue after the scheduler's warning; else wait to be killed."""
         limit = int(self.array.cluster["requeues"])
         if signal.SIGUSR2 in self.received:
-            if self.requeues >= limit:
-                self._give_up(f"not done after {limit} requeues at the time limit of the scheduler")
-                return
-            if requeue(self.job):
-                return
-            self._give_up("saved at the scheduler's time limit; the cluster does not requeue jobs")
+            cause = "time limit" if self._late() else "preempted"
+            if cause == "time limit" and self.requeues >= limit:
+                self._give_up(cause, f"not done after {limit} requeues at the time limit of the scheduler")
+            elif not requeue(self.job):
+                self._give_up(cause, "saved at the scheduler's warning; the cluster does not requeue jobs")
             return
         end = time.monotonic() + LINGER_SECONDS
         while time.monotonic() < end:
             time.sleep(1.0)
 
-    def _give_up(self, message: str) -> None:
+    def _late(self) -> bool:
+        """Whether the scheduler's warning can be that of the time limit: else it is that of a preemption."""
+        limit = float(self.array.cluster["hours"]) * 3600 - float(self.array.cluster["signal_seconds"])
+        return time.time() - self.begun > limit - TIMING_SECONDS
+
+    def _give_up(self, cause: str, message: str) -> None:
         """Leave the rest for the next submission, and say so."""
-        print(message, flush=True)
-        failure = failures.Failure("time limit", "SIGUSR2", message, "", "")
+        say(message)
+        failure = failures.Failure(cause, "SIGUSR2", message, "", "")
         for task in self._open():
             paths = task.paths(self.home)
             if (paths.journal.exists() or task.kind == "pretrain") and not paths.claim.exists():
                 now = time.strftime("%Y-%m-%dT%H:%M:%S+00:00", time.gmtime())
-                child.write_failure(paths, failure, time=now, snapshot=self.queue.snapshot, job=self.job)
+                facts = {"time": now, "snapshot": self.queue.snapshot, "job": self.job}
+                failures.write_failure(paths.failure, failure, **facts)
 
     def _open(self) -> list[QueuedTask]:
         """Tasks of the slice that are neither done nor failed."""
         return [task for task in self.tasks if self._state(task) in ("none", "claimed")]
 
     def _exit_code(self) -> int:
-        """0: evaluations of these runs may begin (all runs, or some); or all evaluations are done."""
+        """0: evaluations of these runs may begin (all runs, or some); all evaluations are done; the canary sings."""
+        if self.array.canary:
+            return int(not all(self._sound(task) for task in self.tasks))
         runs = [self._state(task) in FINISHED for task in self.tasks if task.kind == "pretrain"]
         rest = [self._state(task) in FINISHED for task in self.tasks]
         return int(not (any(runs) if runs else all(rest)))
+
+    def _sound(self, task: QueuedTask) -> bool:
+        """Whether a task was done, trained some steps, or is somebody else's business."""
+        state = self._state(task)
+        if state == "none":
+            return sings(task.paths(self.home), self.begun)
+        return state in (*FINISHED, "claimed", "cancelled")
 
     def _state(self, task: QueuedTask) -> str:
         return directory_state(task.paths(self.home)).state
@@ -209,7 +201,7 @@ def requeue(job_id: str) -> bool:
     end = time.monotonic() + REQUEUE_SECONDS
     while True:
         done = subprocess.run(["scontrol", "requeue", job_id], capture_output=True, text=True, check=False)
-        print(f"requeue: {done.stderr.strip() or 'done'}", flush=True)
+        say(f"requeue: {done.stderr.strip() or 'done'}")
         if done.returncode == 0:
             return True
         if "Unable to contact" not in done.stderr or time.monotonic() > end:
@@ -226,4 +218,4 @@ def scheduler_facts(environment: Mapping[str, str], job_id: str, queue_seconds: 
 
 
 if __name__ == "__main__":
-    sys.exit(Element(Home(Path(sys.argv[1])), SubmissionPaths(Path(sys.argv[2])), int(sys.argv[3])).run())
+    sys.exit(Element(Home(Path(sys.argv[1])), SubmissionPaths(Path(sys.argv[2])), sys.argv[3]).run())

@@ -11,17 +11,21 @@ import getpass
 import math
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
+from study.cluster import ClusterConfig
 from study.errors import ConfigError
 from study.paths import Home, SubmissionPaths, TaskPaths
 from study.plan import Plan, Task
 from study.states import directory_state
-from study.typed import plain
-from sweeps import claims, local
+from study.typed import build, plain
+from sweeps import claims, local, nodes
+from sweeps.claims import Owner
+from sweeps.executors import Ending
 from sweeps.manifest import Array, Job, Layout, Manifest, submissions
-from sweeps.slurm import cluster, layout, queue
+from sweeps.slurm import cluster, endings, layout, queue
+from sweeps.slurm.cluster import Cluster
 from sweeps.slurm.queue import Element, Queue
 
 LAUNCH_SECONDS = 120.0
@@ -30,7 +34,6 @@ SEARCHERS = 4
 """Elements of a search where nobody says how many: with all trials at once, none learns from another."""
 CLOSED = ("completed", "diverged", "failed", "cancelled")
 
-last_words = local.last_words
 forget = queue.forget
 
 
@@ -42,13 +45,29 @@ def arrange(plan: Plan, tasks: tuple[Task, ...], new: frozenset[str], jobs: int,
         SchedulerSilent: the controller does not answer.
     """
     found = cluster.inspect()
-    for config in {repr(config): config for task in tasks for config in [layout.cluster_of(plan, task)]}.values():
+    configs = {repr(config): config for task in tasks for config in [layout.cluster_of(plan, task)]}.values()
+    for config in configs:
         if config.kind != "slurm":
             raise ConfigError(f"cluster: a level goes to '{config.name}', which is no SLURM cluster, and the others do")
         cluster.check(config, found)
     holders = _holders(plan.home) if any(task.task_id not in new for task in tasks) else {}
     arrays = layout.arrange(plan, tasks, new, holders, prefix, found.max_array, found.max_jobs, jobs)
-    return Layout(sum(bool(element) for array in arrays for element in array.elements), (), arrays, getpass.getuser())
+    exclude = _excluded(plan, configs, found)
+    arrays = tuple(replace(array, exclude=exclude) for array in arrays)
+    count = sum(bool(element) for array in arrays if not array.canary for element in array.elements)
+    return Layout(count, (), arrays, getpass.getuser())
+
+
+def _excluded(plan: Plan, configs: Iterable[ClusterConfig], found: Cluster) -> tuple[str, ...]:
+    """Nodes to stay away from, because they failed lately; none where the work could not be done without them."""
+    failed = nodes.avoided(plan.home.study(plan.study.name), plan.cluster.avoid_hours)
+    names = frozenset(failed) & {node.name for partition in found.partitions.values() for node in partition.nodes}
+    try:
+        for config in configs:
+            cluster.check(config, found.without(names))
+    except ConfigError:
+        return ()
+    return tuple(sorted(names))
 
 
 def crew(plan: Plan, jobs: int, most: int, prefix: str) -> Layout:
@@ -113,28 +132,52 @@ def held(submission: SubmissionPaths, manifest: Manifest) -> frozenset[str]:
 def situation(home: Home, study: str) -> str:
     """What the scheduler has of the study and why it waits, or that the scheduler does not answer."""
     counts: Counter[str] = Counter()
+    failed: dict[str, float] = {}
     for submission, manifest in submissions(home, study):
         if manifest.arrays:
+            hours = build(ClusterConfig, manifest.arrays[0].cluster, "cluster").avoid_hours
+            failed |= nodes.avoided(home.study(study), hours)
             seen = _look(submission, manifest)
             if seen.silence:
                 return f"the scheduler does not answer ({seen.silence}): what it has is shown as it was handed over"
             names = {array.name for array in manifest.arrays}
             live = [element for element in seen.elements if element.name in names and element.live]
             counts.update(_words(element) for element in live)
-    return "slurm: " + ", ".join(f"{count} {words}" for words, count in counts.most_common()) if counts else ""
+    parts = [f"{count} {words}" for words, count in counts.most_common()]
+    for node, until in failed.items():
+        parts.append(
+            f"{node} failed (submissions stay away from it until {time.strftime('%H:%M', time.localtime(until))})"
+        )
+    return f"slurm: {', '.join(parts)}" if parts else ""
 
 
 def output(home: Home, task: TaskPaths) -> str:
     """What the element that last had this task printed: how it started, and what the scheduler did to it."""
     task_id = task.root.name
     for submission, manifest in submissions(home, ended=True):
-        for array in manifest.arrays:
+        # A canary, which stands first, leaves its task to an element of the others.
+        for array in reversed(manifest.arrays):
             for index, element in enumerate(array.elements):
                 job_id = f"{array.job_id}_{index}"
                 files = [submission.output(job_id), submission.errors(job_id)]
                 if task_id in element and any(path.exists() for path in files):
                     return "".join(path.read_text(errors="replace") for path in files if path.exists())
     return ""
+
+
+def ending(submission: SubmissionPaths, manifest: Manifest, task_id: str, owner: Owner) -> Ending | None:
+    """What ended the element that left its claim on a task, by the scheduler's word or by the element's errors."""
+    job_id, _, number = owner.job.partition("_")
+    for array in manifest.arrays:
+        if array.job_id == job_id and number.isdigit() and task_id in _tasks(array, int(number)):
+            elements = _look(submission, manifest).elements
+            return endings.told(elements, array.name, int(number), submission.errors(owner.job))
+    return None
+
+
+def last_words(submission: SubmissionPaths) -> str:
+    """Last line of the newest errors of the submission's elements that one did not print when it began."""
+    return local.last_words(submission, (endings.BEGINS,))
 
 
 def stop(jobs: tuple[Job, ...], force: bool) -> None:
@@ -200,6 +243,10 @@ def _holders(home: Home) -> dict[str, str]:
         for job_id, array, index in _live(submission, manifest)
         for task in array.elements[index]
     }
+
+
+def _tasks(array: Array, number: int) -> tuple[str, ...]:
+    return array.elements[number] if number < len(array.elements) else ()
 
 
 def _words(element: Element) -> str:

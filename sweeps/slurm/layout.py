@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 
 from study.cluster import ClusterConfig
 from study.plan import Plan, Task
@@ -57,7 +58,18 @@ def arrange(
                 names.append(f"{prefix}.{len(arrays)}")
                 arrays.append(Array(names[-1], elements, content, leaders[part] if follows else "", waits_for))
             leaders = names
-    return tuple(arrays)
+    return _with_canary(arrays)
+
+
+def _with_canary(arrays: list[Array]) -> tuple[Array, ...]:
+    """Before many elements, one that tries the first task. What follows an array need not wait for the canary, too."""
+    count = sum(bool(element) for array in arrays for element in array.elements)
+    least = int(arrays[0].cluster["canary"])
+    if not least or count < least:
+        return tuple(arrays)
+    name = f"{arrays[0].name.rpartition('.')[0]}.canary"
+    canary = Array(name, ((arrays[0].elements[0][0],),), arrays[0].cluster, canary=True)
+    return canary, *(array if array.follows else replace(array, after=name) for array in arrays)
 
 
 def cluster_of(plan: Plan, task: Task) -> ClusterConfig:

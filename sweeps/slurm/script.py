@@ -62,8 +62,7 @@ def text(home: Home, submission: SubmissionPaths, array: Array, where: Mapping[s
     """
     config = build(ClusterConfig, array.cluster, "cluster")
     _check_extra(config)
-    number = array.name.rpartition(".")[2]
-    command = [sys.executable, "-u", "-m", "sweeps.slurm.element", str(home.root), str(submission.root), number]
+    command = [sys.executable, "-u", "-m", "sweeps.slurm.element", str(home.root), str(submission.root), array.name]
     unset: Any = None
     return _make_sbatch_string(
         command=shlex.join(command),
@@ -83,7 +82,7 @@ def text(home: Home, submission: SubmissionPaths, array: Array, where: Mapping[s
             'export SRUN_CPUS_PER_TASK="$SLURM_CPUS_PER_TASK"',
         ],
         srun_args=["--open-mode=append"],
-        additional_parameters={**_options(config, array, dependency), **config.extra},
+        additional_parameters=_options(config, array, dependency),
     )
 
 
@@ -110,7 +109,9 @@ def dependency(array: Array, job_ids: Mapping[str, str]) -> str:
     """What an array depends on, given the job ids of the arrays before it by their names."""
     if array.follows:
         return f"aftercorr:{job_ids[array.follows]}"
-    return f"afterany:{':'.join(array.waits_for)}" if array.waits_for else ""
+    parts = [f"afterok:{job_ids[array.after]}"] if array.after else []
+    parts += [f"afterany:{':'.join(array.waits_for)}"] if array.waits_for else []
+    return ",".join(parts)
 
 
 def _options(config: ClusterConfig, array: Array, dependency: str) -> dict[str, Any]:
@@ -118,6 +119,7 @@ def _options(config: ClusterConfig, array: Array, dependency: str) -> dict[str, 
     numbers = _ranges(array.numbers)
     memory = math.ceil(config.memory_gib * config.pack * 1024)
     gpus = f"gpu:{config.gpu_type}:{config.gpus}" if config.gpu_type else f"gpu:{config.gpus}"
+    exclude = [*array.exclude, *filter(None, [config.extra.get("exclude")])]
     options = {
         "array": f"{numbers}%{config.jobs}" if config.jobs else numbers,
         "partition": config.partition,
@@ -132,7 +134,8 @@ def _options(config: ClusterConfig, array: Array, dependency: str) -> dict[str, 
         "requeue": True,
         "signal": f"USR2@{config.signal_seconds}",
     }
-    return {key: value for key, value in options.items() if value}
+    given = {key: value for key, value in options.items() if value}
+    return {**given, **config.extra, **({"exclude": ",".join(map(str, exclude))} if exclude else {})}
 
 
 def _ranges(numbers: list[int]) -> str:

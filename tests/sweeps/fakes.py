@@ -14,10 +14,14 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from study.attempts import halvings, micro_batch
 from study.errors import DataError
-from study.files import write_json
-from study.paths import Home, SubmissionPaths
+from study.files import write_atomic, write_json
+from study.journal import Journal
+from study.paths import Home, SubmissionPaths, TaskPaths
 from study.plan import Plan, make_plan
+from study.schema import RunConfig
+from study.typed import load_config
 from sweeps.manifest import Manifest, QueuedTask
 from sweeps.submit import Code
 
@@ -104,6 +108,42 @@ def deaf(root: Path, stop: Callable[[], bool], seconds: float) -> None:
     time.sleep(seconds)
 
 
+def sing(root: Path, stop: Callable[[], bool], seconds: float) -> None:
+    """Work that reports its first steps."""
+    journal = Journal(root / "journal.jsonl")
+    work(root, stop, 0.1)
+    journal.metrics(20, {"train/loss": 1.0})
+    journal.close()
+    work(root, stop, seconds)
+
+
+def store(root: Path, stop: Callable[[], bool], seconds: float) -> None:
+    """Work that keeps what it has in a checkpoint, which needs room on the disk."""
+    done = 0
+    while done < seconds:
+        done += 0.1
+        write_atomic(root / "checkpoint", bytes(2**16), durable=False)
+        work(root, stop, min(done, seconds))
+
+
+def hungry(root: Path, stop: Callable[[], bool], most: float) -> None:
+    """Runs out of memory unless its micro-batch is small enough."""
+    if _micro_batch(root) > most:
+        raise MemoryError
+
+
+def greedy(root: Path, stop: Callable[[], bool], most: float) -> None:
+    """Takes a GiB, until it is killed for that, unless its micro-batch is small enough."""
+    if _micro_batch(root) > most:
+        taken = bytearray(b"x") * 2**30
+        deaf(root, stop, 600.0)
+        del taken
+
+
+def _micro_batch(root: Path) -> int:
+    return micro_batch(load_config(root / "config.yaml", RunConfig), halvings(TaskPaths(root)))
+
+
 ACTIONS = {
     "work": work,
     "diverge": work,
@@ -119,6 +159,10 @@ ACTIONS = {
     "leave": leave,
     "long_message": long_message,
     "deaf": deaf,
+    "sing": sing,
+    "store": store,
+    "hungry": hungry,
+    "greedy": greedy,
 }
 
 

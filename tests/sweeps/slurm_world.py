@@ -50,9 +50,32 @@ def controller(folder: Path, action: str) -> None:
     subprocess.run(["bash", str(SCRIPT), "controller", str(folder), action], check=True)
 
 
+def node(folder: Path, name: str, action: str) -> None:
+    """Start a node, or let it die with all that it runs."""
+    subprocess.run(["bash", str(SCRIPT), "node", str(folder), name, action], check=True)
+
+
 def slurm(*words: str) -> str:
     """Output of one of SLURM's programs."""
     return subprocess.run(words, check=True, capture_output=True, text=True).stdout
+
+
+class CannotMountError(Exception):
+    """This machine lets nobody mount a disk."""
+
+
+@contextlib.contextmanager
+def small_disk(folder: Path) -> Iterator[Path]:
+    """A disk of a few MB in that folder."""
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=16m", "tmpfs", str(folder)]
+    mounted = subprocess.run(mount, capture_output=True, text=True, check=False)
+    if mounted.returncode:
+        raise CannotMountError(f"a small disk cannot be mounted here: {mounted.stderr.strip()}")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
 def begin_now() -> None:
@@ -101,6 +124,11 @@ def begun(plan: Plan, index: int, steps: int = 20) -> Callable[[], bool]:
     """Whether a run has done so many steps."""
     progress = plan.tasks[index].paths(plan.home).root / "progress"
     return lambda: progress.exists() and progress.stat().st_size >= steps
+
+
+def steps(plan: Plan, index: int) -> int:
+    """That a run has done so far."""
+    return (plan.tasks[index].paths(plan.home).root / "progress").stat().st_size
 
 
 def done(plan: Plan) -> Counter[str]:

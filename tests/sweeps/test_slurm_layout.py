@@ -21,7 +21,7 @@ from sweeps.slurm.queue import Element, Queue
 from sweeps.states import survey
 from sweeps.submit import submit
 
-CONFIG = ClusterConfig(name="slurm", kind="slurm")
+CONFIG = ClusterConfig(name="slurm", kind="slurm", canary=0)
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +29,7 @@ def composed(tmp_path_factory: pytest.TempPathFactory) -> Plan:
     """Thirty runs and their evaluations."""
     folder = tmp_path_factory.mktemp("config")
     write_study(folder)
-    words = ("cluster=slurm", f"seeds={list(range(10))}".replace(" ", ""))
+    words = ("cluster=slurm", "cluster.canary=0", f"seeds={list(range(10))}".replace(" ", ""))
     return make_plan("tiny", words, config_dir=str(folder), home=Home(folder / "home"))
 
 

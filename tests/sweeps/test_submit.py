@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -13,7 +12,8 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from fakes import FAKE, HERE, SOURCE, Behaviours, events, tiny_plan, wait_for, write_study
+from edited import VERSION, edit, submit_checkout
+from fakes import FAKE, HERE, SOURCE, Behaviours, events, tiny_plan, wait_for
 
 from study.errors import AblateError, ConfigError, StoreError
 from study.files import read_json, write_json
@@ -21,7 +21,6 @@ from study.paths import Home
 from study.plan import Plan
 from sweeps import local, manifest
 from sweeps.executors import executor, live_jobs
-from sweeps.failures import OWN_PACKAGES
 from sweeps.states import survey
 from sweeps.submit import choose, prepare_home, submit
 
@@ -249,49 +248,15 @@ def test_an_unknown_cluster_kind_names_the_known_ones() -> None:
         executor("locl")
 
 
-ISOLATED = '''
-import json
-import time
-
-
-class Interrupted(Exception):
-    """Never raised."""
-
-
-def execute(kind, root, home, stop):
-    (root / "begun").touch()
-    while not (home.root / "go").exists():
-        time.sleep(0.01)
-    from trainer.isolated_version import VERSION
-
-    (root / "record.json").write_text(json.dumps({"state": "completed", "seconds": VERSION}))
-'''
-
-
 def test_editing_the_source_while_jobs_wait_changes_nothing(tmp_path: Path) -> None:
     """The job imports a module only after it was edited, and from the folder of the checkout at that."""
-    checkout, home = tmp_path / "checkout", Home(tmp_path / "home")
-    for name in OWN_PACKAGES:
-        shutil.copytree(SOURCE / name, checkout / name, ignore=shutil.ignore_patterns("__pycache__"))
-    (checkout / "trainer" / "isolated.py").write_text(ISOLATED)
-    version = checkout / "trainer" / "isolated_version.py"
-    version.write_text("VERSION = 1.0\n")
-    write_study(tmp_path / "config")
-    code = (
-        "from study.plan import make_plan; from sweeps.submit import Code, submit; import sweeps\n"
-        f"assert sweeps.__file__.startswith({str(checkout)!r})\n"
-        f"submit(make_plan('tiny', config_dir={str(tmp_path / 'config')!r}), 1, Code('trainer.isolated:execute', ''))"
-    )
-    environment = {**os.environ, "PYTHONPATH": str(checkout), "ABLATE_HOME": str(home.root)}
-    subprocess.run([sys.executable, "-c", code], check=True, cwd=checkout, env=environment)
+    home = Home(tmp_path / "home")
+    checkout = submit_checkout(tmp_path, home)
     plan = dataclasses.replace(plan_for(tmp_path), home=home)
     wait_for((plan.tasks[0].paths(home).root / "begun").exists)
-    version.write_text("VERSION = 2.0\n")
-    for name in ("study", "sweeps"):
-        (checkout / name / "__init__.py").write_text("raise RuntimeError('edited')\n")
-    (home.root / "go").touch()
+    edit(checkout, home)
     wait_for(lambda: finished(plan) and gone(plan))
-    assert {state.detail["seconds"] for state in survey(plan).states if state.detail} == {1.0}
+    assert {state.detail["seconds"] for state in survey(plan).states if state.detail} == {VERSION}
 
 
 def test_an_interrupted_stop_is_not_missed_by_a_worker_that_is_still_starting(tmp_path: Path) -> None:

@@ -1,0 +1,69 @@
+"""What ended an element that left no word: the scheduler's state of it while that is remembered, and what the scheduler
+wrote into the element's errors. No accounting is needed.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import datetime
+from pathlib import Path
+
+from study.attempts import OUT_OF_MEMORY
+from sweeps.executors import Ending
+from sweeps.failures import NODE_FAILURE
+from sweeps.slurm.queue import Element, SchedulerSilent, call
+
+STATES = {
+    "OUT_OF_MEMORY": (OUT_OF_MEMORY, "SLURM killed it: out of memory"),
+    "NODE_FAIL": (NODE_FAILURE, "its node failed"),
+    "BOOT_FAIL": (NODE_FAILURE, "its node did not boot"),
+    "TIMEOUT": ("time limit", "killed at the time limit, before it had saved"),
+    "DEADLINE": ("time limit", "killed at its deadline, before it had saved"),
+    "PREEMPTED": ("preempted", "killed by a preemption, before it had saved"),
+}
+WORDS = {
+    "oom-kill event": "OUT_OF_MEMORY",
+    "oom_kill event": "OUT_OF_MEMORY",
+    "Out Of Memory": "OUT_OF_MEMORY",
+    "exceeded memory limit": "OUT_OF_MEMORY",
+    "exceeded job memory limit": "OUT_OF_MEMORY",
+    "DUE TO NODE FAILURE": "NODE_FAIL",
+    "DUE TO TIME LIMIT": "TIMEOUT",
+    "DUE TO PREEMPTION": "PREEMPTED",
+}
+"""What slurmstepd and srun print into a job's errors (src/slurmd/slurmstepd, src/srun) → the state that it means."""
+BEGINS = "begins on node"
+"""In the line that an element prints among its errors when it is started: what stands above is of its last life."""
+BROKEN = ("DOWN", "NOT_RESPONDING", "FAIL", "DRAIN", "POWERED_DOWN")
+
+
+def told(elements: tuple[Element, ...], name: str, index: int, errors: Path) -> Ending | None:
+    """Cause and message of an element's end; None when nobody says.
+
+    Args:
+        elements: the queue as it was seen last, ended elements too.
+        name: of the element's array.
+        index: of the element in the array.
+        errors: the file of its errors.
+    """
+    for element in elements:
+        if (element.name, element.index) == (name, index) and element.state in STATES:
+            return STATES[element.state]
+    if not errors.exists():
+        return None
+    lines = errors.read_text(errors="replace").rpartition(BEGINS)[2].splitlines()
+    known = [state for line in lines for words, state in WORDS.items() if words in line]
+    return STATES[known[-1]] if known else None
+
+
+def node_failed(node: str, since: float) -> bool:
+    """Whether the scheduler has given up on a node, or it was started again after `since` (seconds since 1970)."""
+    try:
+        text = call("scontrol", "--oneliner", "show", "node", node)
+    except SchedulerSilent:
+        return False
+    state = re.search(r"\bState=(\S+)", text)
+    booted = re.search(r"\bBootTime=([\dT:-]+)", text)
+    if state is not None and any(word in state[1] for word in BROKEN):
+        return True
+    return booted is not None and datetime.fromisoformat(booted[1]).timestamp() > since

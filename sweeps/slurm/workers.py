@@ -1,0 +1,104 @@
+"""The workers in an array element: what they do otherwise than those of this machine."""
+
+from __future__ import annotations
+
+import signal
+import time
+from typing import Any
+
+from study.attempts import OUT_OF_MEMORY
+from study.journal import read
+from study.paths import TaskPaths
+from sweeps import claims, manifest, nodes
+from sweeps.claims import Owner
+from sweeps.executors import Ending
+from sweeps.failures import NODE_FAILURE, Failure
+from sweeps.manifest import QueuedTask
+from sweeps.saying import say
+from sweeps.slurm import endings, queue
+from sweeps.slurm.queue import SchedulerSilent
+from sweeps.worker import Worker
+
+SYSTEMATIC = ("code", "data", "disk", OUT_OF_MEMORY)
+"""Causes of a canary's failure that the other tasks would hardly escape."""
+
+
+class ElementWorker(Worker):
+    """A worker over one slice, in a job that the scheduler ends and starts again."""
+
+    def take(self, ids: frozenset[str]) -> None:
+        """Work on these tasks only."""
+        self._remaining = [task for task in self._remaining if task.task_id in ids]
+
+    def _look(self, paths: TaskPaths) -> str:
+        """A task that a living worker of another job has is not waited for: the allocation would idle."""
+        state = super()._look(paths)
+        if state == "claimed":
+            holder = claims.inspect(paths.claim, self.queue.stale_seconds)
+            # This element's own claims are waited for: it may have been requeued after its node died.
+            if holder is not None and holder.owner is not None and holder.owner.job != self.job:
+                return "elsewhere"
+        return state
+
+    def _ending(self, owner: Owner, age: float) -> Ending:
+        """A claim of this element's last life was left by a node that failed, or by a requeue that did not wait."""
+        if owner.job != self.job or not owner.node:
+            return super()._ending(owner, age)
+        if endings.node_failed(owner.node, time.time() - age):
+            message = f"node {owner.node} failed"
+            nodes.note(self.home.study(self.queue.study), owner.node, message)
+            return NODE_FAILURE, message
+        return "preempted", "the scheduler requeued it before it had saved"
+
+    def _write_failure(self, task: QueuedTask, paths: TaskPaths, failure: Failure) -> None:
+        if self.signals and failure.cause == "interrupted":
+            say(f"{task.task_id}: saved")
+            return
+        super()._write_failure(task, paths, failure)
+
+    def _react(self, failure: Failure) -> None:
+        node = claims.identify().node
+        if failure.cause == NODE_FAILURE and node:
+            nodes.note(self.home.study(self.queue.study), node, failure.message)
+        super()._react(failure)
+
+    def _stop(self, reason: str, fingerprint: str) -> None:
+        """Also take out of the queue what would only start, look and end."""
+        super()._stop(reason, fingerprint)
+        found = manifest.read(self.submission)
+        assert found is not None, self.submission.manifest
+        try:
+            queue.cancel("--state=PENDING", *(array.job_id for array in found.arrays if array.job_id))
+        except SchedulerSilent as silent:
+            say(f"what waits in the queue will find out by itself: {silent}")
+
+    def _on_signal(self, number: int, _frame: object) -> None:
+        """However many signals come, the task may finish its checkpoint: the scheduler kills it if it is too late."""
+        self.signals = 1
+        if self._child is not None:
+            self._child.signal(number)
+
+
+class CanaryWorker(ElementWorker):
+    """Tries a submission's first task: lets it save and leaves it to the others once it has trained some steps."""
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self._begun = time.time()
+
+    def _judge(self, task: QueuedTask) -> str:
+        if task.kind == "pretrain" and not self.signals and sings(task.paths(self.home), self._begun):
+            say(f"{task.task_id}: trains; the others may begin")
+            self._on_signal(signal.SIGTERM, None)
+        return ""
+
+    def _react(self, failure: Failure) -> None:
+        super()._react(failure)
+        if failure.cause in SYSTEMATIC:
+            what = f"{failure.cause}: {failure.type}: {failure.message.partition(chr(10))[0]}"
+            self._stop(f"the first task failed, and the others were not begun ({what})", failure.fingerprint)
+
+
+def sings(paths: TaskPaths, since: float) -> bool:
+    """Whether a run has reported steps since then (seconds since 1970)."""
+    return any(entry["kind"] == "metrics" and entry["t"] > since * 1000 for entry in read(paths.journal)[0])
