@@ -141,3 +141,20 @@ def test_a_broken_configuration_is_one_clear_error(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="did you mean 'patch_size'"):
         execute("pretrain", paths.root, home, never)
     assert entries(paths, "event")[-1]["type"] == "ConfigError"
+
+
+def test_a_run_that_ran_out_of_memory_is_the_same_with_half_the_micro_batch(tmp_path: Path) -> None:
+    home, config = make_home(tmp_path), make_config()
+    whole = write_run(home, config)
+    halved = write_run(home, config, "cccccccccccc")
+    for attempt in (1, 2):
+        halved.past_failure(attempt).write_text('{"cause": "out of memory"}')
+    losses = {}
+    for paths in (whole, halved):
+        execute("pretrain", paths.root, home, never)
+        losses[paths] = [value for name, _, value, _ in metric_rows(read(paths.journal)[0]) if name == "train/loss"]
+    assert len(losses[halved]) == 8 and losses[halved] == pytest.approx(losses[whole], rel=1e-4)
+    environment = read_json(halved.record)["environment"]
+    assert (environment["halvings"], environment["micro_batch"]) == (2, config.schedule.batch_size // 4)
+    assert "halvings" not in read_json(whole.record)["environment"]
+    assert "micro-batch halved" in names(halved) and "micro-batch halved" not in names(whole)
