@@ -53,7 +53,7 @@ def evaluate(
     if not applicable(protocol.kind, run_config.objective.name):
         raise ConfigError(
             f"protocol {protocol.name}: {protocol.kind} compares images with texts, and objective "
-            f"'{run_config.objective.name}' trains no joint embedding; {' and '.join(TRAINED)} need none"
+            f"'{run_config.objective.name}' trains no joint embedding; {', '.join(TRAINED)} need none"
         )
     device = torch.device(device)
     yield from score(Representation(system.to(device).eval(), tokenizer, run_config, run, device), config, home)
