@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from reports.bills import BillTable, billed
 from reports.coverage import Coverage, TaskState
 from reports.spending import CostRow, cost_rows, statement, wasted
 from reports.warehouse import Warehouse, cell_key
@@ -65,6 +66,8 @@ class Overview:
     environment: tuple[tuple[str, tuple[tuple[str, int], ...]], ...]
     """Fact -> its values and how many tasks had each."""
     leftovers: tuple[Leftover, ...]
+    bills: BillTable | None
+    """What was spent and wasted, by table and cell; None: no attempt has told."""
 
     @property
     def levels(self) -> tuple[tuple[str, tuple[str, ...]], ...]:
@@ -116,6 +119,7 @@ def survey(plan: Plan, coverage: Coverage, warehouse: Warehouse) -> Overview:
         compute=statement(cost, devices, waste),
         environment=environment,
         leftovers=tuple(Leftover(*row) for row in warehouse.rows(_LEFTOVERS)),
+        bills=billed(plan, warehouse),
     )
 
 

@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 SCHEMA_VERSIONS = {"dc11669786a5": "MLflow 3.17"}
 """Migration ids (`alembic_version`) whose tables this module knows."""
 
-TAGS = ("task_id", "run_id", "kind", "protocol", "seed", "cells", "state", "cause", "commit", "dirty", "trials")
+COSTS = ("device", "gpus", "cores", "seconds", "seconds_wasted", "scheduler.queue_seconds")
+TAGS = ("task_id", "run_id", "kind", "protocol", "seed", "cells", "state", "cause", "commit", "dirty", "trials", *COSTS)
 """Tags read, each `ablate.<name>`; anything else in the store is somebody else's."""
 
 BUSY_TIMEOUT_MS = 30_000

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 import time
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -79,15 +80,17 @@ def submit(selection: Selection, jobs: int | None, as_json: bool) -> None:
 def status(plan: Plan, watch: bool, as_json: bool) -> None:
     """States of STUDY's tasks, what runs and how far it is, and what failed, grouped by where."""
     from sweeps.executors import situation
-    from sweeps.spending import spent, to_json
+    from sweeps.spending import spent
     from sweeps.states import survey
 
     states = survey(plan)
     if as_json:
+        from study.bills import bills
+
         tasks = [state.to_json() for state in states.states]
         words = situation(plan.home, plan.study.name)
         found = {"study": plan.study.name, "counts": states.counts, "tasks": tasks, "scheduler": words or None}
-        click.echo(json.dumps({**found, "cost": to_json(plan, spent(states, plan.home))}))
+        click.echo(json.dumps({**found, "cost": asdict(bills(plan, spent(states, plan.home)))}))
         return
     from sweeps.display import Display
 

@@ -2,16 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict
-from typing import Any
-
-from study.budget import restrict, wanted
-from study.design import cell_name
 from study.journal import read
 from study.paths import Home, RunPaths
-from study.plan import Plan, Task
-from study.spending import Spent, total
+from study.spending import Spent
 from sweeps.states import Survey, TaskState
 
 BEGUN = ("running", "failed")
@@ -27,25 +20,6 @@ def spent(states: Survey, home: Home) -> dict[str, Spent]:
         elif state.state in BEGUN and (unfinished := _unfinished(state, home)) is not None:
             found[state.task.task_id] = unfinished
     return found
-
-
-def to_json(plan: Plan, costs: dict[str, Spent]) -> dict[str, Any]:
-    """Totals of the study, and of each table, cell and run of it."""
-
-    def bill(tasks: Iterable[Task]) -> dict[str, Any]:
-        return asdict(total(costs[task.task_id] for task in tasks if task.task_id in costs))
-
-    runs: dict[str, list[Task]] = {}
-    cells: dict[str, list[Task]] = {cell_name(cell): [] for cell in plan.cells}
-    for task in plan.tasks:
-        runs.setdefault(task.run_id, []).append(task)
-        for cell in task.cells:
-            cells[cell_name(cell)].append(task)
-    tables = {name: restrict(plan.tasks, wanted(plan, name)) for name in plan.study.tables}
-    parts: dict[str, Mapping[str, Iterable[Task]]] = {"tables": tables, "cells": cells, "runs": runs}
-    return {"study": bill(plan.tasks)} | {
-        kind: {name: bill(tasks) for name, tasks in groups.items()} for kind, groups in parts.items()
-    }
 
 
 def _unfinished(state: TaskState, home: Home) -> Spent | None:

@@ -1,10 +1,12 @@
--- Hours and seconds only add up.
+-- Hours and seconds only add up, and no more than all of them can be wasted.
 with cost as (select * from cost),
 
 final as (
-    select task_id, seconds, cpu_hours, gpu_hours
+    select task_id, seconds, cpu_hours, gpu_hours, clock_seconds, wasted_seconds
     from cost
-    where least(coalesce(seconds, 0), coalesce(cpu_hours, 0), coalesce(gpu_hours, 0)) < 0
+    where
+        least(coalesce(seconds, 0), coalesce(cpu_hours, 0), coalesce(gpu_hours, 0), coalesce(wasted_seconds, 0)) < 0
+        or wasted_seconds > clock_seconds
 )
 
 select * from final

@@ -1,5 +1,9 @@
 -- One row per task in the store: what it has used, whether or not it ended well or is still part of the study.
+-- seconds, cpu_hours, gpu_hours: of the work that led to its result. clock_seconds: of all its attempts by the clock,
+-- wasted_seconds of them for nothing, on so many gpus and cores; queue_seconds before that in a scheduler's queue.
 with tasks as (select * from int_tasks),
+
+tags as (select * from stg_tags),
 
 metrics as (select * from stg_metrics where metric like 'cost/%' and isfinite(value)),
 
@@ -9,7 +13,8 @@ spent as (
         max(value) filter (metric = 'cost/seconds') as seconds,
         max(value) filter (metric = 'cost/cpu_hours') as cpu_hours,
         max(value) filter (metric = 'cost/gpu_hours') as gpu_hours,
-        max(value) filter (metric = 'cost/peak_memory_gib') as peak_memory_gib
+        max(value) filter (metric = 'cost/peak_memory_gib') as peak_memory_gib,
+        max(value) filter (metric = 'cost/flops_utilisation') as flops_utilisation
     from metrics
     group by run
 ),
@@ -22,9 +27,17 @@ final as (
         tasks.protocol,
         tasks.state,
         tasks.planned,
-        spent.* exclude (run)
+        spent.* exclude (run),
+        tags.device,
+        tags.gpus,
+        tags.cores,
+        tags.clock_seconds,
+        tags.wasted_seconds,
+        tags.queue_seconds
     from tasks
-    join spent using (run)
+    join tags using (run)
+    left join spent using (run)
+    where spent.run is not null or tags.clock_seconds is not null
 )
 
 select * from final

@@ -14,7 +14,13 @@ pivoted as (
         max(value) filter (key = 'ablate.state') as state,
         max(value) filter (key = 'ablate.cause') as cause,
         max(value) filter (key = 'ablate.commit') as clean_commit,
-        max(value) filter (key = 'ablate.dirty') as dirty
+        max(value) filter (key = 'ablate.dirty') as dirty,
+        max(value) filter (key = 'ablate.device') as device,
+        try_cast(max(value) filter (key = 'ablate.gpus') as bigint) as gpus,
+        try_cast(max(value) filter (key = 'ablate.cores') as bigint) as cores,
+        try_cast(max(value) filter (key = 'ablate.seconds') as double) as clock_seconds,
+        try_cast(max(value) filter (key = 'ablate.seconds_wasted') as double) as wasted_seconds,
+        try_cast(max(value) filter (key = 'ablate.scheduler.queue_seconds') as double) as queue_seconds
     from source
     group by run
 ),
