@@ -5,7 +5,9 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 
-from study.schema import field
+from study.errors import ConfigError
+from study.schema import RuntimeConfig, field
+from study.secrets import holds_secret
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,15 +25,19 @@ class ClusterConfig:
     constraint: str = field("", identity=False)
     """Features that a node must have, as `sbatch --constraint` reads them."""
     gpus: int = field(0, low=0, identity=False)
-    """GPUs of an array element; the tasks packed into it share them."""
+    """GPUs of an array element on each of its nodes; the tasks packed into it share them."""
     gpu_type: str = field("", identity=False)
     """As the cluster's GRES names it (`a100`); empty: any."""
     cpus: int = field(1, low=1, identity=False)
-    """Cores of one task."""
+    """Cores of one task, or of each process of a run that has several."""
     memory_gib: float = field(0.0, low=0, identity=False)
-    """Memory of one task; 0: the partition's default, which on many clusters is the whole node."""
+    """Memory likewise; 0: the partition's default, which on many clusters is the whole node."""
     hours: float = field(1.0, above=0, identity=False)
     """Time limit of an array element. What it has not finished by then is saved, requeued and gone on with."""
+    nodes: int = field(1, low=1, identity=False)
+    """Nodes of an element: the processes of a run (`runtime.processes`) are spread over them evenly."""
+    tasks: int = field(0, low=0, identity=False)
+    """Processes of a run on each node, which `srun` starts; 0: as many as `runtime.processes` makes it."""
     pack: int = field(1, low=1, identity=False)
     """Tasks that run side by side in an element: several small models share a GPU."""
     max_elements: int = field(0, low=0, identity=False)
@@ -53,3 +59,43 @@ class ClusterConfig:
     """Shell lines before the work begins (`module load …`)."""
     extra: dict[str, object] = dataclasses.field(default_factory=dict, metadata={"identity": False})
     """More options of `sbatch`, by their long names: {reservation: paper, nice: 100, exclusive: true}."""
+
+
+def spread(config: ClusterConfig, runtime: RuntimeConfig) -> ClusterConfig:
+    """The configuration as runs with this many processes need it: how many of them each node has.
+
+    Raises:
+        ConfigError: they cannot be spread like that, or the batch script would spell a secret out.
+    """
+    if config.kind != "slurm":
+        return config
+    for key, text in (*((f"setup[{i}]", line) for i, line in enumerate(config.setup)), *_options(config)):
+        if holds_secret(text):
+            raise ConfigError(
+                f"cluster.{key}: holds a secret, which every job's script would show; set the variable where you "
+                "submit (jobs inherit the environment), or read it from a file"
+            )
+    processes, nodes = runtime.processes, config.nodes
+    if config.tasks and nodes * config.tasks != processes:
+        raise ConfigError(
+            f"runtime.processes: {processes}, but cluster.nodes × cluster.tasks is {nodes} × {config.tasks} = "
+            f"{nodes * config.tasks}; make them agree, or leave cluster.tasks out"
+        )
+    if processes % nodes:
+        raise ConfigError(f"runtime.processes: {processes} cannot be spread evenly over {nodes} nodes (cluster.nodes)")
+    if processes > 1 and config.pack > 1:
+        raise ConfigError(
+            f"cluster.pack: {config.pack} tasks side by side in an element, each of {processes} processes "
+            "(runtime.processes); choose one of the two"
+        )
+    tasks = processes // nodes
+    if processes > 1 and 0 < config.gpus < tasks and runtime.device != "cpu":
+        raise ConfigError(
+            f"cluster.gpus: {config.gpus} on each node for {tasks} processes of a run, which need one each; ask for "
+            f"{tasks}, or take runtime.device=cpu"
+        )
+    return config if config.tasks == tasks else dataclasses.replace(config, tasks=tasks)
+
+
+def _options(config: ClusterConfig) -> list[tuple[str, str]]:
+    return [(f"extra.{key}", f"{key}={value}") for key, value in config.extra.items()]

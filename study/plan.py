@@ -10,7 +10,7 @@ from typing import Any, get_type_hints
 
 from study.arms import Arm, resolve
 from study.claims import check_claims
-from study.cluster import ClusterConfig
+from study.cluster import ClusterConfig, spread
 from study.compose import GROUPS, Composer, Overrides, parse_overrides, set_value
 from study.contents import Contents, Fingerprint
 from study.design import Cell, cell_name
@@ -171,7 +171,7 @@ class _Planner:
                     continue
                 runs[run_id] = Task(run_id, "pretrain", run_id, seed, (cell,), None, config)
                 trees[run_id] = (choices, values)
-                clusters[run_id] = self._section("cluster", ClusterConfig, choices, values)[0]
+                clusters[run_id] = spread(self._section("cluster", ClusterConfig, choices, values)[0], config.runtime)
         evaluations = [task for run in runs.values() for task in self._evaluate(run, *trees[run.run_id])]
         metrics = (*RUN_METRICS, *self._metrics)
         check_outputs(self.study, list(metrics), cells)

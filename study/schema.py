@@ -163,8 +163,8 @@ class RuntimeConfig:
     threads: int = field(1, low=0, identity=False)
     """CPU threads of the arithmetic of each process; 0 leaves the library's choice."""
     processes: int = field(1, low=1, identity=False)
-    """Processes on one machine that share every batch, each on a GPU of its own where there are GPUs; a scheduler that
-    starts the processes itself decides instead."""
+    """Processes that share every batch, each on a GPU of its own where there are GPUs: on one machine, or on the nodes
+    that `cluster.nodes` asks SLURM for."""
     compile: bool = field(False, identity=False)
     checkpoint_activations: bool = field(False, identity=False)
     """Compute the blocks' inner activations again for the gradient instead of keeping them: less memory, slower."""

@@ -1,10 +1,10 @@
 """Brings the processes of a run together, and sees to it that they end together.
 
-A scheduler starts them itself (`srun`) and describes each by torch's standard variables RANK, WORLD_SIZE,
-LOCAL_RANK, MASTER_ADDR and MASTER_PORT. Without these, `runtime.processes` says how many there are on this machine:
-the process that was asked to train is rank 0, whose files, signals and errors are those of a run on one process,
-and forks the others. That takes no time, and is safe where it happens: before the task has touched a GPU, started
-a thread or computed a gradient.
+A scheduler starts them itself (`srun`: `sweeps.slurm.team`) and describes each by torch's standard variables RANK,
+WORLD_SIZE, LOCAL_RANK, MASTER_ADDR and MASTER_PORT. Without these, `runtime.processes` says how many there are on this
+machine: the process that was asked to train is rank 0, whose files, signals and errors are those of a run on one
+process, and forks the others. That takes no time, and is safe where it happens: before the task has touched a GPU,
+started a thread or computed a gradient.
 
 A failure of one process ends all. An exception is passed on to rank 0 through the store at which they met, and is
 raised there; a killed process takes rank 0 with it by the same signal, so that whoever watches the task sees the
@@ -34,6 +34,7 @@ import torch.distributed as dist
 
 from study.errors import AblateError, ConfigError, DataError
 from study.schema import RuntimeConfig
+from study.secrets import redact
 from trainer.distributed import ALONE, PeerLostError, World
 
 TIMEOUT = timedelta(minutes=30)
@@ -139,7 +140,7 @@ def _live(parent: int, place: Place, device: str, follow: Callable[[World], None
         print(f"process {place.world.rank} of {place.world.size} ends: {lost}", file=sys.stderr)
     except BaseException:
         print(f"process {place.world.rank} of {place.world.size} failed:", file=sys.stderr)
-        traceback.print_exc()
+        print(redact(traceback.format_exc()), end="", file=sys.stderr)
     finally:
         sys.stdout.flush()
         sys.stderr.flush()
@@ -179,20 +180,27 @@ class Peers:
                 code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
                 rank = self._left.pop(pid)
                 if code:
-                    self._follow(rank, code)
+                    end_like(rank, code, self._dismissed)
 
-    def _follow(self, rank: int, code: int) -> None:
-        """End this process as a peer ended, unless it is about to end anyway."""
-        if code > 0:
-            # It has raised something, which rank 0 raises too as soon as it misses the peer.
-            self._dismissed.wait(STUCK)
-        if self._dismissed.is_set():
-            return
-        reason = f"was killed ({signal.Signals(-code).name})" if code < 0 else "failed"
-        print(f"process {rank} of the run {reason}; the run ends here", file=sys.stderr, flush=True)
-        if code < 0:
-            os.kill(os.getpid(), -code)
-        os._exit(1)
+
+def end_like(rank: int, code: int, dismissed: threading.Event) -> None:
+    """End this process as another one of the run ended, unless it is about to end anyway.
+
+    Args:
+        rank: of the other one.
+        code: its exit code; negative: the signal that killed it.
+        dismissed: set when this process has come to its own end.
+    """
+    if code > 0:
+        # It has raised something, which rank 0 raises too as soon as it misses the peer.
+        dismissed.wait(STUCK)
+    if dismissed.is_set():
+        return
+    reason = f"was killed ({signal.Signals(-code).name})" if code < 0 else "failed"
+    print(f"process {rank} of the run {reason}; the run ends here", file=sys.stderr, flush=True)
+    if code < 0:
+        os.kill(os.getpid(), -code)
+    os._exit(1)
 
 
 @contextmanager
@@ -254,7 +262,7 @@ def _told(store: dist.TCPStore) -> Exception | None:
 def _describe(error: Exception, rank: int) -> str:
     number, text = (error.errno, error.strerror) if isinstance(error, OSError) else (None, None)
     kind = next((base.__name__ for base in type(error).__mro__ if base in _KINDS), type(error).__name__)
-    return json.dumps({"rank": rank, "kind": kind, "message": text or str(error), "errno": number})
+    return json.dumps({"rank": rank, "kind": kind, "message": redact(text or str(error)), "errno": number})
 
 
 _KINDS: tuple[type[Exception], ...] = (DataError, ConfigError, AblateError, MemoryError, torch.OutOfMemoryError)

@@ -148,7 +148,8 @@ def _chosen(config: ClusterConfig, cluster: Cluster) -> Iterable[Partition]:
 
 
 def _check_nodes(config: ClusterConfig, partition: Partition) -> None:
-    """Some single node must have everything that an element asks for."""
+    """As many nodes as an element asks for must have everything that it asks of each."""
+    tasks = max(1, config.tasks)
     nodes = list(partition.nodes)
     if re.fullmatch(r"\w+", config.constraint):
         nodes = [node for node in nodes if config.constraint in node.features]
@@ -161,19 +162,25 @@ def _check_nodes(config: ClusterConfig, partition: Partition) -> None:
             raise ConfigError(unknown("GPU type", config.gpu_type, types, f"cluster.gpu_type: '{partition.name}'"))
     wanted = (
         ("gpus", config.gpus, lambda node: node.gpus.get(config.gpu_type, 0) if config.gpu_type else _gpus(node)),
-        ("cpus", config.cpus * config.pack, lambda node: node.cpus),
-        ("memory_gib", config.memory_gib * config.pack, lambda node: node.memory_gib),
+        ("cpus", config.cpus * config.pack * tasks, lambda node: node.cpus),
+        ("memory_gib", config.memory_gib * config.pack * tasks, lambda node: node.memory_gib),
     )
     for key, amount, has in wanted:
         most = max((has(node) for node in nodes), default=0)
         if amount > most:
             packed = f" ({config.pack} tasks packed into an element)" if config.pack > 1 and key != "gpus" else ""
+            packed = f" ({tasks} processes of a run)" if tasks > 1 and key != "gpus" else packed
             raise ConfigError(
                 f"cluster.{key}: {amount:g}{packed} is more than any node of partition '{partition.name}' has "
                 f"(at most {most:g})"
             )
         # The next resource must be on one of the nodes that have this one.
         nodes = [node for node in nodes if has(node) >= amount]
+    if len(nodes) < config.nodes:
+        raise ConfigError(
+            f"cluster.nodes: {config.nodes} is more than partition '{partition.name}' has of nodes like that "
+            f"({len(nodes)})"
+        )
 
 
 def _gpus(node: Node) -> int:

@@ -25,11 +25,13 @@ from types import FrameType
 from typing import Any
 
 from study.paths import Home, SubmissionPaths
+from study.secrets import guard
 from study.states import directory_state
 from sweeps import child, failures, manifest
 from sweeps.manifest import QueuedTask
 from sweeps.saying import fall_silent, say
 from sweeps.slurm import endings
+from sweeps.slurm.team import Follower, Leader, Position
 from sweeps.slurm.workers import CanaryWorker, ElementWorker, sings
 from sweeps.states import FINISHED
 from sweeps.worker import Worker
@@ -54,6 +56,8 @@ class Element:
         self._workers: list[int] = []
         for name in child.STOP_SIGNALS:
             signal.signal(name, self._on_signal)
+        position = Position.of(os.environ)
+        self.leader = Leader(position) if position is not None else None
         queue = manifest.read(submission)
         assert queue is not None, submission.manifest
         self.home, self.submission, self.queue = home, submission, queue
@@ -113,6 +117,8 @@ class Element:
                 os._exit(1)
             name = self.queue.entry.partition(":")[2]
             execute, interrupted = getattr(module, name), module.Interrupted
+            if self.leader is not None:
+                execute = self.leader.leading(execute, interrupted)
             worker = self._worker(execute, interrupted)
             signal.pthread_sigmask(signal.SIG_UNBLOCK, child.STOP_SIGNALS)
             try:
@@ -213,9 +219,15 @@ def scheduler_facts(environment: Mapping[str, str], job_id: str, queue_seconds: 
     """What a record keeps of the job that made it."""
     names = {"node": "SLURMD_NODENAME", "partition": "SLURM_JOB_PARTITION", "gpus": "SLURM_JOB_GPUS"}
     known = {key: environment[name] for key, name in names.items() if environment.get(name)}
+    if environment.get("SLURM_JOB_NUM_NODES", "1") != "1":
+        known["nodes"] = environment["SLURM_JOB_NODELIST"]
     requeues = int(environment.get("SLURM_RESTART_COUNT") or 0)
     return {"scheduler": "slurm", "job": job_id, **known, "requeues": requeues, "queue_seconds": queue_seconds}
 
 
 if __name__ == "__main__":
-    sys.exit(Element(Home(Path(sys.argv[1])), SubmissionPaths(Path(sys.argv[2])), sys.argv[3]).run())
+    guard()
+    given, mine = (Home(Path(sys.argv[1])), SubmissionPaths(Path(sys.argv[2]))), Position.of(os.environ)
+    if mine is not None and mine.rank:
+        sys.exit(Follower(*given, mine).run())
+    sys.exit(Element(*given, sys.argv[3]).run())

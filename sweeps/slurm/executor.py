@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
-from study.cluster import ClusterConfig
+from study.cluster import ClusterConfig, spread
 from study.errors import ConfigError
 from study.paths import Home, SubmissionPaths, TaskPaths
 from study.plan import Plan, Task
@@ -78,11 +78,12 @@ def crew(plan: Plan, jobs: int, most: int, prefix: str) -> Layout:
         SchedulerSilent: the controller does not answer.
     """
     found = cluster.inspect()
-    cluster.check(plan.cluster, found)
-    wanted = jobs or plan.cluster.jobs or SEARCHERS
-    count = max(1, min(wanted, math.ceil(most / plan.cluster.pack), found.max_array, found.max_jobs))
+    config = spread(plan.cluster, max((arm.run.runtime for arm in plan.arms), key=lambda runtime: runtime.processes))
+    cluster.check(config, found)
+    wanted = jobs or config.jobs or SEARCHERS
+    count = max(1, min(wanted, math.ceil(most / config.pack), found.max_array, found.max_jobs))
     elements: tuple[tuple[str, ...], ...] = ((),) * count
-    array = Array(f"{prefix}.0", elements, plain(plan.cluster), searching=True)
+    array = Array(f"{prefix}.0", elements, plain(config), searching=True)
     return Layout(count, (), (array,), getpass.getuser())
 
 

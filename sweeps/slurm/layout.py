@@ -49,14 +49,16 @@ def arrange(
         config = cluster_of(plan, tasks[0])
         share = max(2, (config.max_elements or max_elements) * len(tasks) // len(queue))
         content = {**plain(config), "jobs": jobs or config.jobs}
+        alone = content | {"nodes": 1, "tasks": 1, "gpus": math.ceil(config.gpus / max(1, config.tasks))}
         leaders: list[str] = []
         for slices, follows, waits_for in _stages(tasks, new, holders, config, share):
             names = []
+            needs = content if any(task.kind == "pretrain" for part in slices for task in part) else alone
             for part, start in enumerate(range(0, len(slices), max_array)):
                 chunk = slices[start : start + max_array]
                 elements = tuple(tuple(task.task_id for task in element) for element in chunk)
                 names.append(f"{prefix}.{len(arrays)}")
-                arrays.append(Array(names[-1], elements, content, leaders[part] if follows else "", waits_for))
+                arrays.append(Array(names[-1], elements, needs, leaders[part] if follows else "", waits_for))
             leaders = names
     return _with_canary(arrays)
 

@@ -36,5 +36,7 @@ def scripts(plan: Plan) -> Iterator[str]:
     ids = {array.name: f"<job id of call {number}>" for number, array in enumerate(arrays, 1)}
     for number, array in enumerate(arrays, 1):
         tasks, elements = sum(map(len, array.elements)), sum(map(bool, array.elements))
-        yield f"# call {number} of {len(arrays)}: sbatch <script>: {elements} elements, {tasks} tasks"
+        nodes, processes = array.cluster["nodes"], array.cluster["nodes"] * max(1, array.cluster["tasks"])
+        spread = f", each run in {processes} processes on {nodes} nodes" if processes > 1 else ""
+        yield f"# call {number} of {len(arrays)}: sbatch <script>: {elements} elements, {tasks} tasks{spread}"
         yield script.text(plan.home, submission, array, where, script.dependency(array, ids))

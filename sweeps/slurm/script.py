@@ -24,6 +24,7 @@ from study.errors import AblateError, ConfigError
 from study.paths import Home, SubmissionPaths
 from study.typed import build
 from sweeps.manifest import Array
+from sweeps.slurm.team import PORT
 
 OWN_OPTIONS = ("array", "dependency", "error", "job-name", "kill-on-invalid-dep", "open-mode", "output", "signal")
 """Options of `sbatch` that a configuration's `extra` must leave alone."""
@@ -62,6 +63,8 @@ def text(home: Home, submission: SubmissionPaths, array: Array, where: Mapping[s
     """
     config = build(ClusterConfig, array.cluster, "cluster")
     _check_extra(config)
+    tasks = max(1, config.tasks)
+    team, python = config.nodes * tasks > 1, shlex.quote(sys.executable)
     command = [sys.executable, "-u", "-m", "sweeps.slurm.element", str(home.root), str(submission.root), array.name]
     unset: Any = None
     return _make_sbatch_string(
@@ -70,8 +73,8 @@ def text(home: Home, submission: SubmissionPaths, array: Array, where: Mapping[s
         job_name=array.name,
         time=max(1, math.ceil(config.hours * 60)),
         cpus_per_task=config.cpus * config.pack,
-        nodes=1,
-        ntasks_per_node=1,
+        nodes=config.nodes,
+        ntasks_per_node=tasks,
         # Submitit's own would be refused by clusters that track these keys.
         wckey=unset,
         map_count=len(array.elements),
@@ -80,8 +83,10 @@ def text(home: Home, submission: SubmissionPaths, array: Array, where: Mapping[s
             *(f"export {name}={shlex.quote(value)}" for name, value in where.items()),
             # Since version 22.05, srun gives a step one core unless it is told again.
             'export SRUN_CPUS_PER_TASK="$SLURM_CPUS_PER_TASK"',
+            *([f"export {PORT}=$({python} -m sweeps.slurm.team)"] if team else []),
         ],
-        srun_args=["--open-mode=append"],
+        # An element that has lost one of its processes would wait for it.
+        srun_args=["--open-mode=append", *(["--kill-on-bad-exit=1"] if team else [])],
         additional_parameters=_options(config, array, dependency),
     )
 
@@ -117,7 +122,7 @@ def dependency(array: Array, job_ids: Mapping[str, str]) -> str:
 def _options(config: ClusterConfig, array: Array, dependency: str) -> dict[str, Any]:
     """Options that Submitit has no name for, or another default."""
     numbers = _ranges(array.numbers)
-    memory = math.ceil(config.memory_gib * config.pack * 1024)
+    memory = math.ceil(config.memory_gib * config.pack * max(1, config.tasks) * 1024)
     gpus = f"gpu:{config.gpu_type}:{config.gpus}" if config.gpu_type else f"gpu:{config.gpus}"
     exclude = [*array.exclude, *filter(None, [config.extra.get("exclude")])]
     options = {

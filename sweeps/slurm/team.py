@@ -1,0 +1,274 @@
+"""The processes of a run on the nodes of an element: how they come together, run after run.
+
+`srun` starts one process for each, on all nodes. The first (SLURM_PROCID 0) is the element, and works through its
+tasks as every element does; the others follow it. A follower connects to the element and waits. When the element
+comes to a pretraining, it tells its followers which, and they train it with it, with SLURM's numbers as torch's ranks
+(`trainer.peers`). An evaluation is the element's own. A connection lasts as long as the run: who loses it knows that
+the run has ended at the other end.
+
+What `srun` has started stays, so that a run costs no new imports, and signals reach every process of a run, which is
+as it should be: whichever hears of it first, all of them save.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import random
+import re
+import select
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from study.paths import Home, SubmissionPaths, TaskPaths
+from sweeps import child, manifest
+from sweeps.alarm import drain
+from sweeps.child import Child, Execute
+
+PORT = "ABLATE_TEAM_PORT"
+"""Variable with the port on which the element listens; the batch script sets it, and `srun` passes it on."""
+PORTS = range(20_000, 32_000)
+"""Below those that connections take by themselves."""
+MEET_SECONDS = 600.0
+"""How long to wait for a process that `srun` has started: the last node may import from a slow file system."""
+PATIENCE = 20.0
+"""Seconds in which a follower's part of a run that has ended elsewhere may end by itself."""
+POLL_SECONDS = 0.5
+
+
+@dataclass(frozen=True)
+class Position:
+    """One process among those that `srun` has started."""
+
+    rank: int
+    size: int
+    local_rank: int
+    """Number on its node: which GPU it takes."""
+    host: str
+    """Address of the first process's node."""
+    port: int
+    job: str
+
+    @classmethod
+    def of(cls, environment: Mapping[str, str]) -> Position | None:
+        """None for a process that is the only one."""
+        if environment.get("SLURM_NTASKS", "1") == "1" or PORT not in environment:
+            return None
+        rank, size, local = (int(environment[name]) for name in ("SLURM_PROCID", "SLURM_NTASKS", "SLURM_LOCALID"))
+        return cls(rank, size, local, first_host(environment), int(environment[PORT]), environment["SLURM_JOB_ID"])
+
+    def variables(self, port: int) -> dict[str, str]:
+        """torch's, for a meeting at this port of the first node (`trainer.peers.VARIABLES`)."""
+        values = (self.rank, self.size, self.local_rank, self.host, port)
+        names = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
+        return {name: str(value) for name, value in zip(names, values, strict=True)}
+
+
+def first_host(environment: Mapping[str, str]) -> str:
+    """The first node of the job, which has the process of rank 0: by name, or where names mean nothing, by address."""
+    match = re.match(r"([^,\[\]]+)(?:\[(\d+)[^\]]*\])?([^,\[\]]*)", environment["SLURM_JOB_NODELIST"])
+    assert match is not None, environment["SLURM_JOB_NODELIST"]
+    name = "".join(part or "" for part in match.groups())
+    try:
+        socket.getaddrinfo(name, None)
+    except socket.gaierror:
+        return environment.get("SLURM_LAUNCH_NODE_IPADDR", name)
+    return name
+
+
+def free_port() -> int:
+    """A port of this machine that nobody has at the moment."""
+    for port in random.sample(PORTS, len(PORTS)):
+        with socket.socket() as probe:
+            try:
+                probe.bind(("", port))
+            except OSError:
+                continue
+            return port
+    raise OSError(f"no port from {PORTS.start} to {PORTS.stop} is free")
+
+
+class Leader:
+    """The element's side."""
+
+    def __init__(self, position: Position) -> None:
+        self.position = position
+        self._listener = socket.create_server(("", position.port), backlog=position.size)
+        self._listener.settimeout(POLL_SECONDS)
+
+    def leading(self, execute: Execute, interrupted: type[BaseException]) -> Execute:
+        """`execute` that brings the followers in, where the task is a pretraining; for a process of the task's own."""
+
+        def together(kind: str, root: Path, home: Home, stop: Callable[[], bool]) -> None:
+            if kind != "pretrain" or TaskPaths(root).record.exists():
+                execute(kind, root, home, stop)
+                return
+            port, done = free_port(), threading.Event()
+            followers = self._gather(stop, interrupted)
+            for link in followers.values():
+                link.sendall(_line({"task": root.name, "port": port}))
+            threading.Thread(target=_watch, args=(followers, done), daemon=True).start()
+            os.environ.update(self.position.variables(port))
+            try:
+                execute(kind, root, home, stop)
+            finally:
+                done.set()
+
+        return together
+
+    def _gather(self, stop: Callable[[], bool], interrupted: type[BaseException]) -> dict[int, socket.socket]:
+        """A connection to each follower, by rank."""
+        found: dict[int, socket.socket] = {}
+        deadline = time.monotonic() + MEET_SECONDS
+        while len(found) < self.position.size - 1:
+            if stop():
+                raise interrupted("stopped before the processes of the run had come together")
+            if time.monotonic() > deadline:
+                from trainer.distributed import PeerLostError
+
+                missing = sorted({*range(1, self.position.size)} - set(found))
+                where = f"port {self.position.port} of {self.position.host}"
+                raise PeerLostError(f"processes {missing} of the run did not come to {where} in {MEET_SECONDS:.0f} s")
+            try:
+                link, _ = self._listener.accept()
+            except TimeoutError:
+                continue
+            # A stranger's connection (networks are scanned) says nothing, or something else.
+            link.settimeout(POLL_SECONDS)
+            said = _read(link)
+            link.settimeout(None)
+            if said is not None and said.get("job") == self.position.job:
+                found[int(said["rank"])] = link
+        return found
+
+
+def _watch(followers: Mapping[int, socket.socket], done: threading.Event) -> None:
+    """End this process as a follower's part of the run ended, where that was no good end."""
+    ranks = {link: rank for rank, link in followers.items()}
+    while ranks:
+        for link in select.select(list(ranks), [], [])[0]:
+            said, rank = _read(link), ranks.pop(link)
+            if said is not None and said["code"]:
+                from trainer.peers import end_like
+
+                end_like(rank, int(said["code"]), done)
+
+
+class Follower:
+    """Another process than the first: trains what the element trains, and ends when that is gone."""
+
+    def __init__(self, home: Home, submission: SubmissionPaths, position: Position) -> None:
+        self._child: Child | None = None
+        for stop in child.STOP_SIGNALS:
+            signal.signal(stop, self._on_signal)
+        queue = manifest.read(submission)
+        assert queue is not None, submission.manifest
+        self.home, self.position = home, position
+        first = submission.output("{SLURM_ARRAY_JOB_ID}_{SLURM_ARRAY_TASK_ID}".format_map(os.environ))
+        # Submitit's name for what a process prints ends with its rank.
+        self.output = first.with_name(first.name.replace("_0_log", f"_{position.rank}_log"))
+        module, _, name = queue.entry.partition(":")
+        loaded: Any = importlib.import_module(module)
+        self.execute, self.interrupted = getattr(loaded, name), loaded.Interrupted
+        self._met = False
+
+    def run(self) -> int:
+        """Follow from run to run; the exit code."""
+        while (link := self._connect()) is not None:
+            with link:
+                order = _read(link)
+                if order is not None:
+                    self._follow(self.home.run(order["task"]), order["port"], link)
+        return 0
+
+    def _connect(self) -> socket.socket | None:
+        """To the element; None when that has been there, and is no more."""
+        deadline = time.monotonic() + MEET_SECONDS
+        while time.monotonic() < deadline:
+            try:
+                link = socket.create_connection((self.position.host, self.position.port), timeout=MEET_SECONDS)
+                link.settimeout(None)
+                link.sendall(_line({"job": self.position.job, "rank": self.position.rank}))
+            except ConnectionRefusedError:
+                if self._met:
+                    return None
+            except OSError as error:
+                print(f"process {self.position.rank}: {self.position.host}: {error}", flush=True)
+            else:
+                self._met = True
+                return link
+            time.sleep(POLL_SECONDS)
+        raise TimeoutError(f"nobody listens at port {self.position.port} of {self.position.host}")
+
+    def _follow(self, paths: TaskPaths, port: int, link: socket.socket) -> None:
+        """One run, in a process of its own."""
+        os.environ.update(self.position.variables(port))
+        beside = _Beside(paths.root, self.output)
+        running = self._child = child.start("pretrain", beside, self.home, self.execute, self.interrupted)
+        gone, report = 0.0, b""
+        while (status := running.ended()) is None:
+            report += drain(running.report)
+            if gone:
+                time.sleep(POLL_SECONDS)
+            elif select.select([link], [], [], POLL_SECONDS)[0]:
+                # Nothing is ever said to a follower that follows: the element's part has ended.
+                gone = time.monotonic()
+            if gone and time.monotonic() > gone + PATIENCE:
+                running.kill()
+        self._child = None
+        told = child.read_report(report + drain(running.report))
+        os.close(running.report)
+        stopped = told is not None and told.cause == "interrupted"
+        try:
+            link.sendall(_line({"code": 0 if stopped else os.waitstatus_to_exitcode(status)}))
+            # Until it has ended there, too.
+            link.recv(1)
+        except ConnectionError:
+            return
+
+    def _on_signal(self, number: int, _frame: FrameType | None) -> None:
+        """To the run, which saves in all its processes; the scheduler ends this one when it likes."""
+        if self._child is not None:
+            self._child.signal(number)
+
+
+@dataclass(frozen=True)
+class _Beside(TaskPaths):
+    """A task's files, with this process's own output as its log: the task's is another node's to write."""
+
+    output: Path
+
+    @property
+    def log(self) -> Path:
+        return self.output
+
+
+def _line(message: Mapping[str, Any]) -> bytes:
+    return json.dumps(message).encode() + b"\n"
+
+
+def _read(link: socket.socket) -> dict[str, Any] | None:
+    """The next message; None when there is none, or when it is no message of ours."""
+    data = b""
+    try:
+        while not data.endswith(b"\n"):
+            chunk = link.recv(4096)
+            if not chunk:
+                return None
+            data += chunk
+        found = json.loads(data)
+    except (OSError, ValueError):
+        return None
+    return found if isinstance(found, dict) else None
+
+
+if __name__ == "__main__":
+    print(free_port())
