@@ -123,10 +123,12 @@ def faults(paths: SearchPaths) -> Iterator[None]:
     from optuna.exceptions import StorageInternalError
     from sqlalchemy.exc import SQLAlchemyError
 
+    from trainer.tracking.uri import redact
+
     try:
         yield
     except (StorageInternalError, SQLAlchemyError) as error:
-        said = str(error.__cause__ or error).partition("\n")[0]
+        said = redact(str(error.__cause__ or error).partition("\n")[0])
         raise StoreError(
             f"{describe(paths)} does not answer ({said}); nothing is lost: the same command goes on when it does"
         ) from None
