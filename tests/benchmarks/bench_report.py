@@ -20,14 +20,15 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
 from study.cluster import ClusterConfig
 from study.paths import Home
-from study.plan import Plan, Task
+from study.plan import Plan, Task, make_plan
+from study.schema import EvaluationConfig, RunConfig
 from study.study import parse_study
 
 FACTORS = {"scale": 4, "method": 10, "pooling": 5, "masking": 5}
@@ -37,8 +38,10 @@ METRICS = [f"probe/task{i:02d}/top1" for i in range(30)]
 NAMES = {"theirs": "mlflow.search_runs", "numbers": "ablate, numbers alone", "ours": "ablate, report"}
 
 
-def synthetic_plan(root: Path, runs: int, everything: bool = False) -> Plan:
-    """A plan of `runs` tasks, half of them pretrainings, without configurations."""
+def synthetic_plan(
+    root: Path, runs: int, everything: bool = False, configs: Mapping[str, RunConfig | EvaluationConfig] | None = None
+) -> Plan:
+    """A plan of `runs` tasks, half of them pretrainings; all of a kind with the same configuration, or with none."""
     factors = {
         factor: {f"{factor}{i}": {f"x.{factor}": i} for i in range(levels)} for factor, levels in FACTORS.items()
     }
@@ -66,7 +69,8 @@ def synthetic_plan(root: Path, runs: int, everything: bool = False) -> Plan:
             run_id = f"{i:012x}"
             task_id = run_id if kind == "pretrain" else f"e{i:011x}"
             protocol = None if kind == "pretrain" else "probe"
-            tasks.append(Task(task_id, kind, run_id, seed, (cell,), protocol, None))  # type: ignore[arg-type]
+            config: Any = (configs or {}).get(kind)
+            tasks.append(Task(task_id, kind, run_id, seed, (cell,), protocol, config))
     return Plan(study, tuple(cells), tuple(tasks), tuple(METRICS), Home(root), ClusterConfig(name="local"))
 
 
@@ -159,7 +163,10 @@ def peak_mib() -> float:
 
 def measure(words: argparse.Namespace) -> None:
     """In a process of its own: wall and CPU seconds of the work, and the process's peak memory."""
-    plan = synthetic_plan(words.root, words.runs, words.all)
+    # What a table's numbers rest on is told with `tex` and `html` alone.
+    told = {"tex", "html"} & set(words.formats)
+    configs = {task.kind: task.config for task in make_plan("demo").tasks} if told else None
+    plan = synthetic_plan(words.root, words.runs, words.all, configs)
     makers = {
         "ours": lambda: ours(plan, words.formats),
         "numbers": lambda: numbers(plan),
