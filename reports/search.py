@@ -152,7 +152,8 @@ def _rows(arm: ArmTrials) -> list[Row]:
     if best is None:
         return []
     others = [trial for trial in arm.complete if trial.first and trial.number != best.number]
-    rows = [Row((arm.name, f"{best.number}: winner"), (*_values(arm, best), _mean(best), _none(), _none()))]
+    word = "winner" if best.repeats or not arm.search.confirm.seeds else "best so far"
+    rows = [Row((arm.name, f"{best.number}: {word}"), (*_values(arm, best), _mean(best), _none(), _none()))]
     for trial in others:
         label = f"{trial.number}: tried first"
         rows.append(Row((arm.name, label), (*_values(arm, trial), _mean(trial), *_sure(arm, best, trial))))
@@ -215,10 +216,11 @@ def _notes(arms: Sequence[ArmTrials]) -> tuple[str, ...]:
         if search.confirm.seeds:
             seeds = ", ".join(map(str, search.confirm.seeds))
             notes.append(
-                f"The {search.confirm.top} best trials and those tried first were repeated with seeds {seeds}, and the "
-                "best of these wins; mean ± sample standard deviation over these seeds alone. Difference: seed-paired "
-                "t with 95 % interval, its error pooled over what was repeated. Sure: the t distribution's probability "
-                "of a better winner. As the winner is the best of several by these seeds, both flatter it a little."
+                f"The {search.confirm.top} best trials and those tried first are repeated with seeds {seeds} once all "
+                "have ended, and the best of these wins; mean ± sample standard deviation over these seeds alone. "
+                "Difference: seed-paired t with 95 % interval, its error pooled over what was repeated. Sure: the t "
+                "distribution's probability of a better winner. As the winner is the best of several by these seeds, "
+                "both flatter it a little."
             )
         else:
             notes.append("No trial was repeated (confirm.seeds): the best is the luckiest, too, by an unknown amount.")

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from reports.search import ArmTrials, Trial, goal_name, short_name, value_text
+from reports.search import ArmTrials, goal_name, short_name, value_text
+from reports.search_axes import extremes, height, place, value_at
 from reports.style import COLUMN_INCHES, FAINT, INK, PAGE_INCHES
 from study.search import ParameterConfig
 
@@ -39,6 +40,8 @@ class Kind:
     fits: Callable[[ArmTrials], bool]
     """Whether an arm has enough for a panel."""
     draw: Callable[[Axes, ArmTrials], None]
+    title_pad: float = 6.0
+    """Points between a panel and its title."""
 
 
 def figure(kind: Kind, arms: Sequence[ArmTrials]) -> Figure:
@@ -55,7 +58,7 @@ def figure(kind: Kind, arms: Sequence[ArmTrials]) -> Figure:
             axis.set_axis_off()
             continue
         kind.draw(axis, arm)
-        axis.set_title(arm.name)
+        axis.set_title(arm.name, pad=kind.title_pad)
     return drawn
 
 
@@ -123,26 +126,35 @@ def _history(axis: Axes, arm: ArmTrials) -> None:
 
 
 def _map(axis: Axes, arm: ArmTrials) -> None:
+    from matplotlib.ticker import FuncFormatter, NullFormatter
     from matplotlib.tri import LinearTriInterpolator, Triangulation
 
     keys = ranges(arm)[:2]
     parameters = [arm.search.parameters[key] for key in keys]
-    places = {t.number: [_place(p, t.values[k]) for k, p in zip(keys, parameters, strict=True)] for t in arm.complete}
+    places = {t.number: [place(p, t.values[k]) for k, p in zip(keys, parameters, strict=True)] for t in arm.complete}
     values = [trial.objectives[0] for trial in arm.complete]
     x, y = np.array(list(places.values())).T
     lines = np.linspace(0, 1, GRID)
     surface = LinearTriInterpolator(Triangulation(x, y), values)(*np.meshgrid(lines, lines))
-    ends = [[_value(parameter, place) for place in lines] for parameter in parameters]
-    shades = axis.contourf(ends[0], ends[1], surface, levels=10, cmap=COLORS, alpha=0.85)
+    ends = [[value_at(parameter, at) for at in lines] for parameter in parameters]
+    levels = np.linspace(min(values), max(values), 11)
+    # Else what lies on the lowest level is left white.
+    levels[0] -= 0.001 * (levels[-1] - levels[0])
+    shades = axis.contourf(ends[0], ends[1], surface, levels=levels, cmap=COLORS, alpha=0.85)
     bar = axis.figure.colorbar(shades, ax=axis, shrink=0.9)
     bar.ax.tick_params(labelsize=7)
+    bar.ax.ticklabel_format(useOffset=False)
     lost = [trial for trial in arm.trials if not trial.objectives and all(key in trial.values for key in keys)]
     axis.plot(*([trial.values[key] for trial in lost] for key in keys), "x", color=FAINT, markersize=4)
     _points(axis, arm, {t.number: (t.values[keys[0]], t.values[keys[1]]) for t in arm.complete})
     for name, parameter, key in zip("xy", parameters, keys, strict=True):
-        limits = (_value(parameter, -0.03), _value(parameter, 1.03))
+        limits = (value_at(parameter, -0.03), value_at(parameter, 1.03))
         scale = "log" if parameter.log else "linear"
         axis.set(**{f"{name}scale": scale, f"{name}lim": limits, f"{name}label": short_name(key)})
+    # Texts are printed as they are (STYLE), so powers of ten would show their markup.
+    for own in (axis.xaxis, axis.yaxis):
+        own.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        own.set_minor_formatter(NullFormatter())
 
 
 def _points(axis: Axes, arm: ArmTrials, places: Mapping[int, tuple[float, float]]) -> None:
@@ -176,21 +188,22 @@ def _parallel(axis: Axes, arm: ArmTrials) -> None:
     low, high = min(values), max(values)
     width = (high - low) or 1.0
     for trial in sorted(arm.complete, key=lambda trial: trial.objectives[0]):
-        heights = [_height(arm, trial, key) for key in keys]
+        heights = [height(arm, trial, key) for key in keys]
         share = (trial.objectives[0] - low) / width
         axis.plot(range(len(keys) + 1), [*heights, share], color=colormaps[COLORS](share), linewidth=0.9, alpha=0.9)
     if (best := arm.best) is not None:
-        heights = [*(_height(arm, best, key) for key in keys), (best.objectives[0] - low) / width]
+        heights = [*(height(arm, best, key) for key in keys), (best.objectives[0] - low) / width]
         axis.plot(range(len(heights)), heights, "o", color=INK, fillstyle="none", markersize=5)
     for i, key in enumerate(keys):
         axis.axvline(i, color=INK, linewidth=0.6)
-        _ends(axis, i, [value_text(value) for value in _extremes(arm.search.parameters[key])])
+        _ends(axis, i, [value_text(value) for value in extremes(arm.search.parameters[key])])
     axis.axvline(len(keys), color=INK, linewidth=0.6)
     _ends(axis, len(keys), [f"{low:.1f}", f"{high:.1f}"])
     axis.set_xticks(range(len(keys) + 1), [*map(short_name, keys), "objective"])
     axis.tick_params(axis="x", length=0, pad=11)
     axis.set_yticks([])
     axis.set_ylim(-0.02, 1.02)
+    axis.margins(x=0.12)
     for side in ("left", "bottom"):
         axis.spines[side].set_visible(False)
 
@@ -214,46 +227,14 @@ def _front(axis: Axes, arm: ArmTrials) -> None:
     axis.grid()
 
 
-def _extremes(parameter: ParameterConfig) -> tuple[Any, Any]:
-    if parameter.choices:
-        return parameter.choices[0], parameter.choices[-1]
-    return parameter.low, parameter.high
-
-
-def _height(arm: ArmTrials, trial: Trial, key: str) -> float:
-    """Where a trial's line meets a parameter's axis; NaN where it has no such parameter."""
-    parameter = arm.search.parameters[key]
-    if key not in trial.values:
-        return math.nan
-    if parameter.choices:
-        return parameter.choices.index(trial.values[key]) / (len(parameter.choices) - 1)
-    return _place(parameter, trial.values[key])
-
-
-def _place(parameter: ParameterConfig, value: float) -> float:
-    """Place of a value in its range, 0 to 1."""
-    low, high, own = (_scale(parameter, x) for x in (parameter.low, parameter.high, value))
-    return (own - low) / (high - low)
-
-
-def _value(parameter: ParameterConfig, place: float) -> float:
-    """The value at a place of its range."""
-    low, high = (_scale(parameter, x) for x in (parameter.low, parameter.high))
-    own = low + place * (high - low)
-    return math.exp(own) if parameter.log else own
-
-
-def _scale(parameter: ParameterConfig, value: float | None) -> float:
-    assert value is not None
-    return math.log(value) if parameter.log else float(value)
-
-
 def _spread_out(arm: ArmTrials) -> bool:
     """Whether complete trials span an area of the two parameters that a map shows."""
     keys = ranges(arm)[:2]
     if len(keys) < 2 or len(arm.search.objective) > 1 or len(arm.complete) < FEWEST:
         return False
-    points = np.array([[_place(arm.search.parameters[k], t.values[k]) for k in keys] for t in arm.complete])
+    if len({trial.objectives for trial in arm.complete}) < 2:
+        return False
+    points = np.array([[place(arm.search.parameters[k], t.values[k]) for k in keys] for t in arm.complete])
     return bool(np.linalg.matrix_rank(points - points.mean(axis=0), tol=1e-6) == 2)
 
 
@@ -283,6 +264,7 @@ KINDS = {
         "A line for each complete trial, the lighter the larger its objective.",
         lambda arm: len(arm.complete) > 1 and len(arm.search.objective) == 1,
         _parallel,
+        title_pad=14.0,
     ),
     "front": Kind(
         "Pareto front",
