@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
+import re
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import stores
+import yaml
 from test_figures import data_of, drawn
 
 from reports.build import report
@@ -15,6 +18,8 @@ from reports.crossings import crossings, meetings
 from reports.figures import color, save_figure
 from reports.warehouse import cell_key
 from study.errors import ConfigError
+from study.figures import check_figure
+from study.outputs import FigureConfig
 from study.paths import Home
 from study.pictures import NEEDED, pictures_path
 from study.plan import Plan, Task, make_plan
@@ -165,6 +170,21 @@ def test_a_figure_of_ones_own(wide: Plan, tmp_path: Path, monkeypatch: pytest.Mo
         method: color(data, "method", method) for method in ("clip", "mae", "mae_clip")
     }
     assert sum(len(line.get_xdata()) for line in lines) == len(wide.runs)
+
+
+def test_the_readmes_figure(wide: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = (Path(__file__).parents[2] / "README.md").read_text()
+    [code] = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    [line] = re.findall(r"^figures: (.*kind: custom.*)$", text, re.MULTILINE)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "my").mkdir()
+    (tmp_path / "my" / "figures.py").write_text(code)
+    figures = yaml.safe_load(line)
+    config = FigureConfig(**figures["digits"])
+    plan = dataclasses.replace(wide, study=dataclasses.replace(wide.study, figures={"digits": config}))
+    check_figure("digits", config, plan.study, plan.cells)
+    lines = drawn(data_of(plan, "digits")).axes[0].lines
+    assert [line.get_label() for line in lines] == ["gap", "map"] and len(lines[0].get_xdata()) == 4 * 3
 
 
 @pytest.mark.parametrize(

@@ -188,9 +188,12 @@ def test_a_slice_of_the_mini_grid_has_every_protocol(tmp_path: Path) -> None:
     tasks = json.loads(finish(start(home, "plan", "mae_clip_mini", *MINI, "--json")))["tasks"]
     assert [task["cell"] for task in tasks if task["kind"] == "pretrain"] == [MINI_CELL]
     found = {task["protocol"] for task in tasks}
-    assert found == {None, "zero_shot", "linear_probe", "retrieval", "segmentation", "vqa", "finetune"}
+    assert found == {None, "zero_shot", "linear_probe", "retrieval", "segmentation", "vqa", "finetune", "panels"}
     assert {task["state"] for task in tasks} == {"completed"}
     tables = home / "studies/mae_clip_mini/report/tables"
     for name in ("table4", "table11", "table12", "table13"):
         rows = list(csv.DictReader((tables / f"{name}.csv").read_text().splitlines()))
         assert rows and all(row["mean"] for row in rows), name
+    assert {path.stem for path in (home / "studies/mae_clip_mini/report/figures").glob("*.pdf")} == {
+        "pooling", "scaling", "probes", "cost", "training", "evidence", "segments", "restored", "found", "embeddings",
+    }  # fmt: skip
