@@ -19,13 +19,13 @@ from study.search_paths import watched
 from study.states import DirectoryState, directory_state
 from study.task import Task
 from study.typed import dump, plain
+from sweeps.attempts import archive_failure
 from sweeps.claims import Claim
 from sweeps.failures import RESUMABLE
 from sweeps.manifest import QueuedTask
 from sweeps.search import definition, repeats, results, tags
 from sweeps.search.repeats import Repeat
 from sweeps.search.trials import MOST_LOSSES, SECONDS, Taken, Trials
-from sweeps.submit import archive_failure
 from sweeps.worker import POLL_SECONDS, Worker
 
 Work = Taken | Repeat
