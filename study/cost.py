@@ -91,22 +91,22 @@ class Costs:
             words = [f"{amount(self.hours(tasks, gpu))} {gpu}-hours" for gpu in self.gpus]
             return " or ".join(words) + " of pretraining" if self.either else " and ".join(words)
         hours = self.core_hours(tasks)
-        return f"{amount(hours)} core-hours" if hours >= 10 else f"{hours * 60:.0f} core-minutes"
+        return f"{amount(hours)} core-hours" if hours >= 10 else f"{amount(60 * hours)} core-minutes"
 
     def basis(self, tasks: Sequence[Task]) -> str:
         """How the costs of `tasks` are known, in words."""
         counts = Counter(self.source[task.task_id] for task in tasks if self._counts(task))
-        peak = f"exact FLOPs at {ASSUMED_UTILISATION:.0%} of the device's peak"
+        peak = f"by exact FLOPs at {ASSUMED_UTILISATION:.0%} of the device's peak"
         guess = f"guessed from FLOPs at {ASSUMED_FLOPS_PER_CORE / 1e9:.0f} GFLOP/s a core"
         words = {
             "measured": "measured",
             "history": "from finished tasks like these",
             "loose history": "by FLOPs from finished tasks with other models",
             "flops": peak if self.gpus else guess,
-            "assumed": f"{ASSUMED_EVALUATION_SECONDS:.0f} s assumed for an evaluation",
+            "assumed": f"at an assumed {ASSUMED_EVALUATION_SECONDS:.0f} s an evaluation",
         }
         parts = [
-            f"{counts[kind]}: {words[kind]}" if len(counts) > 1 else words[kind] for kind in SOURCES if counts[kind]
+            f"{counts[kind]} {words[kind]}" if len(counts) > 1 else words[kind] for kind in SOURCES if counts[kind]
         ]
         return "; ".join(parts)
 

@@ -60,7 +60,10 @@ def notice(plan: Plan, survey: Survey) -> str:
         stopped = read_json(paths.stopped)
         if stopped is not None:
             return f"stopped: {stopped['reason']}"
-        if survey.having("eligible") and not live_jobs(paths, found):
+        # Of a study of which a part was submitted, the rest waits for nobody.
+        own = {task.task_id for task in found.tasks}
+        open_tasks = any(state.task.task_id in own for state in survey.having("eligible"))
+        if open_tasks and not live_jobs(paths, found):
             words = executor(found.executor).last_words(paths)
             return f"the workers are gone with work left{f': {words}' if words else ''}"
         return ""

@@ -22,6 +22,7 @@ from sweeps import run as runs
 from sweeps import submit as submissions
 from sweeps.selection import select
 from sweeps.states import survey
+from sweeps.view import notice
 
 STUDY = """
 name: grid
@@ -191,6 +192,7 @@ def test_run_does_the_selection_and_no_more(tmp_path: Path, monkeypatch: pytest.
     assert states.finished and len(states.states) == 4
     assert survey(plan).counts == {"completed": 4, "eligible": 1, "waiting": 1}
     assert len(list(plan.home.study("tiny").submissions.iterdir())) == 1, "nothing is handed over a second time"
+    assert notice(plan, survey(plan)) == "", "the third run was left out, and nobody failed to do it"
 
 
 def test_status_tells_what_was_spent_and_wasted(plan: Plan, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
