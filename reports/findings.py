@@ -101,7 +101,7 @@ def uses(plan: Plan, tables: Sequence[Table], claims: Sequence[Judged]) -> Uses:
 
 def find(study: str, used: Uses, coverage: Coverage, facts: Facts) -> tuple[Finding, ...]:
     """Everything that keeps the outputs from being final, one finding a kind."""
-    behind = {output: _tasks(own, coverage) for output, own in used.items()}
+    behind = {output: tasks_behind(own, coverage) for output, own in used.items()}
     found = [
         _lacking(study, used, behind, coverage),
         _diverged(study, behind),
@@ -148,7 +148,7 @@ def _signed(entry: Entry, protocols: Iterable[str | None], signed: Mapping[str, 
     return dataclasses.replace(entry, marks=marks) if marks else entry
 
 
-def _tasks(own: Iterable[tuple[str, tuple[str | None, ...]]], coverage: Coverage) -> dict[str, TaskState]:
+def tasks_behind(own: Iterable[tuple[str, tuple[str | None, ...]]], coverage: Coverage) -> dict[str, TaskState]:
     """Every task behind an output: those of its protocols, and the pretrainings that these evaluate."""
     groups = {(cell, protocol) for cell, protocols in own for protocol in (None, *protocols)}
     return {

@@ -6,6 +6,7 @@ Characters other than letters, digits, `_` and `+` become `-`; a column's part i
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Iterable, Sequence
 
@@ -14,6 +15,7 @@ from reports.text import bare
 from study.errors import ConfigError
 
 
+@functools.lru_cache(maxsize=10_000)
 def key_part(text: str) -> str:
     """A level, label or name as a part of a key.
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from reports.claim_tables import lines, verdict_text
 from reports.coverage import Coverage, protocol_of
 from reports.entries import PLAIN, PROSE, entry_parts, entry_text
-from reports.findings import Finding
+from reports.findings import Finding, tasks_behind, uses
 from reports.keys import check_unique, key_part, table_keys
 from reports.records import task_facts
 from reports.tables import Column, Table
@@ -46,11 +46,13 @@ def collect(
     pairs = [pair for table in tables for pair in _table_numbers(plan, table, coverage)]
     pairs += [pair for judged in claims for pair in _claim_numbers(plan.study.name, judged, coverage)]
     check_unique(key for key, _ in pairs)
-    states = list(coverage.states.values())
     if only:
         pairs = [(key, number) for key, number in pairs if key == only]
         behind = {task for _, number in pairs for run in number["runs"] for task in run["tasks"]}
-        states = [state for state in states if state.task.task_id in behind]
+        states = [state for name, state in coverage.states.items() if name in behind]
+    else:
+        outputs = uses(plan, tables, claims).values()
+        states = list({name: state for own in outputs for name, state in tasks_behind(own, coverage).items()}.values())
     tasks, environments = task_facts(plan, states, warehouse)
     return {
         "study": plan.study.name,

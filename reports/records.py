@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
@@ -54,9 +55,12 @@ def environment(plan: Plan, task: Task) -> Mapping[str, Any]:
 
 def fingerprints(task: Task) -> dict[str, str]:
     """Name of each data set -> its content's fingerprint; what the program makes itself is known by its version."""
-    if isinstance(task.config, RunConfig):
-        return {task.config.data.name: _fingerprint(task.config.data)}
-    return {data.name: _fingerprint(data) for data in task.config.datasets}
+    return dict(_fingerprints((task.config.data,) if isinstance(task.config, RunConfig) else task.config.datasets))
+
+
+@functools.lru_cache(maxsize=1000)
+def _fingerprints(sets: tuple[DataConfig | DatasetConfig, ...]) -> tuple[tuple[str, str], ...]:
+    return tuple((data.name, _fingerprint(data)) for data in sets)
 
 
 def _fingerprint(data: DataConfig | DatasetConfig) -> str:
