@@ -156,9 +156,11 @@ def _lines(axis: Axes, data: FigureData, points: list[Point]) -> None:
             key=lambda pair: pair[0],
         )  # fmt: skip
         # Whiskers stand beside each other: at the same place they would hide one another.
-        aside = 0.0 if data.places else 0.05 * (i - (len(hues) - 1) / 2)
+        aside = 0.05 * (i - (len(hues) - 1) / 2)
+        span = max(places.values()) / min(places.values()) if data.places else 1.0
+        xs = [x * span ** (aside / 3) if data.places else x + aside for x, _ in found]
         axis.errorbar(
-            [x + aside for x, _ in found], [point.summary.mean for _, point in found if point.summary],
+            xs, [point.summary.mean for _, point in found if point.summary],
             [point.whisker or 0.0 for _, point in found],
             color=color(data, data.config.hue, level), marker=MARKERS[index % len(MARKERS)],
             linestyle=LINES[index % len(LINES)], capsize=2, elinewidth=0.8,
