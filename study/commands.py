@@ -75,6 +75,12 @@ def plan_command(selection: Any, as_json: bool, show_tasks: bool, script: bool) 
         click.echo(line)
 
 
+FEW = 4
+"""Factors with which there is room between the columns."""
+WHOLE = 9
+"""Characters that are kept together in a column of words: `eligible,`."""
+
+
 def _plan_table(plan: Any, states: Any, costs: Any) -> Any:
     """One row for each cell that has something to run, or waits for it."""
     from rich import box
@@ -82,14 +88,18 @@ def _plan_table(plan: Any, states: Any, costs: Any) -> Any:
 
     from study.spending import amount
 
-    # Many factors, and 80 columns: nothing is spent on lines between them, and no word is cut off.
+    # Many factors, and 80 columns: little is spent on what is between them, headings and numbers stay whole.
     title = f"{plan.study.name}: {plan.study.title}"
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    padding = (0, int(len(plan.study.factors) <= FEW), 0, 0)
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=padding)
     for factor in plan.study.factors:
-        table.add_column(factor, overflow="fold")
+        table.add_column(factor, overflow="fold", min_width=min(len(factor), WHOLE))
     prices = [f"{gpu}-h" for gpu in costs.gpus] or ["core-min"]
-    for heading in ("runs", "evals", "state", *prices):
-        table.add_column(heading, justify="right" if heading != "state" else "left", overflow="fold")
+    for heading in ("runs", "evals"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("state", overflow="fold", min_width=WHOLE)
+    for heading in prices:
+        table.add_column(heading, justify="right", no_wrap=True)
     for cell in plan.cells:
         tasks = plan.of_cell(cell)
         if not tasks and cell_name(cell) not in plan.waiting:

@@ -81,6 +81,20 @@ def test_plan_tells_cells_tasks_states_and_cost(capsys: pytest.CaptureFixture[st
     assert first["task_id"] in capsys.readouterr().out
 
 
+def test_a_wide_plan_keeps_headings_and_numbers_whole_at_80_columns(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert main(["plan", "mae_clip_mini"], standalone=False) == 0
+    _, _, headings, _, *rows = capsys.readouterr().out.splitlines()
+    factors = ["scale", "method", "pooling", "masking", "weights", "decoder"]
+    assert headings.split() == [*factors, "runs", "evals", "state", "core-min"]
+    table = rows[: rows.index(" " * len(headings))]
+    assert all(len(row) <= 80 for row in table) and not any("…" in row for row in table)
+    assert sum(bool(re.search(r" \d+\.\d $", row)) for row in table) == 30, "one price for each cell"
+
+
 def test_diff_names_what_differs(capsys: pytest.CaptureFixture[str]) -> None:
     a, b = "scale=large,method=clip,pooling=map", "scale=small,method=clip,pooling=map,seed=1"
     assert main(["diff", "demo", a, b, "--json"], standalone=False) == 0
