@@ -23,7 +23,9 @@ def compute_items(overview: Overview, warehouse: Warehouse) -> tuple[tuple[str, 
     devices = [f"{name} ({_count(count, 'task')})" for name, count in facts.get("device", ())]
     hosts = len(facts.get("host", ()))
     machines = f", on {_count(hosts, 'machine')}" if hosts else ""
-    code = [f"{commit[:10]}{'-dirty' * commit.endswith('-dirty')} ({_count(n, 'task')})" for commit, n in facts["code"]]
+    # A search's trials alone may have run: they are no planned tasks.
+    commits = facts.get("code", ())
+    code = [f"{commit[:10]}{'-dirty' * commit.endswith('-dirty')} ({_count(n, 'task')})" for commit, n in commits]
     packages = [f"{name} {_versions(found)}" for name, found in facts.items() if name not in FACTS]
     python = [f"Python {_versions(facts['python'])}"] if "python" in facts else []
     seeds = ", ".join(map(str, overview.seeds))
@@ -35,7 +37,7 @@ def compute_items(overview: Overview, warehouse: Warehouse) -> tuple[tuple[str, 
         "In all": overview.compute,
         "Energy": METHOD,
         "Software": ", ".join([*python, *packages]) or "not recorded in this home",
-        "Code": ", ".join(code),
+        "Code": ", ".join(code) or "not recorded in this home",
     }
     return tuple(items.items())
 

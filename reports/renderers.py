@@ -175,7 +175,7 @@ def _pairs(table: Table, row: Row) -> Iterator[tuple[Entry, Column]]:
 def _html_text(entry: Entry, column: Column, widths: tuple[int, ...]) -> str:
     """The parts of a number, each as wide as the widest of the column, so that values align."""
     sign = HTML.sign.format(entry.marks) if entry.marks else ""
-    if entry.summary is None:
+    if entry.summary is None and not entry.printed:
         *_, beside = entry_parts(entry, column)
         text = f'<span class="missing">{escape(entry.missing)}</span>' + (f" <small>{beside}</small>" if beside else "")
         return text + sign

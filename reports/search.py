@@ -198,7 +198,8 @@ def _sure(arm: ArmTrials, best: Trial, other: Trial) -> tuple[Entry, Entry]:
     sure = 100 * (1 - effect.p / 2 if better else effect.p / 2)
     delta = Delta(effect.estimate, effect.low, effect.high, effect.p)
     summary = Summary(effect.n_seeds, effect.estimate, None)
-    return Entry("", summary, effect.n_seeds, printed=text, error=delta), _text(number(sure, 0), sure)
+    words = ">99" if sure > 99 else "<1" if sure < 1 else number(sure, 0)
+    return Entry("", summary, effect.n_seeds, printed=text, error=delta), _text(words, sure)
 
 
 def _text(text: str, value: float | None = None) -> Entry:

@@ -188,7 +188,7 @@ class Trials:
     def note(self, paths: TrialPaths, tasks: tuple[Task, ...], arm: Arm, number: int) -> None:
         """Write down which tasks a trial has, for whoever ships their journals."""
         planned = self.definition.planned
-        write_json(paths.tasks, [_queued(task, arm, number, planned.get(task.run_id, [])) for task in tasks])
+        write_json(paths.tasks, [_queued(task, arm, number, planned.get(task.task_id, [])) for task in tasks])
 
     def _tell(self, taken: Taken, state: TrialState, values: list[float] | None = None) -> None:
         # Nobody else tells it: we have its claim. But we may be doing so again, killed right after the first time.
@@ -266,7 +266,7 @@ class Trials:
 
 
 def _queued(task: Task, arm: Arm, number: int, cells: list[dict[str, str]]) -> dict[str, Any]:
-    """A task as it is shipped; it is in no cell unless the grid has its run too."""
+    """A task as it is shipped; it is in no cell unless it is a run that the grid has too."""
     protocol = f" [{task.protocol}]" if task.protocol else ""
     return {
         "task_id": task.task_id,

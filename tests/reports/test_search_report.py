@@ -196,7 +196,8 @@ def test_the_report_brings_the_search(searched: Plan, tmp_path: Path) -> None:
     assert Path("search/map.pdf") in written
     page = (tmp_path / "index.html").read_text()
     assert 'href="#search"' in page and page.count('<figure id="figure-search-') == 4
-    assert "2: winner" in page.split('<section id="search"')[1]
+    section = page.split('<section id="search"')[1]
+    assert "2: winner" in section and "<span>0.3</span>" in section
     assert "| pooling=map | 2: winner | 0.3 | 0.03 |" in (tmp_path / "search" / "winners.md").read_text()
 
 
