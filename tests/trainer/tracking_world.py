@@ -145,7 +145,7 @@ def assert_shipped(uri: str, study: str, home: Home, sources: list[Source]) -> N
     assert latest == [(len(per_name), sum(per_name.values()))]
 
 
-PATIENCE = 250.0
+PATIENCE = 1200.0
 """Seconds that a job's shipper goes on trying: longer than a server takes to be started again here."""
 PROCESSES = multiprocessing.get_context("forkserver")
 """Processes that are forked from one that has imported MLflow: real ones, without two seconds of import each."""
