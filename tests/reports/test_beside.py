@@ -137,5 +137,6 @@ def test_the_shipped_study_of_the_paper_has_its_values() -> None:
         counts[name] = sum(entry.beside is not None for row in found.rows for entry in row.entries)
     # Table 1 has two dashes; Table 9 prints CLIP in brackets.
     assert {name: count for name, count in counts.items() if count} == {
-        "table1": 6, "table2": 72, "table3": 12, "table4": 24, "table9": 10, "table11": 72, "table12": 18, "table13": 10,
+        "table1": 6, "table2": 72, "table3": 12, "table4": 24, "table9": 10, "table11": 72, "table12": 18,
+        "table13": 10,
     }  # fmt: skip
