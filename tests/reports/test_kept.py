@@ -12,6 +12,7 @@ import pytest
 import services
 import stores
 
+from reports.kept import FORMAT
 from reports.rest import RestStore
 from reports.source import StoreTables
 from study.plan import Plan
@@ -147,7 +148,7 @@ def test_a_spoilt_file_costs_time_and_nothing_else(world: World, spoil: str, mon
     if spoil == "old":
         monkeypatch.setattr("reports.kept.MAX_AGE_SECONDS", 0.0)
     if spoil == "foreign":
-        monkeypatch.setattr("reports.kept.FORMAT", 2)
+        monkeypatch.setattr("reports.kept.FORMAT", FORMAT + 1)
     length = {"torn": len(content) // 2, "empty": 0}.get(spoil, len(content))
     world.file.write_bytes(content[:length])
     assert world.read() == first
