@@ -261,7 +261,7 @@ def test_the_dry_run_shows_the_scripts_that_are_submitted(home: Home) -> None:
     texts = [(made.paths.jobs / f"{array.job_id}_submission.sh").read_text() for array in arrays]
 
     def bare(text: str) -> str:
-        return re.sub(r"\d{8}-\d{6}-\w{4}|aftercorr:\S+|'aftercorr:.*'", "", text)
+        return re.sub(r"\d{8}-\d{6}-\w{6}|aftercorr:\S+|'aftercorr:.*'", "", text)
 
     assert [bare(text) for text in shown] == [bare(text) for text in texts]
     for option in ("--gres=gpu:a100:1", "--array=0-2%2", "--nice=5", "--partition=gpu", "--signal=USR2@120"):
