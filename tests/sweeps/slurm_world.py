@@ -78,12 +78,18 @@ def small_disk(folder: Path) -> Iterator[Path]:
         subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
-def begin_now() -> None:
-    """Requeued elements need not wait until their old credentials have expired."""
+_nudged: dict[str, float] = {}
+"""Job id -> when (monotonic) it was last told to begin."""
+
+
+def begin_soon() -> None:
+    """Requeued elements need not wait for minutes, but for two seconds: slurmd refuses what it killed a moment ago."""
     for line in slurm("squeue", "--noheader", "--array", "--states=PENDING", "--format=%i %r").splitlines():
         job_id, reason = line.split(maxsplit=1)
-        if reason == "BeginTime":
-            subprocess.run(["scontrol", "update", f"JobId={job_id}", "StartTime=now"], check=False, capture_output=True)
+        if reason == "BeginTime" and time.monotonic() - _nudged.get(job_id, -60.0) > 10.0:
+            _nudged[job_id] = time.monotonic()
+            words = ["scontrol", "update", f"JobId={job_id}", "StartTime=now+2"]
+            subprocess.run(words, check=False, capture_output=True)
 
 
 def plan_on(home: Home, behaviours: Behaviours | None = None, **changes: object) -> Plan:
@@ -104,7 +110,7 @@ def until(plan: Plan, condition: Callable[[Survey], bool]) -> Survey:
 
     def holds() -> bool:
         time.sleep(0.2)
-        begin_now()
+        begin_soon()
         found[:] = [look(plan)]
         return condition(found[0])
 

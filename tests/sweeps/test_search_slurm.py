@@ -15,7 +15,7 @@ import pytest
 import search_fakes
 from fakes import HERE, events, wait_for
 from optuna.trial import TrialState
-from slurm_world import CONFIG, SECONDS, begin_now, scheduler, slurm
+from slurm_world import CONFIG, SECONDS, begin_soon, scheduler, slurm
 
 from study.files import read_json
 from sweeps import claims, manifest
@@ -66,7 +66,7 @@ def test_four_elements_search_and_a_killed_and_a_requeued_one_lose_nothing(
     slurm("scontrol", "requeue", requeued.job)
 
     def done() -> bool:
-        begin_now()
+        begin_soon()
         return found.done
 
     wait_for(done, SECONDS)

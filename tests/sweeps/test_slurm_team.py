@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from fakes import HERE, tiny_plan, wait_for, write_study
-from slurm_world import CONFIG, SECONDS, begin_now, element_of, finish, look, scheduler, slurm, until
+from slurm_world import CONFIG, SECONDS, begin_soon, element_of, finish, look, scheduler, slurm, until
 from team_tasks import seen
 
 from study.cluster import ClusterConfig, spread
@@ -97,7 +97,7 @@ def test_all_processes_save_when_the_element_is_requeued_and_come_together_again
     (home.root / "go").touch()
 
     def again() -> bool:
-        begin_now()
+        begin_soon()
         return present(plan, 0, attempt=1)
 
     wait_for(again, SECONDS)
