@@ -23,9 +23,10 @@ DEMO = (
     "schedule.steps=24",
     "schedule.warmup_steps=4",
     "seeds=[0]",
-    "drop=[{method: [random_init, m3ae]}, {scale: small}, {pooling: [gap, max]}]",
+    "drop=[{method: [random_init, m3ae, mae, masked_clip]}, {scale: small}, {pooling: [gap, max]}]",
     "claims={}",
     "effects={}",
+    "figures={}",
     "runtime.checkpoint_seconds=0.2",
 )
 OPENART = (
@@ -94,7 +95,7 @@ def start(home: Path, *words: str, **environment: str) -> subprocess.Popen[str]:
 
 
 def finish(process: subprocess.Popen[str]) -> str:
-    text, _ = process.communicate(timeout=280)
+    text, _ = process.communicate(timeout=600)
     assert process.returncode == 0, text
     return text
 
@@ -121,6 +122,7 @@ def kill_workers(home: Path) -> None:
                 os.kill(int(folder.name), signal.SIGKILL)
 
 
+@pytest.mark.timeout(900)
 def test_killed_in_the_middle_the_demo_ends_with_the_same_numbers(tmp_path: Path) -> None:
     calm, rough = tmp_path / "calm", tmp_path / "rough"
     finish(start(calm, "run", "demo", *DEMO))
