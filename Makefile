@@ -15,7 +15,7 @@ mini: $(STAMP)  ## run the grid of MAE-CLIP's tables in miniature and leave a re
 	@echo "open $${ABLATE_HOME:-ablate_home}/studies/mae_clip_mini/report/index.html"
 
 test: $(STAMP) services lint  ## everything that continuous integration runs
-	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
