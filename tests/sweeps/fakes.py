@@ -198,6 +198,12 @@ def submission(home: Home, tasks: list[QueuedTask], behaviours: Behaviours) -> S
     write_json(home.root / "behaviour.json", behaviours)
     for task in tasks:
         task.paths(home).root.mkdir(parents=True, exist_ok=True)
+    hand_over(paths, tasks)
+    return paths
+
+
+def hand_over(paths: SubmissionPaths, tasks: Sequence[QueuedTask]) -> None:
+    """Write the queue of one worker."""
     Manifest(
         study="tiny",
         executor="local",
@@ -214,7 +220,6 @@ def submission(home: Home, tasks: list[QueuedTask], behaviours: Behaviours) -> S
         stale_seconds=60.0,
         tasks=tuple(tasks),
     ).write(paths)
-    return paths
 
 
 def start_worker(home: Home, paths: SubmissionPaths, index: int = 0) -> subprocess.Popen[bytes]:

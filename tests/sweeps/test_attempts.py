@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
-from fakes import Behaviours, events, start_worker, tiny_plan
+from fakes import Behaviours, events, hand_over, start_worker, tiny_plan
 
 from study.attempts import failures, halvings, micro_batch
 from study.files import write_json
@@ -19,7 +19,7 @@ from study.schema import RunConfig
 from sweeps import claims, nodes
 from sweeps.attempts import archive_failure, bury
 from sweeps.failures import from_exception
-from sweeps.manifest import Manifest, QueuedTask
+from sweeps.manifest import QueuedTask
 from sweeps.run import describe_left
 from sweeps.states import survey
 from sweeps.submit import choose
@@ -35,23 +35,7 @@ def work_through(plan: Plan) -> None:
     """One worker, to its end."""
     submission = plan.home.study("tiny").submission("s1")
     submission.root.mkdir(parents=True, exist_ok=True)
-    tasks = tuple(QueuedTask.of(task) for task in plan.tasks)
-    Manifest(
-        study="tiny",
-        executor="local",
-        created="",
-        command="ablate run tiny",
-        workers=1,
-        devices=(),
-        snapshot="abc",
-        commit="",
-        dirty=False,
-        entry="fakes:execute",
-        shipper="",
-        heartbeat_seconds=0.5,
-        stale_seconds=60.0,
-        tasks=tasks,
-    ).write(submission)
+    hand_over(submission, [QueuedTask.of(task) for task in plan.tasks])
     assert start_worker(plan.home, submission).wait(200) == 0
 
 
