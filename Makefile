@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo mini test lint bench openart services clean
+.PHONY: demo mini test lint bench services clean
 
 demo: $(STAMP)  ## run the embedded study and leave a report to open
 	$(BIN)/ablate run demo

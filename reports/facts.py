@@ -196,7 +196,7 @@ _STALE = """
 
 _LEFT = """
     select cells, protocol, seed, run_id from runs
-    where not planned and state in ('completed', 'diverged')
+    where not planned and not searched and state in ('completed', 'diverged')
     order by finished
 """
 """Finished tasks that the plan no longer has, the newest last."""

@@ -58,7 +58,7 @@ class Overview:
     failures: tuple[tuple[str, int], ...]
     """Cause -> tasks."""
     cost: tuple[CostRow, ...]
-    """Stages, then what the study no longer names, then the sum."""
+    """Stages, then the search, then what the study no longer names, then the sum."""
     wasted: str
     """What came to nothing, in words."""
     compute: str
@@ -145,5 +145,5 @@ _COMMITS = "select commit, count(*) from runs where planned group by commit orde
 
 _LEFTOVERS = """
     select task_id, coalesce(cells, ''), coalesce(protocol, 'pretraining'), seed, coalesce(state, '')
-    from runs where not planned order by cells, seed, protocol nulls first, task_id
+    from runs where not planned and not searched order by cells, seed, protocol nulls first, task_id
 """

@@ -39,7 +39,7 @@ class CostRow:
 
 
 def cost_rows(warehouse: Warehouse, devices: Mapping[str, int]) -> tuple[CostRow, ...]:
-    """Stages, then what the study no longer names, then the sum; nothing where nothing was spent.
+    """Stages, then the search, then what the study no longer names, then the sum; nothing where nothing was spent.
 
     `devices`: name -> tasks that ran on it.
     """
@@ -60,11 +60,15 @@ def gpu_watts(devices: Mapping[str, int]) -> float:
 
 def wasted(warehouse: Warehouse) -> str:
     """What came to nothing, in words; empty where nothing did."""
+    [(gpu, cores)] = warehouse.rows(_WASTED)
     [(failed, hours)] = warehouse.rows(_FAILED)
-    [(left, cpu, gpu)] = warehouse.rows(_LEFT)
     parts = []
+    if gpu or cores:
+        amounts = [f"{amount(spent)} {unit}" for spent, unit in ((gpu, "GPU-hours"), (cores, "core-hours")) if spent]
+        parts.append(f"{' and '.join(amounts)} in attempts that led to nothing")
     if failed:
         parts.append(f"{_count(failed, 'failed task')}, at most {amount(hours)} hours from start to end")
+    [(left, cpu, gpu)] = warehouse.rows(_LEFT)
     if left:
         parts.append(
             f"{_count(left, 'task')} that the study no longer names, {amount(cpu)} CPU-hours and {amount(gpu)} "
@@ -107,15 +111,28 @@ def _count(number: int, noun: str) -> str:
 
 
 _COST = """
-    select case when not planned then 'no longer in the study' else coalesce(protocol, 'pretraining') end as stage,
+    select case when searched then 'search' when not planned then 'no longer in the study'
+                else coalesce(protocol, 'pretraining') end as stage,
            count(*) as tasks, sum(seconds) / 3600 as hours, sum(cpu_hours) as cpu_hours, sum(gpu_hours) as gpu_hours,
            max(peak_memory_gib) as peak_memory_gib
     from cost group by all
     union all
     select 'all', count(*), sum(seconds) / 3600, sum(cpu_hours), sum(gpu_hours), max(peak_memory_gib) from cost
-    order by stage = 'all', stage = 'no longer in the study', stage <> 'pretraining', stage
+    order by stage = 'all', stage = 'no longer in the study', stage = 'search', stage <> 'pretraining', stage
 """
 
-_FAILED = "select count(*), sum(epoch(finished - started)) / 3600 from runs where state = 'failed'"
+_WASTED = """
+    select coalesce(sum(wasted_seconds * gpus) / 3600, 0),
+           coalesce(sum(wasted_seconds * cores) filter (coalesce(gpus, 0) = 0) / 3600, 0)
+    from cost where planned or searched
+"""
+"""GPU-hours, and the core-hours of tasks without GPUs, by what their attempts told."""
 
-_LEFT = "select count(*), sum(cpu_hours), sum(gpu_hours) from cost where not planned"
+_FAILED = """
+    select count(*), sum(epoch(finished - started)) / 3600
+    from runs anti join (select task_id from cost where clock_seconds is not null) using (task_id)
+    where state = 'failed'
+"""
+"""Of failed tasks whose attempts told nothing, only start and end are known."""
+
+_LEFT = "select count(*), sum(cpu_hours), sum(gpu_hours) from cost where not planned and not searched"

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from study.cluster import ClusterConfig
 from study.design import Cell, cell_name, matches
 from study.errors import ConfigError, unknown
 from study.identity import canonical, digest, flatten, identity
@@ -22,8 +23,8 @@ VALIDATION = "validation"
 HELD_OUT = ("shapes", "digits", "shards")
 """Kinds of data sets with a validation split (`trainer.data.holdout`)."""
 
-Configure = Callable[[Cell], tuple[RunConfig, Sequence[EvaluationConfig]]]
-"""Levels → the run that they mean, and its evaluations (on the test split, without a run's id)."""
+Configure = Callable[[Cell], tuple[RunConfig, Sequence[EvaluationConfig], ClusterConfig]]
+"""Levels → the run that they mean, its evaluations (on the test split, without a run's id), and where they run."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,8 @@ class Arm:
     """Hash of all that makes values of the objectives comparable: trials of another key do not count here."""
     watched: EvaluationConfig | None = None
     """What is evaluated while a trial trains, likewise; None: trials are pruned by metrics of training, or not."""
+    cluster: ClusterConfig | None = None
+    """Where its trials run; a worker, which is there already, is not told."""
 
     @property
     def name(self) -> str:
@@ -84,8 +87,8 @@ def resolve(
         if cell_name(levels) in found or not matches(levels, {k: v for k, v in search.where.items() if k in levels}):
             continue
         others = {factor: level for factor, level in base.items() if factor in cell and factor not in search.per}
-        run, evaluations = configure({**others, **levels})
-        arm = _arm(search, levels, run, evaluations, where)
+        run, evaluations, cluster = configure({**others, **levels})
+        arm = dataclasses.replace(_arm(search, levels, run, evaluations, where), cluster=cluster)
         _check_ranges(arm, search, where)
         found[arm.name] = arm
     if not found:

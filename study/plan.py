@@ -148,7 +148,7 @@ class _Planner:
         self._checked: set[tuple[int, ...]] = set()
         self._evaluations: dict[tuple[Any, ...], tuple[tuple[EvaluationConfig, Any], ...]] = {}
         self._metrics: dict[str, None] = {}
-        self._tuned = Tuned(study.design, study.name, (), (), home)
+        self._tuned = Tuned(study.design, study.name, (), None, home)
 
     def plan(self) -> Plan:
         self.study = with_groups(self.study, self._tree((), ())["suite"])
@@ -171,7 +171,7 @@ class _Planner:
                     continue
                 runs[run_id] = Task(run_id, "pretrain", run_id, seed, (cell,), None, config)
                 trees[run_id] = (choices, values)
-                clusters[run_id] = spread(self._section("cluster", ClusterConfig, choices, values)[0], config.runtime)
+                clusters[run_id] = self._cluster(choices, values, config)
         evaluations = [task for run in runs.values() for task in self._evaluate(run, *trees[run.run_id])]
         metrics = (*RUN_METRICS, *self._metrics)
         check_outputs(self.study, list(metrics), cells)
@@ -192,13 +192,14 @@ class _Planner:
             return ()
         base = self._tuned.fixed(self.study.baseline or {})
         arms = resolve(search, cells, base, self._configure, f"study/{self.study.name}.yaml: search")
-        self._tuned = dataclasses.replace(self._tuned, arms=arms, per=search.per)
+        self._tuned = dataclasses.replace(self._tuned, arms=arms, search=search)
         return arms
 
-    def _configure(self, levels: Cell) -> tuple[RunConfig, list[EvaluationConfig]]:
+    def _configure(self, levels: Cell) -> tuple[RunConfig, list[EvaluationConfig], ClusterConfig]:
         choices, values = self._split(levels)
         config = self._run(choices, values, 0, levels)[1]
-        return config, [item for item, _ in self._protocols(choices, values, config.objective.name)]
+        evaluations = [item for item, _ in self._protocols(choices, values, config.objective.name)]
+        return config, evaluations, self._cluster(choices, values, config)
 
     def _split(self, cell: Cell) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
         """A cell's overrides as hashable group choices and dotted values."""
@@ -256,6 +257,9 @@ class _Planner:
             raise ConfigError(f"study '{self.study.name}', cell {cell_name(cell)}: {error}") from None
         # The same text as canonical(identity(config)), put together from the sections' own.
         return digest("{" + ",".join(sorted(texts)) + "}"), config
+
+    def _cluster(self, choices: tuple[Any, ...], values: tuple[Any, ...], config: RunConfig) -> ClusterConfig:
+        return spread(self._section("cluster", ClusterConfig, choices, values)[0], config.runtime)
 
     def _evaluate(self, run: Task, choices: tuple[Any, ...], values: tuple[Any, ...]) -> Iterator[Task]:
         assert isinstance(run.config, RunConfig)

@@ -11,6 +11,8 @@ from study.design import Cell, Design, cell_name
 from study.errors import ConfigError
 from study.files import read_json
 from study.paths import Home
+from study.search import SearchConfig
+from study.typed import plain
 
 KEY = "search"
 """In a level's meaning: the study whose search is meant."""
@@ -57,7 +59,7 @@ class Tuned:
     study: str
     arms: tuple[Arm, ...]
     """Of the study's own search."""
-    per: tuple[str, ...]
+    search: SearchConfig | None
     home: Home
 
     def fixed(self, levels: Mapping[str, str]) -> Cell:
@@ -75,7 +77,8 @@ class Tuned:
         name = self.design.overrides(cell).get(KEY)
         if name is None or self._best(cell, name):
             return ""
-        return f"the search of {name} is not done: ablate search {name}"
+        done = "was done with another budget or other repeats" if self._found(cell, name) else "is not done"
+        return f"the search of {name} {done}: ablate search {name}"
 
     def searched(self, cell: Cell) -> Searched | None:
         """What stands behind a cell's searched level; None where it has none, or where that is not found yet."""
@@ -89,7 +92,17 @@ class Tuned:
         return Searched("=".join(level), str(name), found[0]["key"], trials, seeds, repeats, found[0]["hours"])
 
     def _results(self, cell: Cell, name: str) -> list[dict[str, Any]]:
-        """What searches of the study have found for the cell."""
+        """What searches of the study have found for the cell.
+
+        Of our own, only with the budget and the repeats that the section has now: arms are tuned equally or not at all.
+        """
+        found = self._found(cell, name)
+        if name != self.study or self.search is None:
+            return found
+        wanted = {"budget": plain(self.search.budget), "confirm": plain(self.search.confirm)}
+        return [result for result in found if {key: result[key] for key in wanted} == wanted]
+
+    def _found(self, cell: Cell, name: str) -> list[dict[str, Any]]:
         search = self.home.study(name).search
         if name == self.study:
             found = [read_json(search.result(self._arm(cell).key))]
@@ -111,7 +124,8 @@ class Tuned:
         return values[:1]
 
     def _arm(self, cell: Cell) -> Arm:
-        levels = {factor: cell[factor] for factor in self.per if factor in cell}
+        per = self.search.per if self.search else ()
+        levels = {factor: cell[factor] for factor in per if factor in cell}
         for arm in self.arms:
             if arm.cell == levels:
                 return arm

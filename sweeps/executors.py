@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import importlib
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Protocol
 
 from study.errors import ConfigError, unknown
@@ -31,8 +31,11 @@ class Executor(Protocol):
     def arrange(self, plan: Plan, tasks: tuple[Task, ...], new: frozenset[str], jobs: int, prefix: str) -> Layout:
         """How to spread these tasks, of which those in `new` are nobody's yet; ConfigError when it cannot be done."""
 
-    def crew(self, plan: Plan, jobs: int, most: int, prefix: str) -> Layout:
-        """Workers that look for their work themselves: `jobs` of them (0: as many as fit), but not more than `most`."""
+    def crew(self, plan: Plan, jobs: int, left: Mapping[str, int], prefix: str) -> Layout:
+        """Workers that look for a search's trials themselves: `jobs` of them (0: as many as fit).
+
+        left: name of each arm that has any → trials or repeats that are still to be done; no more workers than that.
+        """
 
     def launch(self, home: Home, submission: SubmissionPaths, environment: dict[str, str]) -> None:
         """Start the manifest's workers, and write their jobs into the manifest; returns at once."""

@@ -17,6 +17,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -43,9 +44,9 @@ def arrange(plan: Plan, tasks: tuple[Task, ...], new: frozenset[str], jobs: int,
     return _layout(runtimes, jobs or plan.cluster.jobs, len(tasks))
 
 
-def crew(plan: Plan, jobs: int, most: int, prefix: str) -> Layout:
+def crew(plan: Plan, jobs: int, left: Mapping[str, int], prefix: str) -> Layout:
     """Workers for a search."""
-    return _layout({arm.run.runtime for arm in plan.arms}, jobs or plan.cluster.jobs, most)
+    return _layout({arm.run.runtime for arm in plan.arms}, jobs or plan.cluster.jobs, sum(left.values()))
 
 
 def _layout(runtimes: set[RuntimeConfig], wanted: int, most: int) -> Layout:

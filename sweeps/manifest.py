@@ -71,13 +71,13 @@ class Array:
     """Given by the scheduler; stays empty when the submitting process dies between the call and its answer."""
     submitted: float = 0.0
     """When the scheduler took it, in seconds since 1970."""
-    searching: bool = False
-    """Elements without tasks are wanted, too."""
+    arms: tuple[str, ...] = ()
+    """Names of the search's arms whose trials its elements look for, which then have no tasks of their own."""
 
     @property
     def numbers(self) -> list[int]:
         """Of the elements that are handed over."""
-        return [number for number, element in enumerate(self.elements) if element or self.searching]
+        return [number for number, element in enumerate(self.elements) if element or self.arms]
 
 
 @dataclass(frozen=True)
@@ -138,7 +138,7 @@ def read(paths: SubmissionPaths) -> Manifest | None:
 
 def _array(data: dict[str, Any]) -> Array:
     elements = tuple(tuple(element) for element in data["elements"])
-    lists = {name: tuple(data.get(name, ())) for name in ("waits_for", "exclude")}
+    lists = {name: tuple(data.get(name, ())) for name in ("waits_for", "exclude", "arms")}
     return Array(**{**data, "elements": elements, **lists})
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -58,7 +58,8 @@ class Definition:
         return f"{self.study}: {arm.name} ({arm.key})"
 
 
-def read(paths: SubmissionPaths) -> Definition:
+def read(paths: SubmissionPaths, only: Collection[str] = ()) -> Definition:
+    """What a submission's workers are told; of the arms, those with the names `only`, or without any, all."""
     data: dict[str, Any] = read_json(paths.search) or {}
     arms = tuple(
         Arm(
@@ -70,6 +71,7 @@ def read(paths: SubmissionPaths) -> Definition:
         )
         for arm in data["arms"]
     )
+    arms = tuple(arm for arm in arms if not only or arm.name in only)
     return Definition(data["study"], build(SearchConfig, data["search"]), arms, data["planned"])
 
 

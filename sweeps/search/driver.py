@@ -67,9 +67,8 @@ class Searcher:
         self.trials.prepare(snapshot.current(), self._tried())
         stamp = new_stamp()
         wanted = self.jobs or self.definition.search.parallel
-        layout = executor(self.plan.cluster.kind).crew(
-            self.plan, wanted, self._left() or self._repeats_left(), prefix(self.plan, stamp)
-        )
+        left = {arm.name: self._left(arm) or self._repeats_left(arm) for arm in self.definition.arms}
+        layout = executor(self.plan.cluster.kind).crew(self.plan, wanted, left, prefix(self.plan, stamp))
         paths, warning = hand_over(self.plan, (), layout, self.code, stamp, self.definition.write)
         self.own.append(paths)
         if warning:
@@ -142,20 +141,18 @@ class Searcher:
             if paths.search.exists():
                 yield paths, found, live_jobs(paths, found)
 
-    def _left(self) -> int:
-        """Trials that may still begin, or go on."""
+    def _left(self, arm: Arm) -> int:
+        """Trials of an arm that may still begin, or go on."""
         budget = self.definition.search.budget.trials or UNLIMITED
-        arms = self.definition.arms
-        new = sum(max(0, budget - len(self.trials.counted(arm))) for arm in arms if not self.trials.spent(arm))
-        return new + sum(len(self.trials.all(arm, TrialState.RUNNING)) for arm in arms)
+        new = 0 if self.trials.spent(arm) else max(0, budget - len(self.trials.counted(arm)))
+        return new + len(self.trials.all(arm, TrialState.RUNNING))
 
-    def _repeats_left(self) -> int:
-        ended = [arm for arm in self.definition.arms if self.trials.ended(arm)]
-        return sum(len(list(repeats.open_repeats(self.trials, arm))) for arm in ended)
+    def _repeats_left(self, arm: Arm) -> int:
+        return len(list(repeats.open_repeats(self.trials, arm))) if self.trials.ended(arm) else 0
 
     def _rest(self) -> str:
         """What is left, in words."""
-        left, again = self._left(), self._repeats_left()
+        left, again = (sum(map(count, self.definition.arms)) for count in (self._left, self._repeats_left))
         words = [f"{left} trials" if left < UNLIMITED else "trials until the hours are spent"] if left else []
         return " and ".join([*words, *([f"{again} repeats of the best"] if again else [])])
 

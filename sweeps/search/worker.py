@@ -36,9 +36,10 @@ IDLE_SECONDS = 1.0
 class SearchWorker(Worker):
     """Takes trials until the search's budget is spent and no trial is left behind."""
 
-    def __init__(self, *arguments: Any) -> None:
+    def __init__(self, *arguments: Any, arms: tuple[str, ...] = ()) -> None:
+        """`arms`: names of those whose trials it takes; none: of all."""
         super().__init__(*arguments)
-        self._definition = definition.read(self.submission)
+        self._definition = definition.read(self.submission, arms)
         self._trials = Trials(self._definition, self.home, self.job, self.queue.stale_seconds)
         self._search = self._definition.search
         self._work: Work | None = None

@@ -78,12 +78,12 @@ class Element:
         sys.argv = shlex.split(self.queue.command)
         module = importlib.import_module(self.queue.entry.partition(":")[0])
         pack = int(self.array.cluster["pack"])
-        for _ in range(pack if self.array.searching else min(pack, len(self.tasks))):
+        for _ in range(pack if self.array.arms else min(pack, len(self.tasks))):
             if not self.received:
                 self._start(module)
         stopped = [os.waitpid(pid, 0)[1] for pid in self._workers]
         # Whether a search has more to do, only its workers know.
-        if self.received and (self._open() or (self.array.searching and any(stopped))):
+        if self.received and (self._open() or (bool(self.array.arms) and any(stopped))):
             self._leave()
         return self._exit_code()
 
@@ -131,10 +131,12 @@ class Element:
             os._exit(code)
 
     def _worker(self, execute: child.Execute, interrupted: type[BaseException]) -> Worker:
-        if self.array.searching:
+        if self.array.arms:
             # By name: it imports Optuna, which is slow, and this module.
             kind = importlib.import_module("sweeps.slurm.searching").SearchElementWorker
-            searcher: Worker = kind(self.home, self.submission, self.queue, execute, interrupted, self.job)
+            searcher: Worker = kind(
+                self.home, self.submission, self.queue, execute, interrupted, self.job, arms=self.array.arms
+            )  # fmt: skip
             return searcher
         element = CanaryWorker if self.array.canary else ElementWorker
         worker = element(self.home, self.submission, self.queue, execute, interrupted, self.job)

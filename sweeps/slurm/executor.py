@@ -14,7 +14,8 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
-from study.cluster import ClusterConfig, spread
+from study.arms import Arm
+from study.cluster import ClusterConfig
 from study.errors import ConfigError
 from study.paths import Home, SubmissionPaths, TaskPaths
 from study.plan import Plan, Task
@@ -47,8 +48,7 @@ def arrange(plan: Plan, tasks: tuple[Task, ...], new: frozenset[str], jobs: int,
     found = cluster.inspect()
     configs = {repr(config): config for task in tasks for config in [layout.cluster_of(plan, task)]}.values()
     for config in configs:
-        if config.kind != "slurm":
-            raise ConfigError(f"cluster: a level goes to '{config.name}', which is no SLURM cluster, and the others do")
+        _check_kind(config)
         cluster.check(config, found)
     holders = _holders(plan.home) if any(task.task_id not in new for task in tasks) else {}
     arrays = layout.arrange(plan, tasks, new, holders, prefix, found.max_array, found.max_jobs, jobs)
@@ -56,6 +56,11 @@ def arrange(plan: Plan, tasks: tuple[Task, ...], new: frozenset[str], jobs: int,
     arrays = tuple(replace(array, exclude=exclude) for array in arrays)
     count = sum(bool(element) for array in arrays if not array.canary for element in array.elements)
     return Layout(count, (), arrays, getpass.getuser())
+
+
+def _check_kind(config: ClusterConfig) -> None:
+    if config.kind != "slurm":
+        raise ConfigError(f"cluster: a level goes to '{config.name}', which is no SLURM cluster, and the others do")
 
 
 def _excluded(plan: Plan, configs: Iterable[ClusterConfig], found: Cluster) -> tuple[str, ...]:
@@ -70,21 +75,33 @@ def _excluded(plan: Plan, configs: Iterable[ClusterConfig], found: Cluster) -> t
     return tuple(sorted(names))
 
 
-def crew(plan: Plan, jobs: int, most: int, prefix: str) -> Layout:
-    """One array whose elements look for trials themselves: none waits for another, and nothing has to outlive them.
+def crew(plan: Plan, jobs: int, left: Mapping[str, int], prefix: str) -> Layout:
+    """Arrays whose elements look for trials themselves: none waits for another, and nothing has to outlive them.
+
+    Arms that ask for the same resources share an array, and the arrays the number of elements.
 
     Raises:
         ConfigError: SLURM is not installed here, or would never start what the configuration asks for.
         SchedulerSilent: the controller does not answer.
     """
     found = cluster.inspect()
-    config = spread(plan.cluster, max((arm.run.runtime for arm in plan.arms), key=lambda runtime: runtime.processes))
-    cluster.check(config, found)
-    wanted = jobs or config.jobs or SEARCHERS
-    count = max(1, min(wanted, math.ceil(most / config.pack), found.max_array, found.max_jobs))
-    elements: tuple[tuple[str, ...], ...] = ((),) * count
-    array = Array(f"{prefix}.0", elements, plain(config), searching=True)
-    return Layout(count, (), (array,), getpass.getuser())
+    groups: dict[str, list[Arm]] = {}
+    for arm in plan.arms:
+        if left.get(arm.name):
+            groups.setdefault(repr(arm.cluster), []).append(arm)
+    wanted = jobs or plan.cluster.jobs or SEARCHERS
+    arrays = []
+    for number, arms in enumerate(groups.values()):
+        config = arms[0].cluster
+        assert config is not None, "a plan's arms know where they run"
+        _check_kind(config)
+        cluster.check(config, found)
+        share = math.ceil(wanted / len(groups))
+        most = math.ceil(sum(left[arm.name] for arm in arms) / config.pack)
+        count = max(1, min(share, most, found.max_array, found.max_jobs // len(groups)))
+        array = Array(f"{prefix}.{number}", ((),) * count, plain(config), arms=tuple(arm.name for arm in arms))
+        arrays.append(array)
+    return Layout(sum(len(array.elements) for array in arrays), (), tuple(arrays), getpass.getuser())
 
 
 def launch(home: Home, submission: SubmissionPaths, environment: Mapping[str, str]) -> None:

@@ -25,6 +25,7 @@ from study.errors import ConfigError
 from study.files import read_json, write_json
 from study.journal import read
 from study.plan import make_plan
+from study.typed import plain
 from sweeps import claims, manifest
 from sweeps.executors import live_jobs
 from sweeps.search import methods
@@ -94,12 +95,14 @@ def test_a_level_that_means_a_search_waits_for_it(tmp_path: Path) -> None:
     found = plan(tmp_path)
     assert [cell for cell in found.waiting] == ["pooling=map,loss_weights=tuned", "pooling=gap,loss_weights=tuned"]
     assert len(found.runs) == 2
+    assert found.study.search is not None
     for arm in found.arms:
         best = {"values": {"objective.w_image": 0.5, "objective.w_text": 0.2}}
         facts = {
             "key": arm.key,
             "seeds": [0],
-            "confirm": {"seeds": []},
+            "budget": plain(found.study.search.budget),
+            "confirm": plain(found.study.search.confirm),
             "hours": 0.5,
             "trials": [{"state": "complete"}],
         }
@@ -111,6 +114,16 @@ def test_a_level_that_means_a_search_waits_for_it(tmp_path: Path) -> None:
     weights = {t.cells[0]["loss_weights"]: t.config.objective.w_image for t in done.runs}  # type: ignore[union-attr]
     assert weights == {"paper": 0.1, "tuned": 0.5}
     assert {one.level for one in done.searched.values()} == {"loss_weights=tuned"} and len(done.searched) == 2
+    # What was found with a smaller budget is no longer what the study says.
+    (reason,) = set(plan(tmp_path, budget={"trials": 7}).waiting.values())
+    assert "was done with another budget or other repeats: ablate search weights_test" in reason
+
+
+def test_a_levels_own_resources_are_its_trials_too(tmp_path: Path) -> None:
+    poolings = {"map": {"model.pooling": "map"}, "gap": {"model.pooling": "gap", "cluster.cpus": 2}}
+    factors = {**search_fakes.STUDY["factors"], "pooling": poolings}
+    found = plan(tmp_path, {"factors": factors})
+    assert [arm.cluster.cpus for arm in found.arms if arm.cluster is not None] == [1, 2]
 
 
 def test_killed_workers_and_a_torn_line_lose_and_repeat_nothing(

@@ -53,13 +53,21 @@ def test_four_elements_search_and_a_killed_and_a_requeued_one_lose_nothing(
     monkeypatch.setenv("PYTHONPATH", str(HERE))
     monkeypatch.setenv(search_fakes.STEP_SECONDS, "0.2")
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    plan = dataclasses.replace(search_fakes.plan(tmp_path, **SECTION), cluster=CONFIG)
+    plan = search_fakes.plan(tmp_path, **SECTION)
+    # The second arm's level asks for more memory than the study.
+    clusters = CONFIG, dataclasses.replace(CONFIG, memory_gib=0.6)
+    arms = [dataclasses.replace(arm, cluster=own) for arm, own in zip(plan.arms, clusters, strict=True)]
+    plan = dataclasses.replace(plan, cluster=CONFIG, arms=tuple(arms))
     found = Searcher(plan, 4, print, search_fakes.CODE)
     assert found.start()
     ((paths, written),) = manifest.submissions(plan.home, "weights_test")
-    assert written.arrays[0].numbers == [0, 1, 2, 3] and written.workers == 4
+    assert [(array.numbers, array.arms, array.cluster["memory_gib"]) for array in written.arrays] == [
+        ([0, 1], (arm.name,), own.memory_gib) for arm, own in zip(arms, clusters, strict=True)
+    ]
+    assert written.workers == 4
     wait_for(lambda: len(running(found)) == 4, SECONDS)
     assert len({owner.job for owner in running(found)}) == 4, "an element each"
+    assert [len(found.trials.all(arm, TrialState.RUNNING)) for arm in arms] == [2, 2]
     assert Searcher(plan, 4, print, search_fakes.CODE).start() and len(list(manifest.submissions(plan.home))) == 1
     killed, requeued = running(found)[:2]
     os.kill(parent(killed.pid), signal.SIGKILL)

@@ -2,12 +2,20 @@
 -- run: what the staging models call its MLflow run, a number where the store has numbers: joins over it are cheap.
 -- planned: whether the study, as it is now, still has this task. What a planned task stands for (its run, seed and
 -- protocol) is taken from the plan, so that a level renamed since then is reported under its new name.
+-- searched: whether it belongs to a run that a search trained, and is not one of the study's own besides.
 -- A task tracked twice (its first MLflow run was orphaned by a crash) counts once: the finished one, or the newest.
 with runs as (select * from stg_runs),
 
 tags as (select * from stg_tags),
 
 planned as (select * from src_planned),
+
+searched as (
+    select distinct tags.run_id
+    from src_tags
+    join tags using (run)
+    where src_tags.key = 'ablate.trials'
+),
 
 joined as (
     select
@@ -21,6 +29,7 @@ joined as (
         tags.cause,
         tags.commit,
         planned.task_id is not null as planned,
+        planned.task_id is null and tags.run_id in (select run_id from searched) as searched,
         runs.started,
         runs.finished,
         runs.mlflow_run_id,

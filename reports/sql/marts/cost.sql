@@ -27,6 +27,7 @@ final as (
         tasks.protocol,
         tasks.state,
         tasks.planned,
+        tasks.searched,
         spent.* exclude (run),
         tags.device,
         tags.gpus,
