@@ -23,6 +23,7 @@ def frame(sql: str, warehouse: Warehouse, where: str) -> Any | None:
     """Rows of a query as a pandas frame, None where there are none; raises ConfigError with DuckDB's reason."""
     import duckdb
 
+    warehouse.provide(sql)
     try:
         found = warehouse.connection.sql(sql)
         rows = None if found is None else found.to_arrow_table().to_pandas()

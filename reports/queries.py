@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from reports.warehouse import MARTS, SQL, Warehouse, description
+from reports.warehouse import SQL, Warehouse, description
 from study.errors import ConfigError
 from study.files import write_atomic
 
@@ -21,6 +21,7 @@ def ask(warehouse: Warehouse, query: str) -> Answer:
     """Run a query of the user's; raises ConfigError with DuckDB's reason where it cannot be run."""
     import duckdb
 
+    warehouse.provide(query)
     try:
         found = warehouse.connection.execute(query)
         return Answer([column[0] for column in found.description or ()], found.fetchall())
@@ -30,8 +31,9 @@ def ask(warehouse: Warehouse, query: str) -> Answer:
 
 def views(warehouse: Warehouse) -> Answer:
     """One row per column of every view; what a row of the view stands for is told at its first."""
+    warehouse.load_curves()
     found = []
-    for view in MARTS:
+    for view in warehouse.views:
         text = description((SQL / "marts" / f"{view}.sql").read_text(encoding="utf-8"))
         for i, (column, kind) in enumerate(_columns(warehouse, view)):
             found.append((view if i == 0 else "", column, kind, text if i == 0 else ""))
@@ -43,8 +45,9 @@ def export(warehouse: Warehouse, folder: Path) -> list[Path]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    warehouse.load_curves()
     paths = []
-    for view in MARTS:
+    for view in warehouse.views:
         buffer = pa.BufferOutputStream()
         pq.write_table(warehouse.connection.sql(f"select * from {view} order by all").to_arrow_table(), buffer)
         paths.append(folder / f"{view}.parquet")

@@ -10,6 +10,7 @@ import functools
 import itertools
 import json
 import os
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -29,7 +30,9 @@ INTERMEDIATE = ("int_tasks", "int_finished")
 KEPT = ("stg_tags", *INTERMEDIATE)
 """Built once; they are small."""
 MARTS = ("runs", "results", "cost", "trials")
-"""In the order of their dependencies; `curves` follows when a figure asks for some."""
+"""In the order of their dependencies."""
+CURVES = "curves"
+"""One more mart, of all that was logged over steps: large, and built only where it is asked for."""
 
 
 class Source(NamedTuple):
@@ -121,6 +124,8 @@ class Warehouse:
         for model in MARTS:
             self._build("marts", model)
         check(self.connection)
+        self.views: tuple[str, ...] = MARTS
+        """Marts that are there to be asked."""
 
     def __enter__(self) -> Warehouse:
         return self
@@ -149,16 +154,34 @@ class Warehouse:
 
     def curves(self, metrics: Sequence[str]) -> list[tuple[str, int, str, int, float]]:
         """(cell key, seed, metric, step, value) of every finite point of some metrics, in this order."""
-        runs = self.rows("select mlflow_run_id from runs where planned and kind = 'pretrain' order by all")
-        if not runs:
-            return []
-        history = self._store.history([run for (run,) in runs], metrics)
-        self.connection.register("src_history", history)
-        self._build("staging", "stg_history")
-        self._build("marts", "curves")
+        if CURVES not in self.views:
+            self._load_curves(metrics)
         return self.rows(
-            "select cell, seed, metric, step, value from curves where isfinite(value) order by cell, seed, metric, step"
+            "select cell, seed, metric, step, value from curves "
+            "where isfinite(value) and list_contains($names, metric) order by cell, seed, metric, step",
+            {"names": list(metrics)},
         )
+
+    def provide(self, query: str) -> None:
+        """Build what a query names and was not needed yet."""
+        if re.search(rf"\b{CURVES}\b", query, re.IGNORECASE):
+            self.load_curves()
+
+    def load_curves(self) -> None:
+        """Make `curves` one of the views, with every metric that a pretraining has logged."""
+        if CURVES not in self.views:
+            names = self.rows("select distinct metric from stg_metrics order by metric")
+            self._load_curves([name for (name,) in names])
+            self.views = (*MARTS, CURVES)
+
+    def _load_curves(self, metrics: Sequence[str]) -> None:
+        runs = self.rows("select mlflow_run_id from runs where planned and kind = 'pretrain' order by all")
+        if runs and metrics:
+            self.connection.register("src_history", self._store.history([run for (run,) in runs], metrics))
+        else:
+            self._register("src_history", _HISTORY, [])
+        self._build("staging", "stg_history")
+        self._build("marts", CURVES)
 
     def save(self, path: Path) -> None:
         """Write the marts into a DuckDB file, replaced in one step, for queries of the user's own."""
@@ -168,7 +191,7 @@ class Warehouse:
         temporary = path.with_name(f".{path.name}.{os.getpid()}")
         temporary.unlink(missing_ok=True)
         with duckdb.connect(str(temporary)) as file:
-            for name in MARTS:
+            for name in self.views:
                 mart = self.connection.sql(f"select * from {name}").to_arrow_table()
                 file.register("mart", mart)
                 file.execute(f"create table {name} as select * from mart")
@@ -253,6 +276,8 @@ _SOURCES = {
     "src_tags": {"run": "int64", "key": "string", "value": "string"},
     "src_metrics": {"run": "int64", "key": "string", "value": "double", "is_nan": "bool"},
 }
+
+_HISTORY = {"run_uuid": "string", "key": "string", "step": "int64", "value": "double", "is_nan": "bool"}
 
 _VALUES = """
     with hits as materialized (

@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 from altered import OTHER, TEXT, copy_of, ended, find, recorded, remeasured, tag
@@ -17,6 +18,7 @@ from reports import booklet
 from reports.build import one_table, report
 from reports.keys import check_unique, key_part, number_key, table_keys
 from reports.moved import GRID, OTHERS, moves, unseen
+from reports.numbers import Numbers
 from study.cli import main
 from study.errors import ConfigError
 from study.plan import Plan
@@ -182,7 +184,27 @@ def test_a_number_may_move_by_others_alone() -> None:
     assert moves(kept, kept) == () and unseen(kept, {**kept, "numbers": {"k": {**one, "value": 1.01}}}) == 1
 
 
-def test_a_changed_configuration_and_another_seed_are_told(
+def test_every_reason_is_told_in_words() -> None:
+    def kept(value: float, run: str = "a", task: str = "e", **facts: Any) -> Numbers:
+        told = {"protocol": "probe", "finished": "1", "commit": "c", "data": {"train": "d1"}, "environment": 0, **facts}
+        behind = {"seed": 0, "run_id": run, "value": value, "tasks": [task]}
+        number = {"text": f"{value}", "value": value, "formula": "mean", "table": "t", "runs": [behind]}
+        environments = [{"device": "A100", "packages": {"torch": "2"}}, {"device": "H100", "packages": {"torch": "3"}}]
+        return {"numbers": {"k": number}, "tasks": {task: told}, "environments": environments}
+
+    def why(now: Numbers) -> str:
+        [move] = moves(kept(1.0), now, lambda former, run: f"schedule.lr: {former}{run}")
+        return "; ".join(move.reasons)
+
+    assert why(kept(2.0, run="b")) == "seed 0: another configuration, run a → b (schedule.lr: ab)"
+    assert why(kept(2.0, task="f")) == "seed 0: evaluated otherwise: e → f"
+    assert why(kept(2.0, data={"train": "d2"})) == "seed 0: probe again, 1 → 1; data train: d1 → d2"
+    told = "seed 0: probe again, 1 → 2; code c → d; device A100 → H100; torch 2 → 3"
+    assert why(kept(2.0, finished="2", commit="d", environment=1)) == told
+    assert why(kept(2.0)) == "seed 0: another value, 1.0 → 2.0, of the same tasks: the store was edited"
+
+
+def test_another_seed_and_other_packages_are_told(
     full: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     plan = copy_of(full, tmp_path)

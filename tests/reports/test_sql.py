@@ -7,6 +7,7 @@ import io
 import json
 from pathlib import Path
 
+import duckdb
 import pyarrow.parquet as pq
 import pytest
 
@@ -20,7 +21,7 @@ from study.plan import Plan
 def test_every_column_of_every_view_is_listed(full: Plan) -> None:
     with open_warehouse(full) as warehouse:
         found = views(warehouse)
-        assert [row[0] for row in found.rows if row[0]] == ["runs", "results", "cost", "trials"]
+        assert [row[0] for row in found.rows if row[0]] == ["runs", "results", "cost", "trials", "curves"]
         assert all(row[3] for row in found.rows if row[0])
         columns = [row[1] for row in found.rows]
         assert {"run_id", "metric", "value", "cell", "gpu_hours"} <= set(columns)
@@ -37,10 +38,27 @@ def test_a_query_and_its_mistakes(full: Plan) -> None:
             ask(warehouse, "copy results to 'results.csv'")
 
 
+def test_curves_are_there_when_asked_for(full: Plan, tmp_path: Path) -> None:
+    with open_warehouse(full) as warehouse:
+        assert "curves" not in warehouse.views, "large, so not read without need"
+        answer = ask(warehouse, "select metric, count(*) as points from curves group by metric order by metric")
+        assert answer.rows and all(points > 1 for metric, points in answer.rows if metric.startswith("train/"))
+        assert (
+            warehouse.curves(["train/loss"])
+            == [row for row in ask(warehouse, _FINITE).rows if row[2] == "train/loss"]
+            != []
+        )
+        warehouse.save(tmp_path / "saved.duckdb")
+        with duckdb.connect(str(tmp_path / "saved.duckdb"), read_only=True) as saved:
+            [(points,)] = saved.sql("select count(*) from curves").fetchall()
+            assert points == sum(count for _, count in answer.rows)
+
+
 def test_parquet_holds_every_row_and_is_the_same_again(full: Plan, tmp_path: Path) -> None:
     with open_warehouse(full) as warehouse:
         paths, again = export(warehouse, tmp_path / "a"), export(warehouse, tmp_path / "b")
-        assert [path.name for path in paths] == ["runs.parquet", "results.parquet", "cost.parquet", "trials.parquet"]
+        names = ["runs", "results", "cost", "trials", "curves"]
+        assert [path.name for path in paths] == [f"{name}.parquet" for name in names]
         for path, other in zip(paths, again, strict=True):
             [(rows,)] = warehouse.rows(f"select count(*) from {path.stem}")
             # This study searches nothing.
@@ -65,3 +83,8 @@ def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: py
     assert (tmp_path / "home" / "studies" / "demo" / "warehouse.duckdb").exists()
     assert main(["sql", "demo", "select x", "--config-dir", str(tmp_path)], standalone=False) == 2
     assert "query:" in capsys.readouterr().err
+
+
+_FINITE = """
+    select cell, seed, metric, step, value from curves where isfinite(value) order by cell, seed, metric, step
+"""
