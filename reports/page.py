@@ -18,6 +18,7 @@ from reports.assets import render
 from reports.claim_runs import Judged
 from reports.claim_tables import render_claims_html
 from reports.findings import Finding
+from reports.keys import table_keys
 from reports.overview import Overview
 from reports.renderers import provenance, render_html
 from reports.spending import METHOD, amount
@@ -59,7 +60,8 @@ def render_page(
     search: SearchPart | None = None,
 ) -> str:
     """The whole page. The same arguments give the same bytes."""
-    data = {"study": overview.study, "factors": overview.factors, "tables": [provenance(table) for table in tables]}
+    facts = [{**provenance(table), "keys": table_keys(overview.study, table)} for table in tables]
+    data = {"study": overview.study, "factors": overview.factors, "tables": facts}
     return render(
         "page.html",
         ("page.js", "explore.js"),

@@ -13,7 +13,7 @@ function find(key) {
   const table = data.tables.find((each) => each.table === name);
   const line = table && table.rows[Number(row) - 1];
   const entry = line && line.entries[Number(column) - 1];
-  return entry ? { table, row: line, column: table.columns[Number(column) - 1], entry, place: [name, row, column] } : null;
+  return entry ? { key: table.keys[row - 1][column - 1], row: line, column: table.columns[Number(column) - 1], entry, place: [name, row, column] } : null;
 }
 
 function element(tag, text, parent) {
@@ -77,7 +77,8 @@ function show(key) {
   if (entry.cell) {
     element("h3", "Query", body);
     element("pre", query(found), body).tabIndex = 0;
-    element("p", "On warehouse.duckdb of the study. In the terminal:", body);
+    element("p", "On warehouse.duckdb of the study. In the text of a paper, and in the terminal:", body);
+    element("pre", `\\ablate{${found.key}}`, body).tabIndex = 0;
     element("pre", `ablate why ${data.study} ${found.place.join(" ")}`, body).tabIndex = 0;
   }
   panel.hidden = false;

@@ -180,6 +180,8 @@ def test_a_click_opens_the_runs_behind_a_number(written: Path, partial: Plan, ta
         assert source.run_id in text and f"{source.value:.3f}" in text
     assert "2 of 3" in text and "from results" in text and "its run failed, out of memory" in text
     assert stores.COMMIT[:10] in text
+    [key] = [key for key in json.loads((written.parent / "numbers.json").read_text())["numbers"] if key in text]
+    assert key.split(".")[1:4] == ["main", "mae_clip", "map"] and f"\\ablate{{{key}}}" in text
     assert tab.value("location.hash") == "#why=main%2F3%2F4"
 
 
