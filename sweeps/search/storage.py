@@ -95,7 +95,7 @@ def open_storage(paths: SearchPaths) -> BaseStorage:
     """The search's storage, created where there is none.
 
     Raises:
-        ConfigError: a URI of another kind.
+        ConfigError: a URI of another kind, or of MLflow's database.
         StoreError: the database cannot be reached.
     """
     uri = os.environ.get(VARIABLE, "")
@@ -106,15 +106,29 @@ def open_storage(paths: SearchPaths) -> BaseStorage:
 
     if scheme(uri) not in SCHEMES:
         raise ConfigError(f"{VARIABLE}={redact(uri)}: {unknown('storage', scheme(uri), SCHEMES)}")
-    arguments = {"connect_args": {"timeout": BUSY_SECONDS}} if scheme(uri) == "sqlite" else {"pool_pre_ping": True}
+    arguments: dict[str, Any] = {"connect_args": {"timeout": BUSY_SECONDS}} if scheme(uri) == "sqlite" else {"pool_pre_ping": True}
     try:
-        return RDBStorage(resolve(uri, VARIABLE), engine_kwargs=arguments)
-    except StoreError:
+        address = resolve(uri, VARIABLE)
+        # Before Optuna lays out its tables: both keep their version in one of the same name.
+        if "experiments" in _tables(address, arguments):
+            raise ConfigError(f"{VARIABLE}={redact(uri)}: this is MLflow's database; give Optuna one of its own")
+        return RDBStorage(address, engine_kwargs=arguments)
+    except (ConfigError, StoreError):
         raise
     except Exception as error:
         # SQLAlchemy, its drivers and alembic each have their own.
         said = redact(str(error).partition("\n")[0], uri)
         raise StoreError(f"{VARIABLE}={redact(uri)}: {type(error).__name__}: {said}") from None
+
+
+def _tables(address: str, arguments: dict[str, Any]) -> list[str]:
+    from sqlalchemy import create_engine, inspect
+
+    engine = create_engine(address, **arguments)
+    try:
+        return inspect(engine).get_table_names()
+    finally:
+        engine.dispose()
 
 
 @contextlib.contextmanager

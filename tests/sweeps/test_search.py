@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 from collections import Counter
@@ -296,6 +297,18 @@ os._exit(1)
     lock = Lock(Path(f"{path}.lock"))
     assert lock.acquire()
     lock.release()
+
+
+def test_mlflows_database_is_refused_before_optuna_lays_out_its_tables(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with sqlite3.connect(tmp_path / "mlflow.db") as database:
+        database.execute("create table experiments (experiment_id integer)")
+    monkeypatch.setenv("OPTUNA_STORAGE", f"sqlite:///{tmp_path}/mlflow.db")
+    with pytest.raises(ConfigError, match="this is MLflow's database; give Optuna one of its own"):
+        searcher(tmp_path)
+    with sqlite3.connect(tmp_path / "mlflow.db") as database:
+        assert database.execute("select name from sqlite_master").fetchall() == [("experiments",)]
 
 
 def test_only_a_torn_line_is_cut_off(tmp_path: Path) -> None:
