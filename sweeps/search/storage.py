@@ -106,7 +106,8 @@ def open_storage(paths: SearchPaths) -> BaseStorage:
 
     if scheme(uri) not in SCHEMES:
         raise ConfigError(f"{VARIABLE}={redact(uri)}: {unknown('storage', scheme(uri), SCHEMES)}")
-    arguments: dict[str, Any] = {"connect_args": {"timeout": BUSY_SECONDS}} if scheme(uri) == "sqlite" else {"pool_pre_ping": True}
+    patient: dict[str, Any] = {"connect_args": {"timeout": BUSY_SECONDS}}
+    arguments = patient if scheme(uri) == "sqlite" else {"pool_pre_ping": True}
     try:
         address = resolve(uri, VARIABLE)
         # Before Optuna lays out its tables: both keep their version in one of the same name.
