@@ -20,7 +20,7 @@ from fakes import HERE, SOURCE, events, wait_for
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
-from search_fakes import plan, searcher
+from search_fakes import PRUNING, plan, searcher
 
 from study.errors import ConfigError
 from study.files import read_json, write_json
@@ -171,18 +171,7 @@ def test_pruned_trials_end_early_and_their_runs_can_be_taken_up(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(search_fakes.STEP_SECONDS, "0.05")
-    found = searcher(
-        tmp_path,
-        where={"pooling": ["map"]},
-        sampler="random",
-        pruner={"name": "median", "n_startup_trials": 1},
-        report="train/contrastive",
-        enqueue=[
-            {"objective.w_image": 0.3, "objective.w_text": 0.03},
-            {"objective.w_image": 0.01, "objective.w_text": 1.0},
-        ],
-        budget={"trials": 4},
-    )
+    found = searcher(tmp_path, **PRUNING, report="train/contrastive")
     found.jobs = 1
     assert found.watch()
     (study,) = plain_optuna(tmp_path, found)

@@ -12,7 +12,7 @@ import pytest
 import search_fakes
 from fakes import HERE, events
 from optuna.trial import TrialState
-from search_fakes import LUCKY, searcher
+from search_fakes import LUCKY, PRUNING, searcher
 
 from study.files import read_json
 from study.journal import read
@@ -112,16 +112,7 @@ def test_trials_are_pruned_by_what_the_validation_split_says_while_they_train(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(search_fakes.STEP_SECONDS, "0.05")
-    found = searcher(
-        tmp_path,
-        where={"pooling": ["map"]},
-        sampler="random",
-        pruner={"name": "median", "n_startup_trials": 1},
-        report="zero_shot/shapes_object/top1",
-        every=2,
-        enqueue=[GOOD, {"objective.w_image": 0.01, "objective.w_text": 1.0}],
-        budget={"trials": 4},
-    )
+    found = searcher(tmp_path, **PRUNING, report="zero_shot/shapes_object/top1", every=2)
     found.jobs = 1
     assert found.watch()
     (arm,) = found.plan.arms
