@@ -14,6 +14,7 @@ from study.cli import load_plan
 from study.lazy import PENDING, SHIP, load
 from study.outputs import FINDINGS, FORMATS
 from study.paths import home
+from study.task import with_trials
 
 if TYPE_CHECKING:
     from reports.build import Report
@@ -250,9 +251,10 @@ def sync_first(plan: Plan) -> int:
 
     A store that cannot be written may still be read: then say so, and go on.
     """
-    if not load(PENDING)(plan.tasks, plan.study.name, plan.home):
+    tasks = with_trials(plan.tasks, plan.home.study(plan.study.name).search)
+    if not load(PENDING)(tasks, plan.study.name, plan.home):
         return 0
-    left: int = load(SHIP)(plan.tasks, plan.study.name, plan.home).pending
+    left: int = load(SHIP)(tasks, plan.study.name, plan.home).pending
     if left:
         click.echo(
             "some results are still in their journals ('ablate sync' tells why); this report is without them", err=True

@@ -36,10 +36,6 @@ class TrialPaths:
         """Of the trial's values, run again with another seed."""
         return TrialPaths(self.root / "repeats" / str(seed))
 
-    def repeats(self) -> list[TrialPaths]:
-        """Every one that was begun."""
-        return [TrialPaths(path) for path in sorted((self.root / "repeats").glob("*"))]
-
 
 @dataclass(frozen=True)
 class SearchPaths:
@@ -60,10 +56,6 @@ class SearchPaths:
     def result(self, arm: str) -> Path:
         """What an arm's search has found; written when its budget is spent."""
         return self.root / arm / "result.json"
-
-    def trial_folders(self, arm: str) -> list[Path]:
-        """Of every trial that was begun, by number."""
-        return sorted((self.root / arm / "trials").glob("*"), key=lambda path: int(path.name))
 
     def trial(self, arm: str, number: int) -> TrialPaths:
         return TrialPaths(self.root / arm / "trials" / str(number))

@@ -10,10 +10,10 @@ from study.attempts import OUT_OF_MEMORY, failures, halvings, micro_batch
 from study.files import read_json
 from study.paths import Home, TaskPaths
 from study.schema import RunConfig
+from study.task import TaskRef
 from study.typed import load_config
 from sweeps.claims import Owner
 from sweeps.failures import Failure, write_failure
-from sweeps.manifest import QueuedTask
 
 UNCOUNTED = ("interrupted", "preempted", "time limit", "pruned", "cancelled")
 """Ends that the next attempt goes on from, however often they come."""
@@ -66,7 +66,7 @@ def divisible(paths: TaskPaths) -> bool:
     return paths.config.exists() and micro_batch(load_config(paths.config, RunConfig), halvings(paths) - 1) > 1
 
 
-def repetition(tasks: Iterable[QueuedTask], home: Home, failure: Failure) -> str:
+def repetition(tasks: Iterable[TaskRef], home: Home, failure: Failure) -> str:
     """Why a failure of the code is to stop all that would only repeat it; empty: it has not come up often enough."""
     same = 0
     for task in tasks:

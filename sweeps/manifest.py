@@ -8,31 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from study.files import read_json, write_json
-from study.paths import Home, SubmissionPaths, TaskPaths
+from study.paths import Home, SubmissionPaths
+from study.task import TaskRef
 
 if TYPE_CHECKING:
-    from study.plan import Task
-
-
-@dataclass(frozen=True)
-class QueuedTask:
-    """A task as the job knows it: `study.plan.Task` without its configuration, which stands in its directory."""
-
-    task_id: str
-    kind: str
-    run_id: str
-    seed: int
-    cells: tuple[dict[str, str], ...]
-    protocol: str | None
-    name: str
-
-    @classmethod
-    def of(cls, task: Task) -> QueuedTask:
-        return cls(task.task_id, task.kind, task.run_id, task.seed, task.cells, task.protocol, task.name)
-
-    def paths(self, home: Home) -> TaskPaths:
-        run = home.run(self.run_id)
-        return run if self.kind == "pretrain" else run.evaluation(self.task_id)
+    pass
 
 
 @dataclass(frozen=True)
@@ -111,7 +91,7 @@ class Manifest:
     """`module:class` of the process that ships journals; empty: none."""
     heartbeat_seconds: float
     stale_seconds: float
-    tasks: tuple[QueuedTask, ...]
+    tasks: tuple[TaskRef, ...]
     jobs: tuple[Job, ...] = ()
     arrays: tuple[Array, ...] = ()
     """Of a SLURM submission."""
@@ -130,7 +110,7 @@ def read(paths: SubmissionPaths) -> Manifest | None:
     data: dict[str, Any] | None = read_json(paths.manifest)
     if data is None:
         return None
-    tasks = tuple(QueuedTask(**{**task, "cells": tuple(task["cells"])}) for task in data.pop("tasks"))
+    tasks = tuple(map(TaskRef.from_json, data.pop("tasks")))
     jobs = tuple(Job(**job) for job in data.pop("jobs"))
     arrays = tuple(_array(array) for array in data.pop("arrays", ()))
     return Manifest(**{**data, "devices": tuple(data.pop("devices"))}, tasks=tasks, jobs=jobs, arrays=arrays)

@@ -11,14 +11,15 @@ from typing import Protocol
 
 from study.paths import Home, SubmissionPaths
 from study.secrets import redact
+from study.task import TaskRef
 from sweeps import claims
-from sweeps.manifest import Manifest, QueuedTask
+from sweeps.manifest import Manifest
 
 
 class Shipper(Protocol):
     """`trainer.tracking.shipper.Shipper`: a process that ships the journals of the tasks it is told to follow."""
 
-    def follow(self, task: QueuedTask) -> None:
+    def follow(self, task: TaskRef) -> None:
         """Ship this task's journal from now on."""
 
     def close(self) -> bool:
@@ -34,7 +35,7 @@ class Shipping:
         submission: SubmissionPaths,
         queue: Manifest,
         job: str,
-        tasks: Callable[[], Iterable[QueuedTask]],
+        tasks: Callable[[], Iterable[TaskRef]],
     ) -> None:
         """`tasks`: those to ship, asked at every heartbeat; of a search, they grow more."""
         self.home, self.submission, self.queue, self.job = home, submission, queue, job

@@ -19,11 +19,12 @@ from study.files import write_atomic
 from study.paths import HOME_VERSION, Home, SubmissionPaths
 from study.plan import Plan, Task
 from study.secrets import redact
+from study.task import TaskRef
 from sweeps import executors, manifest, nodes, snapshot
 from sweeps.attempts import archive_failure, bury, spent
 from sweeps.executors import executor, live_jobs
 from sweeps.failures import NODE_FAILURE
-from sweeps.manifest import Layout, Manifest, QueuedTask
+from sweeps.manifest import Layout, Manifest
 from sweeps.states import Survey, TaskState, runtimes, stale_seconds, survey
 
 
@@ -261,7 +262,7 @@ def _write_manifest(
         shipper=code.shipper,
         heartbeat_seconds=min(runtime.heartbeat_seconds for runtime in settings),
         stale_seconds=stale_seconds(plan),
-        tasks=tuple(QueuedTask.of(task) for task in tasks),
+        tasks=tuple(TaskRef.of(task) for task in tasks),
         arrays=layout.arrays,
         user=layout.user,
     )

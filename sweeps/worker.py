@@ -22,10 +22,11 @@ from study.attempts import OUT_OF_MEMORY
 from study.files import write_json
 from study.paths import Home, SubmissionPaths, TaskPaths
 from study.states import directory_state
+from study.task import TaskRef
 from sweeps import attempts, child, claims, failures, manifest, shipping
 from sweeps.alarm import Alarm, drain
 from sweeps.child import Child, Execute
-from sweeps.manifest import Manifest, QueuedTask
+from sweeps.manifest import Manifest
 from sweeps.saying import say
 
 POLL_SECONDS = 0.25
@@ -118,7 +119,7 @@ class Worker:
     def _stopped(self) -> bool:
         return bool(self.signals) or self.submission.stopped.exists()
 
-    def _next(self) -> tuple[QueuedTask, claims.Claim] | None:
+    def _next(self) -> tuple[TaskRef, claims.Claim] | None:
         """Claim the first task of the queue that can run; forget those that never will (again)."""
         queued = {task.task_id for task in self._remaining}
         runs: dict[str, str] = {}
@@ -135,7 +136,7 @@ class Worker:
         self._remaining = remaining
         return found
 
-    def _prospect(self, task: QueuedTask, queued: set[str], runs: dict[str, str]) -> str:
+    def _prospect(self, task: TaskRef, queued: set[str], runs: dict[str, str]) -> str:
         """now | later | never, as the directories tell it; `runs` remembers what was seen of runs in this pass."""
         if task.task_id in self._tried:
             return "never"
@@ -158,7 +159,7 @@ class Worker:
         holder = claims.inspect(paths.claim, self.queue.stale_seconds)
         return state if holder is not None and holder.alive else "none"
 
-    def _claim(self, task: QueuedTask) -> claims.Claim | None:
+    def _claim(self, task: TaskRef) -> claims.Claim | None:
         """The task's claim, if nobody was quicker and the task is still to be done."""
         paths = task.paths(self.home)
         before = claims.inspect(paths.claim, self.queue.stale_seconds)
@@ -176,7 +177,7 @@ class Worker:
         """Cause and message for a worker that died without a word, `age` seconds after its last heartbeat."""
         return failures.VANISHED
 
-    def _perform(self, task: QueuedTask, claim: claims.Claim) -> None:
+    def _perform(self, task: TaskRef, claim: claims.Claim) -> None:
         """Run a claimed task to its end, whatever that is, and give the claim back."""
         self._tried.add(task.task_id)
         paths = task.paths(self.home)
@@ -201,7 +202,7 @@ class Worker:
             self.ended["completed"] += 1
         claim.release()
 
-    def _attend(self, task: QueuedTask, paths: TaskPaths, claim: claims.Claim) -> tuple[int, bytes, str]:
+    def _attend(self, task: TaskRef, paths: TaskPaths, claim: claims.Claim) -> tuple[int, bytes, str]:
         """Wait for the child, keeping the claim alive. Returns its status, its report, and why we killed it if so."""
         assert self._child is not None
         report, verdict = b"", ""
@@ -223,11 +224,11 @@ class Worker:
             report += drain(self._child.report)
         return status, report + drain(self._child.report), verdict
 
-    def _judge(self, task: QueuedTask) -> str:
+    def _judge(self, task: TaskRef) -> str:
         """Why the running task is to be killed, as a cause of failure; empty: it is not."""
         return ""
 
-    def _known(self) -> Iterable[QueuedTask]:
+    def _known(self) -> Iterable[TaskRef]:
         """Tasks that this submission's workers have, had, or will have."""
         return self.queue.tasks
 
@@ -239,7 +240,7 @@ class Worker:
             return failures.Failure(verdict, "SIGKILL", f"{verdict} while it ran", "", "")
         return failures.from_exit(status, out_of_memory)
 
-    def _write_failure(self, task: QueuedTask, paths: TaskPaths, failure: failures.Failure) -> None:
+    def _write_failure(self, task: TaskRef, paths: TaskPaths, failure: failures.Failure) -> None:
         now = datetime.now(UTC).isoformat(timespec="seconds")
         say(f"{task.task_id}: {failure.cause}: {failure.type}: {failure.message}")
         try:

@@ -9,7 +9,6 @@ trial with the same runs, which go on from their checkpoints. So nothing is lost
 from __future__ import annotations
 
 import contextlib
-import json
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -26,7 +25,6 @@ from study.search_paths import TrialPaths
 from study.task import Task
 from sweeps import claims
 from sweeps.claims import Claim
-from sweeps.manifest import QueuedTask
 from sweeps.search import methods, repeats
 from sweeps.search.definition import Definition, trial_tasks
 from sweeps.search.storage import open_storage
@@ -170,15 +168,6 @@ class Trials:
             self.fail(taken, error, code)
         else:
             taken.claim.release()
-
-    def tasks(self) -> Iterator[QueuedTask]:
-        """Every task of every trial that was ever taken, whoever had it."""
-        for arm in self.definition.arms:
-            folders = [TrialPaths(path) for path in self.paths.trial_folders(arm.key)]
-            for paths in (found for own in folders for found in (own, *own.repeats())):
-                with contextlib.suppress(FileNotFoundError):
-                    for task in json.loads(paths.tasks.read_text()):
-                        yield QueuedTask(**{**task, "cells": tuple(task["cells"])})
 
     def claim(self, paths: TrialPaths) -> Claim | None:
         """The trial, or the repeat, unless a living worker has it."""

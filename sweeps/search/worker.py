@@ -17,12 +17,11 @@ from study.journal import read
 from study.paths import TaskPaths
 from study.search_paths import watched
 from study.states import DirectoryState, directory_state
-from study.task import Task
+from study.task import Task, TaskRef, trial_tasks
 from study.typed import dump, plain
 from sweeps.attempts import archive_failure
 from sweeps.claims import Claim
 from sweeps.failures import RESUMABLE
-from sweeps.manifest import QueuedTask
 from sweeps.search import definition, repeats, results, tags
 from sweeps.search.repeats import Repeat
 from sweeps.search.trials import MOST_LOSSES, SECONDS, Taken, Trials
@@ -116,7 +115,7 @@ class SearchWorker(Worker):
 
     def _bring(self, work: Work, task: Task) -> str:
         """Have a task done, by us or by whoever has it; returns why it is not done: stopped, pruned, a cause."""
-        queued, paths = QueuedTask.of(task), task.paths(self.home)
+        queued, paths = TaskRef.of(task), task.paths(self.home)
         if not paths.config.exists():
             write_atomic(paths.config, dump(task.config), durable=False)
         self._watch(work, task, paths)
@@ -199,7 +198,7 @@ class SearchWorker(Worker):
             }
             tags.write_trial(task.paths(self.home), f"{work.arm.key}.{work.number}", facts)
 
-    def _judge(self, task: QueuedTask) -> str:
+    def _judge(self, task: TaskRef) -> str:
         """Report what the trial's first run has measured since the last look; `pruned` on the pruner's word."""
         taken = self._work
         if not isinstance(taken, Taken) or not self._search.report or task.task_id != taken.tasks[0].task_id:
@@ -229,8 +228,8 @@ class SearchWorker(Worker):
             kept = self._work.claim.heartbeat() and kept
         return kept
 
-    def _known(self) -> Iterable[QueuedTask]:
-        return self._trials.tasks()
+    def _known(self) -> Iterable[TaskRef]:
+        return trial_tasks(self._trials.paths)
 
 
 def _of_seed(work: Work, seed: int) -> list[Task]:

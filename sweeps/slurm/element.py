@@ -27,8 +27,8 @@ from typing import Any
 from study.paths import Home, SubmissionPaths
 from study.secrets import guard
 from study.states import directory_state
+from study.task import TaskRef
 from sweeps import child, failures, manifest
-from sweeps.manifest import QueuedTask
 from sweeps.saying import fall_silent, say
 from sweeps.slurm import endings
 from sweeps.slurm.team import Follower, Leader, Position
@@ -173,7 +173,7 @@ class Element:
                 facts = {"time": now, "snapshot": self.queue.snapshot, "job": self.job}
                 failures.write_failure(paths.failure, failure, **facts)
 
-    def _open(self) -> list[QueuedTask]:
+    def _open(self) -> list[TaskRef]:
         """Tasks of the slice that are neither done nor failed."""
         return [task for task in self.tasks if self._state(task) in ("none", "claimed")]
 
@@ -185,14 +185,14 @@ class Element:
         rest = [self._state(task) in FINISHED for task in self.tasks]
         return int(not (any(runs) if runs else all(rest)))
 
-    def _sound(self, task: QueuedTask) -> bool:
+    def _sound(self, task: TaskRef) -> bool:
         """Whether a task was done, trained some steps, or is somebody else's business."""
         state = self._state(task)
         if state == "none":
             return sings(task.paths(self.home), self.begun)
         return state in (*FINISHED, "claimed", "cancelled")
 
-    def _state(self, task: QueuedTask) -> str:
+    def _state(self, task: TaskRef) -> str:
         return directory_state(task.paths(self.home)).state
 
     def _on_signal(self, number: int, _frame: FrameType | None) -> None:

@@ -9,11 +9,11 @@ from typing import Any
 from study.attempts import OUT_OF_MEMORY
 from study.journal import read
 from study.paths import TaskPaths
+from study.task import TaskRef
 from sweeps import claims, manifest, nodes
 from sweeps.claims import Owner
 from sweeps.executors import Ending
 from sweeps.failures import NODE_FAILURE, Failure
-from sweeps.manifest import QueuedTask
 from sweeps.saying import say
 from sweeps.slurm import endings, queue
 from sweeps.slurm.queue import SchedulerSilent
@@ -50,7 +50,7 @@ class ElementWorker(Worker):
             return NODE_FAILURE, message
         return "preempted", "the scheduler requeued it before it had saved"
 
-    def _write_failure(self, task: QueuedTask, paths: TaskPaths, failure: Failure) -> None:
+    def _write_failure(self, task: TaskRef, paths: TaskPaths, failure: Failure) -> None:
         if self.signals and failure.cause == "interrupted":
             say(f"{task.task_id}: saved")
             return
@@ -86,7 +86,7 @@ class CanaryWorker(ElementWorker):
         super().__init__(*arguments)
         self._begun = time.time()
 
-    def _judge(self, task: QueuedTask) -> str:
+    def _judge(self, task: TaskRef) -> str:
         if task.kind == "pretrain" and not self.signals and sings(task.paths(self.home), self._begun):
             say(f"{task.task_id}: trains; the others may begin")
             self._on_signal(signal.SIGTERM, None)

@@ -21,8 +21,9 @@ from study.journal import Journal
 from study.paths import Home, SubmissionPaths, TaskPaths
 from study.plan import Plan, make_plan
 from study.schema import RunConfig
+from study.task import TaskRef
 from study.typed import load_config
-from sweeps.manifest import Manifest, QueuedTask
+from sweeps.manifest import Manifest
 from sweeps.submit import Code
 
 HERE = Path(__file__).parent
@@ -179,19 +180,19 @@ def events(home: Home) -> list[tuple[str, str]]:
     return [(line.split()[0], line.split()[1]) for line in lines]
 
 
-def run_task(run_id: str) -> QueuedTask:
-    return QueuedTask(run_id, "pretrain", run_id, 0, ({"method": run_id},), None, run_id)
+def run_task(run_id: str) -> TaskRef:
+    return TaskRef(run_id, "pretrain", run_id, 0, ({"method": run_id},), None, run_id)
 
 
-def evaluation(task_id: str, run_id: str) -> QueuedTask:
-    return QueuedTask(task_id, "evaluate", run_id, 0, ({"method": run_id},), "probe", f"{run_id} [probe]")
+def evaluation(task_id: str, run_id: str) -> TaskRef:
+    return TaskRef(task_id, "evaluate", run_id, 0, ({"method": run_id},), "probe", f"{run_id} [probe]")
 
 
 Behaviours = Mapping[str, Sequence[object]]
 """{task id or kind: [name in `ACTIONS`, seconds]}"""
 
 
-def submission(home: Home, tasks: list[QueuedTask], behaviours: Behaviours) -> SubmissionPaths:
+def submission(home: Home, tasks: list[TaskRef], behaviours: Behaviours) -> SubmissionPaths:
     """A submission whose queue is ready to be worked on."""
     paths = home.study("tiny").submission("s1")
     paths.root.mkdir(parents=True)
@@ -202,7 +203,7 @@ def submission(home: Home, tasks: list[QueuedTask], behaviours: Behaviours) -> S
     return paths
 
 
-def hand_over(paths: SubmissionPaths, tasks: Sequence[QueuedTask]) -> None:
+def hand_over(paths: SubmissionPaths, tasks: Sequence[TaskRef]) -> None:
     """Write the queue of one worker."""
     Manifest(
         study="tiny",

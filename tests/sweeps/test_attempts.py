@@ -16,10 +16,10 @@ from study.files import write_json
 from study.paths import Home, TaskPaths
 from study.plan import Plan
 from study.schema import RunConfig
+from study.task import TaskRef
 from sweeps import claims, nodes
 from sweeps.attempts import archive_failure, bury
 from sweeps.failures import from_exception
-from sweeps.manifest import QueuedTask
 from sweeps.run import describe_left
 from sweeps.states import survey
 from sweeps.submit import choose
@@ -35,7 +35,7 @@ def work_through(plan: Plan) -> None:
     """One worker, to its end."""
     submission = plan.home.study("tiny").submission("s1")
     submission.root.mkdir(parents=True, exist_ok=True)
-    hand_over(submission, [QueuedTask.of(task) for task in plan.tasks])
+    hand_over(submission, [TaskRef.of(task) for task in plan.tasks])
     assert start_worker(plan.home, submission).wait(200) == 0
 
 

@@ -17,6 +17,7 @@ from search_fakes import LUCKY, PRUNING, searcher
 from study.files import read_json
 from study.journal import read
 from study.paths import RunPaths
+from study.task import with_trials
 from sweeps.search import repeats
 from sweeps.search.tags import write_trial
 
@@ -53,6 +54,9 @@ def test_the_winner_is_the_best_of_fresh_seeds_and_not_the_luckiest(tmp_path: Pa
     assert [trial["number"] for trial in repeated] == [0, 1, 2, 3]
     finished = Counter(task for event, task in events(found.plan.home) if event == "done")
     assert len(finished) == 2 * (5 + 4 * 2) and set(finished.values()) == {1}
+    assert {task.task_id for task in with_trials(found.plan.tasks, found.trials.paths)} >= set(finished), (
+        "what `ablate sync` ships"
+    )
     assert result["hours"] == pytest.approx(len(finished) / 3600)
     _check_tags(found, result)
     search_fakes._plan.cache_clear()

@@ -14,8 +14,9 @@ from fakes import tiny_plan
 from study.files import write_json
 from study.paths import Home, SubmissionPaths, TaskPaths
 from study.plan import Plan
+from study.task import TaskRef
 from sweeps import claims
-from sweeps.manifest import Job, Manifest, QueuedTask
+from sweeps.manifest import Job, Manifest
 from sweeps.states import survey, task_states
 
 
@@ -53,7 +54,7 @@ def queue(plan: Plan, job: Job) -> SubmissionPaths:
         shipper="",
         heartbeat_seconds=5.0,
         stale_seconds=60.0,
-        tasks=tuple(QueuedTask.of(task) for task in plan.tasks),
+        tasks=tuple(TaskRef.of(task) for task in plan.tasks),
         jobs=(job,),
     ).write(submission)
     return submission

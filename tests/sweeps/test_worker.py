@@ -15,11 +15,11 @@ from fakes import evaluation, events, run_task, start_worker, submission, wait_f
 
 from study.files import read_json
 from study.paths import Home
+from study.task import TaskRef
 from sweeps import claims
-from sweeps.manifest import QueuedTask
 
 
-def finish(home: Home, tasks: list[QueuedTask], behaviours: dict[str, Any]) -> None:
+def finish(home: Home, tasks: list[TaskRef], behaviours: dict[str, Any]) -> None:
     """Run one worker to its end."""
     assert start_worker(home, submission(home, tasks, behaviours)).wait(30) == 0
 

@@ -13,10 +13,10 @@ from tracking_world import assert_shipped, fresh_store, pretraining, write_journ
 from study.cli import main
 from study.paths import Home
 from study.plan import make_plan
+from study.task import TaskRef
 from trainer.tracking import store
 from trainer.tracking.cursor import pending
 from trainer.tracking.shipper import Shipper
-from trainer.tracking.source import Source
 
 
 @pytest.fixture
@@ -32,7 +32,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Home:
 
 def test_sync(home: Home, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     plan = make_plan("demo")
-    tasks = [Source.of(task) for task in plan.tasks]
+    tasks = [TaskRef.of(task) for task in plan.tasks]
     run = tasks[0]
     score = next(task for task in tasks if task.kind == "evaluate" and task.run_id == run.run_id)
     for task in (run, score):

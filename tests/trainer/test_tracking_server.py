@@ -215,9 +215,9 @@ def test_a_worker_that_is_killed_takes_its_shipper_along(server: MlflowServer, h
     write_journal(home, run, steps=1)
     program = (
         "import sys, time\nfrom pathlib import Path\nfrom study.paths import Home\n"
-        "from trainer.tracking.shipper import Shipper\nfrom trainer.tracking.source import Source\n"
+        "from trainer.tracking.shipper import Shipper\nfrom trainer.tracking.tags import TaskRef\n"
         "shipper = Shipper('orphan', Home(Path(sys.argv[1])))\n"
-        f"shipper.follow(Source(*{(run.task_id, run.kind, run.run_id, 0, (), None, run.name)!r}))\n"
+        f"shipper.follow(TaskRef(*{(run.task_id, run.kind, run.run_id, 0, (), None, run.name)!r}))\n"
         "print(shipper._process.pid, flush=True)\ntime.sleep(60)\n"
     )
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}

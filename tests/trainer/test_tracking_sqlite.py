@@ -34,12 +34,12 @@ from study.errors import StoreError
 from study.files import write_json
 from study.journal import Journal
 from study.paths import Home
+from study.task import TaskRef
 from trainer.tracking import store
 from trainer.tracking.courier import Courier
 from trainer.tracking.cursor import pending, read_cursor
 from trainer.tracking.quiet import quiet
 from trainer.tracking.shipping import Shipped, ship
-from trainer.tracking.source import Source
 
 STUDY = "pooling"
 
@@ -133,7 +133,7 @@ def test_a_failed_task_that_is_tried_again(home: Home) -> None:
 
 def test_renamed_levels_replace_the_old_tags(home: Home) -> None:
     old = pretraining(1, ({"method": "clip", "pool": "map"},))
-    new = Source(old.task_id, old.kind, old.run_id, 0, ({"method": "CLIP", "pooling": "map"},), None, "renamed seed=0")
+    new = TaskRef(old.task_id, old.kind, old.run_id, 0, ({"method": "CLIP", "pooling": "map"},), None, "renamed seed=0")
     write_journal(home, old, steps=2)
     ship([old], STUDY, home)
     assert pending([new], STUDY, home) == 1
@@ -302,7 +302,7 @@ def test_a_read_only_store_is_reported(home: Home) -> None:
     assert shipped.errors == (f"tracking store {uri(home)} cannot be written",)
 
 
-def _ship_unprivileged(root: Path, run: Source, outbox: object) -> None:
+def _ship_unprivileged(root: Path, run: TaskRef, outbox: object) -> None:
     os.environ.pop("MLFLOW_TRACKING_URI", None)
     if os.geteuid() == 0:
         for parent in root.parents:
@@ -327,7 +327,7 @@ def test_a_full_disk_is_reported_and_loses_nothing(home: Home) -> None:
     assert_shipped(uri(home), STUDY, home, [run])
 
 
-def _ship_on_a_full_disk(root: Path, run: Source, outbox: object) -> None:
+def _ship_on_a_full_disk(root: Path, run: TaskRef, outbox: object) -> None:
     """No file may grow beyond the store's size and a little: what a quota does."""
     os.environ.pop("MLFLOW_TRACKING_URI", None)
     limit = Home(root).store.stat().st_size + 2**17

@@ -18,9 +18,10 @@ from study.errors import StoreError
 from study.journal import Journal
 from study.paths import Home
 from study.states import DirectoryState
+from study.task import TaskRef
 from trainer.tracking import locks, uri
 from trainer.tracking.cursor import pending
-from trainer.tracking.source import Source, cells_text, plan_tags
+from trainer.tracking.tags import cells_text, plan_tags
 from trainer.tracking.values import Line, Outcome, batches, cut, key_name, last_event, outcome
 
 
@@ -80,7 +81,7 @@ def test_tags_of_a_plan() -> None:
         "ablate.cell.scale": "small",
     }
     assert task.run() == pretraining(1, task.cells)
-    assert Source.from_json(json.loads(json.dumps(task.to_json()))) == task
+    assert TaskRef.from_json(json.loads(json.dumps(task.to_json()))) == task
 
 
 def test_batches_end_at_lines() -> None:

@@ -17,9 +17,9 @@ import pytest
 
 from study.journal import Journal, metric_rows, read
 from study.paths import Home
+from study.task import TaskRef
 from trainer.tracking.process import Follower
 from trainer.tracking.shipping import ship
-from trainer.tracking.source import Source
 from trainer.tracking.store import prepare
 
 LARGEST = 1.7976931348623157e308
@@ -36,17 +36,17 @@ def fresh_store() -> bytes:
         return home.store.read_bytes()
 
 
-def pretraining(number: int, cells: tuple[dict[str, str], ...] = ({"method": "clip"},)) -> Source:
+def pretraining(number: int, cells: tuple[dict[str, str], ...] = ({"method": "clip"},)) -> TaskRef:
     task_id = f"{number:012x}"
-    return Source(task_id, "pretrain", task_id, 0, cells, None, f"method=clip seed={number}")
+    return TaskRef(task_id, "pretrain", task_id, 0, cells, None, f"method=clip seed={number}")
 
 
-def evaluation(run: Source, number: int, protocol: str = "zero_shot") -> Source:
+def evaluation(run: TaskRef, number: int, protocol: str = "zero_shot") -> TaskRef:
     name = f"{run.name} [{protocol}]"
-    return Source(f"e{number:011x}", "evaluate", run.run_id, run.seed, run.cells, protocol, name)
+    return TaskRef(f"e{number:011x}", "evaluate", run.run_id, run.seed, run.cells, protocol, name)
 
 
-def write_journal(home: Home, source: Source, steps: int = 50, width: int = 4) -> None:
+def write_journal(home: Home, source: TaskRef, steps: int = 50, width: int = 4) -> None:
     """A task's whole life as its worker journals it: `steps` × `width` metric values, some of them not finite."""
     journal = Journal(source.paths(home).journal)
     journal.event("started", attempt=1)
@@ -58,14 +58,14 @@ def write_journal(home: Home, source: Source, steps: int = 50, width: int = 4) -
     journal.close()
 
 
-def write_record(home: Home, source: Source, state: str = "completed") -> None:
+def write_record(home: Home, source: TaskRef, state: str = "completed") -> None:
     finished = "2026-01-02T03:04:05+00:00"
     environment = {"commit": "abc123", "dirty": True}
     content = {"state": state, "task_id": source.task_id, "finished": finished, "environment": environment}
     source.paths(home).record.write_text(json.dumps(content))
 
 
-def journal_rows(home: Home, source: Source) -> Counter[tuple[Any, ...]]:
+def journal_rows(home: Home, source: TaskRef) -> Counter[tuple[Any, ...]]:
     """The rows of MLflow's table `metrics` that a journal means."""
     rows = Counter()
     for name, step, value, moment in metric_rows(read(source.paths(home).journal)[0]):
@@ -100,7 +100,7 @@ def store_rows(uri: str, study: str) -> Counter[tuple[Any, ...]]:
     return Counter((*row[:5], bool(row[5])) for row in rows)
 
 
-def run_ids(uri: str, task: Source) -> list[str]:
+def run_ids(uri: str, task: TaskRef) -> list[str]:
     """Ids of the live MLflow runs of a task."""
     return [
         row[0]
@@ -127,7 +127,7 @@ def run_row(uri: str, run_id: str) -> tuple[Any, ...]:
     return query(uri, f"SELECT name, status, start_time, end_time FROM runs WHERE run_uuid = '{run_id}'")[0]
 
 
-def assert_shipped(uri: str, study: str, home: Home, sources: list[Source]) -> None:
+def assert_shipped(uri: str, study: str, home: Home, sources: list[TaskRef]) -> None:
     """The store holds exactly the journals' rows: none lost, none doubled, one MLflow run for each task."""
     expected: Counter[tuple[Any, ...]] = Counter()
     for source in sources:
@@ -152,19 +152,19 @@ PROCESSES = multiprocessing.get_context("forkserver")
 PROCESSES.set_forkserver_preload(["mlflow", "mlflow.store.tracking.sqlalchemy_store", "trainer.tracking.process"])
 
 
-def ship_elsewhere(root: Path, study: str, sources: list[Source], uri: str, outbox: Any) -> None:
+def ship_elsewhere(root: Path, study: str, sources: list[TaskRef], uri: str, outbox: Any) -> None:
     """Target of a process: ship, and put what came of it."""
     # The processes' common parent has the environment of the test that came first.
     os.environ["MLFLOW_TRACKING_URI"] = uri
     outbox.put(ship(sources, study, Home(root)))
 
 
-def shipping_process(home: Home, study: str, sources: list[Source], outbox: Any) -> Any:
+def shipping_process(home: Home, study: str, sources: list[TaskRef], outbox: Any) -> Any:
     """A process, to be started, that ships into the store of this test."""
     return PROCESSES.Process(target=ship_elsewhere, args=(home.root, study, sources, home.tracking_uri, outbox))
 
 
-def follow_elsewhere(root: Path, study: str, sources: list[Source], uri: str, start: Any, outbox: Any) -> None:
+def follow_elsewhere(root: Path, study: str, sources: list[TaskRef], uri: str, start: Any, outbox: Any) -> None:
     """Target of a process: what a job's shipper does from the moment of `start`; whether all was shipped, and when."""
     os.environ["MLFLOW_TRACKING_URI"] = uri
     follower = Follower(study, Home(root), interval=0.5)
@@ -174,7 +174,7 @@ def follow_elsewhere(root: Path, study: str, sources: list[Source], uri: str, st
     outbox.put((follower.flush(PATIENCE), time.time()))
 
 
-def rush(home: Home, study: str, jobs: list[list[Source]]) -> tuple[Any, Any]:
+def rush(home: Home, study: str, jobs: list[list[TaskRef]]) -> tuple[Any, Any]:
     """A process for each job's tasks, all of which begin to ship at once: when the event is set. And their answers."""
     start, outbox = PROCESSES.Event(), PROCESSES.SimpleQueue()
     for sources in jobs:

@@ -23,15 +23,14 @@ def sync(plan: Plan, again: bool, as_json: bool) -> None:
     from rich.console import Console
     from rich.progress import Progress
 
+    from study.task import with_trials
     from trainer.tracking.shipping import ship
-    from trainer.tracking.source import searched
     from trainer.tracking.uri import redact
 
-    planned = {task.task_id for task in plan.tasks}
     with Progress(console=Console(stderr=True), transient=True, disable=as_json) as bar:
         task = bar.add_task("shipping", total=None)
         shipped = ship(
-            [*plan.tasks, *(task for task in searched(plan.home, plan.study.name) if task.task_id not in planned)],
+            with_trials(plan.tasks, plan.home.study(plan.study.name).search),
             plan.study.name,
             plan.home,
             again=again,

@@ -20,11 +20,12 @@ from typing import TYPE_CHECKING, Any
 from study.journal import metric_rows
 from study.paths import Home, TaskPaths
 from study.states import directory_state
+from study.task import TaskRef
 from trainer.tracking import store
 from trainer.tracking.cursor import Cursor, Opening, changed, marks, opening, read_cursor
 from trainer.tracking.faults import Gone, Missing, faults
 from trainer.tracking.locks import exclusive
-from trainer.tracking.source import Source, plan_tags
+from trainer.tracking.tags import plan_tags
 from trainer.tracking.values import (
     PARAM_LENGTH,
     TAG_LENGTH,
@@ -62,18 +63,18 @@ class Courier:
     _fresh: set[str] = field(default_factory=set)
     """MLflow runs just created, which have no params yet."""
 
-    def ship(self, source: Source) -> None:
+    def ship(self, task: TaskRef) -> None:
         """Everything of a task that is not in the store; raises StoreError, Busy, OutOfTime, OSError, ValueError."""
-        paths = source.paths(self.home)
+        paths = task.paths(self.home)
         with exclusive(paths.shipping(self.study), LOCK_SECONDS):
             start = opening(paths.journal)
             cursor = None if self.again else self._cursor(paths, start)
             if cursor is None:
-                cursor = self._begin(source, paths, start)
+                cursor = self._begin(task, paths, start)
             try:
-                self._send(source, paths, cursor)
+                self._send(task, paths, cursor)
             except Gone:
-                self._send(source, paths, self._begin(source, paths, start))
+                self._send(task, paths, self._begin(task, paths, start))
 
     def _cursor(self, paths: TaskPaths, start: Opening) -> Cursor | None:
         """The task's cursor, where it speaks of this store and of this journal."""
@@ -84,22 +85,20 @@ class Courier:
             return None
         return replace(cursor, journal=start.identity)
 
-    def _begin(self, source: Source, paths: TaskPaths, start: Opening) -> Cursor:
+    def _begin(self, task: TaskRef, paths: TaskPaths, start: Opening) -> Cursor:
         """A cursor before the journal's first byte, of an MLflow run that exists."""
         with faults(self.experiment.uri):
-            cursor = self._find(source, start.identity) or self._create(source, start)
+            cursor = self._find(task, start.identity) or self._create(task, start)
         cursor.write(paths, self.study)
         return cursor
 
-    def _find(self, source: Source, journal: str) -> Cursor | None:
+    def _find(self, task: TaskRef, journal: str) -> Cursor | None:
         """A cursor of the MLflow run of this task and journal, if there is one.
 
         Runs of the task that this home filled from an earlier journal are deleted (MLflow keeps them
         restorable): the task was started anew. Those of other homes on the same server are not ours.
         """
-        found = self.client.search_runs(
-            [self.experiment.id], filter_string=f"tags.`ablate.task_id` = '{source.task_id}'"
-        )
+        found = self.client.search_runs([self.experiment.id], filter_string=f"tags.`ablate.task_id` = '{task.task_id}'")
         ours = [run for run in found if run.data.tags.get("ablate.home") == store.home_identity(self.home)]
         same = [run for run in ours if run.data.tags.get("ablate.journal", "") in ("", journal)]
         same.sort(key=lambda run: (run.info.start_time, run.info.run_id))
@@ -110,10 +109,10 @@ class Courier:
             return None
         return Cursor(same[0].info.run_id, journal, self.experiment.key, factors=_factors(same[0].data.tags))
 
-    def _create(self, source: Source, start: Opening) -> Cursor:
+    def _create(self, task: TaskRef, start: Opening) -> Cursor:
         running = Outcome("RUNNING", "running")
-        tags = self._tags(source, start.identity, running)
-        name = cut(source.name, TAG_LENGTH)
+        tags = self._tags(task, start.identity, running)
+        name = cut(task.name, TAG_LENGTH)
         run = self.client.create_run(self.experiment.id, start.time, tags, name)
         self._fresh.add(run.info.run_id)
         return Cursor(
@@ -126,14 +125,14 @@ class Courier:
             name=name,
         )
 
-    def _tags(self, source: Source, journal: str, end: Outcome) -> dict[str, str]:
-        tags = plan_tags(source, self.study) | end.tags()
+    def _tags(self, task: TaskRef, journal: str, end: Outcome) -> dict[str, str]:
+        tags = plan_tags(task, self.study) | end.tags()
         tags |= {"ablate.home": store.home_identity(self.home), "ablate.journal": journal, "mlflow.user": _user()}
-        if source.kind == "evaluate":
-            tags["mlflow.parentRunId"] = self._parent(source.run())
+        if task.kind == "evaluate":
+            tags["mlflow.parentRunId"] = self._parent(task.run())
         return tags
 
-    def _parent(self, run: Source) -> str:
+    def _parent(self, run: TaskRef) -> str:
         """MLflow run of an evaluation's pretraining, created if it was not shipped yet."""
         paths = run.paths(self.home)
         start = opening(paths.journal)
@@ -143,13 +142,13 @@ class Courier:
             cursor = self._cursor(paths, start) or self._begin(run, paths, start)
         return cursor.mlflow_run_id
 
-    def _send(self, source: Source, paths: TaskPaths, cursor: Cursor) -> None:
+    def _send(self, task: TaskRef, paths: TaskPaths, cursor: Cursor) -> None:
         """Batch after batch; params go with the first, what tells the task's state with the last.
 
         MLflow writes params, then metrics, then tags, then the status: a run that reads as completed is complete.
         """
         # Marks before contents: what changes meanwhile is seen next time.
-        seen, size = marks(source, self.study, paths), paths.journal.stat().st_size
+        seen, size = marks(task, self.study, paths), paths.journal.stat().st_size
         lines = _lines(paths.journal, cursor.offset)
         *earlier, last = list(batches(lines)) or [[]]
         with faults(self.experiment.uri):
@@ -161,9 +160,9 @@ class Courier:
                 cursor.write(paths, self.study)
             cursor = _advance(cursor, last)
             end = outcome(directory_state(paths), cursor.event)
-            cursor, news = self._retag(source, cursor, end)
+            cursor, news = self._retag(task, cursor, end)
             self._log(cursor.mlflow_run_id, last, params, tags | news)
-            cursor = self._finish(source, cursor, end)
+            cursor = self._finish(task, cursor, end)
         replace(cursor, size=max(size, cursor.offset), marks=seen).write(paths, self.study)
 
     def _log(self, run_id: str, batch: list[Line], params: dict[str, str], tags: dict[str, str]) -> None:
@@ -197,9 +196,9 @@ class Courier:
                 tags[key_name(f"ablate.changed.{key}")] = value
         return changed(known, new), tags
 
-    def _retag(self, source: Source, cursor: Cursor, end: Outcome) -> tuple[Cursor, dict[str, str]]:
+    def _retag(self, task: TaskRef, cursor: Cursor, end: Outcome) -> tuple[Cursor, dict[str, str]]:
         """The task's tags, where they are not those sent last; tags of factors that are no more are deleted."""
-        tags = self._tags(source, cursor.journal, end)
+        tags = self._tags(task, cursor.journal, end)
         told = _digest(tags)
         if told == cursor.tags:
             return cursor, {}
@@ -210,7 +209,7 @@ class Courier:
                     self.client.delete_tag(cursor.mlflow_run_id, key)
         return replace(cursor, tags=told, factors=_factors(tags)), tags
 
-    def _finish(self, source: Source, cursor: Cursor, end: Outcome) -> Cursor:
+    def _finish(self, task: TaskRef, cursor: Cursor, end: Outcome) -> Cursor:
         """Status, end and name of the MLflow run."""
         run_id = cursor.mlflow_run_id
         if cursor.status != str(end):
@@ -218,7 +217,7 @@ class Courier:
                 self.client.update_run(run_id, end.status)
             else:
                 self.client.set_terminated(run_id, end.status, end.end)
-        name = cut(source.name, TAG_LENGTH)
+        name = cut(task.name, TAG_LENGTH)
         if cursor.name != name:
             self.client.update_run(run_id, name=name)
         return replace(cursor, status=str(end), name=name)

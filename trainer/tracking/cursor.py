@@ -15,7 +15,8 @@ from typing import Any
 
 from study.files import read_json, write_json
 from study.paths import Home, TaskPaths
-from trainer.tracking.source import Shippable, Source, plan_tags
+from study.task import Task, TaskRef
+from trainer.tracking.tags import plan_tags
 from trainer.tracking.uri import sqlite_path, store_key
 
 
@@ -80,9 +81,9 @@ def opening(journal: Path) -> Opening:
     return Opening(hashlib.sha256(line).hexdigest()[:16], json.loads(line)["t"])
 
 
-def marks(source: Source, study: str, paths: TaskPaths) -> str:
+def marks(task: TaskRef, study: str, paths: TaskPaths) -> str:
     """What is shipped besides the journal, in a word: the plan's tags, and which files tell how the task stands."""
-    plan = json.dumps([source.name, plan_tags(source, study)], sort_keys=True)
+    plan = json.dumps([task.name, plan_tags(task, study)], sort_keys=True)
     files = (paths.record, paths.failure, paths.claim, paths.cancelled)
     flags = "".join("1" if os.path.exists(path) else "0" for path in files)
     return f"{hashlib.sha256(plan.encode()).hexdigest()[:12]}:{flags}"
@@ -114,9 +115,9 @@ def read_target(study: str, home: Home) -> Target | None:
     return target if target.store == store_key(home) else None
 
 
-def has_pending(source: Source, study: str, home: Home, target: Target | None) -> bool:
+def has_pending(task: TaskRef, study: str, home: Home, target: Target | None) -> bool:
     """Whether a task has something that is not in the store."""
-    paths = source.paths(home)
+    paths = task.paths(home)
     try:
         size = os.stat(paths.journal).st_size
     except FileNotFoundError:
@@ -126,13 +127,13 @@ def has_pending(source: Source, study: str, home: Home, target: Target | None) -
     cursor = read_cursor(paths, study) if target else None
     if cursor is None or target is None or cursor.experiment != target.experiment or cursor.size != size:
         return True
-    return cursor.marks != marks(source, study, paths)
+    return cursor.marks != marks(task, study, paths)
 
 
-def pending(tasks: Iterable[Shippable], study: str, home: Home) -> int:
+def pending(tasks: Iterable[Task | TaskRef], study: str, home: Home) -> int:
     """Number of tasks with something that is not yet in the tracking store; asks only the file system."""
     target = read_target(study, home)
-    return sum(has_pending(Source.of(task), study, home, target) for task in tasks)
+    return sum(has_pending(TaskRef.of(task), study, home, target) for task in tasks)
 
 
 def changed(before: Mapping[str, str], after: Mapping[str, str]) -> dict[str, str]:

@@ -15,9 +15,9 @@ from typing import Any, BinaryIO
 
 from study.paths import Home
 from study.secrets import guard
+from study.task import TaskRef
 from trainer.tracking.cursor import pending
 from trainer.tracking.shipping import ship
-from trainer.tracking.source import Source
 
 LONGEST_DELAY = 120.0
 """Between two attempts at a store that does not answer; it doubles from the interval up to this, in seconds."""
@@ -33,15 +33,15 @@ class Follower:
     def __init__(self, study: str, home: Home, interval: float) -> None:
         self.study, self.home, self.interval = study, home, interval
         self.delay = interval
-        self._sources: dict[str, Source] = {}
+        self._tasks: dict[str, TaskRef] = {}
         self._complaint = ""
 
-    def follow(self, source: Source) -> None:
-        self._sources[source.task_id] = source
+    def follow(self, task: TaskRef) -> None:
+        self._tasks[task.task_id] = task
 
     def round(self, until: float = float("inf")) -> bool:
         """Ship what there is; true when nothing is left."""
-        shipped = ship(self._sources.values(), self.study, self.home, until=until)
+        shipped = ship(self._tasks.values(), self.study, self.home, until=until)
         self.delay = min(2 * self.delay, LONGEST_DELAY) if shipped.errors else self.interval
         self._say(shipped.errors[0] if shipped.errors else "")
         return shipped.pending == 0
@@ -50,7 +50,7 @@ class Follower:
         """Rounds until nothing is left, for so many seconds at most."""
         until = time.monotonic() + seconds
         while time.monotonic() < until:
-            if self.round(until) and not pending(self._sources.values(), self.study, self.home):
+            if self.round(until) and not pending(self._tasks.values(), self.study, self.home):
                 return True
             time.sleep(min(FLUSH_DELAY, max(0.0, until - time.monotonic())))
         return False
@@ -79,7 +79,7 @@ def serve(follower: Follower, inbox: queue.Queue[dict[str, Any] | None]) -> int:
             return LEFT_BEHIND
         if "stop" in message:
             return 0 if follower.flush(message["stop"]) else LEFT_BEHIND
-        follower.follow(Source.from_json(message["follow"]))
+        follower.follow(TaskRef.from_json(message["follow"]))
 
 
 def read_messages(stream: BinaryIO, inbox: queue.Queue[dict[str, Any] | None]) -> None:

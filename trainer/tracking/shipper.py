@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import Any
 
 from study.paths import Home
-from trainer.tracking.source import Shippable, Source
+from study.task import Task, TaskRef
 
 INTERVAL_SECONDS = 5.0
 GRACE_SECONDS = 2.0
@@ -38,11 +38,11 @@ class Shipper:
         self._starts = 0
         self._followed: dict[str, bytes] = {}
 
-    def follow(self, task: Shippable) -> None:
+    def follow(self, task: Task | TaskRef) -> None:
         """Ship this task's journal every few seconds from now on."""
         if task.task_id in self._followed and self._alive():
             return
-        line = _line({"follow": Source.of(task).to_json()})
+        line = _line({"follow": TaskRef.of(task).to_json()})
         self._followed[task.task_id] = line
         if self._alive():
             self._mail.put(line)

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 
 from study.errors import StoreError
 from study.paths import Home
+from study.task import Task, TaskRef
 from trainer.tracking import store
 from trainer.tracking.courier import Courier, OutOfTime
 from trainer.tracking.cursor import has_pending, read_target
 from trainer.tracking.faults import Refused, faults
 from trainer.tracking.locks import Busy
 from trainer.tracking.quiet import quiet
-from trainer.tracking.source import Shippable, Source
 from trainer.tracking.uri import redact
 
 
@@ -31,7 +31,7 @@ class Shipped:
 
 
 def ship(
-    tasks: Iterable[Shippable],
+    tasks: Iterable[Task | TaskRef],
     study: str,
     home: Home,
     *,
@@ -50,14 +50,14 @@ def ship(
         until: `time.monotonic()` at which to stop between two batches.
         progress: told (tasks done, tasks to do) after each task.
     """
-    sources = [Source.of(task) for task in tasks]
-    todo = _waiting(sources, study, home, again)
+    found = [TaskRef.of(task) for task in tasks]
+    todo = _waiting(found, study, home, again)
     if not (todo or verify):
         return Shipped()
     try:
         experiment = store.prepare(home, study)
         # The store may be another than the one that the cursors speak of.
-        todo = _waiting(sources, study, home, again)
+        todo = _waiting(found, study, home, again)
         with quiet(experiment.uri), faults(experiment.uri):
             courier = Courier(store.client(experiment.uri), experiment, study, home, again, until)
             return _ship_all(courier, todo, progress)
@@ -65,24 +65,24 @@ def ship(
         return Shipped(pending=len(todo), errors=(_line(error),))
 
 
-def _waiting(sources: list[Source], study: str, home: Home, again: bool) -> list[Source]:
+def _waiting(found: list[TaskRef], study: str, home: Home, again: bool) -> list[TaskRef]:
     target = None if again else read_target(study, home)
-    return [source for source in sources if has_pending(source, study, home, target)]
+    return [task for task in found if has_pending(task, study, home, target)]
 
 
-def _ship_all(courier: Courier, todo: list[Source], progress: Callable[[int, int], None] | None) -> Shipped:
+def _ship_all(courier: Courier, todo: list[TaskRef], progress: Callable[[int, int], None] | None) -> Shipped:
     done = 0
     errors: list[str] = []
-    for index, source in enumerate(todo):
+    for index, task in enumerate(todo):
         try:
-            courier.ship(source)
+            courier.ship(task)
             done += 1
         except OutOfTime:
             break
         except Busy:
-            errors.append(f"task {source.task_id}: another process is shipping it")
+            errors.append(f"task {task.task_id}: another process is shipping it")
         except (Refused, OSError, ValueError, KeyError, TypeError) as error:
-            errors.append(f"task {source.task_id}: {_line(error)}")
+            errors.append(f"task {task.task_id}: {_line(error)}")
         except StoreError as error:
             errors.append(_line(error))
             break
