@@ -36,7 +36,7 @@ STUDY = (
     "runtime.checkpoint_seconds=3",
     *(f"{section}={{}}" for section in ("tables", "figures", "claims", "effects")),
 )
-CLUSTER = ("cluster=slurm", "cluster.partition=low", "cluster.memory_gib=1.0", "cluster.canary=0")
+CLUSTER = ("cluster=slurm", "cluster.partition=low", "cluster.memory_gib=1.9", "cluster.canary=0")
 LIMITS = ("cluster.hours=0.0333", "cluster.signal_seconds=20")
 """Two minutes, which four runs on two cores do not keep."""
 SECONDS = 600.0
