@@ -13,6 +13,8 @@ from typing import Any
 
 from study.devices import find
 from study.elapsed import attempts, time_of
+from study.journal import read
+from study.paths import RunPaths, TaskPaths
 
 
 @dataclass(frozen=True)
@@ -49,10 +51,17 @@ class Spent:
         )  # fmt: skip
 
     @classmethod
+    def unfinished(cls, paths: TaskPaths, alive: bool = False) -> Spent | None:
+        """Of a task without a record, by its journal and its checkpoint; None where it never began."""
+        checkpoint = RunPaths(paths.root).checkpoint
+        saved = checkpoint.stat().st_mtime if checkpoint.exists() else None
+        return cls.by_journal(read(paths.journal)[0], saved, alive)
+
+    @classmethod
     def by_journal(
         cls, entries: Sequence[Mapping[str, Any]], saved: float | None = None, alive: bool = False
     ) -> Spent | None:
-        """Of a task without a record; None where it never began. `saved`, `alive`: as `study.elapsed.time_of`."""
+        """By its journal's entries alone. `saved`, `alive`: as `study.elapsed.time_of`."""
         found = attempts(entries)
         if not found:
             return None

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from study.journal import read
-from study.paths import Home, RunPaths
+from study.paths import Home
 from study.spending import Spent
-from sweeps.states import Survey, TaskState
+from sweeps.states import Survey
 
 BEGUN = ("running", "failed")
 """States of unfinished tasks that may have cost something."""
@@ -17,15 +16,8 @@ def spent(states: Survey, home: Home) -> dict[str, Spent]:
     for state in states.states:
         if state.finished and state.detail:
             found[state.task.task_id] = Spent.of(state.detail)
-        elif state.state in BEGUN and (unfinished := _unfinished(state, home)) is not None:
-            found[state.task.task_id] = unfinished
+        elif state.state in BEGUN:
+            unfinished = Spent.unfinished(state.task.paths(home), alive=state.state == "running")
+            if unfinished is not None:
+                found[state.task.task_id] = unfinished
     return found
-
-
-def _unfinished(state: TaskState, home: Home) -> Spent | None:
-    """By the task's journal; None where it never began."""
-    paths = state.task.paths(home)
-    saved = None
-    if isinstance(paths, RunPaths) and paths.checkpoint.exists():
-        saved = paths.checkpoint.stat().st_mtime
-    return Spent.by_journal(read(paths.journal)[0], saved, alive=state.state == "running")

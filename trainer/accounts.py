@@ -6,8 +6,8 @@ from typing import Any
 
 import torch
 
-from study.journal import Journal, read
-from study.paths import RunPaths, TaskPaths
+from study.journal import Journal
+from study.paths import TaskPaths
 from study.spending import Spent
 from trainer.environment import device_name
 
@@ -25,9 +25,7 @@ def settle(paths: TaskPaths, journal: Journal) -> dict[str, Any]:
     Of an attempt that failed, the time since its last checkpoint is lost; should the task never be finished, all of
     it is, which the next attempt would have to say.
     """
-    checkpoint = RunPaths(paths.root).checkpoint
-    saved = checkpoint.stat().st_mtime if checkpoint.exists() else None
-    spent = Spent.by_journal(read(paths.journal)[0], saved)
+    spent = Spent.unfinished(paths)
     assert spent is not None, paths.journal
     journal.tags(spent.tags())
     return {"wasted": round(spent.wasted, 3), "gpus": spent.gpus, "cores": spent.cores}

@@ -132,6 +132,19 @@ def test_a_failed_task_that_is_tried_again(home: Home) -> None:
     assert_shipped(uri(home), STUDY, home, [run])
 
 
+def test_what_a_killed_attempt_has_cost_is_told_for_it(home: Home) -> None:
+    run = pretraining(1)
+    journal = Journal(run.paths(home).journal)
+    journal.event("started", attempt=1)
+    time.sleep(0.05)
+    journal.metrics(1, {"train/0": 1.0})
+    journal.close()
+    write_json(run.paths(home).failure, {"cause": "killed", "time": "2026-01-02T03:04:05+00:00"})
+    ship([run], STUDY, home)
+    told = tags(uri(home), run_ids(uri(home), run)[0])
+    assert told["ablate.seconds_wasted"] == told["ablate.seconds"] and float(told["ablate.seconds"]) >= 0.05
+
+
 def test_renamed_levels_replace_the_old_tags(home: Home) -> None:
     old = pretraining(1, ({"method": "clip", "pool": "map"},))
     new = TaskRef(old.task_id, old.kind, old.run_id, 0, ({"method": "CLIP", "pooling": "map"},), None, "renamed seed=0")

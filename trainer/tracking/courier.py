@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from study.journal import metric_rows
 from study.paths import Home, TaskPaths
+from study.spending import Spent
 from study.states import directory_state
 from study.task import TaskRef
 from trainer.tracking import store
@@ -161,6 +162,8 @@ class Courier:
             cursor = _advance(cursor, last)
             end = outcome(directory_state(paths), cursor.event)
             cursor, news = self._retag(task, cursor, end)
+            if end.status in ("FAILED", "KILLED") and (spent := Spent.unfinished(paths)) is not None:
+                news |= spent.tags()  # a killed attempt could not say so itself
             self._log(cursor.mlflow_run_id, last, params, tags | news)
             cursor = self._finish(task, cursor, end)
         replace(cursor, size=max(size, cursor.offset), marks=seen).write(paths, self.study)
