@@ -110,7 +110,7 @@ def _findings(
 ) -> tuple[Finding, ...]:
     """What keeps the outputs from being final; raises NotFinalError where that is demanded of them."""
     facts = gather(plan, coverage, warehouse, demand.pending, thorough=demand.final)
-    findings = find(plan.study.name, uses(plan, tables, claims), coverage, facts)
+    findings = find(plan.asked, uses(plan, tables, claims), coverage, facts)
     refused = [finding for finding in findings if finding.kind not in demand.allow]
     if demand.final and refused:
         raise NotFinalError(plan.study.name, refused)

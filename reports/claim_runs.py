@@ -91,7 +91,7 @@ def _remedy(plan: Plan, coverage: Coverage, result: ClaimResult) -> Remedy:
     ]
     if behind:
         names = tuple(dict.fromkeys(state.task.name for state in behind))
-        return Remedy(f"{len(names)} planned tasks are not finished", names, f"ablate run {plan.study.name}")
+        return Remedy(f"{len(names)} planned tasks are not finished", names, f"ablate run {plan.asked}")
     return _more_seeds(plan, result)
 
 
@@ -111,7 +111,9 @@ def _more_seeds(plan: Plan, result: ClaimResult) -> Remedy:
     aim = "for a first interval" if result.n_seeds == 1 else f"{open_parts[0].seeds.reason}"  # type: ignore[union-attr]
     runs = tuple(f"{cell_name(cell)} seed={seed}" for cell in result.cells for seed in seeds)
     listed = ",".join(map(str, (*plan.study.seeds, *seeds)))
-    command = f"ablate run {plan.study.name} {shlex.quote(f'seeds=[{listed}]')}"
+    name, *overrides = shlex.split(plan.asked)
+    kept = [word for word in overrides if not word.startswith("seeds=")]
+    command = f"ablate run {shlex.join([name, *kept, f'seeds=[{listed}]'])}"
     words = "seed" if further == 1 else "seeds"
     return Remedy(f"{further} further {words} in {len(result.cells)} cells ({len(runs)} runs), {aim}", runs, command)
 

@@ -99,17 +99,17 @@ def uses(plan: Plan, tables: Sequence[Table], claims: Sequence[Judged]) -> Uses:
     return {output: tuple(own) for output, own in found.items() if own}
 
 
-def find(study: str, used: Uses, coverage: Coverage, facts: Facts) -> tuple[Finding, ...]:
-    """Everything that keeps the outputs from being final, one finding a kind."""
+def find(asked: str, used: Uses, coverage: Coverage, facts: Facts) -> tuple[Finding, ...]:
+    """Everything that keeps the outputs from being final, one finding a kind; `asked` is `Plan.asked`."""
     behind = {output: tasks_behind(own, coverage) for output, own in used.items()}
     found = [
-        _lacking(study, used, behind, coverage),
-        _diverged(study, behind),
-        _unsynced(study, behind, facts),
-        _changed(study, behind, facts),
-        _stale(study, behind, facts),
-        _mixed(study, behind, facts),
-        _dirty(study, behind, facts),
+        _lacking(asked, used, behind, coverage),
+        _diverged(asked, behind),
+        _unsynced(asked, behind, facts),
+        _changed(asked, behind, facts),
+        _stale(asked, behind, facts),
+        _mixed(asked, behind, facts),
+        _dirty(asked, behind, facts),
     ]
     return tuple(finding for finding in found if finding)
 
@@ -183,7 +183,7 @@ def _named(states: Iterable[TaskState]) -> str:
     return "; ".join(names[:NAMED] + rest)
 
 
-def _lacking(study: str, used: Uses, behind: Behind, coverage: Coverage) -> Finding | None:
+def _lacking(asked: str, used: Uses, behind: Behind, coverage: Coverage) -> Finding | None:
     """Planned seeds without a result; also cells whose configuration is still searched."""
     done = ("completed", "diverged", "not synced")
     found = {
@@ -192,50 +192,50 @@ def _lacking(study: str, used: Uses, behind: Behind, coverage: Coverage) -> Find
     }
     searched = {cell for own in used.values() for cell, _ in own if cell in coverage.searched}
     failed = any("failed" in (state.state, state.blocked) for own in found.values() for state in own)
-    remedy = f"ablate {'retry' if failed else 'run'} {study}"
+    remedy = f"ablate {'retry' if failed else 'run'} {asked}"
     tail = f"; {len(searched)} cells wait for their search" if searched else ""
     finding = _finding("missing", found, "{} without a result", remedy, tail)
     if finding or not searched:
         return finding
     reasons = "; ".join(sorted({coverage.searched[cell] for cell in searched}))
-    return Finding("missing", f"{len(searched)} cells wait for their search: {reasons}", f"ablate search {study}")
+    return Finding("missing", f"{len(searched)} cells wait for their search: {reasons}", f"ablate search {asked}")
 
 
-def _diverged(study: str, behind: Behind) -> Finding | None:
+def _diverged(asked: str, behind: Behind) -> Finding | None:
     found = {
         output: [state for state in own.values() if "diverged" in (state.state, state.blocked)]
         for output, own in behind.items()
     }
-    remedy = f"NaN is a result: print it with --allow diverged, or change what diverged and ablate run {study}"
+    remedy = f"NaN is a result: print it with --allow diverged, or change what diverged and ablate run {asked}"
     return _finding("diverged", found, "{} diverged, or evaluate a run that did", remedy)
 
 
-def _unsynced(study: str, behind: Behind, facts: Facts) -> Finding | None:
+def _unsynced(asked: str, behind: Behind, facts: Facts) -> Finding | None:
     found = {output: [state for state in own.values() if state.state == "not synced"] for output, own in behind.items()}
-    remedy = f"ablate sync {study}"
+    remedy = f"ablate sync {asked}"
     finding = _finding("unsynced", found, "{} finished, but not in the tracking store", remedy)
     if finding or not facts.pending:
         return finding
     return Finding("unsynced", f"the journals of {facts.pending} tasks hold what the store has not", remedy)
 
 
-def _changed(study: str, behind: Behind, facts: Facts) -> Finding | None:
+def _changed(asked: str, behind: Behind, facts: Facts) -> Finding | None:
     """Numbers that were there under another configuration: a default or the study has changed since they were run."""
     found = {output: [own[task] for task in own if task in facts.changed] for output, own in behind.items()}
     whys = dict.fromkeys(facts.changed[state.task.task_id] for own in found.values() for state in own)
     tail = f" ({'; '.join(list(whys)[:NAMED])})"
-    remedy = f"put the configuration back, or ablate run {study}"
+    remedy = f"put the configuration back, or ablate run {asked}"
     return _finding("changed-config", found, "{} of another configuration than the plan's", remedy, tail)
 
 
-def _stale(study: str, behind: Behind, facts: Facts) -> Finding | None:
+def _stale(asked: str, behind: Behind, facts: Facts) -> Finding | None:
     found = {output: [own[task] for task in own if task in facts.stale] for output, own in behind.items()}
     whys = dict.fromkeys(facts.stale[state.task.task_id] for own in found.values() for state in own)
-    remedy = f"ablate run {study}; an evaluation is done again when its folder is moved away"
+    remedy = f"ablate run {asked}; an evaluation is done again when its folder is moved away"
     return _finding("stale", found, "{} stale", remedy, f" ({'; '.join(whys)})")
 
 
-def _mixed(study: str, behind: Behind, facts: Facts) -> Finding | None:
+def _mixed(asked: str, behind: Behind, facts: Facts) -> Finding | None:
     """Within an output, tasks of one stage whose code (the pretraining's, the evaluation's) is not that of most."""
     found: dict[str, list[TaskState]] = {}
     for output, own in behind.items():
@@ -251,7 +251,7 @@ def _mixed(study: str, behind: Behind, facts: Facts) -> Finding | None:
     versions = " and ".join(sorted(every))
     remedy = (
         f"see what differs with 'git diff COMMIT COMMIT -- study trainer'; where it matters, move these runs' folders "
-        f"away and ablate run {study}"
+        f"away and ablate run {asked}"
     )
     return _finding("mixed-code", found, f"{{}} of other code than most ({versions})", remedy)
 
@@ -262,12 +262,12 @@ def _minority(stage: Sequence[tuple[TaskState, tuple[str, ...]]]) -> list[TaskSt
     return [state for state, code in stage if code != usual]
 
 
-def _dirty(study: str, behind: Behind, facts: Facts) -> Finding | None:
+def _dirty(asked: str, behind: Behind, facts: Facts) -> Finding | None:
     found = {
         output: [own[task] for task in own if task in facts.commits and edited(facts.commits[task])]
         for output, own in behind.items()
     }
     commits = {facts.short(state.task.task_id) for own in found.values() for state in own}
-    remedy = f"commit the code, move these runs' folders away, and ablate run {study}"
+    remedy = f"commit the code, move these runs' folders away, and ablate run {asked}"
     tail = f" (code {', '.join(sorted(commits))})"
     return _finding("dirty-code", found, "{} of edited code, which no commit holds", remedy, tail)

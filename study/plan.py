@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -61,6 +62,8 @@ class Plan:
     fingerprints of data are part of them. Only `make_plan(without_data=True)` gives such a plan."""
     whole: Plan | None = None
     """The plan that this is a part of; None: it is the whole one."""
+    asked: str = ""
+    """Study and overrides as the command line has them, quoted: what to type after `ablate run` to go on."""
 
     @cached_property
     def runs(self) -> tuple[Task, ...]:
@@ -122,8 +125,9 @@ def make_plan(
     for key, value in words.study.items():
         data = set_value(data, key, value)
     study = parse_study(data, f"study/{study_name}.yaml")
-    planner = _Planner(study, composer, words, home, fingerprint, without_data)
-    return planner.plan()
+    found = _Planner(study, composer, words, home, fingerprint, without_data).plan()
+    own = ["--config-dir", config_dir] if config_dir else []
+    return dataclasses.replace(found, asked=shlex.join([study_name, *overrides, *own]))
 
 
 class _Planner:

@@ -109,7 +109,8 @@ def test_what_is_missing_diverged_or_not_synced_is_refused(partial: Plan, tmp_pa
         report(plan, tmp_path / "out", ["md"], Demand(final=True))
     found = {finding.kind: finding for finding in caught.value.findings}
     assert "mae_clip,pooling=map seed=2 (failed: out of memory)" in found["missing"].text
-    assert found["missing"].remedy == "ablate retry pooled" and found["unsynced"].remedy == "ablate sync pooled"
+    again = f"pooled --config-dir {plan.home.root.parent / 'conf'}"
+    assert found["missing"].remedy == f"ablate retry {again}" and found["unsynced"].remedy == f"ablate sync {again}"
     assert found["unsynced"].tasks == (task.task_id,)
     assert {"large"} == {each.cells[0]["scale"] for each in plan.tasks if each.task_id in found["diverged"].tasks}
 

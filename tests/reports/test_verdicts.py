@@ -202,7 +202,7 @@ def test_why_tells_the_runs_behind_a_verdict(
     assert main(["why", "pooled", "gain", "seeds=[0]", "title=one", *words], standalone=False) == 0
     text = capsys.readouterr().out
     assert "undecided, agrees" in text and "would decide: 1 further seed in 2 cells (2 runs)" in text
-    assert "ablate run pooled 'seeds=[0,1]'" in text and "code 01234567" in text
+    assert f"ablate run pooled title=one --config-dir {words[1]} 'seeds=[0,1]'" in text and "code 01234567" in text
     assert main(["why", "pooled", "gian", *words], standalone=False) == 2
     assert "unknown table or claim 'gian'; did you mean 'gain'?" in capsys.readouterr().err
     assert main(["why", "pooled", "main", *words], standalone=False) == 2
@@ -215,5 +215,5 @@ def test_unfinished_tasks_come_before_further_seeds(tmp_path: Path) -> None:
     stores.track(plan, f"sqlite:///{plan.home.store}", begun)
     first = report(plan, tmp_path / "out", ("md",)).claims[0]
     assert first.result.n_seeds == 1 and first.remedy.text == "4 planned tasks are not finished"
-    assert first.remedy.command == "ablate run pooled"
+    assert first.remedy.command == f"ablate run pooled --config-dir {tmp_path / 'conf'}"
     assert first.remedy.runs[0] == "scale=small,method=mae_clip seed=1 [zero_shot]"
