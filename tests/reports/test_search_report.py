@@ -16,6 +16,7 @@ import stores
 from reports.build import open_warehouse, report
 from reports.search import ArmTrials, Trial, goal_name, read_trials, winners_table
 from reports.search_figures import KINDS, importances, ranges
+from reports.spending import cost_rows, wasted
 from study.plan import Plan
 from study.search import GoalConfig, parse_search
 from study.winners import Tried, winner
@@ -95,6 +96,14 @@ def test_trials_are_read_by_arm_and_the_winner_is_the_best_of_fresh_seeds(search
     luckiest = max(found.complete, key=lambda trial: trial.objectives[0])
     assert luckiest.number == LUCKY and found.best is not None and found.best.number == 2
     assert found.trials[7].state == "pruned" and found.trials[7].objectives == ()
+
+
+def test_trials_are_a_stage_of_the_cost_and_no_leftovers(searched: Plan) -> None:
+    with open_warehouse(searched) as warehouse:
+        rows = {row.stage: row.tasks for row in cost_rows(warehouse, {})}
+        assert rows == {"search": 8 + 4 * 3, "all": 8 + 4 * 3}
+        assert wasted(warehouse) == ""
+        assert warehouse.rows("select count(*) from runs where not planned and not searched") == [(0,)]
 
 
 def test_the_table_of_winners_by_hand(searched: Plan) -> None:
