@@ -21,7 +21,7 @@ from reports.warehouse import Warehouse
 from reports.write import file_name, write_claims, write_table
 from study.errors import ConfigError, unknown
 from study.files import write_atomic
-from study.outputs import FORMATS, TableConfig
+from study.outputs import FORMATS, QueryConfig, TableConfig
 
 if TYPE_CHECKING:
     from reports.claim_runs import Judged
@@ -84,7 +84,7 @@ def report(plan: Plan, out: Path, formats: Sequence[str] = FORMATS, demand: Dema
         coverage = cover(plan, warehouse)
         claims = _claims(plan, coverage, warehouse)
         tables = _tables(plan, plan.study.tables, coverage, warehouse)
-        tables += _effects(plan, coverage, warehouse)
+        tables += _effects(plan, coverage, warehouse) + _queries(plan.study.queries, warehouse)
         findings = _findings(plan, tables, claims, coverage, warehouse, demand)
         tables = mark(tables, findings)
         paths = [path for table in tables for path in write_table(table, plan.study.name, out / "tables", formats)]
@@ -195,8 +195,10 @@ def one_number(plan: Plan, name: str, row: str, column: str, pending: int = 0) -
 def _one_table(plan: Plan, name: str, coverage: Coverage, warehouse: Warehouse) -> Table:
     if name in plan.study.effects:
         return next(table for table in _effects(plan, coverage, warehouse) if table.name == name)
+    if name in plan.study.queries:
+        return _queries({name: plan.study.queries[name]}, warehouse)[0]
     if name not in plan.study.tables:
-        known = [*plan.study.tables, *plan.study.effects]
+        known = [*plan.study.tables, *plan.study.effects, *plan.study.queries]
         raise ConfigError(unknown("table", name, known, f"study '{plan.study.name}'"))
     [table] = _tables(plan, {name: plan.study.tables[name]}, coverage, warehouse)
     return table
@@ -215,6 +217,14 @@ def _effects(plan: Plan, coverage: Coverage, warehouse: Warehouse) -> tuple[Tabl
     from reports.effects import effects_tables
 
     return effects_tables(plan.study, plan.cells, coverage, warehouse)
+
+
+def _queries(configs: Mapping[str, QueryConfig], warehouse: Warehouse) -> tuple[Table, ...]:
+    if not configs:
+        return ()
+    from reports.query_tables import query_tables
+
+    return query_tables(configs, warehouse)
 
 
 def one_claim(plan: Plan, name: str) -> Judged:

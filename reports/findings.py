@@ -89,6 +89,11 @@ def uses(plan: Plan, tables: Sequence[Table], claims: Sequence[Judged]) -> Uses:
             cells = place_effects(table.name, plan.study.effects[table.name], plan.cells).values()
             own |= {(cell_key(cell), column.protocols): None for cell in cells for column in table.columns}
             continue
+        if table.sql:
+            # Nobody knows what a query reads: all there is.
+            protocols = (None, *plan.study.protocols)
+            own |= {(cell_key(cell), protocols): None for cell in plan.cells}
+            continue
         for row in table.rows:
             entries = zip(row.entries, table.columns, strict=True)
             own |= {(entry.cell, column.protocols): None for entry, column in entries if entry.cell}

@@ -98,6 +98,8 @@ def _table_numbers(plan: Plan, table: Table, coverage: Coverage) -> Iterator[tup
 
 def formula(table: Table, column: Column) -> str:
     """How a column's numbers are made."""
+    if table.sql:
+        return "a column of the study's own query"
     names = column.metrics
     of = names[0] if len(names) == 1 else f"the mean over {len(names)} tasks ({', '.join(names)})"
     return f"an estimate over the whole grid, of {of}" if table.printed else f"mean over seeds of {of}"

@@ -120,9 +120,15 @@ def provenance(table: Table) -> dict[str, Any]:
     return {
         "table": table.name,
         "title": table.title,
+        "own": bool(table.sql),
         "runs": list(Source._fields),
         "columns": [
-            {"name": column.name, "digits": column.digits, "query": column.query, "method": column.method}
+            {
+                "name": column.name,
+                "digits": column.digits,
+                "query": table.sql or column.query,
+                "method": column.method,
+            }
             for column in table.columns
         ],
         "rows": [{"name": row.name, "entries": [entry_json(entry) for entry in row.entries]} for row in table.rows],

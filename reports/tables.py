@@ -128,6 +128,8 @@ class Table:
     printed: bool = False
     """Its numbers stand as they are printed (a paper's, or effects of a whole grid): no cell's runs are behind one, and
     its rows' labels are no levels of factors."""
+    sql: str = ""
+    """The user's query, whose rows these are."""
 
     @property
     def grouped(self) -> bool:
@@ -136,6 +138,8 @@ class Table:
 
     def query(self, row: int, column: int) -> str:
         """The query of one number, ready to be run on the saved warehouse."""
+        if self.sql:
+            return self.sql
         return self.columns[column].query.replace("$cell", quoted(self.rows[row].entries[column].cell))
 
 

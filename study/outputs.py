@@ -91,6 +91,30 @@ class EffectsConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class QueryColumnConfig:
+    """How a column of numbers of a query is printed."""
+
+    label: str = field("")
+    """The column's own name where empty."""
+    group: str = field("")
+    key: str = field("")
+    """As a table's columns have it."""
+    digits: int = field(1, low=0, high=6)
+    better: str = field("neither", choices=("higher", "lower", "neither"))
+
+
+@dataclass(frozen=True, kw_only=True)
+class QueryConfig:
+    """A table of the user's own: rows of a query. Text columns are labels, and `seed` is averaged over."""
+
+    sql: str = field()
+    """Query over the views of `ablate sql STUDY`, or a `FILE.sql` with one (from the working folder)."""
+    title: str = field("")
+    columns: dict[str, QueryColumnConfig] = dataclasses.field(default_factory=dict)
+    note: str = field("")
+
+
+@dataclass(frozen=True, kw_only=True)
 class FigureConfig:
     """A figure over cells (`bars`, `lines`, `heatmap`, `scatter`), over steps (`curves`), of what factors move
     (`effects`), of what models see (`panels`), or a user's own (`custom`)."""

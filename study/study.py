@@ -9,7 +9,7 @@ from typing import Any
 
 from study.design import DESIGNS, Design
 from study.errors import ConfigError, unknown
-from study.outputs import BY_METRIC, ClaimConfig, EffectsConfig, FigureConfig, TableConfig
+from study.outputs import BY_METRIC, ClaimConfig, EffectsConfig, FigureConfig, QueryConfig, TableConfig
 from study.search import SearchConfig, parse_search
 from study.tuned import check_levels
 from study.typed import build
@@ -27,6 +27,7 @@ KEYS = (
     "protocols",
     "tables",
     "effects",
+    "queries",
     "figures",
     "claims",
     "search",
@@ -48,6 +49,7 @@ class Study:
     protocols: tuple[str, ...]
     tables: dict[str, TableConfig]
     effects: dict[str, EffectsConfig]
+    queries: dict[str, QueryConfig]
     figures: dict[str, FigureConfig]
     claims: dict[str, ClaimConfig]
     search: SearchConfig | None = None
@@ -83,6 +85,9 @@ def parse_study(data: Mapping[str, Any], where: str) -> Study:
         tables={k: build(TableConfig, v, f"{where}: tables.{k}") for k, v in _mapping(data, "tables", where).items()},
         effects={
             k: build(EffectsConfig, v, f"{where}: effects.{k}") for k, v in _mapping(data, "effects", where).items()
+        },
+        queries={
+            k: build(QueryConfig, v, f"{where}: queries.{k}") for k, v in _mapping(data, "queries", where).items()
         },
         figures={
             k: build(FigureConfig, v, f"{where}: figures.{k}") for k, v in _mapping(data, "figures", where).items()
@@ -142,6 +147,9 @@ def _check_outputs(study: Study, where: str) -> None:
         if name in study.tables:
             raise ConfigError(f"{at}: a table has this name already")
         _check_factors(study, list(effects.factors), effects.where, at)
+    for name in study.queries:
+        if name in study.tables or name in study.effects:
+            raise ConfigError(f"{where}: queries.{name}: a table has this name already")
     for name, figure in study.figures.items():
         panel = "" if figure.panel == BY_METRIC else figure.panel
         _check_factors(study, [figure.x, figure.hue, panel], figure.where, f"{where}: figures.{name}")

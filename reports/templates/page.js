@@ -13,7 +13,7 @@ function find(key) {
   const table = data.tables.find((each) => each.table === name);
   const line = table && table.rows[Number(row) - 1];
   const entry = line && line.entries[Number(column) - 1];
-  return entry ? { key: table.keys[row - 1][column - 1], row: line, column: table.columns[Number(column) - 1], entry, place: [name, row, column] } : null;
+  return entry ? { key: table.keys[row - 1][column - 1], own: table.own, row: line, column: table.columns[Number(column) - 1], entry, place: [name, row, column] } : null;
 }
 
 function element(tag, text, parent) {
@@ -74,7 +74,7 @@ function show(key) {
   if (entry.detail) fact(list, "missing", entry.detail);
   if (entry.cell) fact(list, "cell", Object.entries(JSON.parse(entry.cell)).map((pair) => pair.join("=")).join(", ") || "all");
   if (entry.runs.length) runsTable(entry.runs, digits, body);
-  if (entry.cell) {
+  if (entry.cell || found.own) {
     element("h3", "Query", body);
     element("pre", query(found), body).tabIndex = 0;
     element("p", "On warehouse.duckdb of the study. In the text of a paper, and in the terminal:", body);
