@@ -36,7 +36,7 @@ def render_latex(table: Table, study: str = "") -> str:
     origin = f"study {comment(study)}, table {comment(table.name)}; the runs behind each number: {table.name}.json"
     fit, end = ([LATEX_FIT], ["}"]) if _fitted(table) else ([], [])
     lines = [
-        f"% table {comment(table.name)}, as printed" if table.printed else f"% {origin}",
+        f"% table {comment(table.name)}, as printed" if table.printed and not table.sql else f"% {origin}",
         r"\begin{table}[t]",
         r"\centering",
         rf"\caption{{{latex(table.title)}}}",
