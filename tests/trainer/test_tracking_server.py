@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
@@ -9,9 +10,12 @@ import subprocess
 import sys
 import threading
 import time
+import urllib.error
+import urllib.request
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from http.server import BaseHTTPRequestHandler, HTTPServer, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any, ClassVar
 
 import pytest
 from services import MlflowServer, free_port, wait_until
@@ -33,7 +37,7 @@ from tracking_world import (
 from study.errors import StoreError
 from study.journal import Journal
 from study.paths import Home
-from trainer.tracking import store
+from trainer.tracking import courier, store
 from trainer.tracking.cursor import pending
 from trainer.tracking.shipper import Shipper
 from trainer.tracking.shipping import Shipped, ship
@@ -162,6 +166,69 @@ class Nothing(BaseHTTPRequestHandler):
 
     def log_message(self, *arguments: object) -> None:
         """Stays quiet."""
+
+
+class SlowRelay(BaseHTTPRequestHandler):
+    """Hands requests on to a server; the first wish for a run only long after its sender has given up."""
+
+    server_uri = ""
+    hold_seconds = 4.0
+    held: ClassVar[list[str]] = []
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        if self.path.endswith("/runs/create") and not self.held:
+            self.held.append("asked")
+            time.sleep(self.hold_seconds)
+            self._hand_on(body)
+            self.held.append("done")
+            return
+        self._hand_on(body)
+
+    def do_GET(self) -> None:
+        self._hand_on(None)
+
+    def _hand_on(self, body: bytes | None) -> None:
+        request = urllib.request.Request(self.server_uri + self.path, body, {"Content-Type": "application/json"})
+        try:
+            with urllib.request.urlopen(request, timeout=30) as answer:
+                code, content = answer.status, answer.read()
+        except urllib.error.HTTPError as error:
+            code, content = error.code, error.read()
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            self.send_response(code)
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content)
+
+    def log_message(self, format: str, *args: Any) -> None:
+        pass
+
+
+def test_a_run_that_a_slow_server_makes_after_all_is_deleted(
+    server: MlflowServer, database: str, home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was asked for a second time meanwhile, and that one is in use."""
+    monkeypatch.setattr(SlowRelay, "server_uri", server.uri)
+    monkeypatch.setattr(courier, "DOUBT_SECONDS", 6.0)
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "2")
+    run = pretraining(90)
+    write_journal(home, run, steps=5)
+    with ThreadingHTTPServer(("127.0.0.1", 0), SlowRelay) as relay:
+        threading.Thread(target=relay.serve_forever, daemon=True).start()
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{relay.server_port}")
+        first = ship([run], "slow", home)
+        assert first.pending == 1 and "does not answer in time" in first.errors[0]
+        second = ship([run], "slow", home)
+        assert not second.errors and SlowRelay.held == ["asked"]
+        kept = run_ids(database, run)
+        assert len(kept) == 1 and pending([run], "slow", home) == 1, "another may come"
+        wait_until(lambda: SlowRelay.held == ["asked", "done"], 20, "the first wish to come true")
+        assert len(run_ids(database, run)) == 2
+        wait_until(lambda: ship([run], "slow", home).errors == () and not pending([run], "slow", home), 30, "an end")
+        relay.shutdown()
+    assert run_ids(database, run) == kept
+    assert_shipped(database, "slow", home, [run])
 
 
 def test_a_server_killed_half_way_and_restarted(server: MlflowServer, database: str, home: Home) -> None:

@@ -24,8 +24,9 @@ from study.states import directory_state
 from study.task import TaskRef
 from trainer.tracking import store
 from trainer.tracking.cursor import Cursor, Opening, changed, marks, opening, read_cursor
-from trainer.tracking.faults import Gone, Missing, faults
+from trainer.tracking.faults import Gone, Missing, Unanswered, faults
 from trainer.tracking.locks import exclusive
+from trainer.tracking.quiet import REQUEST_SECONDS
 from trainer.tracking.tags import plan_tags
 from trainer.tracking.values import (
     PARAM_LENGTH,
@@ -41,9 +42,12 @@ from trainer.tracking.values import (
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+    from mlflow.entities import Run
 
 LOCK_SECONDS = 30.0
 """How long to wait for another process that is shipping the same task."""
+DOUBT_SECONDS = 2.0 * REQUEST_SECONDS
+"""How long a server may take to do what it was asked for, after we have given up waiting for its answer."""
 
 
 class OutOfTime(Exception):
@@ -80,7 +84,7 @@ class Courier:
     def _cursor(self, paths: TaskPaths, start: Opening) -> Cursor | None:
         """The task's cursor, where it speaks of this store and of this journal."""
         cursor = read_cursor(paths, self.study)
-        if cursor is None or cursor.experiment != self.experiment.key:
+        if cursor is None or cursor.experiment != self.experiment.key or not cursor.mlflow_run_id:
             return None
         if cursor.journal not in ("", start.identity):
             return None
@@ -88,8 +92,14 @@ class Courier:
 
     def _begin(self, task: TaskRef, paths: TaskPaths, start: Opening) -> Cursor:
         """A cursor before the journal's first byte, of an MLflow run that exists."""
-        with faults(self.experiment.uri):
-            cursor = self._find(task, start.identity) or self._create(task, start)
+        before = read_cursor(paths, self.study)
+        try:
+            with faults(self.experiment.uri):
+                cursor = self._find(task, start.identity) or self._create(task, start)
+        except Unanswered:
+            Cursor("", start.identity, self.experiment.key, doubt=time.time()).write(paths, self.study)
+            raise
+        cursor = replace(cursor, doubt=before.doubt if before else 0.0)
         cursor.write(paths, self.study)
         return cursor
 
@@ -99,8 +109,7 @@ class Courier:
         Runs of the task that this home filled from an earlier journal are deleted (MLflow keeps them
         restorable): the task was started anew. Those of other homes on the same server are not ours.
         """
-        found = self.client.search_runs([self.experiment.id], filter_string=f"tags.`ablate.task_id` = '{task.task_id}'")
-        ours = [run for run in found if run.data.tags.get("ablate.home") == store.home_identity(self.home)]
+        ours = self._ours(task)
         same = [run for run in ours if run.data.tags.get("ablate.journal", "") in ("", journal)]
         same.sort(key=lambda run: (run.info.start_time, run.info.run_id))
         for run in ours:
@@ -109,6 +118,19 @@ class Courier:
         if not same:
             return None
         return Cursor(same[0].info.run_id, journal, self.experiment.key, factors=_factors(same[0].data.tags))
+
+    def _settle(self, task: TaskRef, cursor: Cursor) -> Cursor:
+        """Delete a second MLflow run: one that a slow server made long after it was asked, and after we asked again."""
+        late = time.time() - cursor.doubt > DOUBT_SECONDS
+        for run in self._ours(task):
+            if run.info.run_id != cursor.mlflow_run_id:
+                self.client.delete_run(run.info.run_id)
+        return replace(cursor, doubt=0.0) if late else cursor
+
+    def _ours(self, task: TaskRef) -> list[Run]:
+        """Live MLflow runs of a task that this home made."""
+        found = self.client.search_runs([self.experiment.id], filter_string=f"tags.`ablate.task_id` = '{task.task_id}'")
+        return [run for run in found if run.data.tags.get("ablate.home") == store.home_identity(self.home)]
 
     def _create(self, task: TaskRef, start: Opening) -> Cursor:
         running = Outcome("RUNNING", "running")
@@ -166,6 +188,8 @@ class Courier:
                 news |= spent.tags()  # a killed attempt could not say so itself
             self._log(cursor.mlflow_run_id, last, params, tags | news)
             cursor = self._finish(task, cursor, end)
+            if cursor.doubt:
+                cursor = self._settle(task, cursor)
         replace(cursor, size=max(size, cursor.offset), marks=seen).write(paths, self.study)
 
     def _log(self, run_id: str, batch: list[Line], params: dict[str, str], tags: dict[str, str]) -> None:

@@ -25,6 +25,7 @@ class Cursor:
     """Content of `shipped/<study>.json`: written after the store has confirmed, so at worst it lags behind."""
 
     mlflow_run_id: str
+    """Empty where only `doubt` is known."""
     journal: str
     """Identity of the journal that was shipped: a run that starts anew has another."""
     experiment: str
@@ -45,6 +46,8 @@ class Cursor:
     """Outcome last sent, as text."""
     name: str = ""
     """Run name last sent."""
+    doubt: float = 0.0
+    """When (seconds since 1970) the wish for an MLflow run was left without an answer: it may still come true."""
 
     def write(self, paths: TaskPaths, study: str) -> None:
         write_json(paths.shipped(study), asdict(self))
@@ -126,6 +129,8 @@ def has_pending(task: TaskRef, study: str, home: Home, target: Target | None) ->
         return False
     cursor = read_cursor(paths, study) if target else None
     if cursor is None or target is None or cursor.experiment != target.experiment or cursor.size != size:
+        return True
+    if cursor.doubt:
         return True
     return cursor.marks != marks(task, study, paths)
 

@@ -9,13 +9,14 @@ from collections.abc import Iterator
 from study.errors import StoreError
 from trainer.tracking.uri import redact
 
+LATE, BROKE_OFF = "does not answer in time", "broke off"
 SIGNS = (
     (("Invalid Host header",), "does not take this host name: start it with --allowed-hosts HOST:PORT"),
     (("too many clients", "remaining connection slots"), "has no connection left: put an MLflow server before it"),
     (("Connection refused", "Failed to establish a new connection"), "nobody answers (connection refused)"),
-    (("timed out", "timeout"), "does not answer in time"),
+    (("timed out", "timeout"), LATE),
     (("Name or service not known", "name resolution", "could not translate host name"), "unknown host"),
-    (("Connection aborted", "Connection reset", "closed the connection", "Remote end closed"), "broke off"),
+    (("Connection aborted", "Connection reset", "closed the connection", "Remote end closed"), BROKE_OFF),
     (("database is locked", "database table is locked"), "is locked by another process"),
     (("readonly database", "read-only", "unable to open database file", "permission denied"), "cannot be written"),
     (("disk is full", "No space left", "disk I/O error", "File too large"), "cannot be written: disk full or failing"),
@@ -24,6 +25,10 @@ SIGNS = (
     (("does not exist", "error code 404"), "is not there"),
 )
 """Texts found in errors, and what they mean for the store."""
+
+
+class Unanswered(StoreError):
+    """Nobody knows whether the store has done it, or is going to: it broke off, or did not answer in time."""
 
 
 class Refused(StoreError):
@@ -65,6 +70,8 @@ def _from_mlflow(code: str, text: str, uri: str) -> StoreError:
         return Missing(_sentence(text, uri))
     if code in ("INVALID_PARAMETER_VALUE", "BAD_REQUEST", "INVALID_STATE") and not _meaning(text):
         return Refused(_sentence(text, uri))
+    if _meaning(text) in (LATE, BROKE_OFF):
+        return Unanswered(_sentence(text, uri))
     return StoreError(_sentence(text, uri))
 
 
