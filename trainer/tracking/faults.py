@@ -16,7 +16,7 @@ SIGNS = (
     (("Connection refused", "Failed to establish a new connection"), "nobody answers (connection refused)"),
     (("timed out", "timeout"), LATE),
     (("Name or service not known", "name resolution", "could not translate host name"), "unknown host"),
-    (("Connection aborted", "Connection reset", "closed the connection", "Remote end closed"), BROKE_OFF),
+    (("Connection aborted", "Connection reset", "Connection broken", "closed the connection", "Remote end"), BROKE_OFF),
     (("database is locked", "database table is locked"), "is locked by another process"),
     (("readonly database", "read-only", "unable to open database file", "permission denied"), "cannot be written"),
     (("disk is full", "No space left", "disk I/O error", "File too large"), "cannot be written: disk full or failing"),
