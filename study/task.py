@@ -14,8 +14,8 @@ from study.search_paths import SearchPaths
 
 
 @dataclass(frozen=True)
-class TaskRef:
-    """A task without its configuration, which stands in its directory: small, and can be sent to another process."""
+class _Scheduled:
+    """What tells one task from another."""
 
     task_id: str
     kind: str
@@ -23,7 +23,18 @@ class TaskRef:
     run_id: str
     seed: int
     cells: tuple[Cell, ...]
+    """Every cell with this configuration; mostly one. The same configuration is run once."""
     protocol: str | None
+
+    def paths(self, home: Home) -> TaskPaths:
+        run = home.run(self.run_id)
+        return run if self.kind == "pretrain" else run.evaluation(self.task_id)
+
+
+@dataclass(frozen=True)
+class TaskRef(_Scheduled):
+    """A task without its configuration, which stands in its directory: small, and can be sent to another process."""
+
     name: str
 
     @classmethod
@@ -38,10 +49,6 @@ class TaskRef:
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
-
-    def paths(self, home: Home) -> TaskPaths:
-        run = home.run(self.run_id)
-        return run if self.kind == "pretrain" else run.evaluation(self.task_id)
 
     def run(self) -> TaskRef:
         """The pretraining that an evaluation belongs to."""
@@ -63,27 +70,15 @@ def with_trials(tasks: Sequence[Task], search: SearchPaths) -> list[Task | TaskR
 
 
 @dataclass(frozen=True)
-class Task:
+class Task(_Scheduled):
     """One task of a plan."""
 
-    task_id: str
-    kind: str
-    """pretrain | evaluate"""
-    run_id: str
-    seed: int
-    cells: tuple[Cell, ...]
-    """Every cell with this configuration; mostly one. The same configuration is run once."""
-    protocol: str | None
     config: RunConfig | EvaluationConfig
 
     @property
     def name(self) -> str:
         suffix = f" [{self.protocol}]" if self.protocol else ""
         return f"{cell_name(self.cells[0])} seed={self.seed}{suffix}"
-
-    def paths(self, home: Home) -> TaskPaths:
-        run = home.run(self.run_id)
-        return run if self.kind == "pretrain" else run.evaluation(self.task_id)
 
     def to_json(self) -> dict[str, Any]:
         return {

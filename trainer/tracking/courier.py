@@ -93,9 +93,11 @@ class Courier:
     def _begin(self, task: TaskRef, paths: TaskPaths, start: Opening) -> Cursor:
         """A cursor before the journal's first byte, of an MLflow run that exists."""
         before = read_cursor(paths, self.study)
+        with faults(self.experiment.uri):
+            cursor = self._find(task, start.identity)
         try:
             with faults(self.experiment.uri):
-                cursor = self._find(task, start.identity) or self._create(task, start)
+                cursor = cursor or self._create(task, start)
         except Unanswered:
             Cursor("", start.identity, self.experiment.key, doubt=time.time()).write(paths, self.study)
             raise
