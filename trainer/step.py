@@ -12,13 +12,13 @@ against all, and what the features' gradients, the losses and the parameters' gr
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from study.schema import RunConfig
-from trainer.data.batch import Batch
+from trainer.data.batch import Batch, to_pixels
 from trainer.data.streams import stream
 from trainer.distributed import ALONE, World
 from trainer.divergence import Watch
@@ -41,25 +41,24 @@ WHOLE = slice(None)
 
 @dataclass(frozen=True)
 class Piece:
-    """A micro-batch of b samples, on the CPU until moved."""
+    """A micro-batch of b samples, on the device."""
 
-    batch: Batch
+    whole: Tensor
+    """Images uint8 (B,S,S,3) of the whole batch: those of a piece are made into numbers when it is their turn."""
+    tokens: Tensor
+    """int64 (b,L)."""
     draws: Draws
+    """Of these samples."""
     rows: int | None
     """Masked tokens at most (`System.text_rows`); None lets the system count them."""
     places: Tensor | slice
     """int64 (b,), where its samples stand in this process's rows of the batch."""
 
-    def to(self, device: torch.device) -> Piece:
-        batch, draws = self.batch, self.draws
-        if batch.images.device.type == device.type:
-            return self
-        if device.type == "cuda":
-            # From pageable memory a copy waits for everything that is queued on the device.
-            batch = Batch(batch.images.pin_memory(), batch.tokens.pin_memory())
-            draws = Draws(draws.image.pin_memory(), draws.text.pin_memory())
-        places = self.places if isinstance(self.places, slice) else self.places.to(device, non_blocking=True)
-        return replace(self, batch=batch.to(device), draws=draws.to(device), places=places)
+    def images(self) -> Tensor:
+        """float32 (b,3,S,S)."""
+        places = self.places
+        own = self.whole[places] if isinstance(places, slice) else self.whole.index_select(0, places)
+        return to_pixels(own, own.device)
 
 
 @dataclass(frozen=True)
@@ -100,12 +99,15 @@ class Gradients:
     def __call__(self, step: int, batch: Batch, draws: Draws) -> Tensor:
         """Mean losses (parts,) of the global batch in the order of `names`, without graph.
 
-        `batch` and `draws` are this process's rows of it; they are on the CPU and go to the device one
-        micro-batch at a time.
+        `batch` and `draws` are this process's rows of it, on the CPU.
         """
         weights = loss_weights(self.config.objective, step)
         micro = self.config.runtime.micro_batch or len(batch)
-        pieces = [self._piece(batch[places], draws[places], places) for places in by_length(batch.tokens, micro)]
+        images = self._moved(batch.images)
+        pieces = [
+            self._piece(images, batch.tokens[places], draws[places], places)
+            for places in by_length(batch.tokens, micro)
+        ]
         if self.world.size == 1:
             return self._whole(pieces[0], weights) if len(pieces) == 1 else self._split(pieces, weights, len(batch))
         losses = self._split(pieces, weights, self.config.schedule.batch_size)
@@ -115,49 +117,46 @@ class Gradients:
 
     def _whole(self, piece: Piece, weights: LossWeights) -> Tensor:
         """The batch in one pass."""
-        piece = piece.to(self.device)
+        images = piece.images()
         parts: dict[str, Tensor] = {}
         embeddings = None
         if self.system.contrastive:
-            embeddings = self._features(piece)
+            embeddings = self._features(images, piece)
             parts["contrastive"] = self._contrast(embeddings.image, embeddings.text, weights)
         if self.system.generative:
-            parts |= self._restore(piece, embeddings, len(piece.batch), None)
+            parts |= self._restore(images, piece, embeddings, len(images), None)
         _total(parts, weights).backward()
         return torch.stack([parts[name].detach() for name in self.names])
 
     def _split(self, pieces: list[Piece], weights: LossWeights, size: int) -> Tensor:
         """This process's part of a batch of `size`, piece by piece: first what the means over the batch depend on,
         then the gradients. Losses (parts,) and gradients are those that its rows add to the batch's."""
-        if len(pieces) == 1:
-            pieces = [pieces[0].to(self.device)]
         with torch.set_grad_enabled(len(pieces) == 1):
-            survey = [self._survey(piece.to(self.device)) for piece in pieces]
+            survey = [self._survey(piece) for piece in pieces]
         values = dict.fromkeys(self.names, torch.zeros((), device=self.device))
         if self.system.contrastive:
             values["contrastive"], image_slopes, text_slopes = self._slopes(survey, weights, size)
         shares = self._shares(survey, size)
         for piece in pieces:
-            piece = piece.to(self.device)
-            rows = piece.places
+            images, rows = piece.images(), piece.places
             loss, embeddings = torch.zeros((), device=self.device), None
             if self.system.contrastive:
-                embeddings = survey[0].features if len(pieces) == 1 else self._features(piece)
+                embeddings = survey[0].features if len(pieces) == 1 else self._features(images, piece)
                 assert embeddings is not None
                 # Only the gradient of this product means something: it is the contrastive loss's own.
                 loss = (embeddings.image * image_slopes[rows]).sum() + (embeddings.text * text_slopes[rows]).sum()
             if self.system.generative:
-                parts = self._restore(piece, embeddings, size, shares[rows] if shares is not None else None)
+                parts = self._restore(images, piece, embeddings, size, shares[rows] if shares is not None else None)
                 loss = loss + _total(parts, weights)
                 values |= {name: values[name] + part.detach() for name, part in parts.items()}
             loss.backward()
         return torch.stack([values[name] for name in self.names])
 
     def _survey(self, piece: Piece) -> Survey:
-        features = self._features(piece) if self.system.contrastive else None
+        features = self._features(piece.images(), piece) if self.system.contrastive else None
         counts = None
         if "text" in self.names:
-            counts = self.system.text_counts(piece.batch.tokens, piece.draws, features)
+            counts = self.system.text_counts(piece.tokens, piece.draws, features)
         return Survey(features, counts, piece.places)
 
     def _slopes(self, survey: list[Survey], weights: LossWeights, size: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -182,17 +181,28 @@ class Gradients:
         found = self.world.gather(in_order(counts, survey), size)
         return token_weights(found, self.config.objective.text_loss_norm)[self.world.rows(size)]
 
-    def _piece(self, batch: Batch, draws: Draws, places: Tensor | slice) -> Piece:
-        batch = replace(batch, tokens=trim_padding(batch.tokens))
-        return Piece(batch, draws, self.system.text_rows(batch.tokens) if self._bound_rows else None, places)
+    def _piece(self, images: Tensor, tokens: Tensor, draws: Draws, places: Tensor | slice) -> Piece:
+        """From images on the device, and tokens and draws on the CPU."""
+        tokens = trim_padding(tokens)
+        return Piece(
+            images,
+            self._moved(tokens),
+            Draws(self._moved(draws.image), self._moved(draws.text)),
+            self.system.text_rows(tokens) if self._bound_rows else None,
+            places if isinstance(places, slice) else self._moved(places),
+        )
+
+    def _moved(self, x: Tensor) -> Tensor:
+        """On the device. From pageable memory a copy would wait for everything that is queued there."""
+        return x.pin_memory().to(self.device, non_blocking=True) if self.device.type == "cuda" else x
 
     def _autocast(self) -> torch.autocast:
         # A context of its own for each pass: weights cast in a pass without graph would cut the next one's off.
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.schedule.precision == "bf16")
 
-    def _features(self, piece: Piece) -> Embeddings:
+    def _features(self, images: Tensor, piece: Piece) -> Embeddings:
         with self._autocast():
-            return self._embed(piece.batch.images, piece.batch.tokens, piece.draws)
+            return self._embed(images, piece.tokens, piece.draws)
 
     def _contrast(self, image: Tensor, text: Tensor, weights: LossWeights) -> Tensor:
         """Unit vectors (B,E) of the whole batch → this process's part of its loss, scalar."""
@@ -205,11 +215,11 @@ class Gradients:
         return contrastive_loss(image, text, scale)
 
     def _restore(
-        self, piece: Piece, embeddings: Embeddings | None, size: int, shares: Tensor | None
+        self, images: Tensor, piece: Piece, embeddings: Embeddings | None, size: int, shares: Tensor | None
     ) -> dict[str, Tensor]:
         """The piece's share of the batch's reconstruction losses; `shares` None: the piece is the batch."""
         with self._autocast():
-            found = self._reconstruct(piece.batch.images, piece.batch.tokens, piece.draws, embeddings, piece.rows)
+            found = self._reconstruct(images, piece.tokens, piece.draws, embeddings, piece.rows)
         parts = {"image": found.image.sum() / size}
         if "text" in self.names:
             if shares is None:

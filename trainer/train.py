@@ -88,7 +88,7 @@ def pretrain(
         saver = Saver(paths, journal, config.runtime.checkpoint_seconds)
         watch = Watch(paths, config, home, tokenizer, device)
         with _quiet_collector():
-            outcome = _loop(training, _loader(config, pairs, tokenizer, world), saver, watch, journal, stop)
+            outcome = _loop(training, _loader(config, pairs, tokenizer, world, device), saver, watch, journal, stop)
         if outcome.divergence is None and world.rank == 0:
             checkpoint.save(paths.model, {"model": training.system.state_dict(), "step": outcome.step})
         world.wait()
@@ -262,7 +262,7 @@ class Saver:
         training.world.wait()
 
 
-def _loader(config: RunConfig, pairs: Pairs, tokenizer: Tokenizer, world: World) -> Loader:
+def _loader(config: RunConfig, pairs: Pairs, tokenizer: Tokenizer, world: World, device: torch.device) -> Loader:
     return Loader(
         pairs,
         tokenizer,
@@ -273,6 +273,7 @@ def _loader(config: RunConfig, pairs: Pairs, tokenizer: Tokenizer, world: World)
         workers=config.runtime.workers,
         max_broken=config.data.max_broken,
         rows=world.rows(config.schedule.batch_size),
+        pinned=device.type == "cuda",
     )
 
 

@@ -32,7 +32,7 @@ def make_batch(config: RunConfig) -> Batch:
     tokens[:, : length // 2] = torch.randint(4, config.model.vocab_size, (size, length // 2))
     tokens[:, 0], tokens[:, length // 2 - 1] = BOS, EOS
     side = config.model.image_size
-    return Batch(torch.rand(size, 3, side, side) * 2 - 1, tokens)
+    return Batch(torch.randint(256, (size, side, side, 3), dtype=torch.uint8), tokens)
 
 
 def measure(config: RunConfig) -> tuple[float, float]:

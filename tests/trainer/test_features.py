@@ -11,13 +11,13 @@ import pytest
 import torch
 from protocol_fakes import DATASET, Split, Words, random_split, representation
 
-from study.errors import ConfigError
+from study.errors import ConfigError, DataError
 from study.identity import canonical
 from study.schema import DatasetConfig
-from trainer.data.batch import to_tensor
+from trainer.data.batch import to_pixels
 from trainer.data.shapes import TASKS, ShapeSet
 from trainer.protocols import features
-from trainer.protocols.features import Representation, images_of, load_array, save_array
+from trainer.protocols.features import Representation, images_in_blocks, images_of, load_array, save_array
 
 
 def read(model: Representation, split: Split, kind: str = "pooled", content: str = "content") -> np.ndarray:
@@ -29,10 +29,44 @@ def test_features_are_the_systems(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     model, split = representation(tmp_path), random_split(20, 2)
     for kind in ("pooled", "projected", "mean"):
         with torch.no_grad():
-            expected = model.system.image_features(to_tensor(split.pixels), kind)
+            expected = model.system.image_features(to_pixels(split.pixels), kind)
         assert np.allclose(read(model, split, kind), expected.numpy(), atol=1e-5)
     norms = np.linalg.norm(model.image_embeddings(DATASET, "content", "test", split), axis=1)
     assert np.allclose(norms, 1, atol=1e-5)
+
+
+def test_threads_that_read_ahead_change_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(features, "BATCH", 7)
+    split, model = random_split(40, 2), representation(tmp_path)
+    several = replace(model, config=replace(model.config, runtime=replace(model.config.runtime, workers=3)))
+    with monkeypatch.context() as patch:
+        patch.setattr(features, "load_array", lambda path: None)
+        assert np.array_equal(read(several, split), read(model, split))
+    assert split.reads == 80
+    drawn = ShapeSet(DatasetConfig(name="shapes", kind="shapes", task="shape", test=20), 16).split("test")
+    alone, shared = (np.concatenate(list(images_in_blocks(drawn, 6, threads))) for threads in (0, 3))
+    assert np.array_equal(alone, shared)
+
+
+def test_reading_ahead_ends_with_its_reader_and_keeps_errors() -> None:
+    split, before = random_split(60, 2), threading.active_count()
+    blocks = images_in_blocks(split, 5, 2)
+    next(blocks)
+    blocks.close()
+    assert threading.active_count() == before and split.reads <= 5 * (features.BLOCKS_AHEAD + 1)
+
+    class Broken:
+        def __len__(self) -> int:
+            return 9
+
+        def images(self, i: int) -> np.ndarray:
+            if i == 7:
+                raise DataError("sample 7 is no image")
+            return split.images(i)
+
+    with pytest.raises(DataError, match="sample 7"):
+        list(images_in_blocks(Broken(), 3, 2))  # type: ignore[arg-type]
+    assert threading.active_count() == before
 
 
 def test_a_hit_gives_identical_numbers_without_reading_an_image(tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import multiprocessing
 import os
 import signal
@@ -22,8 +21,8 @@ from shard_world import sample, write_shard
 from study.errors import AblateError, DataError
 from study.paths import Home
 from study.schema import DataConfig
-from trainer.data import crops, loader, streams
-from trainer.data.batch import Batch, to_tensor
+from trainer.data import crops, loader, streams, workers
+from trainer.data.batch import Batch, to_pixels
 from trainer.data.crops import boxes, crop_squares
 from trainer.data.loader import Loader
 from trainer.data.pairs import Crops, Pairs, Views, open_pairs
@@ -83,7 +82,7 @@ def load(pairs: Pairs, tokenizer: Tokenizer, batch_size: int = 16, **options: An
 
 def numbers(batch: Batch) -> list[int]:
     """Which samples of `Numbered` a batch holds."""
-    return torch.round((batch.images[:, 0, 0, 0] + 1) * 127.5).int().tolist()
+    return batch.images[:, 0, 0, 0].tolist()
 
 
 def same(first: Batch, second: Batch) -> bool:
@@ -108,7 +107,7 @@ def test_images_and_captions_belong_together(tokenizer: Tokenizer) -> None:
     for batch in load(Numbered(50), tokenizer).batches(0, 5):
         expected = tokenizer([f"number {i}" for i in numbers(batch)])
         assert batch.tokens.dtype == torch.int64 and np.array_equal(batch.tokens.numpy(), expected)
-        assert batch.images.shape == (16, 3, SIZE, SIZE) and batch.images.is_contiguous()
+        assert batch.images.shape == (16, SIZE, SIZE, 3) and batch.images.is_contiguous()
 
 
 def test_another_seed_is_another_order(tokenizer: Tokenizer) -> None:
@@ -187,6 +186,30 @@ def test_workers_change_nothing(shapes: Pairs, tokenizer: Tokenizer) -> None:
     assert multiprocessing.active_children() == []
 
 
+def test_a_large_batch_is_read_by_all_workers(
+    tmp_path: Path, tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In chunks of four, the last of two, which go through their slots again and again."""
+    monkeypatch.setattr(workers, "CHUNK", 4)
+    samples = [sample(i) for i in range(40)]
+    samples[7]["png"] = b"no image"
+    write_shard(tmp_path / "a.tar", samples)
+    data = DataConfig(name="own", kind="shards", path=str(tmp_path / "a.tar"))
+    pairs = open_pairs(data, SIZE, Home(tmp_path / "home"))
+    alone, shared = (load(pairs, tokenizer, 18, workers=n, crop_scale=0.5, max_broken=0.1) for n in (0, 2))
+    assert all(same(a, b) for a, b in zip(alone.batches(0, 9), shared.batches(0, 9), strict=True))
+    assert list(alone.reasons) == list(shared.reasons) == [7]
+    assert shared_memory() == []
+
+
+def shared_memory() -> list[str]:
+    """What this process still holds of it."""
+    links = [Path(f"/proc/self/fd/{name}") for name in os.listdir("/proc/self/fd")]
+    targets = [os.readlink(link) for link in links if link.is_symlink()]
+    mapped = Path("/proc/self/maps").read_text().splitlines()
+    return [text for text in (*targets, *mapped) if "ablate-loader" in text]
+
+
 def test_workers_read_shards_and_report_what_is_broken(tmp_path: Path, tokenizer: Tokenizer) -> None:
     samples = [sample(i) for i in range(20)]
     samples[5]["png"] = b"no image"
@@ -231,10 +254,12 @@ def test_workers_never_outlive_a_killed_training(tmp_path: Path) -> None:
         "import numpy as np\n"
         "from study.schema import DataConfig\n"
         "from trainer.data.shapes import ShapePairs\n"
+        "from trainer.data.tokenizer import Tokenizer\n"
         "from trainer.data.workers import Workers\n"
         "if __name__ == '__main__':\n"
         "    pairs = ShapePairs(DataConfig(name='s', kind='shapes', pairs=9), 16)\n"
-        "    with Workers(pairs, 1) as workers:\n"
+        "    tokenizer = Tokenizer.fit([pairs.caption(i) for i in range(9)], 300, 8)\n"
+        "    with Workers(pairs, tokenizer, 1, rows=9, size=16) as workers:\n"
         "        workers.result(workers.submit(np.arange(9), 16, None))\n"
         "        print(multiprocessing.active_children()[0].pid, flush=True)\n"
         "        time.sleep(600)\n"
@@ -319,15 +344,7 @@ def test_cropped_samples_differ_between_epochs(shapes: Pairs, tokenizer: Tokeniz
 def test_pixels_become_numbers_between_minus_one_and_one() -> None:
     images = np.zeros((1, 2, 2, 3), np.uint8)
     images[0, 0, 1] = (255, 51, 0)
-    tensor = to_tensor(images)
+    tensor = to_pixels(images)
     assert tensor.shape == (1, 3, 2, 2) and tensor.dtype == torch.float32
     torch.testing.assert_close(tensor[0, :, 0, 1], torch.tensor([1.0, -0.6, -1.0]))
     assert (tensor[0, :, 1] == -1).all()
-
-
-def test_micro_batches_are_views() -> None:
-    batch = Batch(torch.rand(6, 3, 4, 4), torch.arange(12).reshape(6, 2))
-    part = batch[2:4]
-    assert len(part) == 2 and part.tokens.tolist() == [[4, 5], [6, 7]]
-    assert part.images.data_ptr() == batch.images[2].data_ptr()
-    assert dataclasses.is_dataclass(part.to("cpu"))

@@ -29,14 +29,16 @@ def step_without_values(monkeypatch: pytest.MonkeyPatch, config: RunConfig, rows
     size = config.schedule.batch_size
     # All that happens before the copy, on the CPU, where reading a value costs nothing.
     monkeypatch.setattr(module, "trim_padding", lambda tokens: tokens)
-    monkeypatch.setattr(Gradients, "_piece", lambda self, batch, draws, places: Piece(batch, draws, rows, places))
+    monkeypatch.setattr(
+        Gradients, "_piece", lambda self, images, tokens, draws, places: Piece(images, tokens, draws, rows, places)
+    )
     monkeypatch.setattr(
         System, "draw", lambda self, count, generator: Draws(torch.rand(count, 16), torch.rand(count, 12))
     )
     with FakeTensorMode():
         system = System(config.model, config.objective, MODEL.vocab_size)
         update = TrainStep(system, config, CPU)
-        update(number, Batch(torch.empty(size, 3, 16, 16), torch.empty(size, 12, dtype=torch.int64)))
+        update(number, Batch(torch.empty(size, 16, 16, 3, dtype=torch.uint8), torch.empty(size, 12, dtype=torch.int64)))
 
 
 def most_rows(config: RunConfig) -> int:

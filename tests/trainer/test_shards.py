@@ -23,8 +23,10 @@ from shard_world import config, encoded, index_at, numbers, plain, sample, write
 from study.errors import AblateError, ConfigError, DataError, StoreError
 from study.paths import Home
 from study.schema import DatasetConfig
-from trainer.data import shards as shards_module
+from trainer.data import order as order_module
+from trainer.data import streams
 from trainer.data.fingerprints import fingerprint
+from trainer.data.order import ShardOrder
 from trainer.data.pairs import Crops, Pairs, open_pairs
 from trainer.data.shard_paths import expand_braces, find_shards
 from trainer.data.shards import ShardPairs
@@ -146,15 +148,32 @@ def test_epochs_are_permutations_within_groups_of_shards(
     tmp_path: Path, home: Home, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pairs = ShardPairs(config(write_shards(tmp_path / "s", shards=6, each=10)), home)
-    whole = pairs.order(0, 0)
+    places = np.arange(60)
+    whole = pairs.order(0, 0)[places]
     assert sorted(whole) == list(range(60))
-    assert pairs.order(0, 0).tolist() == whole.tolist()
-    assert pairs.order(0, 1).tolist() != whole.tolist() != pairs.order(1, 0).tolist()
+    assert pairs.order(0, 0)[places].tolist() == whole.tolist()
+    assert pairs.order(0, 1)[places].tolist() != whole.tolist() != pairs.order(1, 0)[places].tolist()
     assert len(set(whole[:20] // 10)) == 6  # smaller than a window: shuffled altogether
-    monkeypatch.setattr(shards_module, "WINDOW", 20)
-    order = pairs.order(0, 0)
+    monkeypatch.setattr(order_module, "WINDOW", 20)
+    order = pairs.order(0, 0)[places]
     assert sorted(order) == list(range(60))
     assert [len(set(order[start : start + 20] // 10)) for start in (0, 20, 40)] == [2, 2, 2]
+
+
+@pytest.mark.parametrize("window", [1, 25, 10_000])
+def test_an_order_is_the_same_worked_out_whole_or_in_part(window: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Against the definition, over shards some of which are empty: by group, then by random key."""
+    monkeypatch.setattr(order_module, "WINDOW", window)
+    sizes = np.array([7, 0, 30, 1, 12, 0, 5, 40])
+    shards = streams.permutation(streams.stream("shards", 3, 1), len(sizes))
+    group = np.empty(len(sizes), np.int64)
+    group[shards] = (np.cumsum(sizes[shards]) - sizes[shards]) // window
+    keys = streams.keys(streams.stream("pairs", 3, 1), np.arange(sizes.sum()))
+    expected = np.lexsort((keys, np.repeat(group, sizes)))
+    order = ShardOrder(sizes, 3, 1)
+    assert order[np.arange(len(expected))].tolist() == expected.tolist()
+    places = np.array([90, 3, 44, 3, 60])
+    assert order[places].tolist() == expected[places].tolist()
 
 
 # Views.

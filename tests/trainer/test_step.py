@@ -9,6 +9,7 @@ import torch
 from tiny_run import MODEL, OBJECTIVES, make_batch, make_config
 
 from study.schema import RunConfig, ScheduleConfig
+from trainer.data.batch import to_pixels
 from trainer.models.blocks import Block
 from trainer.models.towers import trim_padding
 from trainer.objectives.losses import contrastive_loss
@@ -114,7 +115,7 @@ def test_local_phase_is_the_unweighted_sum_with_the_mean_over_groups() -> None:
     batch = make_batch(8)
     draws = system.draw(8, torch.Generator())
     with torch.no_grad():
-        features = system.embed(batch.images, batch.tokens, draws)
+        features = system.embed(to_pixels(batch.images), batch.tokens, draws)
         groups = [
             contrastive_loss(features.image[rows], features.text[rows], 1 / 0.07) for rows in (slice(0, 4), slice(4, 8))
         ]

@@ -101,8 +101,8 @@ def test_a_locked_store_holds_up_the_shipper_only(home: Home, capfd: pytest.Capt
     with Shipper("study", home, interval=0.1) as shipper:
         write_journal(home, run, steps=5)
         shipper.follow(run)
-        wait_until(lambda: "is locked by another process" in capfd.readouterr().err, 120, "the complaint")
+        wait_until(lambda: "is locked by another process" in capfd.readouterr().err, 300, "the complaint")
         lock.execute("ROLLBACK")
         lock.close()
-        wait_until(lambda: pending([run], "study", home) == 0, 120, "shipping")
+        wait_until(lambda: pending([run], "study", home) == 0, 300, "shipping")
     assert_shipped(f"sqlite:///{home.store}", "study", home, [run])

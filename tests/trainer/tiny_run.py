@@ -60,11 +60,11 @@ def make_home(folder: Path) -> Home:
 
 
 def make_batch(size: int, seed: int = 0) -> Batch:
-    """Random images (B,3,16,16) and captions of 2 to 8 tokens (B,12)."""
+    """Random images (B,16,16,3) and captions of 2 to 8 tokens (B,12)."""
     generator = torch.Generator().manual_seed(seed)
     tokens = torch.zeros(size, MODEL.context_length, dtype=torch.int64)
     for row in tokens:
         length = int(torch.randint(2, 9, (), generator=generator))
         row[:length] = torch.randint(4, MODEL.vocab_size, (length,), generator=generator)
         row[0], row[length - 1] = BOS, EOS
-    return Batch(torch.rand(size, 3, 16, 16, generator=generator) * 2 - 1, tokens)
+    return Batch(torch.randint(256, (size, 16, 16, 3), dtype=torch.uint8, generator=generator), tokens)

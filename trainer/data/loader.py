@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Generator, Mapping
-from concurrent.futures import Future
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,15 +18,13 @@ import torch
 
 from study.errors import DataError
 from trainer.data import crops, streams
-from trainer.data.batch import Batch, to_tensor
-from trainer.data.pairs import Crops, Pairs, Views
+from trainer.data.batch import Batch
+from trainer.data.pairs import Crops, Order, Pairs
 from trainer.data.tokenizer import Tokenizer
-from trainer.data.workers import Workers
+from trainer.data.workers import Reading, Samples, Workers, read
 
 CACHE_BYTES = 512 * 2**20
 """Data that fits is kept in memory, so that epochs after the first cost next to nothing."""
-PREFETCH = 2
-"""Batches under way for each worker."""
 WHOLE = slice(None)
 """Every row of a batch."""
 
@@ -55,6 +52,7 @@ class Loader:
         workers: int = 0,
         max_broken: float = 0.01,
         rows: slice = WHOLE,
+        pinned: bool = False,
     ) -> None:
         """
         Args:
@@ -63,15 +61,16 @@ class Loader:
             workers: processes that read and decode; 0 does so in this one.
             max_broken: share of the pairs that may be unreadable.
             rows: the part of every batch that is wanted here; other processes take the others.
+            pinned: let workers' images come in page-locked memory (needs CUDA).
         """
         if batch_size > len(pairs):
             raise DataError(f"batch_size {batch_size} is larger than the data: {len(pairs)} pairs")
         self._pairs, self._tokenizer = pairs, tokenizer
         self._batch_size, self._image_size = batch_size, image_size
         self._seed, self._crop_scale = seed, crop_scale
-        self._workers, self._max_broken, self._rows = workers, max_broken, rows
+        self._workers, self._max_broken, self._rows, self._pinned = workers, max_broken, rows, pinned
         self._reasons: dict[int, str] = {}
-        self._order: tuple[int, np.ndarray] | None = None
+        self._order: tuple[int, Order] | None = None
         whole = crop_scale == 1 or pairs.native_size == image_size
         fits = whole and len(pairs) * image_size**2 * 3 <= CACHE_BYTES
         self._cache = _Cache(len(pairs), image_size, tokenizer.context_length) if fits else None
@@ -107,13 +106,15 @@ class Loader:
                 request = self._request(step)
                 yield self._batch(request, self._read(request) if self._missing(request) else None)
             return
-        with Workers(self._pairs, self._workers) as workers:
-            waiting: deque[tuple[_Request, Future[Views] | None]] = deque()
+        rows = len(range(self._batch_size)[self._rows])
+        pool = Workers(self._pairs, self._tokenizer, self._workers, rows, self._image_size, self._pinned)
+        with pool as workers:
+            waiting: deque[tuple[_Request, Reading | None]] = deque()
             for step in wanted:
                 request = self._request(step)
-                future = workers.submit(*self._arguments(request)) if self._missing(request) else None
-                waiting.append((request, future))
-                if len(waiting) > PREFETCH * self._workers:
+                reading = workers.submit(*self._arguments(request)) if self._missing(request) else None
+                waiting.append((request, reading))
+                if len(waiting) > workers.ahead:
                     yield self._collect(workers, *waiting.popleft())
             while waiting:
                 yield self._collect(workers, *waiting.popleft())
@@ -128,7 +129,7 @@ class Loader:
     def _places(self, step: int) -> np.ndarray:
         return np.arange(step * self._batch_size, (step + 1) * self._batch_size)[self._rows]
 
-    def _epoch(self, epoch: int) -> np.ndarray:
+    def _epoch(self, epoch: int) -> Order:
         if self._order is None or self._order[0] != epoch:
             self._order = (epoch, self._pairs.order(self._seed, epoch))
         return self._order[1]
@@ -147,25 +148,24 @@ class Loader:
         """For `Pairs.views`: the cache holds whole images, which are cropped when they are taken out of it."""
         return request.indices, self._image_size, request.crops if self._cache is None else None
 
-    def _read(self, request: _Request) -> Views:
-        return self._pairs.views(*self._arguments(request))
+    def _read(self, request: _Request) -> Samples:
+        return read(self._pairs, self._tokenizer, *self._arguments(request))
 
-    def _collect(self, workers: Workers, request: _Request, future: Future[Views] | None) -> Batch:
-        return self._batch(request, None if future is None else workers.result(future))
+    def _collect(self, workers: Workers, request: _Request, reading: Reading | None) -> Batch:
+        return self._batch(request, None if reading is None else workers.result(reading))
 
-    def _batch(self, request: _Request, views: Views | None) -> Batch:
+    def _batch(self, request: _Request, samples: Samples | None) -> Batch:
         """From freshly read samples, or (None) all from the cache."""
-        if views is not None:
-            self.learn(dict(views.broken))
-            images, tokens = views.images, self._tokenizer(views.captions)
+        if samples is not None:
+            self.learn(dict(samples.broken))
             if self._cache is None:
-                return Batch(to_tensor(images), torch.from_numpy(tokens))
-            self._cache.put(request.indices, images, tokens)
+                return Batch(samples.images, samples.tokens)
+            self._cache.put(request.indices, samples.images.numpy(), samples.tokens.numpy())
         assert self._cache is not None
         images, tokens = self._cache.take(request.indices)
         if request.crops is not None:
             images = crops.crop_squares(images, request.crops)
-        return Batch(to_tensor(images), torch.from_numpy(tokens))
+        return Batch(torch.from_numpy(images), torch.from_numpy(tokens))
 
 
 class _Cache:

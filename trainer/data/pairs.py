@@ -33,6 +33,14 @@ class Views:
     """Samples that could not be read and why; the next readable one stands in their place."""
 
 
+class Order(Protocol):
+    """Of an epoch's samples; an array, or something that works out what is asked for."""
+
+    def __getitem__(self, places: np.ndarray, /) -> np.ndarray:
+        """Samples int64 (n,) at `places` int64 (n,)."""
+        ...
+
+
 class Pairs(Protocol):
     """Image-text pairs by number; sample i is the same for ever."""
 
@@ -55,8 +63,8 @@ class Pairs(Protocol):
         """Samples `indices` (n,) resized to `size`, cropped first where `crops` says so."""
         ...
 
-    def order(self, seed: int, epoch: int) -> np.ndarray:
-        """int64 (len,): the samples of an epoch in their order, each once; a function of (seed, epoch)."""
+    def order(self, seed: int, epoch: int) -> Order:
+        """The samples of an epoch in their order, each once; a function of (seed, epoch)."""
         ...
 
 

@@ -13,14 +13,11 @@ from study.paths import Home
 from study.schema import DataConfig
 from trainer.data import streams
 from trainer.data.crops import boxes
+from trainer.data.order import ShardOrder
 from trainer.data.pairs import Crops, Views
 from trainer.data.pictures import decode, resize
 from trainer.data.shard_files import ShardFiles
 from trainer.data.shard_paths import find_shards
-
-WINDOW = 131_072
-"""Samples are shuffled within groups of whole shards of at least this size: smaller data is shuffled altogether, and
-larger data is read from a few shards at a time."""
 
 
 class ShardPairs:
@@ -96,14 +93,9 @@ class ShardPairs:
                 raise DataError(f"none of {len(self)} samples can be read; the last: {broken[-1][1]}")
         return Views(images, captions, tuple(broken))
 
-    def order(self, seed: int, epoch: int) -> np.ndarray:
-        """int64 (len,): every pair once, shuffled within randomly dealt groups of shards."""
-        shards = streams.permutation(streams.stream("shards", seed, epoch), len(self.shard_sizes))
-        before = np.cumsum(self.shard_sizes[shards]) - self.shard_sizes[shards]
-        group = np.empty(len(shards), dtype=np.int64)
-        group[shards] = before // WINDOW
-        keys = streams.keys(streams.stream("pairs", seed, epoch), np.arange(len(self)))
-        return np.lexsort((keys, np.repeat(group, self.shard_sizes)))
+    def order(self, seed: int, epoch: int) -> ShardOrder:
+        """Every pair once, shuffled within randomly dealt groups of shards."""
+        return ShardOrder(self.shard_sizes, seed, epoch)
 
     def _number(self, i: int) -> int:
         if not 0 <= i < len(self):

@@ -40,7 +40,7 @@ def no_decay(name: str, param: Tensor) -> bool:
 
 @dataclass(frozen=True)
 class Draws:
-    """Every random number of a batch, on the CPU until moved; slice it along with the batch."""
+    """Every random number of a batch; slice it along with the batch."""
 
     image: Tensor
     """Uniform fp32 (B,N), or (B,0) where no patch is ever hidden."""
@@ -51,7 +51,7 @@ class Draws:
         return Draws(self.image[rows], self.text[rows])
 
     def to(self, device: torch.device | str) -> Draws:
-        return Draws(self.image.to(device, non_blocking=True), self.text.to(device, non_blocking=True))
+        return Draws(self.image.to(device), self.text.to(device))
 
 
 class Embeddings(NamedTuple):

@@ -6,7 +6,9 @@ import contextlib
 import functools
 import hashlib
 import io
+from collections import deque
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +20,7 @@ from study.files import write_atomic
 from study.identity import canonical, identity
 from study.paths import RunPaths
 from study.schema import DatasetConfig, RunConfig
-from trainer.data.batch import to_tensor
+from trainer.data.batch import to_pixels
 from trainer.data.evaluation import Split
 from trainer.data.shapes import OCCLUDED, manner
 from trainer.data.tokenizer import Tokenizer
@@ -28,6 +30,8 @@ from trainer.protocols.similarity import distinct_rows
 
 BATCH = 256
 """Images, or texts, of one forward pass."""
+BLOCKS_AHEAD = 2
+"""Blocks of images that are read while a GPU is busy with another."""
 
 DIGEST_BYTES = 32
 """SHA-256 in front of a cached array."""
@@ -136,8 +140,8 @@ class Representation:
             return torch.cat([function(images).float().cpu() for images in self._batches(split, BATCH)]).numpy()
 
     def _batches(self, split: Split, size: int) -> Iterator[torch.Tensor]:
-        for images in images_in_blocks(split, size):
-            yield to_tensor(images).to(self.device)
+        for images in images_in_blocks(split, size, self.config.runtime.workers):
+            yield to_pixels(images, self.device)
 
     @contextlib.contextmanager
     def _inference(self) -> Iterator[None]:
@@ -145,10 +149,24 @@ class Representation:
             yield
 
 
-def images_in_blocks(split: Split, size: int) -> Iterator[np.ndarray]:
-    """uint8 (B, S, S, 3) of successive images."""
-    for start in range(0, len(split), size):
-        yield np.stack([split.images(i) for i in range(start, min(start + size, len(split)))])
+def images_in_blocks(split: Split, size: int, threads: int = 0) -> Iterator[np.ndarray]:
+    """uint8 (B, S, S, 3) of successive images; `threads` read and decode the next blocks meanwhile."""
+    blocks = [range(start, min(start + size, len(split))) for start in range(0, len(split), size)]
+    if not threads:
+        yield from (np.stack([split.images(i) for i in block]) for block in blocks)
+        return
+    # Threads are enough: Pillow decodes and resizes without holding the interpreter.
+    with ThreadPoolExecutor(threads) as pool:
+        ahead: deque[list[Future[np.ndarray]]] = deque()
+        try:
+            for block in blocks:
+                ahead.append([pool.submit(split.images, i) for i in block])
+                if len(ahead) > BLOCKS_AHEAD:
+                    yield np.stack([image.result() for image in ahead.popleft()])
+            while ahead:
+                yield np.stack([image.result() for image in ahead.popleft()])
+        finally:
+            pool.shutdown(cancel_futures=True)
 
 
 def images_of(dataset: DatasetConfig) -> dict[str, Any]:

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from study.schema import ProtocolConfig
-from trainer.data.batch import to_tensor
+from trainer.data.batch import to_pixels
 from trainer.data.evaluation import Split
 from trainer.objectives.system import System
 from trainer.protocols import metrics
@@ -38,9 +38,8 @@ def finetune(evaluation: Evaluation) -> Iterator[tuple[str, float]]:
         torch.manual_seed(protocol.seed)
         classifier = Classifier(representation.system, len(evaluation.dataset.classes), protocol.features)
     classifier.to(representation.device)
-    train = gathered(
-        images_in_blocks(evaluation.split("train"), BATCH), len(train_labels), representation.paths.features
-    )
+    blocks = images_in_blocks(evaluation.split("train"), BATCH, representation.config.runtime.workers)
+    train = gathered(blocks, len(train_labels), representation.paths.features)
     fit(classifier, train, torch.from_numpy(train_labels), protocol, representation.bf16)
     ranks = metrics.class_ranks(predict(classifier, evaluation.split("test"), representation), labels)
     yield "top1", metrics.recall(ranks, 1)
@@ -76,7 +75,7 @@ def fit(
     for rows, rate in batches(len(pixels), protocol, protocol.lr, generator):
         set_rate(optimizer, rate)
         optimizer.zero_grad()
-        images = to_tensor(pixels[rows.numpy()]).to(device)
+        images = to_pixels(pixels[rows.numpy()], device)
         with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
             logits = classifier(images)
         targets = labels[rows].to(device)

@@ -17,7 +17,7 @@ from study.files import write_atomic
 from study.paths import TaskPaths
 from study.pictures import pictures_path
 from study.prompts import fill
-from trainer.data.batch import to_tensor
+from trainer.data.batch import to_pixels
 from trainer.protocols.evaluation import Evaluation
 from trainer.protocols.insight import grad_cam, restore_images
 from trainer.protocols.prompts import class_embeddings
@@ -83,7 +83,7 @@ def _evidence(evaluation: Evaluation, images: np.ndarray) -> dict[str, Any]:
     representation = evaluation.representation
     prompts = [_prompt(evaluation, i) for i in examples(len(evaluation.split("test")))]
     texts = torch.from_numpy(representation.text_embeddings(prompts)).to(representation.device)
-    maps = grad_cam(representation.system, to_tensor(images).to(representation.device), texts)
+    maps = grad_cam(representation.system, to_pixels(images, representation.device), texts)
     return {"prompts": np.array(prompts), "grad_cam": (255 * maps).round().to(torch.uint8).cpu().numpy()}
 
 
@@ -98,7 +98,7 @@ def _segments(evaluation: Evaluation) -> dict[str, Any]:
     names, groups = prompt_groups(background, dataset.classes)
     prompts = (evaluation.protocol.prompt,) if evaluation.protocol.prompt else evaluation.prompts()
     embeddings = class_embeddings(evaluation.representation, names, prompts)
-    images = to_tensor(np.stack([split.images(i) for i in chosen])).to(evaluation.representation.device)
+    images = to_pixels(np.stack([split.images(i) for i in chosen]), evaluation.representation.device)
     with torch.inference_mode():
         maps = prompt_maps(evaluation.representation.system.patch_embeddings(images).float(), embeddings)
     found = [segment(own, groups, mask.shape) for own, mask in zip(maps, truth, strict=True)]  # type: ignore[union-attr]
@@ -134,7 +134,7 @@ def _restored(evaluation: Evaluation, images: np.ndarray) -> dict[str, Any]:
     texts = [captions[i][0] if captions and captions[i] else "" for i in examples(len(split))]
     tokens = torch.from_numpy(np.asarray(representation.tokenizer(texts))).to(representation.device)
     generator = torch.Generator().manual_seed(evaluation.protocol.seed)
-    pixels = to_tensor(images).to(representation.device)
+    pixels = to_pixels(images, representation.device)
     hidden, restored = restore_images(representation.system, pixels, tokens, generator)
     colors = ((restored.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).permute(0, 2, 3, 1)
     return {"visible": (~hidden).to(torch.uint8).cpu().numpy(), "restored": colors.cpu().numpy()}
