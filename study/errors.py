@@ -32,6 +32,28 @@ class StoreError(AblateError):
     """The tracking store or the home directory cannot be read or written."""
 
 
+EXIT_OUT_OF_MEMORY = 71
+"""Exit code of a task's process that ran out of memory: what ends because of it can say so when it can say no more."""
+
+_MEMORY_WORDS = (
+    "can't allocate memory",
+    "CUDA error: out of memory",
+    "Cuda failure 2 'out of memory'",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+    "CUDNN_STATUS_ALLOC_FAILED",
+    "CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED",
+)
+"""What the allocators of torch's CPU side, CUDA, NCCL and CUDA's libraries say in a plain RuntimeError."""
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether there was too little memory, of the host or of a GPU."""
+    # By name, so that nothing here imports torch: torch.OutOfMemoryError and torch.cuda.OutOfMemoryError.
+    if isinstance(error, MemoryError) or any(kind.__name__ == "OutOfMemoryError" for kind in type(error).__mro__):
+        return True
+    return isinstance(error, RuntimeError) and any(words in str(error) for words in _MEMORY_WORDS)
+
+
 def unknown(kind: str, found: str, allowed: Iterable[str], where: str = "") -> str:
     """Message for a name that does not exist, with the nearest valid one.
 

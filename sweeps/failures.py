@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from study.errors import AblateError
+from study.errors import EXIT_OUT_OF_MEMORY, AblateError, is_out_of_memory
 from study.files import write_atomic
 from study.secrets import redact
 
@@ -90,6 +90,8 @@ def from_exit(status: int, out_of_memory: bool) -> Failure:
     name = signal.Signals(-code).name if code < 0 else f"exit {code}"
     if name == "SIGKILL" and out_of_memory:
         cause, message = "out of memory", "the kernel killed the process: its control group ran out of memory"
+    elif code == EXIT_OUT_OF_MEMORY:
+        cause, message = "out of memory", "a process of the run ran out of memory; see its log"
     elif name in ("SIGKILL", "SIGTERM", "SIGINT", "SIGHUP"):
         cause, message = "killed", f"the process was killed ({name})"
     else:
@@ -119,11 +121,7 @@ def fingerprint(error: BaseException) -> str:
 def _cause(error: BaseException, interrupted: type[BaseException]) -> str:
     if isinstance(error, interrupted):
         return "interrupted"
-    # By name, so that this file does not import torch: torch.OutOfMemoryError and torch.cuda.OutOfMemoryError.
-    if isinstance(error, MemoryError) or any(kind.__name__ == "OutOfMemoryError" for kind in type(error).__mro__):
-        return "out of memory"
-    if isinstance(error, RuntimeError) and "can't allocate memory" in str(error):
-        # torch's CPU allocator raises a plain RuntimeError.
+    if is_out_of_memory(error):
         return "out of memory"
     numbers = {link.errno for link in _chain(error) if isinstance(link, OSError)}
     if numbers & set(_DISK_ERRORS):

@@ -32,7 +32,7 @@ from typing import NoReturn
 import torch
 import torch.distributed as dist
 
-from study.errors import AblateError, ConfigError, DataError
+from study.errors import EXIT_OUT_OF_MEMORY, AblateError, ConfigError, DataError, is_out_of_memory
 from study.schema import RuntimeConfig
 from study.secrets import redact
 from trainer.distributed import ALONE, PeerLostError, World
@@ -138,7 +138,8 @@ def _live(parent: int, place: Place, device: str, follow: Callable[[World], None
             code = 0
     except PeerLostError as lost:
         print(f"process {place.world.rank} of {place.world.size} ends: {lost}", file=sys.stderr)
-    except BaseException:
+    except BaseException as error:
+        code = EXIT_OUT_OF_MEMORY if is_out_of_memory(error) else 1
         print(f"process {place.world.rank} of {place.world.size} failed:", file=sys.stderr)
         print(redact(traceback.format_exc()), end="", file=sys.stderr)
     finally:
@@ -200,7 +201,8 @@ def end_like(rank: int, code: int, dismissed: threading.Event) -> None:
     print(f"process {rank} of the run {reason}; the run ends here", file=sys.stderr, flush=True)
     if code < 0:
         os.kill(os.getpid(), -code)
-    os._exit(1)
+    # Whoever waits for this process halves the micro-batch, if that is what it takes.
+    os._exit(code if code == EXIT_OUT_OF_MEMORY else 1)
 
 
 @contextmanager

@@ -18,12 +18,12 @@ import torch
 from torch import Tensor
 
 from study.schema import RunConfig
-from trainer.data.batch import Batch, to_pixels
+from trainer.data.batch import Batch
 from trainer.data.streams import stream
 from trainer.distributed import ALONE, World
 from trainer.divergence import Watch
 from trainer.models.blocks import Transformer
-from trainer.models.towers import PAD, trim_padding
+from trainer.models.towers import trim_padding
 from trainer.objectives.losses import (
     LossWeights,
     contrastive_loss,
@@ -34,31 +34,7 @@ from trainer.objectives.losses import (
 )
 from trainer.objectives.system import Draws, Embeddings, System
 from trainer.optim import learning_rate, make_optimizer, set_learning_rate
-
-WHOLE = slice(None)
-"""Every row."""
-
-
-@dataclass(frozen=True)
-class Piece:
-    """A micro-batch of b samples, on the device."""
-
-    whole: Tensor
-    """Images uint8 (B,S,S,3) of the whole batch: those of a piece are made into numbers when it is their turn."""
-    tokens: Tensor
-    """int64 (b,L)."""
-    draws: Draws
-    """Of these samples."""
-    rows: int | None
-    """Masked tokens at most (`System.text_rows`); None lets the system count them."""
-    places: Tensor | slice
-    """int64 (b,), where its samples stand in this process's rows of the batch."""
-
-    def images(self) -> Tensor:
-        """float32 (b,3,S,S)."""
-        places = self.places
-        own = self.whole[places] if isinstance(places, slice) else self.whole.index_select(0, places)
-        return to_pixels(own, own.device)
+from trainer.pieces import Piece, by_length
 
 
 @dataclass(frozen=True)
@@ -183,7 +159,8 @@ class Gradients:
 
     def _piece(self, images: Tensor, tokens: Tensor, draws: Draws, places: Tensor | slice) -> Piece:
         """From images on the device, and tokens and draws on the CPU."""
-        tokens = trim_padding(tokens)
+        # Contiguous: a view would be copied once more on its way, and be another graph to the compiler.
+        tokens = trim_padding(tokens).contiguous()
         return Piece(
             images,
             self._moved(tokens),
@@ -226,16 +203,6 @@ class Gradients:
                 shares = token_weights(found.text_count, self.config.objective.text_loss_norm)
             parts["text"] = (shares * found.text).sum()
         return parts
-
-
-def by_length(tokens: Tensor, size: int) -> list[Tensor] | list[slice]:
-    """Places of `size` captions each, the shortest first: tokens (B,L) on the CPU; one piece stays in its order.
-
-    Captions of 20 tokens beside one of 77 would all be computed as 77.
-    """
-    if len(tokens) <= size:
-        return [WHOLE]
-    return list((tokens != PAD).sum(1).argsort(stable=True).split(size))
 
 
 def in_order(parts: list[Tensor], survey: list[Survey]) -> Tensor:

@@ -32,6 +32,7 @@ from trainer.environment import Meter, Spent, arithmetic, choose_device, utilisa
 from trainer.models.flops import train_flops
 from trainer.models.towers import PAD, trim_padding
 from trainer.objectives.system import System
+from trainer.pieces import by_length
 from trainer.step import TrainStep
 from trainer.watching import Watch
 
@@ -184,10 +185,14 @@ class Training:
         return self.step * self.config.schedule.batch_size
 
     def _sample_flops(self) -> float:
-        """FLOPs of training on one sample, with captions as long as in the last batch."""
-        tokens = trim_padding(self._tokens)
-        length = float((tokens != PAD).sum(1).float().mean())
-        return train_flops(self.config.model, self.config.objective, length, tokens.shape[1], self.vocab_size)
+        """Mean FLOPs of training on one sample, with captions and micro-batches as in the last batch."""
+        config, total = self.config, 0.0
+        for places in by_length(self._tokens, config.runtime.micro_batch or len(self._tokens)):
+            tokens = trim_padding(self._tokens[places])
+            length = float((tokens != PAD).sum(1).float().mean())
+            sample = train_flops(config.model, config.objective, length, tokens.shape[1], self.vocab_size)
+            total += len(tokens) * sample
+        return total / len(self._tokens)
 
     def state(self) -> dict[str, Any]:
         """Everything that the rest of the run depends on, the same on any number of processes; all have to ask."""
@@ -219,11 +224,11 @@ class Training:
 
 def _resume(training: Training, paths: RunPaths, journal: Journal) -> None:
     """Restore the last checkpoint; without one, or with a damaged one, the run starts from its beginning."""
+    state = None
     try:
         state = checkpoint.load(paths.checkpoint)
     except checkpoint.CorruptError as error:
         journal.event("checkpoint corrupt", message=str(error))
-        return
     if state is not None:
         training.restore(state)
         journal.event("checkpoint restored", step=training.step)

@@ -5,7 +5,7 @@
 Contestants take turns in one process, and each figure is from the best CPU time of the rounds, so that a shared
 machine disturbs it little. Shards are made for the occasion (2,000 JPEGs of 256×256), or those of PATTERN. Expect
 more than 3,000 drawn images of 32×32 a second, and at least webdataset's rate from shards. Then what images that
-workers read cost the training process, which has a GPU to keep busy: a tenth of what they would through a pipe.
+workers read cost the training process, which has a GPU to keep busy: a third of what they would through a pipe.
 About two minutes.
 """
 

@@ -10,15 +10,17 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 from forked import Forked
 from tiny_run import make_config, make_home, write_run
 
-from study.errors import ConfigError, DataError
+from study.errors import EXIT_OUT_OF_MEMORY, ConfigError, DataError
 from study.journal import read
 from study.paths import Home, RunPaths
 from study.schema import RuntimeConfig
 from sweeps import failures
-from trainer.distributed import PeerLostError
+from trainer import peers
+from trainer.distributed import PeerLostError, World
 from trainer.peers import VARIABLES, scheduled, team
 from trainer.tasks import Interrupted, execute
 
@@ -127,6 +129,24 @@ def test_what_another_process_raises_is_raised_in_the_first(error: Exception, ex
     paths = start(home, 2)
     assert Forked(train_to_failure, home, 1, error).answer() == expected
     assert names(paths) == ["started", "failed"]
+
+
+def wait_in_the_driver(home: Home) -> str:
+    """The first process hears nothing, as when its stream waits for a peer's; the other runs out of memory."""
+    peers.STUCK = 0.5
+
+    def follow(world: World) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    with team(RuntimeConfig(device="cpu", processes=2), follow):
+        time.sleep(SECONDS)
+    return "completed"
+
+
+def test_out_of_memory_elsewhere_is_told_by_a_process_that_cannot_speak(tmp_path: Path) -> None:
+    code = Forked(wait_in_the_driver, make_home(tmp_path)).exitcode()
+    assert code == EXIT_OUT_OF_MEMORY
+    assert failures.from_exit(code << 8, out_of_memory=False).cause == "out of memory"
 
 
 def test_what_the_first_process_raises_ends_the_others(tmp_path: Path) -> None:

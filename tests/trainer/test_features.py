@@ -53,7 +53,7 @@ def test_reading_ahead_ends_with_its_reader_and_keeps_errors() -> None:
     blocks = images_in_blocks(split, 5, 2)
     next(blocks)
     blocks.close()
-    assert threading.active_count() == before and split.reads <= 5 * (features.BLOCKS_AHEAD + 1)
+    assert threading.active_count() == before and split.reads <= 5 * 3
 
     class Broken:
         def __len__(self) -> int:

@@ -10,35 +10,22 @@ from typing import Any
 
 import pytest
 import torch
+from fake_step import step_without_values
 from small_systems import make_batch as whole_batch
 from small_systems import make_system
 from tiny_run import MODEL, OBJECTIVES, make_batch, make_config
-from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
+from torch._dynamo.utils import counters
+from torch._subclasses.fake_tensor import DataDependentOutputException
 
 from study.schema import RunConfig
-from trainer import step as module
-from trainer.data.batch import Batch
-from trainer.objectives.system import Draws, System
-from trainer.step import Gradients, Piece, TrainStep
-
-CPU = torch.device("cpu")
+from trainer.objectives import losses
+from trainer.objectives.system import System
 
 
-def step_without_values(monkeypatch: pytest.MonkeyPatch, config: RunConfig, rows: int | None, number: int) -> None:
+def take_step(config: RunConfig, rows: int | None, number: int) -> None:
     """Step `number`, on tensors without values from where they would have been copied to the device."""
-    size = config.schedule.batch_size
-    # All that happens before the copy, on the CPU, where reading a value costs nothing.
-    monkeypatch.setattr(module, "trim_padding", lambda tokens: tokens)
-    monkeypatch.setattr(
-        Gradients, "_piece", lambda self, images, tokens, draws, places: Piece(images, tokens, draws, rows, places)
-    )
-    monkeypatch.setattr(
-        System, "draw", lambda self, count, generator: Draws(torch.rand(count, 16), torch.rand(count, 12))
-    )
-    with FakeTensorMode():
-        system = System(config.model, config.objective, MODEL.vocab_size)
-        update = TrainStep(system, config, CPU)
-        update(number, Batch(torch.empty(size, 16, 16, 3, dtype=torch.uint8), torch.empty(size, 12, dtype=torch.int64)))
+    with step_without_values(config, rows, MODEL.context_length) as (update, batch):
+        update(number, batch)
 
 
 def most_rows(config: RunConfig) -> int:
@@ -49,10 +36,10 @@ def most_rows(config: RunConfig) -> int:
 @pytest.mark.parametrize(
     ("objective", "number"), [*((objective, 100) for objective in OBJECTIVES), ("clip", 0), ("mae_clip similarity", 0)]
 )
-def test_no_step_waits_for_the_device(monkeypatch: pytest.MonkeyPatch, objective: str, number: int) -> None:
+def test_no_step_waits_for_the_device(objective: str, number: int) -> None:
     """In the global phase, and from step 0 in the local one."""
     config = make_config(objective)
-    step_without_values(monkeypatch, config, most_rows(config), number)
+    take_step(config, most_rows(config), number)
 
 
 @pytest.mark.parametrize(
@@ -68,15 +55,15 @@ def test_no_step_waits_for_the_device(monkeypatch: pytest.MonkeyPatch, objective
     ],
     ids=lambda changes: next(iter(changes)),
 )
-def test_no_option_makes_it_wait(monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any]) -> None:
+def test_no_option_makes_it_wait(changes: dict[str, Any]) -> None:
     config = make_config("mae_clip similarity", **changes)
-    step_without_values(monkeypatch, config, most_rows(config), 100)
+    take_step(config, most_rows(config), 100)
 
 
-def test_a_step_that_waits_would_be_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_step_that_waits_would_be_noticed() -> None:
     """Counting the masked words on the device, which is what the bound from the CPU is there to avoid."""
     with pytest.raises(DataDependentOutputException):
-        step_without_values(monkeypatch, make_config("mae_clip"), None, 100)
+        take_step(make_config("mae_clip"), None, 100)
 
 
 @pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")  # dynamo's own doing
@@ -95,3 +82,23 @@ def test_every_pass_is_one_graph(objective: str) -> None:
         reconstruct = torch.compile(system.reconstruct, fullgraph=True, backend="eager")
         found = reconstruct(images, tokens, draws, embeddings, rows)
         torch.testing.assert_close(found.image, system.reconstruct(images, tokens, draws, embeddings, rows).image)
+
+
+@pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")  # dynamo's own doing
+def test_other_lengths_and_counts_soon_need_no_other_graph(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Captions are trimmed, and masked words counted, for each piece: a graph for each of these would be compiled anew
+    until the compiler gives up."""
+    torch.compiler.reset()
+    counters.clear()
+    monkeypatch.setattr(losses, "CHUNK", 8)
+    system, (images, tokens) = make_system("m3ae"), whole_batch(24)
+    draws = system.draw(len(images), torch.Generator().manual_seed(0))
+    reconstruct = torch.compile(system.reconstruct, backend="eager")
+    graphs = []
+    for length, rows in ((12, 64), (10, 48), (12, 70), (8, 56), (9, 33), (11, 17), (12, 33), (8, 70)):
+        words = tokens[:, :length].contiguous()
+        found = reconstruct(images, words, draws, None, rows)
+        torch.testing.assert_close(found.text, system.reconstruct(images, words, draws, None, rows).text)
+        graphs.append(counters["stats"]["unique_graphs"])
+    # The first length is a graph of its own, and whole captions are not a cut.
+    assert graphs[2] <= 3 and graphs[3:] == [graphs[2]] * 5, graphs

@@ -15,7 +15,8 @@ from trainer.models.towers import trim_padding
 from trainer.objectives.losses import contrastive_loss
 from trainer.objectives.system import System
 from trainer.optim import learning_rate, make_optimizer
-from trainer.step import Gradients, Survey, TrainStep, by_length, in_order
+from trainer.pieces import by_length
+from trainer.step import Gradients, Survey, TrainStep, in_order
 
 CPU = torch.device("cpu")
 

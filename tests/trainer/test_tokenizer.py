@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import subprocess
 import sys
 from pathlib import Path
@@ -77,6 +78,14 @@ def test_saved_and_loaded_it_is_the_same(tmp_path: Path) -> None:
         10,
     )
     np.testing.assert_array_equal(loaded([*CAPTIONS, "<eos> é"]), tokenizer([*CAPTIONS, "<eos> é"]))
+
+
+def test_pickled_it_is_the_same() -> None:
+    """As loader processes get it; a caption that names a special token holds none of them there either."""
+    tokenizer, captions = fit(context_length=24), ["a <eos> b <pad>", *CAPTIONS]
+    copy = pickle.loads(pickle.dumps(tokenizer))
+    np.testing.assert_array_equal(copy(captions), tokenizer(captions))
+    assert copy.fingerprint == tokenizer.fingerprint
 
 
 def test_every_process_fits_the_same_tokenizer() -> None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any, TypeVar, cast
 
 import numpy as np
 
@@ -24,6 +26,8 @@ DISTANCE_EDGES = (0.11, 0.15, 0.19, 0.23, 0.28)
 LOCATION_EDGES = (0.335, 0.50, 0.665)
 """Rows and columns of the location task: main objects are whole, so their centres keep away from the border."""
 ORIENTATIONS = 8
+T = TypeVar("T")
+
 _BLOCK = 64
 """Samples drawn together when they are asked for one by one: drawing alone costs ten times as much."""
 
@@ -64,34 +68,37 @@ class ShapePairs:
 
 
 class _Blocks:
-    """Samples one by one at nearly the price of a batch: the last block drawn is kept."""
+    """Samples one by one at nearly the price of a batch: each thread keeps the last block that it drew."""
 
     def __init__(self, size: int, scenes: Callable[[np.ndarray], Scenes]) -> None:
         self._size, self._scenes = size, scenes
-        self._drawn: tuple[int, np.ndarray, np.ndarray] | None = None
-        self._told: tuple[int, list[str]] | None = None
+        self._kept = threading.local()
+
+    def __reduce__(self) -> tuple[type[_Blocks], tuple[Any, ...]]:
+        return _Blocks, (self._size, self._scenes)
 
     def image(self, i: int) -> np.ndarray:
         """uint8 (S, S, 3)."""
-        return self._render(i)[1][i % _BLOCK]
+        return self._block(i, "drawn", self._render)[0][i % _BLOCK]
 
     def mask(self, i: int) -> np.ndarray:
         """uint8 (S, S)."""
-        return self._render(i)[2][i % _BLOCK]
+        return self._block(i, "drawn", self._render)[1][i % _BLOCK]
 
     def caption(self, i: int) -> str:
-        if self._told is None or self._told[0] != i // _BLOCK:
-            self._told = (i // _BLOCK, phrases.captions(self._block(i)))
-        return self._told[1][i % _BLOCK]
+        return self._block(i, "told", phrases.captions)[i % _BLOCK]
 
-    def _render(self, i: int) -> tuple[int, np.ndarray, np.ndarray]:
-        if self._drawn is None or self._drawn[0] != i // _BLOCK:
-            self._drawn = (i // _BLOCK, *render(self._block(i), self._size))
-        return self._drawn
-
-    def _block(self, i: int) -> Scenes:
+    def _block(self, i: int, name: str, make: Callable[[Scenes], T]) -> T:
+        """What `make` makes of the block that sample i is in."""
         start = i - i % _BLOCK
-        return self._scenes(np.arange(start, start + _BLOCK))
+        number, made = getattr(self._kept, name, (None, None))
+        if number != start:
+            made = make(self._scenes(np.arange(start, start + _BLOCK)))
+            setattr(self._kept, name, (start, made))
+        return cast(T, made)
+
+    def _render(self, scenes: Scenes) -> tuple[np.ndarray, np.ndarray]:
+        return render(scenes, self._size)
 
 
 def shape_labels(scenes: Scenes) -> np.ndarray:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
@@ -93,6 +93,10 @@ class Tokenizer:
         except Exception as error:
             raise DataError(f"{path}: not a tokenizer file ({error})") from error
 
+    def __reduce__(self) -> tuple[Callable[[str], Tokenizer], tuple[str]]:
+        # The library's own pickling forgets that special tokens are to be encoded.
+        return _from_text, (self._core.to_str(),)
+
     def save(self, path: Path) -> None:
         write_atomic(path, self._core.to_str())
 
@@ -104,6 +108,10 @@ class Tokenizer:
     def decode(self, tokens: np.ndarray) -> str:
         """Text of one row of tokens (L,), without the markers."""
         return str(self._core.decode(tokens.tolist())).strip()
+
+
+def _from_text(text: str) -> Tokenizer:
+    return Tokenizer(tokenizers.Tokenizer.from_str(text))
 
 
 def _alphabet(core: tokenizers.Tokenizer, texts: list[str], room: int) -> list[str]:

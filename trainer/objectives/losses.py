@@ -85,7 +85,8 @@ def token_loss(rows: Tensor, weight: Tensor, bias: Tensor, targets: Tensor) -> T
     """
     rows, weight, bias = (narrow(x) for x in (rows, weight, bias))
     with full_precision(rows):
-        return _HeadAndCrossEntropy.apply(rows, weight, bias, targets)
+        losses: Tensor = torch.ops.ablate.head_and_cross_entropy(rows, weight, bias, targets)[0]
+        return losses
 
 
 def _logits(rows: Tensor, weight: Tensor, bias: Tensor, out: Tensor) -> Tensor:
@@ -95,34 +96,51 @@ def _logits(rows: Tensor, weight: Tensor, bias: Tensor, out: Tensor) -> Tensor:
     return F.linear(rows, weight, bias).float()
 
 
-class _HeadAndCrossEntropy(torch.autograd.Function):
+def _head_and_cross_entropy(rows: Tensor, weight: Tensor, bias: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
     """Linear head and cross-entropy in one: at 49,408 words the logits are the largest thing of a step.
 
     Softmax runs on `CHUNK` rows while they are in cache, and one matrix (R,V), the gradient with
     respect to the logits, is all that is ever stored; as two operations there are four such matrices.
+    The compiler sees one operation, whatever the number of rows: of the loop it would make a graph for each number.
+    Losses (R,) fp32, and that gradient.
     """
+    slopes, losses = rows.new_empty(len(rows), len(weight)), []
+    for start in range(0, len(rows), CHUNK):
+        chunk = slice(start, start + CHUNK)
+        logits, target = _logits(rows[chunk], weight, bias, slopes[chunk]), targets[chunk, None]
+        top, hit = logits.amax(1, keepdim=True), logits.gather(1, target)
+        powers = logits.sub_(top).exp_()
+        total = powers.sum(1, keepdim=True)
+        powers.div_(total).scatter_add_(1, target, powers.new_full((1, 1), -1.0).expand_as(target))
+        if powers.dtype != slopes.dtype:
+            slopes[chunk] = powers
+        losses.append(total.log() + top - hit)
+    return torch.cat(losses)[:, 0] if losses else rows.new_zeros(0, dtype=torch.float32), slopes
 
-    @staticmethod
-    def forward(ctx: Any, rows: Tensor, weight: Tensor, bias: Tensor, targets: Tensor) -> Tensor:
-        slopes, losses = rows.new_empty(len(rows), len(weight)), []
-        for start in range(0, len(rows), CHUNK):
-            chunk = slice(start, start + CHUNK)
-            logits, target = _logits(rows[chunk], weight, bias, slopes[chunk]), targets[chunk, None]
-            top, hit = logits.amax(1, keepdim=True), logits.gather(1, target)
-            powers = logits.sub_(top).exp_()
-            total = powers.sum(1, keepdim=True)
-            powers.div_(total).scatter_add_(1, target, powers.new_full((1, 1), -1.0).expand_as(target))
-            if powers.dtype != slopes.dtype:
-                slopes[chunk] = powers
-            losses.append(total.log() + top - hit)
-        ctx.save_for_backward(rows, weight, slopes)
-        return torch.cat(losses)[:, 0] if losses else rows.new_zeros(0, dtype=torch.float32)
 
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
-        rows, weight, slopes = ctx.saved_tensors
-        grad = grad[:, None].to(rows.dtype)
-        return grad * (slopes @ weight), slopes.T @ (grad * rows), (slopes.T @ grad)[:, 0], None
+def _shapes(rows: Tensor, weight: Tensor, bias: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    # Not `len`, which would make a constant of the number of rows.
+    return rows.new_empty(rows.shape[0], dtype=torch.float32), rows.new_empty(rows.shape[0], weight.shape[0])
+
+
+def _keep(ctx: Any, inputs: tuple[Tensor, ...], output: tuple[Tensor, Tensor]) -> None:
+    rows, weight, _, _ = inputs
+    ctx.save_for_backward(rows, weight, output[1])
+
+
+def _backward(ctx: Any, grad: Tensor, _: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
+    rows, weight, slopes = ctx.saved_tensors
+    grad = grad[:, None].to(rows.dtype)
+    return grad * (slopes @ weight), slopes.T @ (grad * rows), (slopes.T @ grad)[:, 0], None
+
+
+_LIBRARY = torch.library.Library("ablate", "DEF")
+"""Not `torch.library.custom_op`, whose first call loads the compiler: two seconds for each task."""
+_OPERATION = "ablate::head_and_cross_entropy"
+_LIBRARY.define("head_and_cross_entropy(Tensor rows, Tensor weight, Tensor bias, Tensor targets) -> (Tensor, Tensor)")
+_LIBRARY.impl("head_and_cross_entropy", _head_and_cross_entropy, "CompositeExplicitAutograd")
+torch.library.register_fake(_OPERATION, _shapes, lib=_LIBRARY)
+torch.library.register_autograd(_OPERATION, _backward, setup_context=_keep, lib=_LIBRARY)
 
 
 def token_weights(counts: Tensor, norm: str) -> Tensor:

@@ -30,8 +30,6 @@ from trainer.protocols.similarity import distinct_rows
 
 BATCH = 256
 """Images, or texts, of one forward pass."""
-BLOCKS_AHEAD = 2
-"""Blocks of images that are read while a GPU is busy with another."""
 
 DIGEST_BYTES = 32
 """SHA-256 in front of a cached array."""
@@ -150,21 +148,25 @@ class Representation:
 
 
 def images_in_blocks(split: Split, size: int, threads: int = 0) -> Iterator[np.ndarray]:
-    """uint8 (B, S, S, 3) of successive images; `threads` read and decode the next blocks meanwhile."""
-    blocks = [range(start, min(start + size, len(split))) for start in range(0, len(split), size)]
+    """uint8 (B, S, S, 3) of successive images; so many `threads` read and decode the next blocks meanwhile."""
+
+    def read(start: int) -> np.ndarray:
+        return np.stack([split.images(i) for i in range(start, min(start + size, len(split)))])
+
+    starts = range(0, len(split), size)
     if not threads:
-        yield from (np.stack([split.images(i) for i in block]) for block in blocks)
+        yield from map(read, starts)
         return
     # Threads are enough: Pillow decodes and resizes without holding the interpreter.
     with ThreadPoolExecutor(threads) as pool:
-        ahead: deque[list[Future[np.ndarray]]] = deque()
+        ahead: deque[Future[np.ndarray]] = deque()
         try:
-            for block in blocks:
-                ahead.append([pool.submit(split.images, i) for i in block])
-                if len(ahead) > BLOCKS_AHEAD:
-                    yield np.stack([image.result() for image in ahead.popleft()])
+            for start in starts:
+                ahead.append(pool.submit(read, start))
+                if len(ahead) > threads:
+                    yield ahead.popleft().result()
             while ahead:
-                yield np.stack([image.result() for image in ahead.popleft()])
+                yield ahead.popleft().result()
         finally:
             pool.shutdown(cancel_futures=True)
 

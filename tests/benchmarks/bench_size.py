@@ -1,0 +1,174 @@
+"""The papers' ViT-B/16 at size: the memory of a step everywhere, and on a GPU its speed.
+
+    python tests/benchmarks/bench_size.py [--device cuda] [--model vit_b16] [--batch 512] [--steps 10]
+
+Memory is that of the tensors that are alive at once in a step with bf16 products, added up without computing anything:
+a batch of `--batch` in one pass, and the papers' 16,384 in pieces of `--batch` on one device. On a GPU it is measured
+too, beside samples per second and utilisation of the peak (MFU), compiled, for CLIP and MAE-CLIP with decoders of 8 and
+12 layers, whose time should be within 1.05 of the ratio of their FLOPs. Captions have 20 tokens of 77. Without a GPU
+about five minutes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+import weakref
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from study.devices import find
+from study.plan import make_plan
+from study.schema import ModelConfig, ObjectiveConfig, RunConfig
+from trainer.data.batch import Batch
+from trainer.environment import arithmetic
+from trainer.models.flops import train_flops
+from trainer.models.towers import trim_padding
+from trainer.objectives.system import ROWS_MULTIPLE, System
+from trainer.step import TrainStep
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from fake_step import step_without_values
+
+PAPER_BATCH = 16_384
+REAL_TOKENS = 20
+STEP = 100_000
+"""Past the local phase."""
+
+
+class Alive(TorchDispatchMode):
+    """Bytes of all tensors that are alive, and the most there were at once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = self.peak = 0
+        self._seen: set[int] = set()
+
+    def note(self, tensor: torch.Tensor) -> None:
+        storage = tensor.untyped_storage()
+        key, size = storage._cdata, storage.nbytes()
+        if key not in self._seen:
+            self._seen.add(key)
+            self.now += size
+            self.peak = max(self.peak, self.now)
+            weakref.finalize(storage, self._freed, key, size)
+
+    def _freed(self, key: int, size: int) -> None:
+        self._seen.discard(key)
+        self.now -= size
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        found = function(*args, **(kwargs or {}))
+        for value in tree_leaves(found):
+            if isinstance(value, torch.Tensor):
+                self.note(value)
+        return found
+
+
+def contestants(model: str, batch: int, micro: int) -> dict[str, RunConfig]:
+    """CLIP, and MAE-CLIP with both decoders, at a global batch in pieces of `micro`."""
+    overrides = (
+        f"model={model}",
+        f"schedule.batch_size={batch}",
+        f"runtime.micro_batch={micro}",
+        "objective.local_batch=2",
+    )
+    runs = make_plan("mae_clip_cc", overrides, without_data=True).runs
+    base = next(task.config for task in runs if isinstance(task.config, RunConfig))
+    clip = replace(base, objective=ObjectiveConfig(name="clip"))
+    both = ObjectiveConfig(name="mae_clip", masking="similarity")
+    shallow, deep = (replace(base.model, decoder_depth=depth) for depth in (8, 12))
+    return {
+        "clip": clip,
+        "mae_clip, 8 layers": replace(base, objective=both, model=shallow),
+        "mae_clip, 12 layers": replace(base, objective=both, model=deep),
+    }
+
+
+def needed(config: RunConfig) -> float:
+    """GiB of the tensors of a step."""
+    size = config.runtime.micro_batch
+    hidden = REAL_TOKENS - int(REAL_TOKENS * (1 - config.objective.text_mask_ratio))
+    rows = -(-size * hidden // ROWS_MULTIPLE) * ROWS_MULTIPLE if config.objective.name == "mae_clip" else None
+    with step_without_values(config, rows, caption_length(config.model)) as (update, batch):
+        with Alive() as alive:
+            for parameter in update.system.parameters():
+                alive.note(parameter)
+            update(STEP, batch)
+        # Moments that the first update made were not there before it: they count from its beginning.
+        return alive.peak / 2**30
+
+
+def caption_length(model: ModelConfig) -> int:
+    """Of captions of `REAL_TOKENS`, trimmed."""
+    return int(trim_padding(captions(model, 1)).shape[1])
+
+
+def captions(model: ModelConfig, batch: int) -> torch.Tensor:
+    tokens = torch.zeros(batch, model.context_length, dtype=torch.int64)
+    real = min(REAL_TOKENS, model.context_length)
+    tokens[:, :real] = torch.randint(4, model.vocab_size, (batch, real))
+    return tokens
+
+
+def measured(config: RunConfig, device: torch.device, steps: int) -> tuple[float, float]:
+    """Samples per second, and GiB at most."""
+    size, model = config.schedule.batch_size, config.model
+    with arithmetic(device, 0):
+        torch.manual_seed(0)
+        system = System(model, config.objective, model.vocab_size).to(device)
+        update = TrainStep(system, replace(config, runtime=replace(config.runtime, compile=True)), device)
+        images = torch.randint(256, (size, model.image_size, model.image_size, 3), dtype=torch.uint8)
+        batch = Batch(images, captions(model, size))
+        for _ in range(3):
+            update(STEP, batch)
+        update.metrics()
+        begin = time.perf_counter()
+        for _ in range(steps):
+            update(STEP, batch)
+        update.metrics()
+        seconds = (time.perf_counter() - begin) / steps
+    memory = torch.cuda.max_memory_allocated(device) / 2**30 if device.type == "cuda" else float("nan")
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    return size / seconds, memory
+
+
+def speeds(configs: dict[str, RunConfig], device: torch.device, steps: int) -> None:
+    """Print samples/s, utilisation, memory and the ratios to CLIP."""
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
+    known, first = find(name), 0.0
+    print(f"measured on {name}:")
+    for label, config in configs.items():
+        rate, memory = measured(config, device, steps)
+        length = caption_length(config.model)
+        pace = rate * train_flops(config.model, config.objective, min(REAL_TOKENS, length), length)
+        first = first or pace
+        share = f"{pace / known.peak('bf16'):.1%} of the peak" if known else f"{pace / 1e12:.2f} TFLOP/s"
+        beside = f"{first / pace:.3f} of the time that its FLOPs take CLIP"
+        print(f"  {label:<20}{rate:9,.0f} samples/s, {share}, {memory:.1f} GiB; {beside}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "", help="none: memory alone")
+    parser.add_argument("--model", default="vit_b16")
+    parser.add_argument("--batch", type=int, default=512)
+    parser.add_argument("--steps", type=int, default=10)
+    given = parser.parse_args()
+    for total in (given.batch, PAPER_BATCH):
+        for label, config in contestants(given.model, total, given.batch).items():
+            print(f"{label:<20}{total:7,} samples in pieces of {given.batch}: {needed(config):6.1f} GiB")
+    if given.device:
+        speeds(contestants(given.model, given.batch, 0), torch.device(given.device), given.steps)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,45 @@
+"""A training step on tensors that have shapes and no values: what it asks for and needs, whatever the device."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from unittest.mock import patch
+
+import torch
+from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+from study.schema import RunConfig
+from trainer import step as module
+from trainer.data.batch import Batch
+from trainer.objectives.system import Draws, System
+from trainer.pieces import Piece
+from trainer.step import Gradients, TrainStep
+
+
+@contextmanager
+def step_without_values(config: RunConfig, rows: int | None, length: int) -> Iterator[tuple[TrainStep, Batch]]:
+    """A step and its batch, to be taken within the block.
+
+    Args:
+        rows: bound of a piece's masked tokens (`System.text_rows`), which needs values and is found on the CPU.
+        length: that all captions are trimmed to, likewise.
+    """
+    model, size = config.model, config.schedule.batch_size
+
+    def piece(self: Gradients, images: Tensor, tokens: Tensor, draws: Draws, places: Tensor | slice) -> Piece:
+        return Piece(images, tokens[:, :length], draws, rows, places)
+
+    def draw(self: System, count: int, generator: torch.Generator) -> Draws:
+        return Draws(torch.rand(count, len(self.image.positions)), torch.rand(count, model.context_length))
+
+    with (
+        patch.object(module, "trim_padding", lambda tokens: tokens),
+        patch.object(Gradients, "_piece", piece),
+        patch.object(System, "draw", draw),
+        FakeTensorMode(),
+    ):
+        update = TrainStep(System(model, config.objective, model.vocab_size), config, torch.device("cpu"))
+        images = torch.empty(size, model.image_size, model.image_size, 3, dtype=torch.uint8)
+        yield update, Batch(images, torch.empty(size, model.context_length, dtype=torch.int64))
