@@ -221,6 +221,9 @@ class DatasetConfig:
     """Question answering: epochs on a broader set before (GQA's train-all); 0: there is no such stage."""
     min_answers: int = field(1, low=1, identity_default=1)
     """Question answering: an answer that fewer training questions have cannot be given."""
+    bins: int = field(0, low=0, identity_default=0)
+    """clip_benchmark: cut its ordered classes into so many of equal width, as VTAB does dSprites' 40 orientations into
+    16; 0 takes them as they are."""
     classes: str = field("", identity_default="")
     """Class names, synonyms and names of the background from `study/classes.json`; empty: the data set's own."""
 

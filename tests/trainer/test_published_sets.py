@@ -57,6 +57,24 @@ def test_clip_benchmark_labels_names_and_templates(tmp_path: Path, home: Home, s
     assert len(open_dataset(dataset("clip_benchmark", root, test=3), 8, home).split("test")) == 3
 
 
+@pytest.mark.parametrize("stored", [40, 32])
+def test_ordered_classes_in_bins(tmp_path: Path, home: Home, stored: int) -> None:
+    root = clip_benchmark(tmp_path / "wds", {"test": [list(range(stored))]})
+    (root / "classnames.txt").write_text("\n".join(f"turned {i}" for i in range(stored)))
+    found = open_dataset(dataset("clip_benchmark", root, bins=16), 8, home)
+    assert found.classes == tuple(str(i) for i in range(16))
+    # task_adaptation `data/dsprites.py`: tf.math.floordiv(label, n / bins)
+    assert found.split("test").labels.tolist() == [int(label // (stored / 16)) for label in range(stored)]
+    whole = open_dataset(dataset("clip_benchmark", root), 8, home)
+    assert whole.split("test").labels.tolist() == list(range(stored))
+    with pytest.raises(ConfigError, match=f"data set mine: bins=41, but it has {stored} classes"):
+        open_dataset(dataset("clip_benchmark", root, bins=41), 8, home)
+    (root / "test" / "0.tar").unlink()
+    write_shard(root / "test" / "0.tar", [{"png": encoded(plain(0)), "cls": str(stored).encode()}])
+    with pytest.raises(DataError, match=rf"\.cls '{stored}'; expected a label from 0 to {stored - 1}"):
+        found.split("test")
+
+
 def test_clip_benchmark_retrieval(tmp_path: Path, home: Home) -> None:
     samples = [{"jpg": encoded(plain(i), "JPEG"), "txt": f"one {i}\ntwo {i}\n three\n".encode()} for i in range(2)]
     write_shard(tmp_path / "wds" / "test" / "0.tar", samples)

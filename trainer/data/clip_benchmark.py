@@ -53,6 +53,11 @@ class ClipBenchmarkSet:
         if not self._retrieval:
             names = required(self.root, CLASSNAMES, self._where, LAYOUT)
             self.classes = class_set(dataset.classes).names if dataset.classes else tuple(read_lines(names))
+        self._stored = len(self.classes)
+        if dataset.bins > self._stored:
+            raise ConfigError(f"{self._where}: bins={dataset.bins}, but it has {self._stored} classes")
+        if dataset.bins:
+            self.classes = tuple(str(number) for number in range(dataset.bins))
 
     @functools.cached_property
     def templates(self) -> tuple[str, ...]:
@@ -74,13 +79,14 @@ class ClipBenchmarkSet:
     def _label(self, files: ShardFiles, row: int) -> int:
         content = files.read(row, "cls")
         text = "" if content is None else content.decode("utf-8", "replace").strip()
-        if not text.isdecimal() or int(text) >= len(self.classes):
+        if not text.isdecimal() or int(text) >= self._stored:
             found = "no .cls" if content is None else f".cls '{text[:40]}'"
             raise DataError(
-                f"{files.name(row)} has {found}; expected a label from 0 to {len(self.classes) - 1} "
-                f"({CLASSNAMES} has {len(self.classes)} names)"
+                f"{files.name(row)} has {found}; expected a label from 0 to {self._stored - 1} "
+                f"({CLASSNAMES} has {self._stored} names)"
             )
-        return int(text)
+        # task_adaptation `data/dsprites.py`: floordiv(label, classes / bins), in whole numbers.
+        return int(text) * self._dataset.bins // self._stored if self._dataset.bins else int(text)
 
 
 class _CaptionSplit(ShardSplit):
