@@ -93,8 +93,8 @@ def check_protocol(protocol: ProtocolConfig, where: str) -> None:
     fill(protocol.prompt, "class")
     if protocol.kind == "segmentation" and protocol.prompt and not names_class(protocol.prompt):
         raise ConfigError(
-            f"{where}.prompt: '{protocol.prompt}' gives every class the same text; expected {{}} for the class name, as in "
-            "'a photo of {a} {}', or nothing for the data set's templates"
+            f"{where}.prompt: '{protocol.prompt}' gives every class the same text; expected {{}} for the class name, "
+            "as in 'a photo of {a} {}', or nothing for the data set's templates"
         )
     if protocol.warmup_epochs >= protocol.epochs:
         raise ConfigError(

@@ -157,6 +157,16 @@ def test_wrong_image_folders_are_named(tmp_path: Path, home: Home) -> None:
     (flat / "x.png").write_bytes(encoded(plain(1)))
     with pytest.raises(DataError, match=r"no class folders in .*\(found: x\.png\); expected class folders of images"):
         open_dataset(dataset("image_folder", flat), 8, home)
+    with pytest.raises(DataError, match=r"data set mine: .*x\.png is no folder; expected class folders of images"):
+        open_dataset(dataset("image_folder", flat / "x.png"), 8, home)
+    (flat / "val").mkdir()
+    (flat / "x.png").rename(flat / "val" / "ILSVRC2012_val_00000001.png")
+    (flat / "test").mkdir()
+    words = (
+        r"no class folders in .*val \(found: ILSVRC2012_val_00000001\.png\); sort its images into one folder a class"
+    )
+    with pytest.raises(DataError, match=words):
+        open_dataset(dataset("image_folder", flat), 8, home)
 
 
 def karpathy(root: Path, filepath: bool) -> Path:
@@ -209,6 +219,8 @@ def test_wrong_captions_are_named(tmp_path: Path, home: Home) -> None:
     refused("lacks 'images'; expected COCO captions", {"rows": []})
     refused("lacks 'split'; expected COCO captions", {"images": [{"filename": "1.jpg"}]})
     refused("names no test images", {"images": []})
+    refused(r"json is a list, expected an object: COCO captions", [1])
+    refused(r"holds a value of another kind \(.*\); expected COCO captions", {"images": [1]})
     refused("test=5, but there are 2 such samples", test=5)
     (tmp_path / "images" / "3.jpg").unlink()
     refused(r"no image 3\.jpg in")
