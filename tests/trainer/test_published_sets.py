@@ -79,7 +79,7 @@ def test_clip_benchmark_retrieval(tmp_path: Path, home: Home) -> None:
     samples = [{"jpg": encoded(plain(i), "JPEG"), "txt": f"one {i}\ntwo {i}\n three\n".encode()} for i in range(2)]
     write_shard(tmp_path / "wds" / "test" / "0.tar", samples)
     (tmp_path / "wds" / "test" / "nshards.txt").write_text("1")
-    (tmp_path / "wds" / "dataset_type.txt").write_text("retrieval\n")
+    (tmp_path / "wds" / "dataset_type.txt").write_text("Retrieval\n")
     split = open_dataset(dataset("clip_benchmark", tmp_path / "wds", max_captions=2), 8, home).split("test")
     assert split.captions == [["one 0", "two 0"], ["one 1", "two 1"]]
     assert not len(split.labels)
@@ -103,6 +103,15 @@ def test_wrong_clip_benchmark_layouts_are_named(tmp_path: Path, home: Home) -> N
     refused(r"\.cls '2'; expected a label from 0 to 1 \(classnames\.txt has 2 names\)")
     (root / "classnames.txt").unlink()
     refused(r"no classnames\.txt in")
+    (root / "classnames.txt").write_text("ant\nbee\ncat\n")
+    (root / "dataset_type.txt").write_text("multilabel\n")
+    refused(r"mine: .*dataset_type\.txt: unknown type .* 'multilabel' \(allowed: classification, retrieval\)")
+    (root / "dataset_type.txt").unlink()
+    (root / "zeroshot_classification_templates.txt").unlink()
+    with pytest.raises(DataError, match=r"no zeroshot_classification_templates\.txt in .*; expected CLIP_benchmark's"):
+        fingerprint_dataset(dataset("clip_benchmark", root, templates="own"), home)
+    (root / "test" / "1.tar").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1\n")
+    refused(r"data set mine: shard .*1\.tar: a Git LFS pointer instead of the archive; fetch that with `git lfs pull`")
     root = tmp_path / "nothing"
     refused(r"nothing does not exist; expected CLIP_benchmark's layout", AbsentDataError)
 

@@ -47,8 +47,8 @@ class ShardSet:
         if not dataset.test_path:
             raise ConfigError(f"{self._where}: test_path is not set; name the shards of the test split")
         paths = find_shards(dataset.test_path, self._where)
-        test = ShardFiles(paths, home)
-        train = ShardFiles(find_shards(dataset.path, self._where), home) if dataset.path else None
+        test = ShardFiles(paths, home, self._where)
+        train = ShardFiles(find_shards(dataset.path, self._where), home, self._where) if dataset.path else None
         self._splits: dict[str, ShardSplit] = {}
         self.notes: tuple[str, ...] = ()
         """What was left out, in words."""
