@@ -255,6 +255,9 @@ class ProtocolConfig:
     answer_loss: str = field("cross_entropy", choices=("cross_entropy", "binary"), identity_default="cross_entropy")
     """Question answering: one answer out of all, each weighed by what it is worth, or every answer by itself, which is
     usual on VQAv2 (Teney et al. 2017)."""
+    repeated_captions: str = field("merged", choices=("merged", "own"), identity_default="merged")
+    """Retrieval: a caption that several images carry is one text that may find any of them, or a text for each of them,
+    right with its own image alone (`own`: CLIP_benchmark's counting)."""
     prompt: str = field("")
     """Segmentation: template of the class prompt (`a photo of {a} {}`: the right article, the name); empty takes
     the data set's templates."""
