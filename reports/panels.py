@@ -16,7 +16,7 @@ from reports.warehouse import cell_key
 from study.cells import differences
 from study.design import Cell
 from study.paths import Home
-from study.pictures import NEEDED, pictures_path
+from study.pictures import BESIDE, NEEDED, pictures_path
 from study.schema import EvaluationConfig
 
 if TYPE_CHECKING:
@@ -53,9 +53,9 @@ def pictures(
     """The cells that have the pictures, the first seed of each that is finished, and the figure's notes."""
     found, lacking = [], []
     for cell in cells:
-        arrays, seed = _first(coverage, cell, home)
-        if all(name in arrays for name in NEEDED[show]):
-            found.append(Shown(_title(cell, cells), seed, {name: arrays[name] for name in NEEDED[show]}))
+        arrays, seed = _first(show, coverage, cell, home)
+        if arrays:
+            found.append(Shown(_title(cell, cells), seed, arrays))
         else:
             lacking.append(_title(cell, cells))
     seeds = sorted({shown.seed for shown in found})
@@ -67,23 +67,28 @@ def pictures(
     return tuple(found), tuple(note for note in notes if note) if found else ()
 
 
-def _first(coverage: Coverage, cell: Cell, home: Home | None) -> tuple[dict[str, Any], int]:
-    """Arrays of the first data set of the first finished seed whose archive is in this home, and the seed."""
+def _first(show: str, coverage: Coverage, cell: Cell, home: Home | None) -> tuple[dict[str, Any], int]:
+    """A picture's arrays, of the first data set that has them, of the first finished seed with such an archive in this
+    home; and the seed."""
     for (key, _), states in coverage.tasks.items():
         for state in states if key == cell_key(cell) else ():
-            if path := _archive(state, home):
+            for path in _archives(state, home):
                 with np.load(path, allow_pickle=False) as archive:
-                    return dict(archive), state.task.seed
+                    if all(name in archive for name in NEEDED[show]):
+                        wanted = (*NEEDED[show], *BESIDE.get(show, ()))
+                        return {name: archive[name] for name in wanted if name in archive}, state.task.seed
     return {}, 0
 
 
-def _archive(state: TaskState, home: Home | None) -> Path | None:
-    """Where the pictures of a task lie; None for other tasks, unfinished ones, and those of another home."""
+def _archives(state: TaskState, home: Home | None) -> list[Path]:
+    """Where the pictures of a task lie; none of other tasks, unfinished ones, and those of another home."""
     config = state.task.config
     if home is None or state.state != "completed" or not isinstance(config, EvaluationConfig):
-        return None
-    path = pictures_path(state.task.paths(home), config.datasets[0].name)
-    return path if config.protocol.kind == "panels" and path.exists() else None
+        return []
+    if config.protocol.kind != "panels":
+        return []
+    paths = [pictures_path(state.task.paths(home), dataset.name) for dataset in config.datasets]
+    return [path for path in paths if path.exists()]
 
 
 def _title(cell: Cell, cells: Sequence[Cell]) -> str:
@@ -157,16 +162,18 @@ def _segmentation(shown: Sequence[Shown]) -> Figure:
     first = shown[0].arrays
     names = [str(name) for name in first["names"]]
     paints = _palette(len(names))
+    maps = [("truth", first["truth"])] if "truth" in first else []
+    maps += [(own.title, own.arrays["segments"]) for own in shown]
     rows = min(EXAMPLES, len(first["images"]))
-    figure = _figure(rows, 2 + len(shown), 0.55)
-    axes = _tiles(figure, rows, 2 + len(shown))
+    figure = _figure(rows, 1 + len(maps), 0.55)
+    axes = _tiles(figure, rows, 1 + len(maps))
     used: set[int] = set()
     for i in range(rows):
         _put(axes[i][0], first["images"][i])
-        for j, labels in enumerate([first["truth"][i], *(own.arrays["segments"][i] for own in shown)], start=1):
+        for j, labels in enumerate([own[i] for _, own in maps], start=1):
             used |= {int(label) for label in np.unique(labels) if label < len(names)}
             _put(axes[i][j], paints[np.where(labels < len(names), labels, len(names))])
-    _heads(axes, ["image", "truth", *(own.title for own in shown)])
+    _heads(axes, ["image", *(title for title, _ in maps)])
     handles = [Patch(facecolor=paints[label], label=names[label], edgecolor=FAINT, lw=0.4) for label in sorted(used)]
     figure.legend(handles=handles, loc="outside lower center", ncols=5, handlelength=1, fontsize=7, columnspacing=1)
     return figure

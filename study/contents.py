@@ -12,6 +12,7 @@ from study.paths import Home
 from study.prompts import OWN, templates
 from study.schema import EMBEDDED, DataConfig, DatasetConfig
 from study.typed import build
+from study.validate import check_dataset
 
 Fingerprint = Callable[[DataConfig | DatasetConfig, Home], str]
 """Content fingerprint of data that lies in files; given by the command line, since reading data is the trainer's."""
@@ -47,5 +48,6 @@ class Contents:
             templates(dataset.templates)
         if dataset.classes:
             class_set(dataset.classes)
+        check_dataset(dataset, f"suite.datasets.{name}")
         known: DatasetConfig = self.known(dataset)
         return known

@@ -6,9 +6,10 @@ for each data set. Its arrays, for k examples of side S, q queries and n points:
 | name | array | what |
 |---|---|---|
 | images | uint8 (k, S, S, 3) | the examples, the same for every run |
-| prompts | text (k) | what Grad-CAM looks for in each |
+| prompts | text (k) | what Grad-CAM looks for in each; empty: nothing, and its map is 0 |
 | grad_cam | uint8 (k, S, S) | 0 to 255: the example's strongest evidence for the prompt |
-| truth, segments | uint8 (k, S, S) | label of each pixel, given and predicted; 255: none |
+| truth | uint8 (k, S, S) | given label of each pixel; 255: none; absent where one prompt for all is segmented |
+| segments | uint8 (k, S, S) | predicted label of each pixel; 255: none |
 | names | text (labels) | of the labels of segments, the background first |
 | visible | uint8 (k, S, S) | 1 where the model saw the pixel |
 | restored | uint8 (k, S, S, 3) | the examples, hidden patches as the decoder has them |
@@ -28,12 +29,14 @@ from study.paths import TaskPaths
 
 NEEDED = {
     "grad_cam": ("images", "prompts", "grad_cam"),
-    "segmentation": ("images", "truth", "segments", "names"),
+    "segmentation": ("images", "segments", "names"),
     "reconstruction": ("images", "visible", "restored"),
     "retrieval": ("queries", "found", "hits"),
     "tsne": ("points", "labels", "classes"),
 }
 """Picture -> the arrays that it is made of."""
+BESIDE = {"segmentation": ("truth",)}
+"""Picture -> arrays that it also shows where they are kept."""
 
 
 def pictures_path(paths: TaskPaths, dataset: str) -> Path:

@@ -22,7 +22,6 @@ from study.identity import canonical, digest, identity
 from study.paths import Home
 from study.paths import home as default_home
 from study.places import check_outputs
-from study.prompts import fill
 from study.protocols import RUN_METRICS, applicable, metric_names
 from study.schema import (
     DataConfig,
@@ -34,7 +33,7 @@ from study.study import KEYS, Study, parse_study
 from study.task import Task
 from study.tuned import Searched, Tuned
 from study.typed import build, dump
-from study.validate import check_run
+from study.validate import check_protocol, check_run
 
 
 @dataclass(frozen=True)
@@ -283,7 +282,7 @@ class _Planner:
         suite = tree["suite"]
         for name in self.study.protocols:
             protocol = build(ProtocolConfig, tree["protocol"][name], f"protocol.{name}")
-            fill(protocol.prompt, "class")
+            check_protocol(protocol, f"protocol.{name}")
             datasets = tuple(self._contents.dataset(suite, item) for item in suite["protocols"].get(protocol.kind, ()))
             if not datasets:
                 raise ConfigError(f"protocols: '{name}' has no evaluation set; give suite.protocols.{protocol.kind}")

@@ -27,6 +27,15 @@ def templates(name: str) -> tuple[str, ...]:
     return sets[name]
 
 
+def names_class(template: str) -> bool:
+    """Whether a prompt says which class it is about; without `{}` it is one text for all.
+
+    >>> names_class("a photo of {a} {}"), names_class("a photo of a dog")
+    (True, False)
+    """
+    return fill(template, "cat") != fill(template, "dog")
+
+
 def fill(template: str, name: str) -> str:
     """A prompt: `{}` becomes the class name and `{a}` its article.
 

@@ -221,6 +221,9 @@ class DatasetConfig:
     """Question answering: epochs on a broader set before (GQA's train-all); 0: there is no such stage."""
     min_answers: int = field(1, low=1, identity_default=1)
     """Question answering: an answer that fewer training questions have cannot be given."""
+    bins: int = field(0, low=0, identity_default=0)
+    """clip_benchmark: cut its ordered classes into so many of equal width, as VTAB does dSprites' 40 orientations into
+    16; 0 takes them as they are."""
     classes: str = field("", identity_default="")
     """Class names, synonyms and names of the background from `study/classes.json`; empty: the data set's own."""
 
@@ -252,6 +255,9 @@ class ProtocolConfig:
     answer_loss: str = field("cross_entropy", choices=("cross_entropy", "binary"), identity_default="cross_entropy")
     """Question answering: one answer out of all, each weighed by what it is worth, or every answer by itself, which is
     usual on VQAv2 (Teney et al. 2017)."""
+    repeated_captions: str = field("merged", choices=("merged", "own"), identity_default="merged")
+    """Retrieval: a caption that several images carry is one text that may find any of them, or a text for each of them,
+    right with its own image alone (`own`: CLIP_benchmark's counting)."""
     prompt: str = field("")
     """Segmentation: template of the class prompt (`a photo of {a} {}`: the right article, the name); empty takes
     the data set's templates."""

@@ -3,7 +3,17 @@
 from __future__ import annotations
 
 from study.errors import ConfigError
-from study.schema import DataConfig, ModelConfig, ObjectiveConfig, RunConfig, RuntimeConfig, ScheduleConfig
+from study.prompts import fill, names_class
+from study.schema import (
+    DataConfig,
+    DatasetConfig,
+    ModelConfig,
+    ObjectiveConfig,
+    ProtocolConfig,
+    RunConfig,
+    RuntimeConfig,
+    ScheduleConfig,
+)
 
 
 def check_run(config: RunConfig) -> None:
@@ -76,6 +86,32 @@ def check_runtime(runtime: RuntimeConfig, schedule: ScheduleConfig) -> None:
         raise ConfigError(
             f"runtime.processes: {runtime.processes} cannot share a batch of {schedule.batch_size} "
             "(schedule.batch_size): every process takes one row at least"
+        )
+
+
+def check_protocol(protocol: ProtocolConfig, where: str) -> None:
+    fill(protocol.prompt, "class")
+    if protocol.kind == "segmentation" and protocol.prompt and not names_class(protocol.prompt):
+        raise ConfigError(
+            f"{where}.prompt: '{protocol.prompt}' gives every class the same text; expected {{}} for the class name, "
+            "as in 'a photo of {a} {}', or nothing for the data set's templates"
+        )
+    if protocol.warmup_epochs >= protocol.epochs:
+        raise ConfigError(
+            f"{where}.warmup_epochs: {protocol.warmup_epochs} of {protocol.epochs} epochs leave none in which "
+            f"the learning rate falls; expected 0 to {protocol.epochs - 1}"
+        )
+
+
+def check_dataset(dataset: DatasetConfig, where: str) -> None:
+    if dataset.bins and dataset.kind != "clip_benchmark":
+        raise ConfigError(
+            f"{where}.bins: {dataset.bins}, but kind '{dataset.kind}' has no ordered labels to cut into bins; "
+            "clip_benchmark has"
+        )
+    if dataset.bins == 1:
+        raise ConfigError(
+            f"{where}.bins: 1 leaves nothing to tell apart; expected 2 or more, or 0 for the classes as they are"
         )
 
 

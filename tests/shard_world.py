@@ -30,6 +30,15 @@ def plain(number: int, size: tuple[int, int] = (8, 8)) -> np.ndarray:
     return np.full((size[1], size[0], 3), (number % 256, number // 256, 7), dtype=np.uint8)
 
 
+def turned() -> tuple[bytes, np.ndarray]:
+    """A JPEG 16 wide and 8 high that EXIF turns upright, and uint8 (8, 16): 1 where it is white, on the left."""
+    labels = np.zeros((8, 16), dtype=np.uint8)
+    labels[:, :8] = 1
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    return encoded(np.repeat(255 * labels[..., None], 3, axis=2), "JPEG", quality=100, exif=exif), labels
+
+
 def sample(number: int, **fields: Any) -> dict[str, bytes]:
     """PNG, caption and JSON of a sample; its number is in all three."""
     content = {"number": number, "name": f"thing {number}", **fields}

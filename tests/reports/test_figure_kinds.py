@@ -222,12 +222,31 @@ def test_pictures_of_cells_side_by_side(wide: Plan, tmp_path: Path, name: str, c
     assert len(data.own) == cells and "Seed 0." in data.notes
     assert (data.notes[-1] == lacking) if lacking else not any("No such" in note for note in data.notes)
     for shown in data.own:
-        assert set(shown.arrays) == set(NEEDED[wide.study.figures[name].show])
+        assert set(shown.arrays) == {*NEEDED[wide.study.figures[name].show], *(["truth"] if name == "segments" else [])}
     pdf, svg, _ = save_figure(data, tmp_path / name)
     if name == "seen":
         again = save_figure(data, tmp_path / "again")
         assert [path.read_bytes() for path in (pdf, svg)] == [path.read_bytes() for path in again[:2]]
     assert b"/Type3" not in pdf.read_bytes()
+
+
+def test_every_picture_comes_from_the_first_data_set_that_has_it(tmp_path: Path) -> None:
+    """One set with masks and one with labels, as the paper's suite has; and no given masks, for a single prompt."""
+    plan = stores.plan_of(tmp_path, TEXT, ("suite.protocols.panels=[shapes, digits]",))
+    stores.track(plan, f"sqlite:///{plan.home.store}")
+    for task in plan.tasks:
+        if task.protocol == "panels":
+            arrays = pictures(task)
+            parts = {"digits": ("points", "labels", "classes"), "shapes": ("images", "segments", "names")}
+            for name, kept in parts.items():
+                path = pictures_path(task.paths(plan.home), name)
+                path.parent.mkdir(parents=True, exist_ok=True)
+                np.savez(path, **{key: arrays[key] for key in kept if key in arrays})
+    assert len(data_of(plan, "map").own) == 5 and data_of(plan, "seen").empty
+    segments = data_of(plan, "segments")
+    assert len(segments.own) == 4 and all("truth" not in shown.arrays for shown in segments.own)
+    titles = [axis.get_title() for axis in drawn(segments).axes]
+    assert "image" in titles and "truth" not in titles
 
 
 def test_pictures_are_on_the_page_and_in_the_file_alone(

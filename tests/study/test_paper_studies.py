@@ -13,7 +13,7 @@ from study.errors import AbsentDataError, ConfigError
 from study.paths import Home
 from study.places import place
 from study.plan import Plan, make_plan
-from study.schema import DataConfig, DatasetConfig, RunConfig
+from study.schema import DataConfig, DatasetConfig, EvaluationConfig, RunConfig
 
 ROWS = {
     "mae_clip_cc": {
@@ -81,6 +81,24 @@ def test_absent_data_are_planned_and_named(home: Home) -> None:
     with pytest.raises(AbsentDataError, match="no cc here"):
         make_plan("mae_clip_cc", home=home, fingerprint=absent)
     assert not plan_of("mae_clip_mini", home).absent
+
+
+@pytest.mark.parametrize("name", ["mae_clip_cc", "mae_clip_web"])
+def test_pictures_have_masks_and_labels(home: Home, name: str) -> None:
+    plan = plan_of(name, home)
+    panels = [task.config for task in plan.tasks if task.protocol == "panels"]
+    assert len(panels) == len(plan.cells)
+    for config in panels:
+        assert isinstance(config, EvaluationConfig) and [item.name for item in config.datasets] == ["voc", "imagenet"]
+    assert plan.study.figures["embeddings"].show == "tsne"
+
+
+def test_papers_count_as_others_do(home: Home) -> None:
+    configs = [task.config for task in plan_of("mae_clip_web", home).tasks if task.kind == "evaluate"]
+    found = {config.protocol.name: config for config in configs if isinstance(config, EvaluationConfig)}
+    assert found["retrieval"].protocol.repeated_captions == "own"
+    bins = {item.name: item.bins for item in found["linear_probe"].datasets if item.bins}
+    assert bins == {"dsprites_orientation": 16, "dsprites_location": 16}
 
 
 def test_gpu_hours_from_flops(home: Home) -> None:

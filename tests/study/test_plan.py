@@ -181,6 +181,22 @@ def test_ids_given_earlier_are_the_ids_given_today(tmp_path: Path) -> None:
         ((), {"figures": {"f": {"kind": "bars", "metric": "train/loss", "x": "siz"}}}, ["did you mean 'size'"]),
         (("suite.datasets.digits.templates=imagnet",), {}, ["unknown templates 'imagnet'", "did you mean 'imagenet'"]),
         (("protocol.zero_shot.prompt='a {b}'",), {}, ["template 'a {b}'", "{} for the class name"]),
+        (
+            ("protocol.segmentation.prompt='a photo of a dog'",),
+            {"protocols": ["segmentation"]},
+            ["protocol.segmentation.prompt: 'a photo of a dog' gives every class the same text", "'a photo of {a} {}'"],
+        ),
+        (
+            ("protocol.linear_probe_bn.epochs=10",),
+            {"protocols": ["linear_probe_bn"]},
+            ["protocol.linear_probe_bn.warmup_epochs: 10 of 10 epochs leave none", "expected 0 to 9"],
+        ),
+        (("suite.datasets.digits.bins=4",), {}, ["suite.datasets.digits.bins: 4, but kind 'digits'", "clip_benchmark"]),
+        (
+            ("suite.datasets.digits={kind: clip_benchmark, bins: 1}",),
+            {},
+            ["suite.datasets.digits.bins: 1 leaves nothing to tell apart"],
+        ),
         ((), {"tables": {"t": {"rows": ["method"], "columns": [{"metric": "train/loss"}]}}}, ["stands for several"]),
         ((), {"figures": {"f": {"kind": "bars", "metric": "train/loss", "x": "size"}}}, ["use method as x, hue"]),
         ((), {"figures": {"f": {"kind": "bar", "metric": "train/loss"}}}, ["did you mean 'bars'"]),

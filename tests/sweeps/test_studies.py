@@ -74,6 +74,7 @@ MINI = (
     "schedule.warmup_steps=1",
     "objective.local_steps=1",
     *(f"protocol.{name}.epochs=1" for name in ("linear_probe", "vqa", "finetune")),
+    *(f"protocol.{name}.warmup_epochs=0" for name in ("vqa", "finetune")),
     *(f"suite.datasets.shapes_{name}.{split}=40" for name in MINI_SETS for split in ("train", "test")),
     "suite.datasets.digits.train=40",
     "suite.datasets.shapes_object.test=70",

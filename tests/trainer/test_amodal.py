@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from shard_world import encoded
+from shard_world import encoded, turned
 
 from study.errors import ConfigError, DataError
 from study.paths import Home
@@ -81,6 +81,15 @@ def test_names_as_first_published(tmp_path: Path, home: Home) -> None:
     np.testing.assert_array_equal(found.split("test").images(0), PIXELS[2:10, 4:12])
 
 
+def test_boxes_belong_to_the_pixels_as_stored(tmp_path: Path, home: Home) -> None:
+    config = dataset(tmp_path / "c", WITH_CLASSES)
+    image, _ = turned()
+    (tmp_path / "c" / IMAGES[0]["file_name"]).write_bytes(image)
+    # Columns 4 to 12 and rows 0 to 8 of the stored image, whose left half is white.
+    shown = open_dataset(config, 8, home).split("test").images(0)
+    assert (shown[:, :3] > 200).all() and (shown[:, 5:] < 50).all()
+
+
 def test_whole_images_go_by_their_largest_object(tmp_path: Path, home: Home) -> None:
     config = dataset(tmp_path / "c", WITH_CLASSES, task="images")
     split = open_dataset(config, 16, home).split("test")
@@ -105,6 +114,11 @@ def test_wrong_layouts_are_named(tmp_path: Path, home: Home) -> None:
 
     refused(r"lacks 'annotations'; expected COCO-Amodal's JSON", {"images": IMAGES})
     refused(r"lacks 3; expected", {**WITH_CLASSES, "categories": WITH_CLASSES["categories"][1:]})
+    refused(r"amodal\.json is a list, expected an object: COCO-Amodal's JSON", [WITH_CLASSES])
+    nameless = [{"image_id": 42, "regions": [{"name": None, "segmentation": [0, 0, 1, 1]}]}]
+    refused(r"another kind \(the name null of a region of image 42\)", {"images": IMAGES, "annotations": nameless})
+    packed = [{**WITH_CLASSES["annotations"][2], "bbox": None}]
+    refused("run-length encoded needs its bbox", {**WITH_CLASSES, "annotations": packed})
     refused("names no objects", {"images": IMAGES, "annotations": []})
     refused("unknown task of coco_amodal 'object'; did you mean 'objects'", WITH_CLASSES, ConfigError, task="object")
     missing = [{**image, "file_name": "x.jpg"} for image in IMAGES]

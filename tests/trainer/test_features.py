@@ -93,8 +93,8 @@ def test_everything_that_determines_features_is_in_the_key(tmp_path: Path) -> No
     for number, (name, variant) in enumerate(variants.items(), start=2):
         variant()
         assert split.reads == 6 * number, f"{name} is not in the key"
-    model.image_features(replace(DATASET, templates="imagenet"), "content", "test", split, "pooled")
-    assert split.reads == 6 * (1 + len(variants)), "templates do not change features"
+    model.image_features(replace(DATASET, templates="imagenet", bins=16), "content", "test", split, "pooled")
+    assert split.reads == 6 * (1 + len(variants)), "templates and bins do not change features"
     assert np.array_equal(read(model, split), first)
 
 

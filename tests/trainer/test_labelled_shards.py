@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
-from shard_world import encoded, plain, sample, write_shard
+from shard_world import encoded, plain, sample, turned, write_shard
 
 from study.errors import ConfigError, DataError
 from study.paths import Home
@@ -102,7 +102,8 @@ def test_images_are_central_squares_of_the_models_size(tmp_path: Path, home: Hom
 def test_masks_follow_their_image(tmp_path: Path, home: Home) -> None:
     labels = np.zeros((4, 8), np.uint8)
     labels[:, 2:4], labels[:, 6:] = 2, 255
-    path = write_shard(tmp_path / "t.tar", [{**sample(0), "seg.png": encoded(labels)}, sample(1)])
+    wide = {"png": encoded(plain(0, size=(8, 4)))}
+    path = write_shard(tmp_path / "t.tar", [{**wide, "seg.png": encoded(labels)}, sample(1)])
     (tmp_path / "classes.json").write_text(json.dumps(["ant", "bee"]))
     found = ShardSet(dataset(test_path=str(path)), 4, home)
     assert found.classes == ("ant", "bee")
@@ -118,10 +119,25 @@ def test_bitmaps_mark_the_labelled_object(tmp_path: Path, home: Home) -> None:
     bitmap.putpixel((1, 0), 1)
     bitmap.save(tmp_path / "m.png")
     content = (tmp_path / "m.png").read_bytes()
-    samples = [{**sample(i, kind=kind), "mask.png": content} for i, kind in enumerate(["ant", "bee"])]
+    small = {"png": encoded(plain(0, size=(2, 2)))}
+    samples = [{**sample(i, kind=kind), **small, "mask.png": content} for i, kind in enumerate(["ant", "bee"])]
     path = write_shard(tmp_path / "t.tar", samples)
     split = ShardSet(dataset(task="kind", test_path=str(path)), 2, home).split("test")
     assert [split.masks(i).tolist() for i in (0, 1)] == [[[0, 1], [0, 0]], [[0, 2], [0, 0]]]  # type: ignore[union-attr]
+
+
+def test_masks_belong_to_the_pixels_as_stored(tmp_path: Path, home: Home) -> None:
+    image, labels = turned()
+    bare = {"jpg": image}
+    path = write_shard(tmp_path / "t.tar", [{**bare, "seg.png": encoded(labels)}, bare])
+    split = ShardSet(dataset(test_path=str(path)), 4, home).split("test")
+    mask = split.masks(0)
+    assert mask is not None and mask.tolist() == [[1, 1, 0, 0]] * 4
+    np.testing.assert_array_equal(split.images(0)[..., 0] > 128, mask == 1)
+    np.testing.assert_array_equal(split.images(1)[..., 0] > 128, (mask == 1).T)  # as its EXIF says
+    path = write_shard(tmp_path / "other.tar", [{**bare, "seg.png": encoded(labels.T)}])
+    with pytest.raises(DataError, match=r"sample '000000': the mask has 8 × 16 pixels and its image 16 × 8"):
+        ShardSet(dataset(test_path=str(path)), 4, home).split("test").masks(0)
 
 
 def test_colour_is_no_label_map(tmp_path: Path, home: Home) -> None:

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+import yaml
 from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
 
+import study
 from study.schema import ProtocolConfig
+from study.typed import build
 from trainer.protocols import metrics
 from trainer.protocols.lars import LARS
-from trainer.protocols.linear_probe import fit, predict
+from trainer.protocols.linear_probe import Probe, _optimizer, fit, predict
 from trainer.protocols.training import learning_rate
 
 ADAMW = ProtocolConfig(
@@ -92,6 +97,15 @@ def test_standardisation_is_of_the_training_set() -> None:
     assert standardized[:, varied].std(dim=0, correction=0).sub(1).abs().max() < 1e-4
     row = predict(probe, test[:1])
     assert np.allclose(predict(probe, test)[:1], row, atol=1e-5), "a prediction depends on its neighbours"
+
+
+def test_maskclips_preset_is_maes_recipe() -> None:
+    path = Path(study.__file__).parent / "conf" / "protocol" / "linear_probe_maskclip.yaml"
+    protocol = build(ProtocolConfig, yaml.safe_load(path.read_text()))
+    assert protocol == replace(MAE, name="linear_probe_maskclip", lr=0.1, batch_size=16384)
+    probe = Probe(torch.zeros(2, 4), 3, protocol, torch.Generator())
+    optimizer, peak = _optimizer(probe, 1_281_167, protocol)
+    assert isinstance(optimizer, LARS) and peak == pytest.approx(6.4)
 
 
 def test_schedule_by_hand() -> None:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from protocol_fakes import representation
-from shard_world import encoded, plain
+from shard_world import encoded, plain, turned
 
 from study.class_sets import class_set
 from study.errors import ConfigError, DataError
@@ -138,6 +138,27 @@ def test_wrong_layouts_are_named(tmp_path: Path, home: Home) -> None:
     refused(coco, "the mask has mode L; expected panoptic PNGs")
     (tmp_path / "coco" / "panoptic_val2017.json").write_text('{"images": [], "annotations": []}')
     refused(coco, "lacks 'categories'; expected COCO's panoptic JSON")
+    (tmp_path / "coco" / "panoptic_val2017.json").write_text("[]")
+    refused(coco, "is a list, expected an object: COCO's panoptic JSON")
+    (tmp_path / "empty").mkdir()
+    empty = DatasetConfig(
+        name="e", kind="masks", classes="ade20k", path=str(tmp_path / "empty"), test_path=ade.test_path
+    )
+    refused(empty, r"data set e: no images with masks in .*empty; expected images in `path` and a label PNG")
+
+
+def test_masks_belong_to_the_pixels_as_stored(tmp_path: Path, home: Home) -> None:
+    image, labels = turned()
+    write(tmp_path / "images" / "a.jpg", image)
+    write(tmp_path / "masks" / "a.png", _grey(labels))
+    paths = {"path": str(tmp_path / "images"), "test_path": str(tmp_path / "masks")}
+    split = open_dataset(DatasetConfig(name="m", kind="masks", classes="ade20k", **paths), 4, home).split("test")
+    mask = split.masks(0)
+    assert mask is not None and mask.tolist() == [[1, 1, 0, 0]] * 4
+    np.testing.assert_array_equal(split.images(0)[..., 0] > 128, mask == 1)
+    write(tmp_path / "masks" / "a.png", _grey(labels.T))
+    with pytest.raises(DataError, match=r"a\.jpg: the mask has 8 × 16 pixels and its image 16 × 8 \(as stored"):
+        split.masks(0)
 
 
 def test_prompt_lists_of_the_supplement() -> None:
@@ -150,7 +171,7 @@ def test_prompt_lists_of_the_supplement() -> None:
     prompts, groups = prompt_groups("", ade.names)
     assert not groups[0]
     assert [prompts[i] for i in groups[3]] == ["sky", "clouds"]
-    assert len(class_set("imagenet").names) == len(set(class_set("imagenet").names)) + 2  # cranes and maillots
+    assert len(class_set("imagenet").names) == len(set(class_set("imagenet").names)) + 2  # missiles and sunglasses
     with pytest.raises(ConfigError, match="unknown classes 'vok'; did you mean 'voc'"):
         class_set("vok")
 

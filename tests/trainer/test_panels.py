@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from study.pictures import NEEDED, pictures_path
 from trainer.models.patches import patchify
 from trainer.objectives.losses import normalize_patches
 from trainer.protocols.insight import grad_cam, restore_images, unpatchify
-from trainer.protocols.panels import examples, keep
+from trainer.protocols.panels import examples, keep, spread
 
 PANELS = {"name": "panels", "kind": "panels", "prompt": "a photo of {a} {}"}
 
@@ -95,9 +96,9 @@ def dataset(**parts: Any) -> EvaluationSet:
     return EvaluationSet(("apple", "red pear", "plum"), {"test": split})
 
 
-def arrays(folder: Path, data: EvaluationSet, objective: str) -> dict[str, np.ndarray]:
+def arrays(folder: Path, data: EvaluationSet, objective: str, **fields: Any) -> dict[str, np.ndarray]:
     task = TaskPaths(folder / "task")
-    keep(evaluation(folder / "run", data, PANELS, objective=objective), task)
+    keep(evaluation(folder / "run", data, {**PANELS, **fields}, objective=objective), task)
     with np.load(pictures_path(task, "fake"), allow_pickle=False) as archive:
         return dict(archive)
 
@@ -127,6 +128,43 @@ def test_the_same_model_gives_the_same_pictures(tmp_path: Path) -> None:
     assert "truth" not in one and "restored" not in one
     # without masks a label names what is looked for
     assert one["prompts"].tolist()[:3] == ["a photo of an apple", "a photo of a plum", "a photo of a red pear"]
+
+
+@pytest.mark.parametrize("masked", [True, False])
+def test_a_prompt_without_a_class_is_looked_for_as_it_stands(tmp_path: Path, masked: bool) -> None:
+    segments = np.random.default_rng(0).integers(0, 4, (12, 32, 32)).astype(np.uint8)
+    data = dataset(segments=segments) if masked else dataset(captions=[["one"]] * 12)
+    if not masked:
+        data.classes, data.splits["test"].labels = (), np.zeros(0, np.int64)
+    found = arrays(tmp_path, data, "clip", prompt="a photo of a dog")
+    assert found["prompts"].tolist() == ["a photo of a dog"] * 6
+    assert found["names"].tolist() == ["background", "a photo of a dog"] and "truth" not in found
+    model = evaluation(tmp_path / "run", data, PANELS).representation
+    texts = torch.from_numpy(model.text_embeddings(["a photo of a background", "a photo of a dog"]))
+    [patches] = model.patch_embeddings(Split(found["images"]), 6)
+    scores = nn.functional.interpolate((patches @ texts.T).mT.unflatten(2, (4, 4)), size=32, mode="bilinear")
+    assert np.array_equal(found["segments"], (scores[:, 1] > scores[:, 0]).numpy())
+
+
+def test_nothing_is_looked_for_where_nothing_is_named(tmp_path: Path) -> None:
+    """An empty text would have some evidence, of nothing."""
+    segments = np.zeros((12, 32, 32), np.uint8)
+    segments[2, 0, 0] = 1
+    data = dataset(segments=segments)
+    data.splits["test"].labels = np.zeros(0, np.int64)
+    found = arrays(tmp_path, data, "clip")
+    assert found["prompts"].tolist() == ["", "a photo of an apple", "", "", "", ""]
+    assert found["grad_cam"].max(axis=(1, 2)).tolist() == [0, 255, 0, 0, 0, 0]
+
+
+def test_points_are_spread_over_sets_that_are_sorted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys.modules[keep.__module__], "POINTS", 10)
+    data = dataset()
+    data.splits["test"] = random_split(30, 3)
+    data.splits["test"].labels.sort()
+    found = arrays(tmp_path, data, "mae")
+    assert found["labels"].tolist() == [0] * 4 + [1] * 3 + [2] * 3 and found["points"].shape == (10, 2)
+    assert spread(5, 10) == [0, 1, 2, 3, 4]
 
 
 def test_a_model_without_a_joint_embedding_shows_what_it_can(tmp_path: Path) -> None:

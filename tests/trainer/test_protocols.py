@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from protocol_fakes import EvaluationSet, evaluation, random_split
 from tiny_run import make_config, make_home, write_run
 
 from study.errors import ConfigError, DataError
@@ -112,6 +113,10 @@ def test_data_sets_that_do_not_fit(tmp_path: Path) -> None:
         found(paths, home, "segmentation", DatasetConfig(name="digits", kind="digits"))
     with pytest.raises(ConfigError, match="4 train samples for 8 classes; raise `train` to at least 8"):
         found(paths, home, "linear_probe", replace(SHAPES, train=4))
+    assert found(paths, home, "zero_shot", replace(SHAPES, test=4))
+    few = evaluation(tmp_path, EvaluationSet(("a", "b", "c"), {"train": random_split(2, 2)}), {"kind": "linear_probe"})
+    with pytest.raises(ConfigError, match="fake: 2 train samples for 3 classes, too few to train on"):
+        few.labels("train")
 
 
 def test_an_unfinished_run_is_not_evaluated(tmp_path: Path) -> None:

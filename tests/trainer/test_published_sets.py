@@ -57,11 +57,29 @@ def test_clip_benchmark_labels_names_and_templates(tmp_path: Path, home: Home, s
     assert len(open_dataset(dataset("clip_benchmark", root, test=3), 8, home).split("test")) == 3
 
 
+@pytest.mark.parametrize("stored", [40, 32])
+def test_ordered_classes_in_bins(tmp_path: Path, home: Home, stored: int) -> None:
+    root = clip_benchmark(tmp_path / "wds", {"test": [list(range(stored))]})
+    (root / "classnames.txt").write_text("\n".join(f"turned {i}" for i in range(stored)))
+    found = open_dataset(dataset("clip_benchmark", root, bins=16), 8, home)
+    assert found.classes == tuple(str(i) for i in range(16))
+    # task_adaptation `data/dsprites.py`: tf.math.floordiv(label, n / bins)
+    assert found.split("test").labels.tolist() == [int(label // (stored / 16)) for label in range(stored)]
+    whole = open_dataset(dataset("clip_benchmark", root), 8, home)
+    assert whole.split("test").labels.tolist() == list(range(stored))
+    with pytest.raises(ConfigError, match=f"data set mine: bins=41, but it has {stored} classes"):
+        open_dataset(dataset("clip_benchmark", root, bins=41), 8, home)
+    (root / "test" / "0.tar").unlink()
+    write_shard(root / "test" / "0.tar", [{"png": encoded(plain(0)), "cls": str(stored).encode()}])
+    with pytest.raises(DataError, match=rf"\.cls '{stored}'; expected a label from 0 to {stored - 1}"):
+        found.split("test")
+
+
 def test_clip_benchmark_retrieval(tmp_path: Path, home: Home) -> None:
     samples = [{"jpg": encoded(plain(i), "JPEG"), "txt": f"one {i}\ntwo {i}\n three\n".encode()} for i in range(2)]
     write_shard(tmp_path / "wds" / "test" / "0.tar", samples)
     (tmp_path / "wds" / "test" / "nshards.txt").write_text("1")
-    (tmp_path / "wds" / "dataset_type.txt").write_text("retrieval\n")
+    (tmp_path / "wds" / "dataset_type.txt").write_text("Retrieval\n")
     split = open_dataset(dataset("clip_benchmark", tmp_path / "wds", max_captions=2), 8, home).split("test")
     assert split.captions == [["one 0", "two 0"], ["one 1", "two 1"]]
     assert not len(split.labels)
@@ -85,6 +103,15 @@ def test_wrong_clip_benchmark_layouts_are_named(tmp_path: Path, home: Home) -> N
     refused(r"\.cls '2'; expected a label from 0 to 1 \(classnames\.txt has 2 names\)")
     (root / "classnames.txt").unlink()
     refused(r"no classnames\.txt in")
+    (root / "classnames.txt").write_text("ant\nbee\ncat\n")
+    (root / "dataset_type.txt").write_text("multilabel\n")
+    refused(r"mine: .*dataset_type\.txt: unknown type .* 'multilabel' \(allowed: classification, retrieval\)")
+    (root / "dataset_type.txt").unlink()
+    (root / "zeroshot_classification_templates.txt").unlink()
+    with pytest.raises(DataError, match=r"no zeroshot_classification_templates\.txt in .*; expected CLIP_benchmark's"):
+        fingerprint_dataset(dataset("clip_benchmark", root, templates="own"), home)
+    (root / "test" / "1.tar").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1\n")
+    refused(r"data set mine: shard .*1\.tar: a Git LFS pointer instead of the archive; fetch that with `git lfs pull`")
     root = tmp_path / "nothing"
     refused(r"nothing does not exist; expected CLIP_benchmark's layout", AbsentDataError)
 
@@ -139,6 +166,16 @@ def test_wrong_image_folders_are_named(tmp_path: Path, home: Home) -> None:
     (flat / "x.png").write_bytes(encoded(plain(1)))
     with pytest.raises(DataError, match=r"no class folders in .*\(found: x\.png\); expected class folders of images"):
         open_dataset(dataset("image_folder", flat), 8, home)
+    with pytest.raises(DataError, match=r"data set mine: .*x\.png is no folder; expected class folders of images"):
+        open_dataset(dataset("image_folder", flat / "x.png"), 8, home)
+    (flat / "val").mkdir()
+    (flat / "x.png").rename(flat / "val" / "ILSVRC2012_val_00000001.png")
+    (flat / "test").mkdir()
+    words = (
+        r"no class folders in .*val \(found: ILSVRC2012_val_00000001\.png\); sort its images into one folder a class"
+    )
+    with pytest.raises(DataError, match=words):
+        open_dataset(dataset("image_folder", flat), 8, home)
 
 
 def karpathy(root: Path, filepath: bool) -> Path:
@@ -191,6 +228,8 @@ def test_wrong_captions_are_named(tmp_path: Path, home: Home) -> None:
     refused("lacks 'images'; expected COCO captions", {"rows": []})
     refused("lacks 'split'; expected COCO captions", {"images": [{"filename": "1.jpg"}]})
     refused("names no test images", {"images": []})
+    refused(r"json is a list, expected an object: COCO captions", [1])
+    refused(r"holds a value of another kind \(.*\); expected COCO captions", {"images": [1]})
     refused("test=5, but there are 2 such samples", test=5)
     (tmp_path / "images" / "3.jpg").unlink()
     refused(r"no image 3\.jpg in")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,8 @@ from trainer.data.answers import normalize, soft_accuracy
 from trainer.data.evaluation import fingerprint_dataset, open_dataset
 from trainer.data.questions import UNKNOWN, Questions, QuestionSplit, targets, vocabulary
 from trainer.data.shape_questions import ERRS, PEOPLE
+
+TEST_QUESTIONS = re.compile(r"(_val|_val2014|testdev_balanced)_questions")
 
 
 @pytest.fixture
@@ -118,8 +122,10 @@ def test_clevr(tmp_path: Path, home: Home) -> None:
     few = opened(DatasetConfig(name="clevr", kind="clevr", path=config.path, train=2), home, "train")
     assert len(few) == 2 and few.questions.images.tolist() == [0, 0, 1, 1]
     before = fingerprint_dataset(config, home)
-    write(tmp_path / "CLEVR_v1.0/questions/CLEVR_val_questions.json", {"questions": []})
+    path = tmp_path / "CLEVR_v1.0/questions/CLEVR_val_questions.json"
+    write(path, {"questions": json.loads(path.read_text())["questions"][1:]})
     assert fingerprint_dataset(config, home) != before
+    write(path, {"questions": []})
     with pytest.raises(DataError, match="no questions"):
         opened(config, home, "test")
 
@@ -206,6 +212,32 @@ def test_wrong_layouts_are_named(tmp_path: Path, home: Home) -> None:
     for path in (tmp_path / "questions1.2/train_all_questions").iterdir():
         path.unlink()
     with pytest.raises(DataError, match=r"no train_all_questions_\*\.json in"):
+        fingerprint_dataset(config, home)
+
+
+@pytest.mark.parametrize("make", [clevr, vqa_v2, gqa])
+def test_a_plan_reads_the_test_questions(tmp_path: Path, home: Home, make: Callable[[Path], DatasetConfig]) -> None:
+    config = make(tmp_path / "set")
+    test = next(path for path in (tmp_path / "set").rglob("*.json") if TEST_QUESTIONS.search(path.name))
+    content = json.loads(test.read_text())
+
+    def holding(*entries: Any) -> dict[str, Any]:
+        return {"questions": list(entries)} if "questions" in content else dict(enumerate(entries))  # type: ignore[arg-type]
+
+    for wrong, words in (
+        ([1], "is a list, expected an object: "),
+        (holding(), f"no questions in .*{test.name}; expected"),
+        (holding(1), r"holds a value of another kind \(.*\); expected"),
+        (holding({}), r"lacks 'image\w+'; expected"),
+    ):
+        write(test, wrong)
+        with pytest.raises(DataError, match=words):
+            fingerprint_dataset(config, home)
+    write(test, content)
+    assert fingerprint_dataset(config, home)
+    image = opened(config, home, "test")._pictures._images[0]  # type: ignore[attr-defined]
+    image.unlink()
+    with pytest.raises(DataError, match=rf"no {image.name} in .*; expected"):
         fingerprint_dataset(config, home)
 
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
+from protocol_fakes import EvaluationSet, evaluation, random_split
 
 from trainer.protocols import metrics, similarity
-from trainer.protocols.retrieval import merge_captions, retrieval_ranks
+from trainer.protocols.retrieval import merge_captions, own_captions, retrieval, retrieval_ranks
 
 
 def brute_force(scores: np.ndarray, relevant: np.ndarray, k: int) -> float:
@@ -40,6 +43,30 @@ def test_identical_captions_are_one_text_with_several_images() -> None:
     assert retrieval_ranks(captions, images, pairs[:, ::-1]).tolist() == [0, 1, 0]
     # image 0: its "a red dog" is best; image 1: "a cat"; image 2: "a red dog" (not its own) beats "a dog".
     assert retrieval_ranks(images, captions, pairs).tolist() == [0, 0, 1]
+
+
+def test_identical_captions_each_for_its_own_image() -> None:
+    captions = [["a dog", "a red dog"], ["a cat"], ["a dog"]]
+    texts, pairs = own_captions(captions)
+    assert texts == ["a dog", "a red dog", "a cat", "a dog"]
+    assert pairs.tolist() == [[0, 0], [0, 1], [1, 2], [2, 3]]
+    images = np.array([[1.0, 0.0], [0.0, 1.0], [0.8, 0.6]], dtype=np.float32)
+    embeddings = np.array([[0.6, 0.8], [0.8, 0.6], [0.0, 1.0], [0.6, 0.8]], dtype=np.float32)
+    # CLIP_benchmark: one positive image for each text; both "a dog" are nearest to image 2, then 1, then 0.
+    assert retrieval_ranks(embeddings, images, pairs[:, ::-1]).tolist() == [2, 1, 0, 0]
+    # Image 2 likes "a red dog" best, and its own "a dog" ties with the other image's.
+    assert retrieval_ranks(images, embeddings, pairs).tolist() == [0, 0, 2]
+
+
+def test_the_protocol_chooses_how_captions_repeat(tmp_path: Path) -> None:
+    split = random_split(8, 2)
+    split.captions = [["one two"]] * 8
+    data = EvaluationSet((), {"test": split})
+    merged = dict(retrieval(evaluation(tmp_path, data, {"kind": "retrieval"})))
+    own = dict(retrieval(evaluation(tmp_path, data, {"kind": "retrieval", "repeated_captions": "own"})))
+    assert (merged["t2i_r1"], merged["i2t_r1"]) == (100.0, 100.0)
+    # Every text finds the same image first, which is one text's own; all eight texts tie.
+    assert (own["t2i_r1"], own["i2t_r1"], own["t2i_r5"], own["i2t_r5"]) == (12.5, 0.0, 62.5, 0.0)
 
 
 def test_blocks_do_not_change_the_ranks(monkeypatch: pytest.MonkeyPatch) -> None:

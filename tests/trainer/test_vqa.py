@@ -19,7 +19,7 @@ from trainer.data.evaluation import open_dataset
 from trainer.data.questions import Questions, QuestionSplit, targets
 from trainer.protocols.evaluation import Evaluation
 from trainer.protocols.features import Representation
-from trainer.protocols.training import batches, layer, layered_adamw, set_rate
+from trainer.protocols.training import batches, layer, layered_adamw, learning_rate, set_rate
 from trainer.protocols.vqa import INPUTS, Answerer, answer_loss, dense, vqa
 
 FIELDS: dict[str, Any] = {"lr": 5e-3, "epochs": 3, "batch_size": 16, "layer_decay": 0.8}
@@ -81,19 +81,19 @@ def test_encoders_stay_as_they_are(tmp_path: Path) -> None:
 
 
 def test_stages_have_their_own_epochs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    seen: list[tuple[int, int, int]] = []
+    seen: list[tuple[int, int]] = []
 
-    def follow(reader: Any, split: QuestionSplit, worth: Any, protocol: ProtocolConfig) -> None:
-        seen.append((len(split.questions), protocol.epochs, protocol.warmup_epochs))
+    def follow(reader: Any, split: QuestionSplit, worth: Any, protocol: ProtocolConfig, epochs: int) -> None:
+        seen.append((len(split.questions), epochs))
 
     # The package has the function under the name of its module.
     monkeypatch.setattr(importlib.import_module("trainer.protocols.vqa"), "fit", follow)
     staged = DatasetConfig(name="q", kind="shapes", task="balanced", train=30, test=6, first_epochs=5, epochs=2)
-    dict(vqa(evaluation(tmp_path, staged, warmup_epochs=4)))
-    (broad, *first), (part, *second) = seen
-    assert (first, second) == ([5, 4], [2, 2]) and part < broad
+    dict(vqa(evaluation(tmp_path, staged)))
+    (broad, first), (part, second) = seen
+    assert (first, second) == (5, 2) and part < broad
     dict(vqa(evaluation(tmp_path)))
-    assert seen[2:] == [(len(evaluation(tmp_path).questions("train").questions), 3, 0)]
+    assert seen[2:] == [(len(evaluation(tmp_path).questions("train").questions), 3)]
 
 
 def test_answer_comes_from_the_first_word_and_padding_is_ignored() -> None:
@@ -163,6 +163,15 @@ def test_rates_fall_with_the_depth() -> None:
     found = [rates[id(names[name])] for name in ("from_text.weight", "trunk.blocks.0.mlp.up.weight", "answer.weight")]
     assert found == [(2.0, 0.05), (4.0, 0.05), (8.0, 0.05)]
     assert rates[id(names["modality"])] == (2.0, 0.0) and rates[id(names["answer.bias"])] == (8.0, 0.0)
+
+
+def test_every_stage_warms_up_for_its_share_and_decays() -> None:
+    protocol = ProtocolConfig(name="p", kind="vqa", epochs=50, warmup_epochs=5, batch_size=1)
+    for epochs, warmup in ((5, 0.5), (2, 0.2), (50, 5.0)):
+        rates = [rate for _, rate in batches(10, protocol, 1.0, torch.Generator(), epochs)]
+        assert rates == [learning_rate(1.0, step / 10, epochs, warmup) for step in range(10 * epochs)]
+        assert rates.index(max(rates)) == 10 * warmup and max(rates) == 1.0
+        assert rates[-1] < 0.01
 
 
 def test_batches_hold_every_sample_once_an_epoch() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from protocol_fakes import EvaluationSet, Split, evaluation, random_split, repre
 import study
 from study.errors import ConfigError, DataError
 from study.prompts import fill, template_sets, templates
+from study.schema import DatasetConfig
 from trainer.protocols.prompts import class_embeddings
 from trainer.protocols.zero_shot import nearest_ranks, zero_shot
 
@@ -131,14 +133,17 @@ def test_what_classification_needs(tmp_path: Path) -> None:
     def found(classes: tuple[str, ...], split: Split) -> None:
         list(zero_shot(evaluation(tmp_path, EvaluationSet(classes, {"test": split}), ZERO_SHOT)))
 
-    with pytest.raises(ConfigError, match=r"fake: 2 test samples for 3 classes; raise `test` to at least 3"):
-        found(CLASSES, random_split(2, 2))
+    found(CLASSES, random_split(2, 2))  # fewer samples than classes: nothing is trained on them
     with pytest.raises(ConfigError, match="1 classes"):
         found(("one",), random_split(4, 1))
     with pytest.raises(DataError, match="labels run from 0 to 3, expected 0 to 2"):
         found(CLASSES, random_split(8, 4))
-    with pytest.raises(ConfigError, match="no labels"):
+    with pytest.raises(ConfigError, match="no labels, which classification needs; name them in its `task`"):
         found(CLASSES, Split(random_split(4, 3).pixels))
+    captioned = evaluation(tmp_path, EvaluationSet((), {"test": Split(random_split(4, 3).pixels)}), ZERO_SHOT)
+    captioned = replace(captioned, config=DatasetConfig(name="c", kind="clip_benchmark"))
+    with pytest.raises(ConfigError, match=r"no labels, .* needs; leave the set out of suite\.protocols\.zero_shot"):
+        list(zero_shot(captioned))
     with pytest.raises(DataError, match="no test samples"):
         found(CLASSES, random_split(0, 1))
 

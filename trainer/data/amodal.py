@@ -9,6 +9,7 @@ wrote in the original (Zhu et al. 2017), told apart by their content; there, stu
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,12 +19,12 @@ import numpy as np
 from study.errors import ConfigError, DataError, unknown
 from study.schema import DatasetConfig
 from trainer.data.file_split import FileSplit
-from trainer.data.folders import choose, locate, read_json, required
+from trainer.data.folders import choose, locate, misfit, read_json, required
 
 LAYOUT = (
     "COCO-Amodal's JSON: with classes ({images: [{id, file_name}], annotations: [{image_id, category_id, "
     "segmentation}], categories: [{id, name}]}), or as first published (annotations: [{image_id, regions: "
-    "[{name, segmentation}]}])"
+    "[{name, segmentation}]}]); an outline that is no polygon but run-length encoded needs its bbox beside it"
 )
 READINGS = ("objects", "images")
 Box = tuple[float, float, float, float]
@@ -46,8 +47,8 @@ class AmodalSet:
             objects = list(_objects(content))
             files = {image["id"]: image["file_name"] for image in content["images"]}
             named = [(files[image], name, box) for image, name, box in objects]
-        except (KeyError, TypeError, IndexError, ValueError) as error:
-            raise DataError(f"{self._where}: {self._json} lacks {error}; expected {LAYOUT}") from None
+        except (KeyError, TypeError, AttributeError, IndexError, ValueError) as error:
+            raise misfit(self._json, error, self._where, LAYOUT) from None
         if not named:
             raise DataError(f"{self._where}: {self._json} names no objects; expected {LAYOUT}")
         self._objects = named if dataset.task != "images" else list(_largest(named))
@@ -80,7 +81,9 @@ def _objects(content: Any) -> Iterator[tuple[Any, str, Box]]:
             continue
         for region in annotation["regions"]:
             if not region.get("isStuff"):
-                yield annotation["image_id"], region["name"].strip().lower(), _box(region)
+                if not isinstance(name := region["name"], str):
+                    raise TypeError(f"the name {json.dumps(name)} of a region of image {annotation['image_id']}")
+                yield annotation["image_id"], name.strip().lower(), _box(region)
 
 
 def _box(region: Any) -> Box:

@@ -2,7 +2,7 @@
 
     <path>/classnames.txt                          one name a line, in the order of the labels
     <path>/zeroshot_classification_templates.txt   one template a line, with {c} for the name
-    <path>/dataset_type.txt                        "retrieval" for captioned images, otherwise absent
+    <path>/dataset_type.txt                        "retrieval" for captioned images; else "classification" or none
     <path>/<split>/nshards.txt                     number of archives
     <path>/<split>/0.tar …                         .webp, .jpg or .png with .cls (label from 0), or with .txt (captions,
                                                    one a line)
@@ -18,8 +18,9 @@ from pathlib import Path
 import numpy as np
 
 from study.class_sets import class_set
-from study.errors import ConfigError, DataError
+from study.errors import ConfigError, DataError, unknown
 from study.paths import Home
+from study.prompts import OWN
 from study.schema import DatasetConfig
 from trainer.data.folders import choose, locate, read_lines, required
 from trainer.data.labelled_shards import ShardSplit
@@ -32,6 +33,7 @@ CLASSNAMES, TEMPLATES, TYPE, NSHARDS = (
     "dataset_type.txt",
     "nshards.txt",
 )
+TYPES = ("classification", "retrieval")
 
 
 class ClipBenchmarkSet:
@@ -48,11 +50,16 @@ class ClipBenchmarkSet:
         self._dataset, self._image_size, self._home = dataset, image_size, home
         self._where = f"data set {dataset.name}"
         self.root = locate(dataset.path, self._where, LAYOUT)
-        self._retrieval = is_retrieval(self.root)
+        self._retrieval = _type(self.root, self._where) == "retrieval"
         self.classes: tuple[str, ...] = ()
         if not self._retrieval:
             names = required(self.root, CLASSNAMES, self._where, LAYOUT)
             self.classes = class_set(dataset.classes).names if dataset.classes else tuple(read_lines(names))
+        self._stored = len(self.classes)
+        if dataset.bins > self._stored:
+            raise ConfigError(f"{self._where}: bins={dataset.bins}, but it has {self._stored} classes")
+        if dataset.bins:
+            self.classes = tuple(str(number) for number in range(dataset.bins))
 
     @functools.cached_property
     def templates(self) -> tuple[str, ...]:
@@ -64,7 +71,7 @@ class ClipBenchmarkSet:
 
     def split(self, name: str) -> ShardSplit:
         """`train` or `test`; raises DataError where there is none, or a label or caption is missing."""
-        files = ShardFiles(split_shards(self.root, name, self._where), self._home)
+        files = ShardFiles(split_shards(self.root, name, self._where), self._home, self._where)
         rows = choose(self._dataset, name, np.arange(len(files)), self._where)
         if self._retrieval:
             return _CaptionSplit(files, rows, np.empty(0, dtype=np.int64), self._dataset, self._image_size)
@@ -74,13 +81,14 @@ class ClipBenchmarkSet:
     def _label(self, files: ShardFiles, row: int) -> int:
         content = files.read(row, "cls")
         text = "" if content is None else content.decode("utf-8", "replace").strip()
-        if not text.isdecimal() or int(text) >= len(self.classes):
+        if not text.isdecimal() or int(text) >= self._stored:
             found = "no .cls" if content is None else f".cls '{text[:40]}'"
             raise DataError(
-                f"{files.name(row)} has {found}; expected a label from 0 to {len(self.classes) - 1} "
-                f"({CLASSNAMES} has {len(self.classes)} names)"
+                f"{files.name(row)} has {found}; expected a label from 0 to {self._stored - 1} "
+                f"({CLASSNAMES} has {self._stored} names)"
             )
-        return int(text)
+        # task_adaptation `data/dsprites.py`: floordiv(label, classes / bins), in whole numbers.
+        return int(text) * self._dataset.bins // self._stored if self._dataset.bins else int(text)
 
 
 class _CaptionSplit(ShardSplit):
@@ -93,9 +101,12 @@ class _CaptionSplit(ShardSplit):
         return [[line.strip() for line in text.splitlines() if line.strip()][:limit] for text in texts]
 
 
-def is_retrieval(root: Path) -> bool:
-    """Whether the set holds captioned images instead of labelled ones."""
-    return (root / TYPE).is_file() and (root / TYPE).read_text().strip() == "retrieval"
+def _type(root: Path, where: str) -> str:
+    """One of `TYPES`; raises DataError for another one (`multilabel` sets have several labels an image)."""
+    found = (root / TYPE).read_text().strip().lower() if (root / TYPE).is_file() else TYPES[0]
+    if found not in TYPES:
+        raise DataError(unknown("type of CLIP_benchmark set", found, TYPES, f"{where}: {root / TYPE}"))
+    return found
 
 
 def split_shards(root: Path, split: str, where: str) -> list[Path]:
@@ -116,11 +127,13 @@ def fingerprints(dataset: DatasetConfig, home: Home) -> list[str]:
         raise ConfigError(
             f"{where}: CLIP_benchmark sets take neither task nor annotations; their labels are .cls files"
         )
-    root = ClipBenchmarkSet(dataset, 8, home).root
+    found = ClipBenchmarkSet(dataset, 8, home)
+    root = found.root
     parts = []
     for split in ("train", "test"):
         if split == "test" or (root / split).is_dir():
-            parts.append(ShardFiles(split_shards(root, split, where), home).fingerprint)
+            parts.append(ShardFiles(split_shards(root, split, where), home, where).fingerprint)
     names = [CLASSNAMES] if not dataset.classes else []
-    names += [TEMPLATES] if dataset.templates == "own" else []
+    if dataset.templates == OWN and found.templates:
+        names.append(TEMPLATES)
     return parts + ["\n".join(read_lines(root / name)) for name in names if (root / name).is_file()]

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from study.errors import DataError
-from trainer.data.pictures import decode, resize, resize_labels, square_around
+from trainer.data.pictures import check_mask, decode, resize, resize_labels, square_around
 
 
 class FileSplit:
@@ -26,8 +26,8 @@ class FileSplit:
         """
         Args:
             labels: int64 (n,).
-            mask: number of the image → uint8 (H, W) labels at the image's own size.
-            boxes: what to show of each image, in pixels (left, top, right, bottom); without, its central square.
+            mask: number of the image → uint8 (H, W) labels of the image's pixels as they are stored.
+            boxes: what to show of each image, in such pixels (left, top, right, bottom); without, its central square.
         """
         self.labels = np.empty(0, dtype=np.int64) if labels is None else labels
         self.captions = captions
@@ -39,15 +39,21 @@ class FileSplit:
     def images(self, i: int) -> np.ndarray:
         """uint8 (S, S, 3), the central square or that around the box; raises DataError where the file is missing or
         broken."""
-        path = self._images[i]
-        try:
-            content = path.read_bytes()
-        except OSError as error:
-            raise DataError(f"{path}: {error.strerror}") from None
-        image = decode(content, str(path))
+        turn = self._mask is None and self._boxes is None
+        image = decode(self._read(i), str(self._images[i]), turn)
         box = None if self._boxes is None else square_around(self._boxes[i], *image.size)
         return resize(image, self._image_size, box)
 
     def masks(self, i: int) -> np.ndarray | None:
-        """uint8 (S, S) of the same square; raises DataError where the file is missing or broken."""
-        return None if self._mask is None else resize_labels(self._mask(i), self._image_size)
+        """uint8 (S, S) of the same square; raises DataError where the file is missing, broken or of another size."""
+        if self._mask is None:
+            return None
+        labels = self._mask(i)
+        check_mask(labels, self._read(i), str(self._images[i]))
+        return resize_labels(labels, self._image_size)
+
+    def _read(self, i: int) -> bytes:
+        try:
+            return self._images[i].read_bytes()
+        except OSError as error:
+            raise DataError(f"{self._images[i]}: {error.strerror}") from None

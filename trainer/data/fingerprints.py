@@ -43,7 +43,7 @@ def fingerprint(config: DataConfig | DatasetConfig, home: Home) -> str:
         return _published_fingerprint(config, home)
     if isinstance(config, DataConfig):
         where = f"data '{config.name}'"
-        files = ShardFiles(find_shards(config.path, where), home)
+        files = ShardFiles(find_shards(config.path, where), home, where)
         check_caption(files, config.caption, where)
         if config.pairs:
             subset(files, config.pairs, config.seed, where)
@@ -67,7 +67,7 @@ def _dataset_fingerprint(config: DatasetConfig, home: Home) -> str:
     parts = []
     for path, wanted, split in ((config.path, config.train, "train"), (config.test_path, config.test, "test")):
         if path:
-            files = ShardFiles(find_shards(path, where), home)
+            files = ShardFiles(find_shards(path, where), home, where)
             parts.append(files.fingerprint)
             if wanted > len(files):
                 raise ConfigError(f"{where}: {split}={wanted}, but the shards hold {len(files)} samples")

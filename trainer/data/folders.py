@@ -48,8 +48,14 @@ def required(folder: Path, name: str, where: str, expected: str) -> Path:
     path = folder / name
     if path.exists():
         return path
-    found = ", ".join(sorted(entry.name for entry in folder.iterdir())[:8]) if folder.is_dir() else "no folder"
-    raise DataError(f"{where}: no {name} in {folder} (found: {found or 'nothing'}); expected {expected}")
+    raise DataError(f"{where}: no {name} in {folder} (found: {listing(folder)}); expected {expected}")
+
+
+def listing(folder: Path) -> str:
+    """The first names in a folder, for error messages."""
+    if not folder.is_dir():
+        return "no folder"
+    return ", ".join(sorted(entry.name for entry in folder.iterdir())[:8]) or "nothing"
 
 
 def images_in(folder: Path) -> list[Path]:
@@ -58,17 +64,34 @@ def images_in(folder: Path) -> list[Path]:
     return sorted(path for path in found if path.suffix.lower() in IMAGES and not path.name.startswith("."))
 
 
-def read_json(path: Path, where: str, expected: str) -> Any:
-    """A JSON file; raises DataError where it is none. Annotations are large, so the last two stay in memory."""
+def read_json(path: Path, where: str, expected: str, keep: bool = True) -> dict[str, Any]:
+    """The object in a JSON file; raises DataError where there is none.
+
+    Args:
+        keep: annotations are large, so the last two stay in memory; those of gigabytes better do not.
+    """
     try:
-        return _parsed(path, path.stat().st_mtime_ns, path.stat().st_size)
+        content = _kept(path, path.stat().st_mtime_ns, path.stat().st_size) if keep else _parsed(path)
     except (OSError, ValueError) as error:
         raise DataError(f"{where}: {path} is no readable JSON ({error}); expected {expected}") from None
+    if not isinstance(content, dict):
+        raise DataError(f"{where}: {path} is a {type(content).__name__}, expected an object: {expected}")
+    return content
 
 
 @functools.lru_cache(maxsize=2)
-def _parsed(path: Path, modified: int, size: int) -> Any:
+def _kept(path: Path, modified: int, size: int) -> Any:
+    return _parsed(path)
+
+
+def _parsed(path: Path) -> Any:
     return json.loads(path.read_text(encoding="utf-8"))
+
+
+def misfit(path: Path, error: Exception, where: str, expected: str) -> DataError:
+    """What to raise where reading a JSON's content failed: a key that it lacks, or a value of another kind."""
+    found = f"lacks {error}" if isinstance(error, KeyError) else f"holds a value of another kind ({error})"
+    return DataError(f"{where}: {path} {found}; expected {expected}")
 
 
 def read_lines(path: Path) -> list[str]:

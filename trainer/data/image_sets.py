@@ -15,7 +15,7 @@ from study.class_sets import class_set
 from study.errors import ConfigError, DataError
 from study.schema import DatasetConfig
 from trainer.data.file_split import FileSplit
-from trainer.data.folders import choose, images_in, locate, read_json, read_lines, required
+from trainer.data.folders import choose, images_in, listing, locate, misfit, read_json, read_lines, required
 from trainer.data.shards import captions_of
 
 FOLDERS = "class folders of images: train/<class>/*.jpg and test/<class>/*.jpg (or val/)"
@@ -67,7 +67,15 @@ class FolderSet:
         for name in ("test", "val"):
             if _class_folders(self._root / name):
                 return self._root / name
-        found = ", ".join(sorted(path.name for path in self._root.iterdir())[:8]) or "nothing"
+        if not self._root.is_dir():
+            raise DataError(f"{self._where}: {self._root} is no folder; expected {FOLDERS}")
+        for name in ("val", "test"):
+            if images_in(self._root / name):
+                raise DataError(
+                    f"{self._where}: no class folders in {self._root / name} (found: {listing(self._root / name)}); "
+                    f"sort its images into one folder a class; expected {FOLDERS}"
+                )
+        found = listing(self._root)
         raise DataError(
             f"{self._where}: no class folders in {self._root}/test or /val (found: {found}); expected {FOLDERS}"
         )
@@ -107,7 +115,7 @@ class CaptionSet:
         try:
             pairs = _karpathy(content) if "annotations" not in content else _coco(content)
         except (KeyError, TypeError, AttributeError) as error:
-            raise DataError(f"{self._where}: {self._json} lacks {error}; expected {CAPTIONS}") from None
+            raise misfit(self._json, error, self._where, CAPTIONS) from None
         if not pairs:
             raise DataError(f"{self._where}: {self._json} names no test images; expected {CAPTIONS}")
         rows = choose(self._dataset, name, np.arange(len(pairs)), self._where)
@@ -126,7 +134,7 @@ class CaptionSet:
         try:
             return (_karpathy(content) if "annotations" not in content else _coco(content))[0][0]
         except (KeyError, TypeError, AttributeError, IndexError) as error:
-            raise DataError(f"{self._where}: {self._json} lacks {error}; expected {CAPTIONS}") from None
+            raise misfit(self._json, error, self._where, CAPTIONS) from None
 
     def _image(self, names: tuple[str, ...]) -> Path:
         for name in names:

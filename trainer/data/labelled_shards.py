@@ -18,13 +18,14 @@ from study.errors import ConfigError, DataError, unknown
 from study.paths import Home
 from study.schema import DatasetConfig
 from trainer.data import streams
-from trainer.data.pictures import decode, decode_labels, resize, resize_labels
+from trainer.data.pictures import check_mask, decode, decode_labels, resize, resize_labels
 from trainer.data.shard_files import ShardFiles
 from trainer.data.shard_paths import find_shards
 from trainer.data.shards import all_captions, check_caption
 
 CLASSES = "classes.json"
 _IGNORED = 255
+_LABELS, _BITMAP = "seg.png", "mask.png"
 
 
 class ShardSet:
@@ -46,8 +47,8 @@ class ShardSet:
         if not dataset.test_path:
             raise ConfigError(f"{self._where}: test_path is not set; name the shards of the test split")
         paths = find_shards(dataset.test_path, self._where)
-        test = ShardFiles(paths, home)
-        train = ShardFiles(find_shards(dataset.path, self._where), home) if dataset.path else None
+        test = ShardFiles(paths, home, self._where)
+        train = ShardFiles(find_shards(dataset.path, self._where), home, self._where) if dataset.path else None
         self._splits: dict[str, ShardSplit] = {}
         self.notes: tuple[str, ...] = ()
         """What was left out, in words."""
@@ -127,7 +128,8 @@ class ShardSplit:
     def images(self, i: int) -> np.ndarray:
         """uint8 (S, S, 3), the central square; raises DataError where the sample is broken."""
         row = int(self._rows[i])
-        return resize(decode(self._files.read_image(row), self._files.name(row)), self._image_size)
+        turn = all(self._files.read(row, suffix) is None for suffix in (_LABELS, _BITMAP))
+        return resize(decode(self._files.read_image(row), self._files.name(row), turn), self._image_size)
 
     @functools.cached_property
     def captions(self) -> list[list[str]] | None:
@@ -145,17 +147,25 @@ class ShardSplit:
         """uint8 (S, S), 0 background, 1 + class elsewhere, 255 ignored; None where the sample has no mask."""
         row = int(self._rows[i])
         name = self._files.name(row)
-        content = self._files.read(row, "seg.png")
-        if content is not None:
-            return resize_labels(decode_labels(content, name), self._image_size)
-        content = self._files.read(row, "mask.png")
-        if content is None or not len(self.labels):
+        found = self._mask(row, _LABELS)
+        if found is not None:
+            return found
+        found = self._mask(row, _BITMAP) if len(self.labels) else None
+        if found is None:
             return None
-        inside = resize_labels(decode_labels(content, name), self._image_size) > 0
         number = int(self.labels[i]) + 1
         if number >= _IGNORED:
             raise DataError(f"{name}: class {number} does not fit a mask, which has room for {_IGNORED - 1}")
-        return np.where(inside, np.uint8(number), np.uint8(0))
+        return np.where(found > 0, np.uint8(number), np.uint8(0))
+
+    def _mask(self, row: int, suffix: str) -> np.ndarray | None:
+        """uint8 (S, S) of a sample's label map; None where it has none."""
+        content, name = self._files.read(row, suffix), self._files.name(row)
+        if content is None:
+            return None
+        labels = decode_labels(content, name)
+        check_mask(labels, self._files.read_image(row), name)
+        return resize_labels(labels, self._image_size)
 
 
 def check_label(files: ShardFiles, key: str, where: str) -> None:

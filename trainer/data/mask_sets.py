@@ -16,7 +16,7 @@ from study.class_sets import ClassSet, class_set
 from study.errors import ConfigError, DataError
 from study.schema import DatasetConfig
 from trainer.data.file_split import FileSplit
-from trainer.data.folders import choose, images_in, locate, read_json, read_lines, required
+from trainer.data.folders import choose, images_in, locate, misfit, read_json, read_lines, required
 from trainer.data.pictures import decode_labels
 
 VOC = "Pascal VOC's layout: JPEGImages/*.jpg, SegmentationClass/*.png, ImageSets/Segmentation/val.txt"
@@ -30,12 +30,14 @@ PANOPTIC = (
 class _MaskSet(ABC):
     """What the three have in common: image and mask files, in order, as a test split (see `evaluation`)."""
 
+    layout: str
+
     def __init__(self, dataset: DatasetConfig, image_size: int) -> None:
         self._dataset, self._image_size = dataset, image_size
         self._where = f"data set {dataset.name}"
         self._pairs = self._find()
         if not self._pairs:
-            raise DataError(f"{self._where}: no images with masks")
+            raise DataError(f"{self._where}: no images with masks in {self._dataset.path}; expected {self.layout}")
 
     def split(self, name: str) -> FileSplit:
         """The `test` split: segmentation is zero-shot."""
@@ -66,6 +68,8 @@ class _MaskSet(ABC):
 class VocSet(_MaskSet):
     """Pascal VOC 2012's segmentation, validation images; 255 marks outlines and is ignored."""
 
+    layout = VOC
+
     def __init__(self, dataset: DatasetConfig, image_size: int) -> None:
         super().__init__(dataset, image_size)
         self.classes, self.background = (named := self._named("voc")).names, named.background
@@ -82,6 +86,8 @@ class VocSet(_MaskSet):
 
 class PngSet(_MaskSet):
     """Label PNGs of the images' names: ADE20K's scene parsing benchmark, and masks of one's own."""
+
+    layout = MASKS
 
     def __init__(self, dataset: DatasetConfig, image_size: int) -> None:
         super().__init__(dataset, image_size)
@@ -100,6 +106,7 @@ class PanopticSet(_MaskSet):
     Pixels of no segment are not scored. Names are the JSON's own, which the paper uses (supplement I.1).
     """
 
+    layout = PANOPTIC
     background: tuple[str, ...] | None = ()
 
     def __init__(self, dataset: DatasetConfig, image_size: int) -> None:
@@ -118,8 +125,8 @@ class PanopticSet(_MaskSet):
         content = read_json(source, self._where, PANOPTIC)
         try:
             pairs = self._read(content)
-        except (KeyError, TypeError) as error:
-            raise DataError(f"{self._where}: {source} lacks {error}; expected {PANOPTIC}") from None
+        except (KeyError, TypeError, AttributeError) as error:
+            raise misfit(source, error, self._where, PANOPTIC) from None
         return [
             (required(images, image, self._where, PANOPTIC), required(masks, mask, self._where, PANOPTIC))
             for image, mask in pairs

@@ -15,15 +15,17 @@ _FORMATS = {b"\xff\xd8": ("JPEG",), b"\x89P": ("PNG",), b"RI": ("WEBP",)}
 """By first bytes. Left to itself, Pillow tries one decoder after the other, which costs more than a small image."""
 
 
-def decode(content: bytes, name: str) -> Image.Image:
+def decode(content: bytes, name: str, turn: bool = True) -> Image.Image:
     """RGB image: turned as its EXIF says, transparency on white, one frame of many.
+
+    Masks and boxes belong to the pixels as they are stored: an image that has some is read without `turn`.
 
     Raises DataError naming `name` where the content is no image or is cut off.
     """
     try:
         image = Image.open(io.BytesIO(content), formats=_FORMATS.get(content[:2]))
         image.load()
-        if image.getexif().get(_ORIENTATION, 1) != 1:
+        if turn and image.getexif().get(_ORIENTATION, 1) != 1:
             return _rgb(ImageOps.exif_transpose(image))
         return _rgb(image)
     except Exception as error:  # Pillow's decoders raise errors of any kind on damaged files
@@ -64,6 +66,20 @@ def decode_labels(content: bytes, name: str) -> np.ndarray:
     if labels.ndim != 2 or image.mode not in ("1", "L", "P"):
         raise DataError(f"{name}: the mask has mode {image.mode}, expected one channel of 8 bits or less (1, L, P)")
     return labels.astype(np.uint8)
+
+
+def check_mask(labels: np.ndarray, image: bytes, name: str) -> None:
+    """Raise DataError unless a label map (H, W) has the size of its encoded image, as that is stored."""
+    try:
+        # Opening decodes no pixels.
+        width, height = Image.open(io.BytesIO(image)).size
+    except Exception as error:  # as in `decode`
+        raise DataError(f"{name}: no readable image ({error})") from error
+    if labels.shape != (height, width):
+        raise DataError(
+            f"{name}: the mask has {labels.shape[1]} × {labels.shape[0]} pixels and its image {width} × {height} "
+            "(as stored, before it is turned by EXIF); expected the same size"
+        )
 
 
 def resize_labels(labels: np.ndarray, size: int) -> np.ndarray:

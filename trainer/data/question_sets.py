@@ -6,7 +6,7 @@ questions (the papers' test answers lie on servers). Images are numbered in the 
 
 from __future__ import annotations
 
-import json
+import itertools
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -18,7 +18,7 @@ from study.errors import ConfigError, DataError
 from study.schema import DatasetConfig
 from trainer.data.answers import normalize
 from trainer.data.file_split import FileSplit
-from trainer.data.folders import choose, locate, required
+from trainer.data.folders import choose, locate, misfit, read_json, required
 from trainer.data.questions import STAGES, Questions, QuestionSplit
 
 CLEVR = (
@@ -65,8 +65,8 @@ class _QuestionSet(ABC):
                     images.append(places.setdefault(file, len(places)))
                     texts.append(text)
                     answers.append(given)
-            except (KeyError, TypeError, AttributeError, IndexError) as error:
-                raise DataError(f"{self._where}: {path} lacks {error}; expected {self.layout}") from None
+            except (KeyError, TypeError, AttributeError, IndexError, ValueError) as error:
+                raise misfit(path, error, self._where, self.layout) from None
         questions = Questions(np.array(images, dtype=np.int64), texts, answers)
         files = list(places)
         if name != "broad":
@@ -75,9 +75,20 @@ class _QuestionSet(ABC):
         return QuestionSplit(FileSplit(self._found(files), self._image_size), questions, self._where)
 
     def files(self) -> tuple[Path, list[Path], list[Path]]:
-        """A root, the JSON files, which count by name and size as images do (they are gigabytes), and nothing else."""
+        """A root, the JSON files, which count by name and size as images do (they are gigabytes), and nothing else.
+
+        Of these, the test questions alone are read, which are the fewest; the first one's image must be there.
+        """
         stages = ("broad", "train", "test") if self._dataset.first_epochs else ("train", "test")
         read = [path for name in stages for path in self._files(name)]
+        [path] = self._files("test")
+        try:
+            first = [self._image(entry, "test") for entry in itertools.islice(self._entries(path), 1)]
+        except (KeyError, TypeError, AttributeError, ValueError) as error:
+            raise misfit(path, error, self._where, self.layout) from None
+        if not first:
+            raise DataError(f"{self._where}: no questions in {path}; expected {self.layout}")
+        self._found(first)
         return read[0].parent, read, []
 
     @abstractmethod
@@ -88,6 +99,14 @@ class _QuestionSet(ABC):
     def _asked(self, path: Path, name: str) -> Iterator[Asked]:
         """Every question in one of the files."""
 
+    @abstractmethod
+    def _image(self, entry: Any, name: str) -> str:
+        """The file of the image that an entry asks about, below the folder of images."""
+
+    def _entries(self, path: Path) -> Iterable[Any]:
+        """Entries of one of the files, a question each."""
+        return self._read(path)["questions"]
+
     def _found(self, files: Iterable[str]) -> list[Path]:
         found = [self._images / name for name in files]
         for path in found[:1]:
@@ -96,10 +115,7 @@ class _QuestionSet(ABC):
 
     def _read(self, path: Path) -> Any:
         """JSON, not kept: GQA's training questions alone are gigabytes."""
-        try:
-            return json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise DataError(f"{self._where}: {path} is no readable JSON ({error}); expected {self.layout}") from None
+        return read_json(path, self._where, self.layout, keep=False)
 
     def _no_stage(self, name: str) -> None:
         if name == "broad":
@@ -119,9 +135,11 @@ class ClevrSet(_QuestionSet):
         return [required(folder, f"CLEVR_{self._part(name)}_questions.json", self._where, CLEVR)]
 
     def _asked(self, path: Path, name: str) -> Iterator[Asked]:
-        for entry in self._read(path)["questions"]:
-            file = f"images/{self._part(name)}/{entry['image_filename']}"
-            yield file, entry["question"], (str(entry["answer"]),)
+        for entry in self._entries(path):
+            yield self._image(entry, name), entry["question"], (str(entry["answer"]),)
+
+    def _image(self, entry: Any, name: str) -> str:
+        return f"images/{self._part(name)}/{entry['image_filename']}"
 
     @staticmethod
     def _part(name: str) -> str:
@@ -143,8 +161,11 @@ class VqaSet(_QuestionSet):
         part = self._part(name)
         notes = self._read(path.with_name(f"v2_mscoco_{part}_annotations.json"))["annotations"]
         given = {note["question_id"]: tuple(normalize(one["answer"]) for one in note["answers"]) for note in notes}
-        for entry in self._read(path)["questions"]:
-            yield f"{part}/COCO_{part}_{entry['image_id']:012d}.jpg", entry["question"], given[entry["question_id"]]
+        for entry in self._entries(path):
+            yield self._image(entry, name), entry["question"], given[entry["question_id"]]
+
+    def _image(self, entry: Any, name: str) -> str:
+        return f"{self._part(name)}/COCO_{self._part(name)}_{entry['image_id']:012d}.jpg"
 
     def files(self) -> tuple[Path, list[Path], list[Path]]:
         root, read, _ = super().files()
@@ -172,5 +193,11 @@ class GqaSet(_QuestionSet):
         return parts
 
     def _asked(self, path: Path, name: str) -> Iterator[Asked]:
-        for entry in self._read(path).values():
-            yield f"{entry['imageId']}.jpg", entry["question"], (str(entry["answer"]),)
+        for entry in self._entries(path):
+            yield self._image(entry, name), entry["question"], (str(entry["answer"]),)
+
+    def _image(self, entry: Any, name: str) -> str:
+        return f"{entry['imageId']}.jpg"
+
+    def _entries(self, path: Path) -> Iterable[Any]:
+        return self._read(path).values()

@@ -32,9 +32,18 @@ class ShardFiles:
     shared file position and is safe after a fork; a pickled copy opens its own files.
     """
 
-    def __init__(self, paths: Sequence[Path], home: Home) -> None:
-        """Indexes what is not yet in the cache. Raises DataError for the first shard that is unusable."""
-        summary = _summary(paths, home)
+    def __init__(self, paths: Sequence[Path], home: Home, where: str = "") -> None:
+        """Indexes what is not yet in the cache.
+
+        Args:
+            where: whose shards they are, to stand in front of the error message.
+
+        Raises DataError for the first shard that is unusable.
+        """
+        try:
+            summary = _summary(paths, home)
+        except DataError as error:
+            raise DataError(f"{where}: {error}" if where else str(error)) from None
         order = sorted(range(len(paths)), key=lambda i: (summary[i][0], str(paths[i])))
         self.paths = [paths[i] for i in order]
         self.sizes = np.array([summary[i][1] for i in order], dtype=np.int64)

@@ -39,7 +39,7 @@ class ShardPairs:
             ConfigError: more pairs wanted than there are, or no such caption.
         """
         where = f"data '{data.name}'"
-        self._files = ShardFiles(shards or find_shards(data.path, where), home)
+        self._files = ShardFiles(shards or find_shards(data.path, where), home, where)
         self.fingerprint = self._files.fingerprint
         check_caption(self._files, data.caption, where)
         self._caption = data.caption

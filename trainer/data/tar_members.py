@@ -14,6 +14,7 @@ from study.errors import DataError
 
 BLOCK = 512
 _END = bytes(BLOCK)
+_POINTER = b"version https://git-lfs"
 _FILE, _LONG_NAME, _EXTENDED = (b"0", b"\0", b"7"), b"L", b"x"
 
 
@@ -27,6 +28,8 @@ def members(tar: Path, named: Path | None = None) -> Iterator[tuple[str, int, in
     """
     named = named or tar
     size = tar.stat().st_size
+    if size < BLOCK and tar.read_bytes().startswith(_POINTER):
+        raise DataError(f"shard {named}: a Git LFS pointer instead of the archive; fetch that with `git lfs pull`")
     if size < BLOCK:
         raise DataError(f"shard {named}: {size} bytes are no tar archive")
     with tar.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:

@@ -65,6 +65,13 @@ class Evaluation:
             )
         return split
 
+    @property
+    def _label_hint(self) -> str:
+        """What helps where there are no labels: of some kinds of sets `task` chooses them."""
+        if self.config.kind in ("shapes", "shards"):
+            return "; name them in its `task`"
+        return f"; leave the set out of suite.protocols.{self.protocol.kind}"
+
     @functools.cached_property
     def _splits(self) -> dict[str, Split]:
         return {}
@@ -74,13 +81,13 @@ class Evaluation:
         labels, classes = self.split(name).labels, len(self.dataset.classes)
         where = f"data set {self.config.name}"
         if not len(labels):
-            raise ConfigError(f"{where}: it has no labels, which classification needs; name them in its `task`")
+            raise ConfigError(f"{where}: it has no labels, which classification needs{self._label_hint}")
         if classes < 2:
             raise ConfigError(f"{where}: {classes} classes; classification needs 2 or more")
-        if len(labels) < classes:
-            raise ConfigError(
-                f"{where}: {len(labels)} {name} samples for {classes} classes; raise `{name}` to at least {classes}"
-            )
+        if name == "train" and len(labels) < classes:
+            # Unless the configuration took a part, there are no more samples.
+            hint = f"; raise `{name}` to at least {classes}" if self.config.train else ", too few to train on"
+            raise ConfigError(f"{where}: {len(labels)} {name} samples for {classes} classes{hint}")
         if labels.min() < 0 or labels.max() >= classes:
             found = f"{labels.min()} to {labels.max()}"
             raise DataError(f"{where}: {name} labels run from {found}, expected 0 to {classes - 1}")

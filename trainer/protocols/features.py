@@ -183,7 +183,7 @@ def images_of(dataset: DatasetConfig) -> dict[str, Any]:
     return {
         key: value
         for key, value in identity(dataset).items()
-        if key not in ("name", "templates", "caption", "max_captions", "classes")
+        if key not in ("name", "templates", "caption", "max_captions", "classes", "bins")
     }
 
 

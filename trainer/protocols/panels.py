@@ -1,7 +1,8 @@
 """Panels: nothing is scored; arrays are kept from which a report draws what a model sees (`study.pictures`).
 
 A model without a joint embedding has no Grad-CAM, segmentation and retrieval, one without a decoder no restored images,
-and a data set without masks or captions lacks theirs.
+and a data set without masks or captions lacks theirs. A prompt without `{}`, as in MAE-CLIP's Figure 2 ("a photo of a
+dog"), is looked for in every image as it stands, and segmented against the background alone.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import torch
 from study.files import write_atomic
 from study.paths import TaskPaths
 from study.pictures import pictures_path
-from study.prompts import fill
+from study.prompts import fill, names_class
 from trainer.data.batch import to_pixels
 from trainer.protocols.evaluation import Evaluation
 from trainer.protocols.insight import grad_cam, restore_images
@@ -31,6 +32,8 @@ POINTS = 250
 """Images of the t-SNE: it grows with n log n, and more would hide one another."""
 PERPLEXITY = 30.0
 """scikit-learn's default; less for fewer images."""
+TEMPLATE = "a photo of {a} {}"
+BACKGROUND = "background"
 
 
 def panels(evaluation: Evaluation) -> Iterator[tuple[str, float]]:
@@ -46,7 +49,7 @@ def keep(evaluation: Evaluation, task: TaskPaths) -> None:
     images = np.stack([evaluation.split("test").images(i) for i in examples(len(evaluation.split("test")))])
     arrays: dict[str, Any] = {"images": images, **_points(evaluation)}
     if system.contrastive:
-        arrays |= _evidence(evaluation, images) | _segments(evaluation) | _nearest(evaluation)
+        arrays |= _evidence(evaluation, images) | _segments(evaluation, images) | _nearest(evaluation)
     if system.generative:
         arrays |= _restored(evaluation, images)
     buffer = io.BytesIO()
@@ -60,14 +63,22 @@ def examples(size: int) -> list[int]:
     >>> examples(12), examples(4)
     ([0, 2, 4, 6, 8, 10], [0, 1, 2, 3])
     """
-    count = min(EXAMPLES, size)
+    return spread(size, EXAMPLES)
+
+
+def spread(size: int, count: int) -> list[int]:
+    """At most `count` of `size` samples, evenly spaced: published sets are sorted by class."""
+    count = min(count, size)
     return [i * size // count for i in range(count)]
 
 
 def _prompt(evaluation: Evaluation, i: int) -> str:
-    """What is to be found in a sample: a class of its mask, else its label's, else its caption."""
+    """What is to be found in a sample: the protocol's prompt, with a class of its mask, else its label's, if it names
+    one; else its caption; "" where there is nothing to name."""
     split, classes = evaluation.split("test"), evaluation.dataset.classes
-    template = evaluation.protocol.prompt or "a photo of {a} {}"
+    template = evaluation.protocol.prompt or TEMPLATE
+    if not names_class(template):
+        return template
     mask = split.masks(i)
     if mask is not None and classes:
         labels, counts = np.unique(mask[(mask > 0) & (mask <= len(classes))], return_counts=True)
@@ -82,32 +93,45 @@ def _prompt(evaluation: Evaluation, i: int) -> str:
 def _evidence(evaluation: Evaluation, images: np.ndarray) -> dict[str, Any]:
     representation = evaluation.representation
     prompts = [_prompt(evaluation, i) for i in examples(len(evaluation.split("test")))]
-    texts = torch.from_numpy(representation.text_embeddings(prompts)).to(representation.device)
-    maps = grad_cam(representation.system, to_pixels(images, representation.device), texts)
-    return {"prompts": np.array(prompts), "grad_cam": (255 * maps).round().to(torch.uint8).cpu().numpy()}
+    # Without anything to look for there is no evidence: an empty text would have some.
+    asked = [row for row, prompt in enumerate(prompts) if prompt]
+    maps = np.zeros(images.shape[:3], dtype=np.uint8)
+    if asked:
+        embeddings = representation.text_embeddings([prompts[row] for row in asked])
+        texts = torch.from_numpy(embeddings).to(representation.device)
+        found = grad_cam(representation.system, to_pixels(images[asked], representation.device), texts)
+        maps[asked] = (255 * found).round().to(torch.uint8).cpu().numpy()
+    return {"prompts": np.array(prompts), "grad_cam": maps}
 
 
-def _segments(evaluation: Evaluation) -> dict[str, Any]:
-    """Labels of the examples' pixels, given and as zero-shot segmentation has them."""
-    split, dataset = evaluation.split("test"), evaluation.dataset
-    chosen = examples(len(split))
-    truth = [split.masks(i) for i in chosen]
-    if not dataset.classes or any(mask is None for mask in truth):
+def _segments(evaluation: Evaluation, images: np.ndarray) -> dict[str, Any]:
+    """Labels of the examples' pixels as zero-shot segmentation has them: of classes, beside the given ones, or of one
+    prompt."""
+    split, dataset, protocol = evaluation.split("test"), evaluation.dataset, evaluation.protocol
+    background = background_names(protocol, dataset.background)
+    if protocol.prompt and not names_class(protocol.prompt):
+        names, groups = prompt_groups(background or BACKGROUND, ())
+        others = class_embeddings(evaluation.representation, names, (TEMPLATE,))
+        own = evaluation.representation.text_embeddings([protocol.prompt])
+        found = _labels(evaluation, images, np.concatenate([others, own]), [*groups, [len(names)]])
+        return {"segments": found, "names": np.array([BACKGROUND, protocol.prompt])}
+    truth = [mask for i in examples(len(split)) if (mask := split.masks(i)) is not None]
+    if not dataset.classes or len(truth) < len(images):
         return {}
-    background = background_names(evaluation.protocol, dataset.background)
     names, groups = prompt_groups(background, dataset.classes)
-    prompts = (evaluation.protocol.prompt,) if evaluation.protocol.prompt else evaluation.prompts()
-    embeddings = class_embeddings(evaluation.representation, names, prompts)
-    images = to_pixels(np.stack([split.images(i) for i in chosen]), evaluation.representation.device)
+    prompts = (protocol.prompt,) if protocol.prompt else evaluation.prompts()
+    found = _labels(evaluation, images, class_embeddings(evaluation.representation, names, prompts), groups)
+    shown = [BACKGROUND, *(name.split(",")[0] for name in dataset.classes)]
+    return {"truth": np.stack(truth).astype(np.uint8), "segments": found, "names": np.array(shown)}
+
+
+def _labels(evaluation: Evaluation, images: np.ndarray, prompts: np.ndarray, groups: list[list[int]]) -> np.ndarray:
+    """uint8 (k, S, S): the label of each pixel, by embeddings of `prompts` (P, E) and the prompts of each label."""
+    pixels = to_pixels(images, evaluation.representation.device)
     with torch.inference_mode():
-        maps = prompt_maps(evaluation.representation.system.patch_embeddings(images).float(), embeddings)
-    found = [segment(own, groups, mask.shape) for own, mask in zip(maps, truth, strict=True)]  # type: ignore[union-attr]
-    labels = np.stack(found)
-    return {
-        "truth": np.stack([mask for mask in truth if mask is not None]).astype(np.uint8),
-        "segments": np.where(labels < 0, IGNORE, labels).astype(np.uint8),
-        "names": np.array(["background", *(name.split(",")[0] for name in dataset.classes)]),
-    }
+        maps = prompt_maps(evaluation.representation.system.patch_embeddings(pixels).float(), prompts)
+    labels = np.stack([segment(own, groups, images.shape[1:3]) for own in maps])
+    return np.where(labels < 0, IGNORE, labels).astype(np.uint8)
 
 
 def _nearest(evaluation: Evaluation) -> dict[str, Any]:
@@ -141,13 +165,14 @@ def _restored(evaluation: Evaluation, images: np.ndarray) -> dict[str, Any]:
 
 
 def _points(evaluation: Evaluation) -> dict[str, Any]:
-    """t-SNE of pooled features of labelled images, the first `POINTS` of the split."""
+    """t-SNE of pooled features of labelled images, `POINTS` spread over the split."""
     from sklearn.manifold import TSNE
 
-    labels = evaluation.split("test").labels[:POINTS]
+    labels = evaluation.split("test").labels
     if len(labels) < NEAREST or not evaluation.dataset.classes:
         return {}
-    features = evaluation.features("test", evaluation.protocol.features)[:POINTS]
+    chosen = spread(len(labels), POINTS)
+    labels, features = labels[chosen], evaluation.features("test", evaluation.protocol.features)[chosen]
     reducer = TSNE(
         perplexity=min(PERPLEXITY, (len(features) - 1) / 3), init="pca", random_state=evaluation.protocol.seed
     )

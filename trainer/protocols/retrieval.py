@@ -16,7 +16,8 @@ CUTOFFS = (1, 5, 10)
 
 def retrieval(evaluation: Evaluation) -> Iterator[tuple[str, float]]:
     """R@1, 5, 10 from image to text (any of its captions is a hit) and from text to image; percent."""
-    texts, pairs = merge_captions(_captions(evaluation))
+    merged = evaluation.protocol.repeated_captions == "merged"
+    texts, pairs = (merge_captions if merged else own_captions)(_captions(evaluation))
     images = evaluation.embeddings("test")
     embeddings = evaluation.representation.text_embeddings(texts)
     for direction, ranks in (
@@ -36,6 +37,16 @@ def merge_captions(captions: list[list[str]]) -> tuple[list[str], np.ndarray]:
     places: dict[str, int] = {}
     pairs = [(image, places.setdefault(text, len(places))) for image, own in enumerate(captions) for text in own]
     return list(places), np.unique(np.array(pairs, dtype=np.int64), axis=0)
+
+
+def own_captions(captions: list[list[str]]) -> tuple[list[str], np.ndarray]:
+    """The same, with every caption as a text of its own: CLIP_benchmark's counting.
+
+    Two texts that read alike tie, and a tie is a miss, where CLIP_benchmark leaves it to the order of `topk`.
+    """
+    owners = [image for image, own in enumerate(captions) for _ in own]
+    pairs = np.stack([np.array(owners, dtype=np.int64), np.arange(len(owners), dtype=np.int64)], axis=1)
+    return [text for own in captions for text in own], pairs
 
 
 def retrieval_ranks(queries: np.ndarray, candidates: np.ndarray, pairs: np.ndarray) -> np.ndarray:

@@ -20,21 +20,26 @@ _BLOCK = re.compile(r"(?:^|\.)trunk\.blocks\.(\d+)\.")
 
 
 def batches(
-    samples: int, protocol: ProtocolConfig, peak: float, generator: torch.Generator
+    samples: int, protocol: ProtocolConfig, peak: float, generator: torch.Generator, epochs: int = 0
 ) -> Iterator[tuple[torch.Tensor, float]]:
     """Rows of each batch int64 (b,), with its learning rate; the highest is `peak`.
 
     Every epoch shuffles and splits into equal batches of at most `batch_size`: no sample is dropped and no
     batch is so small that its BatchNorm statistics are noise.
+
+    Args:
+        epochs: of one stage; the warm-up keeps its share of them. 0 takes the protocol's.
     """
+    epochs = epochs or protocol.epochs
+    warmup = protocol.warmup_epochs * epochs / protocol.epochs
     count = math.ceil(samples / protocol.batch_size)
-    for epoch in range(protocol.epochs):
+    for epoch in range(epochs):
         order = torch.randperm(samples, generator=generator)
         for position, rows in enumerate(order.tensor_split(count)):
-            yield rows, learning_rate(peak, epoch + position / count, protocol.epochs, protocol.warmup_epochs)
+            yield rows, learning_rate(peak, epoch + position / count, epochs, warmup)
 
 
-def learning_rate(peak: float, epoch: float, epochs: int, warmup: int) -> float:
+def learning_rate(peak: float, epoch: float, epochs: int, warmup: float) -> float:
     """Linear warm-up from 0, then half a cosine to 0, by fractional epoch (MAE `util/lr_sched.py`)."""
     if epoch < warmup:
         return peak * epoch / warmup

@@ -8,7 +8,6 @@ the answers. Learning rates fall with the depth. What the paper leaves open is M
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -51,9 +50,7 @@ def vqa(evaluation: Evaluation) -> Iterator[tuple[str, float]]:
         answerer = Answerer(model, len(answers), None if uses_text else evaluation.representation.tokenizer.vocab_size)
     reader = Reader(evaluation.representation, answerer.to(evaluation.representation.device))
     for name, epochs in _stages(evaluation).items():
-        protocol = evaluation.protocol
-        protocol = dataclasses.replace(protocol, epochs=epochs, warmup_epochs=min(protocol.warmup_epochs, epochs))
-        fit(reader, splits[name], targets(splits[name].questions, answers), protocol)
+        fit(reader, splits[name], targets(splits[name].questions, answers), evaluation.protocol, epochs)
     worth = targets(splits["test"].questions, answers)
     predicted = predict(reader, splits["test"], evaluation.protocol.batch_size)
     yield "accuracy", 100.0 * float(worth.score(predicted).mean())
@@ -117,8 +114,8 @@ class Reader:
             return self.answerer(torch.from_numpy(patches).to(self.device).float(), words.clone(), kept != PAD).float()
 
 
-def fit(reader: Reader, split: QuestionSplit, worth: Targets, protocol: ProtocolConfig) -> None:
-    """Train the reader's decoder on one stage, deterministically by `protocol.seed`.
+def fit(reader: Reader, split: QuestionSplit, worth: Targets, protocol: ProtocolConfig, epochs: int) -> None:
+    """Train the reader's decoder on one stage of `epochs`, deterministically by `protocol.seed`.
 
     Questions without any answer of the vocabulary teach nothing and are left out.
     """
@@ -130,7 +127,7 @@ def fit(reader: Reader, split: QuestionSplit, worth: Targets, protocol: Protocol
     tokens = reader.tokens(questions.texts)
     useful = np.flatnonzero((worth.ids >= 0).any(axis=1))
     generator = torch.Generator().manual_seed(protocol.seed)
-    for drawn, rate in batches(len(useful), protocol, protocol.lr, generator):
+    for drawn, rate in batches(len(useful), protocol, protocol.lr, generator, epochs):
         rows = useful[drawn.numpy()]
         set_rate(optimizer, rate)
         optimizer.zero_grad()
