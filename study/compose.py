@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import itertools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -58,6 +58,15 @@ def parse_overrides(texts: Sequence[str], study_keys: Sequence[str]) -> Override
             allowed = [*GROUPS, *study_keys, "a dotted key such as schedule.steps"]
             raise ConfigError(unknown("key", key, allowed, f"override '{text}'"))
     return result
+
+
+def check_key(key: str, branches: Iterable[str], protocols: Sequence[str], where: str) -> None:
+    """Refuse a dotted key that nothing of the configuration would read."""
+    head, _, rest = key.partition(".")
+    if head not in branches or not rest:
+        raise ConfigError(unknown("key", key, [*GROUPS, *(f"{name}.…" for name in branches)], where))
+    if head == "protocol" and (name := rest.partition(".")[0]) not in protocols:
+        raise ConfigError(unknown("protocol of the study", name, protocols, f"{where}: {key}"))
 
 
 class Composer:

@@ -12,7 +12,7 @@ from typing import Any, get_type_hints
 from study.arms import Arm, resolve
 from study.claims import check_claims
 from study.cluster import ClusterConfig, spread
-from study.compose import GROUPS, Composer, Overrides, parse_overrides, set_value
+from study.compose import GROUPS, Composer, Overrides, check_key, parse_overrides, set_value
 from study.contents import Contents, Fingerprint
 from study.design import Cell, cell_name
 from study.errors import ConfigError, unknown
@@ -148,6 +148,8 @@ class _Planner:
         for group in self.base:
             if group not in GROUPS:
                 raise ConfigError(unknown("config group", group, GROUPS, f"study/{study.name}.yaml: base"))
+        for key in words.values:
+            check_key(key, _KEYED, study.protocols, "override")
         self._sections: dict[tuple[Any, ...], tuple[Any, str]] = {}
         self._checked: set[tuple[int, ...]] = set()
         self._evaluations: dict[tuple[Any, ...], tuple[tuple[EvaluationConfig, Any], ...]] = {}
@@ -212,10 +214,9 @@ class _Planner:
             where = f"study/{self.study.name}.yaml: factors"
             if key in GROUPS and not isinstance(value, Mapping):
                 choices.append((key, str(value)))
-            elif key.split(".")[0] in _KEYED and "." in key:
-                values.append((key, tuple(value) if isinstance(value, list) else value))
             else:
-                raise ConfigError(unknown("key", key, [*GROUPS, *(f"{section}.…" for section in _KEYED)], where))
+                check_key(key, _KEYED, self.study.protocols, where)
+                values.append((key, tuple(value) if isinstance(value, list) else value))
             # Where a run goes is no part of what it is: a level's own resources and a cluster given here agree.
             if key.split(".")[0] != "cluster" and (key in self.words.values or key in self.words.choices):
                 raise ConfigError(f"override '{key}': a factor of the study sets this key; restrict the factor instead")
@@ -226,8 +227,6 @@ class _Planner:
         merged = {**self.base, **dict(choices)}
         tree = self.composer.tree(tuple(sorted(merged.items())), self.study.protocols)
         for key, value in (*self.words.values.items(), *values):
-            if key.split(".")[0] not in _KEYED:
-                raise ConfigError(unknown("key", key, [f"{name}.…" for name in _KEYED], "override"))
             tree = set_value(tree, key, value)
         return tree
 

@@ -180,6 +180,17 @@ def test_ids_given_earlier_are_the_ids_given_today(tmp_path: Path) -> None:
         ((), {"tables": {"t": {"rows": ["methd"], "columns": [{"metric": "train/loss"}]}}}, ["unknown factor 'methd'"]),
         ((), {"figures": {"f": {"kind": "bars", "metric": "train/loss", "x": "siz"}}}, ["did you mean 'size'"]),
         (("suite.datasets.digits.templates=imagnet",), {}, ["unknown templates 'imagnet'", "did you mean 'imagenet'"]),
+        (
+            ("protocol.vqa.epochs=1",),
+            {"protocols": ["vqa_paper"], "base": {"data": "shapes", "suite": "mini"}},
+            ["override: protocol.vqa.epochs: unknown protocol of the study 'vqa'", "(allowed: vqa_paper)"],
+        ),
+        (("protocol.linear_prob.epochs=1",), {}, ["unknown protocol of the study", "did you mean 'linear_probe'"]),
+        (
+            (),
+            {"factors": {"m": {"x": {"protocol.panels.lr": 1}}}, "baseline": {}},
+            ["factors: protocol.panels.lr: unknown protocol of the study 'panels'"],
+        ),
         (("protocol.zero_shot.prompt='a {b}'",), {}, ["template 'a {b}'", "{} for the class name"]),
         ((), {"tables": {"t": {"rows": ["method"], "columns": [{"metric": "train/loss"}]}}}, ["stands for several"]),
         ((), {"figures": {"f": {"kind": "bars", "metric": "train/loss", "x": "size"}}}, ["use method as x, hue"]),
