@@ -13,6 +13,7 @@ from typing import Any
 from study.errors import ConfigError, unknown
 from study.files import read_json, write_json
 from study.identity import digest
+from study.inherit import check_own_factors
 
 CONF = Path(__file__).parent / "conf"
 GROUPS = ("model", "objective", "schedule", "data", "suite", "runtime", "cluster")
@@ -104,7 +105,10 @@ class Composer:
     def study(self, name: str) -> dict[str, Any]:
         """Content of `study/<name>.yaml` as plain values; Hydra's defaults lists work in it."""
         self.check_choice("study", name, "study")
-        return self._compose(f"study/{name}", [], self.source("study", name).parent.parent)["study"]
+        source = self.source("study", name)
+        data: dict[str, Any] = self._compose(f"study/{name}", [], source.parent.parent)["study"]
+        check_own_factors(data, source.read_text(), f"study/{name}.yaml")
+        return data
 
     def _tree(self, choices: tuple[tuple[str, str], ...], protocols: tuple[str, ...]) -> dict[str, Any]:
         """The whole configuration for some group choices, with the named protocols under `protocol`."""

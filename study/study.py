@@ -9,6 +9,7 @@ from typing import Any
 
 from study.design import DESIGNS, Design
 from study.errors import ConfigError, unknown
+from study.inherit import without_removed
 from study.outputs import BY_METRIC, ClaimConfig, EffectsConfig, FigureConfig, QueryConfig, TableConfig
 from study.search import SearchConfig, parse_search
 from study.tuned import check_levels
@@ -69,6 +70,7 @@ def parse_study(data: Mapping[str, Any], where: str) -> Study:
     for key in data:
         if key not in KEYS:
             raise ConfigError(unknown("key", str(key), KEYS, where))
+    data = without_removed(data)
     name = _text(data, "name", where)
     if not _NAME.fullmatch(name):
         raise ConfigError(f"{where}: name: '{name}' may hold letters, digits, '_', '-' and '.' only")
