@@ -97,6 +97,13 @@ def check_claims(
         raise ConfigError(_unanswered(unanswered))
 
 
+def undecidable(study: Study) -> list[str]:
+    """Claims that the study's seeds cannot decide: one seed tells nothing of the spread, unless several tasks do."""
+    if len(study.seeds) > 1:
+        return []
+    return [name for name, claim in study.claims.items() if claim.estimand != "tasks like these"]
+
+
 def _unanswered(found: Mapping[str, UnansweredError]) -> str:
     """The first error, the other claims of its kind, and the way out of all: a study that starts from another has
     the other's claims, whatever cells it has dropped."""

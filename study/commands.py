@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Iterator
 from typing import Any
 
 import click
@@ -128,14 +129,26 @@ def _print_plan(plan: Any, states: Any, costs: Any, show_tasks: bool) -> None:
         f"{costs.summary(missing)}",
         highlight=False,
     )
+    for note in _notes(plan):
+        console.print(note, highlight=False, markup=False)
+
+
+def _notes(plan: Any) -> Iterator[str]:
+    """What stands in the way of runs and of verdicts."""
+    from study.claims import undecidable
+
     for reason in dict.fromkeys(plan.waiting.values()):
-        console.print(f"{len(plan.waiting)} cells wait: {reason}", highlight=False, markup=False)
+        yield f"{len(plan.waiting)} cells wait: {reason}"
+    if claims := undecidable(plan.study):
+        rest = f" and {len(claims) - FEW} more" if len(claims) > FEW else ""
+        yield (
+            f"With one seed, {len(claims)} of {len(plan.study.claims)} claims will stay undecided: "
+            f"{', '.join(claims[:FEW])}{rest}. A second one (seeds=[0,1]) gives an interval."
+        )
     if plan.absent:
-        console.print(
+        yield (
             f"Not on this machine, so that ids are provisional and nothing can be submitted: {', '.join(plan.absent)}. "
-            f"{next(iter(plan.absent.values()))}",
-            highlight=False,
-            markup=False,
+            f"{next(iter(plan.absent.values()))}"
         )
 
 

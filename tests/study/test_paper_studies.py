@@ -5,8 +5,11 @@ from __future__ import annotations
 import json
 
 import pytest
+import yaml
 
+from study.claims import undecidable
 from study.cli import main
+from study.compose import CONF
 from study.cost import ASSUMED_UTILISATION, estimate
 from study.devices import find
 from study.errors import AbsentDataError, ConfigError
@@ -45,6 +48,11 @@ MINI = {
     "table12": 6,
     "table13": 2,
     "readings": 9,
+}
+
+
+SENTENCES = {
+    scale: yaml.safe_load((CONF / "claims" / f"mae_clip_{scale}.yaml").read_text()) for scale in ("small", "large")
 }
 
 
@@ -110,6 +118,33 @@ def test_ablate_plan_prints_gpu_hours(
     assert found["tasks"][0]["cost"]["gpu_hours"]["A100"] > 1000 and "web" in found["absent"]
     assert main(["status", "mae_clip_web"], standalone=False) == 1
     assert "data 'web'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["mae_clip_cc", "mae_clip_web", "mae_clip_mini"])
+def test_claims_are_the_papers_sentences(home: Home, name: str) -> None:
+    study = plan_of(name, home).study
+    assert all(claim.text and claim.source for claim in study.claims.values())
+    scales = {"mae_clip_cc": ["small"], "mae_clip_web": ["large"], "mae_clip_mini": ["small", "large"]}[name]
+    shared = {claim for scale in scales for claim in SENTENCES[scale]}
+    if name == "mae_clip_mini":
+        shared -= {"small_gain_imagenet_6", "small_gain_vtab_4", "pooled_gain_1_imagenet", "pooled_gain_1_vtab"}
+        shared |= {"scale_shrinks_gain", "vqa_gap_over_max_shrinks"}
+    assert set(study.claims) == shared
+
+
+def test_one_seed_decides_claims_on_several_tasks_only(
+    capsys: pytest.CaptureFixture[str], home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = plan_of("mae_clip_web", home)
+    claims = plan.study.claims
+    assert set(undecidable(plan.study)) == {name for name in claims if claims[name].estimand == "these tasks"}
+    assert "large_same_imagenet" in undecidable(plan.study) and "large_same_vtab" not in undecidable(plan.study)
+    assert not undecidable(plan_of("mae_clip_web", home, "seeds=[0,1]").study)
+    monkeypatch.setenv("ABLATE_DATA", str(home.root))
+    monkeypatch.setenv("ABLATE_HOME", str(home.root))
+    assert main(["plan", "mae_clip_web"], standalone=False) == 0
+    text = " ".join(capsys.readouterr().out.split())
+    assert "With one seed, 7 of 17 claims will stay undecided: large_same_imagenet, " in text
 
 
 def test_groups_of_evaluation_sets(home: Home) -> None:
