@@ -53,9 +53,9 @@ def pictures(
     """The cells that have the pictures, the first seed of each that is finished, and the figure's notes."""
     found, lacking = [], []
     for cell in cells:
-        arrays, seed = _first(coverage, cell, home)
-        if all(name in arrays for name in NEEDED[show]):
-            found.append(Shown(_title(cell, cells), seed, {name: arrays[name] for name in NEEDED[show]}))
+        arrays, seed = _first(show, coverage, cell, home)
+        if arrays:
+            found.append(Shown(_title(cell, cells), seed, arrays))
         else:
             lacking.append(_title(cell, cells))
     seeds = sorted({shown.seed for shown in found})
@@ -67,23 +67,25 @@ def pictures(
     return tuple(found), tuple(note for note in notes if note) if found else ()
 
 
-def _first(coverage: Coverage, cell: Cell, home: Home | None) -> tuple[dict[str, Any], int]:
-    """Arrays of the first data set of the first finished seed whose archive is in this home, and the seed."""
+def _first(show: str, coverage: Coverage, cell: Cell, home: Home | None) -> tuple[dict[str, Any], int]:
+    """The picture's arrays from the first finished seed and data set that have them (masks have no classes to map,
+    photographs no masks), and the seed."""
     for (key, _), states in coverage.tasks.items():
         for state in states if key == cell_key(cell) else ():
-            if path := _archive(state, home):
+            for path in _archives(state, home):
                 with np.load(path, allow_pickle=False) as archive:
-                    return dict(archive), state.task.seed
+                    if all(name in archive for name in NEEDED[show]):
+                        return {name: archive[name] for name in NEEDED[show]}, state.task.seed
     return {}, 0
 
 
-def _archive(state: TaskState, home: Home | None) -> Path | None:
-    """Where the pictures of a task lie; None for other tasks, unfinished ones, and those of another home."""
+def _archives(state: TaskState, home: Home | None) -> list[Path]:
+    """Where the pictures of a task lie; none for other tasks, unfinished ones, and those of another home."""
     config = state.task.config
     if home is None or state.state != "completed" or not isinstance(config, EvaluationConfig):
-        return None
-    path = pictures_path(state.task.paths(home), config.datasets[0].name)
-    return path if config.protocol.kind == "panels" and path.exists() else None
+        return []
+    paths = [pictures_path(state.task.paths(home), dataset.name) for dataset in config.datasets]
+    return [path for path in paths if config.protocol.kind == "panels" and path.exists()]
 
 
 def _title(cell: Cell, cells: Sequence[Cell]) -> str:

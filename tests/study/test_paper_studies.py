@@ -7,6 +7,7 @@ import json
 import pytest
 import yaml
 
+from study.cells import keep
 from study.claims import undecidable
 from study.cli import main
 from study.compose import CONF
@@ -78,6 +79,17 @@ def test_every_row_is_a_cell(home: Home, name: str, cells: int) -> None:
         assert len(place(table, plan.study.tables[table], plan.study.factors, plan.cells)) == rows, table
     depths = {task.config.model.decoder_depth for task in plan.runs if isinstance(task.config, RunConfig)}
     assert depths == ({2, 3, 1} if name == "mae_clip_mini" else {8, 12})
+
+
+def test_the_papers_pictures_have_their_cells(home: Home) -> None:
+    cells = {}
+    for name in ("mae_clip_cc", "mae_clip_web"):
+        plan = plan_of(name, home)
+        found = {k: v for k, v in plan.study.figures.items() if v.kind == "panels"}
+        cells[name] = {k: sum(keep(cell, v.where) for cell in plan.cells) for k, v in found.items()}
+        assert any(task.protocol == "panels" for task in plan.tasks)
+    assert cells["mae_clip_cc"] == {"figure2_segments": 4, "figure2_evidence": 4, "figure3": 3}
+    assert cells["mae_clip_web"] == {"figure3": 2}
 
 
 def test_absent_data_are_planned_and_named(home: Home) -> None:
