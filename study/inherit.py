@@ -39,10 +39,11 @@ def without_removed(data: Mapping[str, Any]) -> dict[str, Any]:
     gone = {name: _gone(levels) for name, levels in factors.items() if levels is None or _gone(levels)}
     kept = {name: _present(levels, 1) for name, levels in factors.items() if levels is not None}
     found = {**data, "factors": kept}
-    for key in ("applies", "baseline"):
+    removed = [name for name, levels in gone.items() if levels is None]
+    for key in ("applies", "baseline", "protocols"):
         if isinstance(data.get(key), Mapping):
-            own = {k: v for k, v in _present(data[key]).items() if gone.get(k, frozenset()) is not None}
-            found[key] = {k: _condition(v, gone) for k, v in own.items()} if key == "applies" else own
+            own = {name: what for name, what in _present(data[key]).items() if name not in removed}
+            found[key] = own if key == "baseline" else {name: _condition(what, gone) for name, what in own.items()}
     if isinstance(data.get("drop"), list):
         found["drop"] = [_condition(item, gone) for item in data["drop"] if not _is_gone(item, gone)]
     for key in OUTPUTS:
