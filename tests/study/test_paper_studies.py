@@ -181,6 +181,14 @@ def test_one_seed_decides_claims_on_several_tasks_only(
     assert "With one seed, 7 of 17 claims will stay undecided: large_same_imagenet, " in text
 
 
+def test_of_a_hundred_metrics_the_nearest_are_named(home: Home) -> None:
+    with pytest.raises(ConfigError) as error:
+        plan_of("mae_clip_cc", home, "claims.small_imagenet.metric=zero_shot/imagnet/top1")
+    text = str(error.value)
+    assert "did you mean 'zero_shot/imagenet/top1'" in text and len(text) < 500
+    assert "97 names, among them" in text and "zero_shot/imagenet/top5" in text
+
+
 def test_groups_of_evaluation_sets(home: Home) -> None:
     tables = plan_of("mae_clip_cc", home).study.tables
     averages = {column.label: column.metric for column in tables["table2"].columns}
