@@ -10,7 +10,7 @@ demo: $(STAMP)  ## run the embedded study and leave a report to open
 	$(BIN)/ablate run demo
 	@echo "open $${ABLATE_HOME:-ablate_home}/studies/demo/report/index.html"
 
-mini: $(STAMP)  ## run the grid of MAE-CLIP's tables in miniature and leave a report (an hour or two on two cores)
+mini: $(STAMP)  ## run the grid of MAE-CLIP's tables in miniature and leave a report (an hour on two cores)
 	$(BIN)/ablate run mae_clip_mini
 	@echo "open $${ABLATE_HOME:-ablate_home}/studies/mae_clip_mini/report/index.html"
 

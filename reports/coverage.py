@@ -23,6 +23,12 @@ TELLING = ("failed", "diverged", "not synced", "running", "eligible", "waiting",
 """Which state explains a missing number best, where several seeds differ."""
 
 
+def stages_of(plan: Plan) -> tuple[str | None, ...]:
+    """None for the pretraining, then the protocols by the names under which their tasks and metrics go: the study
+    lists the names of their options (`vqa_paper` yields `vqa`)."""
+    return tuple(dict.fromkeys((None, *(task.protocol for task in plan.tasks))))
+
+
 @dataclass(frozen=True)
 class TaskState:
     """One task with its state."""

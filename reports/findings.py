@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from reports.coverage import TELLING, Coverage, TaskState, protocol_of
+from reports.coverage import TELLING, Coverage, TaskState, protocol_of, stages_of
 from reports.facts import Facts, edited
 from reports.tables import Entry, Row, Table
 from reports.warehouse import cell_key
@@ -91,8 +91,7 @@ def uses(plan: Plan, tables: Sequence[Table], claims: Sequence[Judged]) -> Uses:
             continue
         if table.sql:
             # Nobody knows what a query reads: all there is.
-            protocols = (None, *plan.study.protocols)
-            own |= {(cell_key(cell), protocols): None for cell in plan.cells}
+            own |= {(cell_key(cell), stages_of(plan)): None for cell in plan.cells}
             continue
         for row in table.rows:
             entries = zip(row.entries, table.columns, strict=True)

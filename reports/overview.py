@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from reports.bills import BillTable, billed
-from reports.coverage import Coverage, TaskState
+from reports.coverage import Coverage, TaskState, stages_of
 from reports.spending import CostRow, cost_rows, statement, wasted
 from reports.warehouse import Warehouse, cell_key
 from study.files import read_json
@@ -89,7 +89,7 @@ class Overview:
 def survey(plan: Plan, coverage: Coverage, warehouse: Warehouse) -> Overview:
     """Gather the overview from the plan, the states of its tasks and the marts."""
     factors = tuple(plan.study.factors)
-    stages = (None, *plan.study.protocols)
+    stages = stages_of(plan)
     grid = tuple(
         GridRow(
             tuple(cell.get(factor, "") for factor in factors),
@@ -111,7 +111,7 @@ def survey(plan: Plan, coverage: Coverage, warehouse: Warehouse) -> Overview:
         runs=len(plan.runs),
         counts=coverage.counts(),
         date=f"{newest:%Y-%m-%d %H:%M} UTC" if newest else "",
-        stages=("pretraining", *plan.study.protocols),
+        stages=tuple(stage or "pretraining" for stage in stages),
         grid=grid,
         failures=tuple(failures.most_common()),
         cost=cost,

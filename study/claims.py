@@ -20,6 +20,10 @@ if TYPE_CHECKING:
 Factors = Mapping[str, Sequence[str]]
 
 
+class UnansweredError(ConfigError):
+    """A claim that reads well, and that the cells of the study cannot answer."""
+
+
 @dataclass(frozen=True)
 class Linear:
     """A weighted sum of cells and a constant."""
@@ -69,10 +73,15 @@ def check_claims(
 ) -> None:
     """Refuse a claim that could never be decided. `measured`: each cell with each protocol that is applied to it."""
     known = {(cell_name(cell), protocol) for cell, protocol in measured} if study.claims else set()
+    unanswered: dict[str, UnansweredError] = {}
     for name, claim in study.claims.items():
         at = f"study/{study.name}.yaml: claims.{name}"
         names = [metric for pattern in claim.metric for metric in _expand(pattern, metrics, at)]
-        contrasts = resolve(claim, study.factors, cells, f"{at}.statement")
+        try:
+            contrasts = resolve(claim, study.factors, cells, f"{at}.statement")
+        except UnansweredError as error:
+            unanswered[name] = error
+            continue
         if any(contrast.sign == "~" for contrast in contrasts) and not claim.margin:
             raise ConfigError(f"{at}.margin: missing; '~' needs the difference (in points) that counts as none")
         if claim.estimand == "tasks like these" and (claim.every or len(names) < 2):
@@ -84,6 +93,23 @@ def check_claims(
             for metric in names:
                 if metric not in RUN_METRICS and (cell_name(cell), metric.partition("/")[0]) not in known:
                     raise ConfigError(f"{at}.metric: '{metric}' is not measured in cell {cell_name(cell)}")
+    if unanswered:
+        raise ConfigError(_unanswered(unanswered))
+
+
+def undecidable(study: Study) -> list[str]:
+    """Claims that the study's seeds cannot decide: one seed tells nothing of the spread, unless several tasks do."""
+    if len(study.seeds) > 1:
+        return []
+    return [name for name, claim in study.claims.items() if claim.estimand != "tasks like these"]
+
+
+def _unanswered(found: Mapping[str, UnansweredError]) -> str:
+    """The first error, the other claims of its kind, and the way out of all: a study that starts from another has
+    the other's claims, whatever cells it has dropped."""
+    others = f"; neither can the cells answer {', '.join(list(found)[1:])}" if len(found) > 1 else ""
+    nulls = ", ".join(f"{name}: null" for name in found)
+    return f"{next(iter(found.values()))}{others}; without: claims: {{{nulls}}} (all claims away: claims=null)"
 
 
 def _expand(pattern: str, metrics: Sequence[str], at: str) -> list[str]:
@@ -134,7 +160,7 @@ def _placed(arm: Arm, factors: Factors, cells: Sequence[Cell], where: str) -> _P
         wanted[factor] = level
     found = [cell for cell in cells if wanted.items() <= cell.items()]
     if not found:
-        raise ConfigError(f"{where}: no cell of the study, as `where` leaves it, is '{arm_text(arm)}'")
+        raise UnansweredError(f"{where}: no cell of the study, as `where` leaves it, is '{arm_text(arm)}'")
     return _Placed(arm_text(arm), frozenset(wanted), tuple(found))
 
 
@@ -164,12 +190,12 @@ def _check_balance(arms: Sequence[_Placed], where: str) -> None:
         for factor in sorted(unnamed):
             mine, theirs = ({cell[factor] for cell in arm.cells if factor in cell} for arm in (one, other))
             if mine != theirs and ((mine and theirs) or len(mine | theirs) > 1):
-                raise ConfigError(
+                raise UnansweredError(
                     f"{where}: '{one.text}' and '{other.text}' differ in {factor} ({_listed(mine)} against "
                     f"{_listed(theirs)}); choose one level in brackets or in where"
                 )
         if one.named == other.named and len(one.cells) != len(other.cells):
-            raise ConfigError(
+            raise UnansweredError(
                 f"{where}: '{one.text}' and '{other.text}' stand for different combinations of "
                 f"{_listed(unnamed)}; choose some in where"
             )

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 from collections import Counter
+from collections.abc import Iterator
 from typing import Any
 
 import click
@@ -76,41 +78,45 @@ def plan_command(selection: Any, as_json: bool, show_tasks: bool, script: bool) 
 
 
 FEW = 4
-"""Factors with which there is room between the columns."""
-WHOLE = 9
-"""Characters that are kept together in a column of words: `eligible,`."""
+"""Factors with which there is room between the columns; claims that a note names."""
+WHOLE = 11
+"""Characters that are kept together in the column of states: `12 waiting,`."""
 
 
-def _plan_table(plan: Any, states: Any, costs: Any) -> Any:
-    """One row for each cell that has something to run, or waits for it."""
+def _plan_table(plan: Any, states: Any, costs: Any, brief: bool = False) -> Any:
+    """One row for each cell that has something to run, or waits for it; `brief`: without the numbers of tasks."""
     from rich import box
     from rich.table import Table
 
     from study.spending import amount
 
-    # Many factors, and 80 columns: little is spent on what is between them, headings and numbers stay whole.
+    # Many factors, and 80 columns: little is spent on what is between them, names and numbers stay whole.
     title = f"{plan.study.name}: {plan.study.title}"
     padding = (0, int(len(plan.study.factors) <= FEW), 0, 0)
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=padding)
     for factor in plan.study.factors:
-        table.add_column(factor, overflow="fold", min_width=min(len(factor), WHOLE))
-    prices = [f"{gpu}-h" for gpu in costs.gpus] or ["core-min"]
-    for heading in ("runs", "evals"):
+        table.add_column(factor, no_wrap=True)
+    for heading in () if brief else ("runs", "evals"):
         table.add_column(heading, justify="right", no_wrap=True)
-    table.add_column("state", overflow="fold", min_width=WHOLE)
-    for heading in prices:
+    table.add_column("state", min_width=WHOLE)
+    for heading in [f"{gpu}-h" for gpu in costs.gpus] or ["core-min"]:
         table.add_column(heading, justify="right", no_wrap=True)
     for cell in plan.cells:
         tasks = plan.of_cell(cell)
         if not tasks and cell_name(cell) not in plan.waiting:
             continue
-        counts = Counter(states[task.task_id].state for task in tasks)
         runs = sum(task.kind == "pretrain" for task in tasks)
+        counts = [] if brief else [str(runs), str(len(tasks) - runs)]
         row = [cell.get(factor, "–") for factor in plan.study.factors]
-        summary = ", ".join(f"{count} {state}" for state, count in counts.most_common())
         cost = [amount(costs.hours(tasks, gpu)) for gpu in costs.gpus] or [f"{60 * costs.core_hours(tasks):.1f}"]
-        table.add_row(*row, str(runs), str(len(tasks) - runs), summary or "waiting for its search", *cost)
+        table.add_row(*row, *counts, _summary_of(plan, [states[task.task_id].state for task in tasks]), *cost)
     return table
+
+
+def _summary_of(plan: Any, states: list[str]) -> str:
+    """How many tasks of a cell are in which state; without its data, nothing is eligible."""
+    told = Counter("no data" if plan.absent and state == "eligible" else state for state in states)
+    return ", ".join(f"{count} {state}" for state, count in told.most_common()) or "waiting for its search"
 
 
 def _print_plan(plan: Any, states: Any, costs: Any, show_tasks: bool) -> None:
@@ -118,6 +124,11 @@ def _print_plan(plan: Any, states: Any, costs: Any, show_tasks: bool) -> None:
 
     console = Console()
     table = _plan_table(plan, states, costs)
+    needed = Console(width=1000).measure(table)
+    if not console.is_terminal and "COLUMNS" not in os.environ:
+        console = Console(width=max(console.width, needed.maximum))  # a file has no margin
+    elif needed.minimum > console.width:
+        table = _plan_table(plan, states, costs, brief=True)
     console.print(table)
     if show_tasks:
         for task in plan.tasks:
@@ -128,14 +139,26 @@ def _print_plan(plan: Any, states: Any, costs: Any, show_tasks: bool) -> None:
         f"{costs.summary(missing)}",
         highlight=False,
     )
+    for note in _notes(plan):
+        console.print(note, highlight=False, markup=False)
+
+
+def _notes(plan: Any) -> Iterator[str]:
+    """What stands in the way of runs and of verdicts."""
+    from study.claims import undecidable
+
     for reason in dict.fromkeys(plan.waiting.values()):
-        console.print(f"{len(plan.waiting)} cells wait: {reason}", highlight=False, markup=False)
+        yield f"{len(plan.waiting)} cells wait: {reason}"
+    if claims := undecidable(plan.study):
+        rest = f" and {len(claims) - FEW} more" if len(claims) > FEW else ""
+        yield (
+            f"With one seed, {len(claims)} of {len(plan.study.claims)} claims will stay undecided: "
+            f"{', '.join(claims[:FEW])}{rest}. A second one (seeds=[0,1]) gives an interval."
+        )
     if plan.absent:
-        console.print(
+        yield (
             f"Not on this machine, so that ids are provisional and nothing can be submitted: {', '.join(plan.absent)}. "
-            f"{next(iter(plan.absent.values()))}",
-            highlight=False,
-            markup=False,
+            f"{next(iter(plan.absent.values()))}"
         )
 
 

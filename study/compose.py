@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import itertools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from typing import Any
 from study.errors import ConfigError, unknown
 from study.files import read_json, write_json
 from study.identity import digest
+from study.inherit import check_own_factors
 
 CONF = Path(__file__).parent / "conf"
 GROUPS = ("model", "objective", "schedule", "data", "suite", "runtime", "cluster")
@@ -60,6 +61,15 @@ def parse_overrides(texts: Sequence[str], study_keys: Sequence[str]) -> Override
     return result
 
 
+def check_key(key: str, branches: Iterable[str], protocols: Sequence[str], where: str) -> None:
+    """Refuse a dotted key that nothing of the configuration would read."""
+    head, _, rest = key.partition(".")
+    if head not in branches or not rest:
+        raise ConfigError(unknown("key", key, [*GROUPS, *(f"{name}.…" for name in branches)], where))
+    if head == "protocol" and (name := rest.partition(".")[0]) not in protocols:
+        raise ConfigError(unknown("protocol of the study", name, protocols, f"{where}: {key}"))
+
+
 class Composer:
     """Composes configuration trees from the shipped groups and a user's own `--config-dir`."""
 
@@ -95,7 +105,10 @@ class Composer:
     def study(self, name: str) -> dict[str, Any]:
         """Content of `study/<name>.yaml` as plain values; Hydra's defaults lists work in it."""
         self.check_choice("study", name, "study")
-        return self._compose(f"study/{name}", [], self.source("study", name).parent.parent)["study"]
+        source = self.source("study", name)
+        data: dict[str, Any] = self._compose(f"study/{name}", [], source.parent.parent)["study"]
+        check_own_factors(data, source.read_text(), f"study/{name}.yaml")
+        return data
 
     def _tree(self, choices: tuple[tuple[str, str], ...], protocols: tuple[str, ...]) -> dict[str, Any]:
         """The whole configuration for some group choices, with the named protocols under `protocol`."""

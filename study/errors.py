@@ -54,6 +54,11 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and any(words in str(error) for words in _MEMORY_WORDS)
 
 
+MANY = 40
+"""Names beyond which an error lists the nearest `FEW` only."""
+FEW = 8
+
+
 def unknown(kind: str, found: str, allowed: Iterable[str], where: str = "") -> str:
     """Message for a name that does not exist, with the nearest valid one.
 
@@ -65,4 +70,7 @@ def unknown(kind: str, found: str, allowed: Iterable[str], where: str = "") -> s
     hint = f"; did you mean '{near[0]}'?" if near else ""
     prefix = f"{where}: " if where else ""
     listed = ", ".join(names) if names else "none"
+    if len(names) > MANY:
+        nearest = difflib.get_close_matches(str(found), names, n=FEW, cutoff=0.0)
+        listed = f"{len(names)} names, among them {', '.join(sorted(nearest))}"
     return f"{prefix}unknown {kind} '{found}'{hint} (allowed: {listed})"

@@ -12,7 +12,7 @@ from typing import Any, get_type_hints
 from study.arms import Arm, resolve
 from study.claims import check_claims
 from study.cluster import ClusterConfig, spread
-from study.compose import GROUPS, Composer, Overrides, parse_overrides, set_value
+from study.compose import GROUPS, Composer, Overrides, check_key, parse_overrides, set_value
 from study.contents import Contents, Fingerprint
 from study.design import Cell, cell_name
 from study.errors import ConfigError, unknown
@@ -147,9 +147,11 @@ class _Planner:
         for group in self.base:
             if group not in GROUPS:
                 raise ConfigError(unknown("config group", group, GROUPS, f"study/{study.name}.yaml: base"))
+        for key in words.values:
+            check_key(key, _KEYED, study.protocols, "override")
         self._sections: dict[tuple[Any, ...], tuple[Any, str]] = {}
         self._checked: set[tuple[int, ...]] = set()
-        self._evaluations: dict[tuple[Any, ...], tuple[tuple[EvaluationConfig, Any], ...]] = {}
+        self._evaluations: dict[tuple[Any, ...], tuple[tuple[str, EvaluationConfig, Any], ...]] = {}
         self._metrics: dict[str, None] = {}
         self._tuned = Tuned(study.design, study.name, (), None, home)
 
@@ -201,7 +203,8 @@ class _Planner:
     def _configure(self, levels: Cell) -> tuple[RunConfig, list[EvaluationConfig], ClusterConfig]:
         choices, values = self._split(levels)
         config = self._run(choices, values, 0, levels)[1]
-        evaluations = [item for item, _ in self._protocols(choices, values, config.objective.name)]
+        made = self._protocols(choices, values, config.objective.name)
+        evaluations = [item for name, item, _ in made if self.study.evaluates(name, [levels])]
         return config, evaluations, self._cluster(choices, values, config)
 
     def _split(self, cell: Cell) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
@@ -211,10 +214,9 @@ class _Planner:
             where = f"study/{self.study.name}.yaml: factors"
             if key in GROUPS and not isinstance(value, Mapping):
                 choices.append((key, str(value)))
-            elif key.split(".")[0] in _KEYED and "." in key:
-                values.append((key, tuple(value) if isinstance(value, list) else value))
             else:
-                raise ConfigError(unknown("key", key, [*GROUPS, *(f"{section}.…" for section in _KEYED)], where))
+                check_key(key, _KEYED, self.study.protocols, where)
+                values.append((key, tuple(value) if isinstance(value, list) else value))
             # Where a run goes is no part of what it is: a level's own resources and a cluster given here agree.
             if key.split(".")[0] != "cluster" and (key in self.words.values or key in self.words.choices):
                 raise ConfigError(f"override '{key}': a factor of the study sets this key; restrict the factor instead")
@@ -225,8 +227,6 @@ class _Planner:
         merged = {**self.base, **dict(choices)}
         tree = self.composer.tree(tuple(sorted(merged.items())), self.study.protocols)
         for key, value in (*self.words.values.items(), *values):
-            if key.split(".")[0] not in _KEYED:
-                raise ConfigError(unknown("key", key, [f"{name}.…" for name in _KEYED], "override"))
             tree = set_value(tree, key, value)
         return tree
 
@@ -266,18 +266,19 @@ class _Planner:
 
     def _evaluate(self, run: Task, choices: tuple[Any, ...], values: tuple[Any, ...]) -> Iterator[Task]:
         assert isinstance(run.config, RunConfig)
-        key = (choices, tuple(item for item in values if item[0].split(".")[0] in ("suite", "protocol")))
-        if (key, run.config.objective.name) not in self._evaluations:
-            made = tuple(self._protocols(*key, run.config.objective.name))
-            self._evaluations[key, run.config.objective.name] = made
-        for config, content in self._evaluations[key, run.config.objective.name]:
-            task_id = digest(canonical({**content, "run_id": run.run_id}))
-            config = dataclasses.replace(config, run_id=run.run_id)
-            yield Task(task_id, "evaluate", run.run_id, run.seed, run.cells, config.protocol.name, config)
+        own = tuple(item for item in values if item[0].split(".")[0] in ("suite", "protocol"))
+        key = (choices, own, run.config.objective.name)
+        if key not in self._evaluations:
+            self._evaluations[key] = tuple(self._protocols(*key))
+        for name, config, content in self._evaluations[key]:
+            if self.study.evaluates(name, run.cells):
+                task_id = digest(canonical({**content, "run_id": run.run_id}))
+                config = dataclasses.replace(config, run_id=run.run_id)
+                yield Task(task_id, "evaluate", run.run_id, run.seed, run.cells, config.protocol.name, config)
 
     def _protocols(
         self, choices: tuple[Any, ...], values: tuple[Any, ...], objective: str
-    ) -> Iterator[tuple[EvaluationConfig, Any]]:
+    ) -> Iterator[tuple[str, EvaluationConfig, Any]]:
         tree = self._tree(choices, values)
         suite = tree["suite"]
         for name in self.study.protocols:
@@ -286,12 +287,11 @@ class _Planner:
             datasets = tuple(self._contents.dataset(suite, item) for item in suite["protocols"].get(protocol.kind, ()))
             if not datasets:
                 raise ConfigError(f"protocols: '{name}' has no evaluation set; give suite.protocols.{protocol.kind}")
-            self._metrics.update(
-                dict.fromkeys(metric_names(protocol.name, protocol.kind, tuple(item.name for item in datasets)))
-            )
+            names = metric_names(protocol.name, protocol.kind, tuple(item.name for item in datasets))
+            self._metrics.update(dict.fromkeys(names))
             if applicable(protocol.kind, objective):
                 config = EvaluationConfig(run_id="", protocol=protocol, datasets=datasets)
-                yield config, identity(config)
+                yield name, config, identity(config)
 
 
 _SECTIONS: dict[str, type] = {name: kind for name, kind in get_type_hints(RunConfig).items() if name != "seed"}

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from study.cells import keep
 from study.design import DESIGNS, Design
 from study.errors import ConfigError, unknown
+from study.inherit import without_removed
 from study.outputs import BY_METRIC, ClaimConfig, EffectsConfig, FigureConfig, QueryConfig, TableConfig
 from study.search import SearchConfig, parse_search
 from study.tuned import check_levels
@@ -47,6 +49,8 @@ class Study:
     seeds: tuple[int, ...]
     design: Design
     protocols: tuple[str, ...]
+    measured: dict[str, dict[str, list[str]]]
+    """Protocol → levels of the cells that are evaluated with it (a cell without the factor is)."""
     tables: dict[str, TableConfig]
     effects: dict[str, EffectsConfig]
     queries: dict[str, QueryConfig]
@@ -59,6 +63,10 @@ class Study:
         """Names of the levels of each factor, in order."""
         return {factor: tuple(levels) for factor, levels in self.design.factors.items()}
 
+    def evaluates(self, protocol: str, cells: Sequence[Mapping[str, str]]) -> bool:
+        """Whether a run that stands for these cells is evaluated with the protocol."""
+        return any(keep(cell, self.measured[protocol]) for cell in cells)
+
     @property
     def baseline(self) -> dict[str, str] | None:
         return dict(self.design.baseline) or None
@@ -69,19 +77,22 @@ def parse_study(data: Mapping[str, Any], where: str) -> Study:
     for key in data:
         if key not in KEYS:
             raise ConfigError(unknown("key", str(key), KEYS, where))
+    data = without_removed(data)
     name = _text(data, "name", where)
     if not _NAME.fullmatch(name):
         raise ConfigError(f"{where}: name: '{name}' may hold letters, digits, '_', '-' and '.' only")
     design = _design(data, where)
     search = parse_search(data["search"], design.factors, f"{where}: search") if data.get("search") else None
     check_levels(design, name, search is not None, where)
+    measured = _protocols(data.get("protocols") or [], f"{where}: protocols")
     study = Study(
         name=name,
         title=_text(data, "title", where, name),
         base=_base(data.get("base") or {}, where),
         seeds=_seeds(data.get("seeds", [0]), where),
         design=design,
-        protocols=_protocols(data.get("protocols") or [], where),
+        protocols=tuple(measured),
+        measured=measured,
         tables={k: build(TableConfig, v, f"{where}: tables.{k}") for k, v in _mapping(data, "tables", where).items()},
         effects={
             k: build(EffectsConfig, v, f"{where}: effects.{k}") for k, v in _mapping(data, "effects", where).items()
@@ -95,6 +106,10 @@ def parse_study(data: Mapping[str, Any], where: str) -> Study:
         claims={k: build(ClaimConfig, v, f"{where}: claims.{k}") for k, v in _mapping(data, "claims", where).items()},
         search=search,
     )
+    for protocol, levels in measured.items():
+        _check_factors(
+            study, [], {factor: tuple(own) for factor, own in levels.items()}, f"{where}: protocols.{protocol}"
+        )
     _check_outputs(study, where)
     return study
 
@@ -182,12 +197,15 @@ def _seeds(data: Any, where: str) -> tuple[int, ...]:
     return tuple(seeds)
 
 
-def _protocols(data: Any, where: str) -> tuple[str, ...]:
+def _protocols(data: Any, where: str) -> dict[str, dict[str, list[str]]]:
+    """Protocol → which cells; a plain list of names means all cells."""
+    if isinstance(data, Mapping):
+        return {str(name): _condition(condition, f"{where}.{name}") for name, condition in data.items()}
     if not isinstance(data, list) or not all(isinstance(item, str) for item in data):
-        raise ConfigError(f"{where}: protocols: expected a list of names, found {data!r}")
+        raise ConfigError(f"{where}: expected a list of names (or name: levels of the cells), found {data!r}")
     if len(set(data)) < len(data):
-        raise ConfigError(f"{where}: protocols: {data} holds a protocol twice")
-    return tuple(data)
+        raise ConfigError(f"{where}: {data} holds a protocol twice")
+    return {name: {} for name in data}
 
 
 def _condition(data: Any, where: str) -> dict[str, list[str]]:

@@ -19,6 +19,7 @@ from reports.claim_runs import Judged, Remedy
 from reports.claims import Results, evaluate
 from reports.reference.values import FOLDER, PAPERS, PrintedValue, printed_values
 from reports.warehouse import cell_key
+from study.compose import CONF
 from study.design import Cell
 from study.errors import ConfigError, unknown
 from study.outputs import ClaimConfig
@@ -88,9 +89,18 @@ def slug(text: str) -> str:
 
 @functools.cache
 def _entries(paper: str) -> Mapping[str, Mapping[str, Any]]:
+    """The claims of a paper; one whose sentence the studies share says here only what it is held against."""
     if paper not in PAPERS:
         raise ConfigError(unknown("paper", paper, PAPERS))
-    return dict(yaml.safe_load(Path(FOLDER / f"claims_{paper}.yaml").read_text(encoding="utf-8"))["claims"])
+    found = _read(FOLDER / f"claims_{paper}.yaml")
+    shared: dict[str, Any] = {}
+    for name in found.get("sentences", ()):
+        shared |= _read(CONF / "claims" / f"{name}.yaml")
+    return {name: {**shared.get(name, {}), **own} for name, own in found["claims"].items()}
+
+
+def _read(path: Path) -> dict[str, Any]:
+    return dict(yaml.safe_load(path.read_text(encoding="utf-8")))
 
 
 def _judge(paper: str, name: str, entry: dict[str, Any]) -> Judged:

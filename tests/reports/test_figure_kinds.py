@@ -79,15 +79,18 @@ def pictures(task: Task) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def wide(tmp_path_factory: pytest.TempPathFactory) -> Plan:
-    """A finished study with a figure of each further kind, and pictures of its seed 0."""
+    """A finished study with a figure of each further kind, and pictures of its seed 0: of digits the t-SNE alone."""
     folder = tmp_path_factory.mktemp("wide")
-    plan = stores.plan_of(folder, TEXT)
+    plan = stores.plan_of(folder, TEXT, ("suite.protocols.panels=[digits,shapes]",))
     stores.track(plan, f"sqlite:///{plan.home.store}", value=crossing)
     for task in plan.tasks:
         if task.protocol == "panels" and task.seed == 0:
-            path = pictures_path(task.paths(plan.home), "shapes")
-            path.parent.mkdir(parents=True, exist_ok=True)
-            np.savez(path, **pictures(task))
+            arrays = pictures(task)
+            points = {name: arrays.pop(name) for name in NEEDED["tsne"]}
+            for dataset, own in (("digits", points | {"images": arrays["images"]}), ("shapes", arrays)):
+                path = pictures_path(task.paths(plan.home), dataset)
+                path.parent.mkdir(parents=True, exist_ok=True)
+                np.savez(path, **own)
     return plan
 
 

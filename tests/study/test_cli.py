@@ -81,7 +81,7 @@ def test_plan_tells_cells_tasks_states_and_cost(capsys: pytest.CaptureFixture[st
     assert first["task_id"] in capsys.readouterr().out
 
 
-def test_a_wide_plan_keeps_headings_and_numbers_whole_at_80_columns(
+def test_a_wide_plan_keeps_names_and_numbers_whole_at_80_columns(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COLUMNS", "80")
@@ -89,10 +89,21 @@ def test_a_wide_plan_keeps_headings_and_numbers_whole_at_80_columns(
     assert main(["plan", "mae_clip_mini"], standalone=False) == 0
     _, _, headings, _, *rows = capsys.readouterr().out.splitlines()
     factors = ["scale", "method", "pooling", "masking", "weights", "decoder"]
-    assert headings.split() == [*factors, "runs", "evals", "state", "core-min"]
+    assert headings.split() == [*factors, "state", "core-min"], "the states count runs and evaluations, too"
     table = rows[: rows.index(" " * len(headings))]
     assert all(len(row) <= 80 for row in table) and not any("…" in row for row in table)
     assert sum(bool(re.search(r" \d+\.\d $", row)) for row in table) == 30, "one price for each cell"
+    assert [sum(name in row for row in table) for name in ("masked_clip", "similarity", "supplement")] == [2, 15, 5]
+
+
+def test_a_piped_plan_has_one_line_for_each_cell(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.delenv("COLUMNS", raising=False)
+    monkeypatch.setenv("ABLATE_DATA", str(tmp_path))
+    assert main(["plan", "mae_clip_web"], standalone=False) == 0
+    rows = [line for line in capsys.readouterr().out.splitlines() if re.search(r"^ (clip|mae_clip|m3ae) ", line)]
+    assert len(rows) == 11 and all("1 no data" in row and "eligible" not in row for row in rows)
 
 
 def test_diff_names_what_differs(capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 
 import pytest
+import yaml
 
+from study.cells import keep
+from study.claims import undecidable
 from study.cli import main
+from study.compose import CONF
 from study.cost import ASSUMED_UTILISATION, estimate
+from study.design import cell_name
 from study.devices import find
 from study.errors import AbsentDataError, ConfigError
 from study.paths import Home
@@ -25,9 +31,9 @@ ROWS = {
         "table11": 4,
         "table12": 6,
         "table13": 2,
-        "readings": 9,
+        "readings": 13,
     },
-    "mae_clip_web": {"table14": 6, "table15a": 6, "table15b": 6, "table10": 4, "table11": 4, "readings": 6},
+    "mae_clip_web": {"table14": 6, "table15a": 6, "table15b": 6, "table10": 4, "table11": 4, "readings": 8},
 }
 """Rows that the paper prints; Table 9's bracketed values are rows of their own, with MAE-CLIP and GAP besides, and 15a
 and 15b have CLIP with MAP besides. Table 11's eight rows are four in each."""
@@ -44,7 +50,12 @@ MINI = {
     "table11": 4,
     "table12": 6,
     "table13": 2,
-    "readings": 9,
+    "readings": 13,
+}
+
+
+SENTENCES = {
+    scale: yaml.safe_load((CONF / "claims" / f"mae_clip_{scale}.yaml").read_text()) for scale in ("small", "large")
 }
 
 
@@ -70,6 +81,37 @@ def test_every_row_is_a_cell(home: Home, name: str, cells: int) -> None:
         assert len(place(table, plan.study.tables[table], plan.study.factors, plan.cells)) == rows, table
     depths = {task.config.model.decoder_depth for task in plan.runs if isinstance(task.config, RunConfig)}
     assert depths == ({2, 3, 1} if name == "mae_clip_mini" else {8, 12})
+
+
+@pytest.mark.parametrize("name", ["mae_clip_cc", "mae_clip_web"])
+def test_what_is_paid_for_is_printed(home: Home, name: str) -> None:
+    plan = plan_of(name, home)
+    printed = set()
+    for table in plan.study.tables.values():
+        named = {pattern.partition("/")[0] for column in table.columns for pattern in column.metric}
+        for row in place("t", table, plan.study.factors, plan.cells).values():
+            printed |= {(cell_name(cell), protocol) for cell in row.values() for protocol in named}
+    pictures = [figure.where for figure in plan.study.figures.values() if figure.kind == "panels"]
+    for cell in plan.cells:
+        assert cell_name(cell) in {own for own, _ in printed}
+        if any(keep(cell, where) for where in pictures):
+            printed.add((cell_name(cell), "panels"))
+    paid = {(cell_name(task.cells[0]), task.protocol) for task in plan.tasks if task.kind == "evaluate"}
+    # Zero-shot of a linear probe's model costs next to nothing.
+    assert {each for each in paid - printed if each[1] not in ("zero_shot", "linear_probe")} == set()
+    count = Counter(protocol for _, protocol in paid)
+    assert count["finetune"] == 4 and count.get("retrieval", 4) == 4
+
+
+def test_the_papers_pictures_have_their_cells(home: Home) -> None:
+    cells = {}
+    for name in ("mae_clip_cc", "mae_clip_web"):
+        plan = plan_of(name, home)
+        found = {k: v for k, v in plan.study.figures.items() if v.kind == "panels"}
+        cells[name] = {k: sum(keep(cell, v.where) for cell in plan.cells) for k, v in found.items()}
+        assert any(task.protocol == "panels" for task in plan.tasks)
+    assert cells["mae_clip_cc"] == {"figure2_segments": 4, "figure2_evidence": 4, "figure3": 3}
+    assert cells["mae_clip_web"] == {"figure3": 2}
 
 
 def test_absent_data_are_planned_and_named(home: Home) -> None:
@@ -128,6 +170,41 @@ def test_ablate_plan_prints_gpu_hours(
     assert found["tasks"][0]["cost"]["gpu_hours"]["A100"] > 1000 and "web" in found["absent"]
     assert main(["status", "mae_clip_web"], standalone=False) == 1
     assert "data 'web'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["mae_clip_cc", "mae_clip_web", "mae_clip_mini"])
+def test_claims_are_the_papers_sentences(home: Home, name: str) -> None:
+    study = plan_of(name, home).study
+    assert all(claim.text and claim.source for claim in study.claims.values())
+    scales = {"mae_clip_cc": ["small"], "mae_clip_web": ["large"], "mae_clip_mini": ["small", "large"]}[name]
+    shared = {claim for scale in scales for claim in SENTENCES[scale]}
+    if name == "mae_clip_mini":
+        shared -= {"small_gain_imagenet_6", "small_gain_vtab_4", "pooled_gain_1_imagenet", "pooled_gain_1_vtab"}
+        shared |= {"scale_shrinks_gain", "vqa_gap_over_max_shrinks"}
+    assert set(study.claims) == shared
+
+
+def test_one_seed_decides_claims_on_several_tasks_only(
+    capsys: pytest.CaptureFixture[str], home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = plan_of("mae_clip_web", home)
+    claims = plan.study.claims
+    assert set(undecidable(plan.study)) == {name for name in claims if claims[name].estimand == "these tasks"}
+    assert "large_same_imagenet" in undecidable(plan.study) and "large_same_vtab" not in undecidable(plan.study)
+    assert not undecidable(plan_of("mae_clip_web", home, "seeds=[0,1]").study)
+    monkeypatch.setenv("ABLATE_DATA", str(home.root))
+    monkeypatch.setenv("ABLATE_HOME", str(home.root))
+    assert main(["plan", "mae_clip_web"], standalone=False) == 0
+    text = " ".join(capsys.readouterr().out.split())
+    assert "With one seed, 7 of 17 claims will stay undecided: large_same_imagenet, " in text
+
+
+def test_of_a_hundred_metrics_the_nearest_are_named(home: Home) -> None:
+    with pytest.raises(ConfigError) as error:
+        plan_of("mae_clip_cc", home, "claims.small_imagenet.metric=zero_shot/imagnet/top1")
+    text = str(error.value)
+    assert "did you mean 'zero_shot/imagenet/top1'" in text and len(text) < 500
+    assert "97 names, among them" in text and "zero_shot/imagenet/top5" in text
 
 
 def test_groups_of_evaluation_sets(home: Home) -> None:

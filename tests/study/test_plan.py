@@ -54,6 +54,17 @@ def test_the_baseline_comes_first_and_runs_before_evaluations(tmp_path: Path) ->
     assert kinds == ["pretrain"] * 8 + ["evaluate"] * (4 * 2 + 4)  # MAE has no zero-shot
 
 
+def test_a_protocol_may_say_for_which_cells_it_is(tmp_path: Path) -> None:
+    whole = plan_of(tmp_path)
+    part = plan_of(tmp_path, protocols={"zero_shot": {}, "linear_probe": {"size": "few"}})
+    ids = {task.task_id for task in part.tasks}
+    lacking = [task for task in whole.tasks if task.task_id not in ids]
+    assert {(task.protocol, task.cells[0]["size"]) for task in lacking} == {("linear_probe", "many")}
+    assert len(lacking) == 4 and ids < {task.task_id for task in whole.tasks}
+    none = plan_of(tmp_path, ("protocols.linear_probe=null",), protocols={"zero_shot": {}, "linear_probe": {}})
+    assert {task.protocol for task in none.tasks} == {None, "zero_shot"}
+
+
 def test_one_configuration_under_two_names_is_run_once(tmp_path: Path) -> None:
     # The second factor's level repeats the value that the base has already.
     plan = plan_of(
@@ -145,6 +156,10 @@ def test_ids_given_earlier_are_the_ids_given_today(tmp_path: Path) -> None:
         ((), {"protocols": ["segmentation"], "base": {"data": "openart"}}, ["'segmentation' has no evaluation set"]),
         ((), {"base": {"modle": "tiny"}}, ["unknown config group 'modle'", "did you mean 'model'"]),
         ((), {"base": {"model": "tinny"}}, ["unknown model 'tinny'", "did you mean 'tiny'"]),
+        ((), {"protocols": {"linear_probe": {"methd": "clip"}}}, ["protocols.linear_probe: unknown factor 'methd'"]),
+        ((), {"protocols": {"linear_probe": {"method": "clp"}}}, ["protocols.linear_probe", "did you mean 'clip'"]),
+        ((), {"protocols": {"linear_probe": 3}}, ["protocols.linear_probe: expected factor: level"]),
+        ((), {"protocols": 3}, ["expected a list of names (or name: levels of the cells), found 3"]),
         ((), {"seeds": [0, 0]}, ["a seed twice"]),
         ((), {"seeds": ["a"]}, ["seeds: expected whole numbers"]),
         ((), {"design": "latin"}, ["unknown design 'latin'"]),
@@ -180,6 +195,17 @@ def test_ids_given_earlier_are_the_ids_given_today(tmp_path: Path) -> None:
         ((), {"tables": {"t": {"rows": ["methd"], "columns": [{"metric": "train/loss"}]}}}, ["unknown factor 'methd'"]),
         ((), {"figures": {"f": {"kind": "bars", "metric": "train/loss", "x": "siz"}}}, ["did you mean 'size'"]),
         (("suite.datasets.digits.templates=imagnet",), {}, ["unknown templates 'imagnet'", "did you mean 'imagenet'"]),
+        (
+            ("protocol.vqa.epochs=1",),
+            {"protocols": ["vqa_paper"], "base": {"data": "shapes", "suite": "mini"}},
+            ["override: protocol.vqa.epochs: unknown protocol of the study 'vqa'", "(allowed: vqa_paper)"],
+        ),
+        (("protocol.linear_prob.epochs=1",), {}, ["unknown protocol of the study", "did you mean 'linear_probe'"]),
+        (
+            (),
+            {"factors": {"m": {"x": {"protocol.panels.lr": 1}}}, "baseline": {}},
+            ["factors: protocol.panels.lr: unknown protocol of the study 'panels'"],
+        ),
         (("protocol.zero_shot.prompt='a {b}'",), {}, ["template 'a {b}'", "{} for the class name"]),
         (
             ("protocol.segmentation.prompt='a photo of a dog'",),

@@ -67,6 +67,7 @@ MINI_SETS = (
 )
 MINI = (
     "seeds=[0]",
+    "claims=null",
     "drop=[{scale: web}, {method: [mae, m3ae, clip, masked_clip]}, {pooling: [map, gap]}, {masking: random}, "
     "{weights: supplement}, {decoder: d3}]",
     f"baseline={{{', '.join(f'{factor}: {level}' for factor, level in MINI_CELL.items())}}}",
