@@ -217,6 +217,10 @@ class Home:
         """A tokenizer that all runs on the same captions share; `key` names captions and sizes."""
         return self.cache / "tokenizers" / f"{key}.json"
 
+    def kept_pairs(self, key: str) -> Path:
+        """Which samples of some shards `data.exclude` leaves; `key` names the shards, the caption and the words."""
+        return self.cache / "pairs" / f"{key}.npy"
+
     def run(self, run_id: str) -> RunPaths:
         return RunPaths(self.runs / run_id)
 

@@ -145,6 +145,8 @@ class DataConfig:
     """Seed of the procedural world and of the subset, not of the run."""
     caption: str = field("txt")
     """Caption source of shards: `txt`, or a key of the JSON (`json.name`)."""
+    exclude: tuple[str, ...] = field((), identity_default=())
+    """Shards: pairs whose caption holds one of these strings (letter case counts) are no part of the data."""
     path: str = field("", identity=False)
     """Shards: folder, glob or brace pattern; relative paths start at $ABLATE_DATA."""
     max_broken: float = field(0.01, low=0, high=1, identity=False)

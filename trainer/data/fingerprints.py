@@ -9,6 +9,7 @@ from study.paths import Home
 from study.schema import DataConfig, DatasetConfig
 from trainer.data import clip_benchmark
 from trainer.data.amodal import AmodalSet
+from trainer.data.captions import check_caption
 from trainer.data.folders import fingerprint_files
 from trainer.data.image_sets import CaptionSet, FolderSet
 from trainer.data.labelled_shards import CLASSES, check_label, listed_classes
@@ -16,7 +17,7 @@ from trainer.data.mask_sets import PanopticSet, PngSet, VocSet
 from trainer.data.question_sets import ClevrSet, GqaSet, VqaSet
 from trainer.data.shard_files import FINGERPRINT_DIGITS, ShardFiles
 from trainer.data.shard_paths import find_shards
-from trainer.data.shards import check_caption, subset
+from trainer.data.shards import subset
 
 FileSet = FolderSet | CaptionSet | VocSet | PngSet | PanopticSet | ClevrSet | VqaSet | GqaSet | AmodalSet
 FILE_SETS: dict[str, type[FileSet]] = {
@@ -45,8 +46,7 @@ def fingerprint(config: DataConfig | DatasetConfig, home: Home) -> str:
         where = f"data '{config.name}'"
         files = ShardFiles(find_shards(config.path, where), home)
         check_caption(files, config.caption, where)
-        if config.pairs:
-            subset(files, config.pairs, config.seed, where)
+        subset(files, config, home)
         return files.fingerprint
     return _dataset_fingerprint(config, home)
 
