@@ -43,6 +43,11 @@ class TaskPaths:
         return self.root / "record.json"
 
     @property
+    def scores(self) -> Path:
+        """Metrics of an evaluation's finished data sets (JSON), for a further attempt; gone when there is a record."""
+        return self.root / "scores.json"
+
+    @property
     def failure(self) -> Path:
         """How the last attempt ended, when it did not end in a record."""
         return self.root / "failure.json"
