@@ -222,6 +222,10 @@ class Home:
         """A tokenizer that all runs on the same captions share; `key` names captions and sizes."""
         return self.cache / "tokenizers" / f"{key}.json"
 
+    def texts_fingerprint(self, key: str) -> Path:
+        """Of a text file that tokenizers are fitted on; `key` names the file, its size and its time."""
+        return self.cache / "texts" / key
+
     def kept_pairs(self, key: str) -> Path:
         """Which samples of some shards `data.exclude` leaves; `key` names the shards, the caption and the words."""
         return self.cache / "pairs" / f"{key}.npy"

@@ -45,7 +45,7 @@ class ModelConfig:
     context_length: int = field(low=4)
     """Text tokens per caption, beginning and end markers included."""
     vocab_size: int = field(low=16)
-    """Upper bound of the BPE vocabulary fitted on the training captions."""
+    """Upper bound of the vocabulary of byte pairs (`data.tokenizer_captions`)."""
     embed_dim: int = field(low=2)
     """Width of the joint embedding space."""
     mlp_ratio: float = field(4.0, above=0)
@@ -147,6 +147,12 @@ class DataConfig:
     """Caption source of shards: `txt`, or a key of the JSON (`json.name`)."""
     exclude: tuple[str, ...] = field((), identity_default=())
     """Shards: pairs whose caption holds one of these strings (letter case counts) are no part of the data."""
+    tokenizer_captions: int = field(20_000, low=1, identity_default=20_000)
+    """The tokenizer is fitted on the first so many captions: 20,000 of 12 words fill 12,000 tokens of a vocabulary."""
+    tokenizer_texts: str = field("", identity=False)
+    """Fit it on the first so many lines of this plain text file instead; a relative path starts at $ABLATE_DATA."""
+    tokenizer_fingerprint: str = field("", identity_default="")
+    """SHA-256 prefix of that file, filled in by the plan."""
     path: str = field("", identity=False)
     """Shards: folder, glob or brace pattern; relative paths start at $ABLATE_DATA."""
     max_broken: float = field(0.01, low=0, high=1, identity=False)

@@ -74,6 +74,8 @@ def check_data(data: DataConfig, schedule: ScheduleConfig) -> None:
         )
     if "" in data.exclude:
         raise ConfigError("data.exclude: '' is in every caption; give the strings whose pairs are to be left out")
+    if data.tokenizer_fingerprint and not data.tokenizer_texts:
+        raise ConfigError("data.tokenizer_fingerprint: set without data.tokenizer_texts, the file that it is of")
     if data.pairs and schedule.steps and schedule.batch_size > data.pairs:
         raise ConfigError(f"schedule.batch_size: {schedule.batch_size} is larger than data.pairs ({data.pairs})")
 

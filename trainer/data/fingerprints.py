@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 
+from study.contents import TextFile
 from study.errors import ConfigError
 from study.paths import Home
 from study.schema import DataConfig, DatasetConfig
@@ -18,6 +19,7 @@ from trainer.data.question_sets import ClevrSet, GqaSet, VqaSet
 from trainer.data.shard_files import FINGERPRINT_DIGITS, ShardFiles
 from trainer.data.shard_paths import find_shards
 from trainer.data.shards import subset
+from trainer.data.texts import texts_fingerprint
 
 FileSet = FolderSet | CaptionSet | VocSet | PngSet | PanopticSet | ClevrSet | VqaSet | GqaSet | AmodalSet
 FILE_SETS: dict[str, type[FileSet]] = {
@@ -34,12 +36,14 @@ FILE_SETS: dict[str, type[FileSet]] = {
 """Kinds of evaluation sets whose images are single files."""
 
 
-def fingerprint(config: DataConfig | DatasetConfig, home: Home) -> str:
+def fingerprint(config: DataConfig | DatasetConfig | TextFile, home: Home) -> str:
     """12 hexadecimal digits; reads the data once and later only asks whether its files are still the same.
 
     As the plan calls it, it also refuses what could only fail later: shards that are missing or unusable, more
     samples wanted than there are, a caption or label that does not exist.
     """
+    if isinstance(config, TextFile):
+        return texts_fingerprint(config, home)
     if isinstance(config, DatasetConfig) and config.kind != "shards":
         return _published_fingerprint(config, home)
     if isinstance(config, DataConfig):
