@@ -80,6 +80,9 @@ class ObjectiveConfig:
     text_mask_ratio: float = field(0.75, low=0, below=1)
     input_mask_ratio: float = field(0.75, low=0, below=1)
     """Masked CLIP only: share of patches dropped from the contrastive pass itself (supplement D)."""
+    input_text_mask_ratio: float = field(0.0, low=0, below=1, identity_default=0.0)
+    """Masked CLIP only: share of the caption's tokens dropped, too. Supplement D masks "similar to how input is masked
+    for the generative task in MAE-CLIP": the image (0), or the caption as well (0.75)."""
     w_image: float = field(0.1, low=0)
     """Weight of the pixel loss once the contrastive loss is global: 0.1 in the paper, 0.05 in its supplement."""
     w_text: float = field(0.05, low=0)
