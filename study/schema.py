@@ -263,6 +263,8 @@ class ProtocolConfig:
     answer_loss: str = field("cross_entropy", choices=("cross_entropy", "binary"), identity_default="cross_entropy")
     """Question answering: one answer out of all, each weighed by what it is worth, or every answer by itself, which is
     usual on VQAv2 (Teney et al. 2017)."""
+    decoder_depth: int = field(0, low=0, identity_default=0)
+    """Question answering: blocks of the fresh decoder; 0 takes `model.decoder_depth`."""
     prompt: str = field("")
     """Segmentation: template of the class prompt (`a photo of {a} {}`: the right article, the name); empty takes
     the data set's templates."""
