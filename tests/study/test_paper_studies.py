@@ -83,6 +83,13 @@ def test_absent_data_are_planned_and_named(home: Home) -> None:
     assert not plan_of("mae_clip_mini", home).absent
 
 
+def test_what_is_no_part_of_the_papers_data(home: Home) -> None:
+    """Section 4.1: images whose text contains a [PERSON] tag are excluded; the vocabulary is to be full."""
+    data = {name: plan_of(name, home).runs[0].config.data for name in ("mae_clip_cc", "mae_clip_web", "mae_clip_mini")}  # type: ignore[union-attr]
+    assert [data[name].exclude for name in data] == [("[PERSON]", "<PERSON>"), (), ()]
+    assert [data[name].tokenizer_captions for name in data] == [1_000_000, 1_000_000, 20_000]
+
+
 def test_gpu_hours_from_flops(home: Home) -> None:
     plan = plan_of("mae_clip_cc", home)
     costs = estimate(plan)
