@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from study.class_sets import class_set
@@ -14,7 +15,21 @@ from study.schema import EMBEDDED, DataConfig, DatasetConfig
 from study.typed import build
 from study.validate import check_dataset
 
-Fingerprint = Callable[[DataConfig | DatasetConfig, Home], str]
+
+@dataclass(frozen=True)
+class TextFile:
+    """A plain text file that the tokenizer is fitted on."""
+
+    name: str
+    """For messages."""
+    path: str
+
+    @classmethod
+    def of(cls, data: DataConfig) -> TextFile:
+        return cls(f"{data.name}: tokenizer_texts", data.tokenizer_texts)
+
+
+Fingerprint = Callable[[DataConfig | DatasetConfig | TextFile, Home], str]
 """Content fingerprint of data that lies in files; given by the command line, since reading data is the trainer's."""
 
 
@@ -28,16 +43,25 @@ class Contents:
         """Name of data → where they were looked for."""
 
     def known(self, config: Any) -> Any:
-        """A `DataConfig` or `DatasetConfig` with its fingerprint, if it lies in files."""
-        if config.kind in EMBEDDED or config.fingerprint or self._fingerprint is None:
-            return config
+        """A `DataConfig` or `DatasetConfig` with its fingerprints, if it lies in files."""
+        found: dict[str, str] = {}
+        if isinstance(config, DataConfig) and config.tokenizer_texts and not config.tokenizer_fingerprint:
+            found["tokenizer_fingerprint"] = self._read(TextFile.of(config))
+        if config.kind not in EMBEDDED and not config.fingerprint:
+            found["fingerprint"] = self._read(config)
+        return dataclasses.replace(config, **found) if found else config
+
+    def _read(self, source: DataConfig | DatasetConfig | TextFile) -> str:
+        """The fingerprint, empty where it cannot be known."""
+        if self._fingerprint is None:
+            return ""
         try:
-            return dataclasses.replace(config, fingerprint=self._fingerprint(config, self._home))
+            return self._fingerprint(source, self._home)
         except AbsentDataError as error:
             if not self._without_data:
                 raise
-            self.absent[config.name] = str(error)
-            return config
+            self.absent[source.name] = str(error)
+            return ""
 
     def dataset(self, suite: Mapping[str, Any], name: str) -> DatasetConfig:
         """The evaluation set of a suite, checked; raises ConfigError where a name in it does not exist."""

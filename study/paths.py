@@ -1,4 +1,7 @@
-"""Every file name that `ablate` writes (a search's: `study.search_paths`); no other module joins paths under a home."""
+"""Every file name that `ablate` writes; no other module joins paths under a home.
+
+Those of a search and of a submission stand in `study.search_paths` and `study.submission_paths`.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from study.search_paths import SearchPaths
+from study.submission_paths import SubmissionPaths
 
 HOME_VERSION = 1
 """Layout of the home directory; a home from a newer version is refused."""
@@ -37,6 +41,11 @@ class TaskPaths:
     def record(self) -> Path:
         """Written atomically and last: its presence is completion."""
         return self.root / "record.json"
+
+    @property
+    def scores(self) -> Path:
+        """Metrics of an evaluation's finished data sets (JSON), for a further attempt; gone when there is a record."""
+        return self.root / "scores.json"
 
     @property
     def failure(self) -> Path:
@@ -103,70 +112,6 @@ class RunPaths(TaskPaths):
 
     def evaluation(self, evaluation_id: str) -> TaskPaths:
         return TaskPaths(self.evaluations / evaluation_id)
-
-
-@dataclass(frozen=True)
-class SubmissionPaths:
-    """Files of one `ablate submit`, `$ABLATE_HOME/studies/<study>/submissions/<stamp>`."""
-
-    root: Path
-
-    @property
-    def manifest(self) -> Path:
-        """Task ids, job ids, executor, snapshot: what was submitted."""
-        return self.root / "submission.json"
-
-    @property
-    def search(self) -> Path:
-        """What a search's workers look for, and among what (JSON); absent where tasks are queued."""
-        return self.root / "search.json"
-
-    @property
-    def jobs(self) -> Path:
-        """Submitit's folder: pickles and the scheduler's logs."""
-        return self.root / "jobs"
-
-    @property
-    def alive(self) -> Path:
-        """Touched by the submission's workers: the heartbeat that other hosts can see."""
-        return self.root / "alive"
-
-    @property
-    def stopped(self) -> Path:
-        """Why no further task of this submission is to be started (JSON): identical failures, or the user."""
-        return self.root / "stopped.json"
-
-    @property
-    def launch_log(self) -> Path:
-        """What the launcher of local jobs printed; empty when all went well."""
-        return self.root / "launch.log"
-
-    @property
-    def launching(self) -> Path:
-        """Claim of the process that is handing the submission's arrays to the scheduler."""
-        return self.root / "launching"
-
-    def output(self, job_id: str) -> Path:
-        """What an array element printed beside its tasks' logs, as Submitit names it; `job_id` as in `123_4`."""
-        return self.jobs / f"{job_id}_0_log.out"
-
-    def errors(self, job_id: str) -> Path:
-        return self.jobs / f"{job_id}_0_log.err"
-
-    @property
-    def patch(self) -> Path:
-        """Difference of the submitted code to its commit; absent where there is none."""
-        return self.root / "code.patch"
-
-    @property
-    def ended(self) -> Path:
-        """Present once the submission's jobs were found gone, so that nobody looks for them again."""
-        return self.root / "ended"
-
-    @property
-    def shipper(self) -> Path:
-        """Claim of the worker that ships journals beside its tasks."""
-        return self.root / "shipper"
 
 
 @dataclass(frozen=True)
@@ -276,6 +221,14 @@ class Home:
     def fitted_tokenizer(self, key: str) -> Path:
         """A tokenizer that all runs on the same captions share; `key` names captions and sizes."""
         return self.cache / "tokenizers" / f"{key}.json"
+
+    def texts_fingerprint(self, key: str) -> Path:
+        """Of a text file that tokenizers are fitted on; `key` names the file, its size and its time."""
+        return self.cache / "texts" / key
+
+    def kept_pairs(self, key: str) -> Path:
+        """Which samples of some shards `data.exclude` leaves; `key` names the shards, the caption and the words."""
+        return self.cache / "pairs" / f"{key}.npy"
 
     def run(self, run_id: str) -> RunPaths:
         return RunPaths(self.runs / run_id)

@@ -45,7 +45,7 @@ class ModelConfig:
     context_length: int = field(low=4)
     """Text tokens per caption, beginning and end markers included."""
     vocab_size: int = field(low=16)
-    """Upper bound of the BPE vocabulary fitted on the training captions."""
+    """Upper bound of the vocabulary of byte pairs (`data.tokenizer_captions`)."""
     embed_dim: int = field(low=2)
     """Width of the joint embedding space."""
     mlp_ratio: float = field(4.0, above=0)
@@ -80,6 +80,9 @@ class ObjectiveConfig:
     text_mask_ratio: float = field(0.75, low=0, below=1)
     input_mask_ratio: float = field(0.75, low=0, below=1)
     """Masked CLIP only: share of patches dropped from the contrastive pass itself (supplement D)."""
+    input_text_mask_ratio: float = field(0.0, low=0, below=1, identity_default=0.0)
+    """Masked CLIP only: share of the caption's tokens dropped, too. Supplement D masks "similar to how input is masked
+    for the generative task in MAE-CLIP": the image (0), or the caption as well (0.75)."""
     w_image: float = field(0.1, low=0)
     """Weight of the pixel loss once the contrastive loss is global: 0.1 in the paper, 0.05 in its supplement."""
     w_text: float = field(0.05, low=0)
@@ -145,6 +148,14 @@ class DataConfig:
     """Seed of the procedural world and of the subset, not of the run."""
     caption: str = field("txt")
     """Caption source of shards: `txt`, or a key of the JSON (`json.name`)."""
+    exclude: tuple[str, ...] = field((), identity_default=())
+    """Shards: pairs whose caption holds one of these strings (letter case counts) are no part of the data."""
+    tokenizer_captions: int = field(20_000, low=1, identity_default=20_000)
+    """The tokenizer is fitted on the first so many captions: 20,000 of 12 words fill 12,000 tokens of a vocabulary."""
+    tokenizer_texts: str = field("", identity=False)
+    """Fit it on the first so many lines of this plain text file instead; a relative path starts at $ABLATE_DATA."""
+    tokenizer_fingerprint: str = field("", identity_default="")
+    """SHA-256 prefix of that file, filled in by the plan."""
     path: str = field("", identity=False)
     """Shards: folder, glob or brace pattern; relative paths start at $ABLATE_DATA."""
     max_broken: float = field(0.01, low=0, high=1, identity=False)
@@ -258,6 +269,8 @@ class ProtocolConfig:
     repeated_captions: str = field("merged", choices=("merged", "own"), identity_default="merged")
     """Retrieval: a caption that several images carry is one text that may find any of them, or a text for each of them,
     right with its own image alone (`own`: CLIP_benchmark's counting)."""
+    decoder_depth: int = field(0, low=0, identity_default=0)
+    """Question answering: blocks of the fresh decoder; 0 takes `model.decoder_depth`."""
     prompt: str = field("")
     """Segmentation: template of the class prompt (`a photo of {a} {}`: the right article, the name); empty takes
     the data set's templates."""

@@ -52,9 +52,9 @@ class Spent:
 
     @classmethod
     def unfinished(cls, paths: TaskPaths, alive: bool = False) -> Spent | None:
-        """Of a task without a record, by its journal and its checkpoint; None where it never began."""
-        checkpoint = RunPaths(paths.root).checkpoint
-        saved = checkpoint.stat().st_mtime if checkpoint.exists() else None
+        """Of a task without a record, by its journal and what it saved; None where it never began."""
+        files = [path for path in (RunPaths(paths.root).checkpoint, paths.scores) if path.exists()]
+        saved = files[0].stat().st_mtime if files else None
         return cls.by_journal(read(paths.journal)[0], saved, alive)
 
     @classmethod

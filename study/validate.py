@@ -77,6 +77,15 @@ def check_data(data: DataConfig, schedule: ScheduleConfig) -> None:
         raise ConfigError("data.path: missing; give the shards' folder, glob or brace pattern")
     if data.kind == "shapes" and not data.pairs:
         raise ConfigError("data.pairs: 0; the procedural world is endless, so say how many pairs to draw")
+    if data.kind == "shapes" and data.exclude:
+        raise ConfigError(
+            f"data.exclude: {', '.join(map(repr, data.exclude))} cannot be left out of the procedural world, whose "
+            "captions are drawn; only shards (data.kind=shards) can"
+        )
+    if "" in data.exclude:
+        raise ConfigError("data.exclude: '' is in every caption; give the strings whose pairs are to be left out")
+    if data.tokenizer_fingerprint and not data.tokenizer_texts:
+        raise ConfigError("data.tokenizer_fingerprint: set without data.tokenizer_texts, the file that it is of")
     if data.pairs and schedule.steps and schedule.batch_size > data.pairs:
         raise ConfigError(f"schedule.batch_size: {schedule.batch_size} is larger than data.pairs ({data.pairs})")
 

@@ -35,6 +35,8 @@ IDLE_SHARE = 20
 """An idle worker sleeps this many times as long as it looked."""
 REPEAT_SECONDS = 1.0
 """A stop signal within this time of the last one is the same request."""
+FINISH_SECONDS = 10.0
+"""How long an evaluation that is told to stop may take to finish its data set; those before are kept anyhow."""
 
 
 def work(home_root: str, study: str, stamp: str, index: int) -> dict[str, int]:
@@ -211,8 +213,7 @@ class Worker:
                 verdict = "lost"
             elif paths.cancelled.exists():
                 verdict = "cancelled"
-            elif self.signals and task.kind == "evaluate":
-                # Nothing to save: evaluations are short, and start again.
+            elif self.signals and task.kind == "evaluate" and time.monotonic() > self._signalled + FINISH_SECONDS:
                 verdict = "interrupted"
             elif self.signals > 1:
                 verdict = "killed"

@@ -1,19 +1,21 @@
-"""What a run is trained on: its pairs, checked against their fingerprint, and a tokenizer fitted on them."""
+"""What a run is trained on: its pairs, checked by their fingerprint, and a tokenizer fitted on captions or texts."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from study.contents import TextFile
 from study.errors import DataError
 from study.files import write_atomic
-from study.identity import canonical, digest
+from study.identity import canonical, digest, identity
 from study.paths import Home, RunPaths
-from study.schema import RunConfig
+from study.schema import DataConfig, RunConfig
 from trainer.data.pairs import Pairs, open_pairs
+from trainer.data.texts import Lines, find_texts, texts_fingerprint
 from trainer.data.tokenizer import Tokenizer
-
-TOKENIZER_CAPTIONS = 20_000
-"""The tokenizer is fitted on the first so many captions: enough for a vocabulary, little enough to read at once."""
 
 
 def open_corpus(paths: RunPaths, config: RunConfig, home: Home) -> tuple[Pairs, Tokenizer]:
@@ -34,10 +36,37 @@ def open_corpus(paths: RunPaths, config: RunConfig, home: Home) -> tuple[Pairs, 
 
 
 def _fitted(pairs: Pairs, config: RunConfig, home: Home) -> Path:
-    """File of a tokenizer fitted on the pairs' captions, by this run or by another on the same captions."""
-    count = min(len(pairs), TOKENIZER_CAPTIONS)
+    """File of a tokenizer fitted on the captions or a text file, by this run or by another on the same."""
+    data = config.data
+    captions: Iterable[str] = Captions(pairs, min(len(pairs), data.tokenizer_captions))
+    source: list[Any] = [pairs.fingerprint, identity(data)]
+    if data.tokenizer_texts:
+        captions, source = _texts(data, home)
     sizes = (config.model.vocab_size, config.model.context_length)
-    path = home.fitted_tokenizer(digest(canonical([pairs.fingerprint, config.data.caption, count, *sizes])))
+    path = home.fitted_tokenizer(digest(canonical([*source, *sizes])))
     if not path.exists():
-        Tokenizer.fit((pairs.caption(i) for i in range(count)), *sizes).save(path)
+        Tokenizer.fit(captions, *sizes).save(path)
     return path
+
+
+def _texts(data: DataConfig, home: Home) -> tuple[Lines, list[Any]]:
+    """The text file's lines, and what names them; raises DataError when it is not what the study was planned with."""
+    source = TextFile.of(data)
+    found, expected = texts_fingerprint(source, home), data.tokenizer_fingerprint
+    if expected and not found.startswith(expected):
+        raise DataError(
+            f"data {source.name} has changed: the fingerprint of {data.tokenizer_texts} is {found}, the study was "
+            f"planned with {expected}; restore the file, or plan again"
+        )
+    return Lines(find_texts(source), data.tokenizer_captions), [found, data.tokenizer_captions]
+
+
+@dataclass(frozen=True)
+class Captions:
+    """The first `count` captions, read anew by everyone who walks through them: a million need not fit in memory."""
+
+    pairs: Pairs
+    count: int
+
+    def __iter__(self) -> Iterator[str]:
+        return (self.pairs.caption(i) for i in range(self.count))

@@ -31,9 +31,9 @@ from study.typed import load_config
 from trainer.accounts import begin, settle
 from trainer.distributed import World
 from trainer.divergence import Divergence
-from trainer.environment import Meter, Spent, arithmetic, choose_device, code
+from trainer.environment import arithmetic, choose_device, code
+from trainer.evaluate import evaluate
 from trainer.peers import scheduled, team
-from trainer.protocols import evaluate
 from trainer.record import History, Result, Silent, history, record
 from trainer.train import Interrupted, pretrain
 
@@ -51,7 +51,7 @@ def execute(kind: str, root: Path, home: Home, stop: Callable[[], bool]) -> None
     Args:
         kind: "pretrain" or "evaluate".
         root: the task's directory, with its `config.yaml`; the caller holds its claim.
-        stop: asked while training; true saves and raises Interrupted.
+        stop: asked after every step, or every data set; true saves and raises Interrupted.
 
     Raises:
         Interrupted: stopped and saved; call again to go on.
@@ -70,9 +70,8 @@ def execute(kind: str, root: Path, home: Home, stop: Callable[[], bool]) -> None
             _attempt(kind, paths, home, journal, stop)
         finally:
             journal.close()
-    if kind == "pretrain":
-        # Only now: until there is a record, the next attempt needs it.
-        RunPaths(root).checkpoint.unlink(missing_ok=True)
+    # Only now: until there is a record, the next attempt needs it.
+    (RunPaths(root).checkpoint if kind == "pretrain" else paths.scores).unlink(missing_ok=True)
 
 
 def _attempt(kind: str, paths: TaskPaths, home: Home, journal: Journal, stop: Callable[[], bool]) -> None:
@@ -88,7 +87,7 @@ def _attempt(kind: str, paths: TaskPaths, home: Home, journal: Journal, stop: Ca
             alike = facts(run, run.model)
         else:
             config = _config(paths, EvaluationConfig, journal, past)
-            result = _evaluate(config, home, journal)
+            result = _evaluate(paths, config, home, journal, stop)
             alike = facts(config, load_config(home.run(config.run_id).config, RunConfig).model)
     except Interrupted as stopped:
         journal.event("interrupted", message=str(stopped))
@@ -152,7 +151,9 @@ def _assist(paths: RunPaths, home: Home, stop: Callable[[], bool]) -> None:
         pretrain(paths, config, home, Silent(), stop, world)
 
 
-def _evaluate(config: EvaluationConfig, home: Home, journal: Journal) -> Result:
+def _evaluate(
+    paths: TaskPaths, config: EvaluationConfig, home: Home, journal: Journal, stop: Callable[[], bool]
+) -> Result:
     """Evaluate a finished run; one that diverged has no model, so its evaluations have no metrics either."""
     run = home.run(config.run_id)
     trained = read_json(run.record)
@@ -163,14 +164,5 @@ def _evaluate(config: EvaluationConfig, home: Home, journal: Journal) -> Result:
     begin(journal, device, runtime.threads)
     if trained["state"] == "diverged":
         return Result({}, device, Divergence(**trained["diverged"]))
-    meter = Meter(Spent(), device)
-    metrics: dict[str, float] = {}
-    # A search's: no table may take it for what a report is about.
-    prefix = "validation/" if any(dataset.split == "validation" for dataset in config.datasets) else ""
     with arithmetic(device, runtime.threads):
-        for name, value in evaluate(run, config, home, device):
-            metrics[prefix + name] = value
-            journal.metrics(0, {prefix + name: value})
-    spent = meter.cost()
-    journal.metrics(0, spent)
-    return Result(metrics | spent, device)
+        return Result(evaluate(paths, config, home, device, journal, stop), device)

@@ -74,6 +74,8 @@ class ElementWorker(Worker):
 
     def _on_signal(self, number: int, _frame: object) -> None:
         """However many signals come, the task may finish its checkpoint: the scheduler kills it if it is too late."""
+        if not self.signals:
+            self._signalled = time.monotonic()
         self.signals = 1
         if self._child is not None:
             self._child.signal(number)

@@ -52,7 +52,7 @@ def best(contestants: dict[str, Callable[[], int]], rounds: int) -> dict[str, fl
 def shapes(home: Home, size: int) -> dict[str, Callable[[], int]]:
     """Drawn images, whole training batches, and batches of an epoch that is in memory."""
     pairs = open_pairs(DataConfig(name="shapes", kind="shapes", pairs=SAMPLES), size, home)
-    tokenizer = Tokenizer.fit((pairs.caption(i) for i in range(500)), 512, 16)
+    tokenizer = Tokenizer.fit([pairs.caption(i) for i in range(500)], 512, 16)
 
     def batches(loader: Loader) -> int:
         return sum(len(batch) for batch in loader.batches(0, SAMPLES // BATCH))

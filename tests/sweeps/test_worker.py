@@ -17,6 +17,7 @@ from study.files import read_json
 from study.paths import Home
 from study.task import TaskRef
 from sweeps import claims
+from sweeps.worker import FINISH_SECONDS
 
 
 def finish(home: Home, tasks: list[TaskRef], behaviours: dict[str, Any]) -> None:
@@ -125,13 +126,27 @@ def test_a_stop_signal_lets_the_run_save_and_begins_nothing_else(tmp_path: Path,
     assert events(home) == [("begin", "first")]
 
 
-def test_an_evaluation_has_nothing_to_save_and_stops_at_once(tmp_path: Path) -> None:
+def test_a_stop_signal_lets_an_evaluation_end_its_data_set(tmp_path: Path) -> None:
+    home = Home(tmp_path)
+    probe = evaluation("probe", "run").paths(home)
+    paths = submission(home, [run_task("run"), evaluation("probe", "run")], {"probe": ["work", 60]})
+    worker = start_worker(home, paths)
+    wait_for((probe.root / "progress").exists)
+    worker.send_signal(signal.SIGTERM)
+    assert worker.wait(30) == 0
+    found = read_json(probe.failure)
+    assert found is not None and found["cause"] == "interrupted" and "steps" in found["message"]
+
+
+def test_an_evaluation_that_takes_too_long_to_stop_is_killed(tmp_path: Path) -> None:
     home = Home(tmp_path)
     paths = submission(home, [run_task("run"), evaluation("probe", "run")], {"probe": ["deaf", 60]})
     worker = start_worker(home, paths)
     wait_for(lambda: ("begin", "probe") in events(home))
+    begin = time.monotonic()
     worker.send_signal(signal.SIGTERM)
-    assert worker.wait(30) == 0
+    assert worker.wait(40) == 0
+    assert time.monotonic() - begin > FINISH_SECONDS
     found = read_json(evaluation("probe", "run").paths(home).failure)
     assert found is not None and found["cause"] == "interrupted"
 

@@ -65,6 +65,20 @@ def test_check_as_json(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert json.loads(capsys.readouterr().out)["fingerprint"] == found["fingerprint"]
 
 
+def test_check_tells_what_is_left_out(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = [b"a dog", b"[PERSON] runs", b"<PERSON> and a dog", b""]
+    write_shard(here / "s" / "0.tar", [{**sample(i), "txt": text} for i, text in enumerate(words)])
+    assert ablate("check", "s", "--exclude", "[PERSON]", "--exclude", "<PERSON>", "--max-broken", "0.5") == 0
+    told = capsys.readouterr().out.splitlines()
+    assert "samples      2 kept, 2 left out: their captions hold '[PERSON]' or '<PERSON>'" in told
+    assert "broken       1 (1 without caption, 0 without a readable image)" in told
+    assert ablate("check", "s", "--exclude", "[PERSON]", "--json", "--max-broken", "0.5") == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["samples"], found["left_out"], found["usable"]) == (3, 1, 2)
+    assert ablate("check", "s/0.tar", "--exclude", "") == 2
+    assert "exclude leaves none of 4 samples; every caption holds ''" in capsys.readouterr().err
+
+
 def test_check_with_several_processes(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     files = [sample(i) for i in range(5)]
     write_shard(here / "s" / "0.tar", [files[i % 5] for i in range(3100)])

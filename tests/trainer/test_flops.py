@@ -9,7 +9,7 @@ from small_systems import VOCAB, make_batch, make_system
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from study.schema import OBJECTIVES, ModelConfig, ObjectiveConfig
+from study.schema import OBJECTIVES, POOLINGS, ModelConfig, ObjectiveConfig
 from trainer.models.flops import forward_flops, image_flops, parameters, text_flops, train_flops
 from trainer.objectives.system import System
 
@@ -68,6 +68,7 @@ def test_masked_pass_of_vit_b16() -> None:
 COUNTED: list[tuple[str, dict[str, Any]]] = [
     *((name, {}) for name in OBJECTIVES),
     *((name, {"pooling": "max", "stem": "conv"}) for name in ("masked_clip", "mae_clip")),
+    *(("masked_clip", {"input_text_mask_ratio": 0.75, "pooling": pooling}) for pooling in POOLINGS),
     ("mae_clip", {"masking": "similarity", "text_pooling": "gap"}),
     ("mae_clip", {"masking": "similarity", "similarity_reduce": "filip_max"}),
     ("m3ae", {"include_pads": True}),

@@ -67,7 +67,7 @@ def test_a_step_that_waits_would_be_noticed() -> None:
 
 
 @pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")  # dynamo's own doing
-@pytest.mark.parametrize("objective", ["masked_clip", "mae", "m3ae"])
+@pytest.mark.parametrize("objective", ["masked_clip", "masked_clip text", "mae", "m3ae"])
 def test_every_pass_is_one_graph(objective: str) -> None:
     """`fullgraph` raises at the first break; MAE-CLIP with similarity masking is among the tests of the system."""
     torch.compiler.reset()

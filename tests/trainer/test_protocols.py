@@ -1,4 +1,4 @@
-"""`evaluate` from a run's directory, on the procedural world: metric names, cache, what does not apply."""
+"""`score` from a run's directory, on the procedural world: metric names, cache, what does not apply."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from study.schema import DatasetConfig, EvaluationConfig, ProtocolConfig
 from trainer import checkpoint
 from trainer.data.tokenizer import Tokenizer
 from trainer.objectives.system import System
-from trainer.protocols import evaluate
+from trainer.protocols import represent, score
 
 SHAPES = DatasetConfig(name="shapes_shape", kind="shapes", task="shape", train=60, test=40, templates="shapes")
 PROTOCOLS = {
@@ -50,7 +50,7 @@ def save_weights(paths: RunPaths, seed: int) -> None:
 
 def found(paths: RunPaths, home: Home, kind: str, *datasets: DatasetConfig) -> dict[str, float]:
     config = EvaluationConfig(run_id=paths.root.name, protocol=PROTOCOLS[kind], datasets=datasets or (SHAPES,))
-    return dict(evaluate(paths, config, home, "cpu"))
+    return dict(score(represent(paths, config, torch.device("cpu")), config, home))
 
 
 @pytest.mark.parametrize("kind", list(PROTOCOLS))

@@ -9,7 +9,7 @@ from small_systems import VOCAB, make_batch, make_system, total_loss
 from torch import Tensor
 
 from study.errors import ConfigError
-from study.schema import OBJECTIVES
+from study.schema import OBJECTIVES, POOLINGS
 from trainer.models.patches import patchify
 from trainer.models.splits import take
 from trainer.models.towers import PAD
@@ -19,6 +19,7 @@ CONTRASTIVE = ("clip", "masked_clip", "mae_clip")
 GENERATIVE = ("mae", "m3ae", "mae_clip")
 VARIANTS: list[tuple[str, dict[str, Any]]] = [
     *((name, {}) for name in OBJECTIVES),
+    ("masked_clip", {"input_text_mask_ratio": 0.75}),
     ("mae_clip", {"masking": "similarity"}),
     ("mae_clip", {"masking": "similarity", "similarity_reduce": "filip_max", "similarity_select": "low"}),
     ("mae_clip", {"include_pads": True, "masking": "similarity"}),
@@ -196,6 +197,24 @@ def test_masked_clip_sees_a_quarter_in_training_and_all_in_evaluation() -> None:
     torch.testing.assert_close(embeddings.image, system.image_head(system.image(images, keep)))
     torch.testing.assert_close(embeddings.text, system.encode_text(tokens))
     torch.testing.assert_close(system.encode_image(images), system.image_head(system.image(images)))
+
+
+@pytest.mark.parametrize("pooling", POOLINGS)
+@torch.no_grad()
+def test_masked_clip_may_hide_captions_too(pooling: str) -> None:
+    """By hand: of each caption alone, the tokens with the lowest draws, in a tower without any other."""
+    system, (images, tokens) = make_system("masked_clip", input_text_mask_ratio=0.75, pooling=pooling), make_batch()
+    draws = draws_of(system, 5)
+    found = system.embed(images, tokens, draws).text
+    for row, length in enumerate((tokens != PAD).sum(1).tolist()):
+        shown = draws.text[row, :length].argsort()[: max(1, int(0.25 * length))][None]
+        there = torch.ones_like(shown, dtype=torch.bool)
+        words = system.text(tokens[row : row + 1], there, shown)
+        torch.testing.assert_close(found[row : row + 1], system.text_head(words, there))
+    plain = make_system("masked_clip", pooling=pooling)
+    assert torch.equal(plain.embed(images, tokens, draws_of(plain, 5)).image, system.embed(images, tokens, draws).image)
+    torch.testing.assert_close(system.encode_text(tokens), plain.encode_text(tokens))
+    assert draws_of(plain, 5).text.shape == (5, 0)
 
 
 def test_draws_are_one_stream_for_any_slicing() -> None:

@@ -6,14 +6,16 @@ import os
 import pickle
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+from tokenizers import pre_tokenizers
 
 from study.errors import DataError
 from trainer.data.batch import BOS, EOS, PAD, UNK
-from trainer.data.tokenizer import Tokenizer
+from trainer.data.tokenizer import Tokenizer, _letters
 
 CAPTIONS = ["a red circle", "a blue circle", "Photo: Red STAR", "a green  star\non the left"] * 3
 
@@ -123,3 +125,25 @@ def test_missing_and_damaged_files(tmp_path: Path) -> None:
     (tmp_path / "t.json").write_text('{"half": ')
     with pytest.raises(DataError, match=r"t\.json: not a tokenizer file"):
         Tokenizer.load(tmp_path / "t.json")
+
+
+def test_captions_are_walked_through_and_never_held() -> None:
+    walks: list[int] = []
+
+    class Captions:
+        def __iter__(self) -> Iterator[str]:
+            walks.append(1)
+            return iter([*CAPTIONS, "", " \n"])
+
+    assert Tokenizer.fit(Captions(), 96, 10).fingerprint == fit().fingerprint
+    assert len(walks) >= 2
+    with pytest.raises(AssertionError, match="used up by its first walk"):
+        Tokenizer.fit((caption for caption in CAPTIONS), 96, 10)
+
+
+def test_letters_stand_for_bytes_as_the_library_has_them() -> None:
+    letters = _letters()
+    assert sorted(letters) == sorted(pre_tokenizers.ByteLevel.alphabet())
+    split = pre_tokenizers.ByteLevel(add_prefix_space=False).pre_tokenize_str
+    for text in [*map(chr, range(128)), "é", "漢", "🙂"]:
+        assert "".join(word for word, _ in split(text)) == "".join(letters[byte] for byte in text.encode())

@@ -80,6 +80,20 @@ def test_encoders_stay_as_they_are(tmp_path: Path) -> None:
     assert not list(tmp_path.rglob("*.npy")), "tokens of images are not cached"
 
 
+@pytest.mark.parametrize(("asked", "depth"), [(0, MODEL.decoder_depth), (3, 3)])
+def test_the_decoder_is_as_deep_as_the_protocol_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, asked: int, depth: int
+) -> None:
+    depths: list[int] = []
+
+    def follow(reader: Any, *_: Any) -> None:
+        depths.append(len(reader.answerer.trunk.blocks))
+
+    monkeypatch.setattr(importlib.import_module("trainer.protocols.vqa"), "fit", follow)
+    dict(vqa(evaluation(tmp_path, decoder_depth=asked)))
+    assert depths == [depth]
+
+
 def test_stages_have_their_own_epochs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[tuple[int, int]] = []
 

@@ -17,7 +17,7 @@ from study.schema import DatasetConfig, EvaluationConfig, ProtocolConfig
 from study.search_paths import watched
 from study.typed import plain
 from trainer import checkpoint
-from trainer.protocols import evaluate
+from trainer.protocols import represent, score
 from trainer.train import Interrupted, pretrain
 
 RUN = "aaaaaaaaaaaa"
@@ -68,5 +68,8 @@ def test_what_is_measured_is_what_the_protocol_yields_of_that_model(tmp_path: Pa
     state = checkpoint.load(paths.checkpoint)
     assert state is not None and state["step"] == 6
     checkpoint.save(paths.model, {"model": state["model"], "step": 6})
-    expected = {f"validation/{name}": value for name, value in evaluate(paths, ZERO_SHOT, home, "cpu")}
+    expected = {
+        f"validation/{name}": value
+        for name, value in score(represent(paths, ZERO_SHOT, torch.device("cpu")), ZERO_SHOT, home)
+    }
     assert {name: value for name, step, value in seen if step == 6} == expected and len(expected) >= 4

@@ -17,6 +17,7 @@ from trainer.data.batch import BOS, EOS, Batch
 OBJECTIVES: dict[str, dict[str, Any]] = {
     "clip": {"name": "clip"},
     "masked_clip": {"name": "masked_clip", "input_mask_ratio": 0.5},
+    "masked_clip text": {"name": "masked_clip", "input_text_mask_ratio": 0.5},
     "mae": {"name": "mae"},
     "m3ae": {"name": "m3ae", "text_loss_norm": "token"},
     "mae_clip": {"name": "mae_clip"},

@@ -65,6 +65,9 @@ class Report:
     fingerprint: str
     """Of the usable shards; "" where there are none."""
     findings: Findings
+    exclude: tuple[str, ...] = ()
+    left_out: int = 0
+    """Samples of the usable shards whose captions hold one of `exclude`: they are not in the findings."""
 
     @property
     def broken_share(self) -> float:
@@ -78,6 +81,7 @@ class Report:
             "shards": self.shards,
             "unusable_shards": list(self.unusable),
             "samples": found.samples,
+            "left_out": self.left_out,
             "usable": found.usable,
             "broken": found.broken,
             "broken_share": self.broken_share,
@@ -91,9 +95,14 @@ class Report:
 
 
 def check_shards(
-    pattern: str, caption: str, home: Home, start: Callable[[int], Callable[[int], None]], workers: int = 0
+    pattern: str,
+    caption: str,
+    home: Home,
+    start: Callable[[int], Callable[[int], None]],
+    workers: int = 0,
+    exclude: tuple[str, ...] = (),
 ) -> Report:
-    """Index, read and decode all samples of the shards that a pattern names.
+    """Index, read and decode all samples of the shards that a pattern names, but those that `exclude` leaves out.
 
     Args:
         caption: `txt` or `json.<key>`.
@@ -102,21 +111,21 @@ def check_shards(
 
     Raises:
         DataError: no such shards.
-        ConfigError: no such caption.
+        ConfigError: no such caption, or nothing that `exclude` leaves.
     """
     paths = find_shards(pattern)
     indexed = list(zip(paths, index_shards(paths, home), strict=True))
     unusable = tuple(str(index) for _, index in indexed if isinstance(index, DataError))
     good = [path for path, index in indexed if not isinstance(index, DataError)]
-    findings, fingerprint = Findings(), ""
+    findings, fingerprint, left_out = Findings(), "", 0
     if good:
-        pairs = ShardPairs(DataConfig(name=pattern, kind="shards", caption=caption), home, good)
-        fingerprint = pairs.fingerprint
+        pairs = ShardPairs(DataConfig(name=pattern, kind="shards", caption=caption, exclude=exclude), home, good)
+        fingerprint, left_out = pairs.fingerprint, pairs.left_out
         step = start(len(pairs))
         for part in _examine_all(pairs, workers or len(os.sched_getaffinity(0))):
             findings.add(part)
             step(part.samples)
-    return Report(paths[0].parent, len(paths), unusable, fingerprint, findings)
+    return Report(paths[0].parent, len(paths), unusable, fingerprint, findings, exclude, left_out)
 
 
 def _examine_all(pairs: ShardPairs, workers: int) -> Iterator[Findings]:

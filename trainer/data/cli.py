@@ -86,12 +86,13 @@ def pack(
 @click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON.")
 @_max_broken
 @click.option("--workers", default=0, type=click.IntRange(min=0), help="Processes [default: one for each core].")
-def check(pattern: str, caption: str, as_json: bool, max_broken: float, workers: int) -> None:
+@click.option("--exclude", multiple=True, metavar="TEXT", help="Leave out captions that hold it, as `data.exclude`.")
+def check(pattern: str, caption: str, as_json: bool, max_broken: float, workers: int, exclude: tuple[str, ...]) -> None:
     """Read and decode all samples of PATTERN: counts, fingerprint, and what is broken."""
     from trainer.data.check import check_shards
 
     with _bars("Reading") as start:
-        report = check_shards(pattern, caption, home(), start, workers)
+        report = check_shards(pattern, caption, home(), start, workers, exclude)
     click.echo(json.dumps(report.to_json(), indent=1) if as_json else _describe(report, caption))
     if report.unusable:
         raise DataError(
@@ -147,13 +148,15 @@ def _describe(report: Report, caption: str) -> str:
     found = report.findings
     sizes = ", ".join(f"{width}×{height} ({count})" for (width, height), count in found.sizes.most_common(3))
     rest = f", {len(found.sizes) - 3} other sizes" if len(found.sizes) > 3 else ""
-    words = f"{found.words / found.usable:.1f} words on average" if found.usable else "none"
+    length = f"{found.words / found.usable:.1f} words on average" if found.usable else "none"
+    words = " or ".join(repr(word) for word in report.exclude)
+    left_out = f" kept, {report.left_out} left out: their captions hold {words}" if words else ""
     lines = [
         f"{report.shards} shards in {report.folder}",
-        f"samples      {found.samples}",
+        f"samples      {found.samples}{left_out}",
         f"usable       {found.usable}",
         f"broken       {found.broken} ({found.no_caption} without caption, {found.no_image} without a readable image)",
-        f"captions     {caption}: {words}",
+        f"captions     {caption}: {length}",
         f"images       {sizes or 'none'}{rest}",
         f"fingerprint  {report.fingerprint or 'none'}",
     ]

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 
+from study.contents import TextFile
 from study.errors import ConfigError
 from study.paths import Home
 from study.schema import DataConfig, DatasetConfig
 from trainer.data import clip_benchmark
 from trainer.data.amodal import AmodalSet
+from trainer.data.captions import check_caption
 from trainer.data.folders import fingerprint_files
 from trainer.data.image_sets import CaptionSet, FolderSet
 from trainer.data.labelled_shards import CLASSES, check_label, listed_classes
@@ -16,7 +18,8 @@ from trainer.data.mask_sets import PanopticSet, PngSet, VocSet
 from trainer.data.question_sets import ClevrSet, GqaSet, VqaSet
 from trainer.data.shard_files import FINGERPRINT_DIGITS, ShardFiles
 from trainer.data.shard_paths import find_shards
-from trainer.data.shards import check_caption, subset
+from trainer.data.shards import subset
+from trainer.data.texts import texts_fingerprint
 
 FileSet = FolderSet | CaptionSet | VocSet | PngSet | PanopticSet | ClevrSet | VqaSet | GqaSet | AmodalSet
 FILE_SETS: dict[str, type[FileSet]] = {
@@ -33,20 +36,21 @@ FILE_SETS: dict[str, type[FileSet]] = {
 """Kinds of evaluation sets whose images are single files."""
 
 
-def fingerprint(config: DataConfig | DatasetConfig, home: Home) -> str:
+def fingerprint(config: DataConfig | DatasetConfig | TextFile, home: Home) -> str:
     """12 hexadecimal digits; reads the data once and later only asks whether its files are still the same.
 
     As the plan calls it, it also refuses what could only fail later: shards that are missing or unusable, more
     samples wanted than there are, a caption or label that does not exist.
     """
+    if isinstance(config, TextFile):
+        return texts_fingerprint(config, home)
     if isinstance(config, DatasetConfig) and config.kind != "shards":
         return _published_fingerprint(config, home)
     if isinstance(config, DataConfig):
         where = f"data '{config.name}'"
         files = ShardFiles(find_shards(config.path, where), home, where)
         check_caption(files, config.caption, where)
-        if config.pairs:
-            subset(files, config.pairs, config.seed, where)
+        subset(files, config, home)
         return files.fingerprint
     return _dataset_fingerprint(config, home)
 

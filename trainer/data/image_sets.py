@@ -14,9 +14,9 @@ import numpy as np
 from study.class_sets import class_set
 from study.errors import ConfigError, DataError
 from study.schema import DatasetConfig
+from trainer.data.captions import captions_of
 from trainer.data.file_split import FileSplit
 from trainer.data.folders import choose, images_in, listing, locate, misfit, read_json, read_lines, required
-from trainer.data.shards import captions_of
 
 FOLDERS = "class folders of images: train/<class>/*.jpg and test/<class>/*.jpg (or val/)"
 CAPTIONS = (

@@ -18,10 +18,10 @@ from study.errors import ConfigError, DataError, unknown
 from study.paths import Home
 from study.schema import DatasetConfig
 from trainer.data import streams
+from trainer.data.captions import all_captions, check_caption
 from trainer.data.pictures import check_mask, decode, decode_labels, resize, resize_labels
 from trainer.data.shard_files import ShardFiles
 from trainer.data.shard_paths import find_shards
-from trainer.data.shards import all_captions, check_caption
 
 CLASSES = "classes.json"
 _IGNORED = 255

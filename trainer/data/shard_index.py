@@ -72,7 +72,7 @@ def shard_index(path: Path, home: Home) -> ShardIndex:
     index = _load(folder / f"{name}.npz", path)
     if index is not None:
         return index
-    with writing(folder), _locked(folder / f"{name}.lock"):
+    with writing(folder), locked(folder / f"{name}.lock"):
         index = _load(folder / f"{name}.npz", path)
         if index is None:
             index = _make(path, folder, name)
@@ -208,7 +208,7 @@ def writing(folder: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _locked(path: Path) -> Iterator[None]:
+def locked(path: Path) -> Iterator[None]:
     """Exclusive while the block runs; on a file system without locks the atomic renames have to do."""
     with path.open("wb") as file:
         with contextlib.suppress(OSError):

@@ -8,11 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from study.errors import ConfigError, DataError, unknown
+from study.errors import ConfigError, DataError
 from study.paths import Home
 from study.schema import DataConfig
 from trainer.data import streams
+from trainer.data.captions import check_caption, first_caption
 from trainer.data.crops import boxes
+from trainer.data.exclusion import kept_pairs
 from trainer.data.order import ShardOrder
 from trainer.data.pairs import Crops, Views
 from trainer.data.pictures import decode, resize
@@ -36,19 +38,24 @@ class ShardPairs:
 
         Raises:
             DataError: no such shards, or one of them is unusable.
-            ConfigError: more pairs wanted than there are, or no such caption.
+            ConfigError: more pairs wanted than there are, none left by `exclude`, or no such caption.
         """
         where = f"data '{data.name}'"
         self._files = ShardFiles(shards or find_shards(data.path, where), home, where)
         self.fingerprint = self._files.fingerprint
         check_caption(self._files, data.caption, where)
         self._caption = data.caption
-        self._subset = subset(self._files, data.pairs, data.seed, where)
+        self._subset = subset(self._files, data, home)
         self.shard_sizes = self._shard_sizes()
         """int64 (shards,): how many of the pairs lie in each, in order."""
 
     def __len__(self) -> int:
         return len(self._files) if self._subset is None else len(self._subset)
+
+    @property
+    def left_out(self) -> int:
+        """Samples of the shards that are no pairs."""
+        return len(self._files) - len(self)
 
     def image(self, i: int) -> np.ndarray:
         """uint8 (H, W, 3), transparency on white; raises DataError where the sample is broken."""
@@ -125,53 +132,18 @@ class ShardPairs:
         return np.diff(ends, prepend=0)
 
 
-def subset(files: ShardFiles, pairs: int, seed: int, where: str) -> np.ndarray | None:
-    """Numbers int64 (pairs,), ascending, of the first `pairs` of a fixed shuffle; None for all samples.
+def subset(files: ShardFiles, data: DataConfig, home: Home) -> np.ndarray | None:
+    """Numbers int64 (n,), ascending, of the samples that `data` takes: those that `exclude` leaves, or the first
+    `pairs` of a fixed shuffle of these; None for all samples.
 
-    A smaller subset of the same seed lies within a larger one.
+    A smaller subset of the same seed lies within a larger one. Raises ConfigError where there are too few.
     """
-    if pairs > len(files):
-        raise ConfigError(f"{where}: pairs={pairs}, but the shards hold {len(files)} samples")
-    if pairs in (0, len(files)):
-        return None
-    return np.sort(streams.permutation(streams.stream("subset", seed), len(files))[:pairs])
-
-
-def check_caption(files: ShardFiles, caption: str, where: str) -> None:
-    """Raise ConfigError unless a caption source (`txt` or `json.<key>`) occurs in some of the samples."""
-    if caption != "txt" and not caption.startswith("json."):
-        raise ConfigError(f"{where}: caption '{caption}'; expected txt, or json.<key> for a key of the JSON")
-    samples = files.probe()
-    key = caption.removeprefix("json.")
-    keys = {name for i in samples for name, value in _json(files, i).items() if captions_of(value)}
-    if caption == "txt" and not any(files.read(i, "txt") is not None for i in samples):
-        offered = f"; the JSON has {', '.join(f'json.{name}' for name in sorted(keys))}" if keys else ""
-        raise ConfigError(f"{where}: caption=txt, but the samples have no .txt{offered}")
-    if caption != "txt" and key not in keys:
-        raise ConfigError(unknown("JSON key", key, keys, f"{where}: caption={caption}"))
-
-
-def _json(files: ShardFiles, i: int) -> dict[str, Any]:
-    try:
-        return files.read_json(i)
-    except DataError:
-        return {}
-
-
-def first_caption(files: ShardFiles, i: int, caption: str) -> str:
-    """The first of `all_captions`, or ""."""
-    found = all_captions(files, i, caption)
-    return found[0] if found else ""
-
-
-def all_captions(files: ShardFiles, i: int, caption: str) -> list[str]:
-    """Captions of sample i, none empty: the `.txt`, or what `json.<key>` holds, a string or a list of strings."""
-    if caption == "txt":
-        return captions_of(files.read_text(i))
-    return captions_of(files.read_json(i).get(caption.removeprefix("json.")))
-
-
-def captions_of(value: Any) -> list[str]:
-    """Strings in a JSON value, stripped; numbers, objects and empty strings are no captions."""
-    found = value if isinstance(value, list) else [value]
-    return [text.strip() for text in found if isinstance(text, str) and text.strip()]
+    kept = kept_pairs(files, data, home)
+    count = len(files) if kept is None else len(kept)
+    if data.pairs > count:
+        left_out = f", of which exclude leaves {count}" if kept is not None else ""
+        raise ConfigError(f"data '{data.name}': pairs={data.pairs}, but the shards hold {len(files)} samples{left_out}")
+    if data.pairs in (0, count):
+        return kept
+    chosen = np.sort(streams.permutation(streams.stream("subset", data.seed), count)[: data.pairs])
+    return chosen if kept is None else kept[chosen]

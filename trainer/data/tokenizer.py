@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import os
-from collections import Counter
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -43,13 +43,12 @@ class Tokenizer:
 
     @classmethod
     def fit(cls, captions: Iterable[str], vocab_size: int, context_length: int) -> Tokenizer:
-        """Fit on captions; the same captions in the same order give the same tokenizer.
+        """Fit on captions, which are walked through twice and never held in memory; the same captions in the same
+        order give the same tokenizer.
 
         Raises DataError when there is no caption, or the vocabulary has no room for a single letter.
         """
-        texts = [caption for caption in captions if caption.strip()]
-        if not texts:
-            raise DataError("no captions to fit the tokenizer on: every caption is empty")
+        assert iter(captions) is not captions, "a generator is used up by its first walk"
         if vocab_size <= len(_SPECIAL) or context_length < 3:
             raise DataError(f"vocab_size {vocab_size} and context_length {context_length} leave no room for words")
         core = tokenizers.Tokenizer(models.BPE(unk_token="<unk>"))
@@ -63,7 +62,9 @@ class Tokenizer:
         )
         core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
         core.decoder = decoders.ByteLevel()
-        alphabet = _alphabet(core, texts, vocab_size - len(_SPECIAL))
+        alphabet = _alphabet(core, captions, vocab_size - len(_SPECIAL))
+        if not alphabet:
+            raise DataError("no captions to fit the tokenizer on: every caption is empty")
         trainer = trainers.BpeTrainer(
             vocab_size=vocab_size,
             min_frequency=2,
@@ -72,7 +73,7 @@ class Tokenizer:
             limit_alphabet=len(alphabet),
             show_progress=False,
         )
-        core.train_from_iterator(texts, trainer)
+        core.train_from_iterator((caption for caption in captions if caption.strip()), trainer)
         core.post_processor = processors.TemplateProcessing(
             single="<bos> $A <eos>", special_tokens=[("<bos>", BOS), ("<eos>", EOS)]
         )
@@ -114,16 +115,23 @@ def _from_text(text: str) -> Tokenizer:
     return Tokenizer(tokenizers.Tokenizer.from_str(text))
 
 
-def _alphabet(core: tokenizers.Tokenizer, texts: list[str], room: int) -> list[str]:
+def _alphabet(core: tokenizers.Tokenizer, captions: Iterable[str], room: int) -> list[str]:
     """The most frequent letters (stand-ins for bytes), at most `room` of them.
 
-    Chosen here because the library breaks ties between equally frequent letters differently in every process.
+    Chosen here because the library breaks ties between equally frequent letters differently in every process. Every
+    caption stands behind a space, as `add_prefix_space` has it.
     """
-    counts: Counter[str] = Counter()
-    for text, times in Counter(texts).items():
-        normal = core.normalizer.normalize_str(text)
-        for word, _ in core.pre_tokenizer.pre_tokenize_str(normal):
-            for letter in word:
-                counts[letter] += times
-    ranked = sorted(counts, key=lambda letter: (-counts[letter], letter))
-    return sorted(ranked[:room])
+    counts = np.zeros(256, np.int64)
+    for caption in captions:
+        if caption.strip():
+            content = " " + core.normalizer.normalize_str(caption)
+            counts += np.bincount(np.frombuffer(content.encode(), np.uint8), minlength=256)
+    found = {letter: count for letter, count in zip(_letters(), counts.tolist(), strict=True) if count}
+    return sorted(sorted(found, key=lambda letter: (-found[letter], letter))[:room])
+
+
+def _letters() -> list[str]:
+    """Byte-level BPE's stand-in for each byte (GPT-2 `bytes_to_unicode`): itself where it can be printed."""
+    printed = {*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)}
+    others = itertools.count(256)
+    return [chr(byte) if byte in printed else chr(next(others)) for byte in range(256)]

@@ -51,14 +51,15 @@ def forward_flops(
     length = length or model.context_length
     passes: dict[str, float] = {}
     if objective.name in CONTRASTIVE:
-        patches = grid(model)
+        patches, words = grid(model), length
         if objective.name == "masked_clip":
             patches = keep_count(patches, objective.input_mask_ratio)
+            words = keep_count(length, objective.input_text_mask_ratio)
         passes["image"] = image_flops(model, patches)
-        passes["text"] = text_flops(model, length)
+        passes["text"] = text_flops(model, words)
         text_pooling = model.pooling if model.text_pooling == "same" else model.text_pooling
         passes["heads"] = _head(model, model.pooling, patches, model.width)
-        passes["heads"] += _head(model, text_pooling, length, model.text_width)
+        passes["heads"] += _head(model, text_pooling, words, model.text_width)
     if objective.name in GENERATIVE:
         passes |= _reconstruction(model, objective, tokens_per_caption, length, vocab_size or model.vocab_size)
     if objective.name == "mae_clip" and objective.masking == "similarity":

@@ -88,6 +88,7 @@ class System(nn.Module):
         self.contrastive = objective.name in ("clip", "masked_clip", "mae_clip")
         self.generative = objective.name in ("mae", "m3ae", "mae_clip")
         self.uses_text = objective.name != "mae"
+        self.hides_input_text = objective.name == "masked_clip" and objective.input_text_mask_ratio > 0
         self.by_similarity = self.generative and objective.masking == "similarity"
         norm_here = model.ln_after_pool and self.contrastive
         self.image = ImageTower(model, normalize=not norm_here)
@@ -169,9 +170,8 @@ class System(nn.Module):
 
     def draw(self, batch_size: int, generator: torch.Generator) -> Draws:
         """Every random number of a global batch, whatever its micro-batches; `generator` is a CPU one."""
-        hides_patches = self.generative or self.objective.name == "masked_clip"
-        patches = len(self.image.positions) if hides_patches else 0
-        words = self.model.context_length if self.generative and self.uses_text else 0
+        patches = len(self.image.positions) if self.generative or self.objective.name == "masked_clip" else 0
+        words = self.model.context_length if (self.generative and self.uses_text) or self.hides_input_text else 0
         return Draws(
             torch.rand(batch_size, patches, generator=generator), torch.rand(batch_size, words, generator=generator)
         )
@@ -179,13 +179,17 @@ class System(nn.Module):
     def embed(self, images: Tensor, tokens: Tensor, draws: Draws) -> Embeddings:
         """Contrastive pass over images (B,3,S,S) and tokens (B,L): encode both, pool, project.
 
-        Unmasked, except in masked CLIP, whose image tower sees (1 − input_mask_ratio) of the patches.
+        Unmasked, except in masked CLIP, whose towers see what input_mask_ratio and input_text_mask_ratio leave.
         """
-        keep = None
+        keep, keep_words = None, None
+        valid = tokens != PAD
         if self.objective.name == "masked_clip":
             keep = split_image(draws.image, self.objective.input_mask_ratio).visible
-        valid = tokens != PAD
-        patches, words = self.image(images, keep), self.text(tokens, valid)
+        if self.hides_input_text:
+            shown = split_text(draws.text[:, : valid.shape[1]], valid, self.objective.input_text_mask_ratio)
+            assert shown.visible_valid is not None
+            keep_words, valid = shown.visible, shown.visible_valid
+        patches, words = self.image(images, keep), self.text(tokens, valid, keep_words)
         image, text = self.image_head(patches), self.text_head(words, valid)
         if not self.by_similarity:
             return Embeddings(image, text)

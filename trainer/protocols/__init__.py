@@ -10,7 +10,7 @@ from study.errors import ConfigError
 from study.identity import canonical, digest, identity
 from study.paths import Home, RunPaths
 from study.protocols import TRAINED, applicable
-from study.schema import EvaluationConfig
+from study.schema import DatasetConfig, EvaluationConfig
 from trainer.checkpoint import load_system
 from trainer.data.evaluation import fingerprint_dataset, open_dataset
 from trainer.protocols.evaluation import Evaluation
@@ -23,7 +23,7 @@ from trainer.protocols.segmentation import segmentation
 from trainer.protocols.vqa import vqa
 from trainer.protocols.zero_shot import zero_shot
 
-__all__ = ["evaluate", "score"]
+__all__ = ["represent", "score", "score_set"]
 
 PROTOCOLS: dict[str, Callable[[Evaluation], Iterator[tuple[str, float]]]] = {
     "zero_shot": zero_shot,
@@ -36,17 +36,14 @@ PROTOCOLS: dict[str, Callable[[Evaluation], Iterator[tuple[str, float]]]] = {
 }
 
 
-def evaluate(
-    run: RunPaths, config: EvaluationConfig, home: Home, device: torch.device | str
-) -> Iterator[tuple[str, float]]:
-    """Evaluate a run's final model: yields ("<protocol>/<dataset>/<metric>", percent) as each becomes known.
+def represent(run: RunPaths, config: EvaluationConfig, device: torch.device) -> Representation:
+    """A run's final model as the evaluation's protocol sees it.
 
     Image features are cached under the run, so its other evaluations and repetitions read them back.
 
     Raises:
-        ConfigError: the protocol needs a joint embedding, captions or masks that are not there, or the data
-            set is too small for its classes.
-        DataError: broken samples or labels.
+        ConfigError: the protocol needs a joint embedding that the model has not.
+        DataError: there is no such model, or it is damaged.
     """
     system, tokenizer, run_config = load_system(run)
     protocol = config.protocol
@@ -55,21 +52,36 @@ def evaluate(
             f"protocol {protocol.name}: {protocol.kind} compares images with texts, and objective "
             f"'{run_config.objective.name}' trains no joint embedding; {', '.join(TRAINED)} need none"
         )
-    device = torch.device(device)
-    yield from score(Representation(system.to(device).eval(), tokenizer, run_config, run, device), config, home)
+    return Representation(system.to(device).eval(), tokenizer, run_config, run, device)
 
 
 def score(representation: Representation, config: EvaluationConfig, home: Home) -> Iterator[tuple[str, float]]:
-    """The same of a model that is in memory."""
-    protocol = config.protocol
+    """Evaluate on every data set: yields ("<protocol>/<dataset>/<metric>", percent) as each becomes known.
+
+    Raises as `score_set` does.
+    """
     for dataset in config.datasets:
-        evaluation = Evaluation(
-            representation,
-            protocol,
-            dataset,
-            open_dataset(dataset, representation.config.model.image_size, home),
-            fingerprint_dataset(dataset, home),
-            representation.paths.evaluation(digest(canonical(identity(config)))),
-        )
-        for metric, value in PROTOCOLS[protocol.kind](evaluation):
-            yield f"{protocol.name}/{dataset.name}/{metric}", value
+        yield from score_set(representation, config, dataset, home)
+
+
+def score_set(
+    representation: Representation, config: EvaluationConfig, dataset: DatasetConfig, home: Home
+) -> Iterator[tuple[str, float]]:
+    """The same on one data set of the evaluation; the outcome does not depend on the others.
+
+    Raises:
+        ConfigError: the protocol needs captions or masks that are not there, or the data set is too small for its
+            classes.
+        DataError: broken samples or labels.
+    """
+    protocol = config.protocol
+    evaluation = Evaluation(
+        representation,
+        protocol,
+        dataset,
+        open_dataset(dataset, representation.config.model.image_size, home),
+        fingerprint_dataset(dataset, home),
+        representation.paths.evaluation(digest(canonical(identity(config)))),
+    )
+    for metric, value in PROTOCOLS[protocol.kind](evaluation):
+        yield f"{protocol.name}/{dataset.name}/{metric}", value

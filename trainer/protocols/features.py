@@ -191,9 +191,14 @@ def images_of(dataset: DatasetConfig) -> dict[str, Any]:
 def code_fingerprint() -> str:
     """SHA-256 of the sources that turn pixels into features: mended code must not be served old features."""
     root = Path(__file__).parents[1]
+    return sources_digest(root / "data", root / "models", root / "objectives")
+
+
+def sources_digest(*folders: Path) -> str:
+    """SHA-256 of all Python files and JSON tables below some folders."""
     state = hashlib.sha256()
-    for package in ("data", "models", "objectives"):
-        for path in sorted((root / package).rglob("*.py")):
+    for folder in folders:
+        for path in sorted(path for path in folder.rglob("*") if path.suffix in (".py", ".json")):
             state.update(path.read_bytes())
     return state.hexdigest()
 

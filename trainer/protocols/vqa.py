@@ -8,6 +8,7 @@ the answers. Learning rates fall with the depth. What the paper leaves open is M
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -44,6 +45,7 @@ def vqa(evaluation: Evaluation) -> Iterator[tuple[str, float]]:
             "training questions have (min_answers); a choice needs 2"
         )
     model = evaluation.representation.system.model
+    model = dataclasses.replace(model, decoder_depth=evaluation.protocol.decoder_depth or model.decoder_depth)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(evaluation.protocol.seed)
         uses_text = evaluation.representation.system.uses_text
