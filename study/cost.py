@@ -13,10 +13,10 @@ from typing import Any
 
 from study.devices import driven, find, label
 from study.files import read_json
-from study.lazy import GPUS, load
+from study.lazy import EVALUATION_FLOPS, GPUS, load
 from study.likeness import History, Took, likeness, work
 from study.plan import Plan, Task
-from study.schema import RunConfig
+from study.schema import EvaluationConfig, RunConfig
 from study.spending import amount
 
 ASSUMED_FLOPS_PER_CORE = 40e9
@@ -27,8 +27,9 @@ ASSUMED_UTILISATION = 0.4
 USUAL_GPUS = ("A100", "H100")
 """For these a study is priced that is meant for GPUs, where it is not known for which."""
 
-SOURCES = ("measured", "history", "loose history", "flops", "assumed")
-"""How a cost is known: seen, from tasks like this, from tasks of other models, from FLOPs, or not at all."""
+SOURCES = ("measured", "history", "loose history", "flops", "passes", "assumed")
+"""How a cost is known: seen, from tasks like this, from tasks of other models, from FLOPs (an evaluation's are those of
+its data sets' passes alone), or not at all."""
 
 Records = Mapping[str, Mapping[str, Any]]
 
@@ -103,6 +104,7 @@ class Costs:
             "history": "from finished tasks like these",
             "loose history": "by FLOPs from finished tasks with other models",
             "flops": peak if self.gpus else guess,
+            "passes": "evaluations by FLOPs of their images and questions",
             "assumed": f"at an assumed {ASSUMED_EVALUATION_SECONDS:.0f} s an evaluation",
         }
         parts = [
@@ -136,7 +138,7 @@ class _Estimator:
             if task.task_id in records and records[task.task_id]["state"] == "completed":
                 self.history.add(self._keys(task), work(task.config), self.took[task.task_id])
         self.gpus, self.either = self._choose_gpus()
-        if any(self._seconds(task)[1] in ("flops", "assumed") for task in plan.tasks):
+        if any(self._seconds(task)[1] in ("flops", "passes", "assumed") for task in plan.tasks):
             self.history.add_others(plan.home, self.configs)
             self.gpus, self.either = self._choose_gpus()
 
@@ -187,9 +189,13 @@ class _Estimator:
             rate = self.history.rate(key, gpu)
             if rate is not None:
                 return work(task.config) * rate, source
-        if not isinstance(task.config, RunConfig):
-            return ASSUMED_EVALUATION_SECONDS, "assumed"
-        return work(task.config) / _speed(task.config.schedule.precision, gpu), "flops"
+        run = self.configs[task.run_id]
+        speed = _speed(run.schedule.precision, gpu)
+        if isinstance(task.config, RunConfig):
+            return work(task.config) / speed, "flops"
+        assert isinstance(task.config, EvaluationConfig)
+        seconds = load(EVALUATION_FLOPS)(run.model, task.config) / speed
+        return (seconds, "passes") if seconds > ASSUMED_EVALUATION_SECONDS else (ASSUMED_EVALUATION_SECONDS, "assumed")
 
     def _keys(self, task: Task) -> tuple[str, str]:
         return likeness(task.config, self.configs[task.run_id].model)

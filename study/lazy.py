@@ -43,6 +43,9 @@ GPUS = "sweeps.local:gpus"
 FLOPS = "trainer.models.flops:run_flops"
 """(RunConfig) → floating-point operations of the whole run."""
 
+EVALUATION_FLOPS = "trainer.models.flops:evaluation_flops"
+"""(ModelConfig, EvaluationConfig) → floating-point operations of its passes; 0 where they are not known."""
+
 PENDING = "trainer.tracking.cursor:pending"
 """(tasks, study name, Home) → number of tasks with something journalled that is not yet in the tracking store."""
 

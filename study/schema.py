@@ -211,6 +211,11 @@ class DatasetConfig:
     train: int = field(0, low=0)
     """Training samples (0: all there are)."""
     test: int = field(0, low=0)
+    train_size: int = field(0, low=0, identity=False)
+    """Samples of the published train split (question answering: questions), by which a plan prices the evaluation."""
+    test_size: int = field(0, low=0, identity=False)
+    first_size: int = field(0, low=0, identity=False)
+    """Likewise of the broader set that `first_epochs` go to."""
     split: str = field("test", choices=("test", "validation"), identity_default="test")
     """What is scored: the test split, or one that no report touches, by which a search chooses."""
     seed: int = field(0, low=0)

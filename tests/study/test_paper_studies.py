@@ -163,6 +163,22 @@ def test_gpu_hours_from_flops(home: Home) -> None:
     assert not estimate(plan_of("mae_clip_mini", home)).gpu_hours
 
 
+def test_gpu_hours_of_evaluations(home: Home) -> None:
+    """17 sets' training images in 100 epochs of three forward passes of 35 GFLOP, at 40 % of an H100's 989 TFLOP/s."""
+    plan = make_plan("mae_clip_cc", ("cluster=h100",), home=home, without_data=True)
+    costs = estimate(plan)
+    task = next(task for task in plan.tasks if task.protocol == "finetune")
+    assert isinstance(task.config, EvaluationConfig)
+    images = sum(dataset.train_size for dataset in task.config.datasets)
+    expected = 100 * images * 3 * 34.9e9 / (0.4 * 989e12) / 3600
+    assert costs.source[task.task_id] == "passes" and expected > 10
+    assert costs.gpu_hours[task.task_id]["H100"] == pytest.approx(expected, rel=0.02)
+    sources = {name: costs.source[task.task_id] for task in plan.tasks if (name := task.protocol)}
+    assert sources["vqa"] == "passes" and sources["segmentation"] == "assumed", (
+        "passes of less than the assumed seconds"
+    )
+
+
 def test_ablate_plan_prints_gpu_hours(
     capsys: pytest.CaptureFixture[str], home: Home, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -9,11 +9,15 @@ from __future__ import annotations
 
 from itertools import pairwise
 
-from study.schema import ModelConfig, ObjectiveConfig, RunConfig
+from study.schema import DatasetConfig, EvaluationConfig, ModelConfig, ObjectiveConfig, ProtocolConfig, RunConfig
 from trainer.models.sizes import conv_widths, keep_count
 
 CONTRASTIVE = ("clip", "masked_clip", "mae_clip")
 GENERATIVE = ("mae", "m3ae", "mae_clip")
+TRAINED = ("linear_probe", "finetune", "vqa")
+"""Protocols that train something on the train split."""
+QUESTION_TOKENS = 16
+"""Of a question, padding included: about what CLEVR's, VQAv2's and GQA's are trimmed to."""
 
 
 def train_flops(
@@ -32,6 +36,35 @@ def run_flops(config: RunConfig) -> float:
     """FLOPs of a whole pretraining, with captions half as long as the context on average."""
     samples = config.schedule.steps * config.schedule.batch_size
     return samples * train_flops(config.model, config.objective, config.model.context_length / 2)
+
+
+def evaluation_flops(model: ModelConfig, evaluation: EvaluationConfig) -> float:
+    """FLOPs of the passes of an evaluation whose sets' sizes are configured; 0 where one is not.
+
+    Images through the tower, once to be described and three times a step of fine-tuning; questions through the decoder.
+    Heads, prompts and the linear layers of probes are nothing beside them.
+    """
+    total = 0.0
+    for dataset in evaluation.datasets:
+        train, test = dataset.train or dataset.train_size, dataset.test or dataset.test_size
+        if not test or (evaluation.protocol.kind in TRAINED and not train):
+            return 0.0
+        total += _set_flops(model, evaluation.protocol, dataset, train, test)
+    return total
+
+
+def _set_flops(model: ModelConfig, protocol: ProtocolConfig, dataset: DatasetConfig, train: int, test: int) -> float:
+    image = image_flops(model, grid(model))
+    if protocol.kind == "linear_probe":
+        return (train + test) * image
+    if protocol.kind == "finetune":
+        return (3 * protocol.epochs * train + test) * image
+    if protocol.kind == "vqa":
+        depth = protocol.decoder_depth or model.decoder_depth
+        question = _trunk(grid(model) + QUESTION_TOKENS, model.decoder_width, depth, model.mlp_ratio)
+        seen = (dataset.epochs or protocol.epochs) * train + dataset.first_epochs * dataset.first_size
+        return (3 * seen + test) * question
+    return test * image
 
 
 def forward_flops(

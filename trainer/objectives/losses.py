@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.utils.flop_counter import register_flop_formula
 
 from study.schema import ObjectiveConfig
 from trainer.models.blocks import full_precision, narrow
@@ -141,6 +142,12 @@ _LIBRARY.define("head_and_cross_entropy(Tensor rows, Tensor weight, Tensor bias,
 _LIBRARY.impl("head_and_cross_entropy", _head_and_cross_entropy, "CompositeExplicitAutograd")
 torch.library.register_fake(_OPERATION, _shapes, lib=_LIBRARY)
 torch.library.register_autograd(_OPERATION, _backward, setup_context=_keep, lib=_LIBRARY)
+
+
+@register_flop_formula(torch.ops.ablate.head_and_cross_entropy)
+def _flops(rows: torch.Size, weight: torch.Size, *_: Any, **__: Any) -> int:
+    # Torch's counter does not look into an operation.
+    return 2 * rows[0] * weight[0] * weight[1]
 
 
 def token_weights(counts: Tensor, norm: str) -> Tensor:
