@@ -14,7 +14,7 @@ from study.claims import check_claims
 from study.cluster import ClusterConfig, spread
 from study.compose import GROUPS, Composer, Overrides, check_key, parse_overrides, set_value
 from study.contents import Contents, Fingerprint
-from study.design import Cell, cell_name
+from study.design import Cell, cell_name, check_one_evaluation
 from study.errors import ConfigError, unknown
 from study.files import write_atomic, write_json
 from study.groups import with_groups
@@ -172,6 +172,8 @@ class _Planner:
             for seed in self.study.seeds:
                 run_id, config = self._run(choices, values, seed, cell)
                 if run_id in runs:
+                    one = runs[run_id].cells[0]
+                    check_one_evaluation(self.study.name, (one, cell), (trees[run_id], (choices, values)))
                     runs[run_id] = dataclasses.replace(runs[run_id], cells=(*runs[run_id].cells, cell))
                     continue
                 runs[run_id] = Task(run_id, "pretrain", run_id, seed, (cell,), None, config)
@@ -232,8 +234,7 @@ class _Planner:
 
     def _section(self, name: str, cls: type, choices: tuple[Any, ...], values: tuple[Any, ...]) -> tuple[Any, str]:
         """One typed section and its canonical JSON, built once for equal choices and values."""
-        own = tuple(item for item in values if item[0].split(".")[0] == name)
-        key = (name, choices, own)
+        key = (name, choices, own := tuple(item for item in values if item[0].split(".")[0] == name))
         if key not in self._sections:
             section: Any = build(cls, self._tree(choices, own).get(name, {}), name)
             if isinstance(section, DataConfig):

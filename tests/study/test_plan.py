@@ -54,6 +54,20 @@ def test_the_baseline_comes_first_and_runs_before_evaluations(tmp_path: Path) ->
     assert kinds == ["pretrain"] * 8 + ["evaluate"] * (4 * 2 + 4)  # MAE has no zero-shot
 
 
+def test_a_level_that_only_evaluates_otherwise_is_refused(tmp_path: Path) -> None:
+    """Both cells would be the same run, and show the same number; a protocol with a name of its own is the way."""
+    levels = {"short": {"protocol.linear_probe.epochs": 5}, "long": {"protocol.linear_probe.epochs": 40}}
+    factors = {"method": {"clip": {"objective": "clip"}, "mae": {"objective": "mae"}}, "probe": levels}
+    with pytest.raises(ConfigError, match=r"one run.*differ in protocol.linear_probe.epochs.*a protocol of its own"):
+        plan_of(tmp_path, factors=factors, baseline={"method": "clip", "probe": "long"})
+    (tmp_path / "protocol").mkdir()
+    probe = yaml.safe_load((CONF / "protocol" / "linear_probe.yaml").read_text())
+    other = yaml.safe_dump({**probe, "name": "linear_probe_long", "epochs": 40})
+    (tmp_path / "protocol" / "linear_probe_long.yaml").write_text(other)
+    plan = plan_of(tmp_path, protocols=["linear_probe", "linear_probe_long"])
+    assert {"linear_probe/shapes_shape/top1", "linear_probe_long/shapes_shape/top1"} <= set(plan.metrics)
+
+
 def test_a_protocol_may_say_for_which_cells_it_is(tmp_path: Path) -> None:
     whole = plan_of(tmp_path)
     part = plan_of(tmp_path, protocols={"zero_shot": {}, "linear_probe": {"size": "few"}})
