@@ -163,6 +163,17 @@ def test_gpu_hours_from_flops(home: Home) -> None:
     assert not estimate(plan_of("mae_clip_mini", home)).gpu_hours
 
 
+def test_a_gpu_is_kept_busy(home: Home) -> None:
+    """As many loader processes as the cluster gives cores, compiled, in pieces; ids are those of any other way to run."""
+    for cluster, cores in (("h100", 14), ("a100", 8)):
+        config = plan_of("mae_clip_cc", home, f"cluster={cluster}").runs[0].config
+        assert isinstance(config, RunConfig)
+        runtime = config.runtime
+        assert (runtime.workers, runtime.compile, runtime.micro_batch) == (cores, True, 512)
+    usual, busy = plan_of("demo", home), plan_of("demo", home, "runtime=gpu")
+    assert [task.task_id for task in usual.tasks] == [task.task_id for task in busy.tasks]
+
+
 def test_gpu_hours_of_evaluations(home: Home) -> None:
     """17 sets' training images in 100 epochs of three forward passes of 35 GFLOP, at 40 % of an H100's 989 TFLOP/s."""
     plan = make_plan("mae_clip_cc", ("cluster=h100",), home=home, without_data=True)
