@@ -164,7 +164,7 @@ def test_gpu_hours_from_flops(home: Home) -> None:
 
 
 def test_a_gpu_is_kept_busy(home: Home) -> None:
-    """As many loader processes as the cluster gives cores, compiled, in pieces; ids are those of any other way to run."""
+    """Loader processes on all cores of the job, compiled, in pieces; ids are those of any other way to run."""
     for cluster, cores in (("h100", 14), ("a100", 8)):
         config = plan_of("mae_clip_cc", home, f"cluster={cluster}").runs[0].config
         assert isinstance(config, RunConfig)

@@ -52,7 +52,7 @@ def test_pairs_with_a_tag_are_no_pairs(tmp_path: Path, home: Home, caption: str)
     pairs = ShardPairs(config(folder, exclude=TAGS, caption=caption), home)
     assert sorted(numbers(pairs)) == list(range(0, 60, 2))
     assert (len(pairs), pairs.left_out, pairs.shard_sizes.tolist()) == (30, 30, [10, 10, 10])
-    assert sorted(pairs.order(0, 0).tolist()) == list(range(30))
+    assert sorted(pairs.order(0, 0)[np.arange(30)]) == list(range(30))
     one = ShardPairs(config(folder, exclude=TAGS[:1], caption=caption), home)
     assert sorted(numbers(one)) == [i for i in range(60) if i % 4 != 1]
     # Letter case counts, and the fingerprint is that of the shards.

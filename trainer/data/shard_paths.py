@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import glob
 import os
 import re
@@ -91,11 +92,15 @@ def _nothing(pattern: str, roots: list[str], where: str) -> str:
     places = [os.path.normpath(os.path.join(root, os.path.expanduser(pattern))) for root in roots]
     if os.path.isdir(places[0]):
         return f"{where}no shards ({', '.join(SUFFIXES)}) in {places[0]}; `ablate data pack` makes some"
-    base = places[0]
+    # What is lacking is the first name of a range.
+    base = named = os.path.normpath(os.path.join(roots[0], expand_braces(os.path.expanduser(pattern))[0]))
     while not os.path.isdir(base):
         base = os.path.dirname(base)
-    wanted = os.path.relpath(places[0], base).split(os.sep)[0]
-    message = unknown("path", wanted, sorted(os.listdir(base))[:12], f"{where}no shards match {' or '.join(places)}")
-    if roots != ["/"] and not os.environ.get(VARIABLE):
-        message += f"; ${VARIABLE}, where relative paths start, is not set"
-    return message
+    wanted = os.path.relpath(named, base).split(os.sep)[0]
+    there = sorted(name for name in os.listdir(base) if not name.startswith("."))[:12]
+    message = f"{where}no shards match {' or '.join(places)}"
+    if roots == ["/"] or os.environ.get(VARIABLE):
+        return unknown("path", wanted, there, message)
+    if difflib.get_close_matches(wanted, there, n=1):
+        message = unknown("path", wanted, there, message)
+    return f"{message}; ${VARIABLE}, where relative paths start, is not set"
