@@ -177,6 +177,7 @@ class RuntimeConfig:
     """Processes that share every batch, each on a GPU of its own where there are GPUs: on one machine, or on the nodes
     that `cluster.nodes` asks SLURM for."""
     compile: bool = field(False, identity=False)
+    """Compile the passes where they run on a GPU; on a CPU it gains nothing and takes minutes."""
     checkpoint_activations: bool = field(False, identity=False)
     """Compute the blocks' inner activations again for the gradient instead of keeping them: less memory, slower."""
     checkpoint_seconds: float = field(60.0, above=0, identity=False)

@@ -66,11 +66,11 @@ class Gradients:
         for module in system.modules():
             if isinstance(module, Transformer):
                 module.recompute = config.runtime.checkpoint_activations
-        compiled = config.runtime.compile
+        compiled = config.runtime.compile and device.type == "cuda"
         self._embed = torch.compile(system.embed) if compiled else system.embed
         self._reconstruct = torch.compile(system.reconstruct) if compiled else system.reconstruct
         # On a CPU the exact count costs nothing, and the vocabulary head is spared the rounding.
-        self._bound_rows = "text" in self.names and (compiled or device.type != "cpu")
+        self._bound_rows = "text" in self.names and device.type != "cpu"
 
     def __call__(self, step: int, batch: Batch, draws: Draws) -> Tensor:
         """Mean losses (parts,) of the global batch in the order of `names`, without graph.
