@@ -54,6 +54,11 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and any(words in str(error) for words in _MEMORY_WORDS)
 
 
+def exit_code(error: BaseException) -> int:
+    """Of a process that ends because of `error`."""
+    return EXIT_OUT_OF_MEMORY if is_out_of_memory(error) else 1
+
+
 MANY = 40
 """Names beyond which an error lists the nearest `FEW` only."""
 FEW = 8

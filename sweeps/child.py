@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from study.errors import EXIT_OUT_OF_MEMORY, is_out_of_memory
+from study.errors import exit_code
 from study.paths import Home, TaskPaths
 from study.secrets import redact
 from sweeps import failures
@@ -96,7 +96,7 @@ def _run(
         execute(kind, paths.root, home, lambda: bool(stopping))
         code = 0
     except BaseException as error:
-        code = EXIT_OUT_OF_MEMORY if is_out_of_memory(error) else 1
+        code = exit_code(error)
         _tell(report, error, interrupted)
     finally:
         fall_silent()

@@ -59,7 +59,8 @@ def evaluate(
         found = scores.find(dataset.name, content)
         asked = False
         if found is None:
-            found = {prefix + name: value for name, value in score_set(representation, config, dataset, home)}
+            values = score_set(representation, config, dataset, content, home)
+            found = {prefix + name: value for name, value in values}
             scores.keep(dataset.name, content, found, meter.spent())
             asked = number < len(config.datasets) and stop()
         # Only when it is kept, so that no other attempt reports another value; what the journal has, it leaves out.

@@ -32,7 +32,7 @@ from typing import NoReturn
 import torch
 import torch.distributed as dist
 
-from study.errors import EXIT_OUT_OF_MEMORY, AblateError, ConfigError, DataError, is_out_of_memory
+from study.errors import EXIT_OUT_OF_MEMORY, AblateError, ConfigError, DataError, exit_code
 from study.schema import RuntimeConfig
 from study.secrets import redact
 from trainer.distributed import ALONE, PeerLostError, World
@@ -139,7 +139,7 @@ def _live(parent: int, place: Place, device: str, follow: Callable[[World], None
     except PeerLostError as lost:
         print(f"process {place.world.rank} of {place.world.size} ends: {lost}", file=sys.stderr)
     except BaseException as error:
-        code = EXIT_OUT_OF_MEMORY if is_out_of_memory(error) else 1
+        code = exit_code(error)
         print(f"process {place.world.rank} of {place.world.size} failed:", file=sys.stderr)
         print(redact(traceback.format_exc()), end="", file=sys.stderr)
     finally:

@@ -20,6 +20,7 @@ import torch
 
 from study.plan import make_plan
 from study.schema import RunConfig
+from trainer.data.batch import Batch
 from trainer.distributed import World
 from trainer.environment import arithmetic
 from trainer.objectives.system import System
@@ -40,7 +41,8 @@ def seconds_per_step(config: RunConfig, steps: int, world: World) -> float:
     with arithmetic(CPU, 1):
         torch.manual_seed(0)
         update = TrainStep(System(config.model, config.objective, config.model.vocab_size), config, CPU, world)
-        batch = make_batch(config)[update.rows]
+        whole = make_batch(config)
+        batch = Batch(whole.images[update.rows], whole.tokens[update.rows])
         for step in range(WARM + steps):
             if step == WARM:
                 world.wait()

@@ -14,6 +14,7 @@ from tiny_run import MODEL, OBJECTIVES, make_batch, make_config
 from study.errors import ConfigError, DataError
 from study.schema import RunConfig, RuntimeConfig
 from study.validate import check_run
+from trainer.data.batch import Batch
 from trainer.data.loader import Loader
 from trainer.distributed import ALONE, World
 from trainer.objectives.losses import contrastive_loss, contrastive_share, local_contrastive_loss
@@ -133,7 +134,7 @@ def gradients(config: RunConfig, step: int, world: World) -> dict[str, np.ndarra
     size = config.schedule.batch_size
     batch, draws = make_batch(size), system.draw(size, torch.Generator().manual_seed(2))
     rows = world.rows(size)
-    losses = Gradients(system, config, CPU, world)(step, batch[rows], draws[rows])
+    losses = Gradients(system, config, CPU, world)(step, Batch(batch.images[rows], batch.tokens[rows]), draws[rows])
     found = {"losses": losses.numpy()}
     for name, parameter in system.named_parameters():
         assert parameter.grad is not None, name

@@ -85,9 +85,9 @@ def evaluated(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     names: list[str] = []
     real = evaluate.score_set
 
-    def counting(representation: object, config: EvaluationConfig, dataset: DatasetConfig, home: Home) -> object:
+    def counting(model: object, config: EvaluationConfig, dataset: DatasetConfig, content: str, home: Home) -> object:
         names.append(dataset.name)
-        return real(representation, config, dataset, home)
+        return real(model, config, dataset, content, home)
 
     monkeypatch.setattr(evaluate, "score_set", counting)
     return names

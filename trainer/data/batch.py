@@ -24,9 +24,6 @@ class Batch:
     def __len__(self) -> int:
         return len(self.images)
 
-    def __getitem__(self, rows: slice) -> Batch:
-        return Batch(self.images[rows], self.tokens[rows])
-
 
 def to_pixels(images: Tensor | np.ndarray, device: torch.device | str = "cpu") -> Tensor:
     """uint8 (B, S, S, 3) → float32 (B, 3, S, S) in [-1, 1] on `device`.

@@ -112,7 +112,7 @@ class Loader:
             waiting: deque[tuple[_Request, Reading | None]] = deque()
             for step in wanted:
                 request = self._request(step)
-                reading = workers.submit(*self._arguments(request)) if self._missing(request) else None
+                reading = workers.submit(request.indices, self._crops(request)) if self._missing(request) else None
                 waiting.append((request, reading))
                 if len(waiting) > workers.ahead:
                     yield self._collect(workers, *waiting.popleft())
@@ -144,12 +144,12 @@ class Loader:
     def _missing(self, request: _Request) -> bool:
         return self._cache is None or not self._cache.known[request.indices].all()
 
-    def _arguments(self, request: _Request) -> tuple[np.ndarray, int, Crops | None]:
+    def _crops(self, request: _Request) -> Crops | None:
         """For `Pairs.views`: the cache holds whole images, which are cropped when they are taken out of it."""
-        return request.indices, self._image_size, request.crops if self._cache is None else None
+        return request.crops if self._cache is None else None
 
     def _read(self, request: _Request) -> Samples:
-        return read(self._pairs, self._tokenizer, *self._arguments(request))
+        return read(self._pairs, self._tokenizer, request.indices, self._image_size, self._crops(request))
 
     def _collect(self, workers: Workers, request: _Request, reading: Reading | None) -> Batch:
         return self._batch(request, None if reading is None else workers.result(reading))

@@ -91,8 +91,6 @@ class Reading:
     """Samples on their way."""
 
     count: int
-    size: int
-    """Side of the images."""
     chunks: tuple[tuple[int, Future[Told]], ...]
     """Slot of each chunk, and what its worker will say of it."""
 
@@ -122,6 +120,7 @@ class Workers:
         self.ahead = -(-PREFETCH * count // chunks)
         """Readings that may be under way beside the one that is waited for."""
         slots = (self.ahead + 1) * chunks
+        self._size = size
         self._slots = Slots(slots, min(rows, CHUNK), size)
         self._free = list(range(slots))
         self._pinned = pinned
@@ -138,19 +137,19 @@ class Workers:
         self._pool.shutdown(wait=True, cancel_futures=True)
         self._slots.close()
 
-    def submit(self, indices: np.ndarray, size: int, crops: Crops | None) -> Reading:
+    def submit(self, indices: np.ndarray, crops: Crops | None) -> Reading:
         """`read`, by several workers where there are many samples."""
         chunks = []
         with _watched():
             for start in range(0, len(indices), CHUNK):
                 part, slot = slice(start, start + CHUNK), self._free.pop()
                 chunk = None if crops is None else Crops(crops.keys[part], crops.scale)
-                chunks.append((slot, self._pool.submit(_read, slot, indices[part], size, chunk)))
-        return Reading(len(indices), size, tuple(chunks))
+                chunks.append((slot, self._pool.submit(_read, slot, indices[part], self._size, chunk)))
+        return Reading(len(indices), tuple(chunks))
 
     def result(self, reading: Reading) -> Samples:
         """Wait for it; raises what the reading raised, or AblateError where a worker died."""
-        shape = (reading.count, reading.size, reading.size, 3)
+        shape = (reading.count, self._size, self._size, 3)
         images = torch.empty(shape, dtype=torch.uint8, pin_memory=self._pinned)
         tokens: list[np.ndarray] = []
         broken: list[tuple[int, str]] = []

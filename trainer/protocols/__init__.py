@@ -61,13 +61,15 @@ def score(representation: Representation, config: EvaluationConfig, home: Home) 
     Raises as `score_set` does.
     """
     for dataset in config.datasets:
-        yield from score_set(representation, config, dataset, home)
+        yield from score_set(representation, config, dataset, fingerprint_dataset(dataset, home), home)
 
 
 def score_set(
-    representation: Representation, config: EvaluationConfig, dataset: DatasetConfig, home: Home
+    representation: Representation, config: EvaluationConfig, dataset: DatasetConfig, content: str, home: Home
 ) -> Iterator[tuple[str, float]]:
     """The same on one data set of the evaluation; the outcome does not depend on the others.
+
+    `content` is its fingerprint.
 
     Raises:
         ConfigError: the protocol needs captions or masks that are not there, or the data set is too small for its
@@ -80,7 +82,7 @@ def score_set(
         protocol,
         dataset,
         open_dataset(dataset, representation.config.model.image_size, home),
-        fingerprint_dataset(dataset, home),
+        content,
         representation.paths.evaluation(digest(canonical(identity(config)))),
     )
     for metric, value in PROTOCOLS[protocol.kind](evaluation):
