@@ -1,0 +1,140 @@
+"""A GPU where there is none: the arithmetic is the CPU's, and each tensor belongs to one of two devices.
+
+`.device` says to which. What a GPU refuses raises as it does there: operands on both devices, NumPy's view of its
+memory, the CPU's generator for its numbers. What it cannot show: kernels, speed, and copies that nobody waits for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+from unittest.mock import patch
+
+import torch
+from torch import Tensor
+from torch.multiprocessing.reductions import StorageWeakRef
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+GPU, CPU = torch.device("cuda", 0), torch.device("cpu")
+_ops = torch.ops.aten
+INDEXING = (_ops.index.Tensor, _ops.index_put_.default, _ops._index_put_impl_.default)
+"""Indices may be on the CPU: they are copied."""
+_autocast = torch.autocast
+CUDA = {
+    "is_available": lambda: True,
+    "device_count": lambda: 1,
+    "get_device_name": lambda device=None: "NVIDIA H100 80GB HBM3",
+    "max_memory_allocated": lambda device=None: 2**30,
+    "get_rng_state": lambda device=None: torch.get_rng_state(),
+    "set_rng_state": lambda state, device=None: None,
+}
+"""What of `torch.cuda` the trainer asks."""
+
+
+@contextmanager
+def pretended_gpu() -> Iterator[Memory]:
+    """In the block there is a GPU, which `runtime.device: auto` takes."""
+    memory = Memory()
+    with ExitStack() as block:
+        for name, answer in CUDA.items():
+            block.enter_context(patch.object(torch.cuda, name, answer))
+        block.enter_context(
+            patch.object(torch, "autocast", lambda _, *args, **kwargs: _autocast("cpu", *args, **kwargs))
+        )
+        block.enter_context(_Calls(memory))
+        block.enter_context(_Operations(memory))
+        yield memory
+
+
+class Memory:
+    """The GPU's: storages, whichever tensors are views of them."""
+
+    def __init__(self) -> None:
+        self._storages: dict[int, StorageWeakRef] = {}
+        self.operations = 0
+        """Run on the GPU so far."""
+
+    def holds(self, tensor: Tensor) -> bool:
+        # A reference, even to what is freed, keeps another storage from getting the same address.
+        return tensor.untyped_storage()._cdata in self._storages
+
+    def move(self, tensor: Tensor, device: torch.device) -> Tensor:
+        """Say where a tensor is."""
+        storage = tensor.untyped_storage()
+        if device.type == "cuda":
+            self._storages[storage._cdata] = StorageWeakRef(storage)
+        else:
+            self._storages.pop(storage._cdata, None)
+        return tensor
+
+
+class _Operations(TorchDispatchMode):
+    """Every operation, of a backward pass too: operands on one device, and there the results."""
+
+    def __init__(self, memory: Memory) -> None:
+        super().__init__()
+        self.memory = memory
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        given = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, (Tensor, torch.Generator))]
+        operands = [operand for operand in given if isinstance(operand, Tensor)]
+        here = [operand for operand in operands if self.memory.holds(operand)]
+        self.memory.operations += bool(here)
+        if here and func is not _ops.copy_.default:
+            if len(given) > len(operands):
+                raise RuntimeError(f"Expected a 'cuda' device type for generator but found 'cpu' ({func})")
+            indices = args[1] if func in INDEXING and self.memory.holds(args[0]) else ()
+            free = {id(operand) for operand in (*here, *indices)}
+            # A number may be anywhere.
+            if any(operand.dim() and id(operand) not in free for operand in operands):
+                raise RuntimeError(
+                    "Expected all tensors to be on the same device, but found at least two devices, cuda:0 and cpu! "
+                    f"({func})"
+                )
+        found = func(*args, **kwargs)
+        if here:
+            known = {operand.untyped_storage()._cdata for operand in operands}
+            for result in tree_leaves(found):
+                if isinstance(result, Tensor) and result.untyped_storage()._cdata not in known:
+                    self.memory.move(result, GPU)
+        return found
+
+
+class _Calls(TorchFunctionMode):
+    """Every call that names a device, or asks for one."""
+
+    def __init__(self, memory: Memory) -> None:
+        super().__init__()
+        self.memory = memory
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = dict(kwargs or {})
+        if func == Tensor.device.__get__:  # type: ignore[attr-defined]
+            return GPU if self.memory.holds(args[0]) else CPU
+        if func in (Tensor.numpy, Tensor.__array__) and self.memory.holds(args[0]):
+            raise TypeError(
+                "can't convert cuda:0 device type tensor to numpy. Use Tensor.cpu() to copy the tensor first"
+            )
+        if func is Tensor.pin_memory:
+            assert not self.memory.holds(args[0])
+            return args[0]
+        kwargs.pop("pin_memory", None)
+        if func is Tensor.cpu:
+            func, args = Tensor.to, (args[0], CPU)
+        if func is Tensor.to and len(args) > 1 and isinstance(args[1], Tensor):
+            args = (args[0], GPU if self.memory.holds(args[1]) else CPU, args[1].dtype)
+        if func is Tensor.to and len(args) > 1 and isinstance(args[1], (str, torch.device)):
+            tensor, device = args[0], torch.device(args[1])
+            if self.memory.holds(tensor) != (device.type == "cuda"):
+                tensor = self.memory.move(tensor.clone(), device)
+            return func(tensor, CPU, *args[2:], **kwargs)
+        if kwargs.get("device") is None:
+            return func(*args, **kwargs)
+        device = torch.device(kwargs["device"])
+        if device.type == "cuda" and kwargs.get("generator") is not None:
+            raise RuntimeError("Expected a 'cuda' device type for generator but found 'cpu'")
+        return self.memory.move(func(*args, **kwargs | {"device": CPU}), device)
