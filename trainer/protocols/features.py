@@ -116,9 +116,12 @@ class Representation:
         return gathered(blocks(), len(split), self.paths.features)
 
     def text_tokens(self, tokens: torch.Tensor) -> torch.Tensor:
-        """float32 (B, L, d) of tokens int64 (B, L) after the final LayerNorm; the model must have a text tower."""
+        """float32 (B, L, d) of tokens int64 (B, L), both on the device, after the final LayerNorm.
+
+        The model must have a text tower.
+        """
         with self._inference():
-            return self.system.text_tokens(tokens.to(self.device)).float()
+            return self.system.text_tokens(tokens).float()
 
     def patch_embeddings(self, split: Split, batch: int) -> Iterator[torch.Tensor]:
         """L2-normalised float32 (B, N, E) of successive images; never cached, as it is N times the size."""

@@ -45,7 +45,7 @@ class Probe(nn.Module):
         """`features` (n, D) of the training set give the standardisation; weights come from `generator` (CPU)."""
         super().__init__()
         width = features.shape[1]
-        self.mean, self.scale = torch.zeros(width), torch.ones(width)
+        self.mean, self.scale = features.new_zeros(width), features.new_ones(width)
         if protocol.standardize:
             deviation = features.std(dim=0, correction=0)
             # A constant feature carries nothing; dividing by 0 would turn it into NaN.
@@ -58,7 +58,7 @@ class Probe(nn.Module):
         self.to(features.device)
 
     def standardize(self, features: torch.Tensor) -> torch.Tensor:
-        return (features - self.mean.to(features)) / self.scale.to(features)
+        return (features - self.mean) / self.scale
 
     def forward(self, standardized: torch.Tensor) -> torch.Tensor:
         return self.linear(self.norm(standardized))
