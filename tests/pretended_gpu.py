@@ -22,6 +22,7 @@ GPU, CPU = torch.device("cuda", 0), torch.device("cpu")
 _ops = torch.ops.aten
 INDEXING = (_ops.index.Tensor, _ops.index_put_.default, _ops._index_put_impl_.default)
 """Indices may be on the CPU: they are copied."""
+WAITING = (_ops._local_scalar_dense.default, _ops.nonzero.default, _ops.masked_select.default, _ops.equal.default)
 _autocast = torch.autocast
 CUDA = {
     "is_available": lambda: True,
@@ -54,8 +55,11 @@ class Memory:
 
     def __init__(self) -> None:
         self._storages: dict[int, StorageWeakRef] = {}
+        self._pinned: dict[int, StorageWeakRef] = {}
         self.operations = 0
         """Run on the GPU so far."""
+        self.waits = 0
+        """Times that the CPU waited for the GPU to finish: for a value, or to copy from or to pageable memory."""
 
     def holds(self, tensor: Tensor) -> bool:
         # A reference, even to what is freed, keeps another storage from getting the same address.
@@ -64,11 +68,21 @@ class Memory:
     def move(self, tensor: Tensor, device: torch.device) -> Tensor:
         """Say where a tensor is."""
         storage = tensor.untyped_storage()
+        self.waits += device.type == "cpu" and storage._cdata in self._storages
         if device.type == "cuda":
             self._storages[storage._cdata] = StorageWeakRef(storage)
         else:
             self._storages.pop(storage._cdata, None)
         return tensor
+
+    def pin(self, tensor: Tensor) -> Tensor:
+        """In page-locked memory, from which a copy to the GPU needs nobody's waiting."""
+        storage = tensor.untyped_storage()
+        self._pinned[storage._cdata] = StorageWeakRef(storage)
+        return tensor
+
+    def is_pinned(self, tensor: Tensor) -> bool:
+        return tensor.untyped_storage()._cdata in self._pinned
 
 
 class _Operations(TorchDispatchMode):
@@ -83,11 +97,17 @@ class _Operations(TorchDispatchMode):
         given = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, (Tensor, torch.Generator))]
         operands = [operand for operand in given if isinstance(operand, Tensor)]
         here = [operand for operand in operands if self.memory.holds(operand)]
-        self.memory.operations += bool(here)
-        if here and func is not _ops.copy_.default:
+        indices = [index for index in args[1] if index is not None] if func in INDEXING else []
+        if here:
+            self.memory.operations += 1
+            self.memory.waits += func in WAITING or any(index.dtype is torch.bool for index in indices)
+        if here and func is _ops.copy_.default:
+            self.memory.waits += len(here) < len(operands)
+        elif here:
             if len(given) > len(operands):
                 raise RuntimeError(f"Expected a 'cuda' device type for generator but found 'cpu' ({func})")
-            indices = args[1] if func in INDEXING and self.memory.holds(args[0]) else ()
+            if indices and not self.memory.holds(args[0]):
+                indices = []
             free = {id(operand) for operand in (*here, *indices)}
             # A number may be anywhere.
             if any(operand.dim() and id(operand) not in free for operand in operands):
@@ -119,22 +139,34 @@ class _Calls(TorchFunctionMode):
             raise TypeError(
                 "can't convert cuda:0 device type tensor to numpy. Use Tensor.cpu() to copy the tensor first"
             )
+        if func is Tensor.tolist:
+            self.memory.waits += self.memory.holds(args[0])
         if func is Tensor.pin_memory:
             assert not self.memory.holds(args[0])
-            return args[0]
-        kwargs.pop("pin_memory", None)
+            return self.memory.pin(args[0].clone())
+        pinned = kwargs.pop("pin_memory", False)
         if func is Tensor.cpu:
             func, args = Tensor.to, (args[0], CPU)
-        if func is Tensor.to and len(args) > 1 and isinstance(args[1], Tensor):
-            args = (args[0], GPU if self.memory.holds(args[1]) else CPU, args[1].dtype)
-        if func is Tensor.to and len(args) > 1 and isinstance(args[1], (str, torch.device)):
-            tensor, device = args[0], torch.device(args[1])
-            if self.memory.holds(tensor) != (device.type == "cuda"):
-                tensor = self.memory.move(tensor.clone(), device)
-            return func(tensor, CPU, *args[2:], **kwargs)
+        if func is Tensor.to:
+            return self._moved(*args, **kwargs)
         if kwargs.get("device") is None:
-            return func(*args, **kwargs)
+            found = func(*args, **kwargs)
+            return self.memory.pin(found) if pinned else found
         device = torch.device(kwargs["device"])
         if device.type == "cuda" and kwargs.get("generator") is not None:
             raise RuntimeError("Expected a 'cuda' device type for generator but found 'cpu'")
         return self.memory.move(func(*args, **kwargs | {"device": CPU}), device)
+
+    def _moved(self, tensor: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        """`Tensor.to`."""
+        target, *rest = args or (kwargs.pop("device"),)
+        if isinstance(target, torch.dtype):
+            return tensor.to(*args, **kwargs)
+        if isinstance(target, Tensor):
+            target, rest = GPU if self.memory.holds(target) else CPU, [target.dtype]
+        device = torch.device(target)
+        if self.memory.holds(tensor) != (device.type == "cuda"):
+            quick = kwargs.get("non_blocking") and self.memory.is_pinned(tensor)
+            self.memory.waits += device.type == "cuda" and not quick
+            tensor = self.memory.move(tensor.clone(), device)
+        return tensor.to(CPU, *rest, **kwargs)

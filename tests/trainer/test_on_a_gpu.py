@@ -138,3 +138,45 @@ def test_what_a_gpu_refuses() -> None:
         ):
             with pytest.raises(RuntimeError, match="for generator"):
                 draw()
+
+
+@pytest.mark.parametrize(
+    ("objective", "changes"),
+    [
+        ("clip", {}),
+        ("m3ae", {}),
+        ("mae_clip similarity", {}),
+        ("mae_clip similarity", {"runtime__micro_batch": 3}),
+        ("mae_clip similarity", {"runtime__workers": 1}),
+    ],
+    ids=str,
+)
+def test_the_loop_waits_for_no_step(tmp_path: Path, objective: str, changes: dict[str, Any]) -> None:
+    """What is waited for (the model's way to the GPU and back, the last metrics) does not depend on the steps."""
+    waits = []
+    for number, (steps, every) in enumerate(((2, 100), (6, 100), (6, 1))):
+        with pretended_gpu() as memory:
+            home = make_home(tmp_path / str(number))
+            train(home, objective, schedule__steps=steps, runtime__log_every=every, **changes)
+        waits.append(memory.waits)
+    assert 0 < waits[0] == waits[1] < waits[2]
+
+
+def test_what_makes_the_cpu_wait() -> None:
+    cpu = torch.arange(4.0)
+    with pretended_gpu() as memory:
+        gpu = cpu.pin_memory().to("cuda", non_blocking=True)
+        mask = gpu > 1
+        gpu[mask.long()].mul_(2).cumsum(0)
+        assert memory.waits == 0
+        for wait in (
+            gpu[0].item,
+            gpu.tolist,
+            gpu.cpu,
+            lambda: gpu[mask],
+            lambda: bool(mask.any()),
+            lambda: cpu.to("cuda"),
+        ):
+            before = memory.waits
+            wait()
+            assert memory.waits > before
