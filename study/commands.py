@@ -68,7 +68,7 @@ def plan_command(selection: Any, as_json: bool, show_tasks: bool, script: bool) 
     if as_json:
         data = plan.to_json() | ({"budget": selection.to_json()} if selection.budget else {})
         for task in data["tasks"]:
-            task["state"] = states[task["task_id"]].state
+            task["state"] = _told(plan, states[task["task_id"]].state)
             task["cost"] = costs.of(task["task_id"])
         click.echo(json.dumps(data))
         return
@@ -114,9 +114,14 @@ def _plan_table(plan: Any, states: Any, costs: Any, brief: bool = False) -> Any:
 
 
 def _summary_of(plan: Any, states: list[str]) -> str:
-    """How many tasks of a cell are in which state; without its data, nothing is eligible."""
-    told = Counter("no data" if plan.absent and state == "eligible" else state for state in states)
+    """How many tasks of a cell are in which state."""
+    told = Counter(_told(plan, state) for state in states)
     return ", ".join(f"{count} {state}" for state, count in told.most_common()) or "waiting for its search"
+
+
+def _told(plan: Any, state: str) -> str:
+    """Without its data, nothing is eligible."""
+    return "no data" if plan.absent and state == "eligible" else state
 
 
 def _print_plan(plan: Any, states: Any, costs: Any, show_tasks: bool) -> None:
@@ -132,7 +137,11 @@ def _print_plan(plan: Any, states: Any, costs: Any, show_tasks: bool) -> None:
     console.print(table)
     if show_tasks:
         for task in plan.tasks:
-            console.print(f"{task.task_id}  {states[task.task_id].state:10} {task.name}", highlight=False, markup=False)
+            console.print(
+                f"{task.task_id}  {_told(plan, states[task.task_id].state):10} {task.name}",
+                highlight=False,
+                markup=False,
+            )
     missing = [task for task in plan.tasks if not states[task.task_id].finished]
     console.print(
         f"{table.row_count} cells, {len(plan.runs)} runs, {len(plan.tasks)} tasks; {len(missing)} missing: "
