@@ -23,6 +23,7 @@ _ops = torch.ops.aten
 INDEXING = (_ops.index.Tensor, _ops.index_put_.default, _ops._index_put_impl_.default)
 """Indices may be on the CPU: they are copied."""
 WAITING = (_ops._local_scalar_dense.default, _ops.nonzero.default, _ops.masked_select.default, _ops.equal.default)
+"""They give the CPU a value, or a tensor whose size depends on values."""
 _autocast = torch.autocast
 CUDA = {
     "is_available": lambda: True,
@@ -100,7 +101,9 @@ class _Operations(TorchDispatchMode):
         indices = [index for index in args[1] if index is not None] if func in INDEXING else []
         if here:
             self.memory.operations += 1
-            self.memory.waits += func in WAITING or any(index.dtype is torch.bool for index in indices)
+            copied = [index for index in indices if not self.memory.holds(index)]
+            counted = [index for index in indices if index.dtype is torch.bool]
+            self.memory.waits += func in WAITING or bool(copied or counted)
         if here and func is _ops.copy_.default:
             self.memory.waits += len(here) < len(operands)
         elif here:

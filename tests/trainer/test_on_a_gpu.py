@@ -174,6 +174,7 @@ def test_what_makes_the_cpu_wait() -> None:
             gpu.tolist,
             gpu.cpu,
             lambda: gpu[mask],
+            lambda: gpu[torch.tensor([1])],
             lambda: bool(mask.any()),
             lambda: cpu.to("cuda"),
         ):
