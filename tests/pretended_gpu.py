@@ -1,7 +1,8 @@
 """A GPU where there is none: the arithmetic is the CPU's, and each tensor belongs to one of two devices.
 
 `.device` says to which. What a GPU refuses raises as it does there: operands on both devices, NumPy's view of its
-memory, the CPU's generator for its numbers. What it cannot show: kernels, speed, and copies that nobody waits for.
+memory, the CPU's generator for its numbers. What it cannot show: kernels, speed, NCCL (processes talk by gloo instead),
+and copies that nobody waits for.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from typing import Any
 from unittest.mock import patch
 
 import torch
+import torch.distributed as dist
 from torch import Tensor
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.overrides import TorchFunctionMode
@@ -21,13 +23,14 @@ from torch.utils._pytree import tree_leaves
 GPU, CPU = torch.device("cuda", 0), torch.device("cpu")
 _ops = torch.ops.aten
 INDEXING = (_ops.index.Tensor, _ops.index_put_.default, _ops._index_put_impl_.default)
-"""Indices may be on the CPU: they are copied."""
+"""Indices may be on the CPU: they are copied. Masks are searched for what they select."""
 WAITING = (_ops._local_scalar_dense.default, _ops.nonzero.default, _ops.masked_select.default, _ops.equal.default)
 """They give the CPU a value, or a tensor whose size depends on values."""
-_autocast = torch.autocast
+_autocast, _meet = torch.autocast, dist.init_process_group
 CUDA = {
     "is_available": lambda: True,
-    "device_count": lambda: 1,
+    "device_count": lambda: 2,
+    "set_device": lambda device: None,
     "get_device_name": lambda device=None: "NVIDIA H100 80GB HBM3",
     "max_memory_allocated": lambda device=None: 2**30,
     "get_rng_state": lambda device=None: torch.get_rng_state(),
@@ -38,14 +41,20 @@ CUDA = {
 
 @contextmanager
 def pretended_gpu() -> Iterator[Memory]:
-    """In the block there is a GPU, which `runtime.device: auto` takes."""
+    """In the block there is a GPU for each of two processes, which `runtime.device: auto` takes."""
     memory = Memory()
+
+    def meet(backend: str, **kwargs: Any) -> None:
+        assert backend == "cpu:gloo,cuda:nccl"
+        _meet("gloo", **kwargs)
+
     with ExitStack() as block:
         for name, answer in CUDA.items():
             block.enter_context(patch.object(torch.cuda, name, answer))
         block.enter_context(
             patch.object(torch, "autocast", lambda _, *args, **kwargs: _autocast("cpu", *args, **kwargs))
         )
+        block.enter_context(patch.object(dist, "init_process_group", meet))
         block.enter_context(_Calls(memory))
         block.enter_context(_Operations(memory))
         yield memory
@@ -98,33 +107,38 @@ class _Operations(TorchDispatchMode):
         given = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, (Tensor, torch.Generator))]
         operands = [operand for operand in given if isinstance(operand, Tensor)]
         here = [operand for operand in operands if self.memory.holds(operand)]
-        indices = [index for index in args[1] if index is not None] if func in INDEXING else []
-        if here:
-            self.memory.operations += 1
-            copied = [index for index in indices if not self.memory.holds(index)]
-            counted = [index for index in indices if index.dtype is torch.bool]
-            self.memory.waits += func in WAITING or bool(copied or counted)
-        if here and func is _ops.copy_.default:
+        if not here:
+            return func(*args, **kwargs)
+        self.memory.operations += 1
+        if func is _ops.copy_.default:
             self.memory.waits += len(here) < len(operands)
-        elif here:
-            if len(given) > len(operands):
-                raise RuntimeError(f"Expected a 'cuda' device type for generator but found 'cpu' ({func})")
-            if indices and not self.memory.holds(args[0]):
-                indices = []
-            free = {id(operand) for operand in (*here, *indices)}
-            # A number may be anywhere.
-            if any(operand.dim() and id(operand) not in free for operand in operands):
-                raise RuntimeError(
-                    "Expected all tensors to be on the same device, but found at least two devices, cuda:0 and cpu! "
-                    f"({func})"
-                )
+        else:
+            self._check(func, args, given, operands)
         found = func(*args, **kwargs)
-        if here:
-            known = {operand.untyped_storage()._cdata for operand in operands}
-            for result in tree_leaves(found):
-                if isinstance(result, Tensor) and result.untyped_storage()._cdata not in known:
-                    self.memory.move(result, GPU)
+        known = {operand.untyped_storage()._cdata for operand in operands}
+        for result in tree_leaves(found):
+            if isinstance(result, Tensor) and result.untyped_storage()._cdata not in known:
+                self.memory.move(result, GPU)
         return found
+
+    def _check(self, func: Any, args: Any, given: list[Any], operands: list[Tensor]) -> None:
+        """Raise what a GPU would, and count what would be waited for."""
+        if len(given) > len(operands):
+            raise RuntimeError(f"Expected a 'cuda' device type for generator but found 'cpu' ({func})")
+        # A number may be anywhere.
+        strangers = [operand for operand in operands if operand.dim() and not self.memory.holds(operand)]
+        if func in INDEXING and self.memory.holds(args[0]):
+            indices = [index for index in args[1] if index is not None]
+            self.memory.waits += any(not self.memory.holds(index) or index.dtype is torch.bool for index in indices)
+            strangers = [operand for operand in strangers if not any(operand is index for index in indices)]
+        self.memory.waits += func in WAITING
+        if strangers:
+            raise RuntimeError(
+                "Expected all tensors to be on the same device, but found at least two devices, cuda:0 and cpu! "
+                f"({func})"
+            )
+        if func.namespace == "c10d" and not all(operand.is_contiguous() for operand in operands):
+            raise RuntimeError(f"Tensors must be contiguous ({func})")
 
 
 class _Calls(TorchFunctionMode):

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from forked import Forked
 from pretended_gpu import pretended_gpu
 from tiny_run import OBJECTIVES, make_config, make_home, write_run
 
@@ -78,6 +79,26 @@ def test_a_run_is_that_of_the_cpu(tmp_path: Path, objective: str) -> None:
 def test_options(tmp_path: Path, changes: dict[str, Any]) -> None:
     with pretended_gpu():
         assert train(make_home(tmp_path), "mae_clip similarity", **changes)["train/loss"] > 0
+
+
+def train_on_two(home: Home, objective: str, changes: dict[str, Any]) -> dict[str, float]:
+    with pretended_gpu() as memory:
+        metrics = train(home, objective, runtime__processes=2, **changes)
+    return metrics | {"operations": memory.operations, "waits": memory.waits}
+
+
+@pytest.mark.parametrize("changes", [{}, {"runtime__micro_batch": 2}], ids=str)
+@pytest.mark.parametrize("objective", ["clip", "mae_clip similarity", "m3ae"])
+def test_two_gpus_train_the_run_of_one_process(tmp_path: Path, objective: str, changes: dict[str, Any]) -> None:
+    """And between them, too, nothing waits for a step."""
+    alone = train(make_home(tmp_path / "alone"), objective, schedule__steps=6, runtime__log_every=100)
+    waits = []
+    for steps in (3, 6):
+        given = changes | {"schedule__steps": steps, "runtime__log_every": 100}
+        metrics = Forked(train_on_two, make_home(tmp_path / str(steps)), objective, given).answer()
+        waits.append(metrics["waits"])
+    assert metrics["operations"] > 1000 and waits[0] == waits[1] > 0
+    assert metrics["train/loss"] == pytest.approx(alone["train/loss"], rel=1e-4)
 
 
 def test_stopped_and_gone_on_with(tmp_path: Path, protocols: dict[str, EvaluationConfig]) -> None:
