@@ -14,6 +14,7 @@ from typing import Any
 import click
 
 from study.errors import AblateError, unknown
+from study.files import NO_ROOM
 from study.lazy import COMMANDS, FINGERPRINT, SELECT, load
 from study.secrets import guard, redact
 
@@ -158,7 +159,9 @@ def _invoke(words: list[str]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
     except OSError as error:
-        if debug or error.filename is None:
+        # Without a file it may be a fault of ours, but not where there is no room.
+        if debug or (error.filename is None and error.errno not in NO_ROOM):
             raise
-        click.echo(f"ablate: {error.filename}: {error.strerror}", err=True)
+        place = "" if error.filename is None else f"{error.filename}: "
+        click.echo(f"ablate: {place}{error.strerror}", err=True)
         return 1

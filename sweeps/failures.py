@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from study.errors import EXIT_OUT_OF_MEMORY, AblateError, is_out_of_memory
-from study.files import write_atomic
+from study.files import NO_ROOM, write_atomic
 from study.secrets import redact
 
 OWN_PACKAGES = ("study", "trainer", "sweeps", "reports")
@@ -36,7 +36,7 @@ VANISHED = ("killed", "its worker died without a word (killed, or the machine we
 
 _TRACEBACK_CHARACTERS = 20_000
 _MESSAGE_CHARACTERS = 2_000
-_DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)
+_DISK_ERRORS = (*NO_ROOM, errno.EROFS)
 _NODE_ERRORS = (errno.EIO, errno.ESTALE, errno.ESHUTDOWN)
 """A mount or a disk that this machine has lost."""
 _NODE_WORDS = (

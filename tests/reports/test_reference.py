@@ -6,7 +6,9 @@ import csv
 import dataclasses
 import io
 import json
+import re
 import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
 
@@ -231,3 +233,17 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert main(["report", "maskclipp", "--reference"], standalone=False) == 2
     assert "did you mean 'maskclip'" in capsys.readouterr().err
     assert main(["report", "maskclip", "seeds=[0]", "--reference"], standalone=False) == 2
+
+
+def test_no_room_for_a_report(tmp_path: Path) -> None:
+    """One line that names the file."""
+    program = (
+        "import resource, sys\n"
+        "from study.cli import main\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (500, 500))\n"
+        "main(['report', 'mae_clip', '--reference', '--format', 'md', '--out', sys.argv[1]])\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program, tmp_path], check=False, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert re.fullmatch(rf"ablate: {tmp_path}/\S+\.md: File too large\n", done.stderr), done.stderr
+    assert not list(tmp_path.rglob(".*")), "the half-written file is gone"
