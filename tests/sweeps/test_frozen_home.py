@@ -1,0 +1,82 @@
+"""A home of version 0.1.0 with finished, diverged, failed, running and queued work is opened, reported and finished."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import subprocess
+import sys
+import tarfile
+import time
+from pathlib import Path
+
+import pytest
+
+from study.paths import Home
+
+FROZEN = Path(__file__).parents[1] / "frozen"
+RUNNING = "1f7806b709aa"
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Home:
+    with tarfile.open(FROZEN / "home.tar.gz") as archive:
+        archive.extractall(tmp_path, filter="data")
+    # Heartbeats are modification times: the workers of this home died long ago.
+    long_ago = time.time() - 3600
+    for path in [*tmp_path.glob("home/runs/*/claim"), *tmp_path.glob("home/studies/small/submissions/*/alive")]:
+        os.utime(path, (long_ago, long_ago))
+    return Home(tmp_path / "home")
+
+
+def ablate(home: Home, *words: str) -> str:
+    """Standard output of a command on the study of the home."""
+    command = [sys.executable, "-c", "from study.cli import main; main()", *words]
+    command += ["--config-dir", str(home.root.parent / "config")]
+    environment = {**os.environ, "ABLATE_HOME": str(home.root), "OMP_NUM_THREADS": "1"}
+    environment.pop("MLFLOW_TRACKING_URI", None)
+    done = subprocess.run(command, env=environment, text=True, capture_output=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def numbers(home: Home) -> dict[str, dict[str, float | None]]:
+    found = json.loads((home.study("small").report / "numbers.json").read_text())["numbers"]
+    return {key: {name: number.get(name) for name in ("value", "sd", "n")} for key, number in found.items()}
+
+
+def same(left: float | None, right: float | None) -> bool:
+    """Equal, but for the rounding of sums whose order is not fixed."""
+    return left == right if left is None or right is None else math.isclose(left, right, rel_tol=1e-12, abs_tol=1e-12)
+
+
+def test_it_is_opened_reported_and_finished(home: Home) -> None:
+    counts = json.loads(ablate(home, "status", "small", "--json"))["counts"]
+    assert counts == {"completed": 27, "diverged": 6, "failed": 2, "eligible": 1, "waiting": 6}
+
+    ablate(home, "report", "small")
+    stored, found = json.loads((FROZEN / "home_numbers.json").read_text()), numbers(home)
+    moved = [
+        f"{key} {name}: {value} → {found.get(key, {}).get(name)}"
+        for key, values in stored.items()
+        for name, value in values.items()
+        if not same(value, found.get(key, {}).get(name))
+    ]
+    assert not moved, "\n".join(moved)
+    assert "2/2" in ablate(home, "search", "small", "--status")
+
+    records = {path: path.read_bytes() for path in home.runs.rglob("record.json")}
+    assert len(records) == 27 + 6 + 4, "the study's tasks, and those of the search's two trials"
+    ablate(home, "retry", "small", "--jobs", "2")
+    ablate(home, "run", "small")
+    assert json.loads(ablate(home, "status", "small", "--json"))["counts"] == {"completed": 36, "diverged": 6}
+    assert all(path.read_bytes() == content for path, content in records.items()), "what is done is not run again"
+    entries = [json.loads(line) for line in home.run(RUNNING).journal.read_text().splitlines()]
+    assert [entry["attempt"] for entry in entries if entry.get("name") in ("started", "resumed")] == [1, 2]
+    steps = [entry["step"] for entry in entries if "train/loss" in entry.get("values", {})]
+    assert steps == sorted(set(steps)) and steps[-1] == 40, "no step is reported twice"
+    known = {key: value for key, value in numbers(home).items() if key in stored and stored[key]["n"] == 2}
+    assert all(
+        same(value["value"], stored[key]["value"]) for key, value in known.items() if key.startswith("small.main")
+    )
