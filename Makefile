@@ -20,6 +20,9 @@ test: $(STAMP) services lint  ## everything that continuous integration runs
 lint: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	@mkdir -p build/types/ablative
+	@ln -sfn ../../../study/namespace/__init__.py build/types/ablative/__init__.py
+	@for name in study trainer sweeps reports; do ln -sfn ../../../$$name build/types/ablative/$$name; done
 	$(BIN)/mypy
 
 bench: $(STAMP)  ## print the figures of tests/benchmarks; nothing fails on a time

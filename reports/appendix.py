@@ -6,14 +6,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from reports.booklet import make_pdf
-from reports.compute import compute_items, render_compute_latex, render_compute_markdown
-from reports.numbers import Numbers, render_numbers_json, render_numbers_latex
-from study.files import write_atomic
+from ablative.reports.booklet import make_pdf
+from ablative.reports.compute import compute_items, render_compute_latex, render_compute_markdown
+from ablative.reports.numbers import Numbers, render_numbers_json, render_numbers_latex
+from ablative.study.files import write_atomic
 
 if TYPE_CHECKING:
-    from reports.overview import Overview
-    from reports.warehouse import Warehouse
+    from ablative.reports.overview import Overview
+    from ablative.reports.warehouse import Warehouse
 
 
 def write_numbers(numbers: Numbers, out: Path, formats: Sequence[str]) -> list[Path]:

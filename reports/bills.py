@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from reports.warehouse import Warehouse
-from study.bills import Bills, bills
-from study.spending import Bill, Spent, amount
+from ablative.reports.warehouse import Warehouse
+from ablative.study.bills import Bills, bills
+from ablative.study.spending import Bill, Spent, amount
 
 if TYPE_CHECKING:
-    from study.plan import Plan
+    from ablative.study.plan import Plan
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,8 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from reports.text import latex
-from study.files import write_atomic
+from ablative.reports.text import latex
+from ablative.study.files import write_atomic
 
 TIMEOUT_SECONDS = 300.0
 

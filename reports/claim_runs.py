@@ -7,15 +7,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from reports.claims import ClaimResult, Results, evaluate
-from reports.coverage import Coverage, protocol_of
-from reports.stats.compare import ESTIMANDS
-from reports.warehouse import Source, Values, Warehouse, cell_key, value_query
-from study.design import Cell, cell_name
+from ablative.reports.claims import ClaimResult, Results, evaluate
+from ablative.reports.coverage import Coverage, protocol_of
+from ablative.reports.stats.compare import ESTIMANDS
+from ablative.reports.warehouse import Source, Values, Warehouse, cell_key, value_query
+from ablative.study.design import Cell, cell_name
 
 if TYPE_CHECKING:
-    from study.outputs import ClaimConfig
-    from study.plan import Plan
+    from ablative.study.outputs import ClaimConfig
+    from ablative.study.plan import Plan
 
 MOST_SEEDS = 20
 """Beyond this many further seeds, a claim is told to be out of reach instead of being planned."""

@@ -9,10 +9,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from html import escape
 
-from reports.claim_runs import Judged, claim_json
-from reports.claims import VERDICTS, ClaimResult, Part
-from reports.tables import number
-from reports.text import comment, html, latex, markdown
+from ablative.reports.claim_runs import Judged, claim_json
+from ablative.reports.claims import VERDICTS, ClaimResult, Part
+from ablative.reports.tables import number
+from ablative.reports.text import comment, html, latex, markdown
 
 SYMBOLS = {"supported": "✓", "contradicted": "✕", "equivalent": "≈", "undecided": "?"}
 """Shapes, so that nothing is told by colour alone."""

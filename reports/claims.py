@@ -16,14 +16,14 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from reports.stats.compare import Arm, Effect, contrast
-from reports.stats.decide import ALPHA, Seeds, seeds_needed, tost
-from reports.stats.decide import verdict as verdict_of
-from reports.warehouse import cell_key
-from study.claims import Contrast, Factors, Linear, resolve
-from study.design import Cell
-from study.outputs import ClaimConfig
-from study.places import keep
+from ablative.reports.stats.compare import Arm, Effect, contrast
+from ablative.reports.stats.decide import ALPHA, Seeds, seeds_needed, tost
+from ablative.reports.stats.decide import verdict as verdict_of
+from ablative.reports.warehouse import cell_key
+from ablative.study.claims import Contrast, Factors, Linear, resolve
+from ablative.study.design import Cell
+from ablative.study.outputs import ClaimConfig
+from ablative.study.places import keep
 
 VERDICTS = ("supported", "contradicted", "equivalent", "undecided")
 

@@ -10,18 +10,18 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from study.cli import load_plan
-from study.lazy import PENDING, SHIP, load
-from study.outputs import FINDINGS, FORMATS
-from study.paths import home
-from study.task import with_trials
+from ablative.study.cli import load_plan
+from ablative.study.lazy import PENDING, SHIP, load
+from ablative.study.outputs import FINDINGS, FORMATS
+from ablative.study.paths import home
+from ablative.study.task import with_trials
 
 if TYPE_CHECKING:
-    from reports.build import Report
-    from reports.claim_runs import Judged
-    from reports.numbers import Numbers
-    from reports.tables import Table
-    from study.plan import Plan
+    from ablative.reports.build import Report
+    from ablative.reports.claim_runs import Judged
+    from ablative.reports.numbers import Numbers
+    from ablative.reports.tables import Table
+    from ablative.study.plan import Plan
 
 
 @click.command()
@@ -88,10 +88,10 @@ class Tags:
 def _report_study(
     plan: Plan, folder: Path, chosen: tuple[str, ...], final: bool, allow: tuple[str, ...], tags: Tags, as_json: bool
 ) -> None:
-    from reports.build import Demand
-    from reports.build import report as build
-    from reports.finding_tables import NotFinalError, render_findings_text
-    from reports.moved import free, kept
+    from ablative.reports.build import Demand
+    from ablative.reports.build import report as build
+    from ablative.reports.finding_tables import NotFinalError, render_findings_text
+    from ablative.reports.moved import free, kept
 
     before = kept(tags.folder, tags.since) if tags.since else None
     if tags.tag:
@@ -122,7 +122,7 @@ def _report_study(
 
 
 def _keep(numbers: Numbers, tags: Tags) -> list[Path]:
-    from reports.moved import keep
+    from ablative.reports.moved import keep
 
     return [keep(numbers, tags.folder, tags.tag)] if tags.tag else []
 
@@ -130,7 +130,7 @@ def _keep(numbers: Numbers, tags: Tags) -> list[Path]:
 def _report_json(
     plan: Plan, result: Report, paths: Sequence[Path], before: Numbers | None, tags: Tags
 ) -> dict[str, Any]:
-    from reports.moved import compared
+    from ablative.reports.moved import compared
 
     found = {
         "study": plan.study.name,
@@ -150,13 +150,13 @@ def _report_json(
 
 
 def _print_moves(plan: Plan, before: Numbers, now: Numbers, tags: Tags) -> None:
-    from reports.moved import compared, render_moves_text, unseen
+    from ablative.reports.moved import compared, render_moves_text, unseen
 
     click.echo(render_moves_text(compared(plan, before, now), str(tags.since), unseen(before, now)))
 
 
 def _report_reference(paper: str, out: Path | None, chosen: tuple[str, ...], as_json: bool) -> None:
-    from reports.reference.publish import publish
+    from ablative.reports.reference.publish import publish
 
     folder = out or home().study(paper).reference
     result = publish(paper, folder, chosen)
@@ -168,8 +168,8 @@ def _report_reference(paper: str, out: Path | None, chosen: tuple[str, ...], as_
 
 
 def _print_outputs(claims: Sequence[Judged], tables: Sequence[Table]) -> None:
-    from reports.claim_tables import render_claims_text
-    from reports.terminal import print_table
+    from ablative.reports.claim_tables import render_claims_text
+    from ablative.reports.terminal import print_table
 
     if claims:
         click.echo(f"{render_claims_text(claims)}\n")
@@ -203,8 +203,8 @@ def why(
 
     ROW and COLUMN are labels ('clip, map', 'large / top-1') or places from 1 on.
     """
-    from reports.build import one_number
-    from reports.terminal import print_answer
+    from ablative.reports.build import one_number
+    from ablative.reports.terminal import print_answer
 
     plan = load_plan(study_name, overrides, config_dir)
     if (
@@ -225,9 +225,9 @@ def why(
 
 
 def _why_claim(plan: Plan, name: str, as_json: bool) -> None:
-    from reports.build import one_claim
-    from reports.claim_runs import claim_json
-    from reports.claim_tables import render_claims_text
+    from ablative.reports.build import one_claim
+    from ablative.reports.claim_runs import claim_json
+    from ablative.reports.claim_tables import render_claims_text
 
     if name in {*plan.study.tables, *plan.study.effects}:
         raise click.UsageError(f"'{name}' is a table; a number of it needs ROW and COLUMN")

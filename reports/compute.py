@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from reports.spending import METHOD, amount
-from reports.text import comment, latex, markdown
+from ablative.reports.spending import METHOD, amount
+from ablative.reports.text import comment, latex, markdown
 
 if TYPE_CHECKING:
-    from reports.overview import Overview
-    from reports.warehouse import Warehouse
+    from ablative.reports.overview import Overview
+    from ablative.reports.warehouse import Warehouse
 
 FACTS = ("code", "device", "host", "python")
 """Of the environment, what is no package."""

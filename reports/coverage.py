@@ -7,14 +7,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from reports.warehouse import Warehouse, cell_key
-from study.design import cell_name
-from study.protocols import RUN_METRICS, expand
-from study.states import directory_state
-from study.tuned import Searched
+from ablative.reports.warehouse import Warehouse, cell_key
+from ablative.study.design import cell_name
+from ablative.study.protocols import RUN_METRICS, expand
+from ablative.study.states import directory_state
+from ablative.study.tuned import Searched
 
 if TYPE_CHECKING:
-    from study.plan import Plan, Task
+    from ablative.study.plan import Plan, Task
 
 STATES = ("completed", "diverged", "running", "failed", "not synced", "eligible", "waiting")
 """As a report knows them, from the store and the run's directory; it asks no scheduler."""

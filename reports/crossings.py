@@ -7,7 +7,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from reports.stats.summary import mean
+from ablative.reports.stats.summary import mean
 
 Line = Mapping[float, Mapping[int, float]]
 """Place -> seed -> value."""

@@ -9,14 +9,14 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from reports.style import COLUMN_INCHES
-from reports.warehouse import Warehouse
-from study.errors import AblateError, ConfigError, unknown
+from ablative.reports.style import COLUMN_INCHES
+from ablative.reports.warehouse import Warehouse
+from ablative.study.errors import AblateError, ConfigError, unknown
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from reports.series import FigureData
+    from ablative.reports.series import FigureData
 
 
 def frame(sql: str, warehouse: Warehouse, where: str) -> Any | None:

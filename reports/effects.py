@@ -11,18 +11,18 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from reports.coverage import Coverage
-from reports.stats.columns import Delta
-from reports.stats.decide import ALPHA
-from reports.stats.factorial import Analysis, analyse, full_grid
-from reports.stats.suite import Aggregate, aggregate, improves, interquartile_mean, suite_mean
-from reports.stats.summary import Summary
-from reports.tables import Column, Entry, Row, Table, make_column, number
-from reports.warehouse import Values, Warehouse, cell_key
-from study.design import Cell
-from study.outputs import EffectsConfig
-from study.places import place_effects
-from study.study import Study
+from ablative.reports.coverage import Coverage
+from ablative.reports.stats.columns import Delta
+from ablative.reports.stats.decide import ALPHA
+from ablative.reports.stats.factorial import Analysis, analyse, full_grid
+from ablative.reports.stats.suite import Aggregate, aggregate, improves, interquartile_mean, suite_mean
+from ablative.reports.stats.summary import Summary
+from ablative.reports.tables import Column, Entry, Row, Table, make_column, number
+from ablative.reports.warehouse import Values, Warehouse, cell_key
+from ablative.study.design import Cell
+from ablative.study.outputs import EffectsConfig
+from ablative.study.places import place_effects
+from ablative.study.study import Study
 
 Grid = Mapping[tuple[str, ...], Mapping[int, float]]
 """Levels -> seed -> value."""

@@ -6,23 +6,23 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from reports.coverage import Coverage
-from reports.effects import analysis_of, grid_levels
-from reports.stats.decide import ALPHA
-from reports.stats.factorial import Analysis
-from reports.style import FAINT, INK, MARKERS, PAGE_INCHES
-from reports.tables import make_column
-from reports.warehouse import Warehouse, cell_key
-from study.design import Cell
-from study.outputs import EffectsConfig
-from study.places import place_effects
-from study.study import Study
+from ablative.reports.coverage import Coverage
+from ablative.reports.effects import analysis_of, grid_levels
+from ablative.reports.stats.decide import ALPHA
+from ablative.reports.stats.factorial import Analysis
+from ablative.reports.style import FAINT, INK, MARKERS, PAGE_INCHES
+from ablative.reports.tables import make_column
+from ablative.reports.warehouse import Warehouse, cell_key
+from ablative.study.design import Cell
+from ablative.study.outputs import EffectsConfig
+from ablative.study.places import place_effects
+from ablative.study.study import Study
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from reports.series import FigureData
+    from ablative.reports.series import FigureData
 
 ROW_INCHES = 0.17
 

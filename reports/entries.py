@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from reports.tables import Column, Entry, number
+from ablative.reports.tables import Column, Entry, number
 
 
 class Marks(NamedTuple):

@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 import functools
-import importlib.util
 import json
 import subprocess
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from reports.coverage import Coverage
-from reports.warehouse import Warehouse, cell_key
-from study.errors import ConfigError
-from study.identity import differences, identity
-from study.schema import EvaluationConfig, RunConfig
-from study.typed import load_config
+from ablative.reports.coverage import Coverage
+from ablative.reports.warehouse import Warehouse, cell_key
+from ablative.study import packages
+from ablative.study.errors import ConfigError
+from ablative.study.identity import differences, identity
+from ablative.study.schema import EvaluationConfig, RunConfig
+from ablative.study.typed import load_config
 
 if TYPE_CHECKING:
-    from study.paths import Home
-    from study.plan import Plan, Task
+    from ablative.study.paths import Home
+    from ablative.study.plan import Plan, Task
 
-TRAINED_BY = ("study", "trainer")
+TRAINED_BY = ("ablative.study", "ablative.trainer")
 """Packages whose code can change a result."""
 KEYS = 5
 """So many changed keys of a configuration are told."""
@@ -92,7 +92,7 @@ def _trees(commit: str) -> str:
     """Git's hashes of the packages' contents at a commit; empty where it cannot tell."""
     found = []
     for package in TRAINED_BY:
-        command = ["git", "-C", package_folder(package), "rev-parse", "--verify", "--quiet", f"{commit}:./"]
+        command = ["git", "-C", str(packages.folder(package)), "rev-parse", "--verify", "--quiet", f"{commit}:./"]
         try:
             done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=10)
         except (OSError, subprocess.TimeoutExpired):
@@ -101,13 +101,6 @@ def _trees(commit: str) -> str:
             return ""
         found.append(done.stdout.strip())
     return " ".join(found)
-
-
-def package_folder(package: str) -> str:
-    """Where a package of ours lies, without importing it."""
-    spec = importlib.util.find_spec(package)
-    assert spec is not None and spec.submodule_search_locations
-    return spec.submodule_search_locations[0]
 
 
 def _moved_on(plan: Plan, coverage: Coverage, warehouse: Warehouse) -> dict[str, str]:

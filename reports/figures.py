@@ -12,13 +12,13 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from reports.custom import draw_custom
-from reports.effects_figure import draw_effects
-from reports.heatmap import draw_heatmap, heatmap_size, varying
-from reports.panels import draw_panels
-from reports.series import NONE, Curve, FigureData, Point
-from reports.style import COLUMN_INCHES, FAINT, HATCHES, INK, LINES, MARKERS, METADATA, PAGE_INCHES, STYLE
-from study.outputs import BY_METRIC
+from ablative.reports.custom import draw_custom
+from ablative.reports.effects_figure import draw_effects
+from ablative.reports.heatmap import draw_heatmap, heatmap_size, varying
+from ablative.reports.panels import draw_panels
+from ablative.reports.series import NONE, Curve, FigureData, Point
+from ablative.reports.style import COLUMN_INCHES, FAINT, HATCHES, INK, LINES, MARKERS, METADATA, PAGE_INCHES, STYLE
+from ablative.study.outputs import BY_METRIC
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

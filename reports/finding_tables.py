@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from reports.findings import Finding
-from study.errors import AblateError
+from ablative.reports.findings import Finding
+from ablative.study.errors import AblateError
 
 
 class NotFinalError(AblateError):

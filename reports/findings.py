@@ -12,15 +12,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from reports.coverage import TELLING, Coverage, TaskState, protocol_of, stages_of
-from reports.facts import Facts, edited
-from reports.tables import Entry, Row, Table
-from reports.warehouse import cell_key
-from study.places import place_effects
+from ablative.reports.coverage import TELLING, Coverage, TaskState, protocol_of, stages_of
+from ablative.reports.facts import Facts, edited
+from ablative.reports.tables import Entry, Row, Table
+from ablative.reports.warehouse import cell_key
+from ablative.study.places import place_effects
 
 if TYPE_CHECKING:
-    from reports.claim_runs import Judged
-    from study.plan import Plan
+    from ablative.reports.claim_runs import Judged
+    from ablative.study.plan import Plan
 
 SIGNS = {"mixed-code": "†", "dirty-code": "‡", "stale": "§", "changed-config": "¶"}
 """Kind -> sign at a number. The other kinds show by themselves: a state in place of the number, `(2/3)` behind it."""

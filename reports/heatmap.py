@@ -6,9 +6,9 @@ import itertools
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from reports.series import NONE, FigureData, Point
-from reports.stats.summary import Summary
-from reports.style import FAINT, INK, PAGE_INCHES
+from ablative.reports.series import NONE, FigureData, Point
+from ablative.reports.stats.summary import Summary
+from ablative.reports.style import FAINT, INK, PAGE_INCHES
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

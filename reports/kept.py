@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from reports.source import TAGS, StoreTables
-from study.files import replacing
+from ablative.reports.source import TAGS, StoreTables
+from ablative.study.files import replacing
 
 if TYPE_CHECKING:
     import pyarrow

@@ -10,9 +10,9 @@ import functools
 import re
 from collections.abc import Iterable, Sequence
 
-from reports.tables import Column, Row, Table
-from reports.text import bare
-from study.errors import ConfigError
+from ablative.reports.tables import Column, Row, Table
+from ablative.reports.text import bare
+from ablative.study.errors import ConfigError
 
 
 @functools.lru_cache(maxsize=10_000)

@@ -13,13 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from reports.facts import changed_keys
-from reports.numbers import Numbers, render_numbers_json
-from study.errors import ConfigError, unknown
-from study.files import read_json, write_atomic
+from ablative.reports.facts import changed_keys
+from ablative.reports.numbers import Numbers, render_numbers_json
+from ablative.study.errors import ConfigError, unknown
+from ablative.study.files import read_json, write_atomic
 
 if TYPE_CHECKING:
-    from study.plan import Plan
+    from ablative.study.plan import Plan
 
 MOVED, APPEARED, VANISHED = "moved", "appeared", "vanished"
 

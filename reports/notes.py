@@ -6,11 +6,11 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from study.outputs import TableConfig
-from study.tuned import Searched
+from ablative.study.outputs import TableConfig
+from ablative.study.tuned import Searched
 
 if TYPE_CHECKING:
-    from reports.tables import Column, Entry, Row
+    from ablative.reports.tables import Column, Entry, Row
 
 
 def table_notes(config: TableConfig, rows: Sequence[Row], columns: Sequence[Column]) -> tuple[str, ...]:

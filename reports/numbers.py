@@ -10,21 +10,21 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from reports.claim_tables import lines, verdict_text
-from reports.coverage import Coverage, protocol_of
-from reports.entries import PLAIN, PROSE, entry_parts, entry_text
-from reports.findings import Finding, tasks_behind, uses
-from reports.keys import check_unique, key_part, table_keys
-from reports.records import task_facts
-from reports.tables import Column, Table
-from reports.text import LATEX_SIGNS, bare, comment, latex
-from reports.warehouse import Source, cell_key, quoted
-from study.places import place_effects
+from ablative.reports.claim_tables import lines, verdict_text
+from ablative.reports.coverage import Coverage, protocol_of
+from ablative.reports.entries import PLAIN, PROSE, entry_parts, entry_text
+from ablative.reports.findings import Finding, tasks_behind, uses
+from ablative.reports.keys import check_unique, key_part, table_keys
+from ablative.reports.records import task_facts
+from ablative.reports.tables import Column, Table
+from ablative.reports.text import LATEX_SIGNS, bare, comment, latex
+from ablative.reports.warehouse import Source, cell_key, quoted
+from ablative.study.places import place_effects
 
 if TYPE_CHECKING:
-    from reports.claim_runs import Judged
-    from reports.warehouse import Warehouse
-    from study.plan import Plan
+    from ablative.reports.claim_runs import Judged
+    from ablative.reports.warehouse import Warehouse
+    from ablative.study.plan import Plan
 
 Numbers = dict[str, Any]
 """The content of `numbers.json`: study, findings, numbers (by key), tasks (by id), environments."""

@@ -7,14 +7,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from reports.bills import BillTable, billed
-from reports.coverage import Coverage, TaskState, stages_of
-from reports.spending import CostRow, cost_rows, statement, wasted
-from reports.warehouse import Warehouse, cell_key
-from study.files import read_json
+from ablative.reports.bills import BillTable, billed
+from ablative.reports.coverage import Coverage, TaskState, stages_of
+from ablative.reports.spending import CostRow, cost_rows, statement, wasted
+from ablative.reports.warehouse import Warehouse, cell_key
+from ablative.study.files import read_json
 
 if TYPE_CHECKING:
-    from study.plan import Plan
+    from ablative.study.plan import Plan
 
 
 @dataclass(frozen=True)

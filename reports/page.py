@@ -14,19 +14,19 @@ from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
 
-from reports.assets import render
-from reports.claim_runs import Judged
-from reports.claim_tables import render_claims_html
-from reports.findings import Finding
-from reports.keys import table_keys
-from reports.overview import Overview
-from reports.renderers import provenance, render_html
-from reports.spending import METHOD, amount
-from reports.style import INK
-from reports.tables import Table
+from ablative.reports.assets import render
+from ablative.reports.claim_runs import Judged
+from ablative.reports.claim_tables import render_claims_html
+from ablative.reports.findings import Finding
+from ablative.reports.keys import table_keys
+from ablative.reports.overview import Overview
+from ablative.reports.renderers import provenance, render_html
+from ablative.reports.spending import METHOD, amount
+from ablative.reports.style import INK
+from ablative.reports.tables import Table
 
 if TYPE_CHECKING:
-    from reports.search_page import SearchPart
+    from ablative.reports.search_page import SearchPart
 
 SYMBOLS = {
     "completed": "●",

@@ -10,20 +10,20 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from reports.coverage import Coverage, TaskState
-from reports.style import FAINT, INK, MARKERS, PAGE_INCHES
-from reports.warehouse import cell_key
-from study.cells import differences
-from study.design import Cell
-from study.paths import Home
-from study.pictures import BESIDE, NEEDED, pictures_path
-from study.schema import EvaluationConfig
+from ablative.reports.coverage import Coverage, TaskState
+from ablative.reports.style import FAINT, INK, MARKERS, PAGE_INCHES
+from ablative.reports.warehouse import cell_key
+from ablative.study.cells import differences
+from ablative.study.design import Cell
+from ablative.study.paths import Home
+from ablative.study.pictures import BESIDE, NEEDED, pictures_path
+from ablative.study.schema import EvaluationConfig
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from reports.series import FigureData
+    from ablative.reports.series import FigureData
 
 EXAMPLES = 4
 """Rows of a figure, of which a model's archive may hold more."""

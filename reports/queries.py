@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from reports.warehouse import SQL, Warehouse, description
-from study.errors import ConfigError
-from study.files import write_atomic
+from ablative.reports.warehouse import SQL, Warehouse, description
+from ablative.study.errors import ConfigError
+from ablative.study.files import write_atomic
 
 
 class Answer(NamedTuple):

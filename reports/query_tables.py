@@ -14,13 +14,13 @@ from typing import Any
 
 import numpy as np
 
-from reports.notes import table_notes
-from reports.stats.columns import compare_rows
-from reports.stats.summary import summarize
-from reports.tables import Column, Entry, Row, Table, number
-from reports.warehouse import Source, Warehouse
-from study.errors import ConfigError, unknown
-from study.outputs import QueryColumnConfig, QueryConfig, TableConfig
+from ablative.reports.notes import table_notes
+from ablative.reports.stats.columns import compare_rows
+from ablative.reports.stats.summary import summarize
+from ablative.reports.tables import Column, Entry, Row, Table, number
+from ablative.reports.warehouse import Source, Warehouse
+from ablative.study.errors import ConfigError, unknown
+from ablative.study.outputs import QueryColumnConfig, QueryConfig, TableConfig
 
 SEED = "seed"
 BEHIND = ("run_id", "commit")

@@ -7,13 +7,13 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from reports.coverage import TaskState
-from reports.warehouse import Warehouse
-from study.files import read_json
-from study.schema import DataConfig, DatasetConfig, RunConfig
+from ablative.reports.coverage import TaskState
+from ablative.reports.warehouse import Warehouse
+from ablative.study.files import read_json
+from ablative.study.schema import DataConfig, DatasetConfig, RunConfig
 
 if TYPE_CHECKING:
-    from study.plan import Plan, Task
+    from ablative.study.plan import Plan, Task
 
 SHOWN = ("device", "host", "python", "packages")
 """Of a record's environment; code and command line are told elsewhere."""

@@ -10,10 +10,10 @@ from collections.abc import Iterator
 from html import escape
 from typing import Any
 
-from reports.entries import HTML, LATEX, MARKDOWN, PLAIN, entry_parts, entry_text
-from reports.tables import Column, Entry, Row, Table
-from reports.text import LATEX_SIGNS, bare, comment, html, latex, markdown
-from reports.warehouse import Source
+from ablative.reports.entries import HTML, LATEX, MARKDOWN, PLAIN, entry_parts, entry_text
+from ablative.reports.tables import Column, Entry, Row, Table
+from ablative.reports.text import LATEX_SIGNS, bare, comment, html, latex, markdown
+from ablative.reports.warehouse import Source
 
 LATEX_FIT = r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%"
 """Opens a box as wide as its content, at most as the page."""

@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
-from reports.kept import Kept, Memory, metric_value, nested, tables
-from reports.source import StoreTables
-from study.errors import StoreError
-from study.secrets import check_address, redact, without_user
+from ablative.reports.kept import Kept, Memory, metric_value, nested, tables
+from ablative.reports.source import StoreTables
+from ablative.study.errors import StoreError
+from ablative.study.secrets import check_address, redact, without_user
 
 if TYPE_CHECKING:
     import pyarrow

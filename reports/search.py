@@ -9,16 +9,16 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
-from reports.stats.columns import Delta
-from reports.stats.compare import difference
-from reports.stats.summary import Summary, sample_sd
-from reports.tables import Column, Entry, Row, Table, number
-from reports.warehouse import Warehouse
-from study.search import GoalConfig, SearchConfig
-from study.winners import Tried, winner
+from ablative.reports.stats.columns import Delta
+from ablative.reports.stats.compare import difference
+from ablative.reports.stats.summary import Summary, sample_sd
+from ablative.reports.tables import Column, Entry, Row, Table, number
+from ablative.reports.warehouse import Warehouse
+from ablative.study.search import GoalConfig, SearchConfig
+from ablative.study.winners import Tried, winner
 
 if TYPE_CHECKING:
-    from study.plan import Plan
+    from ablative.study.plan import Plan
 
 DIGITS = 2
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from reports.search import ArmTrials, Trial
-from study.search import ParameterConfig
+from ablative.reports.search import ArmTrials, Trial
+from ablative.study.search import ParameterConfig
 
 
 def extremes(parameter: ParameterConfig) -> tuple[Any, Any]:

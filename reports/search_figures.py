@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from reports.search import ArmTrials, goal_name, short_name, value_text
-from reports.search_axes import extremes, height, place, value_at
-from reports.style import COLUMN_INCHES, FAINT, INK, PAGE_INCHES
-from study.search import ParameterConfig
+from ablative.reports.search import ArmTrials, goal_name, short_name, value_text
+from ablative.reports.search_axes import extremes, height, place, value_at
+from ablative.reports.style import COLUMN_INCHES, FAINT, INK, PAGE_INCHES
+from ablative.study.search import ParameterConfig
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

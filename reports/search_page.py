@@ -8,13 +8,13 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from reports.search import ArmTrials, read_trials, winners_table
-from reports.tables import Table
-from reports.warehouse import Warehouse
+from ablative.reports.search import ArmTrials, read_trials, winners_table
+from ablative.reports.tables import Table
+from ablative.reports.warehouse import Warehouse
 
 if TYPE_CHECKING:
-    from reports.page import Drawing
-    from study.plan import Plan
+    from ablative.reports.page import Drawing
+    from ablative.study.plan import Plan
 
 
 @dataclass(frozen=True)
@@ -38,9 +38,9 @@ def search_part(plan: Plan, warehouse: Warehouse, folder: Path, drawn: bool) -> 
 
 def draw(arms: Sequence[ArmTrials], folder: Path) -> tuple[list[Drawing], list[Path]]:
     """Write every figure that some arm has enough trials for."""
-    from reports.figures import save
-    from reports.page import Drawing
-    from reports.search_figures import KINDS, figure
+    from ablative.reports.figures import save
+    from ablative.reports.page import Drawing
+    from ablative.reports.search_figures import KINDS, figure
 
     drawings, paths = [], []
     for name, kind in KINDS.items():

@@ -10,20 +10,20 @@ from typing import Any
 
 import numpy as np
 
-from reports.coverage import Coverage, missing_text, protocol_of
-from reports.crossings import Crossing, crossings
-from reports.custom import frame
-from reports.effects_figure import effect_columns
-from reports.panels import pictures
-from reports.stats.columns import compare_rows
-from reports.stats.summary import Summary, mean, summarize
-from reports.warehouse import Warehouse, cell_key
-from study.cells import keep
-from study.design import Cell
-from study.figures import FIGURE_METRICS, positions
-from study.outputs import BY_METRIC, FigureConfig
-from study.paths import Home
-from study.study import Study
+from ablative.reports.coverage import Coverage, missing_text, protocol_of
+from ablative.reports.crossings import Crossing, crossings
+from ablative.reports.custom import frame
+from ablative.reports.effects_figure import effect_columns
+from ablative.reports.panels import pictures
+from ablative.reports.stats.columns import compare_rows
+from ablative.reports.stats.summary import Summary, mean, summarize
+from ablative.reports.warehouse import Warehouse, cell_key
+from ablative.study.cells import keep
+from ablative.study.design import Cell
+from ablative.study.figures import FIGURE_METRICS, positions
+from ablative.study.outputs import BY_METRIC, FigureConfig
+from ablative.study.paths import Home
+from ablative.study.study import Study
 
 NONE = "–"
 """Stands for the level of a factor that does not apply."""

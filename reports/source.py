@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import quote
 
-from study.errors import StoreError
-from study.secrets import check_address, redact
+from ablative.study.errors import StoreError
+from ablative.study.secrets import check_address, redact
 
 if TYPE_CHECKING:
     import pyarrow
@@ -61,7 +61,7 @@ def open_store(uri: str, cache: Path | None = None) -> Store:
 
     `cache`: folder for what a server told of finished runs; a database is quick enough to be read anew.
     """
-    from reports.rest import RestStore
+    from ablative.reports.rest import RestStore
 
     scheme = uri.partition(":")[0].partition("+")[0]
     if scheme in ("http", "https"):

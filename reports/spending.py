@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from reports.warehouse import Warehouse
-from study.devices import find
+from ablative.reports.warehouse import Warehouse
+from ablative.study.devices import find
 
 CORE_WATTS = 12.0
 GPU_WATTS = 200.0

@@ -12,8 +12,8 @@ from typing import Any
 
 import click
 
-from reports.cli import sync_first
-from study.cli import load_plan
+from ablative.reports.cli import sync_first
+from ablative.study.cli import load_plan
 
 
 @click.command()
@@ -42,8 +42,8 @@ def sql(
     Without one, save the warehouse as a file that any DuckDB client opens, and show its views. With a --parquet folder
     and overrides but no query, give '' for it.
     """
-    from reports.build import open_warehouse
-    from reports.queries import ask, export, views
+    from ablative.reports.build import open_warehouse
+    from ablative.reports.queries import ask, export, views
 
     plan = load_plan(study_name, overrides, config_dir)
     sync_first(plan)

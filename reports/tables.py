@@ -10,15 +10,15 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from reports.coverage import Coverage, TaskState, missing_text, protocol_of
-from reports.notes import table_notes, tuning_notes
-from reports.stats.columns import Compared, Delta, compare_rows
-from reports.stats.summary import Summary, summarize
-from reports.warehouse import Source, Values, Warehouse, cell_key, quoted, value_query
-from study.design import Cell
-from study.outputs import ColumnConfig, TableConfig
-from study.places import place, split_levels
-from study.study import Study
+from ablative.reports.coverage import Coverage, TaskState, missing_text, protocol_of
+from ablative.reports.notes import table_notes, tuning_notes
+from ablative.reports.stats.columns import Compared, Delta, compare_rows
+from ablative.reports.stats.summary import Summary, summarize
+from ablative.reports.warehouse import Source, Values, Warehouse, cell_key, quoted, value_query
+from ablative.study.design import Cell
+from ablative.study.outputs import ColumnConfig, TableConfig
+from ablative.study.places import place, split_levels
+from ablative.study.study import Study
 
 UNRANKED = ("chance", "majority")
 """Metrics that no model is better at."""

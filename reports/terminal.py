@@ -11,15 +11,15 @@ from rich.console import Console
 from rich.table import Table as Grid
 from rich.text import Text
 
-from reports.facts import short_commit
-from reports.numbers import Numbers
-from reports.renderers import plain
-from reports.tables import Table
-from reports.text import bare
-from reports.why import Answer
+from ablative.reports.facts import short_commit
+from ablative.reports.numbers import Numbers
+from ablative.reports.renderers import plain
+from ablative.reports.tables import Table
+from ablative.reports.text import bare
+from ablative.reports.why import Answer
 
 if TYPE_CHECKING:
-    from study.plan import Plan
+    from ablative.study.plan import Plan
 
 
 def print_table(table: Table) -> None:

@@ -15,14 +15,14 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from reports.source import Store
-from study.errors import StoreError
+from ablative.reports.source import Store
+from ablative.study.errors import StoreError
 
 if TYPE_CHECKING:
     import duckdb
     import pyarrow
 
-    from study.plan import Plan
+    from ablative.study.plan import Plan
 
 SQL = Path(__file__).parent / "sql"
 STAGING = ("stg_runs", "stg_tags", "stg_metrics")

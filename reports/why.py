@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from reports.renderers import entry_json
-from reports.tables import Column, Entry, Row, Table
-from reports.warehouse import Source
-from study.errors import ConfigError, unknown
+from ablative.reports.renderers import entry_json
+from ablative.reports.tables import Column, Entry, Row, Table
+from ablative.reports.warehouse import Source
+from ablative.study.errors import ConfigError, unknown
 
 
 @dataclass(frozen=True)

@@ -7,15 +7,15 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from study.cluster import ClusterConfig
-from study.design import Cell, cell_name, matches
-from study.errors import ConfigError, unknown
-from study.identity import canonical, digest, flatten, identity
-from study.protocols import RUN_METRICS, expand
-from study.schema import EvaluationConfig, RunConfig
-from study.search import ParameterConfig, SearchConfig
-from study.typed import build, plain
-from study.validate import check_run
+from ablative.study.cluster import ClusterConfig
+from ablative.study.design import Cell, cell_name, matches
+from ablative.study.errors import ConfigError, unknown
+from ablative.study.identity import canonical, digest, flatten, identity
+from ablative.study.protocols import RUN_METRICS, expand
+from ablative.study.schema import EvaluationConfig, RunConfig
+from ablative.study.search import ParameterConfig, SearchConfig
+from ablative.study.typed import build, plain
+from ablative.study.validate import check_run
 
 VALIDATION = "validation"
 """Split on which trials are judged, and the prefix of its metrics' names: `validation/zero_shot/…`."""
@@ -145,7 +145,7 @@ def _needed(
 
 def dataset_metrics(evaluation: EvaluationConfig, dataset: str) -> list[str]:
     """Metrics of one data set of an evaluation."""
-    from study.protocols import metric_names
+    from ablative.study.protocols import metric_names
 
     return metric_names(evaluation.protocol.name, evaluation.protocol.kind, (dataset,))
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from study.files import read_json
-from study.paths import TaskPaths
-from study.schema import RunConfig
+from ablative.study.files import read_json
+from ablative.study.paths import TaskPaths
+from ablative.study.schema import RunConfig
 
 OUT_OF_MEMORY = "out of memory"
 

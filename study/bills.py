@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from study.budget import restrict, wanted
-from study.design import cell_name
-from study.plan import Plan, Task
-from study.spending import Bill, Spent, total
+from ablative.study.budget import restrict, wanted
+from ablative.study.design import cell_name
+from ablative.study.plan import Plan, Task
+from ablative.study.spending import Bill, Spent, total
 
 
 @dataclass(frozen=True)

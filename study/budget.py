@@ -12,14 +12,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from study.cost import Costs
-from study.design import cell_name
-from study.errors import ConfigError, unknown
-from study.outputs import EffectsConfig, TableConfig
-from study.places import keep, place, place_effects
-from study.plan import Plan, Task
-from study.protocols import expand, protocol_of
-from study.spending import amount
+from ablative.study.cost import Costs
+from ablative.study.design import cell_name
+from ablative.study.errors import ConfigError, unknown
+from ablative.study.outputs import EffectsConfig, TableConfig
+from ablative.study.places import keep, place, place_effects
+from ablative.study.plan import Plan, Task
+from ablative.study.protocols import expand, protocol_of
+from ablative.study.spending import amount
 
 UNITS = {"gpuh": "GPU-hours", "cpuh": "core-hours"}
 SHOWN = 5

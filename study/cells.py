@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from study.design import Cell
-from study.errors import ConfigError
+from ablative.study.design import Cell
+from ablative.study.errors import ConfigError
 
 
 def keep(cell: Mapping[str, str], where: Mapping[str, Sequence[str]]) -> bool:

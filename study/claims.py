@@ -7,15 +7,15 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from study.design import Cell, cell_name
-from study.errors import ConfigError, unknown
-from study.outputs import ClaimConfig
-from study.places import keep
-from study.protocols import RUN_METRICS, expand
-from study.statements import Arm, Comparison, Sum, arm_text, parse
+from ablative.study.design import Cell, cell_name
+from ablative.study.errors import ConfigError, unknown
+from ablative.study.outputs import ClaimConfig
+from ablative.study.places import keep
+from ablative.study.protocols import RUN_METRICS, expand
+from ablative.study.statements import Arm, Comparison, Sum, arm_text, parse
 
 if TYPE_CHECKING:
-    from study.study import Study
+    from ablative.study.study import Study
 
 Factors = Mapping[str, Sequence[str]]
 

@@ -7,7 +7,7 @@ import json
 from dataclasses import dataclass
 from importlib import resources
 
-from study.errors import ConfigError, unknown
+from ablative.study.errors import ConfigError, unknown
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class ClassSet:
 @functools.cache
 def class_sets() -> dict[str, ClassSet]:
     """By the name that `DatasetConfig.classes` gives; `classes.json` says where each list is from."""
-    text = resources.files("study").joinpath("classes.json").read_text(encoding="utf-8")
+    text = resources.files("ablative.study").joinpath("classes.json").read_text(encoding="utf-8")
     return {
         name: ClassSet(tuple(entry["names"]), tuple(entry["background"]) if "background" in entry else None)
         for name, entry in json.loads(text).items()

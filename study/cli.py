@@ -13,10 +13,10 @@ from typing import Any
 
 import click
 
-from study.errors import AblateError, unknown
-from study.files import NO_ROOM
-from study.lazy import COMMANDS, FINGERPRINT, SELECT, load
-from study.secrets import guard, redact
+from ablative.study.errors import AblateError, unknown
+from ablative.study.files import NO_ROOM
+from ablative.study.lazy import COMMANDS, FINGERPRINT, SELECT, load
+from ablative.study.secrets import guard, redact
 
 SUMMARIES = {
     "list": "Studies, config groups and their options.",
@@ -62,7 +62,7 @@ class LazyGroup(click.Group):
 @click.option(
     "--home", type=click.Path(file_okay=False), help="Where runs live [default: $ABLATE_HOME or ./ablate_home]."
 )
-@click.version_option(package_name="ablate", prog_name="ablate")
+@click.version_option(package_name="ablative", prog_name="ablate")
 @click.pass_context
 def ablate(ctx: click.Context, debug: bool, home: str | None) -> None:
     """Ablation studies: one file defines a study; ablate trains, tracks and reports it.
@@ -105,7 +105,7 @@ def selecting(function: Callable[..., Any]) -> Callable[..., Any]:
 
 def load_plan(study_name: str, overrides: Sequence[str], config_dir: str | None, without_data: bool = False) -> Any:
     """`make_plan` as the command line means it: with the fingerprints of data in files."""
-    from study.plan import make_plan
+    from ablative.study.plan import make_plan
 
     def fingerprint(*args: Any) -> str:
         return load(FINGERPRINT)(*args)
@@ -121,7 +121,7 @@ def call(command: str, arguments: Sequence[str]) -> int:
     import subprocess
 
     debug = ["--debug"] if click.get_current_context().find_root().params["debug"] else []
-    program = [sys.executable, "-P", "-c", "from study.cli import main; main()"]
+    program = [sys.executable, "-P", "-c", "from ablative.study.cli import main; main()"]
     return subprocess.run([*program, *debug, command, *arguments], check=False).returncode
 
 

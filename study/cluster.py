@@ -5,9 +5,9 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 
-from study.errors import ConfigError
-from study.schema import RuntimeConfig, field
-from study.secrets import holds_secret
+from ablative.study.errors import ConfigError
+from ablative.study.schema import RuntimeConfig, field
+from ablative.study.secrets import holds_secret
 
 
 @dataclass(frozen=True, kw_only=True)

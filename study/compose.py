@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from study.errors import ConfigError, unknown
-from study.files import read_json, write_json
-from study.identity import digest
-from study.inherit import check_own_factors
+from ablative.study.errors import ConfigError, unknown
+from ablative.study.files import read_json, write_json
+from ablative.study.identity import digest
+from ablative.study.inherit import check_own_factors
 
 CONF = Path(__file__).parent / "conf"
 GROUPS = ("model", "objective", "schedule", "data", "suite", "runtime", "cluster")

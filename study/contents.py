@@ -7,13 +7,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from study.class_sets import class_set
-from study.errors import AbsentDataError, ConfigError, unknown
-from study.paths import Home
-from study.prompts import OWN, templates
-from study.schema import EMBEDDED, DataConfig, DatasetConfig
-from study.typed import build
-from study.validate import check_dataset
+from ablative.study.class_sets import class_set
+from ablative.study.errors import AbsentDataError, ConfigError, unknown
+from ablative.study.paths import Home
+from ablative.study.prompts import OWN, templates
+from ablative.study.schema import EMBEDDED, DataConfig, DatasetConfig
+from ablative.study.typed import build
+from ablative.study.validate import check_dataset
 
 
 @dataclass(frozen=True)

@@ -11,13 +11,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from study.devices import driven, find, label
-from study.files import read_json
-from study.lazy import EVALUATION_FLOPS, GPUS, load
-from study.likeness import History, Took, likeness, work
-from study.plan import Plan, Task
-from study.schema import EvaluationConfig, RunConfig
-from study.spending import amount
+from ablative.study.devices import driven, find, label
+from ablative.study.files import read_json
+from ablative.study.lazy import EVALUATION_FLOPS, GPUS, load
+from ablative.study.likeness import History, Took, likeness, work
+from ablative.study.plan import Plan, Task
+from ablative.study.schema import EvaluationConfig, RunConfig
+from ablative.study.spending import amount
 
 ASSUMED_FLOPS_PER_CORE = 40e9
 """fp32 on one CPU core at half of its peak: a guess for the first run, replaced by history after it."""

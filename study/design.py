@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from study.errors import ConfigError, unknown
+from ablative.study.errors import ConfigError, unknown
 
 Cell = dict[str, str]
 """Factor → level; a factor that does not apply is absent."""

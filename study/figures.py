@@ -7,11 +7,11 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from study.cells import keep, put
-from study.design import Cell
-from study.errors import ConfigError, unknown
-from study.outputs import BY_METRIC, FigureConfig
-from study.study import Study
+from ablative.study.cells import keep, put
+from ablative.study.design import Cell
+from ablative.study.errors import ConfigError, unknown
+from ablative.study.outputs import BY_METRIC, FigureConfig
+from ablative.study.study import Study
 
 FIGURE_METRICS = {"scatter": 2, "curves": 1, "effects": 0, "custom": 0, "panels": 0}
 """How many metrics a kind of figure draws, where it is not any number."""

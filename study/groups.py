@@ -6,9 +6,9 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from study.errors import ConfigError, unknown
-from study.outputs import FigureConfig
-from study.study import Study
+from ablative.study.errors import ConfigError, unknown
+from ablative.study.outputs import FigureConfig
+from ablative.study.study import Study
 
 MARK = "@"
 

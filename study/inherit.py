@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from study.errors import ConfigError
+from ablative.study.errors import ConfigError
 
 OUTPUTS = ("tables", "effects", "queries", "figures", "claims")
 

@@ -6,50 +6,50 @@ import importlib
 from typing import Any
 
 COMMANDS = {
-    "list": "study.commands:list_command",
-    "plan": "study.commands:plan_command",
-    "diff": "study.commands:diff",
-    "run": "sweeps.cli:run",
-    "submit": "sweeps.cli:submit",
-    "status": "sweeps.cli:status",
-    "logs": "sweeps.cli:logs",
-    "cancel": "sweeps.cli:cancel",
-    "retry": "sweeps.cli:retry",
-    "doctor": "sweeps.cli:doctor",
-    "search": "sweeps.search.cli:search",
-    "sync": "trainer.tracking.cli:sync",
-    "data": "trainer.data.cli:data",
-    "report": "reports.cli:report",
-    "why": "reports.cli:why",
-    "sql": "reports.sql_cli:sql",
+    "list": "ablative.study.commands:list_command",
+    "plan": "ablative.study.commands:plan_command",
+    "diff": "ablative.study.commands:diff",
+    "run": "ablative.sweeps.cli:run",
+    "submit": "ablative.sweeps.cli:submit",
+    "status": "ablative.sweeps.cli:status",
+    "logs": "ablative.sweeps.cli:logs",
+    "cancel": "ablative.sweeps.cli:cancel",
+    "retry": "ablative.sweeps.cli:retry",
+    "doctor": "ablative.sweeps.cli:doctor",
+    "search": "ablative.sweeps.search.cli:search",
+    "sync": "ablative.trainer.tracking.cli:sync",
+    "data": "ablative.trainer.data.cli:data",
+    "report": "ablative.reports.cli:report",
+    "why": "ablative.reports.cli:why",
+    "sql": "ablative.reports.sql_cli:sql",
 }
 """Subcommand → where the package that owns it defines it."""
 
-FINGERPRINT = "trainer.data.fingerprints:fingerprint"
+FINGERPRINT = "ablative.trainer.data.fingerprints:fingerprint"
 """`study.plan.Fingerprint`: content hash of data in files."""
 
-STATES = "sweeps.states:task_states"
+STATES = "ablative.sweeps.states:task_states"
 """(plan) → {task_id: state}, scheduler included."""
 
-SCRIPTS = "sweeps.slurm.preview:scripts"
+SCRIPTS = "ablative.sweeps.slurm.preview:scripts"
 """(plan) → the batch scripts that a submission would hand to SLURM, each under the call that would."""
 
-SELECT = "sweeps.selection:select"
+SELECT = "ablative.sweeps.selection:select"
 """(plan, budget, table) → what of the plan to submit (`study.budget.Selection`)."""
 
-GPUS = "sweeps.local:gpus"
+GPUS = "ablative.sweeps.local:gpus"
 """() → GPUs of this machine, as `CUDA_VISIBLE_DEVICES` names them."""
 
-FLOPS = "trainer.models.flops:run_flops"
+FLOPS = "ablative.trainer.models.flops:run_flops"
 """(RunConfig) → floating-point operations of the whole run."""
 
-EVALUATION_FLOPS = "trainer.models.flops:evaluation_flops"
+EVALUATION_FLOPS = "ablative.trainer.models.flops:evaluation_flops"
 """(ModelConfig, EvaluationConfig) → floating-point operations of its passes; 0 where they are not known."""
 
-PENDING = "trainer.tracking.cursor:pending"
+PENDING = "ablative.trainer.tracking.cursor:pending"
 """(tasks, study name, Home) → number of tasks with something journalled that is not yet in the tracking store."""
 
-SHIP = "trainer.tracking.shipping:ship"
+SHIP = "ablative.trainer.tracking.shipping:ship"
 """(tasks, study name, Home) → what was shipped, with `pending` tasks left; never raises for a fault of the store."""
 
 

@@ -16,13 +16,13 @@ from dataclasses import dataclass, field
 from statistics import median
 from typing import Any
 
-from study.devices import label
-from study.files import read_json
-from study.identity import canonical, digest, identity
-from study.lazy import FLOPS, load
-from study.paths import Home, TaskPaths
-from study.schema import DatasetConfig, EvaluationConfig, ModelConfig, ProtocolConfig, RunConfig
-from study.spending import Spent
+from ablative.study.devices import label
+from ablative.study.files import read_json
+from ablative.study.identity import canonical, digest, identity
+from ablative.study.lazy import FLOPS, load
+from ablative.study.paths import Home, TaskPaths
+from ablative.study.schema import DatasetConfig, EvaluationConfig, ModelConfig, ProtocolConfig, RunConfig
+from ablative.study.spending import Spent
 
 NEWEST_RUNS = 50
 """So many runs of other studies are looked at: a median needs no more."""

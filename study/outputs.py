@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 
-from study.schema import field
+from ablative.study.schema import field
 
 FIGURE_KINDS = ("bars", "lines", "heatmap", "curves", "scatter", "effects", "panels", "custom")
 SHOWN = ("grad_cam", "segmentation", "reconstruction", "retrieval", "tsne")

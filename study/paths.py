@@ -9,8 +9,8 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from study.search_paths import SearchPaths
-from study.submission_paths import SubmissionPaths
+from ablative.study.search_paths import SearchPaths
+from ablative.study.submission_paths import SubmissionPaths
 
 HOME_VERSION = 1
 """Layout of the home directory; a home from a newer version is refused."""

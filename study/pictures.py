@@ -25,7 +25,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from study.paths import TaskPaths
+from ablative.study.paths import TaskPaths
 
 NEEDED = {
     "grad_cam": ("images", "prompts", "grad_cam"),

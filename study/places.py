@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from study.cells import differences, keep, put
-from study.design import Cell
-from study.errors import ConfigError, unknown
-from study.figures import check_figure
-from study.outputs import EffectsConfig, FigureConfig, TableConfig
-from study.protocols import expand
-from study.study import Study
+from ablative.study.cells import differences, keep, put
+from ablative.study.design import Cell
+from ablative.study.errors import ConfigError, unknown
+from ablative.study.figures import check_figure
+from ablative.study.outputs import EffectsConfig, FigureConfig, TableConfig
+from ablative.study.protocols import expand
+from ablative.study.study import Study
 
 Places = dict[tuple[str, ...], dict[str, Cell]]
 """Levels of the row factors (empty where one does not apply) -> level of the split factor -> the cell there."""

@@ -9,31 +9,26 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, get_type_hints
 
-from study.arms import Arm, resolve
-from study.claims import check_claims
-from study.cluster import ClusterConfig, spread
-from study.compose import GROUPS, Composer, Overrides, check_key, parse_overrides, set_value
-from study.contents import Contents, Fingerprint
-from study.design import Cell, cell_name, check_one_evaluation
-from study.errors import ConfigError, unknown
-from study.files import write_atomic, write_json
-from study.groups import with_groups
-from study.identity import canonical, digest, identity
-from study.paths import Home
-from study.paths import home as default_home
-from study.places import check_outputs
-from study.protocols import RUN_METRICS, applicable, metric_names
-from study.schema import (
-    DataConfig,
-    EvaluationConfig,
-    ProtocolConfig,
-    RunConfig,
-)
-from study.study import KEYS, Study, parse_study
-from study.task import Task
-from study.tuned import Searched, Tuned
-from study.typed import build, dump
-from study.validate import check_protocol, check_run
+from ablative.study.arms import Arm, resolve
+from ablative.study.claims import check_claims
+from ablative.study.cluster import ClusterConfig, spread
+from ablative.study.compose import GROUPS, Composer, Overrides, check_key, parse_overrides, set_value
+from ablative.study.contents import Contents, Fingerprint
+from ablative.study.design import Cell, cell_name, check_one_evaluation
+from ablative.study.errors import ConfigError, unknown
+from ablative.study.files import write_atomic, write_json
+from ablative.study.groups import with_groups
+from ablative.study.identity import canonical, digest, identity
+from ablative.study.paths import Home
+from ablative.study.paths import home as default_home
+from ablative.study.places import check_outputs
+from ablative.study.protocols import RUN_METRICS, applicable, metric_names
+from ablative.study.schema import DataConfig, EvaluationConfig, ProtocolConfig, RunConfig
+from ablative.study.study import KEYS, Study, parse_study
+from ablative.study.task import Task
+from ablative.study.tuned import Searched, Tuned
+from ablative.study.typed import build, dump
+from ablative.study.validate import check_protocol, check_run
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import functools
 import json
 from importlib import resources
 
-from study.errors import ConfigError, unknown
+from ablative.study.errors import ConfigError, unknown
 
 OWN = "own"
 """Instead of a set's name: the templates that lie beside the data (CLIP_benchmark's)."""
@@ -15,7 +15,7 @@ OWN = "own"
 @functools.cache
 def template_sets() -> dict[str, tuple[str, ...]]:
     """Templates by the name that `DatasetConfig.templates` gives; `templates.json` says where each set is from."""
-    text = resources.files("study").joinpath("templates.json").read_text(encoding="utf-8")
+    text = resources.files("ablative.study").joinpath("templates.json").read_text(encoding="utf-8")
     return {name: tuple(entry["templates"]) for name, entry in json.loads(text).items()}
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 
-from study.fields import field
+from ablative.study.fields import field
 
 OBJECTIVES = ("clip", "masked_clip", "mae", "m3ae", "mae_clip")
 POOLINGS = ("map", "gap", "max")

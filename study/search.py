@@ -12,10 +12,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, get_type_hints
 
-from study.errors import ConfigError, unknown
-from study.protocols import RUN_METRICS
-from study.schema import RunConfig, field
-from study.typed import build
+from ablative.study.errors import ConfigError, unknown
+from ablative.study.protocols import RUN_METRICS
+from ablative.study.schema import RunConfig, field
+from ablative.study.typed import build
 
 Levels = Mapping[str, Mapping[str, Any]]
 """Level → the overrides that it means."""

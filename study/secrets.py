@@ -16,7 +16,7 @@ from types import TracebackType
 from typing import Any, TypeVar
 from urllib.parse import quote, unquote, unquote_plus, urlsplit
 
-from study.errors import StoreError
+from ablative.study.errors import StoreError
 
 ADDRESSES = ("MLFLOW_TRACKING_URI", "MLFLOW_BACKEND_STORE_URI", "OPTUNA_STORAGE")
 """Variables that hold URIs, and in them perhaps secrets."""

@@ -11,10 +11,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from study.devices import find
-from study.elapsed import attempts, time_of
-from study.journal import read
-from study.paths import RunPaths, TaskPaths
+from ablative.study.devices import find
+from ablative.study.elapsed import attempts, time_of
+from ablative.study.journal import read
+from ablative.study.paths import RunPaths, TaskPaths
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from study.errors import ConfigError
+from ablative.study.errors import ConfigError
 
 Arm = tuple[str, ...]
 """Levels as written."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from study.files import read_json
-from study.paths import TaskPaths
+from ablative.study.files import read_json
+from ablative.study.paths import TaskPaths
 
 
 @dataclass(frozen=True)

@@ -7,14 +7,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from study.cells import keep
-from study.design import DESIGNS, Design
-from study.errors import ConfigError, unknown
-from study.inherit import without_removed
-from study.outputs import BY_METRIC, ClaimConfig, EffectsConfig, FigureConfig, QueryConfig, TableConfig
-from study.search import SearchConfig, parse_search
-from study.tuned import check_levels
-from study.typed import build
+from ablative.study.cells import keep
+from ablative.study.design import DESIGNS, Design
+from ablative.study.errors import ConfigError, unknown
+from ablative.study.inherit import without_removed
+from ablative.study.outputs import BY_METRIC, ClaimConfig, EffectsConfig, FigureConfig, QueryConfig, TableConfig
+from ablative.study.search import SearchConfig, parse_search
+from ablative.study.tuned import check_levels
+from ablative.study.typed import build
 
 KEYS = (
     "name",

@@ -7,10 +7,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from study.design import Cell, cell_name
-from study.paths import Home, TaskPaths
-from study.schema import EvaluationConfig, RunConfig
-from study.search_paths import SearchPaths
+from ablative.study.design import Cell, cell_name
+from ablative.study.paths import Home, TaskPaths
+from ablative.study.schema import EvaluationConfig, RunConfig
+from ablative.study.search_paths import SearchPaths
 
 
 @dataclass(frozen=True)

@@ -6,13 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from study.arms import Arm
-from study.design import Cell, Design, cell_name
-from study.errors import ConfigError
-from study.files import read_json
-from study.paths import Home
-from study.search import SearchConfig
-from study.typed import plain
+from ablative.study.arms import Arm
+from ablative.study.design import Cell, Design, cell_name
+from ablative.study.errors import ConfigError
+from ablative.study.files import read_json
+from ablative.study.paths import Home
+from ablative.study.search import SearchConfig
+from ablative.study.typed import plain
 
 KEY = "search"
 """In a level's meaning: the study whose search is meant."""

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 import yaml
 
-from study.errors import ConfigError, unknown
+from ablative.study.errors import ConfigError, unknown
 
 T = TypeVar("T")
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from study.errors import ConfigError
-from study.prompts import fill, names_class
-from study.schema import (
+from ablative.study.errors import ConfigError
+from ablative.study.prompts import fill, names_class
+from ablative.study.schema import (
     DataConfig,
     DatasetConfig,
     ModelConfig,

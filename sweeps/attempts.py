@@ -6,14 +6,14 @@ import os
 from collections.abc import Iterable
 from datetime import UTC, datetime
 
-from study.attempts import OUT_OF_MEMORY, failures, halvings, micro_batch
-from study.files import read_json
-from study.paths import Home, TaskPaths
-from study.schema import RunConfig
-from study.task import TaskRef
-from study.typed import load_config
-from sweeps.claims import Owner
-from sweeps.failures import Failure, write_failure
+from ablative.study.attempts import OUT_OF_MEMORY, failures, halvings, micro_batch
+from ablative.study.files import read_json
+from ablative.study.paths import Home, TaskPaths
+from ablative.study.schema import RunConfig
+from ablative.study.task import TaskRef
+from ablative.study.typed import load_config
+from ablative.sweeps.claims import Owner
+from ablative.sweeps.failures import Failure, write_failure
 
 UNCOUNTED = ("interrupted", "preempted", "time limit", "pruned", "cancelled")
 """Ends that the next attempt goes on from, however often they come."""

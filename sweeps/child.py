@@ -19,11 +19,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from study.errors import exit_code
-from study.paths import Home, TaskPaths
-from study.secrets import redact
-from sweeps import failures
-from sweeps.saying import fall_silent
+from ablative.study.errors import exit_code
+from ablative.study.paths import Home, TaskPaths
+from ablative.study.secrets import redact
+from ablative.sweeps import failures
+from ablative.sweeps.saying import fall_silent
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2)
 """Cancelled or preempted, interrupted, and Submitit's warning before the time limit."""

@@ -9,12 +9,12 @@ from types import TracebackType
 from rich.console import Console
 from rich.live import Live
 
-from study.plan import Plan
-from study.spending import total
-from sweeps import view
-from sweeps.progress import seconds_left
-from sweeps.spending import spent
-from sweeps.states import Survey
+from ablative.study.plan import Plan
+from ablative.study.spending import total
+from ablative.sweeps import view
+from ablative.sweeps.progress import seconds_left
+from ablative.sweeps.spending import spent
+from ablative.sweeps.states import Survey
 
 PLAIN_SECONDS = 10.0
 """Between two plain lines."""

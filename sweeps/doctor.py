@@ -17,12 +17,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from study.devices import driver_version
-from study.errors import AblateError
-from study.paths import Home
-from study.secrets import without_user
-from sweeps import claims, local
-from sweeps.submit import prepare_home
+from ablative.study.devices import driver_version
+from ablative.study.errors import AblateError
+from ablative.study.paths import Home
+from ablative.study.secrets import without_user
+from ablative.sweeps import claims, local
+from ablative.sweeps.submit import prepare_home
 
 LOW_DISK_GIB = 2.0
 LOW_FILES = 10_000
@@ -143,7 +143,7 @@ _ELSEWHERE = (
 
 def _clock(home: Home) -> Check:
     """This machine's clock against those of the home's file system and of the tracking server."""
-    from trainer.tracking.uri import is_http
+    from ablative.trainer.tracking.uri import is_http
 
     path = home.root / f".doctor.{secrets.token_hex(4)}"
     path.touch()
@@ -173,9 +173,9 @@ def _server_clock(uri: str) -> float | None:
 
 def _store(home: Home) -> Check:
     """Open the tracking store as a submission would, and write to it, without adding an experiment to it."""
-    from trainer.tracking import store
-    from trainer.tracking.faults import faults
-    from trainer.tracking.uri import redact, resolve, sqlite_path
+    from ablative.trainer.tracking import store
+    from ablative.trainer.tracking.faults import faults
+    from ablative.trainer.tracking.uri import redact, resolve, sqlite_path
 
     uri = resolve(home.tracking_uri)
     path = sqlite_path(uri)
@@ -218,19 +218,19 @@ def _machine(_home: Home) -> Check:
 
 
 def _slurm(_home: Home) -> Check:
-    from sweeps.slurm import advice
+    from ablative.sweeps.slurm import advice
 
     return Check("slurm", *advice.examine())
 
 
 def _limits(_home: Home) -> Check | None:
-    from sweeps.slurm import advice, cluster
+    from ablative.sweeps.slurm import advice, cluster
 
     return Check("limits", False, advice.limits(cluster.inspect())) if advice.answers() else None
 
 
 def _shared(home: Home) -> Check | None:
-    from sweeps.slurm import advice, cluster
+    from ablative.sweeps.slurm import advice, cluster
 
     if not advice.answers():
         return None

@@ -11,18 +11,18 @@ import sys
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Protocol
 
-from study.errors import ConfigError, unknown
-from study.paths import Home, SubmissionPaths, TaskPaths
-from sweeps import manifest
-from sweeps.claims import Owner
-from sweeps.failures import VANISHED
-from sweeps.manifest import Job, Layout, Manifest
+from ablative.study.errors import ConfigError, unknown
+from ablative.study.paths import Home, SubmissionPaths, TaskPaths
+from ablative.sweeps import manifest
+from ablative.sweeps.claims import Owner
+from ablative.sweeps.failures import VANISHED
+from ablative.sweeps.manifest import Job, Layout, Manifest
 
 if TYPE_CHECKING:
-    from study.plan import Plan, Task
+    from ablative.study.plan import Plan, Task
 
 Ending = tuple[str, str]
-MODULES = {"local": "sweeps.local", "slurm": "sweeps.slurm.executor"}
+MODULES = {"local": "ablative.sweeps.local", "slurm": "ablative.sweeps.slurm.executor"}
 
 
 class Executor(Protocol):

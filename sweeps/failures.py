@@ -12,11 +12,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from study.errors import EXIT_OUT_OF_MEMORY, AblateError, is_out_of_memory
-from study.files import NO_ROOM, write_atomic
-from study.secrets import redact
+from ablative.study.errors import EXIT_OUT_OF_MEMORY, AblateError, is_out_of_memory
+from ablative.study.files import NO_ROOM, write_atomic
+from ablative.study.packages import source_name
+from ablative.study.secrets import redact
 
-OWN_PACKAGES = ("study", "trainer", "sweeps", "reports")
 RESUMABLE = (
     "interrupted",
     "killed",
@@ -113,7 +113,7 @@ def fingerprint(error: BaseException) -> str:
     """
     frames = [(Path(frame.filename), frame.name) for frame in traceback.extract_tb(error.__traceback__)]
     # The worker's own frame, which all failures share, says nothing and does not count as ours.
-    own = [f"{_relative(path)}:{name}" for path, name in frames if _relative(path) not in ("", "sweeps/child.py")]
+    own = [f"{source_name(path)}:{name}" for path, name in frames if source_name(path) not in ("", "sweeps/child.py")]
     places = own or [f"{path.name}:{name}" for path, name in frames]
     return _digest([type(error).__qualname__, *places])
 
@@ -137,13 +137,6 @@ def _chain(error: BaseException) -> list[BaseException]:
     while (link := links[-1].__cause__ or links[-1].__context__) is not None and link not in links:
         links.append(link)
     return links
-
-
-def _relative(path: Path) -> str:
-    """`trainer/train.py` of `<wherever this code lies>/trainer/train.py`; empty for code that is not ours."""
-    root = Path(__file__).parents[1]
-    inside = path.relative_to(root) if path.is_relative_to(root) else Path()
-    return str(inside) if inside.parts and inside.parts[0] in OWN_PACKAGES else ""
 
 
 def _digest(parts: list[str]) -> str:

@@ -21,15 +21,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from study.errors import AblateError
-from study.paths import Home, SubmissionPaths, TaskPaths
-from study.schema import RunConfig, RuntimeConfig
-from study.secrets import guard, shielded
-from sweeps import claims, manifest
-from sweeps.manifest import Job, Layout, Manifest
+from ablative.study.errors import AblateError
+from ablative.study.paths import Home, SubmissionPaths, TaskPaths
+from ablative.study.schema import RunConfig, RuntimeConfig
+from ablative.study.secrets import guard, shielded
+from ablative.sweeps import claims, manifest
+from ablative.sweeps.manifest import Job, Layout, Manifest
 
 if TYPE_CHECKING:
-    from study.plan import Plan, Task
+    from ablative.study.plan import Plan, Task
 
 CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")
 TIMEOUT_MINUTES = 10 * 365 * 24 * 60
@@ -105,7 +105,7 @@ def launch(home: Home, submission: SubmissionPaths, environment: dict[str, str])
         AblateError: the launcher failed; the message ends with its last line.
     """
     submission.jobs.mkdir(parents=True, exist_ok=True)
-    command = [sys.executable, "-m", "sweeps.local", str(home.root), str(submission.root)]
+    command = [sys.executable, "-m", "ablative.sweeps.local", str(home.root), str(submission.root)]
     with submission.launch_log.open("ab") as log:
         process = subprocess.run(
             command,
@@ -207,7 +207,7 @@ def _submit(home: Home, submission: SubmissionPaths) -> None:
     """The launcher: hand the workers to Submitit and note their processes."""
     import submitit
 
-    from sweeps.worker import work
+    from ablative.sweeps.worker import work
 
     queue = manifest.read(submission)
     assert queue is not None, submission.manifest

@@ -6,9 +6,9 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from study.errors import ConfigError
-from study.paths import TaskPaths, home
-from study.states import directory_state
+from ablative.study.errors import ConfigError
+from ablative.study.paths import TaskPaths, home
+from ablative.study.states import directory_state
 
 POLL_SECONDS = 0.25
 SHOWN = 5
@@ -53,7 +53,7 @@ def follow_log(paths: TaskPaths, follow: bool) -> Iterator[str]:
 
 def job_log(paths: TaskPaths) -> str:
     """What the job that last had the task printed beside it."""
-    from sweeps.executors import output
+    from ablative.sweeps.executors import output
 
     text = output(home(), paths)
     if not text:

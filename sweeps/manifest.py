@@ -7,9 +7,9 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from study.files import read_json, write_json
-from study.paths import Home, SubmissionPaths
-from study.task import TaskRef
+from ablative.study.files import read_json, write_json
+from ablative.study.paths import Home, SubmissionPaths
+from ablative.study.task import TaskRef
 
 if TYPE_CHECKING:
     pass

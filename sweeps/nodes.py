@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import time
 
-from study.files import read_json, write_json
-from study.paths import StudyPaths
+from ablative.study.files import read_json, write_json
+from ablative.study.paths import StudyPaths
 
 
 def note(study: StudyPaths, node: str, reason: str) -> None:

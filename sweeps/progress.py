@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from study.cost import ASSUMED_EVALUATION_SECONDS
-from study.paths import Home, TaskPaths
-from study.plan import Task
-from study.schema import RunConfig
-from sweeps.states import Survey, TaskState
+from ablative.study.cost import ASSUMED_EVALUATION_SECONDS
+from ablative.study.paths import Home, TaskPaths
+from ablative.study.plan import Task
+from ablative.study.schema import RunConfig
+from ablative.sweeps.states import Survey, TaskState
 
 TAIL_BYTES = 16_384
 """Enough for several reports of a pretraining."""

@@ -10,13 +10,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from types import FrameType
 
-from study.files import write_json
-from study.paths import SubmissionPaths
-from study.plan import Plan
-from sweeps import manifest
-from sweeps.executors import executor, live_jobs
-from sweeps.states import Survey, survey
-from sweeps.submit import TRAINER, Choice, Code, Submission, submit
+from ablative.study.files import write_json
+from ablative.study.paths import SubmissionPaths
+from ablative.study.plan import Plan
+from ablative.sweeps import manifest
+from ablative.sweeps.executors import executor, live_jobs
+from ablative.sweeps.states import Survey, survey
+from ablative.sweeps.submit import TRAINER, Choice, Code, Submission, submit
 
 POLL_SECONDS = 1.0
 RESTARTS = 3

@@ -5,15 +5,15 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable
 
-from study.budget import UNITS, Budget, Selection, Unit, buy, parse_budget, restrict, rows_of, wanted
-from study.cost import Costs, estimate
-from study.design import cell_name
-from study.errors import AblateError, ConfigError
-from study.plan import Plan, Task
-from study.spending import amount
-from sweeps import snapshot
-from sweeps.states import Survey, survey
-from sweeps.submit import choose
+from ablative.study.budget import UNITS, Budget, Selection, Unit, buy, parse_budget, restrict, rows_of, wanted
+from ablative.study.cost import Costs, estimate
+from ablative.study.design import cell_name
+from ablative.study.errors import AblateError, ConfigError
+from ablative.study.plan import Plan, Task
+from ablative.study.spending import amount
+from ablative.sweeps import snapshot
+from ablative.sweeps.states import Survey, survey
+from ablative.sweeps.submit import choose
 
 
 def select(plan: Plan, budget: str | None = None, table: str | None = None) -> Selection:

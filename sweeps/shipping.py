@@ -9,11 +9,11 @@ import importlib
 from collections.abc import Callable, Iterable
 from typing import Protocol
 
-from study.paths import Home, SubmissionPaths
-from study.secrets import redact
-from study.task import TaskRef
-from sweeps import claims
-from sweeps.manifest import Manifest
+from ablative.study.paths import Home, SubmissionPaths
+from ablative.study.secrets import redact
+from ablative.study.task import TaskRef
+from ablative.sweeps import claims
+from ablative.sweeps.manifest import Manifest
 
 
 class Shipper(Protocol):

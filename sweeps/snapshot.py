@@ -7,7 +7,6 @@ and a failure can say which code it happened in.
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import os
 import secrets
 import shutil
@@ -15,9 +14,9 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-from study.files import write_atomic
-from study.paths import Home
-from sweeps.failures import OWN_PACKAGES
+from ablative.study import packages
+from ablative.study.files import write_atomic
+from ablative.study.paths import Home
 
 DIGITS = 16
 
@@ -63,9 +62,9 @@ def current() -> str:
 
 def commit() -> Commit:
     """Commit, dirty flag and patch of the packages that this process imports."""
-    folders = [folder for _, folder in _packages()]
+    folders = [packages.folder(name) for name in packages.PACKAGES]
     # A package inside another project's checkout (its virtual environment) is not part of that project.
-    if not folders or not _git(folders[0], "ls-files", "."):
+    if not _git(folders[0], "ls-files", "."):
         return Commit("", False, "")
     names = [str(folder) for folder in folders]
     return Commit(
@@ -95,27 +94,32 @@ def environment(home: Home, digest: str, found: Commit) -> dict[str, str]:
     }
 
 
-def _packages() -> list[tuple[str, Path]]:
-    """Our packages and where this process imports them from."""
-    found = []
-    for name in OWN_PACKAGES:
-        spec = importlib.util.find_spec(name)
-        # The first location is the one that modules are imported from.
-        found += [(name, Path(location)) for location in (spec.submodule_search_locations or [])[:1]] if spec else []
-    return found
+def require(home: Home) -> None:
+    """In a job, have every module come from the snapshot that it was submitted with; elsewhere, do nothing.
+
+    Raises:
+        ImportError: a module came from elsewhere.
+    """
+    digest = os.environ.get("ABLATE_SNAPSHOT")
+    packages.require_snapshot(home.snapshot(digest) if digest else None)
 
 
 def _contents() -> dict[str, bytes]:
-    """Every file of the packages, by its path relative to their common root; sorted."""
-    contents = {}
-    for name, folder in _packages():
-        for parent, folders, files in os.walk(folder):
-            folders[:] = [item for item in folders if item != "__pycache__"]
-            inside = Path(name, Path(parent).relative_to(folder))
-            # An editor's backup or lock file may be gone by the time that it is read.
-            paths = [Path(parent, file) for file in files if not file.startswith(".") and Path(parent, file).is_file()]
-            contents.update({str(inside / path.name): path.read_bytes() for path in paths})
+    """Every file of the packages, by its path relative to the folder that `PYTHONPATH` has to name; sorted."""
+    top = packages.folder(packages.ROOT)
+    contents = {str(Path(packages.ROOT, path.name)): path.read_bytes() for path in _files(top)}
+    for name in packages.PACKAGES:
+        folder = packages.folder(name)
+        for parent, folders, _ in os.walk(folder):
+            folders[:] = [item for item in folders if item != "__pycache__" and Path(parent, item) != top]
+            inside = Path(*name.split("."), Path(parent).relative_to(folder))
+            contents.update({str(inside / path.name): path.read_bytes() for path in _files(Path(parent))})
     return dict(sorted(contents.items()))
+
+
+def _files(folder: Path) -> list[Path]:
+    """Files of one folder; an editor's backup or lock file may be gone by the time that it is read."""
+    return [path for path in folder.iterdir() if not path.name.startswith(".") and path.is_file()]
 
 
 def _digest(contents: dict[str, bytes]) -> str:

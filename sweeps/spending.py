@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from study.paths import Home
-from study.spending import Spent
-from sweeps.states import Survey
+from ablative.study.paths import Home
+from ablative.study.spending import Spent
+from ablative.sweeps.states import Survey
 
 BEGUN = ("running", "failed")
 """States of unfinished tasks that may have cost something."""

@@ -11,15 +11,15 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from study.files import read_json
-from study.paths import Home, SubmissionPaths, TaskPaths
-from study.plan import Plan, Task
-from study.schema import RunConfig, RuntimeConfig
-from study.states import directory_state
-from sweeps import claims, executors, manifest
-from sweeps.claims import Owner
-from sweeps.failures import RESUMABLE, VANISHED
-from sweeps.manifest import Manifest
+from ablative.study.files import read_json
+from ablative.study.paths import Home, SubmissionPaths, TaskPaths
+from ablative.study.plan import Plan, Task
+from ablative.study.schema import RunConfig, RuntimeConfig
+from ablative.study.states import directory_state
+from ablative.sweeps import claims, executors, manifest
+from ablative.sweeps.claims import Owner
+from ablative.sweeps.failures import RESUMABLE, VANISHED
+from ablative.sweeps.manifest import Manifest
 
 STATES = ("completed", "diverged", "running", "failed", "submitted", "eligible", "waiting")
 FINISHED = ("completed", "diverged")

@@ -14,27 +14,27 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from study.errors import AblateError, StoreError
-from study.files import write_atomic
-from study.paths import HOME_VERSION, Home, SubmissionPaths
-from study.plan import Plan, Task
-from study.secrets import redact
-from study.task import TaskRef
-from sweeps import executors, manifest, nodes, snapshot
-from sweeps.attempts import archive_failure, bury, spent
-from sweeps.executors import executor, live_jobs
-from sweeps.failures import NODE_FAILURE
-from sweeps.manifest import Layout, Manifest
-from sweeps.states import Survey, TaskState, runtimes, stale_seconds, survey
+from ablative.study.errors import AblateError, StoreError
+from ablative.study.files import write_atomic
+from ablative.study.paths import HOME_VERSION, Home, SubmissionPaths
+from ablative.study.plan import Plan, Task
+from ablative.study.secrets import redact
+from ablative.study.task import TaskRef
+from ablative.sweeps import executors, manifest, nodes, snapshot
+from ablative.sweeps.attempts import archive_failure, bury, spent
+from ablative.sweeps.executors import executor, live_jobs
+from ablative.sweeps.failures import NODE_FAILURE
+from ablative.sweeps.manifest import Layout, Manifest
+from ablative.sweeps.states import Survey, TaskState, runtimes, stale_seconds, survey
 
 
 @dataclass(frozen=True)
 class Code:
     """What the jobs call."""
 
-    entry: str = "trainer.tasks:execute"
+    entry: str = "ablative.trainer.tasks:execute"
     """`module:function` that runs one task; its module also has the exception `Interrupted`."""
-    shipper: str = "trainer.tracking.shipper:Shipper"
+    shipper: str = "ablative.trainer.tracking.shipper:Shipper"
     """`module:class` of the process that ships journals; empty: nothing is tracked."""
 
 
@@ -226,7 +226,7 @@ def _close_ended(home: Home) -> None:
 
 def _prepare_store(plan: Plan) -> str:
     """Create the tracking store and the study's experiment before a dozen processes try to. Returns a warning."""
-    from trainer.tracking import store
+    from ablative.trainer.tracking import store
 
     try:
         store.prepare(plan.home, plan.study.name)

@@ -11,14 +11,14 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from study.files import read_json
-from study.paths import Home
-from study.plan import Plan
-from study.schema import RunConfig
-from sweeps import manifest
-from sweeps.executors import executor, live_jobs, situation
-from sweeps.progress import Progress, read_progress
-from sweeps.states import Survey, TaskState
+from ablative.study.files import read_json
+from ablative.study.paths import Home
+from ablative.study.plan import Plan
+from ablative.study.schema import RunConfig
+from ablative.sweeps import manifest
+from ablative.sweeps.executors import executor, live_jobs, situation
+from ablative.sweeps.progress import Progress, read_progress
+from ablative.sweeps.states import Survey, TaskState
 
 COLOURS = {
     "completed": "green",

@@ -18,16 +18,16 @@ from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
 
-from study.attempts import OUT_OF_MEMORY
-from study.files import write_json
-from study.paths import Home, SubmissionPaths, TaskPaths
-from study.states import directory_state
-from study.task import TaskRef
-from sweeps import attempts, child, claims, failures, manifest, shipping
-from sweeps.alarm import Alarm, drain
-from sweeps.child import Child, Execute
-from sweeps.manifest import Manifest
-from sweeps.saying import say
+from ablative.study.attempts import OUT_OF_MEMORY
+from ablative.study.files import write_json
+from ablative.study.paths import Home, SubmissionPaths, TaskPaths
+from ablative.study.states import directory_state
+from ablative.study.task import TaskRef
+from ablative.sweeps import attempts, child, claims, failures, manifest, shipping, snapshot
+from ablative.sweeps.alarm import Alarm, drain
+from ablative.sweeps.child import Child, Execute
+from ablative.sweeps.manifest import Manifest
+from ablative.sweeps.saying import say
 
 POLL_SECONDS = 0.25
 """How often a worker with nothing to do looks again, and one with a task looks for its cancellation."""
@@ -49,6 +49,7 @@ def work(home_root: str, study: str, stamp: str, index: int) -> dict[str, int]:
         index: number of this worker in the submission; deals out the GPUs.
     """
     home = Home(Path(home_root))
+    snapshot.require(home)
     submission = home.study(study).submission(stamp)
     queue = manifest.read(submission)
     assert queue is not None, submission.manifest
@@ -62,7 +63,7 @@ def work(home_root: str, study: str, stamp: str, index: int) -> dict[str, int]:
     job = os.environ.get("SUBMITIT_LOCAL_JOB_ID") or str(os.getpid())
     # By name: Optuna takes a third of a second to import, and that module imports this one.
     search = submission.search.exists()
-    kind: type[Worker] = importlib.import_module("sweeps.search.worker").SearchWorker if search else Worker
+    kind: type[Worker] = importlib.import_module("ablative.sweeps.search.worker").SearchWorker if search else Worker
     worker = kind(home, submission, queue, getattr(loaded, name), loaded.Interrupted, job)
     try:
         worker.run()

@@ -10,12 +10,12 @@ import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from study.schema import RunConfig
-from trainer import step as module
-from trainer.data.batch import Batch
-from trainer.objectives.system import Draws, System
-from trainer.pieces import Piece
-from trainer.step import Gradients, TrainStep
+from ablative.study.schema import RunConfig
+from ablative.trainer import step as module
+from ablative.trainer.data.batch import Batch
+from ablative.trainer.objectives.system import Draws, System
+from ablative.trainer.pieces import Piece
+from ablative.trainer.step import Gradients, TrainStep
 
 
 @contextmanager

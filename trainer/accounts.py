@@ -6,10 +6,10 @@ from typing import Any
 
 import torch
 
-from study.journal import Journal
-from study.paths import TaskPaths
-from study.spending import Spent
-from trainer.environment import device_name
+from ablative.study.journal import Journal
+from ablative.study.paths import TaskPaths
+from ablative.study.spending import Spent
+from ablative.trainer.environment import device_name
 
 
 def begin(journal: Journal, device: torch.device, threads: int, processes: int = 1) -> None:

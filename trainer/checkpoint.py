@@ -14,13 +14,13 @@ from typing import Any
 
 import torch
 
-from study.errors import DataError
-from study.files import replacing
-from study.paths import RunPaths
-from study.schema import RunConfig
-from study.typed import load_config
-from trainer.data.tokenizer import Tokenizer
-from trainer.objectives.system import System
+from ablative.study.errors import DataError
+from ablative.study.files import replacing
+from ablative.study.paths import RunPaths
+from ablative.study.schema import RunConfig
+from ablative.study.typed import load_config
+from ablative.trainer.data.tokenizer import Tokenizer
+from ablative.trainer.objectives.system import System
 
 FORMAT = 1
 """Layout of both files; a file of another layout counts as corrupt."""

@@ -7,15 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from study.contents import TextFile
-from study.errors import DataError
-from study.files import write_atomic
-from study.identity import canonical, digest, identity
-from study.paths import Home, RunPaths
-from study.schema import DataConfig, RunConfig
-from trainer.data.pairs import Pairs, open_pairs
-from trainer.data.texts import Lines, find_texts, texts_fingerprint
-from trainer.data.tokenizer import Tokenizer
+from ablative.study.contents import TextFile
+from ablative.study.errors import DataError
+from ablative.study.files import write_atomic
+from ablative.study.identity import canonical, digest, identity
+from ablative.study.paths import Home, RunPaths
+from ablative.study.schema import DataConfig, RunConfig
+from ablative.trainer.data.pairs import Pairs, open_pairs
+from ablative.trainer.data.texts import Lines, find_texts, texts_fingerprint
+from ablative.trainer.data.tokenizer import Tokenizer
 
 
 def open_corpus(paths: RunPaths, config: RunConfig, home: Home) -> tuple[Pairs, Tokenizer]:

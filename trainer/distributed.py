@@ -18,7 +18,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from study.errors import AblateError, ConfigError
+from ablative.study.errors import AblateError, ConfigError
 
 BUCKET = 2**24
 """Elements that are added up in one message (64 MiB of fp32): few messages, and little memory for the copy."""

@@ -17,9 +17,9 @@ from typing import Any
 
 import torch
 
-from study.devices import find
-from study.errors import ConfigError
-from trainer.distributed import ALONE, World
+from ablative.study.devices import find
+from ablative.study.errors import ConfigError
+from ablative.trainer.distributed import ALONE, World
 
 PACKAGES = ("ablate", "torch", "numpy", "pillow", "tokenizers", "scikit-learn")
 

@@ -16,17 +16,16 @@ from typing import Any
 
 import torch
 
-import study
-from study.files import read_json, write_json
-from study.identity import canonical, digest, identity
-from study.journal import Journal, encode
-from study.paths import Home, RunPaths, TaskPaths
-from study.schema import EvaluationConfig
-from trainer.data.evaluation import fingerprint_dataset
-from trainer.environment import Meter, Spent
-from trainer.protocols import represent, score_set
-from trainer.protocols.features import sources_digest
-from trainer.train import Interrupted
+from ablative.study.files import read_json, write_json
+from ablative.study.identity import canonical, digest, identity
+from ablative.study.journal import Journal, encode
+from ablative.study.packages import sources_digest
+from ablative.study.paths import Home, RunPaths, TaskPaths
+from ablative.study.schema import EvaluationConfig
+from ablative.trainer.data.evaluation import fingerprint_dataset
+from ablative.trainer.environment import Meter, Spent
+from ablative.trainer.protocols import represent, score_set
+from ablative.trainer.train import Interrupted
 
 
 def evaluate(
@@ -113,5 +112,4 @@ def _key(run: RunPaths, config: EvaluationConfig, device: torch.device) -> str:
 
 @functools.cache
 def _code() -> str:
-    assert study.__file__ is not None
-    return sources_digest(Path(study.__file__).parent, Path(__file__).parent)
+    return sources_digest(("ablative.study", "ablative.trainer"))

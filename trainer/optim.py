@@ -10,8 +10,8 @@ import math
 
 import torch
 
-from study.schema import ScheduleConfig
-from trainer.objectives.system import System, no_decay
+from ablative.study.schema import ScheduleConfig
+from ablative.trainer.objectives.system import System, no_decay
 
 FUSED_DEVICES = ("cpu", "cuda")
 """Devices where one fused kernel updates all parameters: at small sizes the update is mostly overhead."""

@@ -32,10 +32,10 @@ from typing import NoReturn
 import torch
 import torch.distributed as dist
 
-from study.errors import EXIT_OUT_OF_MEMORY, AblateError, ConfigError, DataError, exit_code
-from study.schema import RuntimeConfig
-from study.secrets import redact
-from trainer.distributed import ALONE, PeerLostError, World
+from ablative.study.errors import EXIT_OUT_OF_MEMORY, AblateError, ConfigError, DataError, exit_code
+from ablative.study.schema import RuntimeConfig
+from ablative.study.secrets import redact
+from ablative.trainer.distributed import ALONE, PeerLostError, World
 
 TIMEOUT = timedelta(minutes=30)
 """How long to wait for a process that is there and says nothing: rank 0 may have shards to index first."""

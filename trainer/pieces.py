@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from trainer.data.batch import PAD, to_pixels
-from trainer.objectives.system import Draws
+from ablative.trainer.data.batch import PAD, to_pixels
+from ablative.trainer.objectives.system import Draws
 
 WHOLE = slice(None)
 """Every row."""

@@ -9,10 +9,10 @@ from typing import Any
 
 import torch
 
-from study.elapsed import attempts
-from study.journal import Journal
-from trainer.divergence import Divergence
-from trainer.environment import describe
+from ablative.study.elapsed import attempts
+from ablative.study.journal import Journal
+from ablative.trainer.divergence import Divergence
+from ablative.trainer.environment import describe
 
 
 @dataclass(frozen=True)

@@ -17,14 +17,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from study.schema import RunConfig
-from trainer.data.batch import Batch
-from trainer.data.streams import stream
-from trainer.distributed import ALONE, World
-from trainer.divergence import Watch
-from trainer.models.blocks import Transformer
-from trainer.models.towers import trim_padding
-from trainer.objectives.losses import (
+from ablative.study.schema import RunConfig
+from ablative.trainer.data.batch import Batch
+from ablative.trainer.data.streams import stream
+from ablative.trainer.distributed import ALONE, World
+from ablative.trainer.divergence import Watch
+from ablative.trainer.models.blocks import Transformer
+from ablative.trainer.models.towers import trim_padding
+from ablative.trainer.objectives.losses import (
     LossWeights,
     contrastive_loss,
     contrastive_share,
@@ -32,9 +32,9 @@ from trainer.objectives.losses import (
     loss_weights,
     token_weights,
 )
-from trainer.objectives.system import Draws, Embeddings, System
-from trainer.optim import learning_rate, make_optimizer, set_learning_rate
-from trainer.pieces import Piece, by_length
+from ablative.trainer.objectives.system import Draws, Embeddings, System
+from ablative.trainer.optim import learning_rate, make_optimizer, set_learning_rate
+from ablative.trainer.pieces import Piece, by_length
 
 
 @dataclass(frozen=True)

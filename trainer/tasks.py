@@ -17,25 +17,25 @@ from typing import TypeVar
 # tasks, pays them once here.
 import torch._dynamo  # noqa: F401
 
-from study.attempts import halvings, micro_batch
-from study.elapsed import BEGINNINGS
-from study.errors import DataError
-from study.files import read_json, write_json
-from study.identity import flatten
-from study.journal import Journal, read
-from study.likeness import facts
-from study.paths import Home, RunPaths, TaskPaths
-from study.schema import EvaluationConfig, RunConfig
-from study.secrets import redact
-from study.typed import load_config
-from trainer.accounts import begin, settle
-from trainer.distributed import World
-from trainer.divergence import Divergence
-from trainer.environment import arithmetic, choose_device, code
-from trainer.evaluate import evaluate
-from trainer.peers import scheduled, team
-from trainer.record import History, Result, Silent, history, record
-from trainer.train import Interrupted, pretrain
+from ablative.study.attempts import halvings, micro_batch
+from ablative.study.elapsed import BEGINNINGS
+from ablative.study.errors import DataError
+from ablative.study.files import read_json, write_json
+from ablative.study.identity import flatten
+from ablative.study.journal import Journal, read
+from ablative.study.likeness import facts
+from ablative.study.paths import Home, RunPaths, TaskPaths
+from ablative.study.schema import EvaluationConfig, RunConfig
+from ablative.study.secrets import redact
+from ablative.study.typed import load_config
+from ablative.trainer.accounts import begin, settle
+from ablative.trainer.distributed import World
+from ablative.trainer.divergence import Divergence
+from ablative.trainer.environment import arithmetic, choose_device, code
+from ablative.trainer.evaluate import evaluate
+from ablative.trainer.peers import scheduled, team
+from ablative.trainer.record import History, Result, Silent, history, record
+from ablative.trainer.train import Interrupted, pretrain
 
 Config = TypeVar("Config", RunConfig, EvaluationConfig)
 

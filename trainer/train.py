@@ -16,25 +16,25 @@ from typing import Any
 
 import torch
 
-from study.errors import AblateError, DataError
-from study.journal import Journal
-from study.paths import Home, RunPaths
-from study.schema import RunConfig
-from trainer import checkpoint
-from trainer.corpus import open_corpus
-from trainer.data.batch import Batch
-from trainer.data.loader import Loader
-from trainer.data.pairs import Pairs
-from trainer.data.tokenizer import Tokenizer
-from trainer.distributed import ALONE, World
-from trainer.divergence import Divergence, bad_parameter
-from trainer.environment import Meter, Spent, arithmetic, choose_device, utilisation
-from trainer.models.flops import train_flops
-from trainer.models.towers import PAD, trim_padding
-from trainer.objectives.system import System
-from trainer.pieces import by_length
-from trainer.step import TrainStep
-from trainer.watching import Watch
+from ablative.study.errors import AblateError, DataError
+from ablative.study.journal import Journal
+from ablative.study.paths import Home, RunPaths
+from ablative.study.schema import RunConfig
+from ablative.trainer import checkpoint
+from ablative.trainer.corpus import open_corpus
+from ablative.trainer.data.batch import Batch
+from ablative.trainer.data.loader import Loader
+from ablative.trainer.data.pairs import Pairs
+from ablative.trainer.data.tokenizer import Tokenizer
+from ablative.trainer.distributed import ALONE, World
+from ablative.trainer.divergence import Divergence, bad_parameter
+from ablative.trainer.environment import Meter, Spent, arithmetic, choose_device, utilisation
+from ablative.trainer.models.flops import train_flops
+from ablative.trainer.models.towers import PAD, trim_padding
+from ablative.trainer.objectives.system import System
+from ablative.trainer.pieces import by_length
+from ablative.trainer.step import TrainStep
+from ablative.trainer.watching import Watch
 
 CHECKPOINT_SHARE = 0.05
 """Checkpoints take at most this share of the time, however slow the file system: then they are rarer."""

@@ -11,16 +11,16 @@ from pathlib import Path
 
 import torch
 
-from study.arms import VALIDATION
-from study.files import read_json
-from study.paths import Home, RunPaths
-from study.schema import EvaluationConfig, RunConfig
-from study.search_paths import watched
-from study.typed import build
-from trainer.data.tokenizer import Tokenizer
-from trainer.objectives.system import System
-from trainer.protocols import score
-from trainer.protocols.features import Representation
+from ablative.study.arms import VALIDATION
+from ablative.study.files import read_json
+from ablative.study.paths import Home, RunPaths
+from ablative.study.schema import EvaluationConfig, RunConfig
+from ablative.study.search_paths import watched
+from ablative.study.typed import build
+from ablative.trainer.data.tokenizer import Tokenizer
+from ablative.trainer.objectives.system import System
+from ablative.trainer.protocols import score
+from ablative.trainer.protocols.features import Representation
 
 
 class Watch:

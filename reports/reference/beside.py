@@ -6,11 +6,11 @@ import dataclasses
 import json
 from collections.abc import Mapping, Sequence
 
-from reports.reference.declarations import SELECTORS
-from reports.reference.values import PAPERS, PrintedValue, printed_values
-from reports.tables import Entry, Row, Table
-from study.errors import ConfigError, unknown
-from study.outputs import ReferenceConfig, TableConfig
+from ablative.reports.reference.declarations import SELECTORS
+from ablative.reports.reference.values import PAPERS, PrintedValue, printed_values
+from ablative.reports.tables import Entry, Row, Table
+from ablative.study.errors import ConfigError, unknown
+from ablative.study.outputs import ReferenceConfig, TableConfig
 
 
 def with_reference(table: Table, config: TableConfig) -> Table:

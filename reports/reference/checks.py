@@ -6,10 +6,10 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from reports.reference.declarations import Places, TableDeclaration, declared_tables, place_values
-from reports.reference.values import PAPERS, PrintedValue, printed_values
-from reports.stats.summary import Summary, mean
-from reports.tables import Column, Entry, Row, Table, number
+from ablative.reports.reference.declarations import Places, TableDeclaration, declared_tables, place_values
+from ablative.reports.reference.values import PAPERS, PrintedValue, printed_values
+from ablative.reports.stats.summary import Summary, mean
+from ablative.reports.tables import Column, Entry, Row, Table, number
 
 OVERALL = "Average"
 """Task of an average over the other columns of its row."""

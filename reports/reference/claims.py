@@ -15,16 +15,16 @@ from typing import Any
 
 import yaml
 
-from reports.claim_runs import Judged, Remedy
-from reports.claims import Results, evaluate
-from reports.reference.values import FOLDER, PAPERS, PrintedValue, printed_values
-from reports.warehouse import cell_key
-from study.compose import CONF
-from study.design import Cell
-from study.errors import ConfigError, unknown
-from study.outputs import ClaimConfig
-from study.protocols import expand
-from study.typed import build
+from ablative.reports.claim_runs import Judged, Remedy
+from ablative.reports.claims import Results, evaluate
+from ablative.reports.reference.values import FOLDER, PAPERS, PrintedValue, printed_values
+from ablative.reports.warehouse import cell_key
+from ablative.study.compose import CONF
+from ablative.study.design import Cell
+from ablative.study.errors import ConfigError, unknown
+from ablative.study.outputs import ClaimConfig
+from ablative.study.protocols import expand
+from ablative.study.typed import build
 
 PROTOCOLS = {
     "zero-shot": "zero_shot",

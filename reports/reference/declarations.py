@@ -7,10 +7,10 @@ import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from reports.reference.values import FOLDER, PAPERS, PrintedValue, printed_values
-from study.errors import ConfigError, unknown
-from study.schema import field
-from study.typed import load_config
+from ablative.reports.reference.values import FOLDER, PAPERS, PrintedValue, printed_values
+from ablative.study.errors import ConfigError, unknown
+from ablative.study.schema import field
+from ablative.study.typed import load_config
 
 SELECTORS = ("method", "pooling", "pretrain_data", "epochs", "protocol", "task", "metric", "note")
 """Fields of a `PrintedValue` by which rows and columns name theirs."""

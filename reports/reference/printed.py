@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from reports.reference.declarations import (
+from ablative.reports.reference.declarations import (
     ColumnDeclaration,
     Places,
     TableDeclaration,
     declared_tables,
     place_values,
 )
-from reports.reference.values import PAPERS, PrintedValue
-from reports.stats.summary import Summary
-from reports.tables import Column, Entry, Row, Table, number
-from study.errors import ConfigError
+from ablative.reports.reference.values import PAPERS, PrintedValue
+from ablative.reports.stats.summary import Summary
+from ablative.reports.tables import Column, Entry, Row, Table, number
+from ablative.study.errors import ConfigError
 
 MISPRINT = "printed as "
 """How the note of a misprinted value begins; what was printed follows."""

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from reports.stats.decide import ALPHA, holm
-from reports.stats.pooling import against, contrasts, moments, spread
-from reports.stats.student import Floats
+from ablative.reports.stats.decide import ALPHA, holm
+from ablative.reports.stats.pooling import against, contrasts, moments, spread
+from ablative.reports.stats.student import Floats
 
 LEVEL = 1 - ALPHA
 

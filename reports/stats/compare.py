@@ -12,10 +12,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from reports.stats.pooling import ROUNDING, contrasts
-from reports.stats.ranks import RankTest, rank_sum, signed_rank
-from reports.stats.sizes import hedges_correction
-from reports.stats.student import Floats, satterthwaite, t_quantile, two_sided
+from ablative.reports.stats.pooling import ROUNDING, contrasts
+from ablative.reports.stats.ranks import RankTest, rank_sum, signed_rank
+from ablative.reports.stats.sizes import hedges_correction
+from ablative.reports.stats.student import Floats, satterthwaite, t_quantile, two_sided
 
 Arm = Mapping[str, Mapping[int, float]]
 """task -> seed -> value. The same seed in two tasks is the same run, evaluated twice."""

@@ -6,8 +6,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from reports.stats.compare import ESTIMANDS, Effect
-from reports.stats.student import t_quantile
+from ablative.reports.stats.compare import ESTIMANDS, Effect
+from ablative.reports.stats.student import t_quantile
 
 VERDICTS = ("better", "worse", "equivalent", "inconclusive")
 DIRECTIONS = ("higher", "lower")

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from reports.stats.decide import holm
-from reports.stats.student import Floats, t_quantile, two_sided
+from ablative.reports.stats.decide import holm
+from ablative.reports.stats.student import Floats, t_quantile, two_sided
 
 Cell = Mapping[str, str]
 LEVEL = 0.95

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from reports.stats.student import Floats, bartlett, satterthwaite, two_sided
+from ablative.reports.stats.student import Floats, bartlett, satterthwaite, two_sided
 
 EQUAL_SPREAD = 0.05
 """Bartlett's p below which the spreads of a column's rows are taken for different, and nothing is pooled."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from reports.stats.student import Floats
+from ablative.reports.stats.student import Floats
 
 
 @dataclass(frozen=True)

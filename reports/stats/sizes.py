@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from reports.stats.student import Floats
+from ablative.reports.stats.student import Floats
 
 
 def hedges_correction(df: float) -> float:

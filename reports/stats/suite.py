@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from reports.stats.student import Floats
+from ablative.reports.stats.student import Floats
 
 OVER = ("seeds", "seeds+tasks")
 

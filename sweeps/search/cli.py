@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from study.cli import study_command
+from ablative.study.cli import study_command
 
 if TYPE_CHECKING:
-    from study.plan import Plan
+    from ablative.study.plan import Plan
 
 
 @click.command()
@@ -26,7 +26,7 @@ def search(plan: Plan, jobs: int | None, detach: bool, status: bool, stop: bool,
 
     Kill anything at any moment, and run the same command again: trials go on from their checkpoints.
     """
-    from sweeps.search.storage import faults
+    from ablative.sweeps.search.storage import faults
 
     if detach + status + stop > 1:
         raise click.UsageError("give one of --detach, --status and --stop")
@@ -35,8 +35,8 @@ def search(plan: Plan, jobs: int | None, detach: bool, status: bool, stop: bool,
 
 
 def _search(plan: Plan, jobs: int, what: tuple[bool, bool, bool], as_json: bool) -> int:
-    from sweeps.search.driver import Searcher
-    from sweeps.search.storage import describe
+    from ablative.sweeps.search.driver import Searcher
+    from ablative.sweeps.search.storage import describe
 
     searcher = Searcher(plan, jobs, lambda text: click.echo(text, err=as_json))
     detach, status, stop = what

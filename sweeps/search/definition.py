@@ -7,16 +7,16 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from study.arms import VALIDATION, Arm
-from study.files import read_json, write_json
-from study.identity import config_id
-from study.paths import SubmissionPaths
-from study.plan import Plan
-from study.protocols import RUN_METRICS, expand
-from study.schema import EvaluationConfig, RunConfig
-from study.search import SearchConfig
-from study.task import Task
-from study.typed import build, plain
+from ablative.study.arms import VALIDATION, Arm
+from ablative.study.files import read_json, write_json
+from ablative.study.identity import config_id
+from ablative.study.paths import SubmissionPaths
+from ablative.study.plan import Plan
+from ablative.study.protocols import RUN_METRICS, expand
+from ablative.study.schema import EvaluationConfig, RunConfig
+from ablative.study.search import SearchConfig
+from ablative.study.task import Task
+from ablative.study.typed import build, plain
 
 
 @dataclass(frozen=True)

@@ -11,23 +11,23 @@ from typing import Any
 
 from optuna.trial import TrialState
 
-from study.arms import Arm
-from study.errors import ConfigError
-from study.files import read_json, write_json
-from study.identity import config_id, differences, flatten
-from study.paths import SubmissionPaths
-from study.plan import Plan
-from study.schema import RunConfig
-from study.search import inside
-from study.states import directory_state
-from sweeps import manifest, snapshot
-from sweeps.executors import executor, live_jobs
-from sweeps.manifest import Job, Manifest
-from sweeps.search import repeats, results
-from sweeps.search.definition import Definition
-from sweeps.search.trials import Trials
-from sweeps.states import stale_seconds
-from sweeps.submit import TRAINER, Code, hand_over, new_stamp, prefix, prepare_home
+from ablative.study.arms import Arm
+from ablative.study.errors import ConfigError
+from ablative.study.files import read_json, write_json
+from ablative.study.identity import config_id, differences, flatten
+from ablative.study.paths import SubmissionPaths
+from ablative.study.plan import Plan
+from ablative.study.schema import RunConfig
+from ablative.study.search import inside
+from ablative.study.states import directory_state
+from ablative.sweeps import manifest, snapshot
+from ablative.sweeps.executors import executor, live_jobs
+from ablative.sweeps.manifest import Job, Manifest
+from ablative.sweeps.search import repeats, results
+from ablative.sweeps.search.definition import Definition
+from ablative.sweeps.search.trials import Trials
+from ablative.sweeps.states import stale_seconds
+from ablative.sweeps.submit import TRAINER, Code, hand_over, new_stamp, prefix, prepare_home
 
 POLL_SECONDS = 0.5
 RESTARTS = 3

@@ -13,17 +13,17 @@ from typing import TYPE_CHECKING, Any
 
 from optuna.trial import FrozenTrial, TrialState
 
-from study import winners
-from study.arms import Arm
-from study.files import read_json, write_json
-from study.search_paths import TrialPaths
-from study.task import Task
-from study.winners import Tried
-from sweeps.claims import Claim
-from sweeps.search.definition import trial_tasks
+from ablative.study import winners
+from ablative.study.arms import Arm
+from ablative.study.files import read_json, write_json
+from ablative.study.search_paths import TrialPaths
+from ablative.study.task import Task
+from ablative.study.winners import Tried
+from ablative.sweeps.claims import Claim
+from ablative.sweeps.search.definition import trial_tasks
 
 if TYPE_CHECKING:
-    from sweeps.search.trials import Trials
+    from ablative.sweeps.search.trials import Trials
 
 
 @dataclass(frozen=True)

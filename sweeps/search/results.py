@@ -6,11 +6,11 @@ from typing import Any
 
 from optuna.trial import FrozenTrial, TrialState
 
-from study.arms import Arm
-from study.files import write_json
-from study.typed import plain
-from sweeps.search import repeats
-from sweeps.search.trials import RUNS, SECONDS, SEEDS, Trials
+from ablative.study.arms import Arm
+from ablative.study.files import write_json
+from ablative.study.typed import plain
+from ablative.sweeps.search import repeats
+from ablative.sweeps.search.trials import RUNS, SECONDS, SEEDS, Trials
 
 
 def write(trials: Trials) -> None:

@@ -19,9 +19,9 @@ from optuna.storages import JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.storages.journal._file import BaseJournalFileLock, get_lock_file
 
-from study.errors import ConfigError, StoreError, unknown
-from study.search_paths import SearchPaths
-from sweeps import claims
+from ablative.study.errors import ConfigError, StoreError, unknown
+from ablative.study.search_paths import SearchPaths
+from ablative.sweeps import claims
 
 if TYPE_CHECKING:
     from optuna.storages import BaseStorage
@@ -102,7 +102,7 @@ def open_storage(paths: SearchPaths) -> BaseStorage:
     if not uri:
         paths.root.mkdir(parents=True, exist_ok=True)
         return JournalStorage(Backend(paths.storage))
-    from trainer.tracking.uri import redact, resolve, scheme
+    from ablative.trainer.tracking.uri import redact, resolve, scheme
 
     if scheme(uri) not in SCHEMES:
         raise ConfigError(f"{VARIABLE}={redact(uri)}: {unknown('storage', scheme(uri), SCHEMES)}")
@@ -138,7 +138,7 @@ def faults(paths: SearchPaths) -> Iterator[None]:
     from optuna.exceptions import StorageInternalError
     from sqlalchemy.exc import SQLAlchemyError
 
-    from trainer.tracking.uri import redact
+    from ablative.trainer.tracking.uri import redact
 
     try:
         yield
@@ -151,7 +151,7 @@ def faults(paths: SearchPaths) -> Iterator[None]:
 
 def describe(paths: SearchPaths) -> str:
     """The storage as a person, or `optuna-dashboard`, is told it."""
-    from trainer.tracking.uri import redact
+    from ablative.trainer.tracking.uri import redact
 
     return redact(os.environ.get(VARIABLE, "")) or str(paths.storage)
 

@@ -17,17 +17,17 @@ from typing import Any
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from study.arms import Arm
-from study.errors import ConfigError
-from study.files import write_json
-from study.paths import Home
-from study.search_paths import TrialPaths
-from study.task import Task
-from sweeps import claims
-from sweeps.claims import Claim
-from sweeps.search import methods, repeats
-from sweeps.search.definition import Definition, trial_tasks
-from sweeps.search.storage import open_storage
+from ablative.study.arms import Arm
+from ablative.study.errors import ConfigError
+from ablative.study.files import write_json
+from ablative.study.paths import Home
+from ablative.study.search_paths import TrialPaths
+from ablative.study.task import Task
+from ablative.sweeps import claims
+from ablative.sweeps.claims import Claim
+from ablative.sweeps.search import methods, repeats
+from ablative.sweeps.search.definition import Definition, trial_tasks
+from ablative.sweeps.search.storage import open_storage
 
 MOST_LOSSES = 4
 """A trial whose worker, or whose task, died this often from outside is given up: it may be what kills them."""

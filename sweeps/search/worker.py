@@ -11,21 +11,21 @@ import time
 from collections.abc import Iterable
 from typing import Any
 
-from study.arms import VALIDATION
-from study.files import read_json, write_atomic, write_json
-from study.journal import read
-from study.paths import TaskPaths
-from study.search_paths import watched
-from study.states import DirectoryState, directory_state
-from study.task import Task, TaskRef, trial_tasks
-from study.typed import dump, plain
-from sweeps.attempts import archive_failure
-from sweeps.claims import Claim
-from sweeps.failures import RESUMABLE
-from sweeps.search import definition, repeats, results, tags
-from sweeps.search.repeats import Repeat
-from sweeps.search.trials import MOST_LOSSES, SECONDS, Taken, Trials
-from sweeps.worker import POLL_SECONDS, Worker
+from ablative.study.arms import VALIDATION
+from ablative.study.files import read_json, write_atomic, write_json
+from ablative.study.journal import read
+from ablative.study.paths import TaskPaths
+from ablative.study.search_paths import watched
+from ablative.study.states import DirectoryState, directory_state
+from ablative.study.task import Task, TaskRef, trial_tasks
+from ablative.study.typed import dump, plain
+from ablative.sweeps.attempts import archive_failure
+from ablative.sweeps.claims import Claim
+from ablative.sweeps.failures import RESUMABLE
+from ablative.sweeps.search import definition, repeats, results, tags
+from ablative.sweeps.search.repeats import Repeat
+from ablative.sweeps.search.trials import MOST_LOSSES, SECONDS, Taken, Trials
+from ablative.sweeps.worker import POLL_SECONDS, Worker
 
 Work = Taken | Repeat
 IDLE_SECONDS = 1.0

@@ -8,10 +8,10 @@ import socket
 import subprocess
 from pathlib import Path
 
-from study.errors import AblateError
-from sweeps.slurm import cluster
-from sweeps.slurm.cluster import Cluster, Partition
-from sweeps.slurm.queue import SchedulerSilent
+from ablative.study.errors import AblateError
+from ablative.sweeps.slurm import cluster
+from ablative.sweeps.slurm.cluster import Cluster, Partition
+from ablative.sweeps.slurm.queue import SchedulerSilent
 
 CONFIGURATION = Path("/etc/slurm/slurm.conf")
 KILL_WAIT_SECONDS = 30

@@ -9,9 +9,9 @@ import shutil
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 
-from study.cluster import ClusterConfig
-from study.errors import ConfigError, unknown
-from sweeps.slurm.queue import call
+from ablative.study.cluster import ClusterConfig
+from ablative.study.errors import ConfigError, unknown
+from ablative.sweeps.slurm.queue import call
 
 PROGRAMS = ("sbatch", "squeue", "scancel", "scontrol", "srun")
 MAX_ARRAY_SIZE = 1001

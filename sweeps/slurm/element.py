@@ -24,17 +24,17 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from study.paths import Home, SubmissionPaths
-from study.secrets import guard
-from study.states import directory_state
-from study.task import TaskRef
-from sweeps import child, failures, manifest
-from sweeps.saying import fall_silent, say
-from sweeps.slurm import endings
-from sweeps.slurm.team import Follower, Leader, Position
-from sweeps.slurm.workers import CanaryWorker, ElementWorker, sings
-from sweeps.states import FINISHED
-from sweeps.worker import Worker
+from ablative.study.paths import Home, SubmissionPaths
+from ablative.study.secrets import guard
+from ablative.study.states import directory_state
+from ablative.study.task import TaskRef
+from ablative.sweeps import child, failures, manifest, snapshot
+from ablative.sweeps.saying import fall_silent, say
+from ablative.sweeps.slurm import endings
+from ablative.sweeps.slurm.team import Follower, Leader, Position
+from ablative.sweeps.slurm.workers import CanaryWorker, ElementWorker, sings
+from ablative.sweeps.states import FINISHED
+from ablative.sweeps.worker import Worker
 
 LINGER_SECONDS = 600.0
 """How long to wait to be killed: longer than any KillWait or GraceTime."""
@@ -133,7 +133,7 @@ class Element:
     def _worker(self, execute: child.Execute, interrupted: type[BaseException]) -> Worker:
         if self.array.arms:
             # By name: it imports Optuna, which is slow, and this module.
-            kind = importlib.import_module("sweeps.slurm.searching").SearchElementWorker
+            kind = importlib.import_module("ablative.sweeps.slurm.searching").SearchElementWorker
             searcher: Worker = kind(
                 self.home, self.submission, self.queue, execute, interrupted, self.job, arms=self.array.arms
             )  # fmt: skip
@@ -229,6 +229,7 @@ def scheduler_facts(environment: Mapping[str, str], job_id: str, queue_seconds: 
 
 if __name__ == "__main__":
     guard()
+    snapshot.require(Home(Path(sys.argv[1])))
     given, mine = (Home(Path(sys.argv[1])), SubmissionPaths(Path(sys.argv[2]))), Position.of(os.environ)
     if mine is not None and mine.rank:
         sys.exit(Follower(*given, mine).run())

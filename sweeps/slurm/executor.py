@@ -14,20 +14,20 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
-from study.arms import Arm
-from study.cluster import ClusterConfig
-from study.errors import ConfigError
-from study.paths import Home, SubmissionPaths, TaskPaths
-from study.plan import Plan, Task
-from study.states import directory_state
-from study.typed import build, plain
-from sweeps import claims, local, nodes
-from sweeps.claims import Owner
-from sweeps.executors import Ending
-from sweeps.manifest import Array, Job, Layout, Manifest, submissions
-from sweeps.slurm import cluster, endings, layout, queue
-from sweeps.slurm.cluster import Cluster
-from sweeps.slurm.queue import Element, Queue
+from ablative.study.arms import Arm
+from ablative.study.cluster import ClusterConfig
+from ablative.study.errors import ConfigError
+from ablative.study.paths import Home, SubmissionPaths, TaskPaths
+from ablative.study.plan import Plan, Task
+from ablative.study.states import directory_state
+from ablative.study.typed import build, plain
+from ablative.sweeps import claims, local, nodes
+from ablative.sweeps.claims import Owner
+from ablative.sweeps.executors import Ending
+from ablative.sweeps.manifest import Array, Job, Layout, Manifest, submissions
+from ablative.sweeps.slurm import cluster, endings, layout, queue
+from ablative.sweeps.slurm.cluster import Cluster
+from ablative.sweeps.slurm.queue import Element, Queue
 
 LAUNCH_SECONDS = 120.0
 """A submission that is being made on another host is believed to be for so long."""
@@ -111,8 +111,8 @@ def launch(home: Home, submission: SubmissionPaths, environment: Mapping[str, st
         SubmissionRefused: `sbatch` did not take an array. Those before it stay in the queue; the manifest forgets the
             others, whose tasks the next submission takes.
     """
-    from sweeps import manifest
-    from sweeps.slurm import script
+    from ablative.sweeps import manifest
+    from ablative.sweeps.slurm import script
 
     found = manifest.read(submission)
     assert found is not None, submission.manifest

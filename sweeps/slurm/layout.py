@@ -11,10 +11,10 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
-from study.cluster import ClusterConfig
-from study.plan import Plan, Task
-from study.typed import plain
-from sweeps.manifest import Array
+from ablative.study.cluster import ClusterConfig
+from ablative.study.plan import Plan, Task
+from ablative.study.typed import plain
+from ablative.sweeps.manifest import Array
 
 Slices = list[list[Task]]
 

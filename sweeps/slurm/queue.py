@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from study.errors import AblateError
+from ablative.study.errors import AblateError
 
 KEEP_SECONDS = 5.0
 """A look at the queue serves this long."""

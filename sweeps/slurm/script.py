@@ -19,12 +19,12 @@ from typing import Any
 from submitit.core.utils import FailedJobError
 from submitit.slurm.slurm import SlurmExecutor, _make_sbatch_string
 
-from study.cluster import ClusterConfig
-from study.errors import AblateError, ConfigError
-from study.paths import Home, SubmissionPaths
-from study.typed import build
-from sweeps.manifest import Array
-from sweeps.slurm.team import PORT
+from ablative.study.cluster import ClusterConfig
+from ablative.study.errors import AblateError, ConfigError
+from ablative.study.paths import Home, SubmissionPaths
+from ablative.study.typed import build
+from ablative.sweeps.manifest import Array
+from ablative.sweeps.slurm.team import PORT
 
 OWN_OPTIONS = ("array", "dependency", "error", "job-name", "kill-on-invalid-dep", "open-mode", "output", "signal")
 """Options of `sbatch` that a configuration's `extra` must leave alone."""
@@ -65,7 +65,15 @@ def text(home: Home, submission: SubmissionPaths, array: Array, where: Mapping[s
     _check_extra(config)
     tasks = max(1, config.tasks)
     team, python = config.nodes * tasks > 1, shlex.quote(sys.executable)
-    command = [sys.executable, "-u", "-m", "sweeps.slurm.element", str(home.root), str(submission.root), array.name]
+    command = [
+        sys.executable,
+        "-u",
+        "-m",
+        "ablative.sweeps.slurm.element",
+        str(home.root),
+        str(submission.root),
+        array.name,
+    ]
     unset: Any = None
     return _make_sbatch_string(
         command=shlex.join(command),
@@ -83,7 +91,7 @@ def text(home: Home, submission: SubmissionPaths, array: Array, where: Mapping[s
             *(f"export {name}={shlex.quote(value)}" for name, value in where.items()),
             # Since version 22.05, srun gives a step one core unless it is told again.
             'export SRUN_CPUS_PER_TASK="$SLURM_CPUS_PER_TASK"',
-            *([f"export {PORT}=$({python} -m sweeps.slurm.team)"] if team else []),
+            *([f"export {PORT}=$({python} -m ablative.sweeps.slurm.team)"] if team else []),
         ],
         # An element that has lost one of its processes would wait for it.
         srun_args=["--open-mode=append", *(["--kill-on-bad-exit=1"] if team else [])],

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from sweeps.search.worker import SearchWorker
-from sweeps.slurm.element import ElementWorker
+from ablative.sweeps.search.worker import SearchWorker
+from ablative.sweeps.slurm.element import ElementWorker
 
 
 class SearchElementWorker(ElementWorker, SearchWorker):

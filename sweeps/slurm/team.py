@@ -28,10 +28,10 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from study.paths import Home, SubmissionPaths, TaskPaths
-from sweeps import child, manifest
-from sweeps.alarm import drain
-from sweeps.child import Child, Execute
+from ablative.study.paths import Home, SubmissionPaths, TaskPaths
+from ablative.sweeps import child, manifest
+from ablative.sweeps.alarm import drain
+from ablative.sweeps.child import Child, Execute
 
 PORT = "ABLATE_TEAM_PORT"
 """Variable with the port on which the element listens; the batch script sets it, and `srun` passes it on."""
@@ -132,7 +132,7 @@ class Leader:
             if stop():
                 raise interrupted("stopped before the processes of the run had come together")
             if time.monotonic() > deadline:
-                from trainer.distributed import PeerLostError
+                from ablative.trainer.distributed import PeerLostError
 
                 missing = sorted({*range(1, self.position.size)} - set(found))
                 where = f"port {self.position.port} of {self.position.host}"
@@ -157,7 +157,7 @@ def _watch(followers: Mapping[int, socket.socket], done: threading.Event) -> Non
         for link in select.select(list(ranks), [], [])[0]:
             said, rank = _read(link), ranks.pop(link)
             if said is not None and said["code"]:
-                from trainer.peers import end_like
+                from ablative.trainer.peers import end_like
 
                 end_like(rank, int(said["code"]), done)
 

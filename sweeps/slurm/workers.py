@@ -6,18 +6,18 @@ import signal
 import time
 from typing import Any
 
-from study.attempts import OUT_OF_MEMORY
-from study.journal import read
-from study.paths import TaskPaths
-from study.task import TaskRef
-from sweeps import claims, manifest, nodes
-from sweeps.claims import Owner
-from sweeps.executors import Ending
-from sweeps.failures import NODE_FAILURE, Failure
-from sweeps.saying import say
-from sweeps.slurm import endings, queue
-from sweeps.slurm.queue import SchedulerSilent
-from sweeps.worker import Worker
+from ablative.study.attempts import OUT_OF_MEMORY
+from ablative.study.journal import read
+from ablative.study.paths import TaskPaths
+from ablative.study.task import TaskRef
+from ablative.sweeps import claims, manifest, nodes
+from ablative.sweeps.claims import Owner
+from ablative.sweeps.executors import Ending
+from ablative.sweeps.failures import NODE_FAILURE, Failure
+from ablative.sweeps.saying import say
+from ablative.sweeps.slurm import endings, queue
+from ablative.sweeps.slurm.queue import SchedulerSilent
+from ablative.sweeps.worker import Worker
 
 SYSTEMATIC = ("code", "data", "disk", OUT_OF_MEMORY)
 """Causes of a canary's failure that the other tasks would hardly escape."""

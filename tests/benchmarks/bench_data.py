@@ -25,14 +25,14 @@ import numpy as np
 import webdataset
 from PIL import Image
 
-from study.paths import Home
-from study.schema import DataConfig
-from trainer.data.batch import to_pixels
-from trainer.data.loader import Loader
-from trainer.data.pairs import Crops, open_pairs
-from trainer.data.shard_paths import find_shards
-from trainer.data.shards import ShardPairs
-from trainer.data.tokenizer import Tokenizer
+from ablative.study.paths import Home
+from ablative.study.schema import DataConfig
+from ablative.trainer.data.batch import to_pixels
+from ablative.trainer.data.loader import Loader
+from ablative.trainer.data.pairs import Crops, open_pairs
+from ablative.trainer.data.shard_paths import find_shards
+from ablative.trainer.data.shards import ShardPairs
+from ablative.trainer.data.tokenizer import Tokenizer
 
 BATCH = 100
 SAMPLES = 2000

@@ -18,14 +18,14 @@ from pathlib import Path
 
 import torch
 
-from study.plan import make_plan
-from study.schema import RunConfig
-from trainer.data.batch import Batch
-from trainer.distributed import World
-from trainer.environment import arithmetic
-from trainer.objectives.system import System
-from trainer.peers import team
-from trainer.step import TrainStep
+from ablative.study.plan import make_plan
+from ablative.study.schema import RunConfig
+from ablative.trainer.data.batch import Batch
+from ablative.trainer.distributed import World
+from ablative.trainer.environment import arithmetic
+from ablative.trainer.objectives.system import System
+from ablative.trainer.peers import team
+from ablative.trainer.step import TrainStep
 
 sys.path.insert(0, str(Path(__file__).parent))
 

@@ -14,8 +14,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from study.files import read_json
-from study.paths import Home
+from ablative.study.files import read_json
+from ablative.study.paths import Home
 
 ROOT = Path(__file__).parents[2]
 STEP_SECONDS = 0.005
@@ -75,12 +75,12 @@ def _counts(home: Home) -> str:
 
 def main() -> None:
     # The root first: `tests/study` is no package of ours.
-    sys.path[:0] = [str(ROOT), str(ROOT / "tests"), str(ROOT / "tests" / "sweeps")]
+    sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "tests" / "sweeps")]
     import test_slurm_causes as causes
     from fakes import FAKE, HERE
     from slurm_world import CannotMountError, scheduler, small_disk
 
-    from sweeps.submit import submit
+    from ablative.sweeps.submit import submit
 
     os.environ["PYTHONPATH"] = str(HERE)
     well = []

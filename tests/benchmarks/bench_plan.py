@@ -14,8 +14,8 @@ from pathlib import Path
 
 import yaml
 
-from study.paths import Home
-from study.plan import make_plan
+from ablative.study.paths import Home
+from ablative.study.plan import make_plan
 
 FACTORS = {
     "lr": {f"lr{i}": {"schedule.lr": 1e-4 * (i + 1)} for i in range(10)},
@@ -40,7 +40,7 @@ def command_seconds(*words: str) -> float:
     best = float("inf")
     for _ in range(5):
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        program = [sys.executable, "-c", "from study.cli import main; main()", *words]
+        program = [sys.executable, "-c", "from ablative.study.cli import main; main()", *words]
         subprocess.run(program, check=True, stdout=subprocess.DEVNULL)
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         best = min(best, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)

@@ -25,11 +25,11 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
-from study.cluster import ClusterConfig
-from study.paths import Home
-from study.plan import Plan, Task, make_plan
-from study.schema import EvaluationConfig, RunConfig
-from study.study import parse_study
+from ablative.study.cluster import ClusterConfig
+from ablative.study.paths import Home
+from ablative.study.plan import Plan, Task, make_plan
+from ablative.study.schema import EvaluationConfig, RunConfig
+from ablative.study.study import parse_study
 
 FACTORS = {"scale": 4, "method": 10, "pooling": 5, "masking": 5}
 """Factor → levels: 1,000 cells; seeds make up the number of runs."""
@@ -76,7 +76,7 @@ def synthetic_plan(
 
 def fill(plan: Plan) -> None:
     """Write the plan's tasks into a new MLflow store, in bulk."""
-    from trainer.tracking.store import prepare
+    from ablative.trainer.tracking.store import prepare
 
     experiment = prepare(plan.home, plan.study.name)
     rng = random.Random(0)
@@ -114,7 +114,7 @@ def ours(plan: Plan, formats: list[str]) -> Callable[[], object]:
     import pyarrow
     import scipy.special
 
-    from reports.build import report
+    from ablative.reports.build import report
 
     del adbc_driver_sqlite, duckdb, pyarrow, scipy
     # The figures' and the page's share is not measured: they draw, which depends on what is drawn.
@@ -124,7 +124,7 @@ def ours(plan: Plan, formats: list[str]) -> Callable[[], object]:
 def numbers(plan: Plan) -> Callable[[], object]:
     """What theirs computes: the warehouse with its checks, and one query over it."""
     ours(plan, [])
-    from reports.build import open_warehouse
+    from ablative.reports.build import open_warehouse
 
     query = "select cell, metric, avg(value), stddev_samp(value), count(*) from results where metric like '%/%/%'"
 

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import optuna
 
-from sweeps.search.storage import open_storage
+from ablative.sweeps.search.storage import open_storage
 
 TESTS = Path(__file__).parents[1]
 TRIALS = 100
@@ -80,7 +80,7 @@ def measured_occupancy(folder: Path) -> float:
 
 def main() -> None:
     # The root first: `tests/study` is no package of ours.
-    sys.path[:0] = [str(TESTS.parent), str(TESTS), str(TESTS / "sweeps")]
+    sys.path[:0] = [str(TESTS), str(TESTS / "sweeps")]
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

@@ -23,15 +23,15 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from study.devices import find
-from study.plan import make_plan
-from study.schema import ModelConfig, ObjectiveConfig, RunConfig
-from trainer.data.batch import Batch
-from trainer.environment import arithmetic
-from trainer.models.flops import train_flops
-from trainer.models.towers import trim_padding
-from trainer.objectives.system import ROWS_MULTIPLE, System
-from trainer.step import TrainStep
+from ablative.study.devices import find
+from ablative.study.plan import make_plan
+from ablative.study.schema import ModelConfig, ObjectiveConfig, RunConfig
+from ablative.trainer.data.batch import Batch
+from ablative.trainer.environment import arithmetic
+from ablative.trainer.models.flops import train_flops
+from ablative.trainer.models.towers import trim_padding
+from ablative.trainer.objectives.system import ROWS_MULTIPLE, System
+from ablative.trainer.step import TrainStep
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 

@@ -8,12 +8,12 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from study.paths import Home
-from study.plan import make_plan
-from sweeps import manifest
-from sweeps.slurm import queue
-from sweeps.states import survey
-from sweeps.submit import Code, submit
+from ablative.study.paths import Home
+from ablative.study.plan import make_plan
+from ablative.sweeps import manifest
+from ablative.sweeps.slurm import queue
+from ablative.sweeps.states import survey
+from ablative.sweeps.submit import Code, submit
 
 ROOT = Path(__file__).parents[2]
 OVERRIDES = (
@@ -38,14 +38,14 @@ def timed(name: str, function: Callable[[], object]) -> None:
 
 def main() -> None:
     # The root first: `tests/study` is no package of ours.
-    sys.path[:0] = [str(ROOT), str(ROOT / "tests"), str(ROOT / "tests" / "sweeps")]
+    sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "tests" / "sweeps")]
     from slurm_world import scheduler, slurm
 
     with tempfile.TemporaryDirectory() as folder, scheduler(Path(folder) / "slurm"):
         home = Home(Path(folder) / "home")
         plan = make_plan("demo", OVERRIDES, home=home)
         timed("configurations of the tasks, written", plan.write)
-        timed(f"submit {len(plan.tasks)} tasks", lambda: submit(plan, code=Code("trainer.tasks:execute", "")))
+        timed(f"submit {len(plan.tasks)} tasks", lambda: submit(plan, code=Code("ablative.trainer.tasks:execute", "")))
         found = next(found for _, found in manifest.submissions(home))
         elements = sum(bool(element) for array in found.arrays for element in array.elements)
         print(f"{len(found.arrays)} sbatch calls, {elements} array elements")

@@ -14,10 +14,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from reports.stats.compare import Arm, difference
-from reports.stats.decide import tost
-from reports.stats.pooling import moments, spread
-from reports.stats.student import t_quantile
+from ablative.reports.stats.compare import Arm, difference
+from ablative.reports.stats.decide import tost
+from ablative.reports.stats.pooling import moments, spread
+from ablative.reports.stats.student import t_quantile
 
 TASKS = 17
 

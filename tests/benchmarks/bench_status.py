@@ -16,13 +16,13 @@ from pathlib import Path
 
 import yaml
 
-from study.files import write_json
-from study.paths import Home
-from study.plan import Plan, make_plan
-from sweeps import claims, local, manifest
-from sweeps.executors import live_jobs
-from sweeps.states import survey
-from sweeps.submit import Code, submit
+from ablative.study.files import write_json
+from ablative.study.paths import Home
+from ablative.study.plan import Plan, make_plan
+from ablative.sweeps import claims, local, manifest
+from ablative.sweeps.executors import live_jobs
+from ablative.sweeps.states import survey
+from ablative.sweeps.submit import Code, submit
 
 RUNS = 250
 """With three evaluations each: 1,000 tasks."""
@@ -69,8 +69,8 @@ def _cpu() -> float:
 
 
 def command(folder: Path, *words: str) -> Callable[[], object]:
-    environment = {**os.environ, "PYTHONPATH": str(SOURCE), "ABLATE_HOME": str(folder / "home")}
-    program = "from study.cli import main; main()"
+    environment = {**os.environ, "ABLATE_HOME": str(folder / "home")}
+    program = "from ablative.study.cli import main; main()"
     whole = [sys.executable, "-c", program, *words, "--config-dir", str(folder / "config")]
     return lambda: subprocess.run(whole, env=environment, check=True, capture_output=True)
 
@@ -78,7 +78,7 @@ def command(folder: Path, *words: str) -> Callable[[], object]:
 def submission_seconds(plan: Plan) -> tuple[float, float]:
     """Submitting everything to two workers, whose tasks are never reached: they are stopped at once."""
     begin, cpu = time.perf_counter(), _cpu()
-    made = submit(plan, jobs=2, code=Code("sweeps.worker:work", ""))
+    made = submit(plan, jobs=2, code=Code("ablative.sweeps.worker:work", ""))
     spent = time.perf_counter() - begin, _cpu() - cpu
     assert made.paths is not None and len(made.choice.new) == len(plan.tasks)
     found = manifest.read(made.paths)

@@ -21,7 +21,7 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
-from study.files import read_json
+from ablative.study.files import read_json
 
 ROOT = Path(__file__).parents[2]
 STUDY = (
@@ -43,8 +43,8 @@ SECONDS = 600.0
 
 
 def ablate(home: Path, *words: str) -> str:
-    program = [sys.executable, "-c", "from study.cli import main; main()", "--home", str(home), *words]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    program = [sys.executable, "-c", "from ablative.study.cli import main; main()", "--home", str(home), *words]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(program, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, f"{words}\n{done.stdout}\n{done.stderr}"
     return done.stdout
@@ -71,15 +71,22 @@ class Storm:
 
     def submit(self) -> None:
         """As two people would who both noticed."""
-        program = [sys.executable, "-c", "from study.cli import main; main()", "--home", str(self.home), "submit"]
-        environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+        program = [
+            sys.executable,
+            "-c",
+            "from ablative.study.cli import main; main()",
+            "--home",
+            str(self.home),
+            "submit",
+        ]
+        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
         words = [*program, *STUDY, *CLUSTER, *LIMITS]
         two = [subprocess.Popen(words, env=environment, stdout=subprocess.DEVNULL) for _ in range(2)]
         assert [one.wait() for one in two] == [0, 0]
 
     def running(self) -> list[tuple[Path, str, int]]:
         """(run's directory, element, worker's process) of the runs that are being trained and have a checkpoint."""
-        from sweeps import claims
+        from ablative.sweeps import claims
 
         found = []
         for root in sorted(self.home.glob("runs/*")):
@@ -172,7 +179,7 @@ def points(home: Path) -> Counter[tuple[str, str, int, float]]:
 
 
 def main() -> None:
-    sys.path[:0] = [str(ROOT), str(ROOT / "tests"), str(ROOT / "tests" / "sweeps")]
+    sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "tests" / "sweeps")]
     from slurm_world import SCRIPT, scheduler
 
     with tempfile.TemporaryDirectory() as name:

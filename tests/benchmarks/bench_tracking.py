@@ -16,11 +16,11 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from study.journal import Journal
-from study.paths import Home
-from trainer.tracking import store
-from trainer.tracking.cursor import pending
-from trainer.tracking.shipping import ship
+from ablative.study.journal import Journal
+from ablative.study.paths import Home
+from ablative.trainer.tracking import store
+from ablative.trainer.tracking.cursor import pending
+from ablative.trainer.tracking.shipping import ship
 
 TESTS = Path(__file__).parents[1]
 sys.path[:0] = [str(TESTS), str(TESTS / "trainer")]

@@ -14,13 +14,13 @@ from pathlib import Path
 
 import torch
 
-from study.journal import Journal
-from study.plan import make_plan
-from study.schema import RunConfig
-from trainer.data.batch import BOS, EOS, Batch
-from trainer.environment import arithmetic
-from trainer.objectives.system import System
-from trainer.step import TrainStep
+from ablative.study.journal import Journal
+from ablative.study.plan import make_plan
+from ablative.study.schema import RunConfig
+from ablative.trainer.data.batch import BOS, EOS, Batch
+from ablative.trainer.environment import arithmetic
+from ablative.trainer.objectives.system import System
+from ablative.trainer.step import TrainStep
 
 WARM, STEPS = 5, 60
 

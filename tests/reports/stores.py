@@ -14,10 +14,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from study.paths import Home
-from study.plan import Plan, Task, make_plan
-from study.protocols import METRICS
-from study.schema import EvaluationConfig
+from ablative.study.paths import Home
+from ablative.study.plan import Plan, Task, make_plan
+from ablative.study.protocols import METRICS
+from ablative.study.schema import EvaluationConfig
 
 STUDY = """
 name: pooled

@@ -9,16 +9,16 @@ from typing import Any
 
 import pytest
 
-from reports.reference.beside import with_reference
-from reports.renderers import plain, render_csv, render_html, render_markdown
-from reports.stats.summary import Summary
-from reports.tables import Column, Entry, Row, Table
-from reports.warehouse import cell_key
-from study.errors import ConfigError
-from study.outputs import TableConfig
-from study.places import place
-from study.plan import Plan, make_plan
-from study.typed import build
+from ablative.reports.reference.beside import with_reference
+from ablative.reports.renderers import plain, render_csv, render_html, render_markdown
+from ablative.reports.stats.summary import Summary
+from ablative.reports.tables import Column, Entry, Row, Table
+from ablative.reports.warehouse import cell_key
+from ablative.study.errors import ConfigError
+from ablative.study.outputs import TableConfig
+from ablative.study.places import place
+from ablative.study.plan import Plan, make_plan
+from ablative.study.typed import build
 
 CONFIG: dict[str, Any] = {
     "rows": ["method", "pooling"],

@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 from stores import empty_store, mlflow_client, plan_of, track_task
 
-from reports.bills import bill_table, billed
-from reports.source import open_store
-from reports.warehouse import Warehouse
-from study.bills import bills
-from study.errors import StoreError
-from study.plan import Plan
-from study.spending import Spent
+from ablative.reports.bills import bill_table, billed
+from ablative.reports.source import open_store
+from ablative.reports.warehouse import Warehouse
+from ablative.study.bills import bills
+from ablative.study.errors import StoreError
+from ablative.study.plan import Plan
+from ablative.study.spending import Spent
 
 STUDY = """
 name: pooled

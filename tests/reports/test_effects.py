@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 import stores
 
-from reports.build import report
-from reports.tables import Entry, Table
-from study.errors import ConfigError
-from study.plan import Plan
+from ablative.reports.build import report
+from ablative.reports.tables import Entry, Table
+from ablative.study.errors import ConfigError
+from ablative.study.plan import Plan
 
 
 def effects(plan: Plan, folder: Path) -> dict[str, Table]:

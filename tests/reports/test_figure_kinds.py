@@ -13,16 +13,16 @@ import stores
 import yaml
 from test_figures import data_of, drawn
 
-from reports.build import report
-from reports.crossings import crossings, meetings
-from reports.figures import color, save_figure
-from reports.warehouse import cell_key
-from study.errors import ConfigError
-from study.figures import check_figure
-from study.outputs import FigureConfig
-from study.paths import Home
-from study.pictures import NEEDED, pictures_path
-from study.plan import Plan, Task, make_plan
+from ablative.reports.build import report
+from ablative.reports.crossings import crossings, meetings
+from ablative.reports.figures import color, save_figure
+from ablative.reports.warehouse import cell_key
+from ablative.study.errors import ConfigError
+from ablative.study.figures import check_figure
+from ablative.study.outputs import FigureConfig
+from ablative.study.paths import Home
+from ablative.study.pictures import NEEDED, pictures_path
+from ablative.study.plan import Plan, Task, make_plan
 
 FIGURES = """
   protocols: {kind: bars, metric: [zero_shot/shapes_shape/top1, linear_probe/digits/top1], x: scale, hue: method,

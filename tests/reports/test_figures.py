@@ -9,13 +9,13 @@ import matplotlib
 import pytest
 import stores
 
-from reports.build import open_warehouse
-from reports.coverage import cover
-from reports.figures import color, draw, save_figure
-from reports.series import FigureData, figure_data
-from reports.style import COLUMN_INCHES, STYLE
-from study.errors import ConfigError
-from study.plan import Plan
+from ablative.reports.build import open_warehouse
+from ablative.reports.coverage import cover
+from ablative.reports.figures import color, draw, save_figure
+from ablative.reports.series import FigureData, figure_data
+from ablative.reports.style import COLUMN_INCHES, STYLE
+from ablative.study.errors import ConfigError
+from ablative.study.plan import Plan
 
 matplotlib.use("Agg")
 

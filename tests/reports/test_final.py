@@ -11,13 +11,14 @@ import pytest
 import stores
 from altered import OTHER, TEXT, copy_of, ended, find, tag
 
-from reports import facts
-from reports.build import Demand, Report, open_warehouse, report
-from reports.coverage import cover
-from reports.finding_tables import NotFinalError, render_findings_text
-from study.cli import main
-from study.outputs import FINDINGS
-from study.plan import Plan
+from ablative.reports import facts
+from ablative.reports.build import Demand, Report, open_warehouse, report
+from ablative.reports.coverage import cover
+from ablative.reports.finding_tables import NotFinalError, render_findings_text
+from ablative.study import packages
+from ablative.study.cli import main
+from ablative.study.outputs import FINDINGS
+from ablative.study.plan import Plan
 
 
 @pytest.fixture(scope="module")
@@ -174,7 +175,7 @@ def test_commits_with_the_same_code_are_one_version(tmp_path: Path, monkeypatch:
         git("add", "-A")
         git("commit", "-qm", "change")
         commits.append(git("rev-parse", "HEAD"))
-    monkeypatch.setattr(facts, "package_folder", lambda package: str(tmp_path / package))
+    monkeypatch.setattr(packages, "folder", lambda package: tmp_path / package.removeprefix("ablative."))
     found = facts.code_versions([*commits, OTHER, f"{commits[0]}-dirty"])
     assert found[commits[0]] == found[commits[1]] != found[commits[2]]
     assert found[OTHER] == OTHER and found[f"{commits[0]}-dirty"] == f"{commits[0]}-dirty"

@@ -11,10 +11,10 @@ import browser
 import pytest
 import stores
 
-from reports.build import one_table, report
-from reports.coverage import STATES
-from reports.page import SYMBOLS, embed
-from study.plan import Plan
+from ablative.reports.build import one_table, report
+from ablative.reports.coverage import STATES
+from ablative.reports.page import SYMBOLS, embed
+from ablative.study.plan import Plan
 
 HOSTILE = "<script>alert(1)</script>"
 

@@ -13,12 +13,12 @@ import pytest
 import yaml
 from missing import program
 
-from reports.build import Demand, one_number, one_table, report
-from reports.finding_tables import NotFinalError
-from study.errors import ConfigError
-from study.outputs import QueryConfig
-from study.plan import Plan
-from study.typed import build
+from ablative.reports.build import Demand, one_number, one_table, report
+from ablative.reports.finding_tables import NotFinalError
+from ablative.study.errors import ConfigError
+from ablative.study.outputs import QueryConfig
+from ablative.study.plan import Plan
+from ablative.study.typed import build
 
 METRIC = "zero_shot/shapes_shape/top1"
 BY_SEED = f"""

@@ -15,15 +15,15 @@ from pathlib import Path
 import pytest
 from missing import program
 
-from reports.reference.checks import averages, averages_table, repeats
-from reports.reference.declarations import declared_tables, place_values
-from reports.reference.printed import printed_table, printed_tables
-from reports.reference.publish import publish
-from reports.reference.values import PAPERS, printed_values
-from reports.renderers import render_csv, render_markdown
-from reports.tables import Row, Table
-from study.cli import main
-from study.errors import ConfigError
+from ablative.reports.reference.checks import averages, averages_table, repeats
+from ablative.reports.reference.declarations import declared_tables, place_values
+from ablative.reports.reference.printed import printed_table, printed_tables
+from ablative.reports.reference.publish import publish
+from ablative.reports.reference.values import PAPERS, printed_values
+from ablative.reports.renderers import render_csv, render_markdown
+from ablative.reports.tables import Row, Table
+from ablative.study.cli import main
+from ablative.study.errors import ConfigError
 
 TABLES = {table.name: table for paper in PAPERS for table in printed_tables(paper)}
 
@@ -239,7 +239,7 @@ def test_no_room_for_a_report(tmp_path: Path) -> None:
     """One line that names the file."""
     program = (
         "import resource, sys\n"
-        "from study.cli import main\n"
+        "from ablative.study.cli import main\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (500, 500))\n"
         "main(['report', 'mae_clip', '--reference', '--format', 'md', '--out', sys.argv[1]])\n"
     )

@@ -12,13 +12,13 @@ from pathlib import Path
 
 from missing import program
 
-from reports.build import one_table, report
-from reports.renderers import latex, render_csv, render_html, render_json, render_latex, render_markdown
-from reports.stats.columns import Delta
-from reports.stats.summary import Summary
-from reports.tables import Column, Entry, Row, Table
-from reports.warehouse import Source
-from study.plan import Plan
+from ablative.reports.build import one_table, report
+from ablative.reports.renderers import latex, render_csv, render_html, render_json, render_latex, render_markdown
+from ablative.reports.stats.columns import Delta
+from ablative.reports.stats.summary import Summary
+from ablative.reports.tables import Column, Entry, Row, Table
+from ablative.reports.warehouse import Source
+from ablative.study.plan import Plan
 
 COLUMNS = (
     Column("top-1", "Zero-shot", "small", 1, ("zero_shot/a/top1",), True),

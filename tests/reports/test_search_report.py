@@ -13,13 +13,13 @@ from typing import Any
 import pytest
 import stores
 
-from reports.build import open_warehouse, report
-from reports.search import ArmTrials, Trial, goal_name, read_trials, winners_table
-from reports.search_figures import KINDS, importances, ranges
-from reports.spending import cost_rows, wasted
-from study.plan import Plan
-from study.search import GoalConfig, parse_search
-from study.winners import Tried, winner
+from ablative.reports.build import open_warehouse, report
+from ablative.reports.search import ArmTrials, Trial, goal_name, read_trials, winners_table
+from ablative.reports.search_figures import KINDS, importances, ranges
+from ablative.reports.spending import cost_rows, wasted
+from ablative.study.plan import Plan
+from ablative.study.search import GoalConfig, parse_search
+from ablative.study.winners import Tried, winner
 
 STUDY = """
 name: pooled
@@ -184,7 +184,7 @@ def test_a_front_has_what_nothing_beats() -> None:
 
 
 def test_every_figure_is_drawn_the_same_twice(searched: Plan, tmp_path: Path) -> None:
-    from reports.search_page import draw
+    from ablative.reports.search_page import draw
 
     found = arms_of(searched)
     assert ranges(found[0]) == ["objective.w_image", "objective.w_text"]

@@ -11,11 +11,11 @@ import duckdb
 import pyarrow.parquet as pq
 import pytest
 
-from reports.build import open_warehouse
-from reports.queries import ask, export, views
-from study.cli import main
-from study.errors import ConfigError
-from study.plan import Plan
+from ablative.reports.build import open_warehouse
+from ablative.reports.queries import ask, export, views
+from ablative.study.cli import main
+from ablative.study.errors import ConfigError
+from ablative.study.plan import Plan
 
 
 def test_every_column_of_every_view_is_listed(full: Plan) -> None:

@@ -11,15 +11,15 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from reports.stats.columns import compare_rows
-from reports.stats.compare import contrast, difference
-from reports.stats.decide import holm, seeds_needed, tost, verdict
-from reports.stats.factorial import analyse, full_grid
-from reports.stats.pooling import against, contrasts, spread
-from reports.stats.ranks import rank_sum, signed_rank
-from reports.stats.sizes import hedges_g, superiority
-from reports.stats.student import bartlett
-from reports.stats.suite import aggregate, improvement, improves, interquartile_mean, suite_mean
+from ablative.reports.stats.columns import compare_rows
+from ablative.reports.stats.compare import contrast, difference
+from ablative.reports.stats.decide import holm, seeds_needed, tost, verdict
+from ablative.reports.stats.factorial import analyse, full_grid
+from ablative.reports.stats.pooling import against, contrasts, spread
+from ablative.reports.stats.ranks import rank_sum, signed_rank
+from ablative.reports.stats.sizes import hedges_g, superiority
+from ablative.reports.stats.student import bartlett
+from ablative.reports.stats.suite import aggregate, improvement, improves, interquartile_mean, suite_mean
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 

@@ -8,7 +8,7 @@ import math
 import pytest
 from scipy import stats
 
-from reports.stats.summary import Summary, mean, sample_sd, summarize, t_interval
+from ablative.reports.stats.summary import Summary, mean, sample_sd, summarize, t_interval
 
 
 def test_by_hand() -> None:

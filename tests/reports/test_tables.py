@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 import stores
 
-from reports.build import one_table, open_warehouse, report
-from reports.coverage import Coverage, cover, missing_text, protocol_of
-from reports.tables import Entry, Table, build_tables, number
-from study.errors import ConfigError
-from study.plan import Plan
+from ablative.reports.build import one_table, open_warehouse, report
+from ablative.reports.coverage import Coverage, cover, missing_text, protocol_of
+from ablative.reports.tables import Entry, Table, build_tables, number
+from ablative.study.errors import ConfigError
+from ablative.study.plan import Plan
 
 
 def table_of(plan: Plan) -> Table:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import doctest
 
-from reports import text
-from reports.text import bare, html, latex, markdown
+from ablative.reports import text
+from ablative.reports.text import bare, html, latex, markdown
 
 
 def test_scripts_and_escapes() -> None:

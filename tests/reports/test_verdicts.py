@@ -11,13 +11,13 @@ from typing import Any
 import pytest
 import stores
 
-from reports.build import report
-from reports.claim_tables import summary, verdict_text
-from reports.claims import ClaimResult, evaluate
-from reports.warehouse import cell_key
-from study.cli import main
-from study.outputs import ClaimConfig
-from study.plan import Plan, Task
+from ablative.reports.build import report
+from ablative.reports.claim_tables import summary, verdict_text
+from ablative.reports.claims import ClaimResult, evaluate
+from ablative.reports.warehouse import cell_key
+from ablative.study.cli import main
+from ablative.study.outputs import ClaimConfig
+from ablative.study.plan import Plan, Task
 
 CELLS = [{"method": method, "pooling": pooling} for method in ("a", "b") for pooling in ("x", "y")]
 FACTORS = {"method": ("a", "b"), "pooling": ("x", "y")}

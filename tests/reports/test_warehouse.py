@@ -12,12 +12,12 @@ import duckdb
 import pytest
 import stores
 
-from reports.build import open_warehouse
-from reports.coverage import cover
-from reports.source import DatabaseStore, open_store
-from reports.warehouse import MARTS, Warehouse, cell_key, check, quoted, value_query
-from study.errors import StoreError
-from study.plan import Plan
+from ablative.reports.build import open_warehouse
+from ablative.reports.coverage import cover
+from ablative.reports.source import DatabaseStore, open_store
+from ablative.reports.warehouse import MARTS, Warehouse, cell_key, check, quoted, value_query
+from ablative.study.errors import StoreError
+from ablative.study.plan import Plan
 
 SMALL_STUDY = """
 name: pooled

@@ -10,8 +10,8 @@ from pathlib import Path
 import click
 import pytest
 
-from study.cli import SUMMARIES, ablate, main
-from study.lazy import COMMANDS, load
+from ablative.study.cli import SUMMARIES, ablate, main
+from ablative.study.lazy import COMMANDS, load
 
 ROOT = Path(__file__).parents[2]
 

@@ -8,17 +8,17 @@ from typing import Any
 
 import pytest
 
-from study import cost
-from study.cost import ASSUMED_EVALUATION_SECONDS, ASSUMED_FLOPS_PER_CORE, ASSUMED_UTILISATION, estimate
-from study.devices import driven, find, known, label
-from study.elapsed import Time, attempts, time_of
-from study.files import write_json
-from study.likeness import facts, likeness
-from study.paths import Home
-from study.plan import Plan, Task, make_plan
-from study.schema import RunConfig
-from study.spending import Bill, Spent, total
-from trainer.models.flops import run_flops
+from ablative.study import cost
+from ablative.study.cost import ASSUMED_EVALUATION_SECONDS, ASSUMED_FLOPS_PER_CORE, ASSUMED_UTILISATION, estimate
+from ablative.study.devices import driven, find, known, label
+from ablative.study.elapsed import Time, attempts, time_of
+from ablative.study.files import write_json
+from ablative.study.likeness import facts, likeness
+from ablative.study.paths import Home
+from ablative.study.plan import Plan, Task, make_plan
+from ablative.study.schema import RunConfig
+from ablative.study.spending import Bill, Spent, total
+from ablative.trainer.models.flops import run_flops
 
 STUDY = """
 name: priced

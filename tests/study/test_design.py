@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from study.design import Design, cell_name
-from study.errors import ConfigError
+from ablative.study.design import Design, cell_name
+from ablative.study.errors import ConfigError
 
 FACTORS = {
     "method": {"clip": {"objective": "clip"}, "mae": {"objective": "mae"}, "mae_clip": {"objective": "mae_clip"}},

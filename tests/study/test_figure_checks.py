@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from study.design import Cell
-from study.errors import ConfigError
-from study.figures import check_figure, positions
-from study.outputs import FigureConfig
-from study.study import Study, parse_study
+from ablative.study.design import Cell
+from ablative.study.errors import ConfigError
+from ablative.study.figures import check_figure, positions
+from ablative.study.outputs import FigureConfig
+from ablative.study.study import Study, parse_study
 
 CELLS: list[Cell] = [
     {"scale": "large", "method": "clip"},

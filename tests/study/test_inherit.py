@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from study.errors import ConfigError
-from study.inherit import without_removed
-from study.paths import Home
-from study.plan import Plan, make_plan
+from ablative.study.errors import ConfigError
+from ablative.study.inherit import without_removed
+from ablative.study.paths import Home
+from ablative.study.plan import Plan, make_plan
 
 
 @pytest.fixture(scope="module")

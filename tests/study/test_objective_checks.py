@@ -4,9 +4,9 @@ import dataclasses
 
 import pytest
 
-from study.errors import ConfigError
-from study.schema import ModelConfig, ObjectiveConfig
-from study.validate import check_objective
+from ablative.study.errors import ConfigError
+from ablative.study.schema import ModelConfig, ObjectiveConfig
+from ablative.study.validate import check_objective
 
 MODEL = ModelConfig(
     name="test",

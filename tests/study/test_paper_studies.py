@@ -8,18 +8,18 @@ from collections import Counter
 import pytest
 import yaml
 
-from study.cells import keep
-from study.claims import undecidable
-from study.cli import main
-from study.compose import CONF
-from study.cost import ASSUMED_UTILISATION, estimate
-from study.design import cell_name
-from study.devices import find
-from study.errors import AbsentDataError, ConfigError
-from study.paths import Home
-from study.places import place
-from study.plan import Plan, make_plan
-from study.schema import DataConfig, DatasetConfig, EvaluationConfig, RunConfig
+from ablative.study.cells import keep
+from ablative.study.claims import undecidable
+from ablative.study.cli import main
+from ablative.study.compose import CONF
+from ablative.study.cost import ASSUMED_UTILISATION, estimate
+from ablative.study.design import cell_name
+from ablative.study.devices import find
+from ablative.study.errors import AbsentDataError, ConfigError
+from ablative.study.paths import Home
+from ablative.study.places import place
+from ablative.study.plan import Plan, make_plan
+from ablative.study.schema import DataConfig, DatasetConfig, EvaluationConfig, RunConfig
 
 ROWS = {
     "mae_clip_cc": {

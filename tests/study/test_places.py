@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from study.errors import ConfigError
-from study.outputs import ColumnConfig, TableConfig
-from study.places import keep, place, split_levels
+from ablative.study.errors import ConfigError
+from ablative.study.outputs import ColumnConfig, TableConfig
+from ablative.study.places import keep, place, split_levels
 
 FACTORS = {"scale": ("small", "large"), "method": ("clip", "mae")}
 CELLS = [

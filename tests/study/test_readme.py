@@ -34,7 +34,7 @@ QUICK = (
 
 
 def run(words: list[str], folder: Path, home: Path) -> subprocess.CompletedProcess[str]:
-    program = [sys.executable, "-c", "from study.cli import main; main()"]
+    program = [sys.executable, "-c", "from ablative.study.cli import main; main()"]
     environment = {**os.environ, "ABLATE_HOME": str(home), "OMP_NUM_THREADS": "1"}
     return subprocess.run(
         program + words, check=False, cwd=folder, env=environment, capture_output=True, text=True, timeout=280
@@ -106,6 +106,6 @@ def test_links_targets_and_places_exist() -> None:
     for target in re.findall(r"make (\w+)", TEXT):
         assert f"\n{target}:" in makefile, target
     for name in re.findall(r"^ablate (\w+)", "\n".join(COMMANDS), re.MULTILINE):
-        from study.lazy import COMMANDS as KNOWN
+        from ablative.study.lazy import COMMANDS as KNOWN
 
         assert name in KNOWN

@@ -6,8 +6,17 @@ import sys
 
 import pytest
 
-from study.errors import StoreError
-from study.secrets import ADDRESSES, PASSWORDS, check_address, guard, holds_secret, redact, shielded, without_user
+from ablative.study.errors import StoreError
+from ablative.study.secrets import (
+    ADDRESSES,
+    PASSWORDS,
+    check_address,
+    guard,
+    holds_secret,
+    redact,
+    shielded,
+    without_user,
+)
 
 
 @pytest.fixture(autouse=True)

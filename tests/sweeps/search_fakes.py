@@ -13,15 +13,15 @@ from typing import Any
 import yaml
 from fakes import Interrupted, note
 
-from study.files import read_json, write_json
-from study.journal import Journal
-from study.paths import Home
-from study.plan import Plan, make_plan
-from study.schema import EvaluationConfig, RunConfig
-from study.search_paths import watched
-from study.typed import load_config
-from sweeps.search.driver import Searcher
-from sweeps.submit import Code
+from ablative.study.files import read_json, write_json
+from ablative.study.journal import Journal
+from ablative.study.paths import Home
+from ablative.study.plan import Plan, make_plan
+from ablative.study.schema import EvaluationConfig, RunConfig
+from ablative.study.search_paths import watched
+from ablative.study.typed import load_config
+from ablative.sweeps.search.driver import Searcher
+from ablative.sweeps.submit import Code
 
 __all__ = ["Interrupted", "execute"]
 

@@ -14,11 +14,11 @@ from pathlib import Path
 from fakes import Behaviours, events, tiny_plan, wait_for
 from missing import program
 
-from study.cluster import ClusterConfig
-from study.paths import Home
-from study.plan import Plan
-from sweeps.slurm import cluster, queue
-from sweeps.states import Survey, survey
+from ablative.study.cluster import ClusterConfig
+from ablative.study.paths import Home
+from ablative.study.plan import Plan
+from ablative.sweeps.slurm import cluster, queue
+from ablative.sweeps.states import Survey, survey
 
 SCRIPT = Path(__file__).parents[1] / "slurm.sh"
 CONFIG = ClusterConfig(name="slurm", kind="slurm", partition="cpu", memory_gib=0.5)
@@ -149,7 +149,7 @@ def once(plan: Plan) -> Counter[str]:
 
 def element_of(plan: Plan, index: int) -> str:
     """Job id of the live element that has the task."""
-    from sweeps.slurm.executor import _holders
+    from ablative.sweeps.slurm.executor import _holders
 
     queue.forget()
     return _holders(plan.home)[plan.tasks[index].task_id]

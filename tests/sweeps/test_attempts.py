@@ -11,18 +11,18 @@ from pathlib import Path
 import pytest
 from fakes import Behaviours, events, hand_over, start_worker, tiny_plan
 
-from study.attempts import failures, halvings, micro_batch
-from study.files import write_json
-from study.paths import Home, TaskPaths
-from study.plan import Plan
-from study.schema import RunConfig
-from study.task import TaskRef
-from sweeps import claims, nodes
-from sweeps.attempts import archive_failure, bury
-from sweeps.failures import from_exception
-from sweeps.run import describe_left
-from sweeps.states import survey
-from sweeps.submit import choose
+from ablative.study.attempts import failures, halvings, micro_batch
+from ablative.study.files import write_json
+from ablative.study.paths import Home, TaskPaths
+from ablative.study.plan import Plan
+from ablative.study.schema import RunConfig
+from ablative.study.task import TaskRef
+from ablative.sweeps import claims, nodes
+from ablative.sweeps.attempts import archive_failure, bury
+from ablative.sweeps.failures import from_exception
+from ablative.sweeps.run import describe_left
+from ablative.sweeps.states import survey
+from ablative.sweeps.submit import choose
 
 
 def plan_for(tmp_path: Path, behaviours: Behaviours | None = None) -> Plan:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from sweeps import claims
+from ablative.sweeps import claims
 
 STALE = 60.0
 
@@ -149,7 +149,7 @@ def test_a_taker_that_saw_the_claim_before_another_took_it_leaves_it_alone(
 RACE = """
 import fcntl, os, random, sys, time
 from pathlib import Path
-from sweeps import claims
+from ablative.sweeps import claims
 
 folder, rounds, contenders = Path(sys.argv[1]), int(sys.argv[2]), 8
 
@@ -193,8 +193,7 @@ for _ in range(rounds):
 
 def test_processes_that_die_at_any_moment_never_own_a_claim_together(tmp_path: Path) -> None:
     """In every round eight processes go for a claim that its owner mostly died with; one is killed from outside."""
-    environment = {**os.environ, "PYTHONPATH": str(Path(claims.__file__).parents[1])}
-    subprocess.run([sys.executable, "-c", RACE, str(tmp_path), "150"], env=environment, check=True)
+    subprocess.run([sys.executable, "-c", RACE, str(tmp_path), "150"], check=True)
     sizes = {path.name: path.stat().st_size for path in tmp_path.iterdir()}
     assert "violations" not in sizes, sizes
     assert sizes["wins"] > 50, sizes

@@ -17,13 +17,13 @@ from typing import Any
 
 import pytest
 
-from study import devices
-from study.paths import Home
-from sweeps import claims, doctor, local
-from sweeps.doctor import Check
-from sweeps.slurm import advice, cluster
-from sweeps.slurm.cluster import Cluster, Node, Partition
-from sweeps.slurm.queue import SchedulerSilent
+from ablative.study import devices
+from ablative.study.paths import Home
+from ablative.sweeps import claims, doctor, local
+from ablative.sweeps.doctor import Check
+from ablative.sweeps.slurm import advice, cluster
+from ablative.sweeps.slurm.cluster import Cluster, Node, Partition
+from ablative.sweeps.slurm.queue import SchedulerSilent
 
 HERE = os.uname().nodename
 
@@ -124,8 +124,8 @@ def test_clock(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_store(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
-    from study.errors import StoreError
-    from trainer.tracking import store
+    from ablative.study.errors import StoreError
+    from ablative.trainer.tracking import store
 
     assert not doctor._store(home).broken
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://tracking.invalid:5000")

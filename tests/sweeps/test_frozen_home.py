@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from study.paths import Home
+from ablative.study.paths import Home
 
 FROZEN = Path(__file__).parents[1] / "frozen"
 RUNNING = "1f7806b709aa"
@@ -32,7 +32,7 @@ def home(tmp_path: Path) -> Home:
 
 def ablate(home: Home, *words: str) -> str:
     """Standard output of a command on the study of the home."""
-    command = [sys.executable, "-c", "from study.cli import main; main()", *words]
+    command = [sys.executable, "-c", "from ablative.study.cli import main; main()", *words]
     command += ["--config-dir", str(home.root.parent / "config")]
     environment = {**os.environ, "ABLATE_HOME": str(home.root), "OMP_NUM_THREADS": "1"}
     environment.pop("MLFLOW_TRACKING_URI", None)
@@ -76,7 +76,6 @@ def test_it_is_opened_reported_and_finished(home: Home) -> None:
     assert [entry["attempt"] for entry in entries if entry.get("name") in ("started", "resumed")] == [1, 2]
     steps = [entry["step"] for entry in entries if "train/loss" in entry.get("values", {})]
     assert steps == sorted(set(steps)) and steps[-1] == 40, "no step is reported twice"
-    known = {key: value for key, value in numbers(home).items() if key in stored and stored[key]["n"] == 2}
-    assert all(
-        same(value["value"], stored[key]["value"]) for key, value in known.items() if key.startswith("small.main")
-    )
+    finished = numbers(home)
+    complete = [key for key, number in stored.items() if key.startswith("small.main") and number["n"] == 2]
+    assert complete and all(same(finished[key]["value"], stored[key]["value"]) for key in complete)

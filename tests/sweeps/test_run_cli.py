@@ -16,24 +16,24 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fakes import HERE, SOURCE, Behaviours, events, tiny_plan, wait_for, write_study
+from fakes import HERE, Behaviours, events, tiny_plan, wait_for, write_study
 
-from study.files import read_json, write_json
-from study.paths import Home
-from study.plan import Plan
-from sweeps import claims, manifest
-from sweeps.executors import live_jobs
-from sweeps.states import survey
+from ablative.study.files import read_json, write_json
+from ablative.study.paths import Home
+from ablative.study.plan import Plan
+from ablative.sweeps import claims, manifest
+from ablative.sweeps.executors import live_jobs
+from ablative.sweeps.states import survey
 
 ABLATE = """
 import functools, sys
-import sweeps.cli, sweeps.run, sweeps.submit
+import ablative.sweeps.cli, ablative.sweeps.run, ablative.sweeps.submit
 from fakes import FAKE
-from study.cli import main
+from ablative.study.cli import main
 
-sweeps.run.Watcher = functools.partial(sweeps.run.Watcher, code=FAKE)
-sweeps.submit.submit = functools.partial(sweeps.submit.submit, code=FAKE)
-sweeps.cli.call = lambda command, arguments: print("called", command, *arguments) or 0
+ablative.sweeps.run.Watcher = functools.partial(ablative.sweeps.run.Watcher, code=FAKE)
+ablative.sweeps.submit.submit = functools.partial(ablative.sweeps.submit.submit, code=FAKE)
+ablative.sweeps.cli.call = lambda command, arguments: print("called", command, *arguments) or 0
 main()
 """
 """The command line over the tasks of these tests, and without a report, which has nothing to read."""
@@ -50,7 +50,7 @@ def behave(plan: Plan, behaviours: Behaviours) -> None:
 
 
 def environment(plan: Plan) -> dict[str, str]:
-    path = os.pathsep.join([str(SOURCE), str(HERE)])
+    path = str(HERE)
     return {**os.environ, "PYTHONPATH": path, "ABLATE_HOME": str(plan.home.root), "COLUMNS": "200"}
 
 
@@ -179,9 +179,9 @@ def test_run_gives_up_on_workers_that_die_at_once_and_says_of_what(plan: Plan, t
     (tmp_path / "broken").mkdir()
     (tmp_path / "broken" / "fakes_broken.py").write_text("raise RuntimeError('this machine lacks something')")
     broken = ABLATE.replace(
-        "from fakes import FAKE", "from sweeps.submit import Code\nFAKE = Code('fakes_broken:x', '')"
+        "from fakes import FAKE", "from ablative.sweeps.submit import Code\nFAKE = Code('fakes_broken:x', '')"
     )
-    path = {"PYTHONPATH": os.pathsep.join([str(SOURCE), str(tmp_path / "broken")])}
+    path = {"PYTHONPATH": str(tmp_path / "broken")}
     process = subprocess.run(
         [sys.executable, "-c", broken, "run", *study(plan), "--jobs", "1"],
         env={**environment(plan), **path},
@@ -264,7 +264,7 @@ def test_logs_shows_a_task_by_the_beginning_of_its_id_and_follows_it(plan: Plan)
 
 def test_status_imports_nothing_heavy(plan: Plan) -> None:
     code = (
-        "import sys; from study.cli import main\n"
+        "import sys; from ablative.study.cli import main\n"
         "try: main()\n"
         "finally: print([name for name in sys.modules if name in ('torch', 'mlflow', 'duckdb', 'submitit', 'pandas')])"
     )

@@ -11,11 +11,11 @@ from collections import Counter
 from contextlib import closing
 from pathlib import Path
 
-from fakes import SOURCE, wait_for
+from fakes import wait_for
 
-from study.files import read_json
-from study.journal import metric_rows, read
-from study.paths import Home
+from ablative.study.files import read_json
+from ablative.study.journal import metric_rows, read
+from ablative.study.paths import Home
 
 STUDY = """\
 name: real
@@ -44,9 +44,9 @@ def test_interrupted_and_run_again_it_trains_evaluates_tracks_and_reports(tmp_pa
     (tmp_path / "config" / "study").mkdir(parents=True)
     (tmp_path / "config" / "study" / "real.yaml").write_text(STUDY)
     home = Home(tmp_path / "home")
-    command = [sys.executable, "-c", "from study.cli import main; main()", "run", "real", *SMALL]
+    command = [sys.executable, "-c", "from ablative.study.cli import main; main()", "run", "real", *SMALL]
     command += ["--config-dir", str(tmp_path / "config"), "--jobs", "1"]
-    environment = {**os.environ, "PYTHONPATH": str(SOURCE), "ABLATE_HOME": str(home.root), "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, "ABLATE_HOME": str(home.root), "OMP_NUM_THREADS": "1"}
     environment.pop("MLFLOW_TRACKING_URI", None)
 
     first = subprocess.Popen(command, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)

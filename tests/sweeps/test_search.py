@@ -22,15 +22,15 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 from search_fakes import PRUNING, plan, searcher
 
-from study.errors import ConfigError
-from study.files import read_json, write_json
-from study.journal import read
-from study.plan import make_plan
-from study.typed import plain
-from sweeps import claims, manifest
-from sweeps.executors import live_jobs
-from sweeps.search import methods
-from sweeps.search.storage import Backend, Lock, repair
+from ablative.study.errors import ConfigError
+from ablative.study.files import read_json, write_json
+from ablative.study.journal import read
+from ablative.study.plan import make_plan
+from ablative.study.typed import plain
+from ablative.sweeps import claims, manifest
+from ablative.sweeps.executors import live_jobs
+from ablative.sweeps.search import methods
+from ablative.sweeps.search.storage import Backend, Lock, repair
 
 
 @pytest.fixture(autouse=True)
@@ -276,11 +276,11 @@ def test_a_dead_owner_of_the_lock_is_noticed_at_once(tmp_path: Path) -> None:
     code = f"""
 import os
 from pathlib import Path
-from sweeps.search.storage import Lock
+from ablative.sweeps.search.storage import Lock
 Lock(Path({str(path) + ".lock"!r})).acquire()
 os._exit(1)
 """
-    subprocess.run([sys.executable, "-c", code], check=False, env={**os.environ, "PYTHONPATH": str(SOURCE)})
+    subprocess.run([sys.executable, "-c", code], check=False)
     holder = claims.inspect(Path(f"{path}.lock"), 60)
     assert holder is not None and not holder.alive
     lock = Lock(Path(f"{path}.lock"))
@@ -329,7 +329,7 @@ QUICK = (
 
 def test_the_command_line_as_the_readme_has_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Detached, stopped, gone on with, asked for its state, and its table run, with the real trainer, shortened."""
-    from study.cli import ablate
+    from ablative.study.cli import ablate
 
     monkeypatch.setenv("ABLATE_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("OMP_NUM_THREADS", "1")

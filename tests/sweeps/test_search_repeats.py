@@ -14,12 +14,12 @@ from fakes import HERE, events
 from optuna.trial import TrialState
 from search_fakes import LUCKY, PRUNING, searcher
 
-from study.files import read_json
-from study.journal import read
-from study.paths import RunPaths
-from study.task import with_trials
-from sweeps.search import repeats
-from sweeps.search.tags import write_trial
+from ablative.study.files import read_json
+from ablative.study.journal import read
+from ablative.study.paths import RunPaths
+from ablative.study.task import with_trials
+from ablative.sweeps.search import repeats
+from ablative.sweeps.search.tags import write_trial
 
 GOOD = {"objective.w_image": 0.3, "objective.w_text": 0.03}
 SECTION: dict[str, Any] = {

@@ -17,10 +17,10 @@ from fakes import HERE, events, wait_for
 from optuna.trial import TrialState
 from slurm_world import CONFIG, SECONDS, begin_soon, scheduler, slurm
 
-from study.files import read_json
-from sweeps import claims, manifest
-from sweeps.search.driver import Searcher
-from sweeps.slurm import queue
+from ablative.study.files import read_json
+from ablative.sweeps import claims, manifest
+from ablative.sweeps.search.driver import Searcher
+from ablative.sweeps.slurm import queue
 
 SECTION: dict[str, Any] = {"budget": {"trials": 8}, "confirm": {"top": 1, "seeds": [1]}}
 

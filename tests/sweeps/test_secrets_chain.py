@@ -11,16 +11,16 @@ from urllib.parse import quote
 
 import pytest
 import search_fakes
-from fakes import HERE, SOURCE, tiny_plan, wait_for, write_study
+from fakes import HERE, tiny_plan, wait_for, write_study
 
-from study.cli import main
-from study.errors import AblateError
-from study.files import read_json
-from study.paths import Home
-from study.search_paths import SearchPaths
-from sweeps.executors import live_jobs
-from sweeps.states import survey
-from sweeps.submit import Code, submit
+from ablative.study.cli import main
+from ablative.study.errors import AblateError
+from ablative.study.files import read_json
+from ablative.study.paths import Home
+from ablative.study.search_paths import SearchPaths
+from ablative.sweeps.executors import live_jobs
+from ablative.sweeps.states import survey
+from ablative.sweeps.submit import Code, submit
 
 sys.path.append(str(HERE.parent))
 from services import postgres
@@ -62,7 +62,7 @@ def database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Home:
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(SOURCE), str(HERE)]))
+    monkeypatch.setenv("PYTHONPATH", str(HERE))
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", "marked-t0ken")
     home = Home(tmp_path / "home")
@@ -133,7 +133,7 @@ def test_failures_that_quote_the_address(
 
 
 def live(home: Home) -> bool:
-    from sweeps import manifest
+    from ablative.sweeps import manifest
 
     return any(live_jobs(paths, found) for paths, found in manifest.submissions(home))
 
@@ -153,9 +153,9 @@ def live(home: Home) -> bool:
     ],
 )
 def test_addresses_that_do_not_work(home: Home, uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    from reports.source import open_store
-    from sweeps.search.storage import open_storage
-    from trainer.tracking.store import prepare
+    from ablative.reports.source import open_store
+    from ablative.sweeps.search.storage import open_storage
+    from ablative.trainer.tracking.store import prepare
 
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
     monkeypatch.setenv("OPTUNA_STORAGE", uri)
@@ -172,7 +172,7 @@ def test_addresses_that_do_not_work(home: Home, uri: str, monkeypatch: pytest.Mo
 
 def test_tracebacks_of_the_command_line(home: Home, tmp_path: Path) -> None:
     write_study(tmp_path)
-    program = [sys.executable, "-c", "from study.cli import main; main()", "--debug"]
+    program = [sys.executable, "-c", "from ablative.study.cli import main; main()", "--debug"]
     words = ["report", "tiny", "--config-dir", str(tmp_path)]
     environment = {**os.environ, "MLFLOW_TRACKING_URI": BROKEN}
     done = subprocess.run([*program, *words], env=environment, capture_output=True, text=True, check=False)

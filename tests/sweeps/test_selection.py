@@ -5,24 +5,23 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-import os
 from pathlib import Path
 from typing import Any
 
 import pytest
-from fakes import FAKE, HERE, SOURCE, tiny_plan
+from fakes import FAKE, HERE, tiny_plan
 
-from study.cli import main
-from study.errors import AblateError, ConfigError
-from study.files import read_json, write_json
-from study.journal import Journal
-from study.paths import Home
-from study.plan import Plan, Task, make_plan
-from sweeps import run as runs
-from sweeps import submit as submissions
-from sweeps.selection import select
-from sweeps.states import survey
-from sweeps.view import notice
+from ablative.study.cli import main
+from ablative.study.errors import AblateError, ConfigError
+from ablative.study.files import read_json, write_json
+from ablative.study.journal import Journal
+from ablative.study.paths import Home
+from ablative.study.plan import Plan, Task, make_plan
+from ablative.sweeps import run as runs
+from ablative.sweeps import submit as submissions
+from ablative.sweeps.selection import select
+from ablative.sweeps.states import survey
+from ablative.sweeps.view import notice
 
 STUDY = """
 name: grid
@@ -113,7 +112,7 @@ def test_what_is_done_or_cannot_be_helped_is_not_paid_for(plan: Plan) -> None:
 
 
 def code_of_today() -> str:
-    from sweeps import snapshot
+    from ablative.sweeps import snapshot
 
     return snapshot.current()
 
@@ -182,7 +181,7 @@ def test_plan_shows_and_submit_and_run_take_the_selection(
 
 def test_run_does_the_selection_and_no_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(SOURCE), str(HERE)]))
+    monkeypatch.setenv("PYTHONPATH", str(HERE))
     plan = tiny_plan(Home(tmp_path / "home"))
     prices = [unit.price for unit in select(plan, "1000cpuh").chosen]
     chosen = select(plan, f"{math.ceil(1e6 * (prices[0] + min(prices[1:]))) / 1e6}cpuh")

@@ -27,15 +27,15 @@ from slurm_world import (
     until,
 )
 
-from study.errors import ConfigError
-from study.files import read_json, write_json
-from study.paths import Home
-from study.plan import Plan
-from sweeps import executors, manifest
-from sweeps.manifest import Manifest
-from sweeps.slurm import preview, queue
-from sweeps.states import Survey
-from sweeps.submit import submit
+from ablative.study.errors import ConfigError
+from ablative.study.files import read_json, write_json
+from ablative.study.paths import Home
+from ablative.study.plan import Plan
+from ablative.sweeps import executors, manifest
+from ablative.sweeps.manifest import Manifest
+from ablative.sweeps.slurm import preview, queue
+from ablative.sweeps.states import Survey
+from ablative.sweeps.submit import submit
 
 LONG = {"pretrain": ["work", 4.0]}
 STEPS = 800
@@ -185,10 +185,10 @@ import os, signal, sys
 from pathlib import Path
 from fakes import FAKE
 from slurm_world import plan_on
-from study.files import read_json
-from study.paths import Home
-from sweeps.slurm import script
-from sweeps.submit import submit
+from ablative.study.files import read_json
+from ablative.study.paths import Home
+from ablative.sweeps.slurm import script
+from ablative.sweeps.submit import submit
 
 home = Home(Path(sys.argv[1]))
 real = script.submit
@@ -294,7 +294,7 @@ def test_what_the_cluster_would_never_run_is_refused(home: Home, changes: dict[s
 
 
 def test_without_slurm_it_says_so(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
-    from sweeps.slurm import cluster
+    from ablative.sweeps.slurm import cluster
 
     cluster.inspect.cache_clear()
     with monkeypatch.context() as patch:

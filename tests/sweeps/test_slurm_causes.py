@@ -27,14 +27,14 @@ from slurm_world import (
     until,
 )
 
-from study.attempts import failures
-from study.files import write_json
-from study.paths import Home
-from study.plan import Plan
-from sweeps import executors, manifest, nodes
-from sweeps.slurm import preview
-from sweeps.submit import submit
-from sweeps.view import notice
+from ablative.study.attempts import failures
+from ablative.study.files import write_json
+from ablative.study.paths import Home
+from ablative.study.plan import Plan
+from ablative.sweeps import executors, manifest, nodes
+from ablative.sweeps.slurm import preview
+from ablative.sweeps.submit import submit
+from ablative.sweeps.view import notice
 
 LONG = {"pretrain": ["work", 8.0]}
 STEPS = 1600

@@ -13,21 +13,21 @@ from typing import Any
 import pytest
 from fakes import FAKE, tiny_plan
 
-from study.cluster import ClusterConfig
-from study.errors import ConfigError
-from study.files import read_json, write_json
-from study.journal import Journal
-from study.paths import Home, SubmissionPaths
-from study.plan import Plan
-from sweeps import child, claims, executors, manifest, nodes
-from sweeps.failures import Failure
-from sweeps.manifest import Manifest
-from sweeps.slurm import cluster, element, endings, executor, layout, queue, script, workers
-from sweeps.slurm.cluster import Cluster, Node, Partition
-from sweeps.slurm.queue import Element, Queue
-from sweeps.slurm.workers import CanaryWorker, ElementWorker
-from sweeps.states import survey
-from sweeps.submit import submit
+from ablative.study.cluster import ClusterConfig
+from ablative.study.errors import ConfigError
+from ablative.study.files import read_json, write_json
+from ablative.study.journal import Journal
+from ablative.study.paths import Home, SubmissionPaths
+from ablative.study.plan import Plan
+from ablative.sweeps import child, claims, executors, manifest, nodes
+from ablative.sweeps.failures import Failure
+from ablative.sweeps.manifest import Manifest
+from ablative.sweeps.slurm import cluster, element, endings, executor, layout, queue, script, workers
+from ablative.sweeps.slurm.cluster import Cluster, Node, Partition
+from ablative.sweeps.slurm.queue import Element, Queue
+from ablative.sweeps.slurm.workers import CanaryWorker, ElementWorker
+from ablative.sweeps.states import survey
+from ablative.sweeps.submit import submit
 
 CONFIG = ClusterConfig(name="slurm", kind="slurm", canary=6)
 NODES = tuple(Node(name, 2, 4.0, {}, frozenset()) for name in ("n1", "n2"))

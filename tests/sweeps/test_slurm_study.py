@@ -15,7 +15,7 @@ import pytest
 from fakes import SOURCE, wait_for
 from slurm_world import SECONDS, scheduler
 
-from study.files import read_json
+from ablative.study.files import read_json
 
 SLICE = (
     "schedule.steps=12",
@@ -46,8 +46,8 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 def ablate(home: Path, *words: str) -> str:
     """Output of a command that must succeed."""
-    program = [sys.executable, "-c", "from study.cli import main; main()", "--home", str(home), *words]
-    environment = {**os.environ, "PYTHONPATH": str(SOURCE), "OMP_NUM_THREADS": "1"}
+    program = [sys.executable, "-c", "from ablative.study.cli import main; main()", "--home", str(home), *words]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(program, env=environment, capture_output=True, text=True, timeout=250, check=False)
     assert done.returncode == 0, f"{words}\n{done.stdout}\n{done.stderr}"
     return done.stdout

@@ -14,15 +14,15 @@ from fakes import HERE, tiny_plan, wait_for, write_study
 from slurm_world import CONFIG, SECONDS, begin_soon, element_of, finish, look, scheduler, slurm, until
 from team_tasks import seen
 
-from study.cluster import ClusterConfig, spread
-from study.errors import ConfigError
-from study.files import read_json
-from study.journal import metric_rows, read
-from study.paths import Home
-from study.plan import Plan, make_plan
-from study.schema import RuntimeConfig
-from sweeps.slurm import preview, team
-from sweeps.submit import Code, submit
+from ablative.study.cluster import ClusterConfig, spread
+from ablative.study.errors import ConfigError
+from ablative.study.files import read_json
+from ablative.study.journal import metric_rows, read
+from ablative.study.paths import Home
+from ablative.study.plan import Plan, make_plan
+from ablative.study.schema import RuntimeConfig
+from ablative.sweeps.slurm import preview, team
+from ablative.sweeps.submit import Code, submit
 
 NOTED = Code("team_tasks:execute", "")
 FOUR = spread(dataclasses.replace(CONFIG, nodes=2), RuntimeConfig(processes=4))

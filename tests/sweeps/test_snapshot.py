@@ -10,19 +10,20 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from edited import copy_packages
 from fakes import SOURCE
 
-from study.paths import Home
-from sweeps import snapshot
-from sweeps.failures import OWN_PACKAGES
+from ablative.study.paths import Home
+from ablative.sweeps import snapshot
+
+IMPORTS = "from ablative.sweeps import snapshot\nfrom ablative.study.paths import home\n"
 
 
 @pytest.fixture
 def checkout(tmp_path: Path) -> Iterator[Path]:
     """A copy of this project in a git repository of its own, with everything committed."""
     root = tmp_path / "checkout"
-    for name in OWN_PACKAGES:
-        shutil.copytree(SOURCE / name, root / name, ignore=shutil.ignore_patterns("__pycache__"))
+    copy_packages(root)
     (root / ".gitignore").write_text("__pycache__/\n")
     git(root, "init", "-q")
     git(root, "add", ".")
@@ -37,7 +38,11 @@ def git(root: Path, *arguments: str) -> str:
 def ask(folder: Path, home: Path, code: str) -> str:
     """Output of Python code that imports the packages from `folder`."""
     environment = {**os.environ, "PYTHONPATH": str(folder), "PYTHONSAFEPATH": "1", "ABLATE_HOME": str(home)}
-    command = [sys.executable, "-c", f"from sweeps import snapshot\nfrom study.paths import home\n{code}"]
+    command = [
+        sys.executable,
+        "-c",
+        IMPORTS + code,
+    ]
     return subprocess.run(command, check=True, capture_output=True, text=True, env=environment).stdout.strip()
 
 
@@ -49,10 +54,15 @@ def test_a_snapshot_holds_the_packages_and_is_found_by_its_content(tmp_path: Pat
     home = tmp_path / "home"
     first = take(checkout, home)
     folder = Home(home).snapshot(first)
-    assert sorted(path.name for path in folder.iterdir()) == sorted(OWN_PACKAGES)
-    assert (folder / "study" / "conf" / "config.yaml").read_bytes() == (SOURCE / "study/conf/config.yaml").read_bytes()
+    assert [path.name for path in folder.iterdir()] == ["ablative"]
+    names = sorted(path.name for path in (folder / "ablative").iterdir())
+    assert names == ["__init__.py", "reports", "study", "sweeps", "trainer"]
+    assert not (folder / "ablative/study/namespace").exists()
+    assert (folder / "ablative" / "study" / "conf" / "config.yaml").read_bytes() == (
+        SOURCE / "study/conf/config.yaml"
+    ).read_bytes()
     assert take(checkout, home) == first, "the same code, the same snapshot"
-    (checkout / "trainer" / "extra.py").write_text("")
+    (checkout / "ablative/trainer" / "extra.py").write_text("")
     second = take(checkout, home)
     assert second != first
     assert {path.name for path in Home(home).snapshots.iterdir()} == {first, second}
@@ -62,7 +72,7 @@ def test_code_that_runs_from_a_snapshot_is_that_snapshot(tmp_path: Path, checkou
     home = tmp_path / "home"
     digest = take(checkout, home)
     folder = Home(home).snapshot(digest)
-    assert ask(folder, home, "print(snapshot.__file__)") == str(folder / "sweeps" / "snapshot.py")
+    assert ask(folder, home, "print(snapshot.__file__)") == str(folder / "ablative/sweeps/snapshot.py")
     # Byte code that Python adds does not count.
     assert ask(folder, home, "print(snapshot.current())") == digest
 
@@ -73,16 +83,17 @@ def test_commit_dirty_flag_and_patch(tmp_path: Path, checkout: Path) -> None:
     assert ask(checkout, tmp_path, code) == f"{head} False 0"
     (checkout / "notes.txt").write_text("not code of ours")
     assert ask(checkout, tmp_path, code) == f"{head} False 0"
-    (checkout / "trainer" / "extra.py").write_text("")
+    (checkout / "ablative/trainer" / "extra.py").write_text("")
     assert ask(checkout, tmp_path, code) == f"{head} True 0", "a new file is dirty, and in the snapshot"
-    (checkout / "study" / "errors.py").write_text("# edited\n" + (checkout / "study" / "errors.py").read_text())
+    (checkout / "ablative/study" / "errors.py").write_text(
+        "# edited\n" + (checkout / "ablative/study" / "errors.py").read_text()
+    )
     assert "+# edited" in ask(checkout, tmp_path, "print(snapshot.commit().patch)")
 
 
 def test_packages_in_a_virtual_environment_of_another_project_have_no_commit(tmp_path: Path, checkout: Path) -> None:
     (checkout / ".gitignore").write_text("venv/\n")
-    for name in OWN_PACKAGES:
-        shutil.copytree(checkout / name, checkout / "venv" / name)
+    shutil.copytree(checkout / "ablative", checkout / "venv" / "ablative")
     code = "found = snapshot.commit(); print(repr(found.commit), found.dirty)"
     assert ask(checkout / "venv", tmp_path, code) == "'' False"
 
@@ -91,7 +102,11 @@ def test_two_submissions_at_once_share_one_snapshot(tmp_path: Path, checkout: Pa
     home = tmp_path / "home"
     code = "print(snapshot.take(home()).digest)"
     environment = {**os.environ, "PYTHONPATH": str(checkout), "PYTHONSAFEPATH": "1", "ABLATE_HOME": str(home)}
-    command = [sys.executable, "-c", f"from sweeps import snapshot\nfrom study.paths import home\n{code}"]
+    command = [
+        sys.executable,
+        "-c",
+        IMPORTS + code,
+    ]
     running = [subprocess.Popen(command, stdout=subprocess.PIPE, env=environment, text=True) for _ in range(4)]
     digests = {process.communicate()[0].strip() for process in running}
     assert len(digests) == 1 and [path.name for path in Home(home).snapshots.iterdir()] == [*digests]

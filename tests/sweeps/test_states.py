@@ -11,13 +11,13 @@ from pathlib import Path
 import pytest
 from fakes import tiny_plan
 
-from study.files import write_json
-from study.paths import Home, SubmissionPaths, TaskPaths
-from study.plan import Plan
-from study.task import TaskRef
-from sweeps import claims
-from sweeps.manifest import Job, Manifest
-from sweeps.states import survey, task_states
+from ablative.study.files import write_json
+from ablative.study.paths import Home, SubmissionPaths, TaskPaths
+from ablative.study.plan import Plan
+from ablative.study.task import TaskRef
+from ablative.sweeps import claims
+from ablative.sweeps.manifest import Job, Manifest
+from ablative.sweeps.states import survey, task_states
 
 
 @pytest.fixture

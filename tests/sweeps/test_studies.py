@@ -17,7 +17,7 @@ import pytest
 from PIL import Image, ImageDraw
 from shard_world import encoded, write_shard
 
-from study.files import read_json
+from ablative.study.files import read_json
 
 DEMO = (
     "schedule.steps=24",
@@ -85,7 +85,7 @@ MINI = (
 
 def start(home: Path, *words: str, **environment: str) -> subprocess.Popen[str]:
     """`ablate` in a process group of its own."""
-    program = [sys.executable, "-c", "from study.cli import main; main()", "--home", str(home), *words]
+    program = [sys.executable, "-c", "from ablative.study.cli import main; main()", "--home", str(home), *words]
     return subprocess.Popen(
         program,
         env={**os.environ, **environment},

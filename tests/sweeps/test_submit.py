@@ -13,24 +13,24 @@ from pathlib import Path
 
 import pytest
 from edited import VERSION, edit, submit_checkout
-from fakes import FAKE, HERE, SOURCE, Behaviours, events, tiny_plan, wait_for
+from fakes import FAKE, HERE, Behaviours, events, tiny_plan, wait_for
 
-from study.errors import AblateError, ConfigError, StoreError
-from study.files import read_json, write_json
-from study.paths import Home
-from study.plan import Plan
-from sweeps import local, manifest
-from sweeps.executors import executor, live_jobs
-from sweeps.states import survey
-from sweeps.submit import choose, prepare_home, submit
+from ablative.study.errors import AblateError, ConfigError, StoreError
+from ablative.study.files import read_json, write_json
+from ablative.study.paths import Home
+from ablative.study.plan import Plan
+from ablative.sweeps import local, manifest
+from ablative.sweeps.executors import executor, live_jobs
+from ablative.sweeps.states import survey
+from ablative.sweeps.submit import choose, prepare_home, submit
 
 SUBMIT = """
 import sys
 from pathlib import Path
 from fakes import FAKE, tiny_plan
-from study.files import read_json
-from study.paths import Home
-from sweeps.submit import submit
+from ablative.study.files import read_json
+from ablative.study.paths import Home
+from ablative.sweeps.submit import submit
 home = Home(Path(sys.argv[1]))
 made = submit(tiny_plan(home, read_json(home.root / "behaviour.json")), code=FAKE)
 print(len(made.choice.new), made.workers)
@@ -59,7 +59,7 @@ def gone(plan: Plan) -> bool:
 def submitter(home: Home, **options: object) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-c", SUBMIT, str(home.root)],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(SOURCE), str(HERE)])},
+        env={**os.environ, "PYTHONPATH": str(HERE)},
         stdout=subprocess.PIPE,
         text=True,
         **options,

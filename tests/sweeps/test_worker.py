@@ -13,11 +13,11 @@ from typing import Any
 import pytest
 from fakes import evaluation, events, run_task, start_worker, submission, wait_for
 
-from study.files import read_json
-from study.paths import Home
-from study.task import TaskRef
-from sweeps import claims
-from sweeps.worker import FINISH_SECONDS
+from ablative.study.files import read_json
+from ablative.study.paths import Home
+from ablative.study.task import TaskRef
+from ablative.sweeps import claims
+from ablative.sweeps.worker import FINISH_SECONDS
 
 
 def finish(home: Home, tasks: list[TaskRef], behaviours: dict[str, Any]) -> None:

@@ -10,10 +10,10 @@ import numpy as np
 import torch
 from small_systems import MODEL, make_system
 
-from study.paths import RunPaths
-from study.schema import DataConfig, DatasetConfig, ObjectiveConfig, ProtocolConfig, RunConfig, ScheduleConfig
-from trainer.protocols.evaluation import Evaluation
-from trainer.protocols.features import Representation
+from ablative.study.paths import RunPaths
+from ablative.study.schema import DataConfig, DatasetConfig, ObjectiveConfig, ProtocolConfig, RunConfig, ScheduleConfig
+from ablative.trainer.protocols.evaluation import Evaluation
+from ablative.trainer.protocols.features import Representation
 
 DATASET = DatasetConfig(name="fake", kind="shards", task="thing")
 

@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 from tiny_run import make_config, make_home, write_run
 
-from study.errors import ConfigError
-from study.files import read_json
-from study.journal import read
-from study.likeness import facts
-from study.paths import RunPaths
-from study.spending import Spent
-from trainer.tasks import Interrupted, execute
+from ablative.study.errors import ConfigError
+from ablative.study.files import read_json
+from ablative.study.journal import read
+from ablative.study.likeness import facts
+from ablative.study.paths import RunPaths
+from ablative.study.spending import Spent
+from ablative.trainer.tasks import Interrupted, execute
 
 
 def tags(paths: RunPaths) -> dict[str, str]:

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 from shard_world import encoded, plain, sample, write_shard, write_shards
 
-from study.cli import main
+from ablative.study.cli import main
 
 
 @pytest.fixture(autouse=True)

@@ -11,17 +11,17 @@ import torch
 from forked import Forked
 from tiny_run import MODEL, OBJECTIVES, make_batch, make_config
 
-from study.errors import ConfigError, DataError
-from study.schema import RunConfig, RuntimeConfig
-from study.validate import check_run
-from trainer.data.batch import Batch
-from trainer.data.loader import Loader
-from trainer.distributed import ALONE, World
-from trainer.objectives.losses import contrastive_loss, contrastive_share, local_contrastive_loss
-from trainer.objectives.system import System
-from trainer.peers import team
-from trainer.step import Gradients
-from trainer.train import _share_broken
+from ablative.study.errors import ConfigError, DataError
+from ablative.study.schema import RunConfig, RuntimeConfig
+from ablative.study.validate import check_run
+from ablative.trainer.data.batch import Batch
+from ablative.trainer.data.loader import Loader
+from ablative.trainer.distributed import ALONE, World
+from ablative.trainer.objectives.losses import contrastive_loss, contrastive_share, local_contrastive_loss
+from ablative.trainer.objectives.system import System
+from ablative.trainer.peers import team
+from ablative.trainer.step import Gradients
+from ablative.trainer.train import _share_broken
 
 CPU = torch.device("cpu")
 

@@ -14,15 +14,15 @@ import torch
 from forked import Forked
 from tiny_run import make_config, make_home, write_run
 
-from study.errors import EXIT_OUT_OF_MEMORY, ConfigError, DataError
-from study.journal import read
-from study.paths import Home, RunPaths
-from study.schema import RuntimeConfig
-from sweeps import failures
-from trainer import peers
-from trainer.distributed import PeerLostError, World
-from trainer.peers import VARIABLES, scheduled, team
-from trainer.tasks import Interrupted, execute
+from ablative.study.errors import EXIT_OUT_OF_MEMORY, ConfigError, DataError
+from ablative.study.journal import read
+from ablative.study.paths import Home, RunPaths
+from ablative.study.schema import RuntimeConfig
+from ablative.sweeps import failures
+from ablative.trainer import peers
+from ablative.trainer.distributed import PeerLostError, World
+from ablative.trainer.peers import VARIABLES, scheduled, team
+from ablative.trainer.tasks import Interrupted, execute
 
 RUN = "aaaaaaaaaaaa"
 SECONDS = 200.0
@@ -214,7 +214,7 @@ def test_half_described_processes_are_refused(monkeypatch: pytest.MonkeyPatch) -
 def test_more_processes_than_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
     monkeypatch.setattr("torch.cuda.device_count", lambda: 1)
-    monkeypatch.setattr("trainer.peers.PATIENCE", 0.1)
+    monkeypatch.setattr("ablative.trainer.peers.PATIENCE", 0.1)
     message = r"runtime\.processes: 2, but the task sees 1 GPUs"
     with pytest.raises(ConfigError, match=message), team(RuntimeConfig(processes=2), lambda _: None):
         raise AssertionError("met")

@@ -12,14 +12,14 @@ import torch
 from forked import Forked
 from tiny_run import make_config, make_home, write_run
 
-from study.files import read_json
-from study.journal import metric_rows, read
-from study.paths import Home
-from study.schema import RunConfig
-from trainer import checkpoint
-from trainer.distributed import World
-from trainer.environment import Meter, Spent
-from trainer.tasks import Interrupted, execute
+from ablative.study.files import read_json
+from ablative.study.journal import metric_rows, read
+from ablative.study.paths import Home
+from ablative.study.schema import RunConfig
+from ablative.trainer import checkpoint
+from ablative.trainer.distributed import World
+from ablative.trainer.environment import Meter, Spent
+from ablative.trainer.tasks import Interrupted, execute
 
 CPU = torch.device("cpu")
 RUN = "aaaaaaaaaaaa"

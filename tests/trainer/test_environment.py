@@ -6,12 +6,12 @@ import pytest
 import torch
 from tiny_run import make_batch, make_config
 
-from study.errors import ConfigError
-from trainer.divergence import Divergence, Watch, bad_parameter
-from trainer.environment import arithmetic, choose_device, utilisation
-from trainer.models.flops import train_flops
-from trainer.record import History, history
-from trainer.train import Training
+from ablative.study.errors import ConfigError
+from ablative.trainer.divergence import Divergence, Watch, bad_parameter
+from ablative.trainer.environment import arithmetic, choose_device, utilisation
+from ablative.trainer.models.flops import train_flops
+from ablative.trainer.record import History, history
+from ablative.trainer.train import Training
 
 CPU = torch.device("cpu")
 

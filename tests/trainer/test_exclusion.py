@@ -10,15 +10,15 @@ import numpy as np
 import pytest
 from shard_world import config, numbers, sample, write_shard, write_shards
 
-from study.errors import ConfigError, DataError
-from study.identity import identity
-from study.paths import Home
-from study.schema import DataConfig, ScheduleConfig
-from study.validate import check_data
-from trainer.data import exclusion
-from trainer.data.fingerprints import fingerprint
-from trainer.data.shard_files import ShardFiles
-from trainer.data.shards import ShardPairs
+from ablative.study.errors import ConfigError, DataError
+from ablative.study.identity import identity
+from ablative.study.paths import Home
+from ablative.study.schema import DataConfig, ScheduleConfig
+from ablative.study.validate import check_data
+from ablative.trainer.data import exclusion
+from ablative.trainer.data.fingerprints import fingerprint
+from ablative.trainer.data.shard_files import ShardFiles
+from ablative.trainer.data.shards import ShardPairs
 
 TAGS = ("[PERSON]", "<PERSON>")
 SCHEDULE = ScheduleConfig(name="test", steps=1, batch_size=2)

@@ -11,13 +11,13 @@ import pytest
 import torch
 from protocol_fakes import DATASET, Split, Words, random_split, representation
 
-from study.errors import ConfigError, DataError
-from study.identity import canonical
-from study.schema import DatasetConfig
-from trainer.data.batch import to_pixels
-from trainer.data.shapes import TASKS, ShapeSet
-from trainer.protocols import features
-from trainer.protocols.features import Representation, images_in_blocks, images_of, load_array, save_array
+from ablative.study.errors import ConfigError, DataError
+from ablative.study.identity import canonical
+from ablative.study.schema import DatasetConfig
+from ablative.trainer.data.batch import to_pixels
+from ablative.trainer.data.shapes import TASKS, ShapeSet
+from ablative.trainer.protocols import features
+from ablative.trainer.protocols.features import Representation, images_in_blocks, images_of, load_array, save_array
 
 
 def read(model: Representation, split: Split, kind: str = "pooled", content: str = "content") -> np.ndarray:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,13 +12,13 @@ import yaml
 from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
 
-import study
-from study.schema import ProtocolConfig
-from study.typed import build
-from trainer.protocols import metrics
-from trainer.protocols.lars import LARS
-from trainer.protocols.linear_probe import Probe, _optimizer, fit, predict
-from trainer.protocols.training import learning_rate
+from ablative.study.packages import folder
+from ablative.study.schema import ProtocolConfig
+from ablative.study.typed import build
+from ablative.trainer.protocols import metrics
+from ablative.trainer.protocols.lars import LARS
+from ablative.trainer.protocols.linear_probe import Probe, _optimizer, fit, predict
+from ablative.trainer.protocols.training import learning_rate
 
 ADAMW = ProtocolConfig(
     name="probe", kind="linear_probe", optimizer="adamw", lr=0.01, epochs=80, batch_size=256, standardize=True
@@ -100,7 +99,7 @@ def test_standardisation_is_of_the_training_set() -> None:
 
 
 def test_maskclips_preset_is_maes_recipe() -> None:
-    path = Path(study.__file__).parent / "conf" / "protocol" / "linear_probe_maskclip.yaml"
+    path = folder("ablative.study") / "conf" / "protocol" / "linear_probe_maskclip.yaml"
     protocol = build(ProtocolConfig, yaml.safe_load(path.read_text()))
     assert protocol == replace(MAE, name="linear_probe_maskclip", lr=0.1, batch_size=16384)
     probe = Probe(torch.zeros(2, 4), 3, protocol, torch.Generator())

@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from trainer.models.sizes import keep_count
-from trainer.models.splits import Split, keep_counts, restore, take
-from trainer.objectives.masking import filip_similarity, pooled_similarity, split_image, split_text
+from ablative.trainer.models.sizes import keep_count
+from ablative.trainer.models.splits import Split, keep_counts, restore, take
+from ablative.trainer.objectives.masking import filip_similarity, pooled_similarity, split_image, split_text
 
 LENGTHS = torch.tensor([1, 2, 5, 8, 12])
 VALID = torch.arange(12) < LENGTHS[:, None]

@@ -13,12 +13,12 @@ from protocol_fakes import EvaluationSet, Split, evaluation, random_split
 from small_systems import make_batch, make_system
 from torch import nn
 
-from study.paths import TaskPaths
-from study.pictures import NEEDED, pictures_path
-from trainer.models.patches import patchify
-from trainer.objectives.losses import normalize_patches
-from trainer.protocols.insight import grad_cam, restore_images, unpatchify
-from trainer.protocols.panels import examples, keep, spread
+from ablative.study.paths import TaskPaths
+from ablative.study.pictures import NEEDED, pictures_path
+from ablative.trainer.models.patches import patchify
+from ablative.trainer.objectives.losses import normalize_patches
+from ablative.trainer.protocols.insight import grad_cam, restore_images, unpatchify
+from ablative.trainer.protocols.panels import examples, keep, spread
 
 PANELS = {"name": "panels", "kind": "panels", "prompt": "a photo of {a} {}"}
 

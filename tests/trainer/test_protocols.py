@@ -10,14 +10,14 @@ import torch
 from protocol_fakes import EvaluationSet, evaluation, random_split
 from tiny_run import make_config, make_home, write_run
 
-from study.errors import ConfigError, DataError
-from study.paths import Home, RunPaths
-from study.protocols import METRICS
-from study.schema import DatasetConfig, EvaluationConfig, ProtocolConfig
-from trainer import checkpoint
-from trainer.data.tokenizer import Tokenizer
-from trainer.objectives.system import System
-from trainer.protocols import represent, score
+from ablative.study.errors import ConfigError, DataError
+from ablative.study.paths import Home, RunPaths
+from ablative.study.protocols import METRICS
+from ablative.study.schema import DatasetConfig, EvaluationConfig, ProtocolConfig
+from ablative.trainer import checkpoint
+from ablative.trainer.data.tokenizer import Tokenizer
+from ablative.trainer.objectives.system import System
+from ablative.trainer.protocols import represent, score
 
 SHAPES = DatasetConfig(name="shapes_shape", kind="shapes", task="shape", train=60, test=40, templates="shapes")
 PROTOCOLS = {

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from shard_world import encoded, plain, write_shard
 
-from study.errors import AbsentDataError, ConfigError, DataError
-from study.paths import Home
-from study.schema import DatasetConfig
-from trainer.data.clip_benchmark import ClipBenchmarkSet
-from trainer.data.evaluation import fingerprint_dataset, open_dataset
+from ablative.study.errors import AbsentDataError, ConfigError, DataError
+from ablative.study.paths import Home
+from ablative.study.schema import DatasetConfig
+from ablative.trainer.data.clip_benchmark import ClipBenchmarkSet
+from ablative.trainer.data.evaluation import fingerprint_dataset, open_dataset
 
 
 @pytest.fixture

@@ -20,17 +20,17 @@ import webdataset
 from PIL import Image
 from shard_world import config, encoded, index_at, numbers, plain, sample, write_shard, write_shards
 
-from study.errors import AblateError, ConfigError, DataError, StoreError
-from study.paths import Home
-from study.schema import DatasetConfig
-from trainer.data import order as order_module
-from trainer.data import streams
-from trainer.data.fingerprints import fingerprint
-from trainer.data.order import ShardOrder
-from trainer.data.pairs import Crops, Pairs, open_pairs
-from trainer.data.shard_paths import expand_braces, find_shards
-from trainer.data.shards import ShardPairs
-from trainer.data.tar_members import members
+from ablative.study.errors import AblateError, ConfigError, DataError, StoreError
+from ablative.study.paths import Home
+from ablative.study.schema import DatasetConfig
+from ablative.trainer.data import order as order_module
+from ablative.trainer.data import streams
+from ablative.trainer.data.fingerprints import fingerprint
+from ablative.trainer.data.order import ShardOrder
+from ablative.trainer.data.pairs import Crops, Pairs, open_pairs
+from ablative.trainer.data.shard_paths import expand_braces, find_shards
+from ablative.trainer.data.shards import ShardPairs
+from ablative.trainer.data.tar_members import members
 
 
 @pytest.fixture
@@ -404,7 +404,8 @@ def test_a_shard_that_changes_in_use(tmp_path: Path, home: Home) -> None:
 
 
 def test_imports_no_torch() -> None:
-    code = "import sys, trainer.data.fingerprints, trainer.data.shards, trainer.data.cli; print('torch' in sys.modules)"
+    names = ("fingerprints", "shards", "cli")
+    code = f"import sys, {', '.join(f'ablative.trainer.data.{name}' for name in names)}; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
 
@@ -577,9 +578,9 @@ def test_a_disk_that_is_full_leaves_nothing(tmp_path: Path, home: Home) -> None:
 import resource, signal
 from pathlib import Path
 from shard_world import config
-from study.errors import StoreError
-from study.paths import Home
-from trainer.data.fingerprints import fingerprint
+from ablative.study.errors import StoreError
+from ablative.study.paths import Home
+from ablative.trainer.data.fingerprints import fingerprint
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
 try:

@@ -8,12 +8,12 @@ import torch
 from small_systems import VOCAB, make_batch, make_system, total_loss
 from torch import Tensor
 
-from study.errors import ConfigError
-from study.schema import OBJECTIVES, POOLINGS
-from trainer.models.patches import patchify
-from trainer.models.splits import take
-from trainer.models.towers import PAD
-from trainer.objectives.system import Draws, Embeddings, System, no_decay
+from ablative.study.errors import ConfigError
+from ablative.study.schema import OBJECTIVES, POOLINGS
+from ablative.trainer.models.patches import patchify
+from ablative.trainer.models.splits import take
+from ablative.trainer.models.towers import PAD
+from ablative.trainer.objectives.system import Draws, Embeddings, System, no_decay
 
 CONTRASTIVE = ("clip", "masked_clip", "mae_clip")
 GENERATIVE = ("mae", "m3ae", "mae_clip")

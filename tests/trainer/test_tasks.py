@@ -10,15 +10,15 @@ import pytest
 import yaml
 from tiny_run import make_config, make_home, write_run
 
-from study.errors import ConfigError, DataError
-from study.files import read_json
-from study.identity import flatten
-from study.journal import metric_rows, read
-from study.paths import Home, TaskPaths
-from study.schema import DatasetConfig, EvaluationConfig, ProtocolConfig
-from study.states import directory_state
-from study.typed import plain
-from trainer.tasks import Interrupted, execute
+from ablative.study.errors import ConfigError, DataError
+from ablative.study.files import read_json
+from ablative.study.identity import flatten
+from ablative.study.journal import metric_rows, read
+from ablative.study.paths import Home, TaskPaths
+from ablative.study.schema import DatasetConfig, EvaluationConfig, ProtocolConfig
+from ablative.study.states import directory_state
+from ablative.study.typed import plain
+from ablative.trainer.tasks import Interrupted, execute
 
 
 def never() -> bool:

@@ -10,13 +10,13 @@ import pytest
 from services import free_port, wait_until
 from tracking_world import assert_shipped, fresh_store, pretraining, write_journal
 
-from study.cli import main
-from study.paths import Home
-from study.plan import make_plan
-from study.task import TaskRef
-from trainer.tracking import store
-from trainer.tracking.cursor import pending
-from trainer.tracking.shipper import Shipper
+from ablative.study.cli import main
+from ablative.study.paths import Home
+from ablative.study.plan import make_plan
+from ablative.study.task import TaskRef
+from ablative.trainer.tracking import store
+from ablative.trainer.tracking.cursor import pending
+from ablative.trainer.tracking.shipper import Shipper
 
 
 @pytest.fixture

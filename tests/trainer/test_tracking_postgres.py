@@ -21,11 +21,11 @@ from tracking_world import (
     write_record,
 )
 
-from study.errors import StoreError
-from study.paths import Home
-from trainer.tracking import store
-from trainer.tracking.cursor import pending
-from trainer.tracking.shipping import Shipped, ship
+from ablative.study.errors import StoreError
+from ablative.study.paths import Home
+from ablative.trainer.tracking import store
+from ablative.trainer.tracking.cursor import pending
+from ablative.trainer.tracking.shipping import Shipped, ship
 
 
 @pytest.fixture(scope="module")

@@ -34,13 +34,13 @@ from tracking_world import (
     write_record,
 )
 
-from study.errors import StoreError
-from study.journal import Journal
-from study.paths import Home
-from trainer.tracking import courier, store
-from trainer.tracking.cursor import pending
-from trainer.tracking.shipper import Shipper
-from trainer.tracking.shipping import Shipped, ship
+from ablative.study.errors import StoreError
+from ablative.study.journal import Journal
+from ablative.study.paths import Home
+from ablative.trainer.tracking import courier, store
+from ablative.trainer.tracking.cursor import pending
+from ablative.trainer.tracking.shipper import Shipper
+from ablative.trainer.tracking.shipping import Shipped, ship
 
 
 @pytest.fixture(scope="module")
@@ -281,16 +281,13 @@ def test_a_worker_that_is_killed_takes_its_shipper_along(server: MlflowServer, h
     run = pretraining(40)
     write_journal(home, run, steps=1)
     program = (
-        "import sys, time\nfrom pathlib import Path\nfrom study.paths import Home\n"
-        "from trainer.tracking.shipper import Shipper\nfrom trainer.tracking.tags import TaskRef\n"
+        "import sys, time\nfrom pathlib import Path\nfrom ablative.study.paths import Home\n"
+        "from ablative.trainer.tracking.shipper import Shipper\nfrom ablative.trainer.tracking.tags import TaskRef\n"
         "shipper = Shipper('orphan', Home(Path(sys.argv[1])))\n"
         f"shipper.follow(TaskRef(*{(run.task_id, run.kind, run.run_id, 0, (), None, run.name)!r}))\n"
         "print(shipper._process.pid, flush=True)\ntime.sleep(60)\n"
     )
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
-    worker = subprocess.Popen(
-        [sys.executable, "-c", program, str(home.root)], stdout=subprocess.PIPE, text=True, env=environment
-    )
+    worker = subprocess.Popen([sys.executable, "-c", program, str(home.root)], stdout=subprocess.PIPE, text=True)
     assert worker.stdout is not None
     shipper = int(worker.stdout.readline())
     os.kill(shipper, signal.SIGTERM)

@@ -31,16 +31,16 @@ from tracking_world import (
     write_record,
 )
 
-from study.errors import StoreError
-from study.files import write_json
-from study.journal import Journal
-from study.paths import Home
-from study.task import TaskRef
-from trainer.tracking import store
-from trainer.tracking.courier import Courier
-from trainer.tracking.cursor import pending, read_cursor
-from trainer.tracking.quiet import quiet
-from trainer.tracking.shipping import Shipped, ship
+from ablative.study.errors import StoreError
+from ablative.study.files import write_json
+from ablative.study.journal import Journal
+from ablative.study.paths import Home
+from ablative.study.task import TaskRef
+from ablative.trainer.tracking import store
+from ablative.trainer.tracking.courier import Courier
+from ablative.trainer.tracking.cursor import pending, read_cursor
+from ablative.trainer.tracking.quiet import quiet
+from ablative.trainer.tracking.shipping import Shipped, ship
 
 STUDY = "pooling"
 

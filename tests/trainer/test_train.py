@@ -17,15 +17,15 @@ import pytest
 import torch
 from tiny_run import OBJECTIVES, make_config, make_home, write_run
 
-from study.errors import DataError
-from study.journal import Journal, metric_rows, read
-from study.paths import Home, RunPaths
-from study.schema import RunConfig
-from trainer import checkpoint
-from trainer.checkpoint import load_system
-from trainer.corpus import open_corpus
-from trainer.data.tokenizer import Tokenizer
-from trainer.train import Interrupted, Outcome, pretrain
+from ablative.study.errors import DataError
+from ablative.study.journal import Journal, metric_rows, read
+from ablative.study.paths import Home, RunPaths
+from ablative.study.schema import RunConfig
+from ablative.trainer import checkpoint
+from ablative.trainer.checkpoint import load_system
+from ablative.trainer.corpus import open_corpus
+from ablative.trainer.data.tokenizer import Tokenizer
+from ablative.trainer.train import Interrupted, Outcome, pretrain
 
 
 def never() -> bool:
@@ -138,11 +138,11 @@ def test_optimiser_and_random_state_survive_a_stop(tmp_path: Path) -> None:
 VICTIM = """
 import sys
 from pathlib import Path
-from study.journal import Journal
-from study.paths import Home
-from study.schema import RunConfig
-from study.typed import load_config
-from trainer import train
+from ablative.study.journal import Journal
+from ablative.study.paths import Home
+from ablative.study.schema import RunConfig
+from ablative.study.typed import load_config
+from ablative.trainer import train
 train.CHECKPOINT_SHARE = 1.0  # as often as asked for, so that many a kill hits a checkpoint
 home = Home(Path(sys.argv[1]))
 paths = home.run("aaaaaaaaaaaa")

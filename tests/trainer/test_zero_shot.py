@@ -12,19 +12,19 @@ import torch
 from oracles import oracle
 from protocol_fakes import EvaluationSet, Split, evaluation, random_split, representation
 
-import study
-from study.errors import ConfigError, DataError
-from study.prompts import fill, template_sets, templates
-from study.schema import DatasetConfig
-from trainer.protocols.prompts import class_embeddings
-from trainer.protocols.zero_shot import nearest_ranks, zero_shot
+from ablative.study.errors import ConfigError, DataError
+from ablative.study.packages import folder
+from ablative.study.prompts import fill, template_sets, templates
+from ablative.study.schema import DatasetConfig
+from ablative.trainer.protocols.prompts import class_embeddings
+from ablative.trainer.protocols.zero_shot import nearest_ranks, zero_shot
 
 CLASSES = ("red circle", "blue square", "green star")
 ZERO_SHOT = {"kind": "zero_shot"}
 
 
 def test_template_sets_are_well_formed() -> None:
-    path = Path(study.__file__).with_name("templates.json")
+    path = folder("ablative.study") / "templates.json"
     for name, entry in json.loads(path.read_text()).items():
         assert set(entry) == {"source", "templates"}, name
         assert entry["source"] and entry["templates"], name

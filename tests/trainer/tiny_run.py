@@ -9,10 +9,10 @@ from typing import Any
 import torch
 import yaml
 
-from study.paths import Home, RunPaths
-from study.schema import DataConfig, ModelConfig, ObjectiveConfig, RunConfig, RuntimeConfig, ScheduleConfig
-from study.typed import plain
-from trainer.data.batch import BOS, EOS, Batch
+from ablative.study.paths import Home, RunPaths
+from ablative.study.schema import DataConfig, ModelConfig, ObjectiveConfig, RunConfig, RuntimeConfig, ScheduleConfig
+from ablative.study.typed import plain
+from ablative.trainer.data.batch import BOS, EOS, Batch
 
 OBJECTIVES: dict[str, dict[str, Any]] = {
     "clip": {"name": "clip"},

@@ -15,12 +15,12 @@ from typing import Any
 
 import pytest
 
-from study.journal import Journal, metric_rows, read
-from study.paths import Home
-from study.task import TaskRef
-from trainer.tracking.process import Follower
-from trainer.tracking.shipping import ship
-from trainer.tracking.store import prepare
+from ablative.study.journal import Journal, metric_rows, read
+from ablative.study.paths import Home
+from ablative.study.task import TaskRef
+from ablative.trainer.tracking.process import Follower
+from ablative.trainer.tracking.shipping import ship
+from ablative.trainer.tracking.store import prepare
 
 LARGEST = 1.7976931348623157e308
 """What MLflow stores for infinity."""
@@ -149,7 +149,9 @@ PATIENCE = 1200.0
 """Seconds that a job's shipper goes on trying: longer than a server takes to be started again here."""
 PROCESSES = multiprocessing.get_context("forkserver")
 """Processes that are forked from one that has imported MLflow: real ones, without two seconds of import each."""
-PROCESSES.set_forkserver_preload(["mlflow", "mlflow.store.tracking.sqlalchemy_store", "trainer.tracking.process"])
+PROCESSES.set_forkserver_preload(
+    ["mlflow", "mlflow.store.tracking.sqlalchemy_store", "ablative.trainer.tracking.process"]
+)
 
 
 def ship_elsewhere(root: Path, study: str, sources: list[TaskRef], uri: str, outbox: Any) -> None:

@@ -16,10 +16,10 @@ from typing import Any
 
 import numpy as np
 
-from study.errors import ConfigError, DataError, unknown
-from study.schema import DatasetConfig
-from trainer.data.file_split import FileSplit
-from trainer.data.folders import choose, locate, misfit, read_json, required
+from ablative.study.errors import ConfigError, DataError, unknown
+from ablative.study.schema import DatasetConfig
+from ablative.trainer.data.file_split import FileSplit
+from ablative.trainer.data.folders import choose, locate, misfit, read_json, required
 
 LAYOUT = (
     "COCO-Amodal's JSON: with classes ({images: [{id, file_name}], annotations: [{image_id, category_id, "

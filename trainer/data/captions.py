@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from study.errors import ConfigError, DataError, unknown
-from trainer.data.shard_files import ShardFiles
+from ablative.study.errors import ConfigError, DataError, unknown
+from ablative.trainer.data.shard_files import ShardFiles
 
 
 def check_caption(files: ShardFiles, caption: str, where: str) -> None:

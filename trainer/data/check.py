@@ -11,12 +11,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from study.errors import DataError
-from study.paths import Home
-from study.schema import DataConfig
-from trainer.data.shard_files import index_shards
-from trainer.data.shard_paths import find_shards
-from trainer.data.shards import ShardPairs
+from ablative.study.errors import DataError
+from ablative.study.paths import Home
+from ablative.study.schema import DataConfig
+from ablative.trainer.data.shard_files import index_shards
+from ablative.trainer.data.shard_paths import find_shards
+from ablative.trainer.data.shards import ShardPairs
 
 _CHUNK = 1000
 _EXAMPLES = 20

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 
 import click
 
-from study.errors import DataError, StoreError
-from study.paths import home
+from ablative.study.errors import DataError, StoreError
+from ablative.study.paths import home
 
 if TYPE_CHECKING:
-    from trainer.data.check import Report
-    from trainer.data.pairs import Pairs
+    from ablative.trainer.data.check import Report
+    from ablative.trainer.data.pairs import Pairs
 
 _TOLD = 5
 """Reasons that are printed; the rest is counted."""
@@ -66,8 +66,8 @@ def pack(
     one for the caption (other columns go into the JSON), or a .json of COCO captions. The same command again
     continues an interrupted one.
     """
-    from trainer.data.pack import pack as pack_items
-    from trainer.data.pack_sources import read_source
+    from ablative.trainer.data.pack import pack as pack_items
+    from ablative.trainer.data.pack_sources import read_source
 
     items = read_source(source, images, image_column, caption_column)
     with _bar(len(items), "Packing") as step:
@@ -89,7 +89,7 @@ def pack(
 @click.option("--exclude", multiple=True, metavar="TEXT", help="Leave out captions that hold it, as `data.exclude`.")
 def check(pattern: str, caption: str, as_json: bool, max_broken: float, workers: int, exclude: tuple[str, ...]) -> None:
     """Read and decode all samples of PATTERN: counts, fingerprint, and what is broken."""
-    from trainer.data.check import check_shards
+    from ablative.trainer.data.check import check_shards
 
     with _bars("Reading") as start:
         report = check_shards(pattern, caption, home(), start, workers, exclude)
@@ -115,10 +115,10 @@ def check(pattern: str, caption: str, as_json: bool, max_broken: float, workers:
 @_caption
 def show(pattern: str, out: Path, count: int, seed: int, caption: str) -> None:
     """Write a contact sheet of samples, drawn from all of PATTERN or from the procedural world."""
-    from study.schema import DataConfig
-    from trainer.data import streams
-    from trainer.data.pairs import open_pairs
-    from trainer.data.sheet import contact_sheet
+    from ablative.study.schema import DataConfig
+    from ablative.trainer.data import streams
+    from ablative.trainer.data.pairs import open_pairs
+    from ablative.trainer.data.sheet import contact_sheet
 
     kind = "shapes" if pattern == "shapes" else "shards"
     wanted = DataConfig(name=pattern, kind=kind, path=pattern, caption=caption, pairs=count if kind == "shapes" else 0)

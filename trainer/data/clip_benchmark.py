@@ -17,14 +17,14 @@ from pathlib import Path
 
 import numpy as np
 
-from study.class_sets import class_set
-from study.errors import ConfigError, DataError, unknown
-from study.paths import Home
-from study.prompts import OWN
-from study.schema import DatasetConfig
-from trainer.data.folders import choose, locate, read_lines, required
-from trainer.data.labelled_shards import ShardSplit
-from trainer.data.shard_files import ShardFiles
+from ablative.study.class_sets import class_set
+from ablative.study.errors import ConfigError, DataError, unknown
+from ablative.study.paths import Home
+from ablative.study.prompts import OWN
+from ablative.study.schema import DatasetConfig
+from ablative.trainer.data.folders import choose, locate, read_lines, required
+from ablative.trainer.data.labelled_shards import ShardSplit
+from ablative.trainer.data.shard_files import ShardFiles
 
 LAYOUT = "CLIP_benchmark's layout: classnames.txt, test/nshards.txt, test/0.tar … (and train/ likewise)"
 CLASSNAMES, TEMPLATES, TYPE, NSHARDS = (

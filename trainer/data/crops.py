@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from trainer.data import streams
-from trainer.data.pairs import Crops
+from ablative.trainer.data import streams
+from ablative.trainer.data.pairs import Crops
 
 _TRIES = 10
 _RATIO = (3 / 4, 4 / 3)

@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from study.errors import DataError, unknown
-from study.schema import DatasetConfig
+from ablative.study.errors import DataError, unknown
+from ablative.study.schema import DatasetConfig
 
 CLASSES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 TRAIN = 1200

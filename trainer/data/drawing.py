@@ -11,8 +11,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from trainer.data import streams
-from trainer.data.world import MAX_COUNT, Scenes
+from ablative.trainer.data import streams
+from ablative.trainer.data.world import MAX_COUNT, Scenes
 
 _PALETTE = np.array(
     [

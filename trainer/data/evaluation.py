@@ -6,9 +6,9 @@ from typing import Protocol
 
 import numpy as np
 
-from study.errors import ConfigError, DataError, unknown
-from study.paths import Home
-from study.schema import DATASET_KINDS, DatasetConfig
+from ablative.study.errors import ConfigError, DataError, unknown
+from ablative.study.paths import Home
+from ablative.study.schema import DATASET_KINDS, DatasetConfig
 
 SPLITS = ("train", "test")
 
@@ -58,11 +58,11 @@ def open_dataset(dataset: DatasetConfig, image_size: int, home: Home) -> Evaluat
     if dataset.kind == "shapes":
         return _open_shapes(dataset, image_size)
     if dataset.kind == "digits":
-        from trainer.data.digits import DigitSet
+        from ablative.trainer.data.digits import DigitSet
 
         return _as_split(dataset, DigitSet(dataset, image_size))
     if dataset.kind == "shards":
-        from trainer.data.labelled_shards import ShardSet
+        from ablative.trainer.data.labelled_shards import ShardSet
 
         return _as_split(dataset, ShardSet(dataset, image_size, home))
     return _open_published(dataset, image_size, home)
@@ -70,8 +70,8 @@ def open_dataset(dataset: DatasetConfig, image_size: int, home: Home) -> Evaluat
 
 def _open_shapes(dataset: DatasetConfig, image_size: int) -> EvaluationSet:
     """Of the procedural world: labelled scenes, or questions about them."""
-    from trainer.data.shape_questions import TASKS, ShapeQuestions
-    from trainer.data.shapes import ShapeSet
+    from ablative.trainer.data.shape_questions import TASKS, ShapeQuestions
+    from ablative.trainer.data.shapes import ShapeSet
 
     if dataset.task in TASKS:
         return ShapeQuestions(dataset, image_size)
@@ -81,7 +81,7 @@ def _open_shapes(dataset: DatasetConfig, image_size: int) -> EvaluationSet:
 def _as_split(dataset: DatasetConfig, found: EvaluationSet) -> EvaluationSet:
     if dataset.split == "test":
         return found
-    from trainer.data.holdout import HoldOut
+    from ablative.trainer.data.holdout import HoldOut
 
     return HoldOut(found)
 
@@ -91,10 +91,10 @@ def _open_published(dataset: DatasetConfig, image_size: int, home: Home) -> Eval
     if dataset.split != "test":
         raise ConfigError(f"data set {dataset.name}: kind '{dataset.kind}' holds no {dataset.split} split back")
     if dataset.kind == "clip_benchmark":
-        from trainer.data.clip_benchmark import ClipBenchmarkSet
+        from ablative.trainer.data.clip_benchmark import ClipBenchmarkSet
 
         return ClipBenchmarkSet(dataset, image_size, home)
-    from trainer.data.fingerprints import FILE_SETS
+    from ablative.trainer.data.fingerprints import FILE_SETS
 
     if dataset.kind not in FILE_SETS:
         raise DataError(unknown("data set kind", dataset.kind, DATASET_KINDS))
@@ -104,13 +104,13 @@ def _open_published(dataset: DatasetConfig, image_size: int, home: Home) -> Eval
 def fingerprint_dataset(dataset: DatasetConfig, home: Home) -> str:
     """Fingerprint of an evaluation set's content: hexadecimal digits."""
     if dataset.kind == "shapes":
-        from trainer.data.shapes import fingerprint_shapes
+        from ablative.trainer.data.shapes import fingerprint_shapes
 
         return fingerprint_shapes(dataset.seed)
     if dataset.kind == "digits":
-        from trainer.data.digits import fingerprint_digits
+        from ablative.trainer.data.digits import fingerprint_digits
 
         return fingerprint_digits()
-    from trainer.data.fingerprints import fingerprint
+    from ablative.trainer.data.fingerprints import fingerprint
 
     return fingerprint(dataset, home)

@@ -11,14 +11,14 @@ from pathlib import Path
 import click
 import numpy as np
 
-from study.errors import ConfigError, DataError
-from study.files import replacing
-from study.identity import canonical, digest
-from study.paths import Home
-from study.schema import DataConfig
-from trainer.data.captions import first_caption
-from trainer.data.shard_files import ShardFiles
-from trainer.data.shard_index import locked, writing
+from ablative.study.errors import ConfigError, DataError
+from ablative.study.files import replacing
+from ablative.study.identity import canonical, digest
+from ablative.study.paths import Home
+from ablative.study.schema import DataConfig
+from ablative.trainer.data.captions import first_caption
+from ablative.trainer.data.shard_files import ShardFiles
+from ablative.trainer.data.shard_index import locked, writing
 
 
 def kept_pairs(files: ShardFiles, data: DataConfig, home: Home) -> np.ndarray | None:

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from study.errors import DataError
-from trainer.data.pictures import check_mask, decode, resize, resize_labels, square_around
+from ablative.study.errors import DataError
+from ablative.trainer.data.pictures import check_mask, decode, resize, resize_labels, square_around
 
 
 class FileSplit:

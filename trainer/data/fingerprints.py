@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import hashlib
 
-from study.contents import TextFile
-from study.errors import ConfigError
-from study.paths import Home
-from study.schema import DataConfig, DatasetConfig
-from trainer.data import clip_benchmark
-from trainer.data.amodal import AmodalSet
-from trainer.data.captions import check_caption
-from trainer.data.folders import fingerprint_files
-from trainer.data.image_sets import CaptionSet, FolderSet
-from trainer.data.labelled_shards import CLASSES, check_label, listed_classes
-from trainer.data.mask_sets import PanopticSet, PngSet, VocSet
-from trainer.data.question_sets import ClevrSet, GqaSet, VqaSet
-from trainer.data.shard_files import FINGERPRINT_DIGITS, ShardFiles
-from trainer.data.shard_paths import find_shards
-from trainer.data.shards import subset
-from trainer.data.texts import texts_fingerprint
+from ablative.study.contents import TextFile
+from ablative.study.errors import ConfigError
+from ablative.study.paths import Home
+from ablative.study.schema import DataConfig, DatasetConfig
+from ablative.trainer.data import clip_benchmark
+from ablative.trainer.data.amodal import AmodalSet
+from ablative.trainer.data.captions import check_caption
+from ablative.trainer.data.folders import fingerprint_files
+from ablative.trainer.data.image_sets import CaptionSet, FolderSet
+from ablative.trainer.data.labelled_shards import CLASSES, check_label, listed_classes
+from ablative.trainer.data.mask_sets import PanopticSet, PngSet, VocSet
+from ablative.trainer.data.question_sets import ClevrSet, GqaSet, VqaSet
+from ablative.trainer.data.shard_files import FINGERPRINT_DIGITS, ShardFiles
+from ablative.trainer.data.shard_paths import find_shards
+from ablative.trainer.data.shards import subset
+from ablative.trainer.data.texts import texts_fingerprint
 
 FileSet = FolderSet | CaptionSet | VocSet | PngSet | PanopticSet | ClevrSet | VqaSet | GqaSet | AmodalSet
 FILE_SETS: dict[str, type[FileSet]] = {

@@ -12,11 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from study.errors import AbsentDataError, ConfigError, DataError
-from study.schema import DatasetConfig
-from trainer.data import streams
-from trainer.data.shard_files import FINGERPRINT_DIGITS
-from trainer.data.shard_paths import VARIABLE
+from ablative.study.errors import AbsentDataError, ConfigError, DataError
+from ablative.study.schema import DatasetConfig
+from ablative.trainer.data import streams
+from ablative.trainer.data.shard_files import FINGERPRINT_DIGITS
+from ablative.trainer.data.shard_paths import VARIABLE
 
 IMAGES = (".jpg", ".jpeg", ".png", ".webp")
 """Suffixes of images, in either case."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    from trainer.data.evaluation import EvaluationSet, Split
+    from ablative.trainer.data.evaluation import EvaluationSet, Split
 
 EVERY = 5
 

@@ -11,12 +11,12 @@ from typing import Any
 
 import numpy as np
 
-from study.class_sets import class_set
-from study.errors import ConfigError, DataError
-from study.schema import DatasetConfig
-from trainer.data.captions import captions_of
-from trainer.data.file_split import FileSplit
-from trainer.data.folders import choose, images_in, listing, locate, misfit, read_json, read_lines, required
+from ablative.study.class_sets import class_set
+from ablative.study.errors import ConfigError, DataError
+from ablative.study.schema import DatasetConfig
+from ablative.trainer.data.captions import captions_of
+from ablative.trainer.data.file_split import FileSplit
+from ablative.trainer.data.folders import choose, images_in, listing, locate, misfit, read_json, read_lines, required
 
 FOLDERS = "class folders of images: train/<class>/*.jpg and test/<class>/*.jpg (or val/)"
 CAPTIONS = (

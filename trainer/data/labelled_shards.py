@@ -14,14 +14,14 @@ from pathlib import Path
 import click
 import numpy as np
 
-from study.errors import ConfigError, DataError, unknown
-from study.paths import Home
-from study.schema import DatasetConfig
-from trainer.data import streams
-from trainer.data.captions import all_captions, check_caption
-from trainer.data.pictures import check_mask, decode, decode_labels, resize, resize_labels
-from trainer.data.shard_files import ShardFiles
-from trainer.data.shard_paths import find_shards
+from ablative.study.errors import ConfigError, DataError, unknown
+from ablative.study.paths import Home
+from ablative.study.schema import DatasetConfig
+from ablative.trainer.data import streams
+from ablative.trainer.data.captions import all_captions, check_caption
+from ablative.trainer.data.pictures import check_mask, decode, decode_labels, resize, resize_labels
+from ablative.trainer.data.shard_files import ShardFiles
+from ablative.trainer.data.shard_paths import find_shards
 
 CLASSES = "classes.json"
 _IGNORED = 255

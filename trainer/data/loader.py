@@ -16,12 +16,12 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from study.errors import DataError
-from trainer.data import crops, streams
-from trainer.data.batch import Batch
-from trainer.data.pairs import Crops, Order, Pairs
-from trainer.data.tokenizer import Tokenizer
-from trainer.data.workers import Reading, Samples, Workers, read
+from ablative.study.errors import DataError
+from ablative.trainer.data import crops, streams
+from ablative.trainer.data.batch import Batch
+from ablative.trainer.data.pairs import Crops, Order, Pairs
+from ablative.trainer.data.tokenizer import Tokenizer
+from ablative.trainer.data.workers import Reading, Samples, Workers, read
 
 CACHE_BYTES = 512 * 2**20
 """Data that fits is kept in memory, so that epochs after the first cost next to nothing."""

@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from study.class_sets import ClassSet, class_set
-from study.errors import ConfigError, DataError
-from study.schema import DatasetConfig
-from trainer.data.file_split import FileSplit
-from trainer.data.folders import choose, images_in, locate, misfit, read_json, read_lines, required
-from trainer.data.pictures import decode_labels
+from ablative.study.class_sets import ClassSet, class_set
+from ablative.study.errors import ConfigError, DataError
+from ablative.study.schema import DatasetConfig
+from ablative.trainer.data.file_split import FileSplit
+from ablative.trainer.data.folders import choose, images_in, locate, misfit, read_json, read_lines, required
+from ablative.trainer.data.pictures import decode_labels
 
 VOC = "Pascal VOC's layout: JPEGImages/*.jpg, SegmentationClass/*.png, ImageSets/Segmentation/val.txt"
 MASKS = "images in `path` and a label PNG of the same name for each in `test_path` (ADE20K: annotations/validation)"

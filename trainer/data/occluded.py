@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 from PIL import Image
 
-from trainer.data import streams
-from trainer.data.pictures import resize, square_around
-from trainer.data.world import Scenes
+from ablative.trainer.data import streams
+from ablative.trainer.data.pictures import resize, square_around
+from ablative.trainer.data.world import Scenes
 
 HIDDEN = 0.4
 """Share of the object's box that something grey hides, from one of its four sides."""

@@ -9,7 +9,7 @@ import functools
 
 import numpy as np
 
-from trainer.data import streams
+from ablative.trainer.data import streams
 
 WINDOW = 131_072
 """Samples are shuffled within groups of whole shards of at least this size: smaller data is shuffled altogether, and

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from study.errors import DataError, StoreError
-from study.files import read_json, replacing, write_json
-from trainer.data.pack_sources import Item
-from trainer.data.pictures import decode, encoding
+from ablative.study.errors import DataError, StoreError
+from ablative.study.files import read_json, replacing, write_json
+from ablative.trainer.data.pack_sources import Item
+from ablative.trainer.data.pictures import decode, encoding
 
 MANIFEST = "pack.json"
 """What the shards were made from and how far: the same command again continues."""

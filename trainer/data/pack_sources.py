@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from study.errors import ConfigError, DataError, unknown
+from ablative.study.errors import ConfigError, DataError, unknown
 
 PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 MASKS = (".seg.png", ".mask.png")

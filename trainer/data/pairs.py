@@ -7,9 +7,9 @@ from typing import Protocol
 
 import numpy as np
 
-from study.errors import DataError
-from study.paths import Home
-from study.schema import DataConfig
+from ablative.study.errors import DataError
+from ablative.study.paths import Home
+from ablative.study.schema import DataConfig
 
 
 @dataclass(frozen=True)
@@ -80,11 +80,11 @@ def open_pairs(data: DataConfig, image_size: int, home: Home) -> Pairs:
     """
     # Workers of a loader read shards without ever needing the procedural world, and the other way round.
     if data.kind == "shapes":
-        from trainer.data.shapes import ShapePairs
+        from ablative.trainer.data.shapes import ShapePairs
 
         return ShapePairs(data, image_size)
     if data.kind == "shards":
-        from trainer.data.shards import ShardPairs
+        from ablative.trainer.data.shards import ShardPairs
 
         return ShardPairs(data, home)
     raise DataError(f"data.kind: '{data.kind}' has no pairs (allowed: shapes, shards)")

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from trainer.data import streams
-from trainer.data.world import COLORS, SHAPES, TEXTURES, Scenes
+from ablative.trainer.data import streams
+from ablative.trainer.data.world import COLORS, SHAPES, TEXTURES, Scenes
 
 NUMBERS = ("one", "two", "three", "four", "five", "six")
 REFERENCES = 5

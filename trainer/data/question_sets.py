@@ -14,12 +14,12 @@ from typing import Any
 
 import numpy as np
 
-from study.errors import ConfigError, DataError
-from study.schema import DatasetConfig
-from trainer.data.answers import normalize
-from trainer.data.file_split import FileSplit
-from trainer.data.folders import choose, locate, misfit, read_json, required
-from trainer.data.questions import STAGES, Questions, QuestionSplit
+from ablative.study.errors import ConfigError, DataError
+from ablative.study.schema import DatasetConfig
+from ablative.trainer.data.answers import normalize
+from ablative.trainer.data.file_split import FileSplit
+from ablative.trainer.data.folders import choose, locate, misfit, read_json, required
+from ablative.trainer.data.questions import STAGES, Questions, QuestionSplit
 
 CLEVR = (
     "CLEVR's layout: questions/CLEVR_train_questions.json and CLEVR_val_questions.json ({questions: [{image_filename, "

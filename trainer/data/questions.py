@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from study.errors import DataError
-from trainer.data.answers import soft_accuracy
+from ablative.study.errors import DataError
+from ablative.trainer.data.answers import soft_accuracy
 
 if TYPE_CHECKING:
-    from trainer.data.evaluation import Split
+    from ablative.trainer.data.evaluation import Split
 
 STAGES = ("broad", "train", "test")
 """Splits of a question set; `broad` is what a two-stage schedule trains on first (GQA's train-all)."""

@@ -14,10 +14,10 @@ from collections import defaultdict
 
 import numpy as np
 
-from study.schema import DatasetConfig
-from trainer.data import streams
-from trainer.data.questions import STAGES, Questions, QuestionSplit
-from trainer.data.shapes import Question, ShapeSplit
+from ablative.study.schema import DatasetConfig
+from ablative.trainer.data import streams
+from ablative.trainer.data.questions import STAGES, Questions, QuestionSplit
+from ablative.trainer.data.shapes import Question, ShapeSplit
 
 TASKS = ("questions", "opinions", "balanced")
 PEOPLE = 10

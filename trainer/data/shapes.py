@@ -11,13 +11,13 @@ from typing import Any, TypeVar, cast
 
 import numpy as np
 
-from study.errors import DataError, unknown
-from study.schema import DataConfig, DatasetConfig
-from trainer.data import crops, phrases, streams
-from trainer.data.drawing import render
-from trainer.data.occluded import occluded
-from trainer.data.pairs import Crops, Views
-from trainer.data.world import COLORS, MAX_COUNT, SHAPES, TEXTURES, VERSION, Scenes, draw_scenes
+from ablative.study.errors import DataError, unknown
+from ablative.study.schema import DataConfig, DatasetConfig
+from ablative.trainer.data import crops, phrases, streams
+from ablative.trainer.data.drawing import render
+from ablative.trainer.data.occluded import occluded
+from ablative.trainer.data.pairs import Crops, Views
+from ablative.trainer.data.world import COLORS, MAX_COUNT, SHAPES, TEXTURES, VERSION, Scenes, draw_scenes
 
 SPLIT_SIZES = {"train": 4000, "test": 1000}
 """Samples of an evaluation split that names no number: the world itself is endless."""

@@ -15,10 +15,10 @@ from typing import Any
 import click
 import numpy as np
 
-from study.errors import DataError
-from study.files import read_json, write_json
-from study.paths import Home
-from trainer.data.shard_index import IMAGES, ShardIndex, cache_name, shard_index, stamp, writing
+from ablative.study.errors import DataError
+from ablative.study.files import read_json, write_json
+from ablative.study.paths import Home
+from ablative.trainer.data.shard_index import IMAGES, ShardIndex, cache_name, shard_index, stamp, writing
 
 FINGERPRINT_DIGITS = 12
 _OPEN = 64

@@ -18,10 +18,10 @@ from zipfile import BadZipFile
 
 import numpy as np
 
-from study.errors import DataError, StoreError
-from study.files import replacing
-from study.paths import Home
-from trainer.data.tar_members import members
+from ablative.study.errors import DataError, StoreError
+from ablative.study.files import replacing
+from ablative.study.paths import Home
+from ablative.trainer.data.tar_members import members
 
 VERSION = 1
 """Raise it whenever an index's content or layout changes."""

@@ -8,7 +8,7 @@ import os
 import re
 from pathlib import Path
 
-from study.errors import AbsentDataError, DataError, unknown
+from ablative.study.errors import AbsentDataError, DataError, unknown
 
 SUFFIXES = (".tar", ".tar.gz", ".tgz")
 VARIABLE = "ABLATE_DATA"

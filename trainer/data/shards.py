@@ -8,18 +8,18 @@ from typing import Any
 
 import numpy as np
 
-from study.errors import ConfigError, DataError
-from study.paths import Home
-from study.schema import DataConfig
-from trainer.data import streams
-from trainer.data.captions import check_caption, first_caption
-from trainer.data.crops import boxes
-from trainer.data.exclusion import kept_pairs
-from trainer.data.order import ShardOrder
-from trainer.data.pairs import Crops, Views
-from trainer.data.pictures import decode, resize
-from trainer.data.shard_files import ShardFiles
-from trainer.data.shard_paths import find_shards
+from ablative.study.errors import ConfigError, DataError
+from ablative.study.paths import Home
+from ablative.study.schema import DataConfig
+from ablative.trainer.data import streams
+from ablative.trainer.data.captions import check_caption, first_caption
+from ablative.trainer.data.crops import boxes
+from ablative.trainer.data.exclusion import kept_pairs
+from ablative.trainer.data.order import ShardOrder
+from ablative.trainer.data.pairs import Crops, Views
+from ablative.trainer.data.pictures import decode, resize
+from ablative.trainer.data.shard_files import ShardFiles
+from ablative.trainer.data.shard_paths import find_shards
 
 
 class ShardPairs:

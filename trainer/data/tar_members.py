@@ -10,7 +10,7 @@ import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
-from study.errors import DataError
+from ablative.study.errors import DataError
 
 BLOCK = 512
 _END = bytes(BLOCK)

@@ -8,14 +8,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from study.contents import TextFile
-from study.errors import DataError
-from study.files import write_atomic
-from study.identity import digest
-from study.paths import Home
-from trainer.data.folders import locate
-from trainer.data.shard_files import FINGERPRINT_DIGITS
-from trainer.data.shard_index import writing
+from ablative.study.contents import TextFile
+from ablative.study.errors import DataError
+from ablative.study.files import write_atomic
+from ablative.study.identity import digest
+from ablative.study.paths import Home
+from ablative.trainer.data.folders import locate
+from ablative.trainer.data.shard_files import FINGERPRINT_DIGITS
+from ablative.trainer.data.shard_index import writing
 
 
 @dataclass(frozen=True)

@@ -16,9 +16,9 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 import tokenizers
 from tokenizers import decoders, models, normalizers, pre_tokenizers, processors, trainers
 
-from study.errors import DataError
-from study.files import write_atomic
-from trainer.data.batch import BOS, EOS, PAD, UNK
+from ablative.study.errors import DataError
+from ablative.study.files import write_atomic
+from ablative.trainer.data.batch import BOS, EOS, PAD, UNK
 
 _SPECIAL = {"<pad>": PAD, "<bos>": BOS, "<eos>": EOS, "<unk>": UNK}
 

@@ -23,9 +23,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from study.errors import AblateError
-from trainer.data.pairs import Crops, Pairs
-from trainer.data.tokenizer import Tokenizer
+from ablative.study.errors import AblateError
+from ablative.trainer.data.pairs import Crops, Pairs
+from ablative.trainer.data.tokenizer import Tokenizer
 
 CHUNK = 256
 """Samples that a worker reads at a time: all of them work on a large batch, and a small one is soon there."""

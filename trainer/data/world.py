@@ -14,7 +14,7 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 
-from trainer.data import streams
+from ablative.trainer.data import streams
 
 VERSION = 1
 """Raise it whenever a scene, its drawing or its captions change: data enter a run's identity by version."""

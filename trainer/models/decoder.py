@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from study.schema import ModelConfig
-from trainer.models.blocks import LayerNorm, Transformer
-from trainer.models.positions import sincos_2d
-from trainer.models.splits import Split, restore, take
+from ablative.study.schema import ModelConfig
+from ablative.trainer.models.blocks import LayerNorm, Transformer
+from ablative.trainer.models.positions import sincos_2d
+from ablative.trainer.models.splits import Split, restore, take
 
 
 class Decoder(nn.Module):

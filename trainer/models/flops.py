@@ -9,8 +9,15 @@ from __future__ import annotations
 
 from itertools import pairwise
 
-from study.schema import DatasetConfig, EvaluationConfig, ModelConfig, ObjectiveConfig, ProtocolConfig, RunConfig
-from trainer.models.sizes import conv_widths, keep_count
+from ablative.study.schema import (
+    DatasetConfig,
+    EvaluationConfig,
+    ModelConfig,
+    ObjectiveConfig,
+    ProtocolConfig,
+    RunConfig,
+)
+from ablative.trainer.models.sizes import conv_widths, keep_count
 
 CONTRASTIVE = ("clip", "masked_clip", "mae_clip")
 GENERATIVE = ("mae", "m3ae", "mae_clip")

@@ -8,9 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from trainer.models.blocks import LayerNorm
-from trainer.models.sizes import conv_widths
-from trainer.models.splits import take
+from ablative.trainer.models.blocks import LayerNorm
+from ablative.trainer.models.sizes import conv_widths
+from ablative.trainer.models.splits import take
 
 
 def patchify(images: Tensor, size: int) -> Tensor:

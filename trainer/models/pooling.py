@@ -6,9 +6,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from study.errors import ConfigError, unknown
-from study.schema import POOLINGS
-from trainer.models.blocks import LayerNorm, Mlp, l2_normalize
+from ablative.study.errors import ConfigError, unknown
+from ablative.study.schema import POOLINGS
+from ablative.trainer.models.blocks import LayerNorm, Mlp, l2_normalize
 
 
 class MeanPool(nn.Module):

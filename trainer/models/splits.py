@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from trainer.models.sizes import ROUNDING
+from ablative.trainer.models.sizes import ROUNDING
 
 
 def keep_counts(lengths: Tensor, ratio: float) -> Tensor:

@@ -6,10 +6,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from study.schema import ModelConfig
-from trainer.models.blocks import LayerNorm, Transformer
-from trainer.models.patches import ConvStem, LinearStem
-from trainer.models.positions import sincos_2d
+from ablative.study.schema import ModelConfig
+from ablative.trainer.models.blocks import LayerNorm, Transformer
+from ablative.trainer.models.patches import ConvStem, LinearStem
+from ablative.trainer.models.positions import sincos_2d
 
 PAD = 0
 

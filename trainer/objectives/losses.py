@@ -9,8 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.flop_counter import register_flop_formula
 
-from study.schema import ObjectiveConfig
-from trainer.models.blocks import full_precision, narrow
+from ablative.study.schema import ObjectiveConfig
+from ablative.trainer.models.blocks import full_precision, narrow
 
 PIXEL_EPS = 1e-6
 

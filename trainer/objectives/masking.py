@@ -8,9 +8,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from trainer.models.blocks import full_precision
-from trainer.models.sizes import keep_count
-from trainer.models.splits import Split, keep_counts
+from ablative.trainer.models.blocks import full_precision
+from ablative.trainer.models.sizes import keep_count
+from ablative.trainer.models.splits import Split, keep_counts
 
 
 def split_image(scores: Tensor, ratio: float) -> Split:

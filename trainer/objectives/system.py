@@ -14,16 +14,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from study.errors import ConfigError
-from study.schema import ModelConfig, ObjectiveConfig
-from trainer.models.blocks import initialise
-from trainer.models.decoder import Decoder
-from trainer.models.patches import patchify
-from trainer.models.pooling import Head, make_pool
-from trainer.models.splits import Split, keep_counts, take
-from trainer.models.towers import PAD, ImageTower, TextTower
-from trainer.objectives.losses import normalize_patches, pixel_loss, token_loss
-from trainer.objectives.masking import filip_similarity, pooled_similarity, split_image, split_text
+from ablative.study.errors import ConfigError
+from ablative.study.schema import ModelConfig, ObjectiveConfig
+from ablative.trainer.models.blocks import initialise
+from ablative.trainer.models.decoder import Decoder
+from ablative.trainer.models.patches import patchify
+from ablative.trainer.models.pooling import Head, make_pool
+from ablative.trainer.models.splits import Split, keep_counts, take
+from ablative.trainer.models.towers import PAD, ImageTower, TextTower
+from ablative.trainer.objectives.losses import normalize_patches, pixel_loss, token_loss
+from ablative.trainer.objectives.masking import filip_similarity, pooled_similarity, split_image, split_text
 
 UNDECAYED = ("positions", "text_positions", "image_mask", "text_mask", "modality", "probe", "log_scale")
 

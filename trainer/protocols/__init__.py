@@ -6,22 +6,22 @@ from collections.abc import Callable, Iterator
 
 import torch
 
-from study.errors import ConfigError
-from study.identity import canonical, digest, identity
-from study.paths import Home, RunPaths
-from study.protocols import TRAINED, applicable
-from study.schema import DatasetConfig, EvaluationConfig
-from trainer.checkpoint import load_system
-from trainer.data.evaluation import fingerprint_dataset, open_dataset
-from trainer.protocols.evaluation import Evaluation
-from trainer.protocols.features import Representation
-from trainer.protocols.finetune import finetune
-from trainer.protocols.linear_probe import linear_probe
-from trainer.protocols.panels import panels
-from trainer.protocols.retrieval import retrieval
-from trainer.protocols.segmentation import segmentation
-from trainer.protocols.vqa import vqa
-from trainer.protocols.zero_shot import zero_shot
+from ablative.study.errors import ConfigError
+from ablative.study.identity import canonical, digest, identity
+from ablative.study.paths import Home, RunPaths
+from ablative.study.protocols import TRAINED, applicable
+from ablative.study.schema import DatasetConfig, EvaluationConfig
+from ablative.trainer.checkpoint import load_system
+from ablative.trainer.data.evaluation import fingerprint_dataset, open_dataset
+from ablative.trainer.protocols.evaluation import Evaluation
+from ablative.trainer.protocols.features import Representation
+from ablative.trainer.protocols.finetune import finetune
+from ablative.trainer.protocols.linear_probe import linear_probe
+from ablative.trainer.protocols.panels import panels
+from ablative.trainer.protocols.retrieval import retrieval
+from ablative.trainer.protocols.segmentation import segmentation
+from ablative.trainer.protocols.vqa import vqa
+from ablative.trainer.protocols.zero_shot import zero_shot
 
 __all__ = ["represent", "score", "score_set"]
 

@@ -7,15 +7,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from study.errors import ConfigError, DataError
-from study.paths import TaskPaths
-from study.prompts import OWN, templates
-from study.schema import QUESTIONS, DatasetConfig, ProtocolConfig
-from trainer.data.clip_benchmark import ClipBenchmarkSet
-from trainer.data.evaluation import EvaluationSet, Split
-from trainer.data.questions import QuestionSplit
-from trainer.data.shape_questions import TASKS as QUESTION_TASKS
-from trainer.protocols.features import Representation
+from ablative.study.errors import ConfigError, DataError
+from ablative.study.paths import TaskPaths
+from ablative.study.prompts import OWN, templates
+from ablative.study.schema import QUESTIONS, DatasetConfig, ProtocolConfig
+from ablative.trainer.data.clip_benchmark import ClipBenchmarkSet
+from ablative.trainer.data.evaluation import EvaluationSet, Split
+from ablative.trainer.data.questions import QuestionSplit
+from ablative.trainer.data.shape_questions import TASKS as QUESTION_TASKS
+from ablative.trainer.protocols.features import Representation
 
 
 @dataclass(frozen=True)

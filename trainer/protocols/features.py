@@ -16,17 +16,18 @@ from typing import Any
 import numpy as np
 import torch
 
-from study.files import write_atomic
-from study.identity import canonical, identity
-from study.paths import RunPaths
-from study.schema import DatasetConfig, RunConfig
-from trainer.data.batch import to_pixels
-from trainer.data.evaluation import Split
-from trainer.data.shapes import OCCLUDED, manner
-from trainer.data.tokenizer import Tokenizer
-from trainer.objectives.system import System
-from trainer.protocols.gathered import gathered
-from trainer.protocols.similarity import distinct_rows
+from ablative.study.files import write_atomic
+from ablative.study.identity import canonical, identity
+from ablative.study.packages import sources_digest
+from ablative.study.paths import RunPaths
+from ablative.study.schema import DatasetConfig, RunConfig
+from ablative.trainer.data.batch import to_pixels
+from ablative.trainer.data.evaluation import Split
+from ablative.trainer.data.shapes import OCCLUDED, manner
+from ablative.trainer.data.tokenizer import Tokenizer
+from ablative.trainer.objectives.system import System
+from ablative.trainer.protocols.gathered import gathered
+from ablative.trainer.protocols.similarity import distinct_rows
 
 BATCH = 256
 """Images, or texts, of one forward pass."""
@@ -193,17 +194,7 @@ def images_of(dataset: DatasetConfig) -> dict[str, Any]:
 @functools.cache
 def code_fingerprint() -> str:
     """SHA-256 of the sources that turn pixels into features: mended code must not be served old features."""
-    root = Path(__file__).parents[1]
-    return sources_digest(root / "data", root / "models", root / "objectives")
-
-
-def sources_digest(*folders: Path) -> str:
-    """SHA-256 of all Python files and JSON tables below some folders."""
-    state = hashlib.sha256()
-    for folder in folders:
-        for path in sorted(path for path in folder.rglob("*") if path.suffix in (".py", ".json")):
-            state.update(path.read_bytes())
-    return state.hexdigest()
+    return sources_digest(("ablative.trainer.data", "ablative.trainer.models", "ablative.trainer.objectives"))
 
 
 def save_array(path: Path, array: np.ndarray) -> None:

@@ -16,15 +16,15 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from study.schema import ProtocolConfig
-from trainer.data.batch import to_pixels
-from trainer.data.evaluation import Split
-from trainer.objectives.system import System
-from trainer.protocols import metrics
-from trainer.protocols.evaluation import Evaluation
-from trainer.protocols.features import BATCH, Representation, images_in_blocks
-from trainer.protocols.gathered import gathered
-from trainer.protocols.training import batches, layered_adamw, set_rate
+from ablative.study.schema import ProtocolConfig
+from ablative.trainer.data.batch import to_pixels
+from ablative.trainer.data.evaluation import Split
+from ablative.trainer.objectives.system import System
+from ablative.trainer.protocols import metrics
+from ablative.trainer.protocols.evaluation import Evaluation
+from ablative.trainer.protocols.features import BATCH, Representation, images_in_blocks
+from ablative.trainer.protocols.gathered import gathered
+from ablative.trainer.protocols.training import batches, layered_adamw, set_rate
 
 INPUTS = ("system.image.stem",)
 """Parameters of `Classifier` before its blocks."""

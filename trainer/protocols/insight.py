@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from trainer.models.patches import patchify
-from trainer.objectives.losses import PIXEL_EPS
-from trainer.objectives.system import System
+from ablative.trainer.models.patches import patchify
+from ablative.trainer.objectives.losses import PIXEL_EPS
+from ablative.trainer.objectives.system import System
 
 
 def grad_cam(system: System, images: Tensor, texts: Tensor) -> Tensor:

@@ -14,11 +14,11 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from study.schema import ProtocolConfig
-from trainer.protocols import metrics
-from trainer.protocols.evaluation import Evaluation
-from trainer.protocols.lars import LARS
-from trainer.protocols.training import batches
+from ablative.study.schema import ProtocolConfig
+from ablative.trainer.protocols import metrics
+from ablative.trainer.protocols.evaluation import Evaluation
+from ablative.trainer.protocols.lars import LARS
+from ablative.trainer.protocols.training import batches
 
 BASE_BATCH = 256
 """LARS: `lr` is for this many samples and grows linearly with the batch."""

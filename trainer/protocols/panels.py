@@ -14,16 +14,16 @@ from typing import Any
 import numpy as np
 import torch
 
-from study.files import write_atomic
-from study.paths import TaskPaths
-from study.pictures import pictures_path
-from study.prompts import fill, names_class
-from trainer.data.batch import to_pixels
-from trainer.protocols.evaluation import Evaluation
-from trainer.protocols.insight import grad_cam, restore_images
-from trainer.protocols.prompts import class_embeddings
-from trainer.protocols.segmentation import IGNORE, background_names, prompt_groups, prompt_maps, segment
-from trainer.protocols.similarity import score_chunks
+from ablative.study.files import write_atomic
+from ablative.study.paths import TaskPaths
+from ablative.study.pictures import pictures_path
+from ablative.study.prompts import fill, names_class
+from ablative.trainer.data.batch import to_pixels
+from ablative.trainer.protocols.evaluation import Evaluation
+from ablative.trainer.protocols.insight import grad_cam, restore_images
+from ablative.trainer.protocols.prompts import class_embeddings
+from ablative.trainer.protocols.segmentation import IGNORE, background_names, prompt_groups, prompt_maps, segment
+from ablative.trainer.protocols.similarity import score_chunks
 
 EXAMPLES = 6
 QUERIES = 3

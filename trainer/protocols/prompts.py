@@ -7,8 +7,8 @@ from typing import Protocol
 
 import numpy as np
 
-from study.prompts import fill
-from trainer.protocols.similarity import distinct_rows
+from ablative.study.prompts import fill
+from ablative.trainer.protocols.similarity import distinct_rows
 
 
 class TextEncoder(Protocol):

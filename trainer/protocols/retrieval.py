@@ -6,10 +6,10 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from study.errors import ConfigError, DataError
-from trainer.protocols import metrics
-from trainer.protocols.evaluation import Evaluation
-from trainer.protocols.similarity import score_chunks
+from ablative.study.errors import ConfigError, DataError
+from ablative.trainer.protocols import metrics
+from ablative.trainer.protocols.evaluation import Evaluation
+from ablative.trainer.protocols.similarity import score_chunks
 
 CUTOFFS = (1, 5, 10)
 

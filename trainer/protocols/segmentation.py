@@ -14,12 +14,12 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from study.errors import ConfigError, DataError
-from study.schema import DatasetConfig, ProtocolConfig
-from trainer.protocols import metrics
-from trainer.protocols.evaluation import Evaluation
-from trainer.protocols.prompts import class_embeddings
-from trainer.protocols.similarity import distinct_rows
+from ablative.study.errors import ConfigError, DataError
+from ablative.study.schema import DatasetConfig, ProtocolConfig
+from ablative.trainer.protocols import metrics
+from ablative.trainer.protocols.evaluation import Evaluation
+from ablative.trainer.protocols.prompts import class_embeddings
+from ablative.trainer.protocols.similarity import distinct_rows
 
 BATCH = 32
 IGNORE = 255

@@ -13,8 +13,8 @@ from collections.abc import Iterator
 import torch
 from torch import nn
 
-from study.schema import ProtocolConfig
-from trainer.objectives.system import no_decay
+from ablative.study.schema import ProtocolConfig
+from ablative.trainer.objectives.system import no_decay
 
 _BLOCK = re.compile(r"(?:^|\.)trunk\.blocks\.(\d+)\.")
 

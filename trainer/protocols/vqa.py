@@ -16,17 +16,17 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from study.errors import DataError
-from study.schema import ModelConfig, ProtocolConfig
-from trainer.data.questions import Questions, QuestionSplit, Targets, targets, vocabulary
-from trainer.models.blocks import LayerNorm, Transformer, initialise
-from trainer.models.positions import sincos_2d
-from trainer.models.towers import PAD, trim_padding
-from trainer.protocols import metrics
-from trainer.protocols.evaluation import Evaluation
-from trainer.protocols.features import Representation
-from trainer.protocols.gathered import gathered
-from trainer.protocols.training import batches, layered_adamw, set_rate
+from ablative.study.errors import DataError
+from ablative.study.schema import ModelConfig, ProtocolConfig
+from ablative.trainer.data.questions import Questions, QuestionSplit, Targets, targets, vocabulary
+from ablative.trainer.models.blocks import LayerNorm, Transformer, initialise
+from ablative.trainer.models.positions import sincos_2d
+from ablative.trainer.models.towers import PAD, trim_padding
+from ablative.trainer.protocols import metrics
+from ablative.trainer.protocols.evaluation import Evaluation
+from ablative.trainer.protocols.features import Representation
+from ablative.trainer.protocols.gathered import gathered
+from ablative.trainer.protocols.training import batches, layered_adamw, set_rate
 
 INPUTS = ("words", "from_image", "from_text", "text_positions", "modality")
 """Parameters of `Answerer` before its blocks."""

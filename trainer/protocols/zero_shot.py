@@ -6,10 +6,10 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from trainer.protocols import metrics
-from trainer.protocols.evaluation import Evaluation
-from trainer.protocols.prompts import class_embeddings
-from trainer.protocols.similarity import score_chunks
+from ablative.trainer.protocols import metrics
+from ablative.trainer.protocols.evaluation import Evaluation
+from ablative.trainer.protocols.prompts import class_embeddings
+from ablative.trainer.protocols.similarity import score_chunks
 
 
 def zero_shot(evaluation: Evaluation) -> Iterator[tuple[str, float]]:

@@ -7,8 +7,8 @@ from dataclasses import asdict
 
 import click
 
-from study.cli import study_command
-from study.plan import Plan
+from ablative.study.cli import study_command
+from ablative.study.plan import Plan
 
 
 @click.command()
@@ -23,9 +23,9 @@ def sync(plan: Plan, again: bool, as_json: bool) -> None:
     from rich.console import Console
     from rich.progress import Progress
 
-    from study.task import with_trials
-    from trainer.tracking.shipping import ship
-    from trainer.tracking.uri import redact
+    from ablative.study.task import with_trials
+    from ablative.trainer.tracking.shipping import ship
+    from ablative.trainer.tracking.uri import redact
 
     with Progress(console=Console(stderr=True), transient=True, disable=as_json) as bar:
         task = bar.add_task("shipping", total=None)

@@ -17,18 +17,18 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from study.journal import metric_rows
-from study.paths import Home, TaskPaths
-from study.spending import Spent
-from study.states import directory_state
-from study.task import TaskRef
-from trainer.tracking import store
-from trainer.tracking.cursor import Cursor, Opening, changed, marks, opening, read_cursor
-from trainer.tracking.faults import Gone, Missing, Unanswered, faults
-from trainer.tracking.locks import exclusive
-from trainer.tracking.quiet import REQUEST_SECONDS
-from trainer.tracking.tags import plan_tags
-from trainer.tracking.values import (
+from ablative.study.journal import metric_rows
+from ablative.study.paths import Home, TaskPaths
+from ablative.study.spending import Spent
+from ablative.study.states import directory_state
+from ablative.study.task import TaskRef
+from ablative.trainer.tracking import store
+from ablative.trainer.tracking.cursor import Cursor, Opening, changed, marks, opening, read_cursor
+from ablative.trainer.tracking.faults import Gone, Missing, Unanswered, faults
+from ablative.trainer.tracking.locks import exclusive
+from ablative.trainer.tracking.quiet import REQUEST_SECONDS
+from ablative.trainer.tracking.tags import plan_tags
+from ablative.trainer.tracking.values import (
     PARAM_LENGTH,
     TAG_LENGTH,
     Line,

@@ -13,11 +13,11 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from study.files import read_json, write_json
-from study.paths import Home, TaskPaths
-from study.task import Task, TaskRef
-from trainer.tracking.tags import plan_tags
-from trainer.tracking.uri import sqlite_path, store_key
+from ablative.study.files import read_json, write_json
+from ablative.study.paths import Home, TaskPaths
+from ablative.study.task import Task, TaskRef
+from ablative.trainer.tracking.tags import plan_tags
+from ablative.trainer.tracking.uri import sqlite_path, store_key
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,8 @@ import contextlib
 import sqlite3
 from collections.abc import Iterator
 
-from study.errors import StoreError
-from trainer.tracking.uri import redact
+from ablative.study.errors import StoreError
+from ablative.trainer.tracking.uri import redact
 
 LATE, BROKE_OFF = "does not answer in time", "broke off"
 SIGNS = (

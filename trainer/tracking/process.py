@@ -1,4 +1,4 @@
-"""The process that ships: `python -m trainer.tracking.process STUDY HOME INTERVAL PARENT`, told by `Shipper`."""
+"""The process that ships: `python -m ablative.trainer.tracking.process STUDY HOME INTERVAL PARENT` (see `Shipper`)."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ import time
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from study.paths import Home
-from study.secrets import guard
-from study.task import TaskRef
-from trainer.tracking.cursor import pending
-from trainer.tracking.shipping import ship
+from ablative.study.paths import Home
+from ablative.study.secrets import guard
+from ablative.study.task import TaskRef
+from ablative.trainer.tracking.cursor import pending
+from ablative.trainer.tracking.shipping import ship
 
 LONGEST_DELAY = 120.0
 """Between two attempts at a store that does not answer; it doubles from the interval up to this, in seconds."""

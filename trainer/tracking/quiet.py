@@ -8,7 +8,7 @@ import os
 import warnings
 from collections.abc import Iterator
 
-from trainer.tracking.uri import sqlite_path
+from ablative.trainer.tracking.uri import sqlite_path
 
 REQUEST_SECONDS = 30
 """Time-out of one HTTP request: longer than a server waits for its own locked SQLite file (20 s)."""

@@ -9,12 +9,11 @@ import queue
 import subprocess
 import sys
 import threading
-from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from study.paths import Home
-from study.task import Task, TaskRef
+from ablative.study.paths import Home
+from ablative.study.task import Task, TaskRef
 
 INTERVAL_SECONDS = 5.0
 GRACE_SECONDS = 2.0
@@ -78,13 +77,10 @@ class Shipper:
 
     def _start(self) -> None:
         self._starts += 1
-        root = str(Path(__file__).parents[2])
-        path = os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))
-        command = [sys.executable, "-m", "trainer.tracking.process"]
+        command = [sys.executable, "-m", "ablative.trainer.tracking.process"]
         self._process = subprocess.Popen(
             [*command, self._study, str(self._home.root), str(self._interval), str(os.getpid())],
             stdin=subprocess.PIPE,
-            env={**os.environ, "PYTHONPATH": path},
         )
         self._mail.put(None)
         self._mail = queue.SimpleQueue()

@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from study.errors import StoreError
-from study.paths import Home
-from study.task import Task, TaskRef
-from trainer.tracking import store
-from trainer.tracking.courier import Courier, OutOfTime
-from trainer.tracking.cursor import has_pending, read_target
-from trainer.tracking.faults import Refused, faults
-from trainer.tracking.locks import Busy
-from trainer.tracking.quiet import quiet
-from trainer.tracking.uri import redact
+from ablative.study.errors import StoreError
+from ablative.study.paths import Home
+from ablative.study.task import Task, TaskRef
+from ablative.trainer.tracking import store
+from ablative.trainer.tracking.courier import Courier, OutOfTime
+from ablative.trainer.tracking.cursor import has_pending, read_target
+from ablative.trainer.tracking.faults import Refused, faults
+from ablative.trainer.tracking.locks import Busy
+from ablative.trainer.tracking.quiet import quiet
+from ablative.trainer.tracking.uri import redact
 
 
 @dataclass(frozen=True)

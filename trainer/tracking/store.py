@@ -17,14 +17,14 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from study.errors import StoreError
-from study.files import write_json
-from study.paths import Home
-from trainer.tracking.cursor import Target, read_target
-from trainer.tracking.faults import Exists, faults
-from trainer.tracking.locks import Busy, exclusive
-from trainer.tracking.quiet import quiet
-from trainer.tracking.uri import is_http, redact, resolve, sqlite_path, store_key
+from ablative.study.errors import StoreError
+from ablative.study.files import write_json
+from ablative.study.paths import Home
+from ablative.trainer.tracking.cursor import Target, read_target
+from ablative.trainer.tracking.faults import Exists, faults
+from ablative.trainer.tracking.locks import Busy, exclusive
+from ablative.trainer.tracking.quiet import quiet
+from ablative.trainer.tracking.uri import is_http, redact, resolve, sqlite_path, store_key
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 
-from study.task import TaskRef
-from trainer.tracking.values import TAG_LENGTH, cut, key_name
+from ablative.study.task import TaskRef
+from ablative.trainer.tracking.values import TAG_LENGTH, cut, key_name
 
 
 def plan_tags(task: TaskRef, study: str) -> dict[str, str]:

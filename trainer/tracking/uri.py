@@ -8,9 +8,9 @@ import re
 from pathlib import Path
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
-from study import secrets
-from study.errors import StoreError, unknown
-from study.paths import Home
+from ablative.study import secrets
+from ablative.study.errors import StoreError, unknown
+from ablative.study.paths import Home
 
 SCHEMES = ("sqlite", "postgresql", "http", "https")
 POSTGRES_LIMITS = {

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from study.states import DirectoryState
+from ablative.study.states import DirectoryState
 
 KEY_LENGTH = 250
 PARAM_LENGTH = 6000
