@@ -10,27 +10,27 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ablative.reports.coverage import Coverage, cover
-from ablative.reports.facts import gather
-from ablative.reports.finding_tables import NotFinalError
-from ablative.reports.findings import Finding, find, mark, uses
-from ablative.reports.reference.beside import with_reference
-from ablative.reports.source import open_store
-from ablative.reports.tables import Table, build_tables
-from ablative.reports.warehouse import Warehouse
+from ablative.reports.provenance.finding_inputs import gather
+from ablative.reports.provenance.finding_text import NotFinalError
+from ablative.reports.provenance.findings import Finding, find, mark, uses
+from ablative.reports.reference.comparison import with_reference
+from ablative.reports.store.coverage import Coverage, cover
+from ablative.reports.store.database_store import open_store
+from ablative.reports.store.warehouse import Warehouse
+from ablative.reports.tables.tables import Table, build_tables
 from ablative.reports.write import file_name, write_claims, write_table
-from ablative.study.errors import ConfigError, unknown
-from ablative.study.files import write_atomic
-from ablative.study.outputs import FORMATS, QueryConfig, TableConfig
+from ablative.study.core.errors import ConfigError, unknown
+from ablative.study.core.files import write_atomic
+from ablative.study.spec.outputs import FORMATS, QueryConfig, TableConfig
 
 if TYPE_CHECKING:
-    from ablative.reports.claim_runs import Judged
-    from ablative.reports.numbers import Numbers
-    from ablative.reports.overview import Overview
-    from ablative.reports.page import Drawing
-    from ablative.reports.search_page import SearchPart
-    from ablative.reports.why import Answer
-    from ablative.study.plan import Plan
+    from ablative.reports.html.overview import Overview
+    from ablative.reports.html.page import Drawing
+    from ablative.reports.provenance.numbers import Numbers
+    from ablative.reports.provenance.why import Answer
+    from ablative.reports.search.section import SearchPart
+    from ablative.reports.verdicts.claim_runs import Judged
+    from ablative.study.plan.plan import Plan
 
 
 @dataclass(frozen=True)
@@ -127,8 +127,8 @@ def _with_rest(
     formats: Sequence[str],
 ) -> Report:
     """Write what stands beside the tables and the page, and add the files to `paths`."""
-    from ablative.reports.appendix import write_compute, write_numbers, write_pdf
-    from ablative.reports.overview import survey
+    from ablative.reports.extras import write_compute, write_numbers, write_pdf
+    from ablative.reports.html.overview import survey
 
     paths += write_numbers(found.numbers, out, formats)
     overview = survey(plan, coverage, warehouse)
@@ -148,7 +148,7 @@ def _with_rest(
 
 
 def _numbers(plan: Plan, found: Report, coverage: Coverage, warehouse: Warehouse) -> Numbers:
-    from ablative.reports.numbers import collect
+    from ablative.reports.provenance.numbers import collect
 
     return collect(plan, found.tables, found.claims, found.findings, coverage, warehouse)
 
@@ -178,9 +178,9 @@ def one_table(plan: Plan, name: str) -> Table:
 
 def one_number(plan: Plan, name: str, row: str, column: str, pending: int = 0) -> tuple[Answer, Numbers]:
     """A single number of a table, and it alone as `numbers.json` has it; raises ConfigError for names not there."""
-    from ablative.reports.keys import number_key
-    from ablative.reports.numbers import collect
-    from ablative.reports.why import find as find_number
+    from ablative.reports.provenance.number_keys import number_key
+    from ablative.reports.provenance.numbers import collect
+    from ablative.reports.provenance.why import find as find_number
 
     with open_warehouse(plan) as warehouse:
         coverage = cover(plan, warehouse)
@@ -214,7 +214,7 @@ def _tables(
 def _effects(plan: Plan, coverage: Coverage, warehouse: Warehouse) -> tuple[Table, ...]:
     if not plan.study.effects:
         return ()
-    from ablative.reports.effects import effects_tables
+    from ablative.reports.tables.effects import effects_tables
 
     return effects_tables(plan.study, plan.cells, coverage, warehouse)
 
@@ -222,14 +222,14 @@ def _effects(plan: Plan, coverage: Coverage, warehouse: Warehouse) -> tuple[Tabl
 def _queries(configs: Mapping[str, QueryConfig], warehouse: Warehouse) -> tuple[Table, ...]:
     if not configs:
         return ()
-    from ablative.reports.query_tables import query_tables
+    from ablative.reports.tables.query_tables import query_tables
 
     return query_tables(configs, warehouse)
 
 
 def one_claim(plan: Plan, name: str) -> Judged:
     """A single claim; raises ConfigError for a name that the study does not declare."""
-    from ablative.reports.claim_runs import judge_claims
+    from ablative.reports.verdicts.claim_runs import judge_claims
 
     if name not in plan.study.claims:
         known = [*plan.study.tables, *plan.study.claims]
@@ -242,7 +242,7 @@ def one_claim(plan: Plan, name: str) -> Judged:
 def _search(plan: Plan, warehouse: Warehouse, folder: Path, formats: Sequence[str]) -> SearchPart | None:
     if plan.study.search is None:
         return None
-    from ablative.reports.search_page import search_part
+    from ablative.reports.search.section import search_part
 
     return search_part(plan, warehouse, folder, bool({"html", "tex"} & set(formats)))
 
@@ -250,7 +250,7 @@ def _search(plan: Plan, warehouse: Warehouse, folder: Path, formats: Sequence[st
 def _claims(plan: Plan, coverage: Coverage, warehouse: Warehouse) -> tuple[Judged, ...]:
     if not plan.study.claims:
         return ()
-    from ablative.reports.claim_runs import judge_claims
+    from ablative.reports.verdicts.claim_runs import judge_claims
 
     return judge_claims(plan, coverage, warehouse)
 
@@ -258,9 +258,9 @@ def _claims(plan: Plan, coverage: Coverage, warehouse: Warehouse) -> tuple[Judge
 def _write_figures(
     plan: Plan, coverage: Coverage, warehouse: Warehouse, folder: Path
 ) -> tuple[list[Path], list[Drawing]]:
-    from ablative.reports.figures import save_figure
-    from ablative.reports.page import Drawing
-    from ablative.reports.series import figure_data
+    from ablative.reports.figures.figure_data import figure_data
+    from ablative.reports.figures.figures import save_figure
+    from ablative.reports.html.page import Drawing
 
     paths: list[Path] = []
     drawings: list[Drawing] = []
@@ -274,7 +274,7 @@ def _write_figures(
 
 
 def _write_page(overview: Overview, found: Report, drawings: Sequence[Drawing], path: Path) -> Path:
-    from ablative.reports.page import render_page
+    from ablative.reports.html.page import render_page
 
     write_atomic(path, render_page(overview, found.tables, drawings, found.claims, found.findings, found.search))
     return path

@@ -11,17 +11,17 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ablative.study.cli import load_plan
-from ablative.study.lazy import PENDING, SHIP, load
-from ablative.study.outputs import FINDINGS, FORMATS
-from ablative.study.paths import home
-from ablative.study.task import with_trials
+from ablative.study.core.registry import PENDING, SHIP, load
+from ablative.study.home.paths import home
+from ablative.study.plan.task import with_trials
+from ablative.study.spec.outputs import FINDINGS, FORMATS
 
 if TYPE_CHECKING:
     from ablative.reports.build import Report
-    from ablative.reports.claim_runs import Judged
-    from ablative.reports.numbers import Numbers
-    from ablative.reports.tables import Table
-    from ablative.study.plan import Plan
+    from ablative.reports.provenance.numbers import Numbers
+    from ablative.reports.tables.tables import Table
+    from ablative.reports.verdicts.claim_runs import Judged
+    from ablative.study.plan.plan import Plan
 
 
 @click.command()
@@ -90,8 +90,8 @@ def _report_study(
 ) -> None:
     from ablative.reports.build import Demand
     from ablative.reports.build import report as build
-    from ablative.reports.finding_tables import NotFinalError, render_findings_text
-    from ablative.reports.moved import free, kept
+    from ablative.reports.provenance.changes import free, kept
+    from ablative.reports.provenance.finding_text import NotFinalError, render_findings_text
 
     before = kept(tags.folder, tags.since) if tags.since else None
     if tags.tag:
@@ -122,7 +122,7 @@ def _report_study(
 
 
 def _keep(numbers: Numbers, tags: Tags) -> list[Path]:
-    from ablative.reports.moved import keep
+    from ablative.reports.provenance.changes import keep
 
     return [keep(numbers, tags.folder, tags.tag)] if tags.tag else []
 
@@ -130,7 +130,7 @@ def _keep(numbers: Numbers, tags: Tags) -> list[Path]:
 def _report_json(
     plan: Plan, result: Report, paths: Sequence[Path], before: Numbers | None, tags: Tags
 ) -> dict[str, Any]:
-    from ablative.reports.moved import compared
+    from ablative.reports.provenance.changes import compared
 
     found = {
         "study": plan.study.name,
@@ -150,7 +150,7 @@ def _report_json(
 
 
 def _print_moves(plan: Plan, before: Numbers, now: Numbers, tags: Tags) -> None:
-    from ablative.reports.moved import compared, render_moves_text, unseen
+    from ablative.reports.provenance.changes import compared, render_moves_text, unseen
 
     click.echo(render_moves_text(compared(plan, before, now), str(tags.since), unseen(before, now)))
 
@@ -168,8 +168,8 @@ def _report_reference(paper: str, out: Path | None, chosen: tuple[str, ...], as_
 
 
 def _print_outputs(claims: Sequence[Judged], tables: Sequence[Table]) -> None:
-    from ablative.reports.claim_tables import render_claims_text
     from ablative.reports.terminal import print_table
+    from ablative.reports.verdicts.claim_tables import render_claims_text
 
     if claims:
         click.echo(f"{render_claims_text(claims)}\n")
@@ -226,8 +226,8 @@ def why(
 
 def _why_claim(plan: Plan, name: str, as_json: bool) -> None:
     from ablative.reports.build import one_claim
-    from ablative.reports.claim_runs import claim_json
-    from ablative.reports.claim_tables import render_claims_text
+    from ablative.reports.verdicts.claim_runs import claim_json
+    from ablative.reports.verdicts.claim_tables import render_claims_text
 
     if name in {*plan.study.tables, *plan.study.effects}:
         raise click.UsageError(f"'{name}' is a table; a number of it needs ROW and COLUMN")

@@ -43,7 +43,7 @@ def sql(
     and overrides but no query, give '' for it.
     """
     from ablative.reports.build import open_warehouse
-    from ablative.reports.queries import ask, export, views
+    from ablative.reports.store.queries import ask, export, views
 
     plan = load_plan(study_name, overrides, config_dir)
     sync_first(plan)

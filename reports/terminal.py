@@ -11,15 +11,15 @@ from rich.console import Console
 from rich.table import Table as Grid
 from rich.text import Text
 
-from ablative.reports.facts import short_commit
-from ablative.reports.numbers import Numbers
-from ablative.reports.renderers import plain
-from ablative.reports.tables import Table
-from ablative.reports.text import bare
-from ablative.reports.why import Answer
+from ablative.reports.provenance.finding_inputs import short_commit
+from ablative.reports.provenance.numbers import Numbers
+from ablative.reports.provenance.why import Answer
+from ablative.reports.tables.escape import bare
+from ablative.reports.tables.renderers import plain
+from ablative.reports.tables.tables import Table
 
 if TYPE_CHECKING:
-    from ablative.study.plan import Plan
+    from ablative.study.plan.plan import Plan
 
 
 def print_table(table: Table) -> None:

@@ -7,13 +7,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ablative.reports.renderers import render_csv, render_html, render_json, render_latex, render_markdown
-from ablative.reports.tables import Table
-from ablative.study.errors import ConfigError
-from ablative.study.files import write_atomic
+from ablative.reports.tables.renderers import render_csv, render_html, render_json, render_latex, render_markdown
+from ablative.reports.tables.tables import Table
+from ablative.study.core.errors import ConfigError
+from ablative.study.core.files import write_atomic
 
 if TYPE_CHECKING:
-    from ablative.reports.claim_runs import Judged
+    from ablative.reports.verdicts.claim_runs import Judged
 
 RENDERERS: dict[str, Callable[[Table, str], str]] = {
     "md": lambda table, _: render_markdown(table),
@@ -50,7 +50,7 @@ def write_claims(claims: Sequence[Judged], study: str, folder: Path, formats: Se
     """All claims in each format, likewise."""
     if not claims:
         return []
-    from ablative.reports.claim_tables import CLAIM_RENDERERS, render_claims_json
+    from ablative.reports.verdicts.claim_tables import CLAIM_RENDERERS, render_claims_json
 
     texts = {format: CLAIM_RENDERERS[format](claims, f"Claims of {study}") for format in formats if format in RENDERERS}
     if {"html", "tex"} & set(formats):

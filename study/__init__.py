@@ -1,1 +1,4 @@
-"""What is to be run: factors, grid, identity, plan, typed configurations, paths, and the command line's front."""
+"""What is to be run: study file, grid, identity, plan, the files of a home, and the front of the command line.
+
+It imports no other package of `ablative`, and neither torch, mlflow, optuna, duckdb nor matplotlib.
+"""

@@ -13,10 +13,10 @@ from typing import Any
 
 import click
 
-from ablative.study.errors import AblateError, unknown
-from ablative.study.files import NO_ROOM
-from ablative.study.lazy import COMMANDS, FINGERPRINT, SELECT, load
-from ablative.study.secrets import guard, redact
+from ablative.study.core.errors import AblateError, unknown
+from ablative.study.core.files import NO_ROOM
+from ablative.study.core.registry import COMMANDS, FINGERPRINT, SELECT, load
+from ablative.study.core.secrets import guard, redact
 
 SUMMARIES = {
     "list": "Studies, config groups and their options.",
@@ -92,7 +92,7 @@ study_command_without_data = functools.partial(study_command, without_data=True)
 
 
 def selecting(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Add --budget and --for to a command of a study, which is called with a `study.budget.Selection` for the plan."""
+    """Add --budget and --for to a command of a study, which is called with a `budget.Selection` for the plan."""
 
     @click.option("--budget", metavar="HOURS", help="As much as 200gpuh or 50cpuh pay for: whole table rows first.")
     @click.option("--for", "table", metavar="TABLE", help="Only what this table still lacks.")
@@ -105,7 +105,7 @@ def selecting(function: Callable[..., Any]) -> Callable[..., Any]:
 
 def load_plan(study_name: str, overrides: Sequence[str], config_dir: str | None, without_data: bool = False) -> Any:
     """`make_plan` as the command line means it: with the fingerprints of data in files."""
-    from ablative.study.plan import make_plan
+    from ablative.study.plan.plan import make_plan
 
     def fingerprint(*args: Any) -> str:
         return load(FINGERPRINT)(*args)

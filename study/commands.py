@@ -11,9 +11,9 @@ from typing import Any
 import click
 
 from ablative.study.cli import load_plan, selecting, study_command_without_data
-from ablative.study.design import cell_name
-from ablative.study.errors import AblateError, ConfigError
-from ablative.study.lazy import SCRIPTS, STATES, load
+from ablative.study.core.errors import AblateError, ConfigError
+from ablative.study.core.registry import SCRIPTS, STATES, load
+from ablative.study.spec.design import cell_name
 
 
 @click.command("list")
@@ -22,8 +22,8 @@ from ablative.study.lazy import SCRIPTS, STATES, load
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def list_command(group: str | None, config_dir: str | None, as_json: bool) -> None:
     """Studies (default), or the options of a config GROUP: model, objective, schedule, data, suite, protocol, …"""
-    from ablative.study.compose import GROUPS, Composer
-    from ablative.study.errors import unknown
+    from ablative.study.core.errors import unknown
+    from ablative.study.spec.compose import GROUPS, Composer
 
     composer = Composer(config_dir)
     groups = ("study", "protocol", *GROUPS)
@@ -55,7 +55,7 @@ def _summary(text: str) -> str:
 @click.option("--script", is_flag=True, help="Print the sbatch calls and scripts that a submission would make.")
 def plan_command(selection: Any, as_json: bool, show_tasks: bool, script: bool) -> None:
     """Cells, runs and tasks of STUDY, the state of each, what is missing and what it will cost."""
-    from ablative.study.cost import estimate
+    from ablative.study.costs.estimate import estimate
 
     plan = selection.plan
     if script:
@@ -88,7 +88,7 @@ def _plan_table(plan: Any, states: Any, costs: Any, brief: bool = False) -> Any:
     from rich import box
     from rich.table import Table
 
-    from ablative.study.spending import amount
+    from ablative.study.costs.usage import amount
 
     # Many factors, and 80 columns: little is spent on what is between them, names and numbers stay whole.
     title = f"{plan.study.name}: {plan.study.title}"
@@ -154,7 +154,7 @@ def _print_plan(plan: Any, states: Any, costs: Any, show_tasks: bool) -> None:
 
 def _notes(plan: Any) -> Iterator[str]:
     """What stands in the way of runs and of verdicts."""
-    from ablative.study.claims import undecidable
+    from ablative.study.plan.claim_cells import undecidable
 
     for reason in dict.fromkeys(plan.waiting.values()):
         yield f"{len(plan.waiting)} cells wait: {reason}"
@@ -179,7 +179,7 @@ def _notes(plan: Any) -> Iterator[str]:
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def diff(study_name: str, left: str, right: str, config_dir: str | None, as_json: bool) -> None:
     """Keys in which A and B differ; each is a task id, or a cell such as method=clip,pooling=map."""
-    from ablative.study.identity import differences
+    from ablative.study.core.identity import differences
 
     plan = load_plan(study_name, (), config_dir)
     a, b = _find(plan, left), _find(plan, right)
@@ -197,7 +197,7 @@ def diff(study_name: str, left: str, right: str, config_dir: str | None, as_json
 
 def _find(plan: Any, text: str) -> Any:
     """The task with this id, or the first run of the cell that `factor=level,…` singles out."""
-    from ablative.study.design import cell_name
+    from ablative.study.spec.design import cell_name
 
     if "=" not in text:
         return plan.task(text)
@@ -207,7 +207,7 @@ def _find(plan: Any, text: str) -> Any:
         condition[factor] = level
     for factor, level in condition.items():
         if factor != "seed" and level not in plan.study.factors.get(factor, ()):
-            from ablative.study.errors import unknown
+            from ablative.study.core.errors import unknown
 
             kind, allowed = (
                 ("level", plan.study.factors[factor])

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ablative.study.cli import call, selecting, study_command
-from ablative.study.errors import ConfigError, unknown
-from ablative.sweeps.failures import CAUSES
+from ablative.study.core.errors import ConfigError, unknown
+from ablative.sweeps.queue.failures import CAUSES
 
 if TYPE_CHECKING:
-    from ablative.study.budget import Selection
-    from ablative.study.plan import Plan, Task
-    from ablative.sweeps.submit import Submission
+    from ablative.study.costs.budget import Selection
+    from ablative.study.plan.plan import Plan, Task
+    from ablative.sweeps.submission.submit import Submission
 
 _JOBS = click.option(
     "--jobs", type=click.IntRange(min=1), help="Worker jobs [default: as many as cores or GPUs allow]."
@@ -34,8 +34,8 @@ def run(selection: Selection, jobs: int | None) -> int:
 
     Ctrl-C stops the workers at a checkpoint, and the same command goes on from there; a second one kills them.
     """
-    from ablative.sweeps.display import Display
     from ablative.sweeps.run import Watcher
+    from ablative.sweeps.status.live_display import Display
 
     plan = selection.plan
     with Display(plan) as display:
@@ -68,7 +68,7 @@ def run(selection: Selection, jobs: int | None) -> int:
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def submit(selection: Selection, jobs: int | None, as_json: bool) -> None:
     """Submit what is missing of STUDY and return at once; the work outlives this terminal."""
-    from ablative.sweeps.submit import submit as hand_over
+    from ablative.sweeps.submission.submit import submit as hand_over
 
     _tell(hand_over(selection.plan, jobs or 0), as_json, selection)
 
@@ -79,20 +79,20 @@ def submit(selection: Selection, jobs: int | None, as_json: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def status(plan: Plan, watch: bool, as_json: bool) -> None:
     """States of STUDY's tasks, what runs and how far it is, and what failed, grouped by where."""
-    from ablative.sweeps.executors import situation
-    from ablative.sweeps.spending import spent
-    from ablative.sweeps.states import survey
+    from ablative.sweeps.queue.executors import situation
+    from ablative.sweeps.status.task_states import survey
+    from ablative.sweeps.status.usage import spent
 
     states = survey(plan)
     if as_json:
-        from ablative.study.bills import bills
+        from ablative.study.costs.usage_totals import bills
 
         tasks = [state.to_json() for state in states.states]
         words = situation(plan.home, plan.study.name)
         found = {"study": plan.study.name, "counts": states.counts, "tasks": tasks, "scheduler": words or None}
         click.echo(json.dumps({**found, "cost": asdict(bills(plan, spent(states, plan.home)))}))
         return
-    from ablative.sweeps.display import Display
+    from ablative.sweeps.status.live_display import Display
 
     if not watch:
         Display(plan).summary(states)
@@ -114,7 +114,7 @@ def status(plan: Plan, watch: bool, as_json: bool) -> None:
 @click.option("--job", is_flag=True, help="What its SLURM job printed: how it started, and what ended it.")
 def logs(task: str, follow: bool, job: bool) -> None:
     """What TASK printed; TASK is the beginning of a run's or an evaluation's id."""
-    from ablative.sweeps.logs import find_task, follow_log, job_log
+    from ablative.sweeps.status.logs import find_task, follow_log, job_log
 
     if job:
         click.echo(job_log(find_task(task)), nl=False)
@@ -129,8 +129,8 @@ def logs(task: str, follow: bool, job: bool) -> None:
 @click.option("--all", "everything", is_flag=True, help="Every task of the study.")
 def cancel(plan: Plan, where: tuple[str, ...], everything: bool) -> None:
     """Stop tasks of STUDY that are not done, running ones too; `ablate retry --cause cancelled` brings them back."""
-    from ablative.sweeps.executors import withdraw
-    from ablative.sweeps.states import survey
+    from ablative.sweeps.queue.executors import withdraw
+    from ablative.sweeps.status.task_states import survey
 
     if bool(where) == everything:
         raise click.UsageError("say which tasks: --where factor=level (repeatable), or --all")
@@ -153,7 +153,7 @@ def cancel(plan: Plan, where: tuple[str, ...], everything: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def retry(plan: Plan, jobs: int | None, causes: tuple[str, ...], as_json: bool) -> None:
     """Submit failed tasks of STUDY again, whatever they failed of, and what else is missing."""
-    from ablative.sweeps.submit import submit as hand_over
+    from ablative.sweeps.submission.submit import submit as hand_over
 
     chosen = causes or tuple(cause for cause in CAUSES if cause != "cancelled")
     _tell(hand_over(plan, jobs or 0, retry=frozenset(chosen)), as_json)
@@ -163,7 +163,7 @@ def retry(plan: Plan, jobs: int | None, causes: tuple[str, ...], as_json: bool) 
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def doctor(as_json: bool) -> int:
     """Check packages, device, home, claims, store, disk, memory and data; exit code 1 when something is broken."""
-    from ablative.study.paths import home
+    from ablative.study.home.paths import home
     from ablative.sweeps.doctor import examine
 
     found = []

@@ -17,12 +17,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from ablative.study.devices import driver_version
-from ablative.study.errors import AblateError
-from ablative.study.paths import Home
-from ablative.study.secrets import without_user
-from ablative.sweeps import claims, local
-from ablative.sweeps.submit import prepare_home
+from ablative.study.core.errors import AblateError
+from ablative.study.core.secrets import without_user
+from ablative.study.costs.devices import driver_version
+from ablative.study.home.paths import Home
+from ablative.sweeps.queue import lease
+from ablative.sweeps.submission import local
+from ablative.sweeps.submission.submit import prepare_home
 
 LOW_DISK_GIB = 2.0
 LOW_FILES = 10_000
@@ -104,8 +105,8 @@ def _home(home: Home) -> Check:
 def _claims(home: Home) -> Check:
     """Exclusive creation and atomic replacement, which claims and records rest on."""
     path = home.root / f".doctor.{secrets.token_hex(4)}"
-    first = claims.acquire(path, "doctor", 60.0)
-    second = claims.acquire(path, "doctor", 60.0)
+    first = lease.acquire(path, "doctor", 60.0)
+    second = lease.acquire(path, "doctor", 60.0)
     other = path.with_name(path.name + ".new")
     other.write_text("new")
     os.replace(other, path)
@@ -143,7 +144,7 @@ _ELSEWHERE = (
 
 def _clock(home: Home) -> Check:
     """This machine's clock against those of the home's file system and of the tracking server."""
-    from ablative.trainer.tracking.uri import is_http
+    from ablative.sweeps.tracking.uri import is_http
 
     path = home.root / f".doctor.{secrets.token_hex(4)}"
     path.touch()
@@ -173,9 +174,9 @@ def _server_clock(uri: str) -> float | None:
 
 def _store(home: Home) -> Check:
     """Open the tracking store as a submission would, and write to it, without adding an experiment to it."""
-    from ablative.trainer.tracking import store
-    from ablative.trainer.tracking.faults import faults
-    from ablative.trainer.tracking.uri import redact, resolve, sqlite_path
+    from ablative.sweeps.tracking import store
+    from ablative.sweeps.tracking.faults import faults
+    from ablative.sweeps.tracking.uri import redact, resolve, sqlite_path
 
     uri = resolve(home.tracking_uri)
     path = sqlite_path(uri)

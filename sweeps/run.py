@@ -10,13 +10,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from types import FrameType
 
-from ablative.study.files import write_json
-from ablative.study.paths import SubmissionPaths
-from ablative.study.plan import Plan
-from ablative.sweeps import manifest
-from ablative.sweeps.executors import executor, live_jobs
-from ablative.sweeps.states import Survey, survey
-from ablative.sweeps.submit import TRAINER, Choice, Code, Submission, submit
+from ablative.study.core.files import write_json
+from ablative.study.home.paths import SubmissionPaths
+from ablative.study.plan.plan import Plan
+from ablative.sweeps.queue import manifest
+from ablative.sweeps.queue.executors import executor, live_jobs
+from ablative.sweeps.status.task_states import Survey, survey
+from ablative.sweeps.submission.submit import TRAINER, Choice, Code, Submission, submit
 
 POLL_SECONDS = 1.0
 RESTARTS = 3

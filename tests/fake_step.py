@@ -10,12 +10,12 @@ import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from ablative.study.schema import RunConfig
-from ablative.trainer import step as module
-from ablative.trainer.data.batch import Batch
-from ablative.trainer.objectives.system import Draws, System
-from ablative.trainer.pieces import Piece
-from ablative.trainer.step import Gradients, TrainStep
+from ablative.study.clip.config import RunConfig
+from ablative.trainer.clip import step as module
+from ablative.trainer.clip.data.pairs.batch import Batch
+from ablative.trainer.clip.micro_batches import Piece
+from ablative.trainer.clip.objectives.system import Draws, System
+from ablative.trainer.clip.step import Gradients, TrainStep
 
 
 @contextmanager

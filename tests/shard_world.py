@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from ablative.study.paths import Home
-from ablative.study.schema import DataConfig
-from ablative.trainer.data.shards import ShardPairs
+from ablative.study.clip.config import DataConfig
+from ablative.study.home.paths import Home
+from ablative.trainer.clip.data.shards.shards import ShardPairs
 
 
 def encoded(pixels: np.ndarray, format: str = "PNG", **options: Any) -> bytes:

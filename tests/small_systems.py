@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ablative.study.schema import ModelConfig, ObjectiveConfig
-from ablative.trainer.objectives.losses import contrastive_loss, token_weights
-from ablative.trainer.objectives.system import System
+from ablative.study.clip.config import ModelConfig, ObjectiveConfig
+from ablative.trainer.clip.objectives.losses import contrastive_loss, token_weights
+from ablative.trainer.clip.objectives.system import System
 
 VOCAB = 50
 MODEL = ModelConfig(

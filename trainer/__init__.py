@@ -1,1 +1,4 @@
-"""One run or one evaluation: data, models, objectives, loop, protocols, tracking."""
+"""What runs a task: the shipped trainer, and what any trainer needs.
+
+It may import `study`, and neither submitit, optuna, duckdb nor mlflow.
+"""

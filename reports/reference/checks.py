@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from ablative.reports.reference.declarations import Places, TableDeclaration, declared_tables, place_values
 from ablative.reports.reference.values import PAPERS, PrintedValue, printed_values
 from ablative.reports.stats.summary import Summary, mean
-from ablative.reports.tables import Column, Entry, Row, Table, number
+from ablative.reports.tables.tables import Column, Entry, Row, Table, number
 
 OVERALL = "Average"
 """Task of an average over the other columns of its row."""

@@ -15,16 +15,16 @@ from typing import Any
 
 import yaml
 
-from ablative.reports.claim_runs import Judged, Remedy
-from ablative.reports.claims import Results, evaluate
 from ablative.reports.reference.values import FOLDER, PAPERS, PrintedValue, printed_values
-from ablative.reports.warehouse import cell_key
-from ablative.study.compose import CONF
-from ablative.study.design import Cell
-from ablative.study.errors import ConfigError, unknown
-from ablative.study.outputs import ClaimConfig
-from ablative.study.protocols import expand
-from ablative.study.typed import build
+from ablative.reports.store.warehouse import cell_key
+from ablative.reports.verdicts.claim_runs import Judged, Remedy
+from ablative.reports.verdicts.claims import Results, evaluate
+from ablative.study.clip.metrics import expand
+from ablative.study.core.errors import ConfigError, unknown
+from ablative.study.core.typed import build
+from ablative.study.spec.compose import CONF
+from ablative.study.spec.design import Cell
+from ablative.study.spec.outputs import ClaimConfig
 
 PROTOCOLS = {
     "zero-shot": "zero_shot",

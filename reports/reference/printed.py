@@ -11,8 +11,8 @@ from ablative.reports.reference.declarations import (
 )
 from ablative.reports.reference.values import PAPERS, PrintedValue
 from ablative.reports.stats.summary import Summary
-from ablative.reports.tables import Column, Entry, Row, Table, number
-from ablative.study.errors import ConfigError
+from ablative.reports.tables.tables import Column, Entry, Row, Table, number
+from ablative.study.core.errors import ConfigError
 
 MISPRINT = "printed as "
 """How the note of a misprinted value begins; what was printed follows."""

@@ -8,19 +8,19 @@ from pathlib import Path
 
 from markupsafe import Markup
 
-from ablative.reports.assets import render
-from ablative.reports.claim_runs import Judged
-from ablative.reports.claim_tables import CLAIM_RENDERERS, render_claims_html, summary
+from ablative.reports.html.assets import render
 from ablative.reports.reference.checks import averages_table
 from ablative.reports.reference.claims import evaluate_reference_claims
 from ablative.reports.reference.declarations import declared_tables
 from ablative.reports.reference.printed import printed_tables
 from ablative.reports.reference.values import PAPERS
-from ablative.reports.renderers import render_csv, render_html, render_latex, render_markdown
-from ablative.reports.tables import Table
-from ablative.reports.text import bare
-from ablative.study.files import write_atomic
-from ablative.study.outputs import FORMATS
+from ablative.reports.tables.escape import bare
+from ablative.reports.tables.renderers import render_csv, render_html, render_latex, render_markdown
+from ablative.reports.tables.tables import Table
+from ablative.reports.verdicts.claim_runs import Judged
+from ablative.reports.verdicts.claim_tables import CLAIM_RENDERERS, render_claims_html, summary
+from ablative.study.core.files import write_atomic
+from ablative.study.spec.outputs import FORMATS
 
 
 @dataclass(frozen=True)

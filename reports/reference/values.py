@@ -12,7 +12,7 @@ import functools
 from dataclasses import dataclass
 from pathlib import Path
 
-from ablative.study.errors import ConfigError, unknown
+from ablative.study.core.errors import ConfigError, unknown
 
 PAPERS = {"mae_clip": "MAE-CLIP", "maskclip": "MaskCLIP"}
 """Name of a paper on the command line -> as it is printed."""

@@ -11,7 +11,7 @@ import click
 from ablative.study.cli import study_command
 
 if TYPE_CHECKING:
-    from ablative.study.plan import Plan
+    from ablative.study.plan.plan import Plan
 
 
 @click.command()

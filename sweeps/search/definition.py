@@ -7,16 +7,16 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from ablative.study.arms import VALIDATION, Arm
-from ablative.study.files import read_json, write_json
-from ablative.study.identity import config_id
-from ablative.study.paths import SubmissionPaths
-from ablative.study.plan import Plan
-from ablative.study.protocols import RUN_METRICS, expand
-from ablative.study.schema import EvaluationConfig, RunConfig
-from ablative.study.search import SearchConfig
-from ablative.study.task import Task
-from ablative.study.typed import build, plain
+from ablative.study.clip.config import EvaluationConfig, RunConfig
+from ablative.study.clip.metrics import RUN_METRICS, expand
+from ablative.study.core.files import read_json, write_json
+from ablative.study.core.identity import config_id
+from ablative.study.core.typed import build, plain
+from ablative.study.home.paths import SubmissionPaths
+from ablative.study.plan.plan import Plan
+from ablative.study.plan.search_arms import VALIDATION, Arm
+from ablative.study.plan.task import Task
+from ablative.study.spec.search import SearchConfig
 
 
 @dataclass(frozen=True)

@@ -11,23 +11,24 @@ from typing import Any
 
 from optuna.trial import TrialState
 
-from ablative.study.arms import Arm
-from ablative.study.errors import ConfigError
-from ablative.study.files import read_json, write_json
-from ablative.study.identity import config_id, differences, flatten
-from ablative.study.paths import SubmissionPaths
-from ablative.study.plan import Plan
-from ablative.study.schema import RunConfig
-from ablative.study.search import inside
-from ablative.study.states import directory_state
-from ablative.sweeps import manifest, snapshot
-from ablative.sweeps.executors import executor, live_jobs
-from ablative.sweeps.manifest import Job, Manifest
+from ablative.study.clip.config import RunConfig
+from ablative.study.core.errors import ConfigError
+from ablative.study.core.files import read_json, write_json
+from ablative.study.core.identity import config_id, differences, flatten
+from ablative.study.home.paths import SubmissionPaths
+from ablative.study.home.task_state import directory_state
+from ablative.study.plan.plan import Plan
+from ablative.study.plan.search_arms import Arm
+from ablative.study.spec.search import inside
+from ablative.sweeps.queue import manifest
+from ablative.sweeps.queue.executors import executor, live_jobs
+from ablative.sweeps.queue.manifest import Job, Manifest
 from ablative.sweeps.search import repeats, results
 from ablative.sweeps.search.definition import Definition
 from ablative.sweeps.search.trials import Trials
-from ablative.sweeps.states import stale_seconds
-from ablative.sweeps.submit import TRAINER, Code, hand_over, new_stamp, prefix, prepare_home
+from ablative.sweeps.status.task_states import stale_seconds
+from ablative.sweeps.submission import snapshot
+from ablative.sweeps.submission.submit import TRAINER, Code, hand_over, new_stamp, prefix, prepare_home
 
 POLL_SECONDS = 0.5
 RESTARTS = 3

@@ -11,9 +11,9 @@ from typing import Any
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
-from ablative.study.arms import Arm, number
-from ablative.study.errors import ConfigError, unknown
-from ablative.study.search import MethodConfig, ParameterConfig, SearchConfig, searchable
+from ablative.study.core.errors import ConfigError, unknown
+from ablative.study.plan.search_arms import Arm, number
+from ablative.study.spec.search import MethodConfig, ParameterConfig, SearchConfig, searchable
 
 
 class Grid(optuna.samplers.GridSampler):

@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 from optuna.trial import FrozenTrial, TrialState
 
-from ablative.study import winners
-from ablative.study.arms import Arm
-from ablative.study.files import read_json, write_json
-from ablative.study.search_paths import TrialPaths
-from ablative.study.task import Task
-from ablative.study.winners import Tried
-from ablative.sweeps.claims import Claim
+from ablative.study.core.files import read_json, write_json
+from ablative.study.home.search_paths import TrialPaths
+from ablative.study.plan import winners
+from ablative.study.plan.search_arms import Arm
+from ablative.study.plan.task import Task
+from ablative.study.plan.winners import Tried
+from ablative.sweeps.queue.lease import Claim
 from ablative.sweeps.search.definition import trial_tasks
 
 if TYPE_CHECKING:

@@ -6,9 +6,9 @@ from typing import Any
 
 from optuna.trial import FrozenTrial, TrialState
 
-from ablative.study.arms import Arm
-from ablative.study.files import write_json
-from ablative.study.typed import plain
+from ablative.study.core.files import write_json
+from ablative.study.core.typed import plain
+from ablative.study.plan.search_arms import Arm
 from ablative.sweeps.search import repeats
 from ablative.sweeps.search.trials import RUNS, SECONDS, SEEDS, Trials
 

@@ -19,9 +19,9 @@ from optuna.storages import JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.storages.journal._file import BaseJournalFileLock, get_lock_file
 
-from ablative.study.errors import ConfigError, StoreError, unknown
-from ablative.study.search_paths import SearchPaths
-from ablative.sweeps import claims
+from ablative.study.core.errors import ConfigError, StoreError, unknown
+from ablative.study.home.search_paths import SearchPaths
+from ablative.sweeps.queue import lease
 
 if TYPE_CHECKING:
     from optuna.storages import BaseStorage
@@ -36,15 +36,15 @@ _LONGEST_NAP = 0.05
 
 
 class Lock(BaseJournalFileLock):
-    """A claim (`sweeps.claims`) as Optuna's lock, under the name that Optuna's own would have."""
+    """A claim (`sweeps.queue.lease`) as Optuna's lock, under the name that Optuna's own would have."""
 
     def __init__(self, path: Path, stale_seconds: float = STALE_SECONDS) -> None:
         self._path, self._stale = path, stale_seconds
-        self._claim: claims.Claim | None = None
+        self._claim: lease.Claim | None = None
 
     def acquire(self) -> bool:
         nap = 0.001
-        while (claim := claims.acquire(self._path, "", self._stale)) is None:
+        while (claim := lease.acquire(self._path, "", self._stale)) is None:
             time.sleep(nap)
             nap = min(2 * nap, _LONGEST_NAP)
         self._claim = claim
@@ -102,7 +102,7 @@ def open_storage(paths: SearchPaths) -> BaseStorage:
     if not uri:
         paths.root.mkdir(parents=True, exist_ok=True)
         return JournalStorage(Backend(paths.storage))
-    from ablative.trainer.tracking.uri import redact, resolve, scheme
+    from ablative.sweeps.tracking.uri import redact, resolve, scheme
 
     if scheme(uri) not in SCHEMES:
         raise ConfigError(f"{VARIABLE}={redact(uri)}: {unknown('storage', scheme(uri), SCHEMES)}")
@@ -138,7 +138,7 @@ def faults(paths: SearchPaths) -> Iterator[None]:
     from optuna.exceptions import StorageInternalError
     from sqlalchemy.exc import SQLAlchemyError
 
-    from ablative.trainer.tracking.uri import redact
+    from ablative.sweeps.tracking.uri import redact
 
     try:
         yield
@@ -151,7 +151,7 @@ def faults(paths: SearchPaths) -> Iterator[None]:
 
 def describe(paths: SearchPaths) -> str:
     """The storage as a person, or `optuna-dashboard`, is told it."""
-    from ablative.trainer.tracking.uri import redact
+    from ablative.sweeps.tracking.uri import redact
 
     return redact(os.environ.get(VARIABLE, "")) or str(paths.storage)
 

@@ -6,8 +6,8 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from ablative.study.journal import Journal, read
-from ablative.study.paths import TaskPaths
+from ablative.study.home.journal import Journal, read
+from ablative.study.home.paths import TaskPaths
 
 TRIALS = "ablate.trials"
 """Tag of a pretraining: JSON object `<arm's key>.<trial's number>` → how the trial ended, and what this run gave it."""

@@ -17,14 +17,14 @@ from typing import Any
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from ablative.study.arms import Arm
-from ablative.study.errors import ConfigError
-from ablative.study.files import write_json
-from ablative.study.paths import Home
-from ablative.study.search_paths import TrialPaths
-from ablative.study.task import Task
-from ablative.sweeps import claims
-from ablative.sweeps.claims import Claim
+from ablative.study.core.errors import ConfigError
+from ablative.study.core.files import write_json
+from ablative.study.home.paths import Home
+from ablative.study.home.search_paths import TrialPaths
+from ablative.study.plan.search_arms import Arm
+from ablative.study.plan.task import Task
+from ablative.sweeps.queue import lease
+from ablative.sweeps.queue.lease import Claim
 from ablative.sweeps.search import methods, repeats
 from ablative.sweeps.search.definition import Definition, trial_tasks
 from ablative.sweeps.search.storage import open_storage
@@ -172,7 +172,7 @@ class Trials:
     def claim(self, paths: TrialPaths) -> Claim | None:
         """The trial, or the repeat, unless a living worker has it."""
         paths.root.mkdir(parents=True, exist_ok=True)
-        return claims.acquire(paths.claim, self._job, self._stale)
+        return lease.acquire(paths.claim, self._job, self._stale)
 
     def note(self, paths: TrialPaths, tasks: tuple[Task, ...], arm: Arm, number: int) -> None:
         """Write down which tasks a trial has, for whoever ships their journals."""
@@ -188,7 +188,7 @@ class Trials:
     def _asking(self) -> Iterator[None]:
         """One process at a time; a dead one's turn is over."""
         self.paths.root.mkdir(parents=True, exist_ok=True)
-        while (turn := claims.acquire(self.paths.asking, self._job, self._stale)) is None:
+        while (turn := lease.acquire(self.paths.asking, self._job, self._stale)) is None:
             time.sleep(0.01)
         try:
             yield

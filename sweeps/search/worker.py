@@ -11,21 +11,21 @@ import time
 from collections.abc import Iterable
 from typing import Any
 
-from ablative.study.arms import VALIDATION
-from ablative.study.files import read_json, write_atomic, write_json
-from ablative.study.journal import read
-from ablative.study.paths import TaskPaths
-from ablative.study.search_paths import watched
-from ablative.study.states import DirectoryState, directory_state
-from ablative.study.task import Task, TaskRef, trial_tasks
-from ablative.study.typed import dump, plain
-from ablative.sweeps.attempts import archive_failure
-from ablative.sweeps.claims import Claim
-from ablative.sweeps.failures import RESUMABLE
+from ablative.study.core.files import read_json, write_atomic, write_json
+from ablative.study.core.typed import dump, plain
+from ablative.study.home.journal import read
+from ablative.study.home.paths import TaskPaths
+from ablative.study.home.search_paths import watched
+from ablative.study.home.task_state import DirectoryState, directory_state
+from ablative.study.plan.search_arms import VALIDATION
+from ablative.study.plan.task import Task, TaskRef, trial_tasks
+from ablative.sweeps.queue.failures import RESUMABLE
+from ablative.sweeps.queue.lease import Claim
+from ablative.sweeps.queue.retries import archive_failure
 from ablative.sweeps.search import definition, repeats, results, tags
 from ablative.sweeps.search.repeats import Repeat
 from ablative.sweeps.search.trials import MOST_LOSSES, SECONDS, Taken, Trials
-from ablative.sweeps.worker import POLL_SECONDS, Worker
+from ablative.sweeps.worker.worker import POLL_SECONDS, Worker
 
 Work = Taken | Repeat
 IDLE_SECONDS = 1.0

@@ -8,10 +8,10 @@ import socket
 import subprocess
 from pathlib import Path
 
-from ablative.study.errors import AblateError
+from ablative.study.core.errors import AblateError
 from ablative.sweeps.slurm import cluster
 from ablative.sweeps.slurm.cluster import Cluster, Partition
-from ablative.sweeps.slurm.queue import SchedulerSilent
+from ablative.sweeps.slurm.squeue import SchedulerSilent
 
 CONFIGURATION = Path("/etc/slurm/slurm.conf")
 KILL_WAIT_SECONDS = 30

@@ -9,9 +9,9 @@ import shutil
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 
-from ablative.study.cluster import ClusterConfig
-from ablative.study.errors import ConfigError, unknown
-from ablative.sweeps.slurm.queue import call
+from ablative.study.core.errors import ConfigError, unknown
+from ablative.study.spec.cluster import ClusterConfig
+from ablative.sweeps.slurm.squeue import call
 
 PROGRAMS = ("sbatch", "squeue", "scancel", "scontrol", "srun")
 MAX_ARRAY_SIZE = 1001

@@ -24,17 +24,19 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from ablative.study.paths import Home, SubmissionPaths
-from ablative.study.secrets import guard
-from ablative.study.states import directory_state
-from ablative.study.task import TaskRef
-from ablative.sweeps import child, failures, manifest, snapshot
-from ablative.sweeps.saying import fall_silent, say
+from ablative.study.core.secrets import guard
+from ablative.study.home.paths import Home, SubmissionPaths
+from ablative.study.home.task_state import directory_state
+from ablative.study.plan.task import TaskRef
+from ablative.sweeps.queue import failures, manifest
 from ablative.sweeps.slurm import endings
 from ablative.sweeps.slurm.team import Follower, Leader, Position
 from ablative.sweeps.slurm.workers import CanaryWorker, ElementWorker, sings
-from ablative.sweeps.states import FINISHED
-from ablative.sweeps.worker import Worker
+from ablative.sweeps.status.task_states import FINISHED
+from ablative.sweeps.submission import snapshot
+from ablative.sweeps.worker import task_process
+from ablative.sweeps.worker.print_safely import fall_silent, say
+from ablative.sweeps.worker.worker import Worker
 
 LINGER_SECONDS = 600.0
 """How long to wait to be killed: longer than any KillWait or GraceTime."""
@@ -54,7 +56,7 @@ class Element:
         # Before anything is read or imported: a signal may come at any time.
         self.received: list[int] = []
         self._workers: list[int] = []
-        for name in child.STOP_SIGNALS:
+        for name in task_process.STOP_SIGNALS:
             signal.signal(name, self._on_signal)
         position = Position.of(os.environ)
         self.leader = Leader(position) if position is not None else None
@@ -98,7 +100,7 @@ class Element:
 
     def _start(self, module: Any) -> None:
         """Fork a worker: what was imported is shared, and the scheduler's signals are passed on to it."""
-        signal.pthread_sigmask(signal.SIG_BLOCK, child.STOP_SIGNALS)
+        signal.pthread_sigmask(signal.SIG_BLOCK, task_process.STOP_SIGNALS)
         try:
             parent = os.getpid()
             pid = os.fork()
@@ -106,7 +108,7 @@ class Element:
                 self._work(parent, module)
             self._workers.append(pid)
         finally:
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, child.STOP_SIGNALS)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, task_process.STOP_SIGNALS)
 
     def _work(self, parent: int, module: Any) -> None:
         """A worker's whole life; never returns."""
@@ -120,7 +122,7 @@ class Element:
             if self.leader is not None:
                 execute = self.leader.leading(execute, interrupted)
             worker = self._worker(execute, interrupted)
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, child.STOP_SIGNALS)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, task_process.STOP_SIGNALS)
             try:
                 worker.run()
             finally:
@@ -130,10 +132,10 @@ class Element:
             fall_silent()
             os._exit(code)
 
-    def _worker(self, execute: child.Execute, interrupted: type[BaseException]) -> Worker:
+    def _worker(self, execute: task_process.Execute, interrupted: type[BaseException]) -> Worker:
         if self.array.arms:
             # By name: it imports Optuna, which is slow, and this module.
-            kind = importlib.import_module("ablative.sweeps.slurm.searching").SearchElementWorker
+            kind = importlib.import_module("ablative.sweeps.slurm.search_element").SearchElementWorker
             searcher: Worker = kind(
                 self.home, self.submission, self.queue, execute, interrupted, self.job, arms=self.array.arms
             )  # fmt: skip

@@ -8,10 +8,10 @@ import re
 from datetime import datetime
 from pathlib import Path
 
-from ablative.study.attempts import OUT_OF_MEMORY
-from ablative.sweeps.executors import Ending
-from ablative.sweeps.failures import NODE_FAILURE
-from ablative.sweeps.slurm.queue import Element, SchedulerSilent, call
+from ablative.study.home.failed_attempts import OUT_OF_MEMORY
+from ablative.sweeps.queue.executors import Ending
+from ablative.sweeps.queue.failures import NODE_FAILURE
+from ablative.sweeps.slurm.squeue import Element, SchedulerSilent, call
 
 STATES = {
     "OUT_OF_MEMORY": (OUT_OF_MEMORY, "SLURM killed it: out of memory"),

@@ -1,4 +1,4 @@
-"""SLURM behind the interface of `sweeps.executors`.
+"""SLURM behind the interface of `sweeps.queue.executors`.
 
 Nothing stays behind on the machine that submits: the arrays are in the scheduler's queue, and what they do is in the
 manifest. Whether an element lives is asked of `squeue`, by the name of its array; how its tasks ended, of their
@@ -14,20 +14,21 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
-from ablative.study.arms import Arm
-from ablative.study.cluster import ClusterConfig
-from ablative.study.errors import ConfigError
-from ablative.study.paths import Home, SubmissionPaths, TaskPaths
-from ablative.study.plan import Plan, Task
-from ablative.study.states import directory_state
-from ablative.study.typed import build, plain
-from ablative.sweeps import claims, local, nodes
-from ablative.sweeps.claims import Owner
-from ablative.sweeps.executors import Ending
-from ablative.sweeps.manifest import Array, Job, Layout, Manifest, submissions
-from ablative.sweeps.slurm import cluster, endings, layout, queue
+from ablative.study.core.errors import ConfigError
+from ablative.study.core.typed import build, plain
+from ablative.study.home.paths import Home, SubmissionPaths, TaskPaths
+from ablative.study.home.task_state import directory_state
+from ablative.study.plan.plan import Plan, Task
+from ablative.study.plan.search_arms import Arm
+from ablative.study.spec.cluster import ClusterConfig
+from ablative.sweeps.queue import lease, nodes
+from ablative.sweeps.queue.executors import Ending
+from ablative.sweeps.queue.lease import Owner
+from ablative.sweeps.queue.manifest import Array, Job, Layout, Manifest, submissions
+from ablative.sweeps.slurm import cluster, endings, layout, squeue
 from ablative.sweeps.slurm.cluster import Cluster
-from ablative.sweeps.slurm.queue import Element, Queue
+from ablative.sweeps.slurm.squeue import Element, Queue
+from ablative.sweeps.submission import local
 
 LAUNCH_SECONDS = 120.0
 """A submission that is being made on another host is believed to be for so long."""
@@ -35,7 +36,7 @@ SEARCHERS = 4
 """Elements of a search where nobody says how many: with all trials at once, none learns from another."""
 CLOSED = ("completed", "diverged", "failed", "cancelled")
 
-forget = queue.forget
+forget = squeue.forget
 
 
 def arrange(plan: Plan, tasks: tuple[Task, ...], new: frozenset[str], jobs: int, prefix: str) -> Layout:
@@ -111,13 +112,13 @@ def launch(home: Home, submission: SubmissionPaths, environment: Mapping[str, st
         SubmissionRefused: `sbatch` did not take an array. Those before it stay in the queue; the manifest forgets the
             others, whose tasks the next submission takes.
     """
-    from ablative.sweeps import manifest
+    from ablative.sweeps.queue import manifest
     from ablative.sweeps.slurm import script
 
     found = manifest.read(submission)
     assert found is not None, submission.manifest
     submission.jobs.mkdir(parents=True, exist_ok=True)
-    claim = claims.acquire(submission.launching, "submit", LAUNCH_SECONDS)
+    claim = lease.acquire(submission.launching, "submit", LAUNCH_SECONDS)
     arrays = list(found.arrays)
     ids: dict[str, str] = {}
     try:
@@ -132,7 +133,7 @@ def launch(home: Home, submission: SubmissionPaths, environment: Mapping[str, st
         raise script.SubmissionRefused(f"{refused} ({rest})") from None
     finally:
         replace(found, arrays=tuple(arrays[: len(ids)])).write(submission)
-        queue.forget()
+        squeue.forget()
         if claim is not None:
             claim.release()
 
@@ -202,9 +203,9 @@ def stop(jobs: tuple[Job, ...], force: bool) -> None:
     """`scancel`: running elements get SIGTERM and the cluster's KillWait to save; with `force`, SIGKILL at once."""
     ids = [job.job_id for job in jobs]
     if ids and force:
-        queue.cancel("--signal=KILL", *ids)
+        squeue.cancel("--signal=KILL", *ids)
     if ids:
-        queue.cancel(*ids)
+        squeue.cancel(*ids)
 
 
 def withdraw(home: Home, submission: SubmissionPaths, manifest: Manifest) -> None:
@@ -229,7 +230,7 @@ def withdraw(home: Home, submission: SubmissionPaths, manifest: Manifest) -> Non
 def _live(submission: SubmissionPaths, manifest: Manifest) -> list[tuple[str, Array, int]]:
     """(job id, array, element) of everything that is or may be in the queue."""
     # In this order: who is seen to have finished launching has finished before the look at the queue.
-    launching = claims.inspect(submission.launching, LAUNCH_SECONDS)
+    launching = lease.inspect(submission.launching, LAUNCH_SECONDS)
     seen = _look(submission, manifest)
     by_name: dict[str, list[Element]] = {}
     for element in seen.elements:
@@ -250,7 +251,7 @@ def _look(submission: SubmissionPaths, manifest: Manifest) -> Queue:
         written = submission.manifest.stat().st_mtime
     except FileNotFoundError:
         written = 0.0
-    return queue.look([manifest.user], min(written, time.time()))
+    return squeue.look([manifest.user], min(written, time.time()))
 
 
 def _holders(home: Home) -> dict[str, str]:

@@ -11,10 +11,10 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
-from ablative.study.cluster import ClusterConfig
-from ablative.study.plan import Plan, Task
-from ablative.study.typed import plain
-from ablative.sweeps.manifest import Array
+from ablative.study.core.typed import plain
+from ablative.study.plan.plan import Plan, Task
+from ablative.study.spec.cluster import ClusterConfig
+from ablative.sweeps.queue.manifest import Array
 
 Slices = list[list[Task]]
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ablative.study.errors import ConfigError
-from ablative.study.plan import Plan
-from ablative.sweeps import snapshot
+from ablative.study.core.errors import ConfigError
+from ablative.study.plan.plan import Plan
 from ablative.sweeps.slurm import cluster, executor, layout, script
-from ablative.sweeps.states import survey
-from ablative.sweeps.submit import choose, new_stamp, prefix
+from ablative.sweeps.status.task_states import survey
+from ablative.sweeps.submission import snapshot
+from ablative.sweeps.submission.submit import choose, new_stamp, prefix
 
 
 def scripts(plan: Plan) -> Iterator[str]:

@@ -19,11 +19,11 @@ from typing import Any
 from submitit.core.utils import FailedJobError
 from submitit.slurm.slurm import SlurmExecutor, _make_sbatch_string
 
-from ablative.study.cluster import ClusterConfig
-from ablative.study.errors import AblateError, ConfigError
-from ablative.study.paths import Home, SubmissionPaths
-from ablative.study.typed import build
-from ablative.sweeps.manifest import Array
+from ablative.study.core.errors import AblateError, ConfigError
+from ablative.study.core.typed import build
+from ablative.study.home.paths import Home, SubmissionPaths
+from ablative.study.spec.cluster import ClusterConfig
+from ablative.sweeps.queue.manifest import Array
 from ablative.sweeps.slurm.team import PORT
 
 OWN_OPTIONS = ("array", "dependency", "error", "job-name", "kill-on-invalid-dep", "open-mode", "output", "signal")

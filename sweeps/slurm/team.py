@@ -3,7 +3,7 @@
 `srun` starts one process for each, on all nodes. The first (SLURM_PROCID 0) is the element, and works through its
 tasks as every element does; the others follow it. A follower connects to the element and waits. When the element
 comes to a pretraining, it tells its followers which, and they train it with it, with SLURM's numbers as torch's ranks
-(`trainer.peers`). An evaluation is the element's own. A connection lasts as long as the run: who loses it knows that
+(`process_group`). An evaluation is the element's own. A connection lasts as long as the run: who loses it knows that
 the run has ended at the other end.
 
 What `srun` has started stays, so that a run costs no new imports, and signals reach every process of a run, which is
@@ -28,10 +28,11 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from ablative.study.paths import Home, SubmissionPaths, TaskPaths
-from ablative.sweeps import child, manifest
-from ablative.sweeps.alarm import drain
-from ablative.sweeps.child import Child, Execute
+from ablative.study.home.paths import Home, SubmissionPaths, TaskPaths
+from ablative.sweeps.queue import manifest
+from ablative.sweeps.worker import task_process
+from ablative.sweeps.worker.task_process import Child, Execute
+from ablative.sweeps.worker.wakeup import drain
 
 PORT = "ABLATE_TEAM_PORT"
 """Variable with the port on which the element listens; the batch script sets it, and `srun` passes it on."""
@@ -66,7 +67,7 @@ class Position:
         return cls(rank, size, local, first_host(environment), int(environment[PORT]), environment["SLURM_JOB_ID"])
 
     def variables(self, port: int) -> dict[str, str]:
-        """torch's, for a meeting at this port of the first node (`trainer.peers.VARIABLES`)."""
+        """torch's, for a meeting at this port of the first node (`trainer.torch.process_group.VARIABLES`)."""
         values = (self.rank, self.size, self.local_rank, self.host, port)
         names = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
         return {name: str(value) for name, value in zip(names, values, strict=True)}
@@ -132,7 +133,7 @@ class Leader:
             if stop():
                 raise interrupted("stopped before the processes of the run had come together")
             if time.monotonic() > deadline:
-                from ablative.trainer.distributed import PeerLostError
+                from ablative.trainer.torch.distributed import PeerLostError
 
                 missing = sorted({*range(1, self.position.size)} - set(found))
                 where = f"port {self.position.port} of {self.position.host}"
@@ -157,7 +158,7 @@ def _watch(followers: Mapping[int, socket.socket], done: threading.Event) -> Non
         for link in select.select(list(ranks), [], [])[0]:
             said, rank = _read(link), ranks.pop(link)
             if said is not None and said["code"]:
-                from ablative.trainer.peers import end_like
+                from ablative.trainer.torch.process_group import end_like
 
                 end_like(rank, int(said["code"]), done)
 
@@ -167,7 +168,7 @@ class Follower:
 
     def __init__(self, home: Home, submission: SubmissionPaths, position: Position) -> None:
         self._child: Child | None = None
-        for stop in child.STOP_SIGNALS:
+        for stop in task_process.STOP_SIGNALS:
             signal.signal(stop, self._on_signal)
         queue = manifest.read(submission)
         assert queue is not None, submission.manifest
@@ -212,7 +213,7 @@ class Follower:
         """One run, in a process of its own."""
         os.environ.update(self.position.variables(port))
         beside = _Beside(paths.root, self.output)
-        running = self._child = child.start("pretrain", beside, self.home, self.execute, self.interrupted)
+        running = self._child = task_process.start("pretrain", beside, self.home, self.execute, self.interrupted)
         gone, report = 0.0, b""
         while (status := running.ended()) is None:
             report += drain(running.report)
@@ -224,7 +225,7 @@ class Follower:
             if gone and time.monotonic() > gone + PATIENCE:
                 running.kill()
         self._child = None
-        told = child.read_report(report + drain(running.report))
+        told = task_process.read_report(report + drain(running.report))
         os.close(running.report)
         stopped = told is not None and told.cause == "interrupted"
         try:

@@ -6,18 +6,18 @@ import signal
 import time
 from typing import Any
 
-from ablative.study.attempts import OUT_OF_MEMORY
-from ablative.study.journal import read
-from ablative.study.paths import TaskPaths
-from ablative.study.task import TaskRef
-from ablative.sweeps import claims, manifest, nodes
-from ablative.sweeps.claims import Owner
-from ablative.sweeps.executors import Ending
-from ablative.sweeps.failures import NODE_FAILURE, Failure
-from ablative.sweeps.saying import say
-from ablative.sweeps.slurm import endings, queue
-from ablative.sweeps.slurm.queue import SchedulerSilent
-from ablative.sweeps.worker import Worker
+from ablative.study.home.failed_attempts import OUT_OF_MEMORY
+from ablative.study.home.journal import read
+from ablative.study.home.paths import TaskPaths
+from ablative.study.plan.task import TaskRef
+from ablative.sweeps.queue import lease, manifest, nodes
+from ablative.sweeps.queue.executors import Ending
+from ablative.sweeps.queue.failures import NODE_FAILURE, Failure
+from ablative.sweeps.queue.lease import Owner
+from ablative.sweeps.slurm import endings, squeue
+from ablative.sweeps.slurm.squeue import SchedulerSilent
+from ablative.sweeps.worker.print_safely import say
+from ablative.sweeps.worker.worker import Worker
 
 SYSTEMATIC = ("code", "data", "disk", OUT_OF_MEMORY)
 """Causes of a canary's failure that the other tasks would hardly escape."""
@@ -34,7 +34,7 @@ class ElementWorker(Worker):
         """A task that a living worker of another job has is not waited for: the allocation would idle."""
         state = super()._look(paths)
         if state == "claimed":
-            holder = claims.inspect(paths.claim, self.queue.stale_seconds)
+            holder = lease.inspect(paths.claim, self.queue.stale_seconds)
             # This element's own claims are waited for: it may have been requeued after its node died.
             if holder is not None and holder.owner is not None and holder.owner.job != self.job:
                 return "elsewhere"
@@ -57,7 +57,7 @@ class ElementWorker(Worker):
         super()._write_failure(task, paths, failure)
 
     def _react(self, failure: Failure) -> None:
-        node = claims.identify().node
+        node = lease.identify().node
         if failure.cause == NODE_FAILURE and node:
             nodes.note(self.home.study(self.queue.study), node, failure.message)
         super()._react(failure)
@@ -68,7 +68,7 @@ class ElementWorker(Worker):
         found = manifest.read(self.submission)
         assert found is not None, self.submission.manifest
         try:
-            queue.cancel("--state=PENDING", *(array.job_id for array in found.arrays if array.job_id))
+            squeue.cancel("--state=PENDING", *(array.job_id for array in found.arrays if array.job_id))
         except SchedulerSilent as silent:
             say(f"what waits in the queue will find out by itself: {silent}")
 

@@ -25,14 +25,14 @@ import numpy as np
 import webdataset
 from PIL import Image
 
-from ablative.study.paths import Home
-from ablative.study.schema import DataConfig
-from ablative.trainer.data.batch import to_pixels
-from ablative.trainer.data.loader import Loader
-from ablative.trainer.data.pairs import Crops, open_pairs
-from ablative.trainer.data.shard_paths import find_shards
-from ablative.trainer.data.shards import ShardPairs
-from ablative.trainer.data.tokenizer import Tokenizer
+from ablative.study.clip.config import DataConfig
+from ablative.study.home.paths import Home
+from ablative.trainer.clip.data.pairs.batch import to_pixels
+from ablative.trainer.clip.data.pairs.loader import Loader
+from ablative.trainer.clip.data.pairs.pairs import Crops, open_pairs
+from ablative.trainer.clip.data.pairs.tokenizer import Tokenizer
+from ablative.trainer.clip.data.shards.shard_paths import find_shards
+from ablative.trainer.clip.data.shards.shards import ShardPairs
 
 BATCH = 100
 SAMPLES = 2000

@@ -18,14 +18,14 @@ from pathlib import Path
 
 import torch
 
-from ablative.study.plan import make_plan
-from ablative.study.schema import RunConfig
-from ablative.trainer.data.batch import Batch
-from ablative.trainer.distributed import World
-from ablative.trainer.environment import arithmetic
-from ablative.trainer.objectives.system import System
-from ablative.trainer.peers import team
-from ablative.trainer.step import TrainStep
+from ablative.study.clip.config import RunConfig
+from ablative.study.plan.plan import make_plan
+from ablative.trainer.clip.data.pairs.batch import Batch
+from ablative.trainer.clip.objectives.system import System
+from ablative.trainer.clip.step import TrainStep
+from ablative.trainer.runner.environment import arithmetic
+from ablative.trainer.torch.distributed import World
+from ablative.trainer.torch.process_group import team
 
 sys.path.insert(0, str(Path(__file__).parent))
 

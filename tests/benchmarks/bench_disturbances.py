@@ -14,8 +14,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from ablative.study.files import read_json
-from ablative.study.paths import Home
+from ablative.study.core.files import read_json
+from ablative.study.home.paths import Home
 
 ROOT = Path(__file__).parents[2]
 STEP_SECONDS = 0.005
@@ -80,7 +80,7 @@ def main() -> None:
     from fakes import FAKE, HERE
     from slurm_world import CannotMountError, scheduler, small_disk
 
-    from ablative.sweeps.submit import submit
+    from ablative.sweeps.submission.submit import submit
 
     os.environ["PYTHONPATH"] = str(HERE)
     well = []

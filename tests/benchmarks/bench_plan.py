@@ -14,8 +14,8 @@ from pathlib import Path
 
 import yaml
 
-from ablative.study.paths import Home
-from ablative.study.plan import make_plan
+from ablative.study.home.paths import Home
+from ablative.study.plan.plan import make_plan
 
 FACTORS = {
     "lr": {f"lr{i}": {"schedule.lr": 1e-4 * (i + 1)} for i in range(10)},

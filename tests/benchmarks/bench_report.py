@@ -25,11 +25,11 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
-from ablative.study.cluster import ClusterConfig
-from ablative.study.paths import Home
-from ablative.study.plan import Plan, Task, make_plan
-from ablative.study.schema import EvaluationConfig, RunConfig
-from ablative.study.study import parse_study
+from ablative.study.clip.config import EvaluationConfig, RunConfig
+from ablative.study.home.paths import Home
+from ablative.study.plan.plan import Plan, Task, make_plan
+from ablative.study.spec.cluster import ClusterConfig
+from ablative.study.spec.study_file import parse_study
 
 FACTORS = {"scale": 4, "method": 10, "pooling": 5, "masking": 5}
 """Factor → levels: 1,000 cells; seeds make up the number of runs."""
@@ -76,7 +76,7 @@ def synthetic_plan(
 
 def fill(plan: Plan) -> None:
     """Write the plan's tasks into a new MLflow store, in bulk."""
-    from ablative.trainer.tracking.store import prepare
+    from ablative.sweeps.tracking.store import prepare
 
     experiment = prepare(plan.home, plan.study.name)
     rng = random.Random(0)

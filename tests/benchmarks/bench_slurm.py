@@ -8,12 +8,12 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from ablative.study.paths import Home
-from ablative.study.plan import make_plan
-from ablative.sweeps import manifest
-from ablative.sweeps.slurm import queue
-from ablative.sweeps.states import survey
-from ablative.sweeps.submit import Code, submit
+from ablative.study.home.paths import Home
+from ablative.study.plan.plan import make_plan
+from ablative.sweeps.queue import manifest
+from ablative.sweeps.slurm import squeue
+from ablative.sweeps.status.task_states import survey
+from ablative.sweeps.submission.submit import Code, submit
 
 ROOT = Path(__file__).parents[2]
 OVERRIDES = (
@@ -45,11 +45,14 @@ def main() -> None:
         home = Home(Path(folder) / "home")
         plan = make_plan("demo", OVERRIDES, home=home)
         timed("configurations of the tasks, written", plan.write)
-        timed(f"submit {len(plan.tasks)} tasks", lambda: submit(plan, code=Code("ablative.trainer.tasks:execute", "")))
+        timed(
+            f"submit {len(plan.tasks)} tasks",
+            lambda: submit(plan, code=Code("ablative.trainer.clip.tasks:execute", "")),
+        )
         found = next(found for _, found in manifest.submissions(home))
         elements = sum(bool(element) for array in found.arrays for element in array.elements)
         print(f"{len(found.arrays)} sbatch calls, {elements} array elements")
-        queue.forget()
+        squeue.forget()
         timed("states of all of them, with one squeue", lambda: survey(plan))
         assert survey(plan).counts == {"submitted": len(plan.tasks)}
         slurm("scancel", "--quiet", *(array.job_id for array in found.arrays))

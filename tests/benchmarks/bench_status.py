@@ -16,13 +16,14 @@ from pathlib import Path
 
 import yaml
 
-from ablative.study.files import write_json
-from ablative.study.paths import Home
-from ablative.study.plan import Plan, make_plan
-from ablative.sweeps import claims, local, manifest
-from ablative.sweeps.executors import live_jobs
-from ablative.sweeps.states import survey
-from ablative.sweeps.submit import Code, submit
+from ablative.study.core.files import write_json
+from ablative.study.home.paths import Home
+from ablative.study.plan.plan import Plan, make_plan
+from ablative.sweeps.queue import lease, manifest
+from ablative.sweeps.queue.executors import live_jobs
+from ablative.sweeps.status.task_states import survey
+from ablative.sweeps.submission import local
+from ablative.sweeps.submission.submit import Code, submit
 
 RUNS = 250
 """With three evaluations each: 1,000 tasks."""
@@ -50,7 +51,7 @@ def populate(plan: Plan) -> None:
         elif index % 5 == 3:
             write_json(paths.failure, {**failure, "fingerprint": str(index % 7)})
         elif index % 10 == 4:
-            claims.acquire(paths.claim, "1", 60.0)
+            lease.acquire(paths.claim, "1", 60.0)
 
 
 def best(action: Callable[[], object], repeats: int = 5) -> tuple[float, float]:
@@ -78,7 +79,7 @@ def command(folder: Path, *words: str) -> Callable[[], object]:
 def submission_seconds(plan: Plan) -> tuple[float, float]:
     """Submitting everything to two workers, whose tasks are never reached: they are stopped at once."""
     begin, cpu = time.perf_counter(), _cpu()
-    made = submit(plan, jobs=2, code=Code("ablative.sweeps.worker:work", ""))
+    made = submit(plan, jobs=2, code=Code("ablative.sweeps.worker.worker:work", ""))
     spent = time.perf_counter() - begin, _cpu() - cpu
     assert made.paths is not None and len(made.choice.new) == len(plan.tasks)
     found = manifest.read(made.paths)

@@ -21,7 +21,7 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
-from ablative.study.files import read_json
+from ablative.study.core.files import read_json
 
 ROOT = Path(__file__).parents[2]
 STUDY = (
@@ -86,11 +86,11 @@ class Storm:
 
     def running(self) -> list[tuple[Path, str, int]]:
         """(run's directory, element, worker's process) of the runs that are being trained and have a checkpoint."""
-        from ablative.sweeps import claims
+        from ablative.sweeps.queue import lease
 
         found = []
         for root in sorted(self.home.glob("runs/*")):
-            holder = claims.inspect(root / "claim", 60.0)
+            holder = lease.inspect(root / "claim", 60.0)
             if holder and holder.alive and holder.owner and list((root / "checkpoints").glob("*")):
                 found.append((root, holder.owner.job, holder.owner.pid))
         return found

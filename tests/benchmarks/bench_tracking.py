@@ -16,11 +16,11 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from ablative.study.journal import Journal
-from ablative.study.paths import Home
-from ablative.trainer.tracking import store
-from ablative.trainer.tracking.cursor import pending
-from ablative.trainer.tracking.shipping import ship
+from ablative.study.home.journal import Journal
+from ablative.study.home.paths import Home
+from ablative.sweeps.tracking import store
+from ablative.sweeps.tracking.cursor import pending
+from ablative.sweeps.tracking.sync import ship
 
 TESTS = Path(__file__).parents[1]
 sys.path[:0] = [str(TESTS), str(TESTS / "trainer")]

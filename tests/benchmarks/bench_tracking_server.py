@@ -15,7 +15,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from ablative.study.paths import Home
+from ablative.study.home.paths import Home
 
 TESTS = Path(__file__).parents[1]
 sys.path[:0] = [str(TESTS), str(TESTS / "trainer")]

@@ -14,13 +14,13 @@ from pathlib import Path
 
 import torch
 
-from ablative.study.journal import Journal
-from ablative.study.plan import make_plan
-from ablative.study.schema import RunConfig
-from ablative.trainer.data.batch import BOS, EOS, Batch
-from ablative.trainer.environment import arithmetic
-from ablative.trainer.objectives.system import System
-from ablative.trainer.step import TrainStep
+from ablative.study.clip.config import RunConfig
+from ablative.study.home.journal import Journal
+from ablative.study.plan.plan import make_plan
+from ablative.trainer.clip.data.pairs.batch import BOS, EOS, Batch
+from ablative.trainer.clip.objectives.system import System
+from ablative.trainer.clip.step import TrainStep
+from ablative.trainer.runner.environment import arithmetic
 
 WARM, STEPS = 5, 60
 

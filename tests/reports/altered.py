@@ -10,7 +10,7 @@ from pathlib import Path
 
 import stores
 
-from ablative.study.plan import Plan, Task
+from ablative.study.plan.plan import Plan, Task
 
 TEXT = stores.STUDY[: stores.STUDY.index("figures:")]
 """Without figures, which are not about this."""

@@ -11,7 +11,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 import stores
 
-from ablative.study.plan import Plan, Task
+from ablative.study.plan.plan import Plan, Task
 
 
 @pytest.fixture(autouse=True)

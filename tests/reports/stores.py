@@ -14,10 +14,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from ablative.study.paths import Home
-from ablative.study.plan import Plan, Task, make_plan
-from ablative.study.protocols import METRICS
-from ablative.study.schema import EvaluationConfig
+from ablative.study.clip.config import EvaluationConfig
+from ablative.study.clip.metrics import METRICS
+from ablative.study.home.paths import Home
+from ablative.study.plan.plan import Plan, Task, make_plan
 
 STUDY = """
 name: pooled

@@ -9,16 +9,16 @@ from typing import Any
 
 import pytest
 
-from ablative.reports.reference.beside import with_reference
-from ablative.reports.renderers import plain, render_csv, render_html, render_markdown
+from ablative.reports.reference.comparison import with_reference
 from ablative.reports.stats.summary import Summary
-from ablative.reports.tables import Column, Entry, Row, Table
-from ablative.reports.warehouse import cell_key
-from ablative.study.errors import ConfigError
-from ablative.study.outputs import TableConfig
-from ablative.study.places import place
-from ablative.study.plan import Plan, make_plan
-from ablative.study.typed import build
+from ablative.reports.store.warehouse import cell_key
+from ablative.reports.tables.renderers import plain, render_csv, render_html, render_markdown
+from ablative.reports.tables.tables import Column, Entry, Row, Table
+from ablative.study.core.errors import ConfigError
+from ablative.study.core.typed import build
+from ablative.study.plan.layout import place
+from ablative.study.plan.plan import Plan, make_plan
+from ablative.study.spec.outputs import TableConfig
 
 CONFIG: dict[str, Any] = {
     "rows": ["method", "pooling"],

@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 from stores import empty_store, mlflow_client, plan_of, track_task
 
-from ablative.reports.bills import bill_table, billed
-from ablative.reports.source import open_store
-from ablative.reports.warehouse import Warehouse
-from ablative.study.bills import bills
-from ablative.study.errors import StoreError
-from ablative.study.plan import Plan
-from ablative.study.spending import Spent
+from ablative.reports.costs.usage_table import bill_table, billed
+from ablative.reports.store.database_store import open_store
+from ablative.reports.store.warehouse import Warehouse
+from ablative.study.core.errors import StoreError
+from ablative.study.costs.usage import Spent
+from ablative.study.costs.usage_totals import bills
+from ablative.study.plan.plan import Plan
 
 STUDY = """
 name: pooled

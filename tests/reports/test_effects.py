@@ -8,9 +8,9 @@ import pytest
 import stores
 
 from ablative.reports.build import report
-from ablative.reports.tables import Entry, Table
-from ablative.study.errors import ConfigError
-from ablative.study.plan import Plan
+from ablative.reports.tables.tables import Entry, Table
+from ablative.study.core.errors import ConfigError
+from ablative.study.plan.plan import Plan
 
 
 def effects(plan: Plan, folder: Path) -> dict[str, Table]:

@@ -14,15 +14,15 @@ import yaml
 from test_figures import data_of, drawn
 
 from ablative.reports.build import report
-from ablative.reports.crossings import crossings, meetings
-from ablative.reports.figures import color, save_figure
-from ablative.reports.warehouse import cell_key
-from ablative.study.errors import ConfigError
-from ablative.study.figures import check_figure
-from ablative.study.outputs import FigureConfig
-from ablative.study.paths import Home
-from ablative.study.pictures import NEEDED, pictures_path
-from ablative.study.plan import Plan, Task, make_plan
+from ablative.reports.figures.crossings import crossings, meetings
+from ablative.reports.figures.figures import color, save_figure
+from ablative.reports.store.warehouse import cell_key
+from ablative.study.clip.panel_pictures import NEEDED, pictures_path
+from ablative.study.core.errors import ConfigError
+from ablative.study.home.paths import Home
+from ablative.study.plan.figure_checks import check_figure
+from ablative.study.plan.plan import Plan, Task, make_plan
+from ablative.study.spec.outputs import FigureConfig
 
 FIGURES = """
   protocols: {kind: bars, metric: [zero_shot/shapes_shape/top1, linear_probe/digits/top1], x: scale, hue: method,

@@ -10,12 +10,12 @@ import pytest
 import stores
 
 from ablative.reports.build import open_warehouse
-from ablative.reports.coverage import cover
-from ablative.reports.figures import color, draw, save_figure
-from ablative.reports.series import FigureData, figure_data
-from ablative.reports.style import COLUMN_INCHES, STYLE
-from ablative.study.errors import ConfigError
-from ablative.study.plan import Plan
+from ablative.reports.figures.figure_data import FigureData, figure_data
+from ablative.reports.figures.figures import color, draw, save_figure
+from ablative.reports.figures.style import COLUMN_INCHES, STYLE
+from ablative.reports.store.coverage import cover
+from ablative.study.core.errors import ConfigError
+from ablative.study.plan.plan import Plan
 
 matplotlib.use("Agg")
 

@@ -11,14 +11,14 @@ import pytest
 import stores
 from altered import OTHER, TEXT, copy_of, ended, find, tag
 
-from ablative.reports import facts
 from ablative.reports.build import Demand, Report, open_warehouse, report
-from ablative.reports.coverage import cover
-from ablative.reports.finding_tables import NotFinalError, render_findings_text
-from ablative.study import packages
+from ablative.reports.provenance import finding_inputs
+from ablative.reports.provenance.finding_text import NotFinalError, render_findings_text
+from ablative.reports.store.coverage import cover
 from ablative.study.cli import main
-from ablative.study.outputs import FINDINGS
-from ablative.study.plan import Plan
+from ablative.study.core import packages
+from ablative.study.plan.plan import Plan
+from ablative.study.spec.outputs import FINDINGS
 
 
 @pytest.fixture(scope="module")
@@ -156,7 +156,7 @@ def test_begun_again_is_stale(full: Plan, tmp_path: Path) -> None:
         store.execute("update tags set value = 'running' where run_uuid = 'again' and key = 'ablate.state'")
     store.close()
     with open_warehouse(plan) as warehouse:
-        found = facts.gather(plan, cover(plan, warehouse), warehouse)
+        found = finding_inputs.gather(plan, cover(plan, warehouse), warehouse)
     assert found.stale == {task.task_id: "begun again since"}
 
 
@@ -168,7 +168,7 @@ def test_commits_with_the_same_code_are_one_version(tmp_path: Path, monkeypatch:
     git("init", "-q")
     commits = []
     for study, notes in (("1", "1"), ("1", "2"), ("2", "2")):
-        for package in facts.TRAINED_BY:
+        for package in finding_inputs.TRAINED_BY:
             (tmp_path / package).mkdir(exist_ok=True)
             (tmp_path / package / "code.py").write_text(study)
         (tmp_path / "notes").write_text(notes)
@@ -176,10 +176,10 @@ def test_commits_with_the_same_code_are_one_version(tmp_path: Path, monkeypatch:
         git("commit", "-qm", "change")
         commits.append(git("rev-parse", "HEAD"))
     monkeypatch.setattr(packages, "folder", lambda package: tmp_path / package.removeprefix("ablative."))
-    found = facts.code_versions([*commits, OTHER, f"{commits[0]}-dirty"])
+    found = finding_inputs.code_versions([*commits, OTHER, f"{commits[0]}-dirty"])
     assert found[commits[0]] == found[commits[1]] != found[commits[2]]
     assert found[OTHER] == OTHER and found[f"{commits[0]}-dirty"] == f"{commits[0]}-dirty"
-    assert facts.code_versions([OTHER]) == {OTHER: OTHER}
+    assert finding_inputs.code_versions([OTHER]) == {OTHER: OTHER}
 
 
 def test_every_kind_has_a_name_for_allow(drawn: tuple[Report, Path], partial: Plan, tmp_path: Path) -> None:

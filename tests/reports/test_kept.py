@@ -12,10 +12,10 @@ import pytest
 import services
 import stores
 
-from ablative.reports.kept import FORMAT
-from ablative.reports.rest import RestStore
-from ablative.reports.source import StoreTables
-from ablative.study.plan import Plan
+from ablative.reports.store.database_store import StoreTables
+from ablative.reports.store.rest_cache import FORMAT
+from ablative.reports.store.rest_store import RestStore
+from ablative.study.plan.plan import Plan
 
 Rows = dict[str, tuple[dict[str, Any], dict[str, Any]]]
 
@@ -78,7 +78,7 @@ def world(
     server: services.MlflowServer, partial: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[World]:
     # Several shares, so that their borders are crossed.
-    monkeypatch.setattr("ablative.reports.rest.SHARE_RUNS", 5)
+    monkeypatch.setattr("ablative.reports.store.rest_store.SHARE_RUNS", 5)
     yield World(server, partial, tmp_path, monkeypatch)
 
 
@@ -146,9 +146,9 @@ def test_a_spoilt_file_costs_time_and_nothing_else(world: World, spoil: str, mon
     if spoil == "flipped":
         content[len(content) // 3] ^= 0xFF
     if spoil == "old":
-        monkeypatch.setattr("ablative.reports.kept.MAX_AGE_SECONDS", 0.0)
+        monkeypatch.setattr("ablative.reports.store.rest_cache.MAX_AGE_SECONDS", 0.0)
     if spoil == "foreign":
-        monkeypatch.setattr("ablative.reports.kept.FORMAT", FORMAT + 1)
+        monkeypatch.setattr("ablative.reports.store.rest_cache.FORMAT", FORMAT + 1)
     length = {"torn": len(content) // 2, "empty": 0}.get(spoil, len(content))
     world.file.write_bytes(content[:length])
     assert world.read() == first

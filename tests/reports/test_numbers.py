@@ -14,14 +14,14 @@ from altered import OTHER, TEXT, copy_of, ended, find, recorded, remeasured, tag
 from missing import program
 from stores import COMMIT
 
-from ablative.reports import booklet
 from ablative.reports.build import one_table, report
-from ablative.reports.keys import check_unique, key_part, number_key, table_keys
-from ablative.reports.moved import GRID, OTHERS, moves, unseen
-from ablative.reports.numbers import Numbers
+from ablative.reports.provenance.changes import GRID, OTHERS, moves, unseen
+from ablative.reports.provenance.number_keys import check_unique, key_part, number_key, table_keys
+from ablative.reports.provenance.numbers import Numbers
+from ablative.reports.tables import pdf as booklet
 from ablative.study.cli import main
-from ablative.study.errors import ConfigError
-from ablative.study.plan import Plan
+from ablative.study.core.errors import ConfigError
+from ablative.study.plan.plan import Plan
 
 KEY = "pooled.main.clip.gap.small.Zero-shot.shape"
 

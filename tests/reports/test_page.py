@@ -12,9 +12,9 @@ import pytest
 import stores
 
 from ablative.reports.build import one_table, report
-from ablative.reports.coverage import STATES
-from ablative.reports.page import SYMBOLS, embed
-from ablative.study.plan import Plan
+from ablative.reports.html.page import SYMBOLS, embed
+from ablative.reports.store.coverage import STATES
+from ablative.study.plan.plan import Plan
 
 HOSTILE = "<script>alert(1)</script>"
 

@@ -14,11 +14,11 @@ import yaml
 from missing import program
 
 from ablative.reports.build import Demand, one_number, one_table, report
-from ablative.reports.finding_tables import NotFinalError
-from ablative.study.errors import ConfigError
-from ablative.study.outputs import QueryConfig
-from ablative.study.plan import Plan
-from ablative.study.typed import build
+from ablative.reports.provenance.finding_text import NotFinalError
+from ablative.study.core.errors import ConfigError
+from ablative.study.core.typed import build
+from ablative.study.plan.plan import Plan
+from ablative.study.spec.outputs import QueryConfig
 
 METRIC = "zero_shot/shapes_shape/top1"
 BY_SEED = f"""

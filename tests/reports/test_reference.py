@@ -20,10 +20,10 @@ from ablative.reports.reference.declarations import declared_tables, place_value
 from ablative.reports.reference.printed import printed_table, printed_tables
 from ablative.reports.reference.publish import publish
 from ablative.reports.reference.values import PAPERS, printed_values
-from ablative.reports.renderers import render_csv, render_markdown
-from ablative.reports.tables import Row, Table
+from ablative.reports.tables.renderers import render_csv, render_markdown
+from ablative.reports.tables.tables import Row, Table
 from ablative.study.cli import main
-from ablative.study.errors import ConfigError
+from ablative.study.core.errors import ConfigError
 
 TABLES = {table.name: table for paper in PAPERS for table in printed_tables(paper)}
 

@@ -9,13 +9,13 @@ import pytest
 import yaml
 from missing import program
 
-from ablative.reports.claim_tables import CLAIM_RENDERERS
-from ablative.reports.claims import ClaimResult
 from ablative.reports.reference.claims import evaluate_reference_claims, metric_name
 from ablative.reports.reference.values import printed_values
-from ablative.reports.text import latex
-from ablative.study.compose import CONF
-from ablative.study.errors import ConfigError
+from ablative.reports.tables.escape import latex
+from ablative.reports.verdicts.claim_tables import CLAIM_RENDERERS
+from ablative.reports.verdicts.claims import ClaimResult
+from ablative.study.core.errors import ConfigError
+from ablative.study.spec.compose import CONF
 
 SUPPORTED = {
     "mae_clip": {

@@ -13,12 +13,12 @@ from pathlib import Path
 from missing import program
 
 from ablative.reports.build import one_table, report
-from ablative.reports.renderers import latex, render_csv, render_html, render_json, render_latex, render_markdown
 from ablative.reports.stats.columns import Delta
 from ablative.reports.stats.summary import Summary
-from ablative.reports.tables import Column, Entry, Row, Table
-from ablative.reports.warehouse import Source
-from ablative.study.plan import Plan
+from ablative.reports.store.warehouse import Source
+from ablative.reports.tables.renderers import latex, render_csv, render_html, render_json, render_latex, render_markdown
+from ablative.reports.tables.tables import Column, Entry, Row, Table
+from ablative.study.plan.plan import Plan
 
 COLUMNS = (
     Column("top-1", "Zero-shot", "small", 1, ("zero_shot/a/top1",), True),

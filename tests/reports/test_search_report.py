@@ -14,12 +14,12 @@ import pytest
 import stores
 
 from ablative.reports.build import open_warehouse, report
-from ablative.reports.search import ArmTrials, Trial, goal_name, read_trials, winners_table
-from ablative.reports.search_figures import KINDS, importances, ranges
-from ablative.reports.spending import cost_rows, wasted
-from ablative.study.plan import Plan
-from ablative.study.search import GoalConfig, parse_search
-from ablative.study.winners import Tried, winner
+from ablative.reports.costs.stage_costs import cost_rows, wasted
+from ablative.reports.search.figures import KINDS, importances, ranges
+from ablative.reports.search.results import ArmTrials, Trial, goal_name, read_trials, winners_table
+from ablative.study.plan.plan import Plan
+from ablative.study.plan.winners import Tried, winner
+from ablative.study.spec.search import GoalConfig, parse_search
 
 STUDY = """
 name: pooled
@@ -184,7 +184,7 @@ def test_a_front_has_what_nothing_beats() -> None:
 
 
 def test_every_figure_is_drawn_the_same_twice(searched: Plan, tmp_path: Path) -> None:
-    from ablative.reports.search_page import draw
+    from ablative.reports.search.section import draw
 
     found = arms_of(searched)
     assert ranges(found[0]) == ["objective.w_image", "objective.w_text"]

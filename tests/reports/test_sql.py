@@ -12,10 +12,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from ablative.reports.build import open_warehouse
-from ablative.reports.queries import ask, export, views
+from ablative.reports.store.queries import ask, export, views
 from ablative.study.cli import main
-from ablative.study.errors import ConfigError
-from ablative.study.plan import Plan
+from ablative.study.core.errors import ConfigError
+from ablative.study.plan.plan import Plan
 
 
 def test_every_column_of_every_view_is_listed(full: Plan) -> None:

@@ -9,10 +9,10 @@ import services
 import stores
 
 from ablative.reports.build import report
-from ablative.reports.source import open_store
-from ablative.reports.warehouse import Warehouse
-from ablative.study.errors import StoreError
-from ablative.study.plan import Plan
+from ablative.reports.store.database_store import open_store
+from ablative.reports.store.warehouse import Warehouse
+from ablative.study.core.errors import StoreError
+from ablative.study.plan.plan import Plan
 
 DUMPS = (
     "select * exclude (mlflow_run_id) from runs order by task_id",
@@ -27,8 +27,8 @@ def dump(uri: str, plan: Plan) -> list[object]:
 
 
 def test_a_server_tells_the_same_as_its_store(partial: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ablative.reports.rest.PAGE_RUNS", 7)
-    monkeypatch.setattr("ablative.reports.rest.PAGE_POINTS", 2)
+    monkeypatch.setattr("ablative.reports.store.rest_store.PAGE_RUNS", 7)
+    monkeypatch.setattr("ablative.reports.store.rest_store.PAGE_POINTS", 2)
     server = services.MlflowServer(f"sqlite:///{partial.home.store}", tmp_path)
     try:
         server.start()

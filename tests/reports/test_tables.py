@@ -9,10 +9,10 @@ import pytest
 import stores
 
 from ablative.reports.build import one_table, open_warehouse, report
-from ablative.reports.coverage import Coverage, cover, missing_text, protocol_of
-from ablative.reports.tables import Entry, Table, build_tables, number
-from ablative.study.errors import ConfigError
-from ablative.study.plan import Plan
+from ablative.reports.store.coverage import Coverage, cover, missing_text, protocol_of
+from ablative.reports.tables.tables import Entry, Table, build_tables, number
+from ablative.study.core.errors import ConfigError
+from ablative.study.plan.plan import Plan
 
 
 def table_of(plan: Plan) -> Table:

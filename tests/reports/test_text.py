@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import doctest
 
-from ablative.reports import text
-from ablative.reports.text import bare, html, latex, markdown
+from ablative.reports.tables import escape
+from ablative.reports.tables.escape import bare, html, latex, markdown
 
 
 def test_scripts_and_escapes() -> None:
@@ -25,4 +25,4 @@ def test_a_script_hides_no_markup() -> None:
 
 
 def test_examples() -> None:
-    assert doctest.testmod(text).failed == 0
+    assert doctest.testmod(escape).failed == 0

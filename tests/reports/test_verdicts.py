@@ -12,12 +12,12 @@ import pytest
 import stores
 
 from ablative.reports.build import report
-from ablative.reports.claim_tables import summary, verdict_text
-from ablative.reports.claims import ClaimResult, evaluate
-from ablative.reports.warehouse import cell_key
+from ablative.reports.store.warehouse import cell_key
+from ablative.reports.verdicts.claim_tables import summary, verdict_text
+from ablative.reports.verdicts.claims import ClaimResult, evaluate
 from ablative.study.cli import main
-from ablative.study.outputs import ClaimConfig
-from ablative.study.plan import Plan, Task
+from ablative.study.plan.plan import Plan, Task
+from ablative.study.spec.outputs import ClaimConfig
 
 CELLS = [{"method": method, "pooling": pooling} for method in ("a", "b") for pooling in ("x", "y")]
 FACTORS = {"method": ("a", "b"), "pooling": ("x", "y")}

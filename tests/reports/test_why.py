@@ -9,10 +9,10 @@ import pytest
 import stores
 
 from ablative.reports.build import one_table
-from ablative.reports.why import find
+from ablative.reports.provenance.why import find
 from ablative.study.cli import main
-from ablative.study.errors import ConfigError
-from ablative.study.plan import Plan
+from ablative.study.core.errors import ConfigError
+from ablative.study.plan.plan import Plan
 
 
 def arguments(plan: Plan, *rest: str) -> list[str]:
@@ -118,7 +118,7 @@ def test_report_of_an_untrained_study_says_so(
 
 
 def test_report_ships_journals_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from ablative.study.journal import Journal
+    from ablative.study.home.journal import Journal
 
     plan = stores.plan_of(tmp_path, overrides=("seeds=[0]",))
     monkeypatch.setenv("ABLATE_HOME", str(plan.home.root))

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from ablative.study.budget import Budget, buy, parse_budget, restrict, rows_of, wanted
-from ablative.study.errors import ConfigError
-from ablative.study.paths import Home
-from ablative.study.plan import Plan, make_plan
+from ablative.study.core.errors import ConfigError
+from ablative.study.costs.budget import Budget, buy, parse_budget, restrict, rows_of, wanted
+from ablative.study.home.paths import Home
+from ablative.study.plan.plan import Plan, make_plan
 
 PRICES = {"base0": 3.0, "base1": 3.0, "a0": 2.0, "a1": 2.0, "b0": 1.0, "b1": 1.5, "c0": 5.0}
 """Two seeds of the baseline, of a and of b; one of c."""

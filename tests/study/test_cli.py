@@ -11,7 +11,7 @@ import click
 import pytest
 
 from ablative.study.cli import SUMMARIES, ablate, main
-from ablative.study.lazy import COMMANDS, load
+from ablative.study.core.registry import COMMANDS, load
 
 ROOT = Path(__file__).parents[2]
 

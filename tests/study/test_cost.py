@@ -8,17 +8,22 @@ from typing import Any
 
 import pytest
 
-from ablative.study import cost
-from ablative.study.cost import ASSUMED_EVALUATION_SECONDS, ASSUMED_FLOPS_PER_CORE, ASSUMED_UTILISATION, estimate
-from ablative.study.devices import driven, find, known, label
-from ablative.study.elapsed import Time, attempts, time_of
-from ablative.study.files import write_json
-from ablative.study.likeness import facts, likeness
-from ablative.study.paths import Home
-from ablative.study.plan import Plan, Task, make_plan
-from ablative.study.schema import RunConfig
-from ablative.study.spending import Bill, Spent, total
-from ablative.trainer.models.flops import run_flops
+from ablative.study.clip.config import RunConfig
+from ablative.study.core.files import write_json
+from ablative.study.costs import estimate as estimate_module
+from ablative.study.costs.devices import driven, find, known, label
+from ablative.study.costs.estimate import (
+    ASSUMED_EVALUATION_SECONDS,
+    ASSUMED_FLOPS_PER_CORE,
+    ASSUMED_UTILISATION,
+    estimate,
+)
+from ablative.study.costs.history import facts, likeness
+from ablative.study.costs.usage import Bill, Spent, total
+from ablative.study.home.attempt_times import Time, attempts, time_of
+from ablative.study.home.paths import Home
+from ablative.study.plan.plan import Plan, Task, make_plan
+from ablative.trainer.clip.models.flops import run_flops
 
 STUDY = """
 name: priced
@@ -126,7 +131,7 @@ def test_finished_runs_of_other_studies_count_too(plan: Plan) -> None:
 def test_records_that_are_given_are_not_read_again(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
     (short, other, *_) = tasks(plan, length="short", method="clip")
     record = {"state": "completed", "seconds": 4.0}
-    monkeypatch.setattr(cost, "read_json", None)
+    monkeypatch.setattr(estimate_module, "read_json", None)
     assert estimate(plan, {short.task_id: record}).core_seconds[other.task_id] == pytest.approx(4.0)
 
 

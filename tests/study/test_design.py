@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from ablative.study.design import Design, cell_name
-from ablative.study.errors import ConfigError
+from ablative.study.core.errors import ConfigError
+from ablative.study.spec.design import Design, cell_name
 
 FACTORS = {
     "method": {"clip": {"objective": "clip"}, "mae": {"objective": "mae"}, "mae_clip": {"objective": "mae_clip"}},

@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from ablative.study.design import Cell
-from ablative.study.errors import ConfigError
-from ablative.study.figures import check_figure, positions
-from ablative.study.outputs import FigureConfig
-from ablative.study.study import Study, parse_study
+from ablative.study.core.errors import ConfigError
+from ablative.study.plan.figure_checks import check_figure, positions
+from ablative.study.spec.design import Cell
+from ablative.study.spec.outputs import FigureConfig
+from ablative.study.spec.study_file import Study, parse_study
 
 CELLS: list[Cell] = [
     {"scale": "large", "method": "clip"},

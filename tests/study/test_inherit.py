@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from ablative.study.errors import ConfigError
-from ablative.study.inherit import without_removed
-from ablative.study.paths import Home
-from ablative.study.plan import Plan, make_plan
+from ablative.study.core.errors import ConfigError
+from ablative.study.home.paths import Home
+from ablative.study.plan.plan import Plan, make_plan
+from ablative.study.spec.inherit import without_removed
 
 
 @pytest.fixture(scope="module")

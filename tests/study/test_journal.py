@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from ablative.study.journal import Journal, metric_rows, read
+from ablative.study.home.journal import Journal, metric_rows, read
 
 
 def rows(path: Path) -> list[tuple[str, int, float]]:

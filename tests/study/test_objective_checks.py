@@ -4,9 +4,9 @@ import dataclasses
 
 import pytest
 
-from ablative.study.errors import ConfigError
-from ablative.study.schema import ModelConfig, ObjectiveConfig
-from ablative.study.validate import check_objective
+from ablative.study.clip.checks import check_objective
+from ablative.study.clip.config import ModelConfig, ObjectiveConfig
+from ablative.study.core.errors import ConfigError
 
 MODEL = ModelConfig(
     name="test",

@@ -8,18 +8,18 @@ from collections import Counter
 import pytest
 import yaml
 
-from ablative.study.cells import keep
-from ablative.study.claims import undecidable
 from ablative.study.cli import main
-from ablative.study.compose import CONF
-from ablative.study.cost import ASSUMED_UTILISATION, estimate
-from ablative.study.design import cell_name
-from ablative.study.devices import find
-from ablative.study.errors import AbsentDataError, ConfigError
-from ablative.study.paths import Home
-from ablative.study.places import place
-from ablative.study.plan import Plan, make_plan
-from ablative.study.schema import DataConfig, DatasetConfig, EvaluationConfig, RunConfig
+from ablative.study.clip.config import DataConfig, DatasetConfig, EvaluationConfig, RunConfig
+from ablative.study.core.errors import AbsentDataError, ConfigError
+from ablative.study.costs.devices import find
+from ablative.study.costs.estimate import ASSUMED_UTILISATION, estimate
+from ablative.study.home.paths import Home
+from ablative.study.plan.claim_cells import undecidable
+from ablative.study.plan.layout import place
+from ablative.study.plan.plan import Plan, make_plan
+from ablative.study.spec.cells import keep
+from ablative.study.spec.compose import CONF
+from ablative.study.spec.design import cell_name
 
 ROWS = {
     "mae_clip_cc": {

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from ablative.study.errors import ConfigError
-from ablative.study.outputs import ColumnConfig, TableConfig
-from ablative.study.places import keep, place, split_levels
+from ablative.study.core.errors import ConfigError
+from ablative.study.plan.layout import keep, place, split_levels
+from ablative.study.spec.outputs import ColumnConfig, TableConfig
 
 FACTORS = {"scale": ("small", "large"), "method": ("clip", "mae")}
 CELLS = [

@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 import yaml
 
-from ablative.study.compose import CONF
-from ablative.study.errors import ConfigError
-from ablative.study.identity import config_id
-from ablative.study.paths import Home
-from ablative.study.plan import Plan, make_plan
-from ablative.study.schema import EvaluationConfig, RunConfig
-from ablative.study.typed import load_config
+from ablative.study.clip.config import EvaluationConfig, RunConfig
+from ablative.study.core.errors import ConfigError
+from ablative.study.core.identity import config_id
+from ablative.study.core.typed import load_config
+from ablative.study.home.paths import Home
+from ablative.study.plan.plan import Plan, make_plan
+from ablative.study.spec.compose import CONF
 
 STUDY: dict = {
     "name": "mine",
@@ -137,7 +137,7 @@ def test_written_configurations_read_back_as_they_were(tmp_path: Path) -> None:
 def test_a_later_field_keeps_old_ids_where_it_has_its_frozen_default() -> None:
     import dataclasses
 
-    from ablative.study.schema import field
+    from ablative.study.clip.config import field
 
     @dataclasses.dataclass(frozen=True, kw_only=True)
     class Before:

@@ -6,8 +6,8 @@ import sys
 
 import pytest
 
-from ablative.study.errors import StoreError
-from ablative.study.secrets import (
+from ablative.study.core.errors import StoreError
+from ablative.study.core.secrets import (
     ADDRESSES,
     PASSWORDS,
     check_address,

@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 import yaml
 
-from ablative.study.claims import check_claims, resolve
-from ablative.study.errors import ConfigError
-from ablative.study.outputs import ClaimConfig
-from ablative.study.paths import Home
-from ablative.study.plan import Plan, make_plan
-from ablative.study.statements import Sum, parse
-from ablative.study.study import parse_study
+from ablative.study.core.errors import ConfigError
+from ablative.study.home.paths import Home
+from ablative.study.plan.claim_cells import check_claims, resolve
+from ablative.study.plan.plan import Plan, make_plan
+from ablative.study.spec.claim_grammar import Sum, parse
+from ablative.study.spec.outputs import ClaimConfig
+from ablative.study.spec.study_file import parse_study
 
 FACTORS = {"scale": ("small", "large"), "method": ("clip", "mae_clip", "mae"), "pooling": ("map", "gap")}
 CELLS = [

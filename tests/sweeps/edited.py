@@ -10,8 +10,8 @@ from pathlib import Path
 
 from fakes import write_study
 
-from ablative.study.packages import PACKAGES, ROOT, folder
-from ablative.study.paths import Home
+from ablative.study.core.packages import PACKAGES, ROOT, folder
+from ablative.study.home.paths import Home
 
 ISOLATED = '''
 import json
@@ -50,7 +50,7 @@ def submit_checkout(root: Path, home: Home, *words: str) -> Path:
     (checkout / "ablative" / "trainer" / "isolated_version.py").write_text(f"VERSION = {VERSION}\n")
     write_study(root / "config")
     code = (
-        "from ablative.study.plan import make_plan\nfrom ablative.sweeps.submit import Code, submit\n"
+        "from ablative.study.plan.plan import make_plan\nfrom ablative.sweeps.submission.submit import Code, submit\n"
         "import ablative.sweeps\n"
         f"assert ablative.sweeps.__file__.startswith({str(checkout)!r})\n"
         f"plan = make_plan('tiny', {list(words)!r}, config_dir={str(root / 'config')!r})\n"

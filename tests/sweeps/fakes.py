@@ -14,17 +14,17 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from ablative.study.attempts import halvings, micro_batch
-from ablative.study.errors import DataError
-from ablative.study.files import write_atomic, write_json
-from ablative.study.journal import Journal
-from ablative.study.paths import Home, SubmissionPaths, TaskPaths
-from ablative.study.plan import Plan, make_plan
-from ablative.study.schema import RunConfig
-from ablative.study.task import TaskRef
-from ablative.study.typed import load_config
-from ablative.sweeps.manifest import Manifest
-from ablative.sweeps.submit import Code
+from ablative.study.clip.config import RunConfig
+from ablative.study.core.errors import DataError
+from ablative.study.core.files import write_atomic, write_json
+from ablative.study.core.typed import load_config
+from ablative.study.home.failed_attempts import halvings, micro_batch
+from ablative.study.home.journal import Journal
+from ablative.study.home.paths import Home, SubmissionPaths, TaskPaths
+from ablative.study.plan.plan import Plan, make_plan
+from ablative.study.plan.task import TaskRef
+from ablative.sweeps.queue.manifest import Manifest
+from ablative.sweeps.submission.submit import Code
 
 HERE = Path(__file__).parent
 SOURCE = HERE.parents[1]
@@ -225,7 +225,7 @@ def hand_over(paths: SubmissionPaths, tasks: Sequence[TaskRef]) -> None:
 
 def start_worker(home: Home, paths: SubmissionPaths, index: int = 0) -> subprocess.Popen[bytes]:
     """A process that does what a job does, without Submitit around it."""
-    code = "import sys; from ablative.sweeps.worker import work; work(*sys.argv[1:4], int(sys.argv[4]))"
+    code = "import sys; from ablative.sweeps.worker.worker import work; work(*sys.argv[1:4], int(sys.argv[4]))"
     with (paths.root / f"worker{index}.log").open("ab") as log:
         return subprocess.Popen(
             [sys.executable, "-c", code, str(home.root), "tiny", paths.root.name, str(index)],

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import unquote
 
-from ablative.study.paths import Home
+from ablative.study.home.paths import Home
 
 if os.environ.get("LEAKY_IMPORT"):
     raise ImportError(f"no driver for {os.environ['MLFLOW_TRACKING_URI']}")

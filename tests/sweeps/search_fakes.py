@@ -13,15 +13,15 @@ from typing import Any
 import yaml
 from fakes import Interrupted, note
 
-from ablative.study.files import read_json, write_json
-from ablative.study.journal import Journal
-from ablative.study.paths import Home
-from ablative.study.plan import Plan, make_plan
-from ablative.study.schema import EvaluationConfig, RunConfig
-from ablative.study.search_paths import watched
-from ablative.study.typed import load_config
+from ablative.study.clip.config import EvaluationConfig, RunConfig
+from ablative.study.core.files import read_json, write_json
+from ablative.study.core.typed import load_config
+from ablative.study.home.journal import Journal
+from ablative.study.home.paths import Home
+from ablative.study.home.search_paths import watched
+from ablative.study.plan.plan import Plan, make_plan
 from ablative.sweeps.search.driver import Searcher
-from ablative.sweeps.submit import Code
+from ablative.sweeps.submission.submit import Code
 
 __all__ = ["Interrupted", "execute"]
 

@@ -14,11 +14,11 @@ from pathlib import Path
 from fakes import Behaviours, events, tiny_plan, wait_for
 from missing import program
 
-from ablative.study.cluster import ClusterConfig
-from ablative.study.paths import Home
-from ablative.study.plan import Plan
-from ablative.sweeps.slurm import cluster, queue
-from ablative.sweeps.states import Survey, survey
+from ablative.study.home.paths import Home
+from ablative.study.plan.plan import Plan
+from ablative.study.spec.cluster import ClusterConfig
+from ablative.sweeps.slurm import cluster, squeue
+from ablative.sweeps.status.task_states import Survey, survey
 
 SCRIPT = Path(__file__).parents[1] / "slurm.sh"
 CONFIG = ClusterConfig(name="slurm", kind="slurm", partition="cpu", memory_gib=0.5)
@@ -100,7 +100,7 @@ def plan_on(home: Home, behaviours: Behaviours | None = None, **changes: object)
 
 def look(plan: Plan) -> Survey:
     """States as they are now."""
-    queue.forget()
+    squeue.forget()
     return survey(plan)
 
 
@@ -151,5 +151,5 @@ def element_of(plan: Plan, index: int) -> str:
     """Job id of the live element that has the task."""
     from ablative.sweeps.slurm.executor import _holders
 
-    queue.forget()
+    squeue.forget()
     return _holders(plan.home)[plan.tasks[index].task_id]

@@ -8,8 +8,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from ablative.study.files import read_json, write_json
-from ablative.study.paths import Home
+from ablative.study.core.files import read_json, write_json
+from ablative.study.home.paths import Home
 
 TOLD = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT", "SLURMD_NODENAME")
 

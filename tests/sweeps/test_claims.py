@@ -15,29 +15,29 @@ from pathlib import Path
 
 import pytest
 
-from ablative.sweeps import claims
+from ablative.sweeps.queue import lease
 
 STALE = 60.0
 
 
-def dead_owner(**changes: object) -> claims.Owner:
+def dead_owner(**changes: object) -> lease.Owner:
     """An owner of this machine whose process is gone."""
     process = subprocess.Popen([sys.executable, "-c", ""])
     process.wait()
-    return dataclasses.replace(claims.identify("7"), pid=process.pid, **changes)
+    return dataclasses.replace(lease.identify("7"), pid=process.pid, **changes)
 
 
-def write(path: Path, owner: claims.Owner, age: float = 0.0) -> None:
+def write(path: Path, owner: lease.Owner, age: float = 0.0) -> None:
     path.write_text(json.dumps(dataclasses.asdict(owner)))
     os.utime(path, (time.time() - age,) * 2)
 
 
 def test_a_held_claim_cannot_be_taken_and_a_released_one_can(tmp_path: Path) -> None:
-    first = claims.acquire(tmp_path / "claim", "1", STALE)
+    first = lease.acquire(tmp_path / "claim", "1", STALE)
     assert first is not None and first.held()
-    assert claims.acquire(tmp_path / "claim", "2", STALE) is None
+    assert lease.acquire(tmp_path / "claim", "2", STALE) is None
     first.release()
-    second = claims.acquire(tmp_path / "claim", "2", STALE)
+    second = lease.acquire(tmp_path / "claim", "2", STALE)
     assert second is not None and second.owner.job == "2"
     assert [path.name for path in tmp_path.iterdir()] == ["claim"]
 
@@ -45,36 +45,36 @@ def test_a_held_claim_cannot_be_taken_and_a_released_one_can(tmp_path: Path) -> 
 def test_a_dead_process_of_this_host_loses_its_claim_at_once(tmp_path: Path) -> None:
     path = tmp_path / "claim"
     write(path, dead_owner())
-    holder = claims.inspect(path, STALE)
+    holder = lease.inspect(path, STALE)
     assert holder is not None and not holder.alive
-    taken = claims.acquire(path, "2", STALE)
+    taken = lease.acquire(path, "2", STALE)
     assert taken is not None and taken.held()
     assert [item.name for item in tmp_path.iterdir()] == ["claim"]
 
 
 def test_a_recycled_pid_is_not_taken_for_the_owner(tmp_path: Path) -> None:
     path = tmp_path / "claim"
-    me = claims.identify()
+    me = lease.identify()
     write(path, dataclasses.replace(me, start=me.start - 1))
-    holder = claims.inspect(path, STALE)
+    holder = lease.inspect(path, STALE)
     assert holder is not None and not holder.alive
 
 
 def test_a_living_process_keeps_its_claim_however_old_the_heartbeat(tmp_path: Path) -> None:
     path = tmp_path / "claim"
-    write(path, claims.identify(), age=1e6)
-    assert claims.acquire(path, "2", STALE) is None
+    write(path, lease.identify(), age=1e6)
+    assert lease.acquire(path, "2", STALE) is None
 
 
 def test_a_zombie_counts_as_dead(tmp_path: Path) -> None:
     process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
-    start = claims.start_time(process.pid)
-    assert start is not None and claims.process_alive(process.pid, start)
+    start = lease.start_time(process.pid)
+    assert start is not None and lease.process_alive(process.pid, start)
     process.kill()
     os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
-    assert not claims.process_alive(process.pid, start)
+    assert not lease.process_alive(process.pid, start)
     process.wait()
-    assert not claims.process_alive(process.pid, start)
+    assert not lease.process_alive(process.pid, start)
 
 
 def test_without_hard_links_claims_are_as_exclusive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -82,35 +82,35 @@ def test_without_hard_links_claims_are_as_exclusive(tmp_path: Path, monkeypatch:
         raise OSError(errno.EOPNOTSUPP, "no hard links here")
 
     monkeypatch.setattr(os, "link", link)
-    claim = claims.acquire(tmp_path / "claim", "1", STALE)
+    claim = lease.acquire(tmp_path / "claim", "1", STALE)
     assert claim is not None and claim.held()
-    assert not claims._create_exclusively(tmp_path / "claim", claims.identify())
+    assert not lease._create_exclusively(tmp_path / "claim", lease.identify())
     assert [item.name for item in tmp_path.iterdir()] == ["claim"]
 
 
 @pytest.mark.parametrize("change", [{"host": "elsewhere"}, {"scope": "another boot"}])
 def test_another_host_is_judged_by_its_heartbeat(tmp_path: Path, change: dict[str, str]) -> None:
     path = tmp_path / "claim"
-    other = dataclasses.replace(claims.identify(), **change)
+    other = dataclasses.replace(lease.identify(), **change)
     write(path, other, age=STALE - 10)
-    assert claims.acquire(path, "2", STALE) is None
+    assert lease.acquire(path, "2", STALE) is None
     write(path, other, age=STALE + 10)
-    assert claims.acquire(path, "2", STALE) is not None
+    assert lease.acquire(path, "2", STALE) is not None
 
 
 def test_a_claim_that_was_not_written_whole_is_judged_by_its_age(tmp_path: Path) -> None:
     path = tmp_path / "claim"
     path.touch()
-    assert claims.acquire(path, "2", STALE) is None
+    assert lease.acquire(path, "2", STALE) is None
     os.utime(path, (time.time() - STALE - 1,) * 2)
-    assert claims.acquire(path, "2", STALE) is not None
+    assert lease.acquire(path, "2", STALE) is not None
 
 
 def test_an_owner_notices_that_its_claim_was_taken_over(tmp_path: Path) -> None:
     path = tmp_path / "claim"
-    claim = claims.acquire(path, "1", STALE)
+    claim = lease.acquire(path, "1", STALE)
     assert claim is not None and claim.heartbeat()
-    other = dataclasses.replace(claims.identify(), host=socket.gethostname() + "2")
+    other = dataclasses.replace(lease.identify(), host=socket.gethostname() + "2")
     write(path, other)
     assert not claim.heartbeat()
     claim.release()
@@ -122,7 +122,7 @@ def test_a_taker_that_died_with_the_right_to_replace_is_itself_replaced(tmp_path
     dead = dead_owner()
     write(path, dead)
     write(tmp_path / f"claim.{dead.token}", dead_owner(token="feed"))
-    taken = claims.acquire(path, "2", STALE)
+    taken = lease.acquire(path, "2", STALE)
     assert taken is not None and taken.held()
     assert [item.name for item in tmp_path.iterdir()] == ["claim"]
 
@@ -132,17 +132,17 @@ def test_a_taker_that_saw_the_claim_before_another_took_it_leaves_it_alone(
 ) -> None:
     path = tmp_path / "claim"
     write(path, dead_owner())
-    create, quicker = claims._create, []
+    create, quicker = lease._create, []
 
-    def slow(target: Path, owner: claims.Owner) -> bool:
+    def slow(target: Path, owner: lease.Owner) -> bool:
         # Between our look at the dead claim and our taking the right to replace it, another does all of it.
         if target.name.startswith("claim.") and not quicker:
-            monkeypatch.setattr(claims, "_create", create)
-            quicker.append(claims.acquire(path, "quick", STALE))
+            monkeypatch.setattr(lease, "_create", create)
+            quicker.append(lease.acquire(path, "quick", STALE))
         return create(target, owner)
 
-    monkeypatch.setattr(claims, "_create", slow)
-    assert claims.acquire(path, "slow", STALE) is None
+    monkeypatch.setattr(lease, "_create", slow)
+    assert lease.acquire(path, "slow", STALE) is None
     assert quicker[0] is not None and quicker[0].held()
 
 
@@ -197,7 +197,7 @@ def test_processes_that_die_at_any_moment_never_own_a_claim_together(tmp_path: P
     sizes = {path.name: path.stat().st_size for path in tmp_path.iterdir()}
     assert "violations" not in sizes, sizes
     assert sizes["wins"] > 50, sizes
-    assert claims.acquire(tmp_path / "claim", "last", STALE) is not None, "a dead owner blocks the task"
+    assert lease.acquire(tmp_path / "claim", "last", STALE) is not None, "a dead owner blocks the task"
 
 
 def test_the_oracle_of_the_race_test_sees_two_owners(tmp_path: Path) -> None:

@@ -17,13 +17,15 @@ from typing import Any
 
 import pytest
 
-from ablative.study import devices
-from ablative.study.paths import Home
-from ablative.sweeps import claims, doctor, local
+from ablative.study.costs import devices
+from ablative.study.home.paths import Home
+from ablative.sweeps import doctor
 from ablative.sweeps.doctor import Check
+from ablative.sweeps.queue import lease
 from ablative.sweeps.slurm import advice, cluster
 from ablative.sweeps.slurm.cluster import Cluster, Node, Partition
-from ablative.sweeps.slurm.queue import SchedulerSilent
+from ablative.sweeps.slurm.squeue import SchedulerSilent
+from ablative.sweeps.submission import local
 
 HERE = os.uname().nodename
 
@@ -70,7 +72,7 @@ def test_home_and_claims(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
     home.version.write_text("99\n")
     lines = {check.name: check for check in doctor.examine(home) if check.name in ("home", "claims")}
     assert broken(lines["home"], "layout version '99'", "use the newer ablate") and not lines["claims"].broken
-    monkeypatch.setattr(claims, "acquire", lambda *_: object())
+    monkeypatch.setattr(lease, "acquire", lambda *_: object())
     assert broken(doctor._claims(home), "without exclusion", "put the home on another file system")
 
 
@@ -124,8 +126,8 @@ def test_clock(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_store(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
-    from ablative.study.errors import StoreError
-    from ablative.trainer.tracking import store
+    from ablative.study.core.errors import StoreError
+    from ablative.sweeps.tracking import store
 
     assert not doctor._store(home).broken
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://tracking.invalid:5000")

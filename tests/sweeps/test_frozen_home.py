@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from ablative.study.paths import Home
+from ablative.study.home.paths import Home
 
 FROZEN = Path(__file__).parents[1] / "frozen"
 RUNNING = "1f7806b709aa"

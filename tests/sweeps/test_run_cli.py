@@ -18,21 +18,21 @@ from typing import Any
 import pytest
 from fakes import HERE, Behaviours, events, tiny_plan, wait_for, write_study
 
-from ablative.study.files import read_json, write_json
-from ablative.study.paths import Home
-from ablative.study.plan import Plan
-from ablative.sweeps import claims, manifest
-from ablative.sweeps.executors import live_jobs
-from ablative.sweeps.states import survey
+from ablative.study.core.files import read_json, write_json
+from ablative.study.home.paths import Home
+from ablative.study.plan.plan import Plan
+from ablative.sweeps.queue import lease, manifest
+from ablative.sweeps.queue.executors import live_jobs
+from ablative.sweeps.status.task_states import survey
 
 ABLATE = """
 import functools, sys
-import ablative.sweeps.cli, ablative.sweeps.run, ablative.sweeps.submit
+import ablative.sweeps.cli, ablative.sweeps.run, ablative.sweeps.submission.submit
 from fakes import FAKE
 from ablative.study.cli import main
 
 ablative.sweeps.run.Watcher = functools.partial(ablative.sweeps.run.Watcher, code=FAKE)
-ablative.sweeps.submit.submit = functools.partial(ablative.sweeps.submit.submit, code=FAKE)
+ablative.sweeps.submission.submit.submit = functools.partial(ablative.sweeps.submission.submit.submit, code=FAKE)
 ablative.sweeps.cli.call = lambda command, arguments: print("called", command, *arguments) or 0
 main()
 """
@@ -136,7 +136,7 @@ def test_a_second_ctrl_c_kills_a_task_that_does_not_stop(plan: Plan) -> None:
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130 and "Traceback" not in errors
     pids = [int(line.split()[2]) for line in (plan.home.root / "events").read_text().splitlines()]
-    wait_for(lambda: all(claims.start_time(pid) is None for pid in pids), 5)
+    wait_for(lambda: all(lease.start_time(pid) is None for pid in pids), 5)
     assert gone(plan)
 
 
@@ -179,7 +179,8 @@ def test_run_gives_up_on_workers_that_die_at_once_and_says_of_what(plan: Plan, t
     (tmp_path / "broken").mkdir()
     (tmp_path / "broken" / "fakes_broken.py").write_text("raise RuntimeError('this machine lacks something')")
     broken = ABLATE.replace(
-        "from fakes import FAKE", "from ablative.sweeps.submit import Code\nFAKE = Code('fakes_broken:x', '')"
+        "from fakes import FAKE",
+        "from ablative.sweeps.submission.submit import Code\nFAKE = Code('fakes_broken:x', '')",
     )
     path = {"PYTHONPATH": str(tmp_path / "broken")}
     process = subprocess.run(

@@ -13,9 +13,9 @@ from pathlib import Path
 
 from fakes import wait_for
 
-from ablative.study.files import read_json
-from ablative.study.journal import metric_rows, read
-from ablative.study.paths import Home
+from ablative.study.core.files import read_json
+from ablative.study.home.journal import metric_rows, read
+from ablative.study.home.paths import Home
 
 STUDY = """\
 name: real

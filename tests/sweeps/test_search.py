@@ -22,13 +22,13 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 from search_fakes import PRUNING, plan, searcher
 
-from ablative.study.errors import ConfigError
-from ablative.study.files import read_json, write_json
-from ablative.study.journal import read
-from ablative.study.plan import make_plan
-from ablative.study.typed import plain
-from ablative.sweeps import claims, manifest
-from ablative.sweeps.executors import live_jobs
+from ablative.study.core.errors import ConfigError
+from ablative.study.core.files import read_json, write_json
+from ablative.study.core.typed import plain
+from ablative.study.home.journal import read
+from ablative.study.plan.plan import make_plan
+from ablative.sweeps.queue import lease, manifest
+from ablative.sweeps.queue.executors import live_jobs
 from ablative.sweeps.search import methods
 from ablative.sweeps.search.storage import Backend, Lock, repair
 
@@ -281,7 +281,7 @@ Lock(Path({str(path) + ".lock"!r})).acquire()
 os._exit(1)
 """
     subprocess.run([sys.executable, "-c", code], check=False)
-    holder = claims.inspect(Path(f"{path}.lock"), 60)
+    holder = lease.inspect(Path(f"{path}.lock"), 60)
     assert holder is not None and not holder.alive
     lock = Lock(Path(f"{path}.lock"))
     assert lock.acquire()

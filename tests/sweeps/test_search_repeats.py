@@ -14,10 +14,10 @@ from fakes import HERE, events
 from optuna.trial import TrialState
 from search_fakes import LUCKY, PRUNING, searcher
 
-from ablative.study.files import read_json
-from ablative.study.journal import read
-from ablative.study.paths import RunPaths
-from ablative.study.task import with_trials
+from ablative.study.core.files import read_json
+from ablative.study.home.journal import read
+from ablative.study.home.paths import RunPaths
+from ablative.study.plan.task import with_trials
 from ablative.sweeps.search import repeats
 from ablative.sweeps.search.tags import write_trial
 

@@ -14,13 +14,13 @@ import search_fakes
 from fakes import HERE, tiny_plan, wait_for, write_study
 
 from ablative.study.cli import main
-from ablative.study.errors import AblateError
-from ablative.study.files import read_json
-from ablative.study.paths import Home
-from ablative.study.search_paths import SearchPaths
-from ablative.sweeps.executors import live_jobs
-from ablative.sweeps.states import survey
-from ablative.sweeps.submit import Code, submit
+from ablative.study.core.errors import AblateError
+from ablative.study.core.files import read_json
+from ablative.study.home.paths import Home
+from ablative.study.home.search_paths import SearchPaths
+from ablative.sweeps.queue.executors import live_jobs
+from ablative.sweeps.status.task_states import survey
+from ablative.sweeps.submission.submit import Code, submit
 
 sys.path.append(str(HERE.parent))
 from services import postgres
@@ -133,7 +133,7 @@ def test_failures_that_quote_the_address(
 
 
 def live(home: Home) -> bool:
-    from ablative.sweeps import manifest
+    from ablative.sweeps.queue import manifest
 
     return any(live_jobs(paths, found) for paths, found in manifest.submissions(home))
 
@@ -153,9 +153,9 @@ def live(home: Home) -> bool:
     ],
 )
 def test_addresses_that_do_not_work(home: Home, uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    from ablative.reports.source import open_store
+    from ablative.reports.store.database_store import open_store
     from ablative.sweeps.search.storage import open_storage
-    from ablative.trainer.tracking.store import prepare
+    from ablative.sweeps.tracking.store import prepare
 
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
     monkeypatch.setenv("OPTUNA_STORAGE", uri)

@@ -12,16 +12,16 @@ import pytest
 from fakes import FAKE, HERE, tiny_plan
 
 from ablative.study.cli import main
-from ablative.study.errors import AblateError, ConfigError
-from ablative.study.files import read_json, write_json
-from ablative.study.journal import Journal
-from ablative.study.paths import Home
-from ablative.study.plan import Plan, Task, make_plan
+from ablative.study.core.errors import AblateError, ConfigError
+from ablative.study.core.files import read_json, write_json
+from ablative.study.home.journal import Journal
+from ablative.study.home.paths import Home
+from ablative.study.plan.plan import Plan, Task, make_plan
 from ablative.sweeps import run as runs
-from ablative.sweeps import submit as submissions
-from ablative.sweeps.selection import select
-from ablative.sweeps.states import survey
-from ablative.sweeps.view import notice
+from ablative.sweeps.status.render import notice
+from ablative.sweeps.status.task_states import survey
+from ablative.sweeps.submission import submit as submissions
+from ablative.sweeps.submission.selection import select
 
 STUDY = """
 name: grid
@@ -112,7 +112,7 @@ def test_what_is_done_or_cannot_be_helped_is_not_paid_for(plan: Plan) -> None:
 
 
 def code_of_today() -> str:
-    from ablative.sweeps import snapshot
+    from ablative.sweeps.submission import snapshot
 
     return snapshot.current()
 

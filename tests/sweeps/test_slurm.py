@@ -27,15 +27,15 @@ from slurm_world import (
     until,
 )
 
-from ablative.study.errors import ConfigError
-from ablative.study.files import read_json, write_json
-from ablative.study.paths import Home
-from ablative.study.plan import Plan
-from ablative.sweeps import executors, manifest
-from ablative.sweeps.manifest import Manifest
-from ablative.sweeps.slurm import preview, queue
-from ablative.sweeps.states import Survey
-from ablative.sweeps.submit import submit
+from ablative.study.core.errors import ConfigError
+from ablative.study.core.files import read_json, write_json
+from ablative.study.home.paths import Home
+from ablative.study.plan.plan import Plan
+from ablative.sweeps.queue import executors, manifest
+from ablative.sweeps.queue.manifest import Manifest
+from ablative.sweeps.slurm import preview, squeue
+from ablative.sweeps.status.task_states import Survey
+from ablative.sweeps.submission.submit import submit
 
 LONG = {"pretrain": ["work", 4.0]}
 STEPS = 800
@@ -185,10 +185,10 @@ import os, signal, sys
 from pathlib import Path
 from fakes import FAKE
 from slurm_world import plan_on
-from ablative.study.files import read_json
-from ablative.study.paths import Home
+from ablative.study.core.files import read_json
+from ablative.study.home.paths import Home
 from ablative.sweeps.slurm import script
-from ablative.sweeps.submit import submit
+from ablative.sweeps.submission.submit import submit
 
 home = Home(Path(sys.argv[1]))
 real = script.submit
@@ -302,4 +302,4 @@ def test_without_slurm_it_says_so(home: Home, monkeypatch: pytest.MonkeyPatch) -
         with pytest.raises(ConfigError, match=r"sbatch.* not found on the PATH"):
             submit(plan_on(home), code=FAKE)
         assert "not installed here" in "".join(preview.scripts(plan_on(home)))
-        assert queue.look(["nobody"], 1e18).silence == "squeue is not on the PATH"
+        assert squeue.look(["nobody"], 1e18).silence == "squeue is not on the PATH"

@@ -27,14 +27,14 @@ from slurm_world import (
     until,
 )
 
-from ablative.study.attempts import failures
-from ablative.study.files import write_json
-from ablative.study.paths import Home
-from ablative.study.plan import Plan
-from ablative.sweeps import executors, manifest, nodes
+from ablative.study.core.files import write_json
+from ablative.study.home.failed_attempts import failures
+from ablative.study.home.paths import Home
+from ablative.study.plan.plan import Plan
+from ablative.sweeps.queue import executors, manifest, nodes
 from ablative.sweeps.slurm import preview
-from ablative.sweeps.submit import submit
-from ablative.sweeps.view import notice
+from ablative.sweeps.status.render import notice
+from ablative.sweeps.submission.submit import submit
 
 LONG = {"pretrain": ["work", 8.0]}
 STEPS = 1600

@@ -10,16 +10,17 @@ from pathlib import Path
 import pytest
 from fakes import FAKE, tiny_plan, write_study
 
-from ablative.study.cluster import ClusterConfig
-from ablative.study.errors import ConfigError
-from ablative.study.paths import Home
-from ablative.study.plan import Plan, Task, make_plan
-from ablative.sweeps.manifest import Array
-from ablative.sweeps.slurm import advice, cluster, element, executor, layout, queue, script
+from ablative.study.core.errors import ConfigError
+from ablative.study.home.paths import Home
+from ablative.study.plan.plan import Plan, Task, make_plan
+from ablative.study.spec.cluster import ClusterConfig
+from ablative.sweeps.queue.manifest import Array
+from ablative.sweeps.slurm import advice, cluster, element, executor, layout, script
+from ablative.sweeps.slurm import squeue as queue
 from ablative.sweeps.slurm.cluster import Cluster, Partition
-from ablative.sweeps.slurm.queue import Element, Queue
-from ablative.sweeps.states import survey
-from ablative.sweeps.submit import submit
+from ablative.sweeps.slurm.squeue import Element, Queue
+from ablative.sweeps.status.task_states import survey
+from ablative.sweeps.submission.submit import submit
 
 CONFIG = ClusterConfig(name="slurm", kind="slurm", canary=0)
 
@@ -167,7 +168,7 @@ def launched(plan: Plan, monkeypatch: pytest.MonkeyPatch, seen: list[Element]) -
     monkeypatch.setattr(queue, "look", lambda users, after: Queue(tuple(seen), 1e18))
     monkeypatch.setattr(cluster, "inspect", lambda: Cluster({}, {"p": WIDE}))
     monkeypatch.setattr(script, "submit", lambda submission, text: "3")
-    monkeypatch.setattr("ablative.sweeps.submit.prefix", lambda plan, stamp: "ablate.tiny.x")
+    monkeypatch.setattr("ablative.sweeps.submission.submit.prefix", lambda plan, stamp: "ablate.tiny.x")
     submit(small, code=FAKE)
     return small
 

@@ -13,21 +13,22 @@ from typing import Any
 import pytest
 from fakes import FAKE, tiny_plan
 
-from ablative.study.cluster import ClusterConfig
-from ablative.study.errors import ConfigError
-from ablative.study.files import read_json, write_json
-from ablative.study.journal import Journal
-from ablative.study.paths import Home, SubmissionPaths
-from ablative.study.plan import Plan
-from ablative.sweeps import child, claims, executors, manifest, nodes
-from ablative.sweeps.failures import Failure
-from ablative.sweeps.manifest import Manifest
-from ablative.sweeps.slurm import cluster, element, endings, executor, layout, queue, script, workers
+from ablative.study.core.errors import ConfigError
+from ablative.study.core.files import read_json, write_json
+from ablative.study.home.journal import Journal
+from ablative.study.home.paths import Home, SubmissionPaths
+from ablative.study.plan.plan import Plan
+from ablative.study.spec.cluster import ClusterConfig
+from ablative.sweeps.queue import executors, lease, manifest, nodes
+from ablative.sweeps.queue.failures import Failure
+from ablative.sweeps.queue.manifest import Manifest
+from ablative.sweeps.slurm import cluster, element, endings, executor, layout, script, squeue, workers
 from ablative.sweeps.slurm.cluster import Cluster, Node, Partition
-from ablative.sweeps.slurm.queue import Element, Queue
+from ablative.sweeps.slurm.squeue import Element, Queue
 from ablative.sweeps.slurm.workers import CanaryWorker, ElementWorker
-from ablative.sweeps.states import survey
-from ablative.sweeps.submit import submit
+from ablative.sweeps.status.task_states import survey
+from ablative.sweeps.submission.submit import submit
+from ablative.sweeps.worker import task_process
 
 CONFIG = ClusterConfig(name="slurm", kind="slurm", canary=6)
 NODES = tuple(Node(name, 2, 4.0, {}, frozenset()) for name in ("n1", "n2"))
@@ -46,7 +47,7 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> list[Element]:
     """The content of a scheduler's queue that takes everything; job ids are 1, 2, …"""
     elements: list[Element] = []
     numbers = iter(range(1, 100))
-    monkeypatch.setattr(queue, "look", lambda users, after: Queue(tuple(elements), 1e18))
+    monkeypatch.setattr(squeue, "look", lambda users, after: Queue(tuple(elements), 1e18))
     monkeypatch.setattr(cluster, "inspect", lambda: CLUSTER)
     monkeypatch.setattr(script, "submit", lambda submission, text: str(next(numbers)))
     return elements
@@ -55,7 +56,7 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> list[Element]:
 @pytest.fixture(autouse=True)
 def signals() -> Iterator[None]:
     """Workers and elements take signals over, which pytest wants back."""
-    kept = {number: signal.getsignal(number) for number in (*child.STOP_SIGNALS, signal.SIGCHLD)}
+    kept = {number: signal.getsignal(number) for number in (*task_process.STOP_SIGNALS, signal.SIGCHLD)}
     yield
     for number, handler in kept.items():
         signal.signal(number, handler)
@@ -124,7 +125,7 @@ def test_a_canary_that_fails_of_what_all_would_fail_of_stops_them(
 ) -> None:
     submit(plan, code=FAKE)
     cancelled: list[tuple[str, ...]] = []
-    monkeypatch.setattr(queue, "cancel", lambda *words: cancelled.append(words))
+    monkeypatch.setattr(squeue, "cancel", lambda *words: cancelled.append(words))
     tries = worker(plan, kind)
     tries._react(dataclasses.replace(FAILURE, cause=cause))
     stopped = read_json(tries.submission.stopped)
@@ -140,7 +141,7 @@ def test_three_identical_failures_take_the_rest_out_of_the_queue(
 ) -> None:
     submit(plan, code=FAKE)
     cancelled: list[tuple[str, ...]] = []
-    monkeypatch.setattr(queue, "cancel", lambda *words: cancelled.append(words))
+    monkeypatch.setattr(squeue, "cancel", lambda *words: cancelled.append(words))
     one = worker(plan, ElementWorker)
     for task in plan.tasks[:3]:
         assert not cancelled
@@ -188,7 +189,7 @@ def test_a_death_without_a_word_has_the_cause_that_the_scheduler_gives(
         submission.errors("2_0").parent.mkdir(exist_ok=True)
         submission.errors("2_0").write_text(f"{errors}\n")
     paths = plan.tasks[0].paths(plan.home)
-    owner = dataclasses.replace(claims.identify("2_0"), start=1, node="n1")
+    owner = dataclasses.replace(lease.identify("2_0"), start=1, node="n1")
     write_json(paths.claim, dataclasses.asdict(owner))
     first = survey(plan).states[0]
     assert (first.state, first.cause, first.abandoned) == ("failed", cause, True)
@@ -238,7 +239,7 @@ def test_what_a_requeued_element_finds_of_its_last_life(
 ) -> None:
     submit(plan, code=FAKE)
     again = worker(plan, ElementWorker)
-    mine = dataclasses.replace(claims.identify("2_0"), node="n1")
+    mine = dataclasses.replace(lease.identify("2_0"), node="n1")
     for down, cause in ((True, "node failure"), (False, "preempted")):
         monkeypatch.setattr(endings, "node_failed", lambda node, since, down=down: down)
         assert again._ending(mine, 1.0)[0] == cause
@@ -255,7 +256,7 @@ def test_a_scheduler_that_is_away_keeps_no_worker_from_stopping(
     def silent(*words: Any, **options: Any) -> None:
         raise subprocess.TimeoutExpired("scancel", 1)
 
-    monkeypatch.setattr(queue.subprocess, "run", silent)
+    monkeypatch.setattr(squeue.subprocess, "run", silent)
     tries = worker(plan, workers.CanaryWorker)
     tries._stop("enough", "f")
     assert tries.submission.stopped.exists()

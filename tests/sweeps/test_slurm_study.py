@@ -15,7 +15,7 @@ import pytest
 from fakes import SOURCE, wait_for
 from slurm_world import SECONDS, scheduler
 
-from ablative.study.files import read_json
+from ablative.study.core.files import read_json
 
 SLICE = (
     "schedule.steps=12",

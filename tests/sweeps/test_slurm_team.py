@@ -14,15 +14,15 @@ from fakes import HERE, tiny_plan, wait_for, write_study
 from slurm_world import CONFIG, SECONDS, begin_soon, element_of, finish, look, scheduler, slurm, until
 from team_tasks import seen
 
-from ablative.study.cluster import ClusterConfig, spread
-from ablative.study.errors import ConfigError
-from ablative.study.files import read_json
-from ablative.study.journal import metric_rows, read
-from ablative.study.paths import Home
-from ablative.study.plan import Plan, make_plan
-from ablative.study.schema import RuntimeConfig
+from ablative.study.clip.config import RuntimeConfig
+from ablative.study.core.errors import ConfigError
+from ablative.study.core.files import read_json
+from ablative.study.home.journal import metric_rows, read
+from ablative.study.home.paths import Home
+from ablative.study.plan.plan import Plan, make_plan
+from ablative.study.spec.cluster import ClusterConfig, spread
 from ablative.sweeps.slurm import preview, team
-from ablative.sweeps.submit import Code, submit
+from ablative.sweeps.submission.submit import Code, submit
 
 NOTED = Code("team_tasks:execute", "")
 FOUR = spread(dataclasses.replace(CONFIG, nodes=2), RuntimeConfig(processes=4))

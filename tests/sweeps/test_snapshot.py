@@ -13,10 +13,10 @@ import pytest
 from edited import copy_packages
 from fakes import SOURCE
 
-from ablative.study.paths import Home
-from ablative.sweeps import snapshot
+from ablative.study.home.paths import Home
+from ablative.sweeps.submission import snapshot
 
-IMPORTS = "from ablative.sweeps import snapshot\nfrom ablative.study.paths import home\n"
+IMPORTS = "from ablative.sweeps import snapshot\nfrom ablative.study.home.paths import home\n"
 
 
 @pytest.fixture

@@ -11,13 +11,13 @@ from pathlib import Path
 import pytest
 from fakes import tiny_plan
 
-from ablative.study.files import write_json
-from ablative.study.paths import Home, SubmissionPaths, TaskPaths
-from ablative.study.plan import Plan
-from ablative.study.task import TaskRef
-from ablative.sweeps import claims
-from ablative.sweeps.manifest import Job, Manifest
-from ablative.sweeps.states import survey, task_states
+from ablative.study.core.files import write_json
+from ablative.study.home.paths import Home, SubmissionPaths, TaskPaths
+from ablative.study.plan.plan import Plan
+from ablative.study.plan.task import TaskRef
+from ablative.sweeps.queue import lease
+from ablative.sweeps.queue.manifest import Job, Manifest
+from ablative.sweeps.status.task_states import survey, task_states
 
 
 @pytest.fixture
@@ -32,7 +32,7 @@ def paths(plan: Plan, index: int) -> TaskPaths:
 
 
 def claim(path: Path, **changes: object) -> None:
-    owner = dataclasses.replace(claims.identify("4711"), **changes)
+    owner = dataclasses.replace(lease.identify("4711"), **changes)
     path.write_text(json.dumps(dataclasses.asdict(owner)))
 
 
@@ -61,7 +61,7 @@ def queue(plan: Plan, job: Job) -> SubmissionPaths:
 
 
 def this_process(**changes: object) -> Job:
-    me = claims.identify()
+    me = lease.identify()
     return dataclasses.replace(Job(str(me.pid), me.host, me.scope, me.start), **changes)
 
 

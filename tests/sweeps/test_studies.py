@@ -17,7 +17,7 @@ import pytest
 from PIL import Image, ImageDraw
 from shard_world import encoded, write_shard
 
-from ablative.study.files import read_json
+from ablative.study.core.files import read_json
 
 DEMO = (
     "schedule.steps=24",

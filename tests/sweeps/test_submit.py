@@ -15,22 +15,23 @@ import pytest
 from edited import VERSION, edit, submit_checkout
 from fakes import FAKE, HERE, Behaviours, events, tiny_plan, wait_for
 
-from ablative.study.errors import AblateError, ConfigError, StoreError
-from ablative.study.files import read_json, write_json
-from ablative.study.paths import Home
-from ablative.study.plan import Plan
-from ablative.sweeps import local, manifest
-from ablative.sweeps.executors import executor, live_jobs
-from ablative.sweeps.states import survey
-from ablative.sweeps.submit import choose, prepare_home, submit
+from ablative.study.core.errors import AblateError, ConfigError, StoreError
+from ablative.study.core.files import read_json, write_json
+from ablative.study.home.paths import Home
+from ablative.study.plan.plan import Plan
+from ablative.sweeps.queue import manifest
+from ablative.sweeps.queue.executors import executor, live_jobs
+from ablative.sweeps.status.task_states import survey
+from ablative.sweeps.submission import local
+from ablative.sweeps.submission.submit import choose, prepare_home, submit
 
 SUBMIT = """
 import sys
 from pathlib import Path
 from fakes import FAKE, tiny_plan
-from ablative.study.files import read_json
-from ablative.study.paths import Home
-from ablative.sweeps.submit import submit
+from ablative.study.core.files import read_json
+from ablative.study.home.paths import Home
+from ablative.sweeps.submission.submit import submit
 home = Home(Path(sys.argv[1]))
 made = submit(tiny_plan(home, read_json(home.root / "behaviour.json")), code=FAKE)
 print(len(made.choice.new), made.workers)

@@ -13,11 +13,11 @@ from typing import Any
 import pytest
 from fakes import evaluation, events, run_task, start_worker, submission, wait_for
 
-from ablative.study.files import read_json
-from ablative.study.paths import Home
-from ablative.study.task import TaskRef
-from ablative.sweeps import claims
-from ablative.sweeps.worker import FINISH_SECONDS
+from ablative.study.core.files import read_json
+from ablative.study.home.paths import Home
+from ablative.study.plan.task import TaskRef
+from ablative.sweeps.queue import lease
+from ablative.sweeps.worker.worker import FINISH_SECONDS
 
 
 def finish(home: Home, tasks: list[TaskRef], behaviours: dict[str, Any]) -> None:
@@ -170,7 +170,7 @@ def test_a_worker_whose_claim_was_taken_stops_and_leaves_the_task_to_the_taker(t
     worker = start_worker(home, paths)
     wait_for(lambda: ("begin", "run") in events(home))
     home.run("run").claim.unlink()
-    mine = claims.acquire(home.run("run").claim, "taker", 60.0)
+    mine = lease.acquire(home.run("run").claim, "taker", 60.0)
     assert mine is not None
     wait_for(home.run("next").record.exists)
     worker.kill()
@@ -186,8 +186,8 @@ def test_a_task_dies_with_its_worker(tmp_path: Path) -> None:
     task = int((home.root / "events").read_text().split()[2])
     worker.kill()
     worker.wait()
-    wait_for(lambda: claims.start_time(task) is None, 5)
-    holder = claims.inspect(home.run("run").claim, 60.0)
+    wait_for(lambda: lease.start_time(task) is None, 5)
+    holder = lease.inspect(home.run("run").claim, 60.0)
     assert holder is not None and not holder.alive
 
 

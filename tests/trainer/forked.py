@@ -21,7 +21,7 @@ class Forked:
 
     def __init__(self, function: Callable[..., Any], *args: Any) -> None:
         context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(["ablative.trainer.tasks", "pytest"])
+        context.set_forkserver_preload(["ablative.trainer.clip.tasks", "pytest"])
         self._answers, theirs = context.Pipe(duplex=False)
         self.process: ForkServerProcess = context.Process(target=_call, args=(theirs, function, args))
         self.process.start()

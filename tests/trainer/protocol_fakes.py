@@ -10,10 +10,17 @@ import numpy as np
 import torch
 from small_systems import MODEL, make_system
 
-from ablative.study.paths import RunPaths
-from ablative.study.schema import DataConfig, DatasetConfig, ObjectiveConfig, ProtocolConfig, RunConfig, ScheduleConfig
-from ablative.trainer.protocols.evaluation import Evaluation
-from ablative.trainer.protocols.features import Representation
+from ablative.study.clip.config import (
+    DataConfig,
+    DatasetConfig,
+    ObjectiveConfig,
+    ProtocolConfig,
+    RunConfig,
+    ScheduleConfig,
+)
+from ablative.study.home.paths import RunPaths
+from ablative.trainer.clip.protocols.evaluation import Evaluation
+from ablative.trainer.clip.protocols.parts.features import Representation
 
 DATASET = DatasetConfig(name="fake", kind="shards", task="thing")
 

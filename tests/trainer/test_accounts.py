@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 from tiny_run import make_config, make_home, write_run
 
-from ablative.study.errors import ConfigError
-from ablative.study.files import read_json
-from ablative.study.journal import read
-from ablative.study.likeness import facts
-from ablative.study.paths import RunPaths
-from ablative.study.spending import Spent
-from ablative.trainer.tasks import Interrupted, execute
+from ablative.study.core.errors import ConfigError
+from ablative.study.core.files import read_json
+from ablative.study.costs.history import facts
+from ablative.study.costs.usage import Spent
+from ablative.study.home.journal import read
+from ablative.study.home.paths import RunPaths
+from ablative.trainer.clip.tasks import Interrupted, execute
 
 
 def tags(paths: RunPaths) -> dict[str, str]:

@@ -9,8 +9,8 @@ import pytest
 import torch
 from tiny_run import make_config, make_home, write_run
 
-from ablative.study.errors import DataError
-from ablative.trainer.checkpoint import CorruptError, load, load_system, remove_leftovers, save
+from ablative.study.core.errors import DataError
+from ablative.trainer.clip.checkpoint import CorruptError, load, load_system, remove_leftovers, save
 
 
 def test_what_is_saved_is_loaded(tmp_path: Path) -> None:

@@ -11,17 +11,17 @@ import torch
 from forked import Forked
 from tiny_run import MODEL, OBJECTIVES, make_batch, make_config
 
-from ablative.study.errors import ConfigError, DataError
-from ablative.study.schema import RunConfig, RuntimeConfig
-from ablative.study.validate import check_run
-from ablative.trainer.data.batch import Batch
-from ablative.trainer.data.loader import Loader
-from ablative.trainer.distributed import ALONE, World
-from ablative.trainer.objectives.losses import contrastive_loss, contrastive_share, local_contrastive_loss
-from ablative.trainer.objectives.system import System
-from ablative.trainer.peers import team
-from ablative.trainer.step import Gradients
-from ablative.trainer.train import _share_broken
+from ablative.study.clip.checks import check_run
+from ablative.study.clip.config import RunConfig, RuntimeConfig
+from ablative.study.core.errors import ConfigError, DataError
+from ablative.trainer.clip.data.pairs.batch import Batch
+from ablative.trainer.clip.data.pairs.loader import Loader
+from ablative.trainer.clip.objectives.losses import contrastive_loss, contrastive_share, local_contrastive_loss
+from ablative.trainer.clip.objectives.system import System
+from ablative.trainer.clip.step import Gradients
+from ablative.trainer.clip.train import _share_broken
+from ablative.trainer.torch.distributed import ALONE, World
+from ablative.trainer.torch.process_group import team
 
 CPU = torch.device("cpu")
 

@@ -14,15 +14,15 @@ import torch
 from forked import Forked
 from tiny_run import make_config, make_home, write_run
 
-from ablative.study.errors import EXIT_OUT_OF_MEMORY, ConfigError, DataError
-from ablative.study.journal import read
-from ablative.study.paths import Home, RunPaths
-from ablative.study.schema import RuntimeConfig
-from ablative.sweeps import failures
-from ablative.trainer import peers
-from ablative.trainer.distributed import PeerLostError, World
-from ablative.trainer.peers import VARIABLES, scheduled, team
-from ablative.trainer.tasks import Interrupted, execute
+from ablative.study.clip.config import RuntimeConfig
+from ablative.study.core.errors import EXIT_OUT_OF_MEMORY, ConfigError, DataError
+from ablative.study.home.journal import read
+from ablative.study.home.paths import Home, RunPaths
+from ablative.sweeps.queue import failures
+from ablative.trainer.clip.tasks import Interrupted, execute
+from ablative.trainer.torch import process_group as peers
+from ablative.trainer.torch.distributed import PeerLostError, World
+from ablative.trainer.torch.process_group import VARIABLES, scheduled, team
 
 RUN = "aaaaaaaaaaaa"
 SECONDS = 200.0
@@ -214,7 +214,7 @@ def test_half_described_processes_are_refused(monkeypatch: pytest.MonkeyPatch) -
 def test_more_processes_than_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
     monkeypatch.setattr("torch.cuda.device_count", lambda: 1)
-    monkeypatch.setattr("ablative.trainer.peers.PATIENCE", 0.1)
+    monkeypatch.setattr("ablative.trainer.torch.process_group.PATIENCE", 0.1)
     message = r"runtime\.processes: 2, but the task sees 1 GPUs"
     with pytest.raises(ConfigError, match=message), team(RuntimeConfig(processes=2), lambda _: None):
         raise AssertionError("met")

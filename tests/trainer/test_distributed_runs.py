@@ -12,14 +12,14 @@ import torch
 from forked import Forked
 from tiny_run import make_config, make_home, write_run
 
-from ablative.study.files import read_json
-from ablative.study.journal import metric_rows, read
-from ablative.study.paths import Home
-from ablative.study.schema import RunConfig
-from ablative.trainer import checkpoint
-from ablative.trainer.distributed import World
-from ablative.trainer.environment import Meter, Spent
-from ablative.trainer.tasks import Interrupted, execute
+from ablative.study.clip.config import RunConfig
+from ablative.study.core.files import read_json
+from ablative.study.home.journal import metric_rows, read
+from ablative.study.home.paths import Home
+from ablative.trainer.clip import checkpoint
+from ablative.trainer.clip.tasks import Interrupted, execute
+from ablative.trainer.runner.environment import Meter, Spent
+from ablative.trainer.torch.distributed import World
 
 CPU = torch.device("cpu")
 RUN = "aaaaaaaaaaaa"

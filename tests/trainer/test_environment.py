@@ -6,12 +6,12 @@ import pytest
 import torch
 from tiny_run import make_batch, make_config
 
-from ablative.study.errors import ConfigError
-from ablative.trainer.divergence import Divergence, Watch, bad_parameter
-from ablative.trainer.environment import arithmetic, choose_device, utilisation
-from ablative.trainer.models.flops import train_flops
-from ablative.trainer.record import History, history
-from ablative.trainer.train import Training
+from ablative.study.core.errors import ConfigError
+from ablative.trainer.clip.models.flops import train_flops
+from ablative.trainer.clip.train import Training
+from ablative.trainer.runner.environment import arithmetic, choose_device, utilisation
+from ablative.trainer.runner.record import History, history
+from ablative.trainer.torch.divergence import Divergence, Watch, bad_parameter
 
 CPU = torch.device("cpu")
 

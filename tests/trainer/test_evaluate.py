@@ -13,16 +13,16 @@ import yaml
 from forked import Forked
 from tiny_run import make_config, make_home, write_run
 
-from ablative.study.files import read_json, write_json
-from ablative.study.journal import metric_rows, read
-from ablative.study.paths import Home, TaskPaths
-from ablative.study.schema import DatasetConfig, EvaluationConfig, ProtocolConfig
-from ablative.study.spending import Spent as Bill
-from ablative.study.typed import plain
-from ablative.trainer import evaluate
-from ablative.trainer.environment import Spent
-from ablative.trainer.evaluate import Scores
-from ablative.trainer.tasks import Interrupted, execute
+from ablative.study.clip.config import DatasetConfig, EvaluationConfig, ProtocolConfig
+from ablative.study.core.files import read_json, write_json
+from ablative.study.core.typed import plain
+from ablative.study.costs.usage import Spent as Bill
+from ablative.study.home.journal import metric_rows, read
+from ablative.study.home.paths import Home, TaskPaths
+from ablative.trainer.clip import evaluate
+from ablative.trainer.clip.evaluate import Scores
+from ablative.trainer.clip.tasks import Interrupted, execute
+from ablative.trainer.runner.environment import Spent
 
 SHAPES = DatasetConfig(name="shape", kind="shapes", task="shape", train=60, test=40)
 SETS = tuple(replace(SHAPES, name=name, task=name) for name in ("shape", "color", "count"))

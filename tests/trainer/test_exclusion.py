@@ -10,15 +10,15 @@ import numpy as np
 import pytest
 from shard_world import config, numbers, sample, write_shard, write_shards
 
-from ablative.study.errors import ConfigError, DataError
-from ablative.study.identity import identity
-from ablative.study.paths import Home
-from ablative.study.schema import DataConfig, ScheduleConfig
-from ablative.study.validate import check_data
-from ablative.trainer.data import exclusion
-from ablative.trainer.data.fingerprints import fingerprint
-from ablative.trainer.data.shard_files import ShardFiles
-from ablative.trainer.data.shards import ShardPairs
+from ablative.study.clip.checks import check_data
+from ablative.study.clip.config import DataConfig, ScheduleConfig
+from ablative.study.core.errors import ConfigError, DataError
+from ablative.study.core.identity import identity
+from ablative.study.home.paths import Home
+from ablative.trainer.clip.data.fingerprints import fingerprint
+from ablative.trainer.clip.data.shards import exclusion
+from ablative.trainer.clip.data.shards.shard_files import ShardFiles
+from ablative.trainer.clip.data.shards.shards import ShardPairs
 
 TAGS = ("[PERSON]", "<PERSON>")
 SCHEDULE = ScheduleConfig(name="test", steps=1, batch_size=2)

@@ -11,13 +11,19 @@ import pytest
 import torch
 from protocol_fakes import DATASET, Split, Words, random_split, representation
 
-from ablative.study.errors import ConfigError, DataError
-from ablative.study.identity import canonical
-from ablative.study.schema import DatasetConfig
-from ablative.trainer.data.batch import to_pixels
-from ablative.trainer.data.shapes import TASKS, ShapeSet
-from ablative.trainer.protocols import features
-from ablative.trainer.protocols.features import Representation, images_in_blocks, images_of, load_array, save_array
+from ablative.study.clip.config import DatasetConfig
+from ablative.study.core.errors import ConfigError, DataError
+from ablative.study.core.identity import canonical
+from ablative.trainer.clip.data.pairs.batch import to_pixels
+from ablative.trainer.clip.data.world.shapes import TASKS, ShapeSet
+from ablative.trainer.clip.protocols.parts import features
+from ablative.trainer.clip.protocols.parts.features import (
+    Representation,
+    images_in_blocks,
+    images_of,
+    load_array,
+    save_array,
+)
 
 
 def read(model: Representation, split: Split, kind: str = "pooled", content: str = "content") -> np.ndarray:

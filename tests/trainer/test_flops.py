@@ -9,9 +9,9 @@ from small_systems import VOCAB, make_batch, make_system
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from ablative.study.schema import OBJECTIVES, POOLINGS, ModelConfig, ObjectiveConfig
-from ablative.trainer.models.flops import forward_flops, image_flops, parameters, text_flops, train_flops
-from ablative.trainer.objectives.system import System
+from ablative.study.clip.config import OBJECTIVES, POOLINGS, ModelConfig, ObjectiveConfig
+from ablative.trainer.clip.models.flops import forward_flops, image_flops, parameters, text_flops, train_flops
+from ablative.trainer.clip.objectives.system import System
 
 VIT_B16 = ModelConfig(
     name="vit_b16",

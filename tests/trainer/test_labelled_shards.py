@@ -12,12 +12,12 @@ import pytest
 from PIL import Image
 from shard_world import encoded, plain, sample, turned, write_shard
 
-from ablative.study.errors import ConfigError, DataError
-from ablative.study.paths import Home
-from ablative.study.schema import DatasetConfig
-from ablative.trainer.data.evaluation import EvaluationSet, fingerprint_dataset, open_dataset
-from ablative.trainer.data.fingerprints import fingerprint
-from ablative.trainer.data.labelled_shards import ShardSet
+from ablative.study.clip.config import DatasetConfig
+from ablative.study.core.errors import ConfigError, DataError
+from ablative.study.home.paths import Home
+from ablative.trainer.clip.data.fingerprints import fingerprint
+from ablative.trainer.clip.data.sets.evaluation import EvaluationSet, fingerprint_dataset, open_dataset
+from ablative.trainer.clip.data.sets.labelled_shards import ShardSet
 
 
 @pytest.fixture

@@ -18,15 +18,16 @@ import torch
 from PIL import Image
 from shard_world import sample, write_shard
 
-from ablative.study.errors import AblateError, DataError
-from ablative.study.paths import Home
-from ablative.study.schema import DataConfig
-from ablative.trainer.data import crops, loader, streams, workers
-from ablative.trainer.data.batch import Batch, to_pixels
-from ablative.trainer.data.crops import boxes, crop_squares
-from ablative.trainer.data.loader import Loader
-from ablative.trainer.data.pairs import Crops, Pairs, Views, open_pairs
-from ablative.trainer.data.tokenizer import Tokenizer
+from ablative.study.clip.config import DataConfig
+from ablative.study.core.errors import AblateError, DataError
+from ablative.study.home.paths import Home
+from ablative.trainer.clip.data.images import crops, streams
+from ablative.trainer.clip.data.images.crops import boxes, crop_squares
+from ablative.trainer.clip.data.pairs import loader, workers
+from ablative.trainer.clip.data.pairs.batch import Batch, to_pixels
+from ablative.trainer.clip.data.pairs.loader import Loader
+from ablative.trainer.clip.data.pairs.pairs import Crops, Pairs, Views, open_pairs
+from ablative.trainer.clip.data.pairs.tokenizer import Tokenizer
 
 SIZE = 16
 GOLDEN_ORDER = [41, 49, 11, 36, 15, 18, 6, 4, 35, 44, 31, 7, 5, 42, 8, 39]
@@ -252,10 +253,10 @@ def test_workers_never_outlive_a_killed_training(tmp_path: Path) -> None:
     script.write_text(
         "import multiprocessing, time\n"
         "import numpy as np\n"
-        "from ablative.study.schema import DataConfig\n"
-        "from ablative.trainer.data.shapes import ShapePairs\n"
-        "from ablative.trainer.data.tokenizer import Tokenizer\n"
-        "from ablative.trainer.data.workers import Workers\n"
+        "from ablative.study.clip.config import DataConfig\n"
+        "from ablative.trainer.clip.data.world.shapes import ShapePairs\n"
+        "from ablative.trainer.clip.data.pairs.tokenizer import Tokenizer\n"
+        "from ablative.trainer.clip.data.pairs.workers import Workers\n"
         "if __name__ == '__main__':\n"
         "    pairs = ShapePairs(DataConfig(name='s', kind='shapes', pairs=9), 16)\n"
         "    tokenizer = Tokenizer.fit([pairs.caption(i) for i in range(9)], 300, 8)\n"

@@ -7,8 +7,8 @@ import torch
 from oracles import oracle
 from torch.nn.functional import cross_entropy, linear, normalize
 
-from ablative.study.schema import ObjectiveConfig
-from ablative.trainer.objectives.losses import (
+from ablative.study.clip.config import ObjectiveConfig
+from ablative.trainer.clip.objectives.losses import (
     contrastive_loss,
     local_contrastive_loss,
     loss_weights,

@@ -13,13 +13,13 @@ from PIL import Image
 from protocol_fakes import representation
 from shard_world import encoded, plain, turned
 
-from ablative.study.class_sets import class_set
-from ablative.study.errors import ConfigError, DataError
-from ablative.study.paths import Home
-from ablative.study.schema import DatasetConfig, ProtocolConfig
-from ablative.trainer.data.evaluation import EvaluationSet, fingerprint_dataset, open_dataset
-from ablative.trainer.protocols.evaluation import Evaluation
-from ablative.trainer.protocols.segmentation import background_names, prompt_groups, segmentation
+from ablative.study.clip.class_sets import class_set
+from ablative.study.clip.config import DatasetConfig, ProtocolConfig
+from ablative.study.core.errors import ConfigError, DataError
+from ablative.study.home.paths import Home
+from ablative.trainer.clip.data.sets.evaluation import EvaluationSet, fingerprint_dataset, open_dataset
+from ablative.trainer.clip.protocols.evaluation import Evaluation
+from ablative.trainer.clip.protocols.segmentation import background_names, prompt_groups, segmentation
 
 LABELS = np.arange(64, dtype=np.uint8).reshape(8, 8) % 21
 

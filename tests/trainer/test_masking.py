@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from ablative.trainer.models.sizes import keep_count
-from ablative.trainer.models.splits import Split, keep_counts, restore, take
-from ablative.trainer.objectives.masking import filip_similarity, pooled_similarity, split_image, split_text
+from ablative.trainer.clip.models.sizes import keep_count
+from ablative.trainer.clip.models.splits import Split, keep_counts, restore, take
+from ablative.trainer.clip.objectives.masking import filip_similarity, pooled_similarity, split_image, split_text
 
 LENGTHS = torch.tensor([1, 2, 5, 8, 12])
 VALID = torch.arange(12) < LENGTHS[:, None]

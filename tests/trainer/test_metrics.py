@@ -8,7 +8,7 @@ import torch
 from oracles import oracle
 from sklearn.metrics import jaccard_score
 
-from ablative.trainer.protocols import metrics
+from ablative.trainer.clip.protocols.parts import metrics
 
 
 def test_class_ranks_by_hand() -> None:

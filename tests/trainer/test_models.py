@@ -7,11 +7,11 @@ from oracles import oracle
 from small_systems import MODEL, VOCAB, make_batch
 from torch import nn
 
-from ablative.trainer.models.blocks import Block, LayerNorm, Transformer, initialise
-from ablative.trainer.models.patches import ConvStem, LinearStem, patchify
-from ablative.trainer.models.positions import sincos_2d
-from ablative.trainer.models.sizes import conv_widths
-from ablative.trainer.models.towers import ImageTower, TextTower, trim_padding
+from ablative.trainer.clip.models.blocks import Block, LayerNorm, Transformer, initialise
+from ablative.trainer.clip.models.patches import ConvStem, LinearStem, patchify
+from ablative.trainer.clip.models.positions import sincos_2d
+from ablative.trainer.clip.models.sizes import conv_widths
+from ablative.trainer.clip.models.towers import ImageTower, TextTower, trim_padding
 
 
 def mae_positions(width: int, side: int) -> np.ndarray:

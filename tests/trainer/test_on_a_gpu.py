@@ -14,14 +14,14 @@ from forked import Forked
 from pretended_gpu import pretended_gpu
 from tiny_run import OBJECTIVES, make_config, make_home, write_run
 
-from ablative.study.files import read_json, write_json
-from ablative.study.paths import Home
-from ablative.study.plan import make_plan
-from ablative.study.schema import EvaluationConfig
-from ablative.study.search_paths import watched
-from ablative.study.typed import plain
-from ablative.trainer import checkpoint
-from ablative.trainer.tasks import Interrupted, execute
+from ablative.study.clip.config import EvaluationConfig
+from ablative.study.core.files import read_json, write_json
+from ablative.study.core.typed import plain
+from ablative.study.home.paths import Home
+from ablative.study.home.search_paths import watched
+from ablative.study.plan.plan import make_plan
+from ablative.trainer.clip import checkpoint
+from ablative.trainer.clip.tasks import Interrupted, execute
 
 RUN = "aaaaaaaaaaaa"
 

@@ -16,11 +16,11 @@ import webdataset
 from PIL import Image
 from shard_world import config, encoded, plain
 
-from ablative.study.errors import AblateError, ConfigError, DataError, StoreError
-from ablative.study.paths import Home
-from ablative.trainer.data.pack import Packed, pack
-from ablative.trainer.data.pack_sources import read_source
-from ablative.trainer.data.shards import ShardPairs
+from ablative.study.core.errors import AblateError, ConfigError, DataError, StoreError
+from ablative.study.home.paths import Home
+from ablative.trainer.clip.data.shards.pack import Packed, pack
+from ablative.trainer.clip.data.shards.pack_sources import read_source
+from ablative.trainer.clip.data.shards.shards import ShardPairs
 
 CAPTIONS = ["one", "two, with a comma", "drei", '"four"', "五"]
 
@@ -246,9 +246,9 @@ def test_a_full_disk_then_room(tmp_path: Path) -> None:
     code = f"""
 import resource, signal
 from pathlib import Path
-from ablative.study.errors import StoreError
-from ablative.trainer.data.pack import pack
-from ablative.trainer.data.pack_sources import read_source
+from ablative.study.core.errors import StoreError
+from ablative.trainer.clip.data.shards.pack import pack
+from ablative.trainer.clip.data.shards.pack_sources import read_source
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (30_000, 30_000))
 try:

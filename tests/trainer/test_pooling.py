@@ -7,8 +7,8 @@ import torch
 from oracles import oracle
 from torch import nn
 
-from ablative.study.errors import ConfigError
-from ablative.trainer.models.pooling import AttentionPool, Head, MaxPool, MeanPool, make_pool
+from ablative.study.core.errors import ConfigError
+from ablative.trainer.clip.models.pooling import AttentionPool, Head, MaxPool, MeanPool, make_pool
 
 TOKENS = torch.tensor([[[1.0, -5.0], [3.0, -1.0], [8.0, -9.0]]])
 VALID = torch.tensor([[True, True, False]])

@@ -10,14 +10,14 @@ import torch
 from protocol_fakes import EvaluationSet, evaluation, random_split
 from tiny_run import make_config, make_home, write_run
 
-from ablative.study.errors import ConfigError, DataError
-from ablative.study.paths import Home, RunPaths
-from ablative.study.protocols import METRICS
-from ablative.study.schema import DatasetConfig, EvaluationConfig, ProtocolConfig
-from ablative.trainer import checkpoint
-from ablative.trainer.data.tokenizer import Tokenizer
-from ablative.trainer.objectives.system import System
-from ablative.trainer.protocols import represent, score
+from ablative.study.clip.config import DatasetConfig, EvaluationConfig, ProtocolConfig
+from ablative.study.clip.metrics import METRICS
+from ablative.study.core.errors import ConfigError, DataError
+from ablative.study.home.paths import Home, RunPaths
+from ablative.trainer.clip import checkpoint
+from ablative.trainer.clip.data.pairs.tokenizer import Tokenizer
+from ablative.trainer.clip.objectives.system import System
+from ablative.trainer.clip.protocols import represent, score
 
 SHAPES = DatasetConfig(name="shapes_shape", kind="shapes", task="shape", train=60, test=40, templates="shapes")
 PROTOCOLS = {

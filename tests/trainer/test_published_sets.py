@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from shard_world import encoded, plain, write_shard
 
-from ablative.study.errors import AbsentDataError, ConfigError, DataError
-from ablative.study.paths import Home
-from ablative.study.schema import DatasetConfig
-from ablative.trainer.data.clip_benchmark import ClipBenchmarkSet
-from ablative.trainer.data.evaluation import fingerprint_dataset, open_dataset
+from ablative.study.clip.config import DatasetConfig
+from ablative.study.core.errors import AbsentDataError, ConfigError, DataError
+from ablative.study.home.paths import Home
+from ablative.trainer.clip.data.sets.clip_benchmark import ClipBenchmarkSet
+from ablative.trainer.clip.data.sets.evaluation import fingerprint_dataset, open_dataset
 
 
 @pytest.fixture

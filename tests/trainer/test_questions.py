@@ -13,13 +13,13 @@ import numpy as np
 import pytest
 from shard_world import encoded, plain
 
-from ablative.study.errors import AbsentDataError, ConfigError, DataError
-from ablative.study.paths import Home
-from ablative.study.schema import DatasetConfig
-from ablative.trainer.data.answers import normalize, soft_accuracy
-from ablative.trainer.data.evaluation import fingerprint_dataset, open_dataset
-from ablative.trainer.data.questions import UNKNOWN, Questions, QuestionSplit, targets, vocabulary
-from ablative.trainer.data.shape_questions import ERRS, PEOPLE
+from ablative.study.clip.config import DatasetConfig
+from ablative.study.core.errors import AbsentDataError, ConfigError, DataError
+from ablative.study.home.paths import Home
+from ablative.trainer.clip.data.questions.answer_scoring import normalize, soft_accuracy
+from ablative.trainer.clip.data.questions.questions import UNKNOWN, Questions, QuestionSplit, targets, vocabulary
+from ablative.trainer.clip.data.questions.shape_questions import ERRS, PEOPLE
+from ablative.trainer.clip.data.sets.evaluation import fingerprint_dataset, open_dataset
 
 TEST_QUESTIONS = re.compile(r"(_val|_val2014|testdev_balanced)_questions")
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from protocol_fakes import EvaluationSet, evaluation, random_split
 
-from ablative.trainer.protocols import metrics, similarity
-from ablative.trainer.protocols.retrieval import merge_captions, own_captions, retrieval, retrieval_ranks
+from ablative.trainer.clip.protocols.parts import metrics, similarity
+from ablative.trainer.clip.protocols.retrieval import merge_captions, own_captions, retrieval, retrieval_ranks
 
 
 def brute_force(scores: np.ndarray, relevant: np.ndarray, k: int) -> float:

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 
-from ablative.study.errors import DataError
-from ablative.study.paths import Home
-from ablative.study.schema import DataConfig, DatasetConfig
-from ablative.trainer.data.digits import CLASSES, TRAIN
-from ablative.trainer.data.evaluation import SPLITS, fingerprint_dataset, open_dataset
-from ablative.trainer.data.pairs import open_pairs
-from ablative.trainer.data.shapes import SPLIT_SIZES, TASKS
+from ablative.study.clip.config import DataConfig, DatasetConfig
+from ablative.study.core.errors import DataError
+from ablative.study.home.paths import Home
+from ablative.trainer.clip.data.pairs.pairs import open_pairs
+from ablative.trainer.clip.data.sets.digits import CLASSES, TRAIN
+from ablative.trainer.clip.data.sets.evaluation import SPLITS, fingerprint_dataset, open_dataset
+from ablative.trainer.clip.data.world.shapes import SPLIT_SIZES, TASKS
 
 HOME = Home(Path("never written"))
 

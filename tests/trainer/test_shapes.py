@@ -13,13 +13,22 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from ablative.study.errors import DataError
-from ablative.study.schema import DataConfig, DatasetConfig
-from ablative.trainer.data import drawing, phrases
-from ablative.trainer.data import shapes as world_shapes
-from ablative.trainer.data.drawing import render
-from ablative.trainer.data.shapes import TASKS, ShapePairs, ShapeSet
-from ablative.trainer.data.world import COLORS, DIRECTIONAL, MANNERS, MAX_COUNT, SHAPES, TEXTURES, Scenes, draw_scenes
+from ablative.study.clip.config import DataConfig, DatasetConfig
+from ablative.study.core.errors import DataError
+from ablative.trainer.clip.data.world import drawing, phrases
+from ablative.trainer.clip.data.world import shapes as world_shapes
+from ablative.trainer.clip.data.world.drawing import render
+from ablative.trainer.clip.data.world.scenes import (
+    COLORS,
+    DIRECTIONAL,
+    MANNERS,
+    MAX_COUNT,
+    SHAPES,
+    TEXTURES,
+    Scenes,
+    draw_scenes,
+)
+from ablative.trainer.clip.data.world.shapes import TASKS, ShapePairs, ShapeSet
 
 ACTIVE = np.arange(MAX_COUNT)
 
@@ -84,8 +93,8 @@ def test_a_scene_is_the_same_alone_and_among_others() -> None:
 def test_every_process_draws_the_same() -> None:
     code = (
         "import hashlib, numpy as np\n"
-        "from ablative.trainer.data.world import draw_scenes\n"
-        "from ablative.trainer.data.drawing import render\n"
+        "from ablative.trainer.clip.data.world.scenes import draw_scenes\n"
+        "from ablative.trainer.clip.data.world.drawing import render\n"
         "images, masks = render(draw_scenes(0, 'tests', np.arange(50)), 32)\n"
         "print(hashlib.sha256(images.tobytes() + masks.tobytes()).hexdigest())"
     )

@@ -20,17 +20,17 @@ import webdataset
 from PIL import Image
 from shard_world import config, encoded, index_at, numbers, plain, sample, write_shard, write_shards
 
-from ablative.study.errors import AblateError, ConfigError, DataError, StoreError
-from ablative.study.paths import Home
-from ablative.study.schema import DatasetConfig
-from ablative.trainer.data import order as order_module
-from ablative.trainer.data import streams
-from ablative.trainer.data.fingerprints import fingerprint
-from ablative.trainer.data.order import ShardOrder
-from ablative.trainer.data.pairs import Crops, Pairs, open_pairs
-from ablative.trainer.data.shard_paths import expand_braces, find_shards
-from ablative.trainer.data.shards import ShardPairs
-from ablative.trainer.data.tar_members import members
+from ablative.study.clip.config import DatasetConfig
+from ablative.study.core.errors import AblateError, ConfigError, DataError, StoreError
+from ablative.study.home.paths import Home
+from ablative.trainer.clip.data.fingerprints import fingerprint
+from ablative.trainer.clip.data.images import streams
+from ablative.trainer.clip.data.pairs.pairs import Crops, Pairs, open_pairs
+from ablative.trainer.clip.data.shards import epoch_order as order_module
+from ablative.trainer.clip.data.shards.epoch_order import ShardOrder
+from ablative.trainer.clip.data.shards.shard_paths import expand_braces, find_shards
+from ablative.trainer.clip.data.shards.shards import ShardPairs
+from ablative.trainer.clip.data.shards.tar_members import members
 
 
 @pytest.fixture
@@ -404,8 +404,9 @@ def test_a_shard_that_changes_in_use(tmp_path: Path, home: Home) -> None:
 
 
 def test_imports_no_torch() -> None:
-    names = ("fingerprints", "shards", "cli")
-    code = f"import sys, {', '.join(f'ablative.trainer.data.{name}' for name in names)}; print('torch' in sys.modules)"
+    names = ("fingerprints", "shards.shards", "cli")
+    modules = ", ".join(f"ablative.trainer.clip.data.{name}" for name in names)
+    code = f"import sys, {modules}; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
 
@@ -578,9 +579,9 @@ def test_a_disk_that_is_full_leaves_nothing(tmp_path: Path, home: Home) -> None:
 import resource, signal
 from pathlib import Path
 from shard_world import config
-from ablative.study.errors import StoreError
-from ablative.study.paths import Home
-from ablative.trainer.data.fingerprints import fingerprint
+from ablative.study.core.errors import StoreError
+from ablative.study.home.paths import Home
+from ablative.trainer.clip.data.fingerprints import fingerprint
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
 try:

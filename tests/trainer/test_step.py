@@ -8,15 +8,15 @@ import pytest
 import torch
 from tiny_run import MODEL, OBJECTIVES, make_batch, make_config
 
-from ablative.study.schema import RunConfig, ScheduleConfig
-from ablative.trainer.data.batch import to_pixels
-from ablative.trainer.models.blocks import Block
-from ablative.trainer.models.towers import trim_padding
-from ablative.trainer.objectives.losses import contrastive_loss
-from ablative.trainer.objectives.system import System
-from ablative.trainer.optim import learning_rate, make_optimizer
-from ablative.trainer.pieces import by_length
-from ablative.trainer.step import Gradients, Survey, TrainStep, in_order
+from ablative.study.clip.config import RunConfig, ScheduleConfig
+from ablative.trainer.clip.data.pairs.batch import to_pixels
+from ablative.trainer.clip.micro_batches import by_length
+from ablative.trainer.clip.models.blocks import Block
+from ablative.trainer.clip.models.towers import trim_padding
+from ablative.trainer.clip.objectives.losses import contrastive_loss
+from ablative.trainer.clip.objectives.system import System
+from ablative.trainer.clip.optim import learning_rate, make_optimizer
+from ablative.trainer.clip.step import Gradients, Survey, TrainStep, in_order
 
 CPU = torch.device("cpu")
 
@@ -61,7 +61,7 @@ def test_pieces_of_unlike_lengths_give_the_gradient_of_the_whole_batch(
 ) -> None:
     """Trimmed to multiples of 2, so that the pieces of these short captions differ in length; in the local phase, order
     decides who is compared with whom."""
-    monkeypatch.setattr("ablative.trainer.step.trim_padding", lambda tokens: trim_padding(tokens, 2))
+    monkeypatch.setattr("ablative.trainer.clip.step.trim_padding", lambda tokens: trim_padding(tokens, 2))
     losses, expected = gradients(make_config(objective), step=0)
     found_losses, found = gradients(make_config(objective, runtime__micro_batch=3), step=0)
     torch.testing.assert_close(found_losses, losses, rtol=1e-5, atol=1e-6)

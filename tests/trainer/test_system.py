@@ -8,12 +8,12 @@ import torch
 from small_systems import VOCAB, make_batch, make_system, total_loss
 from torch import Tensor
 
-from ablative.study.errors import ConfigError
-from ablative.study.schema import OBJECTIVES, POOLINGS
-from ablative.trainer.models.patches import patchify
-from ablative.trainer.models.splits import take
-from ablative.trainer.models.towers import PAD
-from ablative.trainer.objectives.system import Draws, Embeddings, System, no_decay
+from ablative.study.clip.config import OBJECTIVES, POOLINGS
+from ablative.study.core.errors import ConfigError
+from ablative.trainer.clip.models.patches import patchify
+from ablative.trainer.clip.models.splits import take
+from ablative.trainer.clip.models.towers import PAD
+from ablative.trainer.clip.objectives.system import Draws, Embeddings, System, no_decay
 
 CONTRASTIVE = ("clip", "masked_clip", "mae_clip")
 GENERATIVE = ("mae", "m3ae", "mae_clip")

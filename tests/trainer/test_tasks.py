@@ -10,15 +10,15 @@ import pytest
 import yaml
 from tiny_run import make_config, make_home, write_run
 
-from ablative.study.errors import ConfigError, DataError
-from ablative.study.files import read_json
-from ablative.study.identity import flatten
-from ablative.study.journal import metric_rows, read
-from ablative.study.paths import Home, TaskPaths
-from ablative.study.schema import DatasetConfig, EvaluationConfig, ProtocolConfig
-from ablative.study.states import directory_state
-from ablative.study.typed import plain
-from ablative.trainer.tasks import Interrupted, execute
+from ablative.study.clip.config import DatasetConfig, EvaluationConfig, ProtocolConfig
+from ablative.study.core.errors import ConfigError, DataError
+from ablative.study.core.files import read_json
+from ablative.study.core.identity import flatten
+from ablative.study.core.typed import plain
+from ablative.study.home.journal import metric_rows, read
+from ablative.study.home.paths import Home, TaskPaths
+from ablative.study.home.task_state import directory_state
+from ablative.trainer.clip.tasks import Interrupted, execute
 
 
 def never() -> bool:

@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 from tokenizers import pre_tokenizers
 
-from ablative.study.errors import DataError
-from ablative.trainer.data.batch import BOS, EOS, PAD, UNK
-from ablative.trainer.data.tokenizer import Tokenizer, _letters
+from ablative.study.core.errors import DataError
+from ablative.trainer.clip.data.pairs.batch import BOS, EOS, PAD, UNK
+from ablative.trainer.clip.data.pairs.tokenizer import Tokenizer, _letters
 
 CAPTIONS = ["a red circle", "a blue circle", "Photo: Red STAR", "a green  star\non the left"] * 3
 
@@ -93,7 +93,7 @@ def test_pickled_it_is_the_same() -> None:
 def test_every_process_fits_the_same_tokenizer() -> None:
     # A small vocabulary makes equally frequent letters compete for a place.
     code = (
-        "from ablative.trainer.data.tokenizer import Tokenizer\n"
+        "from ablative.trainer.clip.data.pairs.tokenizer import Tokenizer\n"
         f"for size in (12, 96): print(Tokenizer.fit({CAPTIONS!r}, size, 10).fingerprint)"
     )
     expected = [fit(size).fingerprint for size in (12, 96)]

@@ -11,12 +11,12 @@ from services import free_port, wait_until
 from tracking_world import assert_shipped, fresh_store, pretraining, write_journal
 
 from ablative.study.cli import main
-from ablative.study.paths import Home
-from ablative.study.plan import make_plan
-from ablative.study.task import TaskRef
-from ablative.trainer.tracking import store
-from ablative.trainer.tracking.cursor import pending
-from ablative.trainer.tracking.shipper import Shipper
+from ablative.study.home.paths import Home
+from ablative.study.plan.plan import make_plan
+from ablative.study.plan.task import TaskRef
+from ablative.sweeps.tracking import store
+from ablative.sweeps.tracking.cursor import pending
+from ablative.sweeps.tracking.upload_client import Shipper
 
 
 @pytest.fixture

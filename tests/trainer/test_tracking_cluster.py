@@ -9,9 +9,9 @@ import pytest
 from services import MlflowServer, postgres
 from tracking_world import assert_shipped, evaluation, pretraining, rush, write_journal, write_record
 
-from ablative.study.errors import StoreError
-from ablative.study.paths import Home
-from ablative.trainer.tracking import store
+from ablative.study.core.errors import StoreError
+from ablative.study.home.paths import Home
+from ablative.sweeps.tracking import store
 
 JOBS, STEPS = 12, 50
 

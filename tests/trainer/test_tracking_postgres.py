@@ -21,11 +21,11 @@ from tracking_world import (
     write_record,
 )
 
-from ablative.study.errors import StoreError
-from ablative.study.paths import Home
-from ablative.trainer.tracking import store
-from ablative.trainer.tracking.cursor import pending
-from ablative.trainer.tracking.shipping import Shipped, ship
+from ablative.study.core.errors import StoreError
+from ablative.study.home.paths import Home
+from ablative.sweeps.tracking import store
+from ablative.sweeps.tracking.cursor import pending
+from ablative.sweeps.tracking.sync import Shipped, ship
 
 
 @pytest.fixture(scope="module")

@@ -34,13 +34,13 @@ from tracking_world import (
     write_record,
 )
 
-from ablative.study.errors import StoreError
-from ablative.study.journal import Journal
-from ablative.study.paths import Home
-from ablative.trainer.tracking import courier, store
-from ablative.trainer.tracking.cursor import pending
-from ablative.trainer.tracking.shipper import Shipper
-from ablative.trainer.tracking.shipping import Shipped, ship
+from ablative.study.core.errors import StoreError
+from ablative.study.home.journal import Journal
+from ablative.study.home.paths import Home
+from ablative.sweeps.tracking import store, uploader
+from ablative.sweeps.tracking.cursor import pending
+from ablative.sweeps.tracking.sync import Shipped, ship
+from ablative.sweeps.tracking.upload_client import Shipper
 
 
 @pytest.fixture(scope="module")
@@ -210,7 +210,7 @@ def test_a_run_that_a_slow_server_makes_after_all_is_deleted(
 ) -> None:
     """It was asked for a second time meanwhile, and that one is in use."""
     monkeypatch.setattr(SlowRelay, "server_uri", server.uri)
-    monkeypatch.setattr(courier, "DOUBT_SECONDS", 6.0)
+    monkeypatch.setattr(uploader, "DOUBT_SECONDS", 6.0)
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "2")
     run = pretraining(90)
     write_journal(home, run, steps=5)
@@ -281,8 +281,9 @@ def test_a_worker_that_is_killed_takes_its_shipper_along(server: MlflowServer, h
     run = pretraining(40)
     write_journal(home, run, steps=1)
     program = (
-        "import sys, time\nfrom pathlib import Path\nfrom ablative.study.paths import Home\n"
-        "from ablative.trainer.tracking.shipper import Shipper\nfrom ablative.trainer.tracking.tags import TaskRef\n"
+        "import sys, time\nfrom pathlib import Path\nfrom ablative.study.home.paths import Home\n"
+        "from ablative.sweeps.tracking.upload_client import Shipper\n"
+        "from ablative.sweeps.tracking.tags import TaskRef\n"
         "shipper = Shipper('orphan', Home(Path(sys.argv[1])))\n"
         f"shipper.follow(TaskRef(*{(run.task_id, run.kind, run.run_id, 0, (), None, run.name)!r}))\n"
         "print(shipper._process.pid, flush=True)\ntime.sleep(60)\n"

@@ -31,16 +31,16 @@ from tracking_world import (
     write_record,
 )
 
-from ablative.study.errors import StoreError
-from ablative.study.files import write_json
-from ablative.study.journal import Journal
-from ablative.study.paths import Home
-from ablative.study.task import TaskRef
-from ablative.trainer.tracking import store
-from ablative.trainer.tracking.courier import Courier
-from ablative.trainer.tracking.cursor import pending, read_cursor
-from ablative.trainer.tracking.quiet import quiet
-from ablative.trainer.tracking.shipping import Shipped, ship
+from ablative.study.core.errors import StoreError
+from ablative.study.core.files import write_json
+from ablative.study.home.journal import Journal
+from ablative.study.home.paths import Home
+from ablative.study.plan.task import TaskRef
+from ablative.sweeps.tracking import store
+from ablative.sweeps.tracking.cursor import pending, read_cursor
+from ablative.sweeps.tracking.quiet import quiet
+from ablative.sweeps.tracking.sync import Shipped, ship
+from ablative.sweeps.tracking.uploader import Courier
 
 STUDY = "pooling"
 

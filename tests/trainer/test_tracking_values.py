@@ -14,15 +14,15 @@ from pathlib import Path
 import pytest
 from tracking_world import PROCESSES, evaluation, pretraining, write_journal
 
-from ablative.study.errors import StoreError
-from ablative.study.journal import Journal
-from ablative.study.paths import Home
-from ablative.study.states import DirectoryState
-from ablative.study.task import TaskRef
-from ablative.trainer.tracking import locks, uri
-from ablative.trainer.tracking.cursor import pending
-from ablative.trainer.tracking.tags import cells_text, plan_tags
-from ablative.trainer.tracking.values import Line, Outcome, batches, cut, key_name, last_event, outcome
+from ablative.study.core.errors import StoreError
+from ablative.study.home.journal import Journal
+from ablative.study.home.paths import Home
+from ablative.study.home.task_state import DirectoryState
+from ablative.study.plan.task import TaskRef
+from ablative.sweeps.tracking import locks, uri
+from ablative.sweeps.tracking.cursor import pending
+from ablative.sweeps.tracking.tags import cells_text, plan_tags
+from ablative.sweeps.tracking.values import Line, Outcome, batches, cut, key_name, last_event, outcome
 
 
 @pytest.mark.parametrize("name", ["zero_shot/digits/top1", "model.width", "a b:c-d_é", "x" * 250])
@@ -43,7 +43,7 @@ def test_any_name_becomes_one_that_mlflow_takes(name: str) -> None:
 def test_limits_are_those_of_mlflow() -> None:
     from mlflow.utils import validation
 
-    from ablative.trainer.tracking import values
+    from ablative.sweeps.tracking import values
 
     assert values.KEY_LENGTH == validation.MAX_ENTITY_KEY_LENGTH
     assert values.PARAM_LENGTH == validation.MAX_PARAM_VAL_LENGTH
@@ -188,7 +188,7 @@ def test_a_store_is_known_whoever_asks(tmp_path: Path, monkeypatch: pytest.Monke
 
 def test_pending_imports_nothing_heavy() -> None:
     program = (
-        "import sys, ablative.trainer.tracking.cursor;"
+        "import sys, ablative.sweeps.tracking.cursor;"
         "print([m for m in ('mlflow', 'torch', 'sqlalchemy') if m in sys.modules])"
     )
     assert subprocess.check_output([sys.executable, "-c", program], text=True).strip() == "[]"

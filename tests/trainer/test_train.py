@@ -17,15 +17,15 @@ import pytest
 import torch
 from tiny_run import OBJECTIVES, make_config, make_home, write_run
 
-from ablative.study.errors import DataError
-from ablative.study.journal import Journal, metric_rows, read
-from ablative.study.paths import Home, RunPaths
-from ablative.study.schema import RunConfig
-from ablative.trainer import checkpoint
-from ablative.trainer.checkpoint import load_system
-from ablative.trainer.corpus import open_corpus
-from ablative.trainer.data.tokenizer import Tokenizer
-from ablative.trainer.train import Interrupted, Outcome, pretrain
+from ablative.study.clip.config import RunConfig
+from ablative.study.core.errors import DataError
+from ablative.study.home.journal import Journal, metric_rows, read
+from ablative.study.home.paths import Home, RunPaths
+from ablative.trainer.clip import checkpoint
+from ablative.trainer.clip.checkpoint import load_system
+from ablative.trainer.clip.data.pairs.tokenizer import Tokenizer
+from ablative.trainer.clip.train import Interrupted, Outcome, pretrain
+from ablative.trainer.clip.training_data import open_corpus
 
 
 def never() -> bool:
@@ -138,10 +138,10 @@ def test_optimiser_and_random_state_survive_a_stop(tmp_path: Path) -> None:
 VICTIM = """
 import sys
 from pathlib import Path
-from ablative.study.journal import Journal
-from ablative.study.paths import Home
-from ablative.study.schema import RunConfig
-from ablative.study.typed import load_config
+from ablative.study.home.journal import Journal
+from ablative.study.home.paths import Home
+from ablative.study.clip.config import RunConfig
+from ablative.study.core.typed import load_config
 from ablative.trainer import train
 train.CHECKPOINT_SHARE = 1.0  # as often as asked for, so that many a kill hits a checkpoint
 home = Home(Path(sys.argv[1]))

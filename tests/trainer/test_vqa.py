@@ -12,15 +12,15 @@ import pytest
 import torch
 from protocol_fakes import MODEL, Words, representation
 
-from ablative.study.errors import ConfigError, DataError
-from ablative.study.paths import Home
-from ablative.study.schema import DatasetConfig, ProtocolConfig
-from ablative.trainer.data.evaluation import open_dataset
-from ablative.trainer.data.questions import Questions, QuestionSplit, targets
-from ablative.trainer.protocols.evaluation import Evaluation
-from ablative.trainer.protocols.features import Representation
-from ablative.trainer.protocols.training import batches, layer, layered_adamw, learning_rate, set_rate
-from ablative.trainer.protocols.vqa import INPUTS, Answerer, answer_loss, dense, vqa
+from ablative.study.clip.config import DatasetConfig, ProtocolConfig
+from ablative.study.core.errors import ConfigError, DataError
+from ablative.study.home.paths import Home
+from ablative.trainer.clip.data.questions.questions import Questions, QuestionSplit, targets
+from ablative.trainer.clip.data.sets.evaluation import open_dataset
+from ablative.trainer.clip.protocols.evaluation import Evaluation
+from ablative.trainer.clip.protocols.parts.features import Representation
+from ablative.trainer.clip.protocols.parts.training import batches, layer, layered_adamw, learning_rate, set_rate
+from ablative.trainer.clip.protocols.vqa import INPUTS, Answerer, answer_loss, dense, vqa
 
 FIELDS: dict[str, Any] = {"lr": 5e-3, "epochs": 3, "batch_size": 16, "layer_decay": 0.8}
 SMALL = DatasetConfig(name="q", kind="shapes", task="questions", train=12, test=6)
@@ -89,7 +89,7 @@ def test_the_decoder_is_as_deep_as_the_protocol_says(
     def follow(reader: Any, *_: Any) -> None:
         depths.append(len(reader.answerer.trunk.blocks))
 
-    monkeypatch.setattr(importlib.import_module("ablative.trainer.protocols.vqa"), "fit", follow)
+    monkeypatch.setattr(importlib.import_module("ablative.trainer.clip.protocols.vqa"), "fit", follow)
     dict(vqa(evaluation(tmp_path, decoder_depth=asked)))
     assert depths == [depth]
 
@@ -101,7 +101,7 @@ def test_stages_have_their_own_epochs(tmp_path: Path, monkeypatch: pytest.Monkey
         seen.append((len(split.questions), epochs))
 
     # The package has the function under the name of its module.
-    monkeypatch.setattr(importlib.import_module("ablative.trainer.protocols.vqa"), "fit", follow)
+    monkeypatch.setattr(importlib.import_module("ablative.trainer.clip.protocols.vqa"), "fit", follow)
     staged = DatasetConfig(name="q", kind="shapes", task="balanced", train=30, test=6, first_epochs=5, epochs=2)
     dict(vqa(evaluation(tmp_path, staged)))
     (broad, first), (part, second) = seen

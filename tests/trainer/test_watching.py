@@ -10,15 +10,15 @@ import pytest
 import torch
 from tiny_run import make_config, make_home, write_run
 
-from ablative.study.files import write_json
-from ablative.study.journal import Journal, metric_rows, read
-from ablative.study.paths import Home
-from ablative.study.schema import DatasetConfig, EvaluationConfig, ProtocolConfig
-from ablative.study.search_paths import watched
-from ablative.study.typed import plain
-from ablative.trainer import checkpoint
-from ablative.trainer.protocols import represent, score
-from ablative.trainer.train import Interrupted, pretrain
+from ablative.study.clip.config import DatasetConfig, EvaluationConfig, ProtocolConfig
+from ablative.study.core.files import write_json
+from ablative.study.core.typed import plain
+from ablative.study.home.journal import Journal, metric_rows, read
+from ablative.study.home.paths import Home
+from ablative.study.home.search_paths import watched
+from ablative.trainer.clip import checkpoint
+from ablative.trainer.clip.protocols import represent, score
+from ablative.trainer.clip.train import Interrupted, pretrain
 
 RUN = "aaaaaaaaaaaa"
 SHAPES = DatasetConfig(name="shapes_shape", kind="shapes", task="shape", train=40, test=20, split="validation")

@@ -12,19 +12,19 @@ import torch
 from oracles import oracle
 from protocol_fakes import EvaluationSet, Split, evaluation, random_split, representation
 
-from ablative.study.errors import ConfigError, DataError
-from ablative.study.packages import folder
-from ablative.study.prompts import fill, template_sets, templates
-from ablative.study.schema import DatasetConfig
-from ablative.trainer.protocols.prompts import class_embeddings
-from ablative.trainer.protocols.zero_shot import nearest_ranks, zero_shot
+from ablative.study.clip.config import DatasetConfig
+from ablative.study.clip.prompts import fill, template_sets, templates
+from ablative.study.core.errors import ConfigError, DataError
+from ablative.study.core.packages import folder
+from ablative.trainer.clip.protocols.parts.prompts import class_embeddings
+from ablative.trainer.clip.protocols.zero_shot import nearest_ranks, zero_shot
 
 CLASSES = ("red circle", "blue square", "green star")
 ZERO_SHOT = {"kind": "zero_shot"}
 
 
 def test_template_sets_are_well_formed() -> None:
-    path = folder("ablative.study") / "templates.json"
+    path = folder("ablative.study.clip") / "templates.json"
     for name, entry in json.loads(path.read_text()).items():
         assert set(entry) == {"source", "templates"}, name
         assert entry["source"] and entry["templates"], name

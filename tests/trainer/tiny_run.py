@@ -9,10 +9,17 @@ from typing import Any
 import torch
 import yaml
 
-from ablative.study.paths import Home, RunPaths
-from ablative.study.schema import DataConfig, ModelConfig, ObjectiveConfig, RunConfig, RuntimeConfig, ScheduleConfig
-from ablative.study.typed import plain
-from ablative.trainer.data.batch import BOS, EOS, Batch
+from ablative.study.clip.config import (
+    DataConfig,
+    ModelConfig,
+    ObjectiveConfig,
+    RunConfig,
+    RuntimeConfig,
+    ScheduleConfig,
+)
+from ablative.study.core.typed import plain
+from ablative.study.home.paths import Home, RunPaths
+from ablative.trainer.clip.data.pairs.batch import BOS, EOS, Batch
 
 OBJECTIVES: dict[str, dict[str, Any]] = {
     "clip": {"name": "clip"},

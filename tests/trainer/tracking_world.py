@@ -15,12 +15,12 @@ from typing import Any
 
 import pytest
 
-from ablative.study.journal import Journal, metric_rows, read
-from ablative.study.paths import Home
-from ablative.study.task import TaskRef
-from ablative.trainer.tracking.process import Follower
-from ablative.trainer.tracking.shipping import ship
-from ablative.trainer.tracking.store import prepare
+from ablative.study.home.journal import Journal, metric_rows, read
+from ablative.study.home.paths import Home
+from ablative.study.plan.task import TaskRef
+from ablative.sweeps.tracking.store import prepare
+from ablative.sweeps.tracking.sync import ship
+from ablative.sweeps.tracking.upload_process import Follower
 
 LARGEST = 1.7976931348623157e308
 """What MLflow stores for infinity."""
@@ -150,7 +150,7 @@ PATIENCE = 1200.0
 PROCESSES = multiprocessing.get_context("forkserver")
 """Processes that are forked from one that has imported MLflow: real ones, without two seconds of import each."""
 PROCESSES.set_forkserver_preload(
-    ["mlflow", "mlflow.store.tracking.sqlalchemy_store", "ablative.trainer.tracking.process"]
+    ["mlflow", "mlflow.store.tracking.sqlalchemy_store", "ablative.sweeps.tracking.upload_process"]
 )
 
 

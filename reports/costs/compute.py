@@ -1,0 +1,79 @@
+"""The compute statement for a paper's checklist: hardware, time per run and in all, versions, runs and seeds."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ablative.reports.costs.stage_costs import METHOD, amount
+from ablative.reports.tables.escape import comment, latex, markdown
+
+if TYPE_CHECKING:
+    from ablative.reports.html.overview import Overview
+    from ablative.reports.store.warehouse import Warehouse
+
+FACTS = ("code", "device", "host", "python")
+"""Of the environment, what is no package."""
+
+
+def compute_items(overview: Overview, warehouse: Warehouse) -> tuple[tuple[str, str], ...]:
+    """What is asked -> the answer, as far as it was recorded; nothing before anything has run."""
+    if not overview.compute:
+        return ()
+    facts = dict(overview.environment)
+    devices = [f"{name} ({_count(count, 'task')})" for name, count in facts.get("device", ())]
+    hosts = len(facts.get("host", ()))
+    machines = f", on {_count(hosts, 'machine')}" if hosts else ""
+    # A search's trials alone may have run: they are no planned tasks.
+    commits = facts.get("code", ())
+    code = [f"{commit[:10]}{'-dirty' * commit.endswith('-dirty')} ({_count(n, 'task')})" for commit, n in commits]
+    packages = [f"{name} {_versions(found)}" for name, found in facts.items() if name not in FACTS]
+    python = [f"Python {_versions(facts['python'])}"] if "python" in facts else []
+    seeds = ", ".join(map(str, overview.seeds))
+    items = {
+        "Hardware": ", ".join(devices) + machines if devices else "not recorded in this home",
+        "Runs": f"{_count(overview.runs, 'run')} ({_count(overview.cells, 'cell')}, seeds {seeds}), "
+        f"{overview.finished} of {_count(overview.tasks, 'planned task')} finished",
+        "Hours for each task": "; ".join(_spans(warehouse)),
+        "In all": overview.compute,
+        "Energy": METHOD,
+        "Software": ", ".join([*python, *packages]) or "not recorded in this home",
+        "Code": ", ".join(code) or "not recorded in this home",
+    }
+    return tuple(items.items())
+
+
+def render_compute_markdown(study: str, items: tuple[tuple[str, str], ...]) -> str:
+    lines = [f"- **{name}**: {markdown(text)}" for name, text in items]
+    return "\n".join([f"### Compute of {markdown(study)}", "", *lines]) + "\n"
+
+
+def render_compute_latex(study: str, items: tuple[tuple[str, str], ...]) -> str:
+    lines = [rf"\item[{name}] {latex(text)}" for name, text in items]
+    head = f"% compute of study {comment(study)}"
+    return "\n".join([head, r"\begin{description}", *lines, r"\end{description}"]) + "\n"
+
+
+def _spans(warehouse: Warehouse) -> list[str]:
+    """`pretraining 0.21 (0.11 to 0.32)`: mean, least and most hours by the clock of each stage's tasks."""
+    return [
+        f"{stage} {amount(mean)}" + (f" ({amount(low)} to {amount(high)})" if low != high else "")
+        for stage, mean, low, high in warehouse.rows(_HOURS)
+    ]
+
+
+def _versions(found: tuple[tuple[str, int], ...]) -> str:
+    return " and ".join(version for version, _ in found)
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+_HOURS = """
+    with done as (
+        select coalesce(protocol, 'pretraining') as stage, seconds / 3600 as hours
+        from cost where planned and seconds is not null and state in ('completed', 'diverged')
+    )
+
+    select stage, avg(hours), min(hours), max(hours) from done group by stage order by stage <> 'pretraining', stage
+"""

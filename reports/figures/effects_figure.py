@@ -1,0 +1,132 @@
+"""What each factor moves, drawn: differences with intervals, and shares of the variance, interactions included."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from ablative.reports.figures.style import FAINT, INK, MARKERS, PAGE_INCHES
+from ablative.reports.stats.decide import ALPHA
+from ablative.reports.stats.factorial import Analysis
+from ablative.reports.store.coverage import Coverage
+from ablative.reports.store.warehouse import Warehouse, cell_key
+from ablative.reports.tables.effects import analysis_of, grid_levels
+from ablative.reports.tables.tables import make_column
+from ablative.study.plan.layout import place_effects
+from ablative.study.spec.design import Cell
+from ablative.study.spec.outputs import EffectsConfig
+from ablative.study.spec.study_file import Study
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from ablative.reports.figures.figure_data import FigureData
+
+ROW_INCHES = 0.17
+
+
+@dataclass(frozen=True)
+class EffectColumn:
+    """One column of the study's effects, analysed."""
+
+    label: str
+    analysis: Analysis
+
+
+def effect_columns(
+    config: EffectsConfig, study: Study, cells: Sequence[Cell], coverage: Coverage, warehouse: Warehouse
+) -> tuple[tuple[EffectColumn, ...], tuple[str, ...]]:
+    """The columns that have a full grid of results, and the figure's notes."""
+    columns = [make_column(column, "", "sd", coverage) for column in config.columns]
+    places = place_effects(config.title, config, cells)
+    values = warehouse.values([column.metrics for column in columns], map(cell_key, places.values()))
+    levels = grid_levels(config, study, places)
+    found = [(column, analysis_of(column.metrics, levels, places, values, study)) for column in columns]
+    drawn = tuple(EffectColumn(column.name, analysis) for column, analysis in found if analysis)
+    lacking = [column.name for column, analysis in found if analysis is None]
+    seeds = sorted({len(column.analysis.grid.seeds) for column in drawn})
+    notes = [
+        "Above: mean over the grid at one level less that at the baseline's"
+        + (", with 95 % interval; filled: different from 0 at 5 % (Holm)." if seeds and seeds[0] > 1 else "."),
+        "Below: share of the variance of all runs; dark: 5 % by the F test.",
+        f"No full grid of results yet: {', '.join(lacking)}." if lacking else "",
+    ]
+    return drawn, tuple(note for note in notes if note) if drawn else ()
+
+
+def draw_effects(data: FigureData, color: Any) -> Figure:
+    """A column of two panels for each metric: differences above, shares of the variance below.
+
+    `color(factor, level)` is the colour of a level in all figures of the study.
+    """
+    import seaborn
+    from matplotlib.figure import Figure
+
+    columns: tuple[EffectColumn, ...] = data.own
+    contrasts = list(dict.fromkeys(name for column in columns for name in _differences(column.analysis)))
+    shares = list(dict.fromkeys(name for column in columns for name in _shares(column.analysis)))
+    height = 1.1 + ROW_INCHES * (len(contrasts) + len(shares))
+    figure = Figure(figsize=(min(PAGE_INCHES, 1.7 + 1.35 * len(columns)), height))
+    axes = figure.subplots(2, len(columns), squeeze=False, height_ratios=[len(contrasts), len(shares)], sharey="row")
+    for place, column in enumerate(columns):
+        _draw_differences(axes[0][place], column.analysis, contrasts, data.levels, color)
+        _draw_shares(axes[1][place], column.analysis, shares)
+        axes[0][place].set_title(column.label)
+    for axis in axes.flat:
+        axis.tick_params(axis="y", length=0)
+    seaborn.despine(fig=figure, left=True)
+    return figure
+
+
+def _differences(analysis: Analysis) -> dict[str, Any]:
+    return {f"{one.factor}: {one.level} − {one.reference}": one for one in analysis.contrasts}
+
+
+def _shares(analysis: Analysis) -> dict[str, tuple[float, float | None]]:
+    """Name -> share of the variance in percent, and p of the F test where there is one."""
+    named = {" × ".join(term.factors): (100 * term.share, term.p) for term in analysis.terms}
+    if len(analysis.grid.levels) > 2:
+        named["3 factors or more"] = (100 * analysis.higher, None)
+    if len(analysis.grid.seeds) > 1:
+        named["seeds"] = (100 * (analysis.seeds + analysis.within), None)
+    return named
+
+
+def _draw_differences(
+    axis: Axes, analysis: Analysis, names: Sequence[str], levels: Mapping[str, Sequence[str]], color: Any
+) -> None:
+    own = _differences(analysis)
+    axis.axvline(0, color=FAINT, linewidth=0.8)
+    for y, name in enumerate(names):
+        if name not in own:
+            continue
+        one = own[name]
+        paint = color(one.factor, one.level)
+        sure = one.p is not None and one.p < ALPHA
+        if one.low is not None and one.high is not None:
+            axis.plot([one.low, one.high], [y, y], color=paint, linewidth=1.3)
+        marker = MARKERS[levels[one.factor].index(one.level) % len(MARKERS)]
+        axis.plot([one.estimate], [y], marker=marker, color=paint, markerfacecolor=paint if sure else "white")
+    _rows(axis, names)
+    axis.set_xlabel("difference")
+    axis.grid(axis="x")
+
+
+def _draw_shares(axis: Axes, analysis: Analysis, names: Sequence[str]) -> None:
+    own = _shares(analysis)
+    for y, name in enumerate(names):
+        share, p = own.get(name, (0.0, None))
+        sure = p is not None and p < ALPHA
+        axis.barh(y, share, height=0.7, color=INK if sure else FAINT, alpha=1 if sure else 0.55, linewidth=0)
+        axis.annotate(f"{share:.0f}", (share, y), (2, 0), textcoords="offset points", va="center", fontsize=7)
+    _rows(axis, names)
+    axis.set_xlim(0, 112)
+    axis.set_xlabel("share of variance (%)")
+
+
+def _rows(axis: Axes, names: Sequence[str]) -> None:
+    """A name at each row, the first at the top."""
+    axis.set_yticks(range(len(names)), names)
+    axis.set_ylim(len(names) - 0.4, -0.6)

@@ -1,0 +1,250 @@
+"""Pictures of what models see, several cells side by side, from the arrays that the protocol `panels` has kept."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ablative.reports.figures.style import FAINT, INK, MARKERS, PAGE_INCHES
+from ablative.reports.store.coverage import Coverage, TaskState
+from ablative.reports.store.warehouse import cell_key
+from ablative.study.clip.config import EvaluationConfig
+from ablative.study.clip.panel_pictures import BESIDE, NEEDED, pictures_path
+from ablative.study.home.paths import Home
+from ablative.study.spec.cells import differences
+from ablative.study.spec.design import Cell
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from ablative.reports.figures.figure_data import FigureData
+
+EXAMPLES = 4
+"""Rows of a figure, of which a model's archive may hold more."""
+TILE_INCHES = 0.95
+NOTES = {
+    "grad_cam": "Light: where the tokens of the last block raise the similarity to the prompt (Grad-CAM).",
+    "segmentation": "Each pixel has the class whose prompt its patch is most similar to; white: undecided.",
+    "reconstruction": "For each model what it sees and what it restores; hidden patches take mean and contrast of the "
+    "true ones where it was trained on normalised patches.",
+    "retrieval": "Nearest test images to a caption, the best on the left; thick frame: the caption's own.",
+    "tsne": "t-SNE of the pooled features of test images (scikit-learn, seed recorded with the protocol).",
+}
+
+
+@dataclass(frozen=True)
+class Shown:
+    """The arrays of one cell."""
+
+    title: str
+    seed: int
+    arrays: Mapping[str, Any]
+
+
+def pictures(
+    show: str, cells: Sequence[Cell], coverage: Coverage, home: Home | None
+) -> tuple[tuple[Shown, ...], tuple[str, ...]]:
+    """The cells that have the pictures, the first seed of each that is finished, and the figure's notes."""
+    found, lacking = [], []
+    for cell in cells:
+        arrays, seed = _first(show, coverage, cell, home)
+        if arrays:
+            found.append(Shown(_title(cell, cells), seed, arrays))
+        else:
+            lacking.append(_title(cell, cells))
+    seeds = sorted({shown.seed for shown in found})
+    notes = [
+        NOTES[show],
+        f"Seed {', '.join(map(str, seeds))}.",
+        f"No such pictures of: {', '.join(lacking)}." if lacking else "",
+    ]
+    return tuple(found), tuple(note for note in notes if note) if found else ()
+
+
+def _first(show: str, coverage: Coverage, cell: Cell, home: Home | None) -> tuple[dict[str, Any], int]:
+    """A picture's arrays, of the first data set that has them, of the first finished seed with such an archive in this
+    home; and the seed."""
+    for (key, _), states in coverage.tasks.items():
+        for state in states if key == cell_key(cell) else ():
+            for path in _archives(state, home):
+                with np.load(path, allow_pickle=False) as archive:
+                    if all(name in archive for name in NEEDED[show]):
+                        wanted = (*NEEDED[show], *BESIDE.get(show, ()))
+                        return {name: archive[name] for name in wanted if name in archive}, state.task.seed
+    return {}, 0
+
+
+def _archives(state: TaskState, home: Home | None) -> list[Path]:
+    """Where the pictures of a task lie; none of other tasks, unfinished ones, and those of another home."""
+    config = state.task.config
+    if home is None or state.state != "completed" or not isinstance(config, EvaluationConfig):
+        return []
+    if config.protocol.kind != "panels":
+        return []
+    paths = [pictures_path(state.task.paths(home), dataset.name) for dataset in config.datasets]
+    return [path for path in paths if path.exists()]
+
+
+def _title(cell: Cell, cells: Sequence[Cell]) -> str:
+    """The levels that tell a cell from the others."""
+    own = {factor for other in cells for factor in differences(cell, other)}
+    return ", ".join(level for factor, level in cell.items() if factor in own) or "all"
+
+
+def draw_panels(data: FigureData, color: Callable[[str, str], Any]) -> Figure:
+    """The figure: for each example (or query) what each cell makes of it."""
+    drawers = {
+        "grad_cam": _grad_cam,
+        "segmentation": _segmentation,
+        "reconstruction": _reconstruction,
+        "retrieval": _retrieval,
+        "tsne": _tsne,
+    }
+    return drawers[data.config.show](data.own)
+
+
+def _figure(rows: int, columns: int, extra: float) -> Figure:
+    """For square tiles, as wide as they need and at most as a page; `extra`: inches of height beside them."""
+    from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
+
+    tile = min(TILE_INCHES, (PAGE_INCHES - 0.2) / columns)
+    close = ConstrainedLayoutEngine(w_pad=0.02, h_pad=0.02, wspace=0.02, hspace=0.02)
+    return Figure(figsize=(0.2 + tile * columns, extra + tile * rows), layout=close)
+
+
+def _tiles(figure: Any, rows: int, columns: int) -> Any:
+    """Axes (rows, columns) of a figure or a part of one, framed and without scales."""
+    axes = figure.subplots(rows, columns, squeeze=False)
+    for axis in axes.flat:
+        axis.set_xticks([])
+        axis.set_yticks([])
+        axis.spines[:].set_visible(True)
+        axis.spines[:].set_color(FAINT)
+        axis.spines[:].set_linewidth(0.4)
+    return axes
+
+
+def _put(axis: Axes, image: Any, **how: Any) -> None:
+    axis.imshow(image, interpolation="none", **how)
+
+
+def _heads(axes: Any, titles: Sequence[str]) -> None:
+    for axis, title in zip(axes[0], titles, strict=True):
+        axis.set_title("\n".join(textwrap.wrap(title, 18)), fontsize=8)
+
+
+def _grad_cam(shown: Sequence[Shown]) -> Figure:
+    first = shown[0].arrays
+    rows = min(EXAMPLES, len(first["images"]))
+    figure = _figure(rows, 1 + len(shown), 0.05)
+    axes = _tiles(figure, rows, 1 + len(shown))
+    for i in range(rows):
+        _put(axes[i][0], first["images"][i])
+        axes[i][0].set_ylabel("\n".join(textwrap.wrap(str(first["prompts"][i]), 16)), fontsize=7)
+        for j, own in enumerate(shown, start=1):
+            grey = own.arrays["images"][i].mean(axis=-1)
+            _put(axes[i][j], grey, cmap="gray", vmin=0, vmax=255)
+            _put(axes[i][j], own.arrays["grad_cam"][i], cmap="inferno", vmin=0, vmax=255, alpha=0.6)
+    _heads(axes, ["image", *(own.title for own in shown)])
+    return figure
+
+
+def _segmentation(shown: Sequence[Shown]) -> Figure:
+    from matplotlib.patches import Patch
+
+    first = shown[0].arrays
+    names = [str(name) for name in first["names"]]
+    paints = _palette(len(names))
+    maps = [("truth", first["truth"])] if "truth" in first else []
+    maps += [(own.title, own.arrays["segments"]) for own in shown]
+    rows = min(EXAMPLES, len(first["images"]))
+    figure = _figure(rows, 1 + len(maps), 0.55)
+    axes = _tiles(figure, rows, 1 + len(maps))
+    used: set[int] = set()
+    for i in range(rows):
+        _put(axes[i][0], first["images"][i])
+        for j, labels in enumerate([own[i] for _, own in maps], start=1):
+            used |= {int(label) for label in np.unique(labels) if label < len(names)}
+            _put(axes[i][j], paints[np.where(labels < len(names), labels, len(names))])
+    _heads(axes, ["image", *(title for title, _ in maps)])
+    handles = [Patch(facecolor=paints[label], label=names[label], edgecolor=FAINT, lw=0.4) for label in sorted(used)]
+    figure.legend(handles=handles, loc="outside lower center", ncols=5, handlelength=1, fontsize=7, columnspacing=1)
+    return figure
+
+
+def _palette(count: int) -> Any:
+    """RGB (count + 1, 3): light grey for the background, which is label 0, then the classes; white for undecided."""
+    import seaborn
+
+    colors = seaborn.color_palette("colorblind" if count <= 11 else "husl", max(count - 1, 1))
+    return np.array([(0.88, 0.88, 0.88), *colors[: count - 1], (1.0, 1.0, 1.0)])
+
+
+def _reconstruction(shown: Sequence[Shown]) -> Figure:
+    first = shown[0].arrays
+    rows = min(EXAMPLES, len(first["images"]))
+    figure = _figure(rows, 1 + 2 * len(shown), 0.2)
+    axes = _tiles(figure, rows, 1 + 2 * len(shown))
+    for i in range(rows):
+        _put(axes[i][0], first["images"][i])
+        for j, own in enumerate(shown):
+            seen = own.arrays["visible"][i][..., None] > 0
+            _put(axes[i][1 + 2 * j], np.where(seen, own.arrays["images"][i], 128))
+            _put(axes[i][2 + 2 * j], own.arrays["restored"][i])
+    _heads(axes, ["image", *(text for own in shown for text in ("seen", own.title))])
+    return figure
+
+
+def _retrieval(shown: Sequence[Shown]) -> Figure:
+    queries = [str(query) for query in shown[0].arrays["queries"]]
+    columns = shown[0].arrays["found"].shape[1]
+    figure = _figure(len(queries) * len(shown), columns, 0.25 * len(queries))
+    parts = figure.subfigures(len(queries), 1, squeeze=False)[:, 0]
+    for i, (part, query) in enumerate(zip(parts, queries, strict=True)):
+        axes = _tiles(part, len(shown), columns)
+        part.suptitle("\n".join(textwrap.wrap(f"“{query}”", 17 * columns)), fontsize=8, x=0.02, ha="left")
+        for row, own in zip(axes, shown, strict=True):
+            row[0].set_ylabel("\n".join(textwrap.wrap(own.title, 16)), fontsize=7)
+            for axis, image, hit in zip(row, own.arrays["found"][i], own.arrays["hits"][i], strict=True):
+                _put(axis, image)
+                if hit:
+                    axis.spines[:].set_color(INK)
+                    axis.spines[:].set_linewidth(2.2)
+    return figure
+
+
+def _tsne(shown: Sequence[Shown]) -> Figure:
+    from matplotlib.lines import Line2D
+
+    names = [str(name) for name in shown[0].arrays["classes"]]
+    paints = _palette(len(names) + 1)[1:-1]
+    columns = min(3, len(shown))
+    rows = -(-len(shown) // columns)
+    figure = _figure(rows, columns, 0.0)
+    axes = _tiles(figure, rows, columns)
+    figure.set_size_inches(min(PAGE_INCHES, 2.2 * columns), 2.2 * axes.shape[0] + 0.55)
+    for axis in axes.flat[len(shown) :]:
+        axis.set_visible(False)
+    for axis, own in zip(axes.flat, shown, strict=False):
+        points, labels = own.arrays["points"], own.arrays["labels"]
+        for label in np.unique(labels):
+            chosen = points[labels == label]
+            axis.plot(
+                chosen[:, 0], chosen[:, 1], linestyle="", marker=MARKERS[label % len(MARKERS)], markersize=2.6,
+                color=paints[label], markeredgewidth=0,
+            )  # fmt: skip
+        axis.set_title(own.title)
+    if len(names) <= 12:
+        handles = [
+            Line2D([], [], linestyle="", marker=MARKERS[i % len(MARKERS)], color=paints[i], label=name)
+            for i, name in enumerate(names)
+        ]
+        figure.legend(handles=handles, loc="outside lower center", ncols=4, fontsize=7, handletextpad=0.2)
+    return figure

@@ -1,0 +1,149 @@
+"""What the page says besides tables and figures: how far the study is, what it cost, and on what it ran."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from ablative.reports.costs.stage_costs import CostRow, cost_rows, statement, wasted
+from ablative.reports.costs.usage_table import BillTable, billed
+from ablative.reports.store.coverage import Coverage, TaskState, stages_of
+from ablative.reports.store.warehouse import Warehouse, cell_key
+from ablative.study.core.files import read_json
+
+if TYPE_CHECKING:
+    from ablative.study.plan.plan import Plan
+
+
+@dataclass(frozen=True)
+class GridRow:
+    """One cell of the study: its levels, and the states of its tasks in each stage, one for each seed."""
+
+    levels: tuple[str, ...]
+    """Level of each factor; empty where it does not apply."""
+    stages: tuple[tuple[TaskState, ...], ...]
+    """In the order of `Overview.stages`; empty where the protocol cannot be applied."""
+
+
+@dataclass(frozen=True)
+class Leftover:
+    """A task in the store that the study, as it is now, does not name."""
+
+    task_id: str
+    cells: str
+    stage: str
+    seed: int | None
+    state: str
+
+
+@dataclass(frozen=True)
+class Overview:
+    """Everything on the page that is neither a table nor a figure of the study."""
+
+    study: str
+    title: str
+    factors: tuple[str, ...]
+    seeds: tuple[int, ...]
+    cells: int
+    runs: int
+    counts: dict[str, int]
+    """State -> tasks."""
+    date: str
+    """When the newest task of the study ended (UTC); empty before any did. Not when the page was written."""
+    stages: tuple[str, ...]
+    """`pretraining`, then the protocols."""
+    grid: tuple[GridRow, ...]
+    failures: tuple[tuple[str, int], ...]
+    """Cause -> tasks."""
+    cost: tuple[CostRow, ...]
+    """Stages, then the search, then what the study no longer names, then the sum."""
+    wasted: str
+    """What came to nothing, in words."""
+    compute: str
+    """What it cost, in the words that a paper's checklist asks for."""
+    environment: tuple[tuple[str, tuple[tuple[str, int], ...]], ...]
+    """Fact -> its values and how many tasks had each."""
+    leftovers: tuple[Leftover, ...]
+    bills: BillTable | None
+    """What was spent and wasted, by table and cell; None: no attempt has told."""
+
+    @property
+    def levels(self) -> tuple[tuple[str, tuple[str, ...]], ...]:
+        """Levels that the cells have of each factor with more than one, in the order of the grid."""
+        found = [
+            tuple(dict.fromkeys(row.levels[i] for row in self.grid if row.levels[i])) for i in range(len(self.factors))
+        ]
+        return tuple((name, own) for name, own in zip(self.factors, found, strict=True) if len(own) > 1)
+
+    @property
+    def tasks(self) -> int:
+        return sum(self.counts.values())
+
+    @property
+    def finished(self) -> int:
+        return self.counts.get("completed", 0) + self.counts.get("diverged", 0)
+
+
+def survey(plan: Plan, coverage: Coverage, warehouse: Warehouse) -> Overview:
+    """Gather the overview from the plan, the states of its tasks and the marts."""
+    factors = tuple(plan.study.factors)
+    stages = stages_of(plan)
+    grid = tuple(
+        GridRow(
+            tuple(cell.get(factor, "") for factor in factors),
+            tuple(coverage.tasks.get((cell_key(cell), stage), ()) for stage in stages),
+        )
+        for cell in plan.cells
+    )
+    failures = Counter(state.cause for state in coverage.states.values() if state.state == "failed")
+    [(newest,)] = warehouse.rows("select max(finished) from runs where planned")
+    environment = _environment(plan, coverage, warehouse)
+    devices = dict(next((values for name, values in environment if name == "device"), ()))
+    cost, waste = cost_rows(warehouse, devices), wasted(warehouse)
+    return Overview(
+        study=plan.study.name,
+        title=plan.study.title,
+        factors=factors,
+        seeds=plan.study.seeds,
+        cells=len(plan.cells),
+        runs=len(plan.runs),
+        counts=coverage.counts(),
+        date=f"{newest:%Y-%m-%d %H:%M} UTC" if newest else "",
+        stages=tuple(stage or "pretraining" for stage in stages),
+        grid=grid,
+        failures=tuple(failures.most_common()),
+        cost=cost,
+        wasted=waste,
+        compute=statement(cost, devices, waste),
+        environment=environment,
+        leftovers=tuple(Leftover(*row) for row in warehouse.rows(_LEFTOVERS)),
+        bills=billed(plan, warehouse),
+    )
+
+
+def _environment(
+    plan: Plan, coverage: Coverage, warehouse: Warehouse
+) -> tuple[tuple[str, tuple[tuple[str, int], ...]], ...]:
+    """Commits from the store; machines and versions from the records of the tasks that ran in this home."""
+    facts: dict[str, Counter[str]] = {"code": Counter(dict(warehouse.rows(_COMMITS)))}
+    for state in coverage.states.values():
+        if state.state in ("completed", "diverged"):
+            record: Mapping[str, Any] = read_json(state.task.paths(plan.home).record) or {}
+            for name, value in _flat(record.get("environment") or {}):
+                facts.setdefault(name, Counter())[value] += 1
+    return tuple((name, tuple(sorted(counter.items()))) for name, counter in facts.items() if counter)
+
+
+def _flat(environment: Mapping[str, Any]) -> list[tuple[str, str]]:
+    shown = [(name, str(environment[name])) for name in ("device", "host", "python") if environment.get(name)]
+    return shown + [(name, str(version)) for name, version in sorted((environment.get("packages") or {}).items())]
+
+
+_COMMITS = "select commit, count(*) from runs where planned group by commit order by commit"
+
+_LEFTOVERS = """
+    select task_id, coalesce(cells, ''), coalesce(protocol, 'pretraining'), seed, coalesce(state, '')
+    from runs where not planned and not searched order by cells, seed, protocol nulls first, task_id
+"""

@@ -1,0 +1,277 @@
+"""What keeps a report from being final: every reason why a printed number could not be defended as it stands.
+
+`finding_inputs` reads the warehouse and the home, `find` is a pure function over that. A draft marks the numbers
+concerned (`mark`), a final build refuses.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from ablative.reports.provenance.finding_inputs import Facts, edited
+from ablative.reports.store.coverage import TELLING, Coverage, TaskState, protocol_of, stages_of
+from ablative.reports.store.warehouse import cell_key
+from ablative.reports.tables.tables import Entry, Row, Table
+from ablative.study.plan.layout import place_effects
+
+if TYPE_CHECKING:
+    from ablative.reports.verdicts.claim_runs import Judged
+    from ablative.study.plan.plan import Plan
+
+SIGNS = {"mixed-code": "†", "dirty-code": "‡", "stale": "§", "changed-config": "¶"}
+"""Kind -> sign at a number. The other kinds show by themselves: a state in place of the number, `(2/3)` behind it."""
+
+MEANINGS = {
+    "mixed-code": "another code version than most numbers here",
+    "dirty-code": "edited code, which no commit holds",
+    "stale": "trained again, or begun to be, since it was measured",
+    "changed-config": "has results, but under another configuration",
+}
+
+NAMED = 4
+"""So many tasks or outputs are named; the rest is counted."""
+
+Place = tuple[str, str | None]
+"""(cell key, protocol, or None for the pretraining)."""
+
+Uses = Mapping[str, Sequence[tuple[str, tuple[str | None, ...]]]]
+"""Output (`table main`) -> the cells behind it, with the protocols that it takes from each."""
+
+Behind = Mapping[str, Mapping[str, TaskState]]
+"""Output -> task id -> the state of that task."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One reason, over everything that it concerns."""
+
+    kind: str
+    text: str
+    """What was found."""
+    remedy: str
+    """What to do about it."""
+    tasks: tuple[str, ...] = ()
+    """Ids."""
+    places: Mapping[str, frozenset[Place]] = dataclasses.field(default_factory=dict)
+    """Output -> where it is concerned."""
+
+    @property
+    def sign(self) -> str:
+        """Its sign at a number; empty for a kind that shows by itself."""
+        return SIGNS.get(self.kind, "")
+
+    @property
+    def outputs(self) -> str:
+        """`table main, claim gain`: where it shows."""
+        names = list(self.places)
+        return ", ".join(names[:NAMED] + [f"{len(names) - NAMED} more"] * (len(names) > NAMED))
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "kind": self.kind,
+            "text": self.text,
+            "remedy": self.remedy,
+            "outputs": list(self.places),
+            "tasks": list(self.tasks),
+        }
+
+
+def uses(plan: Plan, tables: Sequence[Table], claims: Sequence[Judged]) -> Uses:
+    """Which cells and protocols each table, effect and claim prints from."""
+    found: dict[str, dict[tuple[str, tuple[str | None, ...]], None]] = {}
+    for table in tables:
+        own = found.setdefault(f"table {table.name}", {})
+        if table.name in plan.study.effects:
+            cells = place_effects(table.name, plan.study.effects[table.name], plan.cells).values()
+            own |= {(cell_key(cell), column.protocols): None for cell in cells for column in table.columns}
+            continue
+        if table.sql:
+            # Nobody knows what a query reads: all there is.
+            own |= {(cell_key(cell), stages_of(plan)): None for cell in plan.cells}
+            continue
+        for row in table.rows:
+            entries = zip(row.entries, table.columns, strict=True)
+            own |= {(entry.cell, column.protocols): None for entry, column in entries if entry.cell}
+    for judged in claims:
+        protocols = tuple(sorted({protocol_of(metric) for metric in judged.result.metrics}, key=str))
+        keys = [(cell_key(cell), protocols) for cell in judged.result.cells]
+        found[f"claim {judged.result.name}"] = dict.fromkeys(keys)
+    return {output: tuple(own) for output, own in found.items() if own}
+
+
+def find(asked: str, used: Uses, coverage: Coverage, facts: Facts) -> tuple[Finding, ...]:
+    """Everything that keeps the outputs from being final, one finding a kind; `asked` is `Plan.asked`."""
+    behind = {output: tasks_behind(own, coverage) for output, own in used.items()}
+    found = [
+        _lacking(asked, used, behind, coverage),
+        _diverged(asked, behind),
+        _unsynced(asked, behind, facts),
+        _changed(asked, behind, facts),
+        _stale(asked, behind, facts),
+        _mixed(asked, behind, facts),
+        _dirty(asked, behind, facts),
+    ]
+    return tuple(finding for finding in found if finding)
+
+
+def mark(tables: Sequence[Table], findings: Sequence[Finding]) -> tuple[Table, ...]:
+    """The tables with a sign at every number that a finding concerns, and what the signs mean."""
+    return tuple(_marked(table, findings) for table in tables)
+
+
+def _marked(table: Table, findings: Sequence[Finding]) -> Table:
+    output = f"table {table.name}"
+    own = {finding.kind: finding.places[output] for finding in findings if output in finding.places}
+    signed = {kind: places for kind, places in own.items() if kind in SIGNS}
+    if not signed:
+        return table
+    if table.printed:
+        said = "; ".join(MEANINGS[kind] for kind in signed)
+        return dataclasses.replace(table, notes=(*table.notes, f"Draft: of some runs behind these numbers: {said}."))
+    rows = tuple(
+        Row(
+            row.levels,
+            tuple(
+                _signed(entry, column.protocols, signed)
+                for entry, column in zip(row.entries, table.columns, strict=True)
+            ),
+        )
+        for row in table.rows
+    )
+    said = "; ".join(f"{SIGNS[kind]} {MEANINGS[kind]}" for kind in signed)
+    return dataclasses.replace(table, rows=rows, notes=(*table.notes, f"Draft: {said}."))
+
+
+def _signed(entry: Entry, protocols: Iterable[str | None], signed: Mapping[str, frozenset[Place]]) -> Entry:
+    places = [(entry.cell, protocol) for protocol in (None, *protocols)]
+    marks = "".join(SIGNS[kind] for kind, own in signed.items() if any(place in own for place in places))
+    return dataclasses.replace(entry, marks=marks) if marks else entry
+
+
+def tasks_behind(own: Iterable[tuple[str, tuple[str | None, ...]]], coverage: Coverage) -> dict[str, TaskState]:
+    """Every task behind an output: those of its protocols, and the pretrainings that these evaluate."""
+    groups = {(cell, protocol) for cell, protocols in own for protocol in (None, *protocols)}
+    return {
+        state.task.task_id: state
+        for group in sorted(groups, key=str)
+        if group[0] not in coverage.searched
+        for state in coverage.tasks.get(group, ())
+    }
+
+
+def _finding(
+    kind: str, found: Mapping[str, Sequence[TaskState]], text: str, remedy: str, tail: str = ""
+) -> Finding | None:
+    """A finding about tasks by output; None where there are none. `{}` in the text is their number and noun."""
+    states = {state.task.task_id: state for own in found.values() for state in own}
+    if not states:
+        return None
+    places = {
+        output: frozenset((cell_key(cell), state.task.protocol) for state in own for cell in state.task.cells)
+        for output, own in found.items()
+        if own
+    }
+    said = text.format(f"{len(states)} task{'s' * (len(states) > 1)}")
+    return Finding(kind, f"{said}: {_named(states.values())}{tail}", remedy, tuple(states), places)
+
+
+def _named(states: Iterable[TaskState]) -> str:
+    """`a seed=0 [zero_shot] (failed: out of memory); b seed=1 (eligible); 12 more`."""
+    listed = sorted(states, key=lambda state: TELLING.index(state.state))
+    names = [f"{state.task.name} ({state.text})" if state.state != "completed" else state.task.name for state in listed]
+    rest = [f"{len(names) - NAMED} more"] if len(names) > NAMED else []
+    return "; ".join(names[:NAMED] + rest)
+
+
+def _lacking(asked: str, used: Uses, behind: Behind, coverage: Coverage) -> Finding | None:
+    """Planned seeds without a result; also cells whose configuration is still searched."""
+    done = ("completed", "diverged", "not synced")
+    found = {
+        output: [state for state in own.values() if state.state not in done and state.blocked != "diverged"]
+        for output, own in behind.items()
+    }
+    searched = {cell for own in used.values() for cell, _ in own if cell in coverage.searched}
+    failed = any("failed" in (state.state, state.blocked) for own in found.values() for state in own)
+    remedy = f"ablate {'retry' if failed else 'run'} {asked}"
+    tail = f"; {len(searched)} cells wait for their search" if searched else ""
+    finding = _finding("missing", found, "{} without a result", remedy, tail)
+    if finding or not searched:
+        return finding
+    reasons = "; ".join(sorted({coverage.searched[cell] for cell in searched}))
+    return Finding("missing", f"{len(searched)} cells wait for their search: {reasons}", f"ablate search {asked}")
+
+
+def _diverged(asked: str, behind: Behind) -> Finding | None:
+    found = {
+        output: [state for state in own.values() if "diverged" in (state.state, state.blocked)]
+        for output, own in behind.items()
+    }
+    remedy = f"NaN is a result: print it with --allow diverged, or change what diverged and ablate run {asked}"
+    return _finding("diverged", found, "{} diverged, or evaluate a run that did", remedy)
+
+
+def _unsynced(asked: str, behind: Behind, facts: Facts) -> Finding | None:
+    found = {output: [state for state in own.values() if state.state == "not synced"] for output, own in behind.items()}
+    remedy = f"ablate sync {asked}"
+    finding = _finding("unsynced", found, "{} finished, but not in the tracking store", remedy)
+    if finding or not facts.pending:
+        return finding
+    return Finding("unsynced", f"the journals of {facts.pending} tasks hold what the store has not", remedy)
+
+
+def _changed(asked: str, behind: Behind, facts: Facts) -> Finding | None:
+    """Numbers that were there under another configuration: a default or the study has changed since they were run."""
+    found = {output: [own[task] for task in own if task in facts.changed] for output, own in behind.items()}
+    whys = dict.fromkeys(facts.changed[state.task.task_id] for own in found.values() for state in own)
+    tail = f" ({'; '.join(list(whys)[:NAMED])})"
+    remedy = f"put the configuration back, or ablate run {asked}"
+    return _finding("changed-config", found, "{} of another configuration than the plan's", remedy, tail)
+
+
+def _stale(asked: str, behind: Behind, facts: Facts) -> Finding | None:
+    found = {output: [own[task] for task in own if task in facts.stale] for output, own in behind.items()}
+    whys = dict.fromkeys(facts.stale[state.task.task_id] for own in found.values() for state in own)
+    remedy = f"ablate run {asked}; an evaluation is done again when its folder is moved away"
+    return _finding("stale", found, "{} stale", remedy, f" ({'; '.join(whys)})")
+
+
+def _mixed(asked: str, behind: Behind, facts: Facts) -> Finding | None:
+    """Within an output, tasks of one stage whose code (the pretraining's, the evaluation's) is not that of most."""
+    found: dict[str, list[TaskState]] = {}
+    for output, own in behind.items():
+        stages: dict[str | None, list[tuple[TaskState, tuple[str, ...]]]] = {}
+        for state in own.values():
+            if (code := facts.code(state.task)) is not None:
+                stages.setdefault(state.task.protocol, []).append((state, code))
+        found[output] = [state for stage in stages.values() for state in _minority(stage)]
+    states = {state.task.task_id: state for own in found.values() for state in own}
+    if not states:
+        return None
+    every = Counter(facts.short(task) for own in behind.values() for task in own if task in facts.commits)
+    versions = " and ".join(sorted(every))
+    remedy = (
+        f"see what differs with 'git diff COMMIT COMMIT -- study trainer'; where it matters, move these runs' folders "
+        f"away and ablate run {asked}"
+    )
+    return _finding("mixed-code", found, f"{{}} of other code than most ({versions})", remedy)
+
+
+def _minority(stage: Sequence[tuple[TaskState, tuple[str, ...]]]) -> list[TaskState]:
+    counts = Counter(code for _, code in stage)
+    usual = max(counts, key=lambda code: (counts[code], code))
+    return [state for state, code in stage if code != usual]
+
+
+def _dirty(asked: str, behind: Behind, facts: Facts) -> Finding | None:
+    found = {
+        output: [own[task] for task in own if task in facts.commits and edited(facts.commits[task])]
+        for output, own in behind.items()
+    }
+    commits = {facts.short(state.task.task_id) for own in found.values() for state in own}
+    remedy = f"commit the code, move these runs' folders away, and ablate run {asked}"
+    tail = f" (code {', '.join(sorted(commits))})"
+    return _finding("dirty-code", found, "{} of edited code, which no commit holds", remedy, tail)

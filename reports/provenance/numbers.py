@@ -1,0 +1,214 @@
+r"""Every printed number under its key, with all that is behind it: `numbers.json`, and `numbers.tex` for prose.
+
+`\input{numbers}` defines `\ablate`, so that `\ablate{demo.table4.clip.map.large.ZS-object}` prints the number as the
+table does. A key that does not exist is an error of LaTeX that names it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from ablative.reports.provenance.findings import Finding, tasks_behind, uses
+from ablative.reports.provenance.number_keys import check_unique, key_part, table_keys
+from ablative.reports.provenance.task_records import task_facts
+from ablative.reports.store.coverage import Coverage, protocol_of
+from ablative.reports.store.warehouse import Source, cell_key, quoted
+from ablative.reports.tables.cell_text import PLAIN, PROSE, entry_parts, entry_text
+from ablative.reports.tables.escape import LATEX_SIGNS, bare, comment, latex
+from ablative.reports.tables.tables import Column, Table
+from ablative.reports.verdicts.claim_tables import lines, verdict_text
+from ablative.study.plan.layout import place_effects
+
+if TYPE_CHECKING:
+    from ablative.reports.store.warehouse import Warehouse
+    from ablative.reports.verdicts.claim_runs import Judged
+    from ablative.study.plan.plan import Plan
+
+Numbers = dict[str, Any]
+"""The content of `numbers.json`: study, findings, numbers (by key), tasks (by id), environments."""
+
+
+def collect(
+    plan: Plan,
+    tables: Sequence[Table],
+    claims: Sequence[Judged],
+    findings: Sequence[Finding],
+    coverage: Coverage,
+    warehouse: Warehouse,
+    only: str = "",
+) -> Numbers:
+    """Every number of the tables and every verdict, and the tasks behind them; raises ConfigError where keys clash.
+
+    `only`: the key of the one number to tell of, with its own tasks.
+    """
+    pairs = [pair for table in tables for pair in _table_numbers(plan, table, coverage)]
+    pairs += [pair for judged in claims for pair in _claim_numbers(plan.study.name, judged, coverage)]
+    check_unique(key for key, _ in pairs)
+    if only:
+        pairs = [(key, number) for key, number in pairs if key == only]
+        behind = {task for _, number in pairs for run in number["runs"] for task in run["tasks"]}
+        states = [state for name, state in coverage.states.items() if name in behind]
+    else:
+        outputs = uses(plan, tables, claims).values()
+        states = list({name: state for own in outputs for name, state in tasks_behind(own, coverage).items()}.values())
+    tasks, environments = task_facts(plan, states, warehouse)
+    return {
+        "study": plan.study.name,
+        "final": not findings,
+        "findings": [finding.to_json() for finding in findings],
+        "numbers": dict(pairs),
+        "tasks": tasks,
+        "environments": environments,
+    }
+
+
+def _table_numbers(plan: Plan, table: Table, coverage: Coverage) -> Iterator[tuple[str, dict[str, Any]]]:
+    formulas = [formula(table, column) for column in table.columns]
+    grid = _grid(plan, table)
+    for i, (row, keys) in enumerate(zip(table.rows, table_keys(plan.study.name, table), strict=True)):
+        for j, (entry, key) in enumerate(zip(row.entries, keys, strict=True)):
+            if not entry.cell and not entry.printed:
+                continue  # it does not exist
+            column = table.columns[j]
+            value, spread, delta, _ = entry_parts(entry, column)
+            if entry.printed:  # an effect: its estimate, and its interval
+                value, _, spread = entry.printed.partition(" ")
+            summary = entry.summary
+            yield (
+                key,
+                {
+                    "table": table.name,
+                    "row": bare(row.name),
+                    "column": bare(column.name),
+                    "text": entry_text(entry, column, PLAIN).removesuffix(entry.marks),
+                    "marks": entry.marks,
+                    "parts": {"value": value, "spread": spread, "delta": delta} if summary else {},
+                    "value": summary.mean if summary else None,
+                    "sd": summary.sd if summary else None,
+                    "n": summary.n if summary else 0,
+                    "planned": entry.planned,
+                    "formula": formulas[j],
+                    "query": column.query.replace("= $cell", f"in ({grid})") if grid else table.query(i, j),
+                    "runs": _runs(entry.sources, entry.cell, column.protocols, coverage),
+                },
+            )
+
+
+def formula(table: Table, column: Column) -> str:
+    """How a column's numbers are made."""
+    if table.sql:
+        return "a column of the study's own query"
+    names = column.metrics
+    of = names[0] if len(names) == 1 else f"the mean over {len(names)} tasks ({', '.join(names)})"
+    return f"an estimate over the whole grid, of {of}" if table.printed else f"mean over seeds of {of}"
+
+
+def _grid(plan: Plan, table: Table) -> str:
+    """The cells behind a table of effects, as SQL literals; empty for other tables, whose numbers have a cell each."""
+    config = plan.study.effects.get(table.name) if table.printed else None
+    cells = place_effects(table.name, config, plan.cells).values() if config else ()
+    return ", ".join(quoted(cell_key(cell)) for cell in cells)
+
+
+def _runs(
+    sources: Iterable[Source], cell: str, protocols: Sequence[str | None], coverage: Coverage
+) -> list[dict[str, Any]]:
+    """The seeds of one number: run, value, and the tasks that trained and measured it."""
+    behind = coverage.behind(cell, protocols)
+    return [
+        {
+            "seed": source.seed,
+            "run_id": source.run_id,
+            "value": source.value if source.value == source.value else None,
+            "tasks": list(
+                dict.fromkeys(
+                    [source.run_id, *(state.task.task_id for state in behind if state.task.run_id == source.run_id)]
+                )
+            ),
+        }
+        for source in sources
+    ]
+
+
+def _claim_numbers(study: str, judged: Judged, coverage: Coverage) -> Iterator[tuple[str, dict[str, Any]]]:
+    """A claim's verdict, and the effect of each of its comparisons."""
+    result = judged.result
+    key = ".".join(key_part(part) for part in (study, "claims", result.name))
+    protocols = tuple(sorted({protocol_of(metric) for metric in result.metrics}, key=str))
+    keys = [cell_key(cell) for cell in result.cells]
+    runs = [
+        run
+        for cell, (_, sources) in zip(keys, judged.runs, strict=True)
+        for run in _runs(sources, cell, protocols, coverage)
+    ]
+    shared = {
+        "claim": result.name,
+        "marks": "",
+        "n": result.n_seeds,
+        "formula": result.config.statement,
+        "query": judged.query,
+        "runs": runs,
+    }
+    yield key, {**shared, "text": verdict_text(result), "parts": {}, "value": None, "sd": None}
+    for i, line in enumerate(lines(result)):
+        name = f"{key}.effect" + (f"{i + 1}" if i else "")
+        if line.effect != "–":
+            interval = "" if line.interval == "none" else line.interval
+            text = f"{line.effect} {interval}".rstrip()
+            parts = {"value": line.effect, "spread": interval, "delta": ""}
+            yield name, {**shared, "text": text, "parts": parts, "value": result.parts[i].effect.estimate, "sd": None}
+
+
+def render_numbers_json(numbers: Numbers) -> str:
+    """One number a line, so that small differences stay small."""
+    data = dict(numbers)
+    bodies = []
+    for part in ("numbers", "tasks"):
+        own = (f"{json.dumps(key)}: {json.dumps(value, ensure_ascii=False)}" for key, value in data.pop(part).items())
+        bodies.append(f' "{part}": {{\n' + ",\n".join(own) + "\n}")
+    head = json.dumps(data, ensure_ascii=False, indent=1, allow_nan=False).removesuffix("\n}")
+    return ",\n".join([head, *bodies]) + "\n}\n"
+
+
+def render_numbers_latex(numbers: Numbers) -> str:
+    r"""Definitions for `\input`. Each number is there as `key` (value and spread, signs of a draft) and in parts:
+    `key.value` without its spread, `key.delta`, the difference to the baseline, and `key.n`, the number of seeds.
+    """
+    study = key_part(numbers["study"])
+    texts = [pair for key, number in numbers["numbers"].items() for pair in _macros(key, number)]
+    check_unique(name for name, _ in texts)
+    lines = [
+        f"% study {comment(study)}: the numbers of its tables for prose; what is behind each: numbers.json",
+        *([] if numbers["final"] else ["% DRAFT: 'ablate report --final' tells what is not final"]),
+        _MACROS.replace("STUDY", study),
+        *(rf"\ablatenumber{{{name}}}{{{text}}}" for name, text in texts),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _macros(key: str, number: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    sign = PROSE.sign.format(number["marks"].translate(LATEX_SIGNS)) if number["marks"] else ""
+    parts = number["parts"]
+    if not parts:
+        text = latex(number["text"])
+        yield key, (text if "claim" in number else rf"\ablatemissing{{{text}}}") + sign
+        return
+    yield key, latex(f"{parts['value']} {parts['spread']}".rstrip()) + sign
+    yield f"{key}.value", latex(parts["value"]) + sign
+    if parts["delta"]:
+        yield f"{key}.delta", latex(parts["delta"]) + sign
+    yield f"{key}.n", str(number["n"])
+
+
+_MACROS = r"""% \ablate{STUDY.table.row.column} or, of the first study that is read, \ablate{table.row.column}
+\def\ablatenumber#1#2{\expandafter\gdef\csname ablate.\detokenize{#1}\endcsname{#2}}
+\ifdefined\ablatestudy\else\edef\ablatestudy{\detokenize{STUDY}}\fi
+\def\ablate#1{%
+  \ifcsname ablate.\detokenize{#1}\endcsname\csname ablate.\detokenize{#1}\endcsname
+  \else\ifcsname ablate.\ablatestudy.\detokenize{#1}\endcsname\csname ablate.\ablatestudy.\detokenize{#1}\endcsname
+  \else\ablateunknown{\detokenize{#1}}\fi\fi}
+\protected\def\ablateunknown#1{\textbf{??}\PackageError{ablate}{There is no number '#1'}{%
+  See numbers.json for the keys that exist, or run ablate report again.}}
+\protected\def\ablatemissing#1{\textbf{[#1]}\PackageWarning{ablate}{A number is missing: #1}}"""

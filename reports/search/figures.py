@@ -1,0 +1,276 @@
+"""Figures of a search: history, weight map, importances, parallel coordinates, Pareto front.
+
+Each shows one panel for each arm. What was tried first is a star, a pruned trial a cross, the winner has a ring.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import fmean
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ablative.reports.figures.style import COLUMN_INCHES, FAINT, INK, PAGE_INCHES
+from ablative.reports.search.axes import extremes, height, place, value_at
+from ablative.reports.search.results import ArmTrials, goal_name, short_name, value_text
+from ablative.study.spec.search import ParameterConfig
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+COLORS = "cividis"
+PAINT = "#0173b2"
+"""The first colour of the figures' palette (seaborn's colorblind)."""
+FEWEST = 4
+"""Complete trials below which neither a map nor an importance means anything."""
+GRID = 60
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One of the figures."""
+
+    title: str
+    note: str
+    fits: Callable[[ArmTrials], bool]
+    """Whether an arm has enough for a panel."""
+    draw: Callable[[Axes, ArmTrials], None]
+    title_pad: float = 6.0
+    """Points between a panel and its title."""
+
+
+def figure(kind: Kind, arms: Sequence[ArmTrials]) -> Figure:
+    """A panel for each of these arms. Call it inside `rc_context(STYLE)`."""
+    from matplotlib.figure import Figure
+
+    width = COLUMN_INCHES if len(arms) == 1 else min(PAGE_INCHES, 3.2 * len(arms))
+    columns = min(len(arms), 3)
+    rows = math.ceil(len(arms) / columns)
+    drawn = Figure(figsize=(width, 2.5 * rows))
+    axes = drawn.subplots(rows, columns, squeeze=False).ravel()
+    for axis, arm in itertools.zip_longest(axes, arms):
+        if arm is None:
+            axis.set_axis_off()
+            continue
+        kind.draw(axis, arm)
+        axis.set_title(arm.name, pad=kind.title_pad)
+    return drawn
+
+
+def ranges(arm: ArmTrials) -> list[str]:
+    """Parameters that are ranges and that every complete trial has, the most important first."""
+    keys = [
+        key
+        for key, parameter in arm.search.parameters.items()
+        if not parameter.choices and all(key in trial.values for trial in arm.complete)
+    ]
+    weights = importances(arm) if len(keys) > 2 else {}
+    return sorted(keys, key=lambda key: -weights.get(key, 0.0))
+
+
+def importances(arm: ArmTrials) -> dict[str, float]:
+    """fANOVA's share of the (first) objective's variance that each parameter explains; sums to 1, largest first.
+
+    Of the parameters that all complete trials have; computed by Optuna from the trials as the store has them.
+    """
+    import optuna
+    from optuna.importance import FanovaImportanceEvaluator, get_param_importances
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    if len(arm.complete) < FEWEST or len({trial.objectives[0] for trial in arm.complete}) < 2:
+        return {}
+    study = optuna.create_study(direction=arm.search.objective[0].direction)  # type: ignore[arg-type]
+    for trial in arm.complete:
+        distributions = {key: _distribution(arm.search.parameters[key]) for key in trial.values}
+        study.add_trial(
+            optuna.trial.create_trial(value=trial.objectives[0], params=dict(trial.values), distributions=distributions)
+        )
+    return get_param_importances(study, evaluator=FanovaImportanceEvaluator(seed=0))
+
+
+def _distribution(parameter: ParameterConfig) -> Any:
+    from optuna.distributions import CategoricalDistribution, FloatDistribution
+
+    if parameter.choices:
+        return CategoricalDistribution(parameter.choices)
+    assert parameter.low is not None and parameter.high is not None
+    return FloatDistribution(parameter.low, parameter.high, log=parameter.log)
+
+
+def _history(axis: Axes, arm: ArmTrials) -> None:
+    better = max if arm.search.objective[0].direction == "maximize" else min
+    numbers = [trial.number for trial in arm.complete]
+    values = [trial.objectives[0] for trial in arm.complete]
+    axis.step(numbers, list(itertools.accumulate(values, better)), where="post", color=FAINT, linewidth=1)
+    for trial in arm.complete:
+        each = [own[0] for own in trial.seeds.values()]
+        if len(each) > 1:
+            axis.plot([trial.number] * len(each), each, ".", color=PAINT, markersize=2.5)
+        again = [own[0] for own in trial.repeats.values()]
+        if again:
+            # Beside the trial, not over it.
+            axis.plot([trial.number + 0.3] * len(again), again, "D", color=INK, fillstyle="none", markersize=3)
+            axis.plot([trial.number, trial.number + 0.3], [trial.objectives[0], fmean(again)], "-", color=INK, lw=0.6)
+    _points(axis, arm, {trial.number: (trial.number, trial.objectives[0]) for trial in arm.complete})
+    lost = [trial.number for trial in arm.trials if not trial.objectives]
+    if values:
+        axis.plot(lost, [axis.get_ylim()[0]] * len(lost), "x", color=FAINT, markersize=4, clip_on=False)
+    axis.set_xlabel("trial")
+    axis.set_ylabel(goal_name(arm.search.objective[0]), fontsize=7)
+    axis.grid(axis="y")
+
+
+def _map(axis: Axes, arm: ArmTrials) -> None:
+    from matplotlib.ticker import FuncFormatter, NullFormatter
+    from matplotlib.tri import LinearTriInterpolator, Triangulation
+
+    keys = ranges(arm)[:2]
+    parameters = [arm.search.parameters[key] for key in keys]
+    places = {t.number: [place(p, t.values[k]) for k, p in zip(keys, parameters, strict=True)] for t in arm.complete}
+    values = [trial.objectives[0] for trial in arm.complete]
+    x, y = np.array(list(places.values())).T
+    lines = np.linspace(0, 1, GRID)
+    surface = LinearTriInterpolator(Triangulation(x, y), values)(*np.meshgrid(lines, lines))
+    ends = [[value_at(parameter, at) for at in lines] for parameter in parameters]
+    levels = np.linspace(min(values), max(values), 11)
+    # Else what lies on the lowest level is left white.
+    levels[0] -= 0.001 * (levels[-1] - levels[0])
+    shades = axis.contourf(ends[0], ends[1], surface, levels=levels, cmap=COLORS, alpha=0.85)
+    bar = axis.figure.colorbar(shades, ax=axis, shrink=0.9)
+    bar.ax.tick_params(labelsize=7)
+    bar.ax.ticklabel_format(useOffset=False)
+    lost = [trial for trial in arm.trials if not trial.objectives and all(key in trial.values for key in keys)]
+    axis.plot(*([trial.values[key] for trial in lost] for key in keys), "x", color=FAINT, markersize=4)
+    _points(axis, arm, {t.number: (t.values[keys[0]], t.values[keys[1]]) for t in arm.complete})
+    for name, parameter, key in zip("xy", parameters, keys, strict=True):
+        limits = (value_at(parameter, -0.03), value_at(parameter, 1.03))
+        scale = "log" if parameter.log else "linear"
+        axis.set(**{f"{name}scale": scale, f"{name}lim": limits, f"{name}label": short_name(key)})
+    # Texts are printed as they are (STYLE), so powers of ten would show their markup.
+    for own in (axis.xaxis, axis.yaxis):
+        own.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        own.set_minor_formatter(NullFormatter())
+
+
+def _points(axis: Axes, arm: ArmTrials, places: Mapping[int, tuple[float, float]]) -> None:
+    """Complete trials: dots, stars where they were tried first, and a ring around the winner."""
+    for first, marker, size in ((False, "o", 3.5), (True, "*", 8.0)):
+        own = [places[trial.number] for trial in arm.complete if trial.first == first]
+        axis.plot(
+            [x for x, _ in own], [y for _, y in own], marker, color=PAINT, markersize=size, markeredgecolor="white",
+            markeredgewidth=0.4,
+        )  # fmt: skip
+    if (best := arm.best) is not None:
+        axis.plot(*places[best.number], "o", color=INK, fillstyle="none", markersize=9, markeredgewidth=1.1)
+
+
+def _importance(axis: Axes, arm: ArmTrials) -> None:
+    found = importances(arm)
+    names = [short_name(key) for key in found]
+    axis.barh(range(len(found)), [100 * share for share in found.values()], color=PAINT, height=0.6)
+    axis.set_yticks(range(len(found)), names)
+    axis.invert_yaxis()
+    axis.set_xlim(0, 100)
+    axis.set_xlabel("share of the variance (%)")
+    axis.grid(axis="x")
+
+
+def _parallel(axis: Axes, arm: ArmTrials) -> None:
+    from matplotlib import colormaps
+
+    keys = list(arm.search.parameters)
+    values = [trial.objectives[0] for trial in arm.complete]
+    low, high = min(values), max(values)
+    width = (high - low) or 1.0
+    for trial in sorted(arm.complete, key=lambda trial: trial.objectives[0]):
+        heights = [height(arm, trial, key) for key in keys]
+        share = (trial.objectives[0] - low) / width
+        axis.plot(range(len(keys) + 1), [*heights, share], color=colormaps[COLORS](share), linewidth=0.9, alpha=0.9)
+    if (best := arm.best) is not None:
+        heights = [*(height(arm, best, key) for key in keys), (best.objectives[0] - low) / width]
+        axis.plot(range(len(heights)), heights, "o", color=INK, fillstyle="none", markersize=5)
+    for i, key in enumerate(keys):
+        axis.axvline(i, color=INK, linewidth=0.6)
+        _ends(axis, i, [value_text(value) for value in extremes(arm.search.parameters[key])])
+    axis.axvline(len(keys), color=INK, linewidth=0.6)
+    _ends(axis, len(keys), [f"{low:.1f}", f"{high:.1f}"])
+    axis.set_xticks(range(len(keys) + 1), [*map(short_name, keys), "objective"])
+    axis.tick_params(axis="x", length=0, pad=11)
+    axis.set_yticks([])
+    axis.set_ylim(-0.02, 1.02)
+    axis.margins(x=0.12)
+    for side in ("left", "bottom"):
+        axis.spines[side].set_visible(False)
+
+
+def _ends(axis: Axes, x: float, texts: Sequence[str]) -> None:
+    """What the lower and the upper end of an axis mean."""
+    for y, text, side in ((0, texts[0], "top"), (1, texts[1], "bottom")):
+        offset = (0, -3 if side == "top" else 3)
+        axis.annotate(text, (x, y), offset, textcoords="offset points", ha="center", va=side, fontsize=6.5, color=FAINT)
+
+
+def _front(axis: Axes, arm: ArmTrials) -> None:
+    points = {trial.number: (trial.objectives[0], trial.objectives[1]) for trial in arm.complete}
+    front = sorted(points[trial.number] for trial in arm.front)
+    axis.plot([x for x, _ in front], [y for _, y in front], "-", color=FAINT, linewidth=1)
+    _points(axis, arm, points)
+    for trial in arm.front:
+        axis.plot(*points[trial.number], "o", color=INK, fillstyle="none", markersize=9, markeredgewidth=1.1)
+    axis.set_xlabel(goal_name(arm.search.objective[0]), fontsize=7)
+    axis.set_ylabel(goal_name(arm.search.objective[1]), fontsize=7)
+    axis.grid()
+
+
+def _spread_out(arm: ArmTrials) -> bool:
+    """Whether complete trials span an area of the two parameters that a map shows."""
+    keys = ranges(arm)[:2]
+    if len(keys) < 2 or len(arm.search.objective) > 1 or len(arm.complete) < FEWEST:
+        return False
+    if len({trial.objectives for trial in arm.complete}) < 2:
+        return False
+    points = np.array([[place(arm.search.parameters[k], t.values[k]) for k in keys] for t in arm.complete])
+    return bool(np.linalg.matrix_rank(points - points.mean(axis=0), tol=1e-6) == 2)
+
+
+KINDS = {
+    "history": Kind(
+        "History",
+        "Grey: the best so far. Diamonds: repeats of the best, and of what was tried first, with other seeds. "
+        "Crosses: trials that were pruned, or have no value.",
+        lambda arm: bool(arm.complete) and len(arm.search.objective) == 1,
+        _history,
+    ),
+    "map": Kind(
+        "Map",
+        "The objective between the trials, interpolated linearly: one seed each, so hills of the size of the seeds' "
+        "spread mean nothing.",
+        _spread_out,
+        _map,
+    ),
+    "importance": Kind(
+        "Importance of the parameters",
+        "fANOVA (a random forest over the complete trials), the first objective's.",
+        lambda arm: len(arm.search.parameters) > 1 and bool(importances(arm)),
+        _importance,
+    ),
+    "parallel": Kind(
+        "Parallel coordinates",
+        "A line for each complete trial, the lighter the larger its objective.",
+        lambda arm: len(arm.complete) > 1 and len(arm.search.objective) == 1,
+        _parallel,
+        title_pad=14.0,
+    ),
+    "front": Kind(
+        "Pareto front",
+        "Rings: no other trial is as good in every objective and better in one.",
+        lambda arm: bool(arm.complete) and len(arm.search.objective) > 1,
+        _front,
+    ),
+}
+"""By the name of the file."""

@@ -1,0 +1,232 @@
+"""A search's trials as the store knows them, and its winners against what was tried first: the papers' values."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import fmean
+from typing import TYPE_CHECKING, Any
+
+from ablative.reports.stats.columns import Delta
+from ablative.reports.stats.compare import difference
+from ablative.reports.stats.summary import Summary, sample_sd
+from ablative.reports.store.warehouse import Warehouse
+from ablative.reports.tables.tables import Column, Entry, Row, Table, number
+from ablative.study.plan.winners import Tried, winner
+from ablative.study.spec.search import GoalConfig, SearchConfig
+
+if TYPE_CHECKING:
+    from ablative.study.plan.plan import Plan
+
+DIGITS = 2
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One set of values, over all runs that were trained with it."""
+
+    number: int
+    state: str
+    """complete | pruned | diverged | failed"""
+    first: bool
+    """Tried before the sampler was asked."""
+    values: Mapping[str, Any]
+    """Parameter → value, of those that exist for this trial."""
+    seeds: Mapping[int, tuple[float, ...]]
+    """Seed of the search → objectives, on the validation split."""
+    repeats: Mapping[int, tuple[float, ...]]
+    """Likewise of the seeds with which the best were repeated."""
+
+    @property
+    def objectives(self) -> tuple[float, ...]:
+        """Means over the search's seeds, as the sampler was told them; empty unless the trial is complete."""
+        return tuple(map(fmean, zip(*self.seeds.values(), strict=True))) if self.state == "complete" else ()
+
+
+@dataclass(frozen=True)
+class ArmTrials:
+    """One arm's search."""
+
+    name: str
+    search: SearchConfig
+    trials: tuple[Trial, ...]
+    """By number."""
+    hours: float
+    """Of all runs and their validation evaluations."""
+
+    @property
+    def complete(self) -> list[Trial]:
+        return [trial for trial in self.trials if trial.objectives]
+
+    @property
+    def best(self) -> Trial | None:
+        """The winner; None where there is none (yet), or several objectives."""
+        if len(self.search.objective) > 1:
+            return None
+        tried = [
+            Tried(t.number, t.objectives[0], {seed: values[0] for seed, values in t.repeats.items()})
+            for t in self.complete
+        ]
+        found = winner(tried, self.search.objective[0].direction, self.search.confirm.seeds)
+        return next((trial for trial in self.trials if found and trial.number == found.number), None)
+
+    @property
+    def front(self) -> list[Trial]:
+        """Trials that no other is at least as good as in every objective and better in one."""
+        signs = [1 if goal.direction == "maximize" else -1 for goal in self.search.objective]
+
+        def oriented(trial: Trial) -> list[float]:
+            return [sign * value for sign, value in zip(signs, trial.objectives, strict=True)]
+
+        def beaten(trial: Trial) -> bool:
+            own = oriented(trial)
+            others = (oriented(other) for other in self.complete)
+            return any(other != own and all(a >= b for a, b in zip(other, own, strict=True)) for other in others)
+
+        return [trial for trial in self.complete if not beaten(trial)]
+
+
+def read_trials(plan: Plan, warehouse: Warehouse) -> tuple[ArmTrials, ...]:
+    """The trials of the search as the study has it now, arm by arm; those of an edited section do not count."""
+    if plan.study.search is None:
+        return ()
+    columns = "arm_key, trial, role, seed, state, first, parameters, objectives, seconds"
+    rows: dict[str, dict[int, list[tuple[Any, ...]]]] = {}
+    for key, trial, *rest in warehouse.rows(f"select {columns} from trials order by arm_key, trial, role, seed"):
+        rows.setdefault(key, {}).setdefault(trial, []).append(tuple(rest))
+    found = []
+    for arm in plan.arms:
+        own = rows.get(arm.key, {})
+        trials = tuple(trial for at, runs in own.items() for trial in _trial(at, runs))
+        hours = sum(run[-1] for runs in own.values() for run in runs) / 3600
+        found.append(ArmTrials(arm.name, plan.study.search, trials, hours))
+    return tuple(found)
+
+
+def _trial(at: int, runs: Sequence[tuple[Any, ...]]) -> Iterator[Trial]:
+    """The trial of these rows; none where only a repeat of it is known."""
+    searched = [run for run in runs if run[0] == "search"]
+    if not searched:
+        return
+    _, _, state, first, values, *_ = searched[0]
+    by_role: dict[str, dict[int, tuple[float, ...]]] = {"search": {}, "repeat": {}}
+    for role, seed, _, _, _, objectives, _ in runs:
+        if objectives is not None:
+            by_role[role][seed] = tuple(objectives)
+    yield Trial(at, state, first, json.loads(values), by_role["search"], by_role["repeat"])
+
+
+def goal_name(goal: GoalConfig) -> str:
+    """What is sought, in words."""
+    metric = goal.metric[0] if len(goal.metric) == 1 else f"mean of {', '.join(goal.metric)}"
+    return metric if metric.startswith(("train/", "cost/")) else f"{metric} (%)"
+
+
+def short_name(key: str) -> str:
+    """A parameter without the section of the configuration that it stands in."""
+    return key.rpartition(".")[2]
+
+
+def value_text(value: Any) -> str:
+    """A parameter's value as it is printed."""
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def winners_table(arms: Sequence[ArmTrials]) -> Table:
+    """For each arm its winner and what was tried first, or with several objectives its front."""
+    search = arms[0].search
+    goals = [goal_name(goal) for goal in search.objective]
+    several = len(goals) > 1
+    labels = [short_name(key) for key in search.parameters] + goals
+    labels += [] if several else ["winner − this", "winner is better, sure (%)"]
+    columns = tuple(Column(label, "", "", DIGITS, (), False) for label in labels)
+    rows = tuple(row for arm in arms for row in (_front_rows(arm) if several else _rows(arm)))
+    title = "Best trade-offs of the search" if several else "Winners of the search against what was tried first"
+    return Table("winners", title, ("arm", "trial"), "", columns, rows, _notes(arms), printed=True)
+
+
+def _rows(arm: ArmTrials) -> list[Row]:
+    best = arm.best
+    if best is None:
+        return []
+    others = [trial for trial in arm.complete if trial.first and trial.number != best.number]
+    word = "winner" if best.repeats or not arm.search.confirm.seeds else "best so far"
+    rows = [Row((arm.name, f"{best.number}: {word}"), (*_values(arm, best), _mean(best), _none(), _none()))]
+    for trial in others:
+        label = f"{trial.number}: tried first"
+        rows.append(Row((arm.name, label), (*_values(arm, trial), _mean(trial), *_sure(arm, best, trial))))
+    return rows
+
+
+def _front_rows(arm: ArmTrials) -> list[Row]:
+    return [
+        Row(
+            (arm.name, str(trial.number)),
+            (*_values(arm, trial), *(_text(number(v, DIGITS), v) for v in trial.objectives)),
+        )
+        for trial in sorted(arm.front, key=lambda trial: trial.objectives)
+    ]
+
+
+def _values(arm: ArmTrials, trial: Trial) -> list[Entry]:
+    return [
+        _text(value_text(trial.values[key])) if key in trial.values else _none("does not exist for this trial")
+        for key in arm.search.parameters
+    ]
+
+
+def _mean(trial: Trial) -> Entry:
+    """Over the repeats, or without any over the search's own seeds."""
+    values = [found[0] for found in (trial.repeats or trial.seeds).values()]
+    sd = sample_sd(values)
+    text = number(fmean(values), DIGITS) + ("" if sd is None else f" ± {number(sd, DIGITS)}")
+    return Entry("", Summary(len(values), fmean(values), sd), len(values), printed=text)
+
+
+def _sure(arm: ArmTrials, best: Trial, other: Trial) -> tuple[Entry, Entry]:
+    """The winner less this trial by the same repeated seeds, and how likely a positive difference is."""
+    pool = [trial for trial in arm.complete if trial.repeats and trial.number not in (best.number, other.number)]
+    arms = [{"": {seed: values[0] for seed, values in t.repeats.items()}} for t in (best, other, *pool)]
+    effect = difference(arms[0], arms[1], paired=True, others=arms[2:]) if best.repeats and other.repeats else None
+    if effect is None or effect.low is None or effect.high is None or effect.p is None:
+        return _none("one seed tells nothing of the spread over seeds"), _none()
+    ends = (number(end, DIGITS, sign=True) for end in (effect.estimate, effect.low, effect.high))
+    text = "{} [{}, {}]".format(*ends).replace("-", "−")
+    better = effect.estimate > 0 if arm.search.objective[0].direction == "maximize" else effect.estimate < 0
+    sure = 100 * (1 - effect.p / 2 if better else effect.p / 2)
+    delta = Delta(effect.estimate, effect.low, effect.high, effect.p)
+    summary = Summary(effect.n_seeds, effect.estimate, None)
+    words = ">99" if sure > 99 else "<1" if sure < 1 else number(sure, 0)
+    return Entry("", summary, effect.n_seeds, printed=text, error=delta), _text(words, sure)
+
+
+def _text(text: str, value: float | None = None) -> Entry:
+    return Entry("", None if value is None else Summary(1, value, None), 1, printed=text)
+
+
+def _none(detail: str = "") -> Entry:
+    return Entry("", None, 0, missing="–", detail=detail)
+
+
+def _notes(arms: Sequence[ArmTrials]) -> tuple[str, ...]:
+    search = arms[0].search
+    notes = ["All values are of the validation split, which no table of results shows."]
+    if len(search.objective) == 1:
+        if search.confirm.seeds:
+            seeds = ", ".join(map(str, search.confirm.seeds))
+            notes.append(
+                f"The {search.confirm.top} best trials and those tried first are repeated with seeds {seeds} once all "
+                "have ended, and the best of these wins; mean ± sample standard deviation over these seeds alone. "
+                "Difference: seed-paired t with 95 % interval, its error pooled over what was repeated. Sure: the t "
+                "distribution's probability of a better winner. As the winner is the best of several by these seeds, "
+                "both flatter it a little."
+            )
+        else:
+            notes.append("No trial was repeated (confirm.seeds): the best is the luckiest, too, by an unknown amount.")
+    for arm in arms:
+        states = Counter(trial.state for trial in arm.trials)
+        counts = ", ".join(f"{count} {state}" for state, count in states.items())
+        notes.append(f"{arm.name}: {len(arm.trials)} trials ({counts or 'none yet'}), {arm.hours:.2g} hours.")
+    return tuple(notes)

@@ -1,0 +1,147 @@
+"""What the study plans and how far it is: the state of every task, and which tasks stand behind a number."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from ablative.reports.store.warehouse import Warehouse, cell_key
+from ablative.study.clip.metrics import RUN_METRICS, expand
+from ablative.study.home.task_state import directory_state
+from ablative.study.plan.tuned_levels import Searched
+from ablative.study.spec.design import cell_name
+
+if TYPE_CHECKING:
+    from ablative.study.plan.plan import Plan, Task
+
+STATES = ("completed", "diverged", "running", "failed", "not synced", "eligible", "waiting")
+"""As a report knows them, from the store and the run's directory; it asks no scheduler."""
+
+TELLING = ("failed", "diverged", "not synced", "running", "eligible", "waiting", "completed")
+"""Which state explains a missing number best, where several seeds differ."""
+
+
+def stages_of(plan: Plan) -> tuple[str | None, ...]:
+    """None for the pretraining, then the protocols by the names under which their tasks and metrics go: the study
+    lists the names of their options (`vqa_paper` yields `vqa`)."""
+    return tuple(dict.fromkeys((None, *(task.protocol for task in plan.tasks))))
+
+
+@dataclass(frozen=True)
+class TaskState:
+    """One task with its state."""
+
+    task: Task
+    state: str
+    cause: str = ""
+    """Of a failure; of an evaluation that waits for nothing, what became of its run."""
+    blocked: str = ""
+    """State of its run, where an evaluation waits for one that failed or diverged."""
+
+    @property
+    def text(self) -> str:
+        return f"{self.state}: {self.cause}" if self.cause else self.state
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """States of all planned tasks, and the metrics that they can yield."""
+
+    tasks: Mapping[tuple[str, str | None], tuple[TaskState, ...]]
+    """(cell key, protocol, or None for the pretraining) -> one task for each seed."""
+    states: Mapping[str, TaskState]
+    """task id -> state."""
+    possible: tuple[str, ...]
+    """Metric names that the planned tasks may report."""
+    observed: frozenset[str]
+    """Metric names that finished tasks have reported."""
+    searched: Mapping[str, str] = field(default_factory=dict)
+    """Cells (their keys) whose configuration a search has still to find; and why."""
+    tuned: Mapping[str, Searched] = field(default_factory=dict)
+    """Cells (their keys) that stand for what a search has found; and what that cost."""
+    _behind: dict[tuple[str, tuple[str | None, ...]], tuple[TaskState, ...]] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
+
+    def expected(self, patterns: Iterable[str]) -> tuple[str, ...]:
+        """Metric names that a column stands for: all that are possible, less those proved not to exist.
+
+        A possible name is proved not to exist (`top5` of three classes) once a finished task has reported other
+        metrics of that data set, but not this one.
+        """
+        seen = {name.rpartition("/")[0] for name in self.observed}
+        names = sorted({*self.possible, *self.observed})
+        found = {name for pattern in patterns for name in expand(pattern, names)}
+        return tuple(name for name in sorted(found) if name in self.observed or name.rpartition("/")[0] not in seen)
+
+    def behind(self, cell: str, protocols: Iterable[str | None]) -> tuple[TaskState, ...]:
+        """The tasks of a cell (its key) that some protocols mean; none where one of these is not applied to it."""
+        key = cell, tuple(protocols)
+        if key not in self._behind:  # asked for at every number of a table
+            groups = [self.tasks.get((cell, protocol), ()) for protocol in key[1]]
+            found = tuple(state for group in groups for state in group) if groups and all(groups) else ()
+            self._behind[key] = found
+        return self._behind[key]
+
+    def counts(self) -> dict[str, int]:
+        """state -> number of tasks, in the order of STATES, without zeros."""
+        counter = Counter(state.state for state in self.states.values())
+        return {state: counter[state] for state in STATES if counter[state]}
+
+
+def protocol_of(metric: str) -> str | None:
+    """The protocol that yields a metric, None for a pretraining's own."""
+    return None if metric in RUN_METRICS or metric.count("/") < 2 else metric.partition("/")[0]
+
+
+def missing_text(tasks: Sequence[TaskState]) -> str:
+    """The word that stands in place of a number; a dash where no task could yield it."""
+    if not tasks:
+        return "–"
+    present = {task.blocked or task.state for task in tasks}
+    word = next(state for state in TELLING if state in present)
+    return "–" if word == "completed" else word
+
+
+def cover(plan: Plan, warehouse: Warehouse) -> Coverage:
+    """States of the plan's tasks: the store's word for what is finished, the directory's for the rest."""
+    rows = warehouse.rows("select task_id, coalesce(state, ''), coalesce(cause, '') from runs where planned")
+    stored = {task_id: (state, cause) for task_id, state, cause in rows}
+    states: dict[str, TaskState] = {}
+    for task in sorted(plan.tasks, key=lambda task: task.kind == "evaluate"):  # an evaluation's state needs its run's
+        states[task.task_id] = _state(plan, task, stored.get(task.task_id, _UNSEEN), states.get(task.run_id))
+    groups: dict[tuple[str, str | None], list[TaskState]] = {}
+    for task in plan.tasks:
+        for cell in task.cells:
+            groups.setdefault((cell_key(cell), task.protocol), []).append(states[task.task_id])
+    return Coverage(
+        tasks={key: tuple(group) for key, group in groups.items()},
+        states=states,
+        possible=plan.metrics,
+        observed=frozenset(warehouse.metrics()),
+        searched={cell_key(c): plan.waiting[cell_name(c)] for c in plan.cells if cell_name(c) in plan.waiting},
+        tuned={cell_key(c): plan.searched[cell_name(c)] for c in plan.cells if cell_name(c) in plan.searched},
+    )
+
+
+_UNSEEN = ("", "")
+
+
+def _state(plan: Plan, task: Task, stored: tuple[str, str], run: TaskState | None) -> TaskState:
+    """First match wins: the store's finished, the directory, the store's unfinished (another home's), the run's."""
+    if stored[0] in ("completed", "diverged"):
+        return TaskState(task, stored[0])
+    found = directory_state(task.paths(plan.home))
+    if found.state in ("completed", "diverged"):
+        return TaskState(task, "not synced", found.state)
+    state, cause = {"claimed": ("running", ""), "none": stored}.get(found.state, ("failed", found.cause))
+    if state in ("running", "failed"):
+        return TaskState(task, state, cause)
+    if run is not None and run.state in ("failed", "diverged"):
+        cause = f"its run {run.state}" + (f", {run.cause}" if run.cause else "")
+        return TaskState(task, "waiting", cause, blocked=run.state)
+    if run is not None and run.state not in ("completed", "not synced"):
+        return TaskState(task, "waiting")
+    return TaskState(task, "eligible")

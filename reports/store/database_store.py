@@ -1,0 +1,178 @@
+"""MLflow's store as Arrow tables: SQLite and PostgreSQL through ADBC, a server through its REST API.
+
+The database is read directly because `mlflow.search_runs` costs some forty times the CPU
+(tests/benchmarks/bench_report.py); the price is that the schema must be one we know, which is checked by MLflow's own
+migration id.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+from urllib.parse import quote
+
+from ablative.study.core.errors import StoreError
+from ablative.study.core.secrets import check_address, redact
+
+if TYPE_CHECKING:
+    import pyarrow
+
+SCHEMA_VERSIONS = {"dc11669786a5": "MLflow 3.17"}
+"""Migration ids (`alembic_version`) whose tables this module knows."""
+
+COSTS = ("device", "gpus", "cores", "seconds", "seconds_wasted", "scheduler.queue_seconds")
+TAGS = ("task_id", "run_id", "kind", "protocol", "seed", "cells", "state", "cause", "commit", "dirty", "trials", *COSTS)
+"""Tags read, each `ablate.<name>`; anything else in the store is somebody else's."""
+
+BUSY_TIMEOUT_MS = 30_000
+"""How long to wait for a writer: ADBC's own default is to fail at once."""
+
+
+@dataclass(frozen=True)
+class StoreTables:
+    """The rows of one experiment. Runs deleted in MLflow are left out.
+
+    `runs`: run, run_uuid, start_time, end_time (milliseconds since 1970, or null); `tags`: run, key, value;
+    `metrics` (latest values): run, key, value, is_nan. `run` is what these tables call a run: a number where the store
+    has one, which is read and joined in half the time of `run_uuid`.
+    """
+
+    runs: pyarrow.Table
+    tags: pyarrow.Table
+    metrics: pyarrow.Table
+
+
+class Store(Protocol):
+    """Where MLflow keeps an experiment."""
+
+    def read(self, experiment: str) -> StoreTables | None:
+        """Rows of the experiment, or None where the store has no such experiment. Raises StoreError."""
+
+    def history(self, run_uuids: Sequence[str], metrics: Sequence[str]) -> pyarrow.Table:
+        """run_uuid, key, step, value, is_nan: every logged point of some metrics of some runs. Raises StoreError."""
+
+
+def open_store(uri: str, cache: Path | None = None) -> Store:
+    """The reader for a tracking URI; raises StoreError for a kind of store that it cannot read.
+
+    `cache`: folder for what a server told of finished runs; a database is quick enough to be read anew.
+    """
+    from ablative.reports.store.rest_store import RestStore
+
+    scheme = uri.partition(":")[0].partition("+")[0]
+    if scheme in ("http", "https"):
+        return RestStore(uri, cache)
+    if scheme in ("sqlite", "postgresql", "postgres"):
+        if scheme != "sqlite":
+            check_address("MLFLOW_TRACKING_URI", uri)
+        return DatabaseStore(uri)
+    raise StoreError(
+        f"cannot read the tracking store '{scheme}:…'; known are sqlite:///FILE, postgresql://…, and http(s)://… of an "
+        "MLflow server (which can stand before any other store)"
+    )
+
+
+@dataclass(frozen=True)
+class DatabaseStore:
+    """MLflow's own tables in SQLite or PostgreSQL, read only."""
+
+    uri: str
+
+    def read(self, experiment: str) -> StoreTables | None:
+        if (file := self._file()) is not None and not file.exists():
+            return None
+        with self._cursor() as cursor:
+            _check_schema(cursor, self.uri)
+            number = _experiment_id(cursor, experiment)
+            if number is None:
+                return None
+            # Tags first: a run seen as completed has all its metrics in the rows read after.
+            keys = _literals(f"ablate.{tag}" for tag in TAGS)
+            run = "runs.run_uuid" if self._file() is None else "runs.rowid"
+            ours = f"runs.experiment_id = {number} and runs.lifecycle_stage = 'active'"
+            # `cross join` and `key || ''` are for SQLite, which would rather walk the whole table, or its index of all
+            # keys: run by run takes a third of the time.
+            tags = f"select {run} as run, key, value from runs cross join tags where {ours}"
+            tags += f" and tags.run_uuid = runs.run_uuid and key || '' in ({keys})"
+            runs = f"select {run} as run, run_uuid, start_time, end_time from runs where {ours}"
+            metrics = f"select {run} as run, key, value, is_nan from runs cross join latest_metrics as latest"
+            metrics += f" where {ours} and latest.run_uuid = runs.run_uuid"
+            return StoreTables(
+                tags=_fetch(cursor, tags), runs=_fetch(cursor, runs), metrics=_encoded(_fetch(cursor, metrics))
+            )
+
+    def history(self, run_uuids: Sequence[str], metrics: Sequence[str]) -> pyarrow.Table:
+        with self._cursor() as cursor:
+            return _fetch(
+                cursor,
+                "select run_uuid, key, step, value, is_nan from metrics "
+                f"where run_uuid in ({_literals(run_uuids)}) and key in ({_literals(metrics)})",
+            )
+
+    def _file(self) -> Path | None:
+        """The file of a SQLite URI (three slashes and a relative path, or four and an absolute one)."""
+        match = re.match(r"sqlite(?:\+\w+)?:///(.*?)(?:\?.*)?$", self.uri)
+        return Path(match.group(1)).absolute() if match else None
+
+    @contextlib.contextmanager
+    def _cursor(self) -> Iterator[Any]:
+        """One read transaction; every failure of the database becomes a StoreError without the password."""
+        import adbc_driver_manager
+
+        try:
+            with self._connect() as connection, connection.cursor() as cursor:
+                if self._file() is not None:
+                    cursor.execute(f"pragma busy_timeout = {BUSY_TIMEOUT_MS}")
+                yield cursor
+        except adbc_driver_manager.Error as error:
+            said = redact(f"{self.uri}: {error}", self.uri)
+            raise StoreError(f"cannot read the tracking store {said}") from error
+
+    def _connect(self) -> Any:
+        file = self._file()
+        if file is not None:
+            from adbc_driver_sqlite import dbapi as sqlite
+
+            return sqlite.connect(f"file:{quote(str(file))}?mode=ro")
+        from adbc_driver_postgresql import dbapi as postgresql
+
+        # SQLAlchemy writes the driver into the scheme (postgresql+psycopg2://); libpq knows none.
+        return postgresql.connect(re.sub(r"^postgres(ql)?(\+\w+)?:", "postgresql:", self.uri))
+
+
+def _check_schema(cursor: Any, uri: str) -> None:
+    versions = _fetch(cursor, "select version_num from alembic_version").column(0).to_pylist()
+    if len(versions) != 1 or versions[0] not in SCHEMA_VERSIONS:
+        known = ", ".join(f"{number} ({name})" for number, name in SCHEMA_VERSIONS.items())
+        raise StoreError(
+            f"{redact(uri)}: the tracking store has schema version {', '.join(map(str, versions)) or 'none'}, "
+            f"but this version of ablate reads {known}; use that MLflow, or read the store through its server "
+            "(MLFLOW_TRACKING_URI=http://…)"
+        )
+
+
+def _experiment_id(cursor: Any, name: str) -> int | None:
+    found = _fetch(
+        cursor,
+        f"select experiment_id from experiments where name in ({_literals([name])}) and lifecycle_stage = 'active'",
+    )
+    return int(found.column(0)[0].as_py()) if found.num_rows else None
+
+
+def _fetch(cursor: Any, query: str) -> pyarrow.Table:
+    cursor.execute(query)
+    return cursor.fetch_arrow_table()
+
+
+def _encoded(metrics: pyarrow.Table) -> pyarrow.Table:
+    """With names, which are few, as numbers into a dictionary: they are compared and grouped as such."""
+    return metrics.set_column(1, "key", metrics["key"].combine_chunks().dictionary_encode())
+
+
+def _literals(values: Any) -> str:
+    """SQL string literals, separated by commas; `null` where there are none."""
+    return ", ".join("'" + str(value).replace("'", "''") + "'" for value in values) or "null"

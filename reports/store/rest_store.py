@@ -1,0 +1,195 @@
+"""An MLflow server's REST API as the same Arrow tables, for stores that only the server can reach."""
+
+from __future__ import annotations
+
+import base64
+import itertools
+import json
+import os
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlencode
+
+from ablative.reports.store.database_store import StoreTables
+from ablative.reports.store.rest_cache import Kept, Memory, metric_value, nested, tables
+from ablative.study.core.errors import StoreError
+from ablative.study.core.secrets import check_address, redact, without_user
+
+if TYPE_CHECKING:
+    import pyarrow
+
+TIMEOUT_SECONDS = 30.0
+PAGE_RUNS = 1000
+"""Runs a page: a server needs about 6 ms for each, so that a page stays well below the timeout."""
+PAGE_POINTS = 25_000
+SHARE_RUNS = 500
+OVERLAP_SECONDS = 3600.0
+"""Runs that have ended since the last report are asked for again; so much may the clocks differ."""
+
+
+@dataclass(frozen=True)
+class RestStore:
+    """MLflow's tracking server, with the standard library's HTTP client alone."""
+
+    uri: str
+    cache: Path | None = None
+    """Folder that keeps finished runs from one report to the next; None: everything is asked for every time."""
+
+    def read(self, experiment: str) -> StoreTables | None:
+        found = self._experiment(experiment)
+        if found is None:
+            return None
+        number, key = found
+        if self.cache is None:
+            return tables(nested(self._runs(number)))
+        kept = Kept.of(self.cache, f"{redact(self.uri.rstrip('/'))} {experiment} {key}")
+        now, known = time.time(), kept.load()
+        if known is None:
+            memory = Memory(nested(self._runs(number)), now, now)
+        else:
+            try:
+                memory = Memory(self._renewed(number, known), known.whole, now)
+            except StoreError:  # a server of another make or version may know no such filters
+                memory = Memory(nested(self._runs(number)), now, now)
+        kept.save(memory)
+        return tables(memory.runs)
+
+    def _renewed(self, number: str, known: Memory) -> pyarrow.Table:
+        """All active runs: the known ones that still stand, and the others as the server tells of them now."""
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
+        since = int((known.latest - OVERLAP_SECONDS) * 1000)
+        moved = nested(
+            itertools.chain(
+                self._runs(number, "attributes.status != 'FINISHED'"),
+                self._runs(number, f"attributes.end_time >= {since}"),
+            )
+        )
+        again = pc.is_in(known.runs["run_uuid"], value_set=moved["run_uuid"].combine_chunks())
+        still = known.runs.filter(pc.invert(again))
+        runs = pa.concat_tables([still, moved])
+        shares = _shares(runs.num_rows)
+        return pa.concat_tables(
+            self._share(number, share, runs.filter(pc.starts_with(runs["run_uuid"], share))) for share in shares
+        )
+
+    def _share(self, number: str, share: str, known: pyarrow.Table) -> pyarrow.Table:
+        """All active runs whose id begins with `share`. Those that are not known are asked for; if then the server has
+        fewer than we, some were deleted, and it is asked for the whole share."""
+        import pyarrow as pa
+
+        begins = f"attributes.run_id LIKE '{share}%'"
+        ids = ", ".join(f"'{run}'" for run in known["run_uuid"].to_pylist())
+        new = nested(self._runs(number, f"{begins} AND attributes.run_id NOT IN ({ids})" if ids else begins))
+        runs = pa.concat_tables([known, new])
+        if runs.num_rows and not self._has(number, begins, runs.num_rows):
+            return nested(self._runs(number, begins))
+        return runs
+
+    def _has(self, number: str, which: str, count: int) -> bool:
+        """Whether the server has `count` such runs: it is asked for the last of them, by place."""
+        token = base64.b64encode(json.dumps({"offset": count - 1}).encode()).decode()  # MLflow refuses an offset of 0
+        return bool(self._search(number, which, 1, token if count > 1 else "").get("runs"))
+
+    def history(self, run_uuids: Sequence[str], metrics: Sequence[str]) -> pyarrow.Table:
+        import pyarrow as pa
+
+        rows = [
+            (uuid, name, int(point.get("step", 0)), *metric_value(point))
+            for uuid in run_uuids
+            for name in metrics
+            for point in self._pages("metrics/get-history", "metrics", run_id=uuid, metric_key=name)
+        ]
+        text = pa.string()
+        types = {"run_uuid": text, "key": text, "step": pa.int64(), "value": pa.float64(), "is_nan": pa.bool_()}
+        return _table(rows, types)
+
+    def _experiment(self, name: str) -> tuple[str, str] | None:
+        """An active experiment's id, and its id with its time of birth."""
+        query = urlencode({"experiment_name": name})
+        try:
+            experiment = self._call(f"experiments/get-by-name?{query}")["experiment"]
+        except FileNotFoundError:
+            return None
+        number = str(experiment["experiment_id"])
+        key = f"{number}@{experiment.get('creation_time', '')}"
+        return (number, key) if experiment.get("lifecycle_stage") != "deleted" else None
+
+    def _runs(self, number: str, which: str = "") -> Iterator[dict[str, Any]]:
+        token = ""
+        while True:
+            answer = self._search(number, which, PAGE_RUNS, token)
+            yield from answer.get("runs", ())
+            token = answer.get("next_page_token", "")
+            if not token:
+                return
+
+    def _search(self, number: str, which: str, most: int, token: str) -> dict[str, Any]:
+        """One page of the experiment's active runs."""
+        body = {"experiment_ids": [number], "max_results": most, "run_view_type": "ACTIVE_ONLY", "filter": which}
+        return self._call("runs/search", body | ({"page_token": token} if token else {}))
+
+    def _pages(self, path: str, key: str, **query: str) -> Iterator[dict[str, Any]]:
+        token = ""
+        while True:
+            page = urlencode(query | {"max_results": str(PAGE_POINTS)} | ({"page_token": token} if token else {}))
+            answer = self._call(f"{path}?{page}")
+            yield from answer.get(key, ())
+            token = answer.get("next_page_token", "")
+            if not token:
+                return
+
+    def _call(self, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
+        """One request. Raises FileNotFoundError for what does not exist, StoreError for every other failure."""
+        check_address("MLFLOW_TRACKING_URI", self.uri)
+        address, user, password = without_user(self.uri)
+        request = urllib.request.Request(
+            f"{address.rstrip('/')}/api/2.0/mlflow/{path}",
+            data=None if body is None else json.dumps(body).encode(),
+            headers={"Content-Type": "application/json", **_credentials(user, password)},
+        )
+        shown = redact(self.uri)
+        try:
+            with urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS) as response:
+                return json.load(response)
+        except urllib.error.HTTPError as error:
+            with error:
+                text = error.read(2000).decode(errors="replace")
+            if error.code == 404 and "RESOURCE_DOES_NOT_EXIST" in text:
+                raise FileNotFoundError(path) from error
+            raise StoreError(f"the tracking server {shown} answered {error.code} to {path}: {text[:200]}") from error
+        except (OSError, ValueError) as error:
+            raise StoreError(f"cannot reach the tracking server {shown}: {redact(str(error), self.uri)}") from error
+
+
+def _credentials(user: str, password: str) -> dict[str, str]:
+    """The header that MLflow's own client would send for the URI's user, or else for its environment variables."""
+    token = os.environ.get("MLFLOW_TRACKING_TOKEN")
+    user = user or os.environ.get("MLFLOW_TRACKING_USERNAME", "")
+    password = password or os.environ.get("MLFLOW_TRACKING_PASSWORD", "")
+    if user and password:
+        return {"Authorization": "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()}
+    return {"Authorization": f"Bearer {token}"} if token else {}
+
+
+def _shares(runs: int) -> list[str]:
+    """Beginnings of run ids, which are random hexadecimal digits, that together cover all: a server reads a filter of
+    more than some thousand words slowly or not at all."""
+    digits = 0
+    while runs > SHARE_RUNS * 16**digits:
+        digits += 1
+    return ["".join(share) for share in itertools.product("0123456789abcdef", repeat=digits)]
+
+
+def _table(rows: list[tuple[Any, ...]], types: dict[str, Any]) -> pyarrow.Table:
+    import pyarrow as pa
+
+    columns = zip(*rows, strict=True) if rows else [()] * len(types)
+    arrays = [pa.array(column, type=kind) for column, kind in zip(columns, types.values(), strict=True)]
+    return pa.table(dict(zip(types, arrays, strict=True)))

@@ -1,0 +1,299 @@
+"""The warehouse: one study's part of the MLflow store as SQL models in DuckDB.
+
+`sql/staging` cleans what MLflow stores, `sql/marts` says what it means, `sql/checks` must return no rows. Every number
+that a report prints comes from a query over the marts; `save` keeps them in a file in which it can be asked again.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import json
+import os
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from ablative.reports.store.database_store import Store
+from ablative.study.core.errors import StoreError
+from ablative.study.core.packages import folder
+
+if TYPE_CHECKING:
+    import duckdb
+    import pyarrow
+
+    from ablative.study.plan.plan import Plan
+
+SQL = folder("ablative.reports") / "sql"
+STAGING = ("stg_runs", "stg_tags", "stg_metrics")
+INTERMEDIATE = ("int_tasks", "int_finished")
+KEPT = ("stg_tags", *INTERMEDIATE)
+"""Built once; they are small."""
+MARTS = ("runs", "results", "cost", "trials")
+"""In the order of their dependencies."""
+CURVES = "curves"
+"""One more mart, of all that was logged over steps: large, and built only where it is asked for."""
+
+
+class Source(NamedTuple):
+    """What one seed contributes to a number."""
+
+    seed: int
+    run_id: str
+    commit: str
+    value: float
+    """Mean over the tasks of the column; NaN where the run diverged."""
+
+
+class Values:
+    """Results by cell and group of metrics."""
+
+    def __init__(
+        self, positions: Mapping[tuple[str, ...], int], found: Mapping[tuple[str, int], tuple[Source, ...]]
+    ) -> None:
+        self._positions, self._found = positions, found
+
+    def of(self, group: tuple[str, ...]) -> Callable[[str], tuple[Source, ...]]:
+        """From a cell's key to its seeds, in order, for a group that was asked for."""
+        position = self._positions[group]
+        return lambda cell: self._found.get((cell, position), ())
+
+
+_encode = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False, sort_keys=True).encode
+
+
+def cell_key(cell: Mapping[str, str]) -> str:
+    """The text that names a cell in the marts: JSON, factors in alphabetical order.
+
+    >>> cell_key({"pooling": "map", "method": "clip"})
+    '{"method":"clip","pooling":"map"}'
+    """
+    return _cell_key(tuple(cell.items()))
+
+
+@functools.lru_cache(maxsize=100_000)
+def _cell_key(items: tuple[tuple[str, str], ...]) -> str:
+    return _encode(dict(items))  # asked for at every task of a cell, and in every table
+
+
+def value_query(metrics: Sequence[str]) -> str:
+    """The query behind one number: its value for each seed. `$cell` stands for a cell's key.
+
+    A seed that lacks one of the metrics has no row: averages never cover different sets of tasks. The values are
+    averaged in the order of their names, so that the last bit is always the same.
+    """
+    return (
+        "select seed, run_id, string_agg(distinct commit, ' ' order by commit) as commit,\n"
+        "       list_avg(list(value order by metric)) as value\n"
+        "from results\n"
+        f"where cell = $cell and metric in ({', '.join(quoted(metric) for metric in metrics) or 'null'})\n"
+        f"group by seed, run_id having count(*) = {len(metrics)}\n"
+        "order by seed"
+    )
+
+
+def quoted(text: str) -> str:
+    """An SQL string literal."""
+    return "'" + text.replace("'", "''") + "'"
+
+
+class Warehouse:
+    """Marts of one study, in memory. Close it, or use it as a context manager."""
+
+    def __init__(self, store: Store, plan: Plan) -> None:
+        """Read the store, build the models and run the checks; raises StoreError."""
+        import duckdb
+
+        self.connection = duckdb.connect(":memory:")
+        # Nothing may be fetched at run time. One thread: these models are small, and it saves memory and CPU.
+        self.connection.execute("set autoinstall_known_extensions = false; set enable_external_access = false")
+        self.connection.execute("set threads = 1")
+        self._store = store
+        tables = store.read(plan.study.name)
+        self._register("src_planned", _PLANNED, _planned(plan))
+        self._register("src_cells", {"run_id": "string", "cell": "string"}, _cells(plan))
+        for name, types in _SOURCES.items():
+            if tables is None:
+                self._register(name, types, [])
+            else:
+                self.connection.register(name, getattr(tables, name.removeprefix("src_")))
+        for model in STAGING:
+            self._build("staging", model)
+        for model in INTERMEDIATE:
+            self._build("intermediate", model)
+        for model in MARTS:
+            self._build("marts", model)
+        check(self.connection)
+        self.views: tuple[str, ...] = MARTS
+        """Marts that are there to be asked."""
+
+    def __enter__(self) -> Warehouse:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.connection.close()
+
+    def rows(self, query: str, parameters: Mapping[str, Any] | None = None) -> list[tuple[Any, ...]]:
+        """Rows of a query over the marts."""
+        return self.connection.execute(query, parameters).fetchall()
+
+    def metrics(self) -> set[str]:
+        """Names of all metrics that finished tasks have reported."""
+        return {name for (name,) in self.rows("select distinct metric from results")}
+
+    def values(self, groups: Iterable[tuple[str, ...]], cells: Iterable[str]) -> Values:
+        """What each seed contributes to the mean over each group of metrics, for many cells (their keys) at once.
+
+        The same numbers as `value_query` gives one by one.
+        """
+        positions = {group: i for i, group in enumerate(dict.fromkeys(groups))}
+        wanted = [(i, metric, len(group)) for group, i in positions.items() for metric in group]
+        self._register("wanted", {"position": "int32", "metric": "string", "needed": "int32"}, wanted)
+        self._register("wanted_cells", {"cell": "string"}, [(cell,) for cell in dict.fromkeys(cells)])
+        return Values(positions, _grouped(self.connection.sql(_VALUES).to_arrow_table()))
+
+    def curves(self, metrics: Sequence[str]) -> list[tuple[str, int, str, int, float]]:
+        """(cell key, seed, metric, step, value) of every finite point of some metrics, in this order."""
+        if CURVES not in self.views:
+            self._load_curves(metrics)
+        return self.rows(
+            "select cell, seed, metric, step, value from curves "
+            "where isfinite(value) and list_contains($names, metric) order by cell, seed, metric, step",
+            {"names": list(metrics)},
+        )
+
+    def provide(self, query: str) -> None:
+        """Build what a query names and was not needed yet."""
+        if re.search(rf"\b{CURVES}\b", query, re.IGNORECASE):
+            self.load_curves()
+
+    def load_curves(self) -> None:
+        """Make `curves` one of the views, with every metric that a pretraining has logged."""
+        if CURVES not in self.views:
+            names = self.rows("select distinct metric from stg_metrics order by metric")
+            self._load_curves([name for (name,) in names])
+            self.views = (*MARTS, CURVES)
+
+    def _load_curves(self, metrics: Sequence[str]) -> None:
+        runs = self.rows("select mlflow_run_id from runs where planned and kind = 'pretrain' order by all")
+        if runs and metrics:
+            self.connection.register("src_history", self._store.history([run for (run,) in runs], metrics))
+        else:
+            self._register("src_history", _HISTORY, [])
+        self._build("staging", "stg_history")
+        self._build("marts", CURVES)
+
+    def save(self, path: Path) -> None:
+        """Write the marts into a DuckDB file, replaced in one step, for queries of the user's own."""
+        import duckdb
+
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(f".{path.name}.{os.getpid()}")
+        temporary.unlink(missing_ok=True)
+        with duckdb.connect(str(temporary)) as file:
+            for name in self.views:
+                mart = self.connection.sql(f"select * from {name}").to_arrow_table()
+                file.register("mart", mart)
+                file.execute(f"create table {name} as select * from mart")
+                file.execute(f"comment on table {name} is {quoted(description(_sql('marts', name)))}")
+        temporary.replace(path)
+
+    def _build(self, folder: str, model: str) -> None:
+        # What is asked for again and again is kept; the rest is read in place, from Arrow: a copy would cost memory.
+        kind = "table" if model in KEPT else "view"
+        self.connection.execute(f"create or replace {kind} {model} as {_sql(folder, model)}")
+
+    def _register(self, name: str, types: Mapping[str, str], rows: list[tuple[Any, ...]]) -> None:
+        """A table of given rows, each column of an Arrow type."""
+        import pyarrow as pa
+
+        columns = zip(*rows, strict=True) if rows else [()] * len(types)
+        arrays = [
+            pa.array(column, type=pa.type_for_alias(kind)) for column, kind in zip(columns, types.values(), strict=True)
+        ]
+        self.connection.register(name, pa.table(dict(zip(types, arrays, strict=True))))
+
+
+def check(connection: duckdb.DuckDBPyConnection) -> None:
+    """Run every query of `sql/checks`; the first that returns rows is a StoreError that shows some of them."""
+    for file in sorted((SQL / "checks").glob("*.sql")):
+        query = file.read_text(encoding="utf-8")
+        rows = connection.execute(query).fetchmany(3)
+        if rows:
+            name = file.stem.replace("_", " ")
+            shown = "; ".join(", ".join(map(str, row)) for row in rows)
+            raise StoreError(f"the tracking store fails the check '{name}' ({description(query)}): {shown}")
+
+
+def description(query: str) -> str:
+    """The comment at the head of an SQL file, as one line."""
+    lines: Iterable[str] = query.splitlines()
+    head = [line.removeprefix("--").strip() for line in lines if line.startswith("--")]
+    return " ".join(head)
+
+
+def _grouped(rows: pyarrow.Table) -> dict[tuple[str, int], tuple[Source, ...]]:
+    """Rows of `_VALUES` by cell and column, seeds in order.
+
+    Texts repeat some hundred times each: encoded as numbers, each becomes one Python string.
+    """
+    import numpy as np
+
+    texts, codes = {}, {}
+    for name in ("cell", "run_id", "commit"):
+        encoded = rows[name].combine_chunks().dictionary_encode()
+        texts[name] = encoded.dictionary.to_pylist()
+        codes[name] = encoded.indices.to_numpy()
+    position, seed = rows["position"].to_numpy(), rows["seed"].to_numpy()
+    order = np.lexsort((seed, position, codes["cell"]))
+    cell, place = codes["cell"][order], position[order]
+    run_ids, commits = (np.array(texts[name], dtype=object)[codes[name][order]] for name in ("run_id", "commit"))
+    columns = (seed[order].tolist(), run_ids.tolist(), commits.tolist(), rows["value"].to_numpy()[order].tolist())
+    sources = tuple(map(Source._make, zip(*columns, strict=True)))
+    starts = np.flatnonzero(np.diff(cell, prepend=-1) | np.diff(place, prepend=-1)).tolist()
+    found: dict[tuple[str, int], tuple[Source, ...]] = {}
+    for start, end in itertools.pairwise([*starts, len(sources)]):
+        found[texts["cell"][cell[start]], int(place[start])] = sources[start:end]
+    return found
+
+
+def _sql(folder: str, model: str) -> str:
+    return (SQL / folder / f"{model}.sql").read_text(encoding="utf-8")
+
+
+def _planned(plan: Plan) -> list[tuple[Any, ...]]:
+    return [(task.task_id, task.run_id, task.kind, task.protocol, task.seed) for task in plan.tasks]
+
+
+def _cells(plan: Plan) -> list[tuple[Any, ...]]:
+    return [(task.run_id, cell_key(cell)) for task in plan.tasks if task.kind == "pretrain" for cell in task.cells]
+
+
+_PLANNED = {"task_id": "string", "run_id": "string", "kind": "string", "protocol": "string", "seed": "int64"}
+
+_SOURCES = {
+    "src_runs": {"run": "int64", "run_uuid": "string", "start_time": "int64", "end_time": "int64"},
+    "src_tags": {"run": "int64", "key": "string", "value": "string"},
+    "src_metrics": {"run": "int64", "key": "string", "value": "double", "is_nan": "bool"},
+}
+
+_HISTORY = {"run_uuid": "string", "key": "string", "step": "int64", "value": "double", "is_nan": "bool"}
+
+_VALUES = """
+    with hits as materialized (
+        select cell, metric, seed, run_id, commit, value
+        from results
+        where cell in (select cell from wanted_cells) and metric in (select metric from wanted)
+    )
+    select cell, position, seed, run_id, commit, value
+    from hits join wanted using (metric)
+    where needed = 1
+    union all
+    select cell, position, seed, run_id, string_agg(distinct commit, ' ' order by commit) as commit,
+           list_avg(list(value order by metric)) as value
+    from hits join wanted using (metric)
+    where needed > 1
+    group by cell, position, needed, seed, run_id having count(*) = needed
+"""
+"""`value_query` for many cells and columns; most columns are one metric, where there is nothing to average."""

@@ -1,0 +1,220 @@
+"""Tables of what a grid says as a whole: which factor moves which metric by how much, and how arms do on a suite.
+
+They are tables like others, whose numbers are texts: `reports.tables.renderers` prints them.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ablative.reports.stats.columns import Delta
+from ablative.reports.stats.decide import ALPHA
+from ablative.reports.stats.factorial import Analysis, analyse, full_grid
+from ablative.reports.stats.suite import Aggregate, aggregate, improves, interquartile_mean, suite_mean
+from ablative.reports.stats.summary import Summary
+from ablative.reports.store.coverage import Coverage
+from ablative.reports.store.warehouse import Values, Warehouse, cell_key
+from ablative.reports.tables.tables import Column, Entry, Row, Table, make_column, number
+from ablative.study.plan.layout import place_effects
+from ablative.study.spec.design import Cell
+from ablative.study.spec.outputs import EffectsConfig
+from ablative.study.spec.study_file import Study
+
+Grid = Mapping[tuple[str, ...], Mapping[int, float]]
+"""Levels -> seed -> value."""
+
+
+def effects_tables(study: Study, cells: Sequence[Cell], coverage: Coverage, warehouse: Warehouse) -> tuple[Table, ...]:
+    """The declared effects, with one query for all."""
+    columns = {
+        name: [make_column(column, "", "sd", coverage) for column in config.columns]
+        for name, config in study.effects.items()
+    }
+    places = {name: place_effects(name, config, cells) for name, config in study.effects.items()}
+    groups = [column.metrics for own in columns.values() for column in own]
+    values = warehouse.values(
+        [*groups, *((metric,) for group in groups for metric in group)],
+        (cell_key(cell) for own in places.values() for cell in own.values()),
+    )
+    kinds = {"factors": _factors, "suite": _suite}
+    return tuple(
+        kinds[config.kind](name, config, study, columns[name], places[name], values)
+        for name, config in study.effects.items()
+    )
+
+
+def _seeds(values: Values, group: tuple[str, ...], cell: Cell) -> dict[int, float]:
+    return {source.seed: source.value for source in values.of(group)(cell_key(cell)) if np.isfinite(source.value)}
+
+
+def _factors(
+    name: str,
+    config: EffectsConfig,
+    study: Study,
+    columns: Sequence[Column],
+    places: Mapping[tuple[str, ...], Cell],
+    values: Values,
+) -> Table:
+    """A row for each contrast of levels and for each factor's and interaction's share of the variance."""
+    levels = grid_levels(config, study, places)
+    found: list[dict[str, Entry]] = []
+    notes = [config.note]
+    for column in columns:
+        analysis = analysis_of(column.metrics, levels, places, values, study)
+        if analysis is None:
+            found.append({})
+            notes.append(f"{column.name}: no full grid of results yet.")
+            continue
+        grid = analysis.grid
+        found.append(_entries(analysis, column))
+        sizes = " × ".join(f"{factor} ({len(own)})" for factor, own in grid.levels.items())
+        left = f"; left out, since results are missing: {', '.join(grid.left_out)}" if grid.left_out else ""
+        notes.append(f"{column.name}: {sizes}, {len(grid.seeds)} seed{'s' * (len(grid.seeds) > 1)}{left}.")
+    rows = _rows(found, ("effect",))
+    return Table(name, config.title or name, ("effect",), "", tuple(columns), rows, _factor_notes(notes, found), True)
+
+
+def grid_levels(config: EffectsConfig, study: Study, places: Mapping[tuple[str, ...], Cell]) -> dict[str, list[str]]:
+    """Levels of each factor that some cell has, in the study's order."""
+    present = [{at[i] for at in places} for i in range(len(config.factors))]
+    return {
+        factor: [level for level in study.factors[factor] if level in own]
+        for factor, own in zip(config.factors, present, strict=True)
+    }
+
+
+def analysis_of(
+    metrics: tuple[str, ...],
+    levels: Mapping[str, Sequence[str]],
+    places: Mapping[tuple[str, ...], Cell],
+    values: Values,
+    study: Study,
+) -> Analysis | None:
+    """The factorial analysis of one column; None while there is no full grid of results."""
+    grid = full_grid(levels, {at: _seeds(values, metrics, cell) for at, cell in places.items()})
+    return None if grid is None else analyse(grid, study.baseline or {})
+
+
+def _factor_notes(notes: Sequence[str], found: Sequence[Mapping[str, Entry]]) -> tuple[str, ...]:
+    grids = [note for note in notes[1:] if note]
+    bodies = list(dict.fromkeys(note.partition(": ")[2] for note in grids))
+    if len(bodies) == 1:
+        grids = [f"Grid of every column: {bodies[0]}"]
+    entries = [entry for own in found for entry in own.values()]
+    told = [
+        "Differences: mean over the grid at one level less that at the baseline's level, with 95 % interval "
+        "(error: seeds within cells, seeds as blocks). Shares: of the variance of all runs, in percent (exact "
+        "analysis of variance).",
+        "Bold: different from 0 at 5 % (differences: Holm over the column; shares: F test)."
+        if any(entry.error and entry.error.p is not None for entry in entries)
+        else "One seed (n = 1): no interval and no test.",
+    ]
+    return tuple(note for note in (notes[0], *(told if entries else ()), *grids) if note)
+
+
+def _entries(analysis: Analysis, column: Column) -> dict[str, Entry]:
+    n = len(analysis.grid.seeds)
+    entries: dict[str, Entry] = {}
+    for contrast in analysis.contrasts:
+        text = number(contrast.estimate, column.digits, sign=True)
+        if contrast.low is not None and contrast.high is not None:
+            ends = (number(end, column.digits, sign=True) for end in (contrast.low, contrast.high))
+            text += f" [{', '.join(ends)}]"
+        delta = Delta(contrast.estimate, contrast.low, contrast.high, contrast.p)
+        label = f"{contrast.factor}: {contrast.level} − {contrast.reference}"
+        entries[label] = _entry(text.replace("-", "−"), contrast.estimate, n, delta)
+    for term in analysis.terms:
+        entries[f"{' × '.join(term.factors)}, share"] = _share(term.share, n, term.p)
+    if len(analysis.grid.levels) > 2:
+        entries["interactions of three or more, share"] = _share(analysis.higher, n)
+    if n > 1:
+        entries["seeds, alike in all cells, share"] = _share(analysis.seeds, n)
+        entries["seeds within cells, share"] = _share(analysis.within, n)
+    return entries
+
+
+def _share(share: float, n: int, p: float | None = None) -> Entry:
+    return _entry(f"{number(100 * share, 1)}", 100 * share, n, Delta(100 * share, p=p))
+
+
+def _entry(text: str, value: float, n: int, delta: Delta) -> Entry:
+    supported = delta.p is not None and delta.p < ALPHA
+    return Entry("", Summary(n, value, None), n, best=supported, printed=text, error=delta)
+
+
+def _rows(found: Sequence[Mapping[str, Entry]], factors: Sequence[str]) -> tuple[Row, ...]:
+    labels = dict.fromkeys(label for own in found for label in own)
+    lacking = Entry("", None, 0, missing="–", detail="not in this column's grid")
+    padding = ("",) * (len(factors) - 1)
+    return tuple(Row((label, *padding), tuple(own.get(label, lacking) for own in found)) for label in labels)
+
+
+def _suite(
+    name: str,
+    config: EffectsConfig,
+    study: Study,
+    columns: Sequence[Column],
+    places: Mapping[tuple[str, ...], Cell],
+    values: Values,
+) -> Table:
+    """A row for each arm; mean, interquartile mean and P(better than the baseline's arm) of each column's tasks."""
+    base = tuple((study.baseline or {}).get(factor, "") for factor in config.factors)
+    parts: list[Column] = []
+    found: list[dict[str, Entry]] = []
+    for column in columns:
+        arms = {at: _complete(values, column.metrics, cell) for at, cell in places.items()}
+        kinds = {"mean": suite_mean, "IQM": interquartile_mean}
+        for label, what in kinds.items():
+            parts.append(_part(column, label))
+            found.append(
+                {_arm(at): _told(aggregate(own, what, _rng(name, at)), own, column.digits)
+                 for at, own in arms.items() if own.size}
+            )  # fmt: skip
+        if base in arms and arms[base].size:
+            parts.append(_part(column, f"P(> {_arm(base)})"))
+            found.append(
+                {_arm(at): _told(improves(own, arms[base], _rng(name, at)), own, 2)
+                 for at, own in arms.items() if own.size and at != base}
+            )  # fmt: skip
+    notes = (
+        config.note,
+        "Interval: 95 % percentile bootstrap over seeds, each with all its tasks (these tasks). At two or three seeds "
+        "it is too narrow: it shows, and decides nothing. IQM: interquartile mean of all tasks and seeds. "
+        "P(> arm): chance of being better than that arm on a task.",
+        "Only seeds that have every task.",
+    )
+    title = config.title or name
+    return Table(name, title, ("arm",), "", tuple(parts), _rows(found, ("arm",)), tuple(n for n in notes if n), True)
+
+
+def _part(column: Column, label: str) -> Column:
+    return Column(label, column.label, "", column.digits, column.metrics, column.ranked)
+
+
+def _arm(levels: Sequence[str]) -> str:
+    return ", ".join(levels)
+
+
+def _complete(values: Values, metrics: Sequence[str], cell: Cell) -> NDArray[np.float64]:
+    """Values (tasks, seeds) of the seeds that have every task; empty where none has."""
+    tasks = [_seeds(values, (metric,), cell) for metric in metrics]
+    seeds = sorted(set.intersection(*(set(own) for own in tasks))) if tasks else []
+    return np.array([[own[seed] for seed in seeds] for own in tasks], dtype=np.float64)
+
+
+def _rng(name: str, levels: Sequence[str]) -> np.random.Generator:
+    """The same draws for the same arm of the same table."""
+    return np.random.default_rng(zlib.crc32("\n".join([name, *levels]).encode()))
+
+
+def _told(found: Aggregate, own: NDArray[np.float64], digits: int) -> Entry:
+    text = number(found.value, digits)
+    if found.low is not None and found.high is not None:
+        text += f" [{number(found.low, digits)}, {number(found.high, digits)}]"
+    n = own.shape[1]
+    delta = Delta(found.value, found.low, found.high)
+    return Entry("", Summary(n, found.value, None), n, printed=text.replace("-", "−"), error=delta)

@@ -1,0 +1,144 @@
+"""Tables of the user's own: rows of an SQL query over the study's views, as the one model that every renderer prints.
+
+Text columns are the rows' labels, numbers are numbers. A column `seed` makes rows of the same labels one row: mean,
+spread and marks over the seeds, as in other tables; `run_id` and `commit` beside it are what stands behind each.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ablative.reports.stats.columns import compare_rows
+from ablative.reports.stats.summary import summarize
+from ablative.reports.store.warehouse import Source, Warehouse
+from ablative.reports.tables.notes import table_notes
+from ablative.reports.tables.tables import Column, Entry, Row, Table, number
+from ablative.study.core.errors import ConfigError, unknown
+from ablative.study.spec.outputs import QueryColumnConfig, QueryConfig, TableConfig
+
+SEED = "seed"
+BEHIND = ("run_id", "commit")
+"""Columns that tell what is behind a row, and are not printed."""
+LABELS = ("VARCHAR", "BOOLEAN", "ENUM")
+
+Lines = dict[tuple[str, ...], dict[int, dict[str, Any]]]
+"""Labels -> seed -> the query's row."""
+
+
+def query_tables(configs: Mapping[str, QueryConfig], warehouse: Warehouse) -> tuple[Table, ...]:
+    """Ask every declared query; raises ConfigError for one that cannot be asked, or whose rows are no table."""
+    return tuple(_table(name, config, warehouse) for name, config in configs.items())
+
+
+def _table(name: str, config: QueryConfig, warehouse: Warehouse) -> Table:
+    where = f"queries.{name}"
+    sql = _sql(config.sql, where)
+    kinds, rows = _ask(sql, warehouse, where)
+    labels = [column for column, kind in kinds.items() if kind.startswith(LABELS) and column not in (SEED, *BEHIND)]
+    values = [column for column in kinds if column not in (SEED, *BEHIND, *labels)]
+    if not values:
+        raise ConfigError(f"{where}: the query has no column of numbers (found: {', '.join(kinds)})")
+    for column in config.columns:
+        if column not in values:
+            raise ConfigError(unknown("column", column, values, f"{where}.columns"))
+    lines = _lines(rows, labels, SEED in kinds, where)
+    filled = [_column(key, config.columns.get(key, QueryColumnConfig()), lines, where) for key in values]
+    columns = tuple(column for column, _ in filled)
+    entries = zip(*(own for _, own in filled), strict=True)
+    whole = tuple(Row(at, row) for at, row in zip(lines, entries, strict=True))
+    notes = _notes(config, whole, columns, SEED in kinds)
+    return Table(name, config.title or name, tuple(labels), "", columns, whole, notes, True, sql)
+
+
+def _sql(text: str, where: str) -> str:
+    """The query, or what the file that is named holds (from the working folder)."""
+    if not text.strip().endswith(".sql"):
+        return text
+    try:
+        return Path(text.strip()).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{where}.sql: cannot read {text.strip()}: {error}") from None
+
+
+def _ask(sql: str, warehouse: Warehouse, where: str) -> tuple[dict[str, str], list[dict[str, Any]]]:
+    """Column -> its type, and the rows."""
+    import duckdb
+
+    warehouse.provide(sql)
+    try:
+        statements = warehouse.connection.extract_statements(sql)
+        if [statement.type for statement in statements] != [duckdb.StatementType.SELECT]:
+            raise ConfigError(f"{where}.sql: expected one select")
+        found = warehouse.connection.sql(sql)
+        kinds = dict(zip(found.columns, map(str, found.types), strict=True))
+        return kinds, [dict(zip(kinds, row, strict=True)) for row in found.fetchall()]
+    except duckdb.Error as error:
+        raise ConfigError(f"{where}.sql: {' '.join(str(error).split())}") from None
+
+
+def _lines(rows: Sequence[dict[str, Any]], labels: Sequence[str], seeded: bool, where: str) -> Lines:
+    lines: Lines = {}
+    for row in rows:
+        at = tuple("" if row[label] is None else str(row[label]) for label in labels)
+        seed = int(row[SEED]) if seeded else 0
+        if seed in lines.setdefault(at, {}):
+            named = ", ".join(filter(None, at)) or "no labels"
+            fix = "average them in the query" if seeded else "select `seed` too, or another label"
+            raise ConfigError(f"{where}.sql: two rows of {named}{f', seed {seed}' * seeded}; {fix}")
+        lines[at][seed] = row
+    return lines
+
+
+def _column(key: str, config: QueryColumnConfig, lines: Lines, where: str) -> tuple[Column, tuple[Entry, ...]]:
+    """A column of numbers, and its entries, compared with each other where one end is better."""
+    ranked, lowest = config.better != "neither", config.better == "lower"
+    column = Column(config.label or key, config.group, "", config.digits, (), ranked, lowest, key=config.key)
+    seeds = sorted({seed for own in lines.values() for seed in own})
+    matrix = np.array([[_value(own.get(seed), key, where) for seed in seeds] for own in lines.values()])
+    if not lines:
+        return column, ()
+    compared = compare_rows(matrix, lambda mean: number(mean, config.digits), column.order, None)
+    entries = []
+    for i, own in enumerate(lines.values()):
+        sources = tuple(
+            Source(seed, _behind(row, "run_id"), _behind(row, "commit"), float(matrix[i, seeds.index(seed)]))
+            for seed, row in sorted(own.items())
+            if row[key] is not None
+        )
+        entries.append(_entry(sources, config.digits, compared.best[i], compared.second[i], compared.halves[i]))
+    return dataclasses.replace(column, method=compared.method, pooled=compared.pooled), tuple(entries)
+
+
+def _behind(row: Mapping[str, Any], name: str) -> str:
+    return str(row.get(name) or "")
+
+
+def _value(row: Mapping[str, Any] | None, key: str, where: str) -> float:
+    """NaN where there is none."""
+    if row is None or row[key] is None:
+        return math.nan
+    try:
+        return float(row[key])
+    except (TypeError, ValueError):
+        raise ConfigError(f"{where}.sql: column '{key}': {row[key]!r} is neither text nor a number") from None
+
+
+def _entry(sources: tuple[Source, ...], digits: int, best: bool, second: bool, half: float | None) -> Entry:
+    summary = summarize([source.value for source in sources])
+    if summary is None:
+        return Entry("", None, 0, sources, missing="–")
+    spread = "" if summary.sd is None else f" ± {number(summary.sd, digits)}"
+    text = number(summary.mean, digits) + spread
+    return Entry("", summary, summary.n, sources, best=best, second=second, half=half, printed=text)
+
+
+def _notes(config: QueryConfig, rows: Sequence[Row], columns: Sequence[Column], seeded: bool) -> tuple[str, ...]:
+    notes = table_notes(TableConfig(rows=(), columns=(), note=config.note), rows, columns)
+    # Without seeds, what a number was made of is the query's own affair.
+    return (*(note for note in notes if seeded or not note.startswith("One seed")), "Rows of a query of the study.")

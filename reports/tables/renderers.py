@@ -1,0 +1,267 @@
+"""Markdown, LaTeX, CSV and HTML of one table model: the same numbers in the same words everywhere."""
+
+from __future__ import annotations
+
+import csv
+import io
+import itertools
+import json
+from collections.abc import Iterator
+from html import escape
+from typing import Any
+
+from ablative.reports.store.warehouse import Source
+from ablative.reports.tables.cell_text import HTML, LATEX, MARKDOWN, PLAIN, entry_parts, entry_text
+from ablative.reports.tables.escape import LATEX_SIGNS, bare, comment, html, latex, markdown
+from ablative.reports.tables.tables import Column, Entry, Row, Table
+
+LATEX_FIT = r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%"
+"""Opens a box as wide as its content, at most as the page."""
+
+
+def render_markdown(table: Table) -> str:
+    """A pipe table under its title, the notes below it."""
+    heads = [markdown(factor) for factor in table.factors] + [markdown(column.name) for column in table.columns]
+    lines = [f"### {markdown(table.title)}", "", _pipes(heads)]
+    lines.append(_pipes(["---"] * len(table.factors) + ["---:"] * len(table.columns)))
+    for row in table.rows:
+        texts = [entry_text(*pair, MARKDOWN) for pair in _pairs(table, row)]
+        lines.append(_pipes([markdown(level) for level in row.levels] + texts))
+    return "\n".join([*lines, "", *(f"{markdown(note)}  " for note in table.notes)]).rstrip() + "\n"
+
+
+def render_latex(table: Table, study: str = "") -> str:
+    r"""A `table` with booktabs rules; needs `\usepackage{booktabs}`, and `graphicx` where it is `_fitted`."""
+    spec = "l" * len(table.factors) + "r" * len(table.columns)
+    origin = f"study {comment(study)}, table {comment(table.name)}; the runs behind each number: {table.name}.json"
+    fit, end = ([LATEX_FIT], ["}"]) if _fitted(table) else ([], [])
+    lines = [
+        f"% table {comment(table.name)}, as printed" if table.printed and not table.sql else f"% {origin}",
+        r"\begin{table}[t]",
+        r"\centering",
+        rf"\caption{{{latex(table.title)}}}",
+        rf"\label{{tab:{comment(table.name)}}}",
+        *fit,
+        rf"\begin{{tabular}}{{{spec}}}",
+        r"\toprule",
+        *_latex_heads(table),
+        r"\midrule",
+        *_latex_rows(table),
+        r"\bottomrule",
+        r"\end{tabular}",
+        *end,
+        *([rf"\\[2pt]{{\footnotesize {' '.join(map(latex, table.notes))}}}"] if table.notes else []),
+        r"\end{table}",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _latex_rows(table: Table) -> Iterator[str]:
+    for previous, row in itertools.pairwise([None, *table.rows]):
+        assert row is not None
+        if previous and table.grouped and previous.levels[0] != row.levels[0]:
+            yield r"\midrule"
+        same = previous is not None and table.grouped and previous.levels[0] == row.levels[0]
+        levels = ["" if same and i == 0 else latex(level) for i, level in enumerate(row.levels)]
+        numbers = [entry_text(*pair, LATEX).translate(LATEX_SIGNS) for pair in _pairs(table, row)]
+        yield " & ".join([*levels, *numbers]) + r" \\"
+
+
+def render_csv(table: Table) -> str:
+    """One line per number, unrounded: for programs. Empty fields are missing, `state` says why."""
+    output = io.StringIO()
+    writer = csv.writer(output, lineterminator="\n")
+    # Only tables with such numbers have their column.
+    every = [entry for row in table.rows for entry in row.entries]
+    beside = ["beside"] if any(entry.beside is not None for entry in every) else []
+    marks = ["marks"] if any(entry.marks for entry in every) else []
+    heads = ["column", "mean", "sd", "half_ci", "n", "planned", "delta", "delta_low", "delta_high", "delta_p"]
+    heads += ["best", "second", *beside, *marks, "state", "runs"]
+    writer.writerow([*map(bare, table.factors), *heads])
+    for row in table.rows:
+        for entry, column in _pairs(table, row):
+            summary, error = entry.summary, entry.error
+            numbers = (summary.mean, summary.sd, entry.half, summary.n) if summary else (None, None, None, 0)
+            gap = (entry.delta, *((error.low, error.high, error.p) if error else (None, None, None)))
+            best = (int(entry.best), int(entry.second))
+            own = [*([entry.beside] if beside else []), *([entry.marks] if marks else [])]
+            rest = [entry.planned, *gap, *best, *own, entry.missing]
+            runs = " ".join(source.run_id for source in entry.sources)
+            writer.writerow([*map(bare, row.levels), bare(column.name), *numbers, *rest, runs])
+    return output.getvalue()
+
+
+def render_html(table: Table) -> str:
+    """A semantic `<table>`; each number is a button that names its place (`data-why="table/row/column"`)."""
+    rows: list[str] = []
+    widths = _widths(table)
+    for i, row in enumerate(table.rows):
+        heads = "".join(f'<th scope="row">{html(level) or _no_level(table)}</th>' for level in row.levels)
+        texts = [_html_text(*pair, width) for pair, width in zip(_pairs(table, row), widths, strict=True)]
+        if not table.printed:
+            place = f"{escape(table.name)}/{i + 1}"
+            texts = [
+                f'<button type="button" data-why="{place}/{j + 1}">{text}</button>' for j, text in enumerate(texts)
+            ]
+        cells = "".join(f"<td{_css(entry)}>{text}</td>" for entry, text in zip(row.entries, texts, strict=True))
+        new = table.grouped and i > 0 and table.rows[i - 1].levels[0] != row.levels[0]
+        rows.append(f"<tr{' class=rule' if new else ''}>{heads}{cells}</tr>")
+    notes = "".join(f"<p>{html(note)}</p>" for note in table.notes)
+    return (
+        f'<div class="scroll" tabindex="0" role="region" aria-label="{escape(bare(table.title))}">'
+        f'<table class="{_classes(table)}" id="table-{escape(table.name)}"><caption>{html(table.title)}</caption>\n'
+        f"<thead>{_html_heads(table)}</thead>\n<tbody>\n" + "\n".join(rows) + f"\n</tbody></table></div>\n"
+        f'<div class="notes">{notes}</div>\n'
+    )
+
+
+def provenance(table: Table) -> dict[str, Any]:
+    """Everything behind every number, as JSON: the sidecar of the LaTeX table and the data of the page's panel."""
+    return {
+        "table": table.name,
+        "title": table.title,
+        "own": bool(table.sql),
+        "runs": list(Source._fields),
+        "columns": [
+            {
+                "name": column.name,
+                "digits": column.digits,
+                "query": table.sql or column.query,
+                "method": column.method,
+            }
+            for column in table.columns
+        ],
+        "rows": [{"name": row.name, "entries": [entry_json(entry) for entry in row.entries]} for row in table.rows],
+    }
+
+
+def entry_json(entry: Entry) -> dict[str, Any]:
+    """One number with its runs, each a list of `Source`'s fields; NaN becomes null, which JSON can hold."""
+    summary = entry.summary
+    return {
+        "cell": entry.cell,
+        "value": summary.mean if summary else None,
+        "sd": summary.sd if summary else None,
+        "interval": (summary.mean - entry.half, summary.mean + entry.half) if summary and entry.half else None,
+        "n": summary.n if summary else 0,
+        "planned": entry.planned,
+        "delta": entry.delta,
+        "delta_interval": (entry.error.low, entry.error.high) if entry.error and entry.error.low is not None else None,
+        "delta_p": entry.error.p if entry.error else None,
+        "best": entry.best,
+        "second": entry.second,
+        "beside": entry.beside,
+        "marks": entry.marks,
+        "state": entry.missing,
+        "detail": entry.detail,
+        "runs": [
+            source if source.value == source.value else source._replace(value=None)  # type: ignore[arg-type]
+            for source in entry.sources
+        ],
+    }
+
+
+def render_json(table: Table) -> str:
+    """The sidecar's text, one row a line: small differences stay small, and JSON's fast encoder writes each."""
+    data = provenance(table)
+    rows = ",\n".join(json.dumps(row, ensure_ascii=False) for row in data.pop("rows"))
+    head = json.dumps(data, ensure_ascii=False, indent=1).removesuffix("\n}")
+    return f'{head},\n "rows": [\n{rows}\n]}}\n'
+
+
+def plain(entry: Entry, column: Column) -> str:
+    """A number as the terminal shows it."""
+    return entry_text(entry, column, PLAIN)
+
+
+def _pairs(table: Table, row: Row) -> Iterator[tuple[Entry, Column]]:
+    return zip(row.entries, table.columns, strict=True)
+
+
+def _html_text(entry: Entry, column: Column, widths: tuple[int, ...]) -> str:
+    """The parts of a number, each as wide as the widest of the column, so that values align."""
+    sign = HTML.sign.format(entry.marks) if entry.marks else ""
+    if entry.summary is None and not entry.printed:
+        *_, beside = entry_parts(entry, column)
+        text = f'<span class="missing">{escape(entry.missing)}</span>' + (f" <small>{beside}</small>" if beside else "")
+        return text + sign
+    value, *parts = entry_parts(entry, column)
+    text = HTML.mark(value, entry) if entry.best or entry.second else f"<span>{value}</span>"
+    for tag, part, width in zip(("small", "i", "small"), parts, widths, strict=True):
+        text += f' <{tag} style="width:{width}ch">{part}</{tag}>' if width else ""
+    return text + sign
+
+
+def _widths(table: Table) -> list[tuple[int, ...]]:
+    """Characters of the widest spread, the widest difference and the widest number of a paper of each column."""
+    parts = [
+        [entry_parts(row.entries[j], column) for row in table.rows if row.entries[j].summary]
+        for j, column in enumerate(table.columns)
+    ]
+    return [tuple(max((len(part[i]) for part in column), default=0) for i in (1, 2, 3)) for column in parts]
+
+
+def _no_level(table: Table) -> str:
+    return "" if table.printed else "–"
+
+
+def _wide(table: Table) -> bool:
+    """So many columns that their labels must stand upright."""
+    return len(table.columns) > 12
+
+
+def _fitted(table: Table) -> bool:
+    """LaTeX shrinks it to the page where it is wider: a paper's table was made for that paper's page."""
+    return table.printed or _wide(table)
+
+
+def _classes(table: Table) -> str:
+    return "results" + " printed" * table.printed + " wide" * _wide(table)
+
+
+def _css(entry: Entry) -> str:
+    return ' class="gap"' if entry.summary is None else ""
+
+
+def _spans(table: Table, part: str) -> list[tuple[str, int]]:
+    """(header, number of neighbouring columns under it) of one header row; groups end where a split ends."""
+    groups = itertools.groupby(table.columns, key=lambda column: (column.split, getattr(column, part)))
+    prefix = f"{table.split}: " if part == "split" and table.split else ""
+    return [(prefix + key[1], len(list(columns))) for key, columns in groups]
+
+
+def _head_rows(table: Table) -> list[list[tuple[str, int]]]:
+    """Header rows above the labels: split levels, then groups; only those that say something."""
+    rows = [_spans(table, part) for part in ("split", "group")]
+    return [row for row in rows if any(text for text, _ in row)]
+
+
+def _latex_heads(table: Table) -> list[str]:
+    lines: list[str] = []
+    offset = len(table.factors)
+    for spans in _head_rows(table):
+        cells = [rf"\multicolumn{{{width}}}{{c}}{{{latex(text)}}}" for text, width in spans]
+        lines.append(" & ".join([""] * offset + cells).strip() + r" \\")
+        start = offset + 1
+        for text, width in spans:
+            lines.append(rf"\cmidrule(lr){{{start}-{start + width - 1}}}" if text else "%")
+            start += width
+    labels = [latex(column.label) for column in table.columns]
+    upright = [rf"\rotatebox{{90}}{{{label}}}" for label in labels] if _wide(table) else labels
+    return [*lines, " & ".join([*map(latex, table.factors), *upright]) + r" \\"]
+
+
+def _html_heads(table: Table) -> str:
+    heads = _head_rows(table)
+    factors = "".join(f'<th scope="col" rowspan="{len(heads) + 1}">{html(name)}</th>' for name in table.factors)
+    rows = [
+        "".join(f'<th scope="colgroup" colspan="{width}"><span>{html(text)}</span></th>' for text, width in spans)
+        for spans in heads
+    ]
+    rows.append("".join(f'<th scope="col">{html(column.label)}</th>' for column in table.columns))
+    rows[0] = factors + rows[0]
+    return "".join(f"<tr>{row}</tr>" for row in rows)
+
+
+def _pipes(cells: list[str]) -> str:
+    return "| " + " | ".join(cells) + " |"

@@ -1,0 +1,171 @@
+"""A study's claims with the runs behind each verdict, and the runs that would decide it."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from ablative.reports.stats.compare import ESTIMANDS
+from ablative.reports.store.coverage import Coverage, protocol_of
+from ablative.reports.store.warehouse import Source, Values, Warehouse, cell_key, value_query
+from ablative.reports.verdicts.claims import ClaimResult, Results, evaluate
+from ablative.study.spec.design import Cell, cell_name
+
+if TYPE_CHECKING:
+    from ablative.study.plan.plan import Plan
+    from ablative.study.spec.outputs import ClaimConfig
+
+MOST_SEEDS = 20
+"""Beyond this many further seeds, a claim is told to be out of reach instead of being planned."""
+
+
+@dataclass(frozen=True)
+class Remedy:
+    """What would decide a claim."""
+
+    text: str
+    """In words; empty for a claim that is decided."""
+    runs: tuple[str, ...] = ()
+    """Names of the tasks to be run: unfinished ones of the plan, or pretrainings with further seeds."""
+    command: str = ""
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A claim with its verdict, the runs behind it and those that would decide it."""
+
+    result: ClaimResult
+    remedy: Remedy
+    runs: tuple[tuple[str, tuple[Source, ...]], ...] = ()
+    """Name of each cell that it is about, and what each of its seeds contributes: the mean over the claim's tasks."""
+
+    @property
+    def query(self) -> str:
+        """The query of one cell's numbers, with the parameter `$cell`."""
+        return value_query(self.result.metrics)
+
+
+def judge_claims(
+    plan: Plan, coverage: Coverage, warehouse: Warehouse, names: Sequence[str] | None = None
+) -> tuple[Judged, ...]:
+    """The claims of the study (all, or those of these names), with one query for all."""
+    claims = {name: plan.study.claims[name] for name in (plan.study.claims if names is None else names)}
+    metrics = {name: coverage.expected(claim.metric) for name, claim in claims.items()}
+    singles = sorted({(metric,) for names in metrics.values() for metric in names})
+    keys = [cell_key(cell) for cell in plan.cells]
+    values = warehouse.values([*singles, *metrics.values()], keys)
+    return tuple(_judge(plan, coverage, name, claim, metrics[name], values) for name, claim in claims.items())
+
+
+def _judge(
+    plan: Plan, coverage: Coverage, name: str, claim: ClaimConfig, metrics: tuple[str, ...], values: Values
+) -> Judged:
+    results = _results(plan.cells, metrics, values)
+    result = evaluate(name, claim, plan.study.factors, plan.cells, metrics, results)
+    lookup = values.of(metrics)
+    runs = tuple((cell_name(cell), lookup(cell_key(cell))) for cell in result.cells)
+    return Judged(result, _remedy(plan, coverage, result), runs)
+
+
+def _results(cells: Sequence[Cell], metrics: Sequence[str], values: Values) -> Results:
+    found: dict[str, dict[str, Mapping[int, float]]] = {cell_key(cell): {} for cell in cells}
+    for metric in metrics:
+        lookup = values.of((metric,))
+        for key, arm in found.items():
+            arm[metric] = {source.seed: source.value for source in lookup(key)}
+    return found
+
+
+def _remedy(plan: Plan, coverage: Coverage, result: ClaimResult) -> Remedy:
+    """First what is planned and not finished; then further seeds, as far as the spread tells how many."""
+    if result.verdict != "undecided":
+        return Remedy("")
+    protocols = sorted({protocol_of(metric) for metric in result.metrics}, key=str)
+    behind = [
+        state
+        for cell in result.cells
+        for state in coverage.behind(cell_key(cell), protocols)
+        if state.state not in ("completed", "diverged")
+    ]
+    if behind:
+        names = tuple(dict.fromkeys(state.task.name for state in behind))
+        return Remedy(f"{len(names)} planned tasks are not finished", names, f"ablate run {plan.asked}")
+    return _more_seeds(plan, result)
+
+
+def _more_seeds(plan: Plan, result: ClaimResult) -> Remedy:
+    open_parts = [part for part in result.parts if part.verdict == "undecided" and part.seeds is not None]
+    reasons = [part.seeds.reason for part in open_parts if part.seeds and part.seeds.n is None]
+    if result.config.estimand == ESTIMANDS[1] or (reasons and result.n_seeds > 1):
+        return Remedy(reasons[0] if reasons else "")
+    if not result.n_seeds:
+        return Remedy("no seed has every task in every cell")
+    wanted = max((part.seeds.n for part in open_parts if part.seeds and part.seeds.n), default=2)
+    # Seeds of the plan that diverged are no help, and as many planned ones as there are have been looked at.
+    further = max(1, wanted - result.n_seeds)
+    if further > MOST_SEEDS:
+        return Remedy(f"{further} further seeds: out of reach")
+    seeds = _next_seeds(plan.study.seeds, further)
+    aim = "for a first interval" if result.n_seeds == 1 else f"{open_parts[0].seeds.reason}"  # type: ignore[union-attr]
+    runs = tuple(f"{cell_name(cell)} seed={seed}" for cell in result.cells for seed in seeds)
+    listed = ",".join(map(str, (*plan.study.seeds, *seeds)))
+    name, *overrides = shlex.split(plan.asked)
+    kept = [word for word in overrides if not word.startswith("seeds=")]
+    command = f"ablate run {shlex.join([name, *kept, f'seeds=[{listed}]'])}"
+    words = "seed" if further == 1 else "seeds"
+    return Remedy(f"{further} further {words} in {len(result.cells)} cells ({len(runs)} runs), {aim}", runs, command)
+
+
+def _next_seeds(seeds: Sequence[int], count: int) -> tuple[int, ...]:
+    """The smallest seeds that the study does not have.
+
+    >>> _next_seeds((0, 1, 3), 2)
+    (2, 4)
+    """
+    free = (seed for seed in range(len(seeds) + count) if seed not in seeds)
+    return tuple(next(free) for _ in range(count))
+
+
+def claim_json(judged: Judged) -> dict[str, Any]:
+    """Everything about a claim, as JSON."""
+    result = judged.result
+    return {
+        "claim": result.name,
+        "text": result.text,
+        "source": result.config.source,
+        "statement": result.config.statement,
+        "verdict": result.verdict,
+        "agrees": result.agrees,
+        "margin": result.config.margin,
+        "estimand": result.config.estimand,
+        "n": result.n_seeds,
+        "metrics": list(result.metrics),
+        "parts": [_part_json(part) for part in result.parts],
+        "decide": {"text": judged.remedy.text, "runs": list(judged.remedy.runs), "command": judged.remedy.command},
+        "query": judged.query,
+        "runs": [{"cell": cell, **source._asdict()} for cell, sources in judged.runs for source in sources],
+    }
+
+
+def _part_json(part: Any) -> dict[str, Any]:
+    effect = part.effect
+    return {
+        "comparison": part.text,
+        "task": part.task,
+        "verdict": part.verdict,
+        "effect": None if part.agrees is None else effect.estimate,
+        "target": part.target,
+        "low": effect.low,
+        "high": effect.high,
+        "level": effect.level,
+        "p": effect.p,
+        "df": effect.df,
+        "seeds": effect.n_seeds,
+        "tasks": effect.n_tasks,
+        "favourable": part.favourable,
+        "agrees": part.agrees,
+        "method": effect.method,
+        "reason": effect.reason,
+    }

@@ -1,0 +1,218 @@
+"""Claims with their verdicts as Markdown, LaTeX, CSV and HTML, the same words everywhere."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from html import escape
+
+from ablative.reports.tables.escape import comment, html, latex, markdown
+from ablative.reports.tables.tables import number
+from ablative.reports.verdicts.claim_runs import Judged, claim_json
+from ablative.reports.verdicts.claims import VERDICTS, ClaimResult, Part
+
+SYMBOLS = {"supported": "✓", "contradicted": "✕", "equivalent": "≈", "undecided": "?"}
+"""Shapes, so that nothing is told by colour alone."""
+
+HEADS = ("claim", "statement", "verdict", "effect", "interval", "seeds × tasks", "tasks that agree")
+DIGITS = 2
+NOTES = (
+    "Effect: left side less right side, in points, averaged over the tasks; of a claim that must hold on every task, "
+    "the least favourable one.",
+    "Interval: 95 %, or 90 % where the verdict is about the margin (two one-sided tests at 5 %).",
+    "Supported: the statement holds at 5 %. Contradicted: its contrary does. Equivalent: a difference is claimed, and "
+    "it is certain to lie within the margin. Undecided: none of these; whether the estimates agree is told anyway.",
+    "Each claim is tested by itself; nothing is adjusted for the number of claims.",
+)
+
+
+@dataclass(frozen=True)
+class Line:
+    """One comparison of a claim in words."""
+
+    statement: str
+    effect: str
+    interval: str
+    size: str
+    agree: str
+
+
+def lines(result: ClaimResult) -> tuple[Line, ...]:
+    """One line for each comparison of a claim."""
+    groups: dict[str, list[Part]] = {}
+    for part in result.parts:
+        groups.setdefault(part.text, []).append(part)
+    return tuple(_line(text, parts) for text, parts in groups.items())
+
+
+def _line(text: str, parts: Sequence[Part]) -> Line:
+    known = [part for part in parts if part.agrees is not None]
+    tasks = sum(part.effect.n_tasks for part in parts)
+    size = f"{min(part.effect.n_seeds for part in parts)} × {tasks}"
+    if not known:
+        return Line(text, "–", "–", size, "–")
+    worst = min(known, key=lambda part: part.reserve)
+    effect = worst.effect
+    shown = number(effect.estimate, DIGITS, sign=True).replace("-", "−")
+    ends = [number(end, DIGITS, sign=True).replace("-", "−") for end in (effect.low, effect.high) if end is not None]
+    level = "" if effect.level == 0.95 else f" ({100 * effect.level:.0f} %)"
+    interval = f"[{', '.join(ends)}]{level}" if ends else "none"
+    agree = f"{sum(part.favourable for part in parts)} of {tasks}"
+    return Line(f"{text} on {worst.task}" if worst.task else text, shown, interval, size, agree)
+
+
+def verdict_text(result: ClaimResult) -> str:
+    """`undecided, agrees`: the verdict, and where there is none, what the estimates say."""
+    if result.verdict != "undecided":
+        return result.verdict
+    return {None: "undecided, no result", True: "undecided, agrees", False: "undecided, disagrees"}[result.agrees]
+
+
+def counts(claims: Sequence[Judged]) -> dict[str, int]:
+    """Verdict -> number of claims, without zeros."""
+    found = [judged.result.verdict for judged in claims]
+    return {verdict: found.count(verdict) for verdict in VERDICTS if verdict in found}
+
+
+def summary(claims: Sequence[Judged]) -> str:
+    """`3 supported, 1 contradicted, 5 undecided (4 agree)`."""
+    agreeing = sum(j.result.verdict == "undecided" and bool(j.result.agrees) for j in claims)
+    words = {verdict: f"{count} {verdict}" for verdict, count in counts(claims).items()}
+    if agreeing:
+        words["undecided"] += f" ({agreeing} agree)"
+    return ", ".join(words.values())
+
+
+def render_claims_markdown(claims: Sequence[Judged], title: str) -> str:
+    rows = ["| " + " | ".join(HEADS) + " |", "|" + " --- |" * len(HEADS)]
+    for judged in claims:
+        for i, line in enumerate(lines(judged.result)):
+            first = [markdown(_sentence(judged.result)), f"**{verdict_text(judged.result)}**"] if i == 0 else ["", ""]
+            cells = [first[0], markdown(line.statement), first[1], markdown(line.effect), line.interval]
+            rows.append("| " + " | ".join([*cells, line.size, line.agree]) + " |")
+    remedies = [f"- {markdown(j.result.text)} {markdown(_remedy(j))}" for j in claims if j.remedy.text]
+    wanted = ["", "What would decide the rest:", "", *remedies] if remedies else []
+    text = [f"### {markdown(title)}", "", *rows, *wanted, "", *(f"{note}  " for note in NOTES)]
+    return "\n".join(text).rstrip() + "\n"
+
+
+def render_claims_latex(claims: Sequence[Judged], title: str) -> str:
+    r"""A `longtable`, since claims may fill pages; needs `\usepackage{booktabs,longtable}`."""
+    head = r"claim & verdict & effect & interval \\"
+    text = [
+        f"% {comment(title)}",
+        r"{\footnotesize",
+        r"\begin{longtable}{p{0.46\linewidth}p{0.16\linewidth}rr}",
+        rf"\caption{{{latex(title)}}}\label{{tab:claims}}\\",
+        rf"\toprule {head} \midrule \endfirsthead",
+        rf"\toprule {head} \midrule \endhead",
+        r"\bottomrule \endfoot",
+    ]
+    for judged in claims:
+        verdict = latex(verdict_text(judged.result))
+        text.append(rf"\addlinespace {_ragged(latex(_sentence(judged.result)))} & {_ragged(verdict)} & & \\*")
+        text += [
+            rf"{_ragged(latex(line.statement))} & & {latex(line.effect)} & {latex(line.interval)} \\"
+            for line in lines(judged.result)
+        ]
+    return "\n".join([*text, r"\end{longtable}", *map(latex, NOTES), "}"]) + "\n"
+
+
+def render_claims_csv(claims: Sequence[Judged]) -> str:
+    """One line for each comparison, on each task where it must hold on every one, unrounded: for programs."""
+    output = io.StringIO()
+    writer = csv.writer(output, lineterminator="\n")
+    heads = ["claim", "text", "source", "verdict", "comparison", "task", "effect", "target", "low", "high", "level"]
+    writer.writerow([*heads, "p", "seeds", "tasks", "favourable", "agrees", "estimand", "margin", "method"])
+    for judged in claims:
+        result, config = judged.result, judged.result.config
+        for part in result.parts:
+            effect = part.effect
+            estimate = None if part.agrees is None else effect.estimate
+            writer.writerow(
+                [result.name, result.text, config.source, part.verdict, part.text, part.task, estimate, part.target,
+                 effect.low, effect.high, effect.level, effect.p, effect.n_seeds, effect.n_tasks, part.favourable,
+                 part.agrees, config.estimand, config.margin, effect.method]
+            )  # fmt: skip
+    return output.getvalue()
+
+
+def render_claims_json(claims: Sequence[Judged]) -> str:
+    return json.dumps([claim_json(judged) for judged in claims], ensure_ascii=False, indent=1, allow_nan=False) + "\n"
+
+
+def render_claims_html(claims: Sequence[Judged], title: str) -> str:
+    """A semantic `<table>`; what would decide a claim folds out below it."""
+    rows: list[str] = []
+    for judged in claims:
+        own = lines(judged.result)
+        verdict = judged.result.verdict
+        head = (
+            f'<th scope="row" rowspan="{len(own)}" title="{escape(judged.result.name)}">{escape(judged.result.text)}'
+            f"{_small(judged.result.config.source)}{_fold(judged)}</th>"
+        )
+        tail = (
+            f'<td rowspan="{len(own)}" class="verdict {verdict}"><span aria-hidden="true">{SYMBOLS[verdict]}</span> '
+            f"{escape(verdict_text(judged.result))}</td>"
+        )
+        for i, line in enumerate(own):
+            cells = "".join(f"<td>{html(text)}</td>" for text in (line.effect, line.interval, line.size, line.agree))
+            first, last = (head, tail) if i == 0 else ("", "")
+            rows.append(f"<tr>{first}<td><code>{escape(line.statement)}</code></td>{last}{cells}</tr>")
+    heads = "".join(f'<th scope="col">{escape(text)}</th>' for text in HEADS)
+    notes = "".join(f"<p>{escape(note)}</p>" for note in NOTES)
+    return (
+        f'<div class="scroll" tabindex="0" role="region" aria-label="{escape(title)}">'
+        f'<table class="claims" id="table-claims"><caption>{escape(title)}: {escape(summary(claims))}</caption>\n'
+        f"<thead><tr>{heads}</tr></thead>\n<tbody>\n" + "\n".join(rows) + f"\n</tbody></table></div>\n"
+        f'<div class="notes">{notes}</div>\n'
+    )
+
+
+def render_claims_text(claims: Sequence[Judged]) -> str:
+    """For the terminal: a line for each claim, its comparisons below it."""
+    rows: list[str] = []
+    for judged in claims:
+        rows.append(f"{verdict_text(judged.result):21} {judged.result.text}  [{judged.result.name}]")
+        rows += [f"{'':22}{line.statement}: {line.effect}, interval {line.interval}" for line in lines(judged.result)]
+    return "\n".join([*rows, f"claims: {summary(claims)}"])
+
+
+CLAIM_RENDERERS: dict[str, Callable[[Sequence[Judged], str], str]] = {
+    "md": render_claims_markdown,
+    "tex": render_claims_latex,
+    "csv": lambda claims, _: render_claims_csv(claims),
+    "html": render_claims_html,
+}
+"""Format of `FORMATS` -> (claims, title) to text."""
+
+
+def _ragged(text: str) -> str:
+    """A LaTeX cell without stretched words, in which a metric's name may be broken where its parts meet."""
+    broken = text.replace("/", r"/\allowbreak{}")
+    return rf"{{\raggedright {broken}\par}}"
+
+
+def _sentence(result: ClaimResult) -> str:
+    return f"{result.text} ({result.config.source})" if result.config.source else result.text
+
+
+def _remedy(judged: Judged) -> str:
+    command = f": {judged.remedy.command}" if judged.remedy.command else ""
+    return f"{judged.remedy.text}{command}"
+
+
+def _small(text: str) -> str:
+    return f" <small>{escape(text)}</small>" if text else ""
+
+
+def _fold(judged: Judged) -> str:
+    if not judged.remedy.text:
+        return ""
+    command = f"<p><code>{escape(judged.remedy.command)}</code></p>" if judged.remedy.command else ""
+    runs = "".join(f"<li>{escape(name)}</li>" for name in judged.remedy.runs)
+    listed = f"<ul>{runs}</ul>" if runs else ""
+    return f"<details><summary>{escape(judged.remedy.text)}</summary>{command}{listed}</details>"

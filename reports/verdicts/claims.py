@@ -1,0 +1,216 @@
+"""Verdicts on claims: sentences of a paper held against the results, by the statistics of `reports.stats`.
+
+- supported: at 5 %, what the statement says (`~`: the two one-sided tests put the difference within ± the margin);
+- contradicted: at 5 %, its contrary; of a claim of m comparisons, one of them at 5/m %;
+- equivalent: a difference is claimed, and what there is lies within ± the margin: too small to matter;
+- undecided: none of these. The effect is told all the same, and whether it agrees.
+
+A claim of several comparisons (`and`, chains, `every`) is supported only if each is, which needs no correction. Each
+claim is tested by itself: nothing is adjusted for the number of claims.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from ablative.reports.stats.compare import Arm, Effect, contrast
+from ablative.reports.stats.decide import ALPHA, Seeds, seeds_needed, tost
+from ablative.reports.stats.decide import verdict as verdict_of
+from ablative.reports.store.warehouse import cell_key
+from ablative.study.plan.claim_cells import Contrast, Factors, Linear, resolve
+from ablative.study.plan.layout import keep
+from ablative.study.spec.design import Cell
+from ablative.study.spec.outputs import ClaimConfig
+
+VERDICTS = ("supported", "contradicted", "equivalent", "undecided")
+
+Results = Mapping[str, Arm]
+"""Cell's key -> metric -> seed -> value."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """One comparison of a claim, on one task where it must hold on every one."""
+
+    text: str
+    sign: str
+    task: str
+    """The metric, where the claim must hold on every task; else empty."""
+    effect: Effect
+    """Of the left side less the arms of the right; of absolute values, the left's less the right's. Its interval is of
+    90 % where the verdict is about the margin: within ± the margin is what the two one-sided tests ask."""
+    target: float
+    """The constant that the effect is compared with; mostly 0."""
+    verdict: str
+    agrees: bool | None
+    """Whether the estimate is as claimed; None without one."""
+    favourable: int
+    """On how many of the tasks it is."""
+    seeds: Seeds | None
+    """What would decide it; None where it is decided."""
+
+    @property
+    def reserve(self) -> float:
+        """How far the estimate is on the claimed side; NaN without one."""
+        gap = self.effect.estimate - self.target
+        return {">": gap, "<": -gap, "~": -abs(gap)}[self.sign]
+
+
+@dataclass(frozen=True)
+class ClaimResult:
+    """A claim with its verdict and what stands behind it."""
+
+    name: str
+    config: ClaimConfig
+    verdict: str
+    parts: tuple[Part, ...]
+    metrics: tuple[str, ...]
+    cells: tuple[Cell, ...]
+
+    @property
+    def text(self) -> str:
+        return self.config.text or self.config.statement
+
+    @property
+    def agrees(self) -> bool | None:
+        """Whether all estimates are as claimed; None while one is missing."""
+        found = [part.agrees for part in self.parts]
+        return None if None in found else all(found)
+
+    @property
+    def n_seeds(self) -> int:
+        return min(part.effect.n_seeds for part in self.parts)
+
+
+def evaluate(
+    name: str, config: ClaimConfig, factors: Factors, cells: Sequence[Cell], metrics: Sequence[str], results: Results
+) -> ClaimResult:
+    """The verdict on one claim; `metrics`: the tasks that its patterns mean.
+
+    Only seeds that have every task in every cell of a comparison count: an average never changes its set of tasks.
+    Raises ConfigError for a statement that the grid cannot answer.
+    """
+    comparisons = resolve(config, factors, cells, f"claims.{name}.statement")
+    kept = {cell_key(cell) for cell in cells if keep(cell, config.where)}
+    results = {key: arm for key, arm in results.items() if key in kept}
+    tasks = [(metric,) for metric in metrics] if config.every else [tuple(metrics)]
+    level = 1 - ALPHA / (len(comparisons) * len(tasks))
+    parts = tuple(_part(each, config, group, results, level) for each in comparisons for group in tasks)
+    used = {cell_key(cell): cell for each in comparisons for cell in each.cells}
+    return ClaimResult(name, config, _together(parts), parts, tuple(metrics), tuple(used.values()))
+
+
+def _together(parts: Sequence[Part]) -> str:
+    found = {part.verdict for part in parts}
+    if "contradicted" in found:
+        return "contradicted"
+    if "undecided" in found:
+        return "undecided"
+    return "equivalent" if "equivalent" in found else "supported"
+
+
+def _part(comparison: Contrast, config: ClaimConfig, tasks: tuple[str, ...], results: Results, level: float) -> Part:
+    seeds = _common_seeds(comparison.cells, tasks, results)
+    target = 0.0 if comparison.absolute else comparison.right.constant
+    linear, mirror = comparison.left, None
+    if comparison.absolute:
+        one, other = (_signed(side, tasks, results, seeds) for side in (comparison.left, comparison.right))
+        linear, mirror = _sum(one, other, -1.0), _sum(one, other, 1.0)
+    effect = _measure(linear, config.estimand, tasks, results, seeds)
+    verdict = _judge(comparison.sign, _shifted(effect, target), config.margin, level)
+    if mirror is not None and verdict in ("supported", "contradicted"):
+        # |x| > |y| where x - y and x + y have the same sign: both must be certain (an intersection-union test).
+        low, _ = _measure(mirror, config.estimand, tasks, results, seeds).interval(level) or (-math.inf, math.inf)
+        verdict = verdict if low > 0 else "undecided"
+    gaps = [_value(linear, (task,), results, seeds) - target for task in tasks] if seeds else []
+    return Part(
+        comparison.text,
+        comparison.sign,
+        tasks[0] if config.every else "",
+        _at(effect, 0.9) if comparison.sign == "~" or verdict == "equivalent" else effect,
+        target,
+        verdict,
+        _agrees(comparison.sign, effect.estimate - target, config.margin) if seeds else None,
+        sum(_agrees(comparison.sign, gap, config.margin) for gap in gaps),
+        seeds_needed(_shifted(effect, target), config.margin or None) if verdict == "undecided" else None,
+    )
+
+
+def _judge(sign: str, effect: Effect, margin: float, level: float) -> str:
+    """The verdict on `effect > 0`, `< 0` or `~ 0`; its contrary must be certain at `level`."""
+    interval = effect.interval(level)
+    if interval is None:
+        return "undecided"
+    p = tost(effect, margin) if margin else None
+    same = p is not None and p < ALPHA
+    if sign == "~":
+        outside = interval[0] > margin or interval[1] < -margin
+        return "supported" if same else "contradicted" if outside else "undecided"
+    if same:
+        return "equivalent"
+    claimed, contrary = ("better", interval[1] < 0) if sign == ">" else ("worse", interval[0] > 0)
+    return "supported" if verdict_of(effect) == claimed else "contradicted" if contrary else "undecided"
+
+
+def _agrees(sign: str, gap: float, margin: float) -> bool:
+    return gap > 0 if sign == ">" else gap < 0 if sign == "<" else abs(gap) <= margin + 1e-9
+
+
+def _common_seeds(cells: Sequence[Cell], tasks: Sequence[str], results: Results) -> tuple[int, ...]:
+    """Seeds with a finite value of every task in every cell."""
+    arms = [results.get(cell_key(cell), {}) for cell in cells]
+    found = [{seed for seed, v in arm.get(task, {}).items() if math.isfinite(v)} for arm in arms for task in tasks]
+    return tuple(sorted(set.intersection(*found))) if found else ()
+
+
+def _measure(linear: Linear, estimand: str, tasks: Sequence[str], results: Results, seeds: Sequence[int]) -> Effect:
+    """The weighted sum, paired by seed; the other cells that the claim's `where` keeps help to tell the spread."""
+    weights = {cell_key(cell): weight for weight, cell in linear.weights}
+    others = [key for key in results if key not in weights]
+    arms = [
+        {task: {seed: results.get(key, {}).get(task, {}).get(seed, math.nan) for seed in seeds} for task in tasks}
+        for key in (*weights, *others)
+    ]
+    effect = contrast(arms, [*weights.values(), *([0.0] * len(others))], paired=True, estimand=estimand)
+    return _shifted(effect, -linear.constant)
+
+
+def _at(effect: Effect, level: float) -> Effect:
+    """The effect with the interval of another level."""
+    low, high = effect.interval(level) or (None, None)
+    return dataclasses.replace(effect, low=low, high=high, level=level)
+
+
+def _shifted(effect: Effect, target: float) -> Effect:
+    """The effect less the constant that it is compared with."""
+    low, high = (None if end is None else end - target for end in (effect.low, effect.high))
+    return dataclasses.replace(effect, estimate=effect.estimate - target, low=low, high=high)
+
+
+def _value(linear: Linear, tasks: Sequence[str], results: Results, seeds: Sequence[int]) -> float:
+    """The weighted sum, averaged over tasks and seeds."""
+    terms = [
+        weight * math.fsum(results[cell_key(cell)][task][seed] for task in tasks for seed in seeds)
+        for weight, cell in linear.weights
+    ]
+    return math.fsum(terms) / (len(tasks) * len(seeds)) + linear.constant
+
+
+def _signed(side: Linear, tasks: Sequence[str], results: Results, seeds: Sequence[int]) -> Linear:
+    """The side as it counts in its absolute value: turned where its estimate is negative."""
+    return _sum(Linear(()), side, -1.0 if seeds and _value(side, tasks, results, seeds) < 0 else 1.0)
+
+
+def _sum(one: Linear, other: Linear, factor: float) -> Linear:
+    """one + factor × other; a cell of both has the sum of its weights."""
+    weights: dict[str, float] = {}
+    cells: dict[str, Cell] = {}
+    for scale, linear in ((1.0, one), (factor, other)):
+        for weight, cell in linear.weights:
+            cells[cell_key(cell)] = cell
+            weights[cell_key(cell)] = weights.get(cell_key(cell), 0.0) + scale * weight
+    kept = tuple((weight, cells[key]) for key, weight in weights.items() if abs(weight) > 1e-12)
+    return Linear(kept, one.constant + factor * other.constant)

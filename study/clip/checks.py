@@ -1,0 +1,129 @@
+"""Values that are fine one by one and impossible together; each check gives one clear error."""
+
+from __future__ import annotations
+
+from ablative.study.clip.config import (
+    DataConfig,
+    DatasetConfig,
+    ModelConfig,
+    ObjectiveConfig,
+    ProtocolConfig,
+    RunConfig,
+    RuntimeConfig,
+    ScheduleConfig,
+)
+from ablative.study.clip.prompts import fill, names_class
+from ablative.study.core.errors import ConfigError
+
+
+def check_run(config: RunConfig) -> None:
+    """Raise ConfigError for a combination that cannot be trained."""
+    check_model(config.model)
+    check_objective(config.objective, config.model)
+    check_schedule(config.schedule, config.objective)
+    check_data(config.data, config.schedule)
+    check_runtime(config.runtime, config.schedule)
+
+
+def check_model(model: ModelConfig) -> None:
+    _divides("model.patch_size", model.patch_size, "model.image_size", model.image_size)
+    _divides("model.heads", model.heads, "model.width", model.width)
+    _divides("model.text_heads", model.text_heads, "model.text_width", model.text_width)
+    _divides("model.decoder_heads", model.decoder_heads, "model.decoder_width", model.decoder_width)
+    if model.map_heads:
+        _divides("model.map_heads", model.map_heads, "model.width", model.width)
+        _divides("model.map_heads", model.map_heads, "model.text_width", model.text_width)
+    if model.stem == "conv" and (model.patch_size < 2 or model.patch_size & (model.patch_size - 1)):
+        raise ConfigError(
+            f"model.patch_size: {model.patch_size} is not a power of two, which the convolutional stem needs; "
+            "choose another one, or model.stem=linear"
+        )
+    for key in ("width", "decoder_width"):
+        if getattr(model, key) % 4:
+            raise ConfigError(
+                f"model.{key}: {getattr(model, key)} is not a multiple of 4, which 2-D sin-cos positions need"
+            )
+
+
+def check_objective(objective: ObjectiveConfig, model: ModelConfig) -> None:
+    if objective.name not in ("mae", "m3ae", "mae_clip"):
+        return
+    if objective.masking == "similarity" and objective.name != "mae_clip":
+        raise ConfigError(
+            f"objective.masking: similarity needs the embeddings of a contrastive loss, which '{objective.name}' "
+            "has not; choose objective.masking=random or objective=mae_clip"
+        )
+    patches = (model.image_size // model.patch_size) ** 2
+    if max(1, int((1 - objective.mask_ratio) * patches + 1e-6)) == patches:
+        raise ConfigError(
+            f"objective.mask_ratio: {objective.mask_ratio} hides none of an image's {patches} patches, "
+            "so there is nothing to reconstruct"
+        )
+
+
+def check_schedule(schedule: ScheduleConfig, objective: ObjectiveConfig) -> None:
+    if schedule.steps and schedule.warmup_steps > schedule.steps:
+        raise ConfigError(
+            f"schedule.warmup_steps: {schedule.warmup_steps} is more than schedule.steps ({schedule.steps})"
+        )
+    if schedule.lr_floor > schedule.lr:
+        raise ConfigError(f"schedule.lr_floor: {schedule.lr_floor} is more than schedule.lr ({schedule.lr})")
+    if schedule.steps and objective.local_steps and objective.name in ("clip", "masked_clip", "mae_clip"):
+        _divides("objective.local_batch", objective.local_batch, "schedule.batch_size", schedule.batch_size)
+
+
+def check_data(data: DataConfig, schedule: ScheduleConfig) -> None:
+    if data.kind == "shards" and not data.path:
+        raise ConfigError("data.path: missing; give the shards' folder, glob or brace pattern")
+    if data.kind == "shapes" and not data.pairs:
+        raise ConfigError("data.pairs: 0; the procedural world is endless, so say how many pairs to draw")
+    if data.kind == "shapes" and data.exclude:
+        raise ConfigError(
+            f"data.exclude: {', '.join(map(repr, data.exclude))} cannot be left out of the procedural world, whose "
+            "captions are drawn; only shards (data.kind=shards) can"
+        )
+    if "" in data.exclude:
+        raise ConfigError("data.exclude: '' is in every caption; give the strings whose pairs are to be left out")
+    if data.tokenizer_fingerprint and not data.tokenizer_texts:
+        raise ConfigError("data.tokenizer_fingerprint: set without data.tokenizer_texts, the file that it is of")
+    if data.pairs and schedule.steps and schedule.batch_size > data.pairs:
+        raise ConfigError(f"schedule.batch_size: {schedule.batch_size} is larger than data.pairs ({data.pairs})")
+
+
+def check_runtime(runtime: RuntimeConfig, schedule: ScheduleConfig) -> None:
+    if runtime.processes > schedule.batch_size:
+        raise ConfigError(
+            f"runtime.processes: {runtime.processes} cannot share a batch of {schedule.batch_size} "
+            "(schedule.batch_size): every process takes one row at least"
+        )
+
+
+def check_protocol(protocol: ProtocolConfig, where: str) -> None:
+    fill(protocol.prompt, "class")
+    if protocol.kind == "segmentation" and protocol.prompt and not names_class(protocol.prompt):
+        raise ConfigError(
+            f"{where}.prompt: '{protocol.prompt}' gives every class the same text; expected {{}} for the class name, "
+            "as in 'a photo of {a} {}', or nothing for the data set's templates"
+        )
+    if protocol.warmup_epochs >= protocol.epochs:
+        raise ConfigError(
+            f"{where}.warmup_epochs: {protocol.warmup_epochs} of {protocol.epochs} epochs leave none in which "
+            f"the learning rate falls; expected 0 to {protocol.epochs - 1}"
+        )
+
+
+def check_dataset(dataset: DatasetConfig, where: str) -> None:
+    if dataset.bins and dataset.kind != "clip_benchmark":
+        raise ConfigError(
+            f"{where}.bins: {dataset.bins}, but kind '{dataset.kind}' has no ordered labels to cut into bins; "
+            "clip_benchmark has"
+        )
+    if dataset.bins == 1:
+        raise ConfigError(
+            f"{where}.bins: 1 leaves nothing to tell apart; expected 2 or more, or 0 for the classes as they are"
+        )
+
+
+def _divides(key: str, divisor: int, other: str, value: int) -> None:
+    if value % divisor:
+        raise ConfigError(f"{key}: {divisor} does not divide {other} ({value})")

@@ -1,0 +1,298 @@
+"""Typed, frozen configuration of one run and of one evaluation.
+
+These dataclasses are the whole of what a run depends on. `study.core.typed` builds them from plain
+dictionaries and reports every unknown key, wrong type and impossible value; `study.core.identity` hashes
+them. A field marked ``identity=False`` does not change the result (where, how fast, how it is logged)
+and stays out of the hash. A field added after the first release carries ``identity_default``: where it
+equals that, it is left out of the hash, so that ids given earlier stay valid.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+
+from ablative.study.core.fields import field
+
+OBJECTIVES = ("clip", "masked_clip", "mae", "m3ae", "mae_clip")
+POOLINGS = ("map", "gap", "max")
+PROTOCOL_KINDS = ("zero_shot", "linear_probe", "retrieval", "segmentation", "vqa", "finetune", "panels")
+EMBEDDED = ("shapes", "digits")
+"""Kinds of data that come with the program; all others lie in files and have a content fingerprint."""
+PUBLISHED = ("clip_benchmark", "image_folder", "captions", "voc", "masks", "panoptic", "coco_amodal")
+QUESTIONS = ("clevr", "vqa_v2", "gqa")
+DATASET_KINDS = (*EMBEDDED, "shards", *PUBLISHED, *QUESTIONS)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelConfig:
+    """Towers, pooling and decoder (MAE-CLIP section 4.1 and supplement Table 8)."""
+
+    name: str = field(identity=False)
+    """Preset that this came from; the sizes below are what counts."""
+    image_size: int = field(low=8)
+    """Side of the square input image, in pixels; a multiple of `patch_size`."""
+    patch_size: int = field(low=1)
+    width: int = field(low=8)
+    """Image tower width; a multiple of 4 (2-D sin-cos positions) and of `heads`."""
+    depth: int = field(low=1)
+    heads: int = field(low=1)
+    stem: str = field("linear", choices=("linear", "conv"))
+    """Patch embedding: one linear projection, or four convolutions (Xiao et al. 2021)."""
+    text_width: int = field(low=8)
+    text_depth: int = field(low=1)
+    text_heads: int = field(low=1)
+    context_length: int = field(low=4)
+    """Text tokens per caption, beginning and end markers included."""
+    vocab_size: int = field(low=16)
+    """Upper bound of the vocabulary of byte pairs (`data.tokenizer_captions`)."""
+    embed_dim: int = field(low=2)
+    """Width of the joint embedding space."""
+    mlp_ratio: float = field(4.0, above=0)
+    pooling: str = field("map", choices=POOLINGS)
+    """Image pooling: attention head (MAP), mean (GAP) or per-channel maximum (MAX), section 3.1.1."""
+    text_pooling: str = field("same", choices=("same", *POOLINGS))
+    """Text pooling; `same` follows `pooling` (the paper pools "image-patch or text-token outputs")."""
+    map_heads: int = field(0, low=0)
+    """Heads of the MAP head; 0 takes the tower's own number (big_vision `MAPHead`)."""
+    map_residual: bool = field(False)
+    """Pre-norm and residual on the MAP probe (axlearn's variant)."""
+    ln_after_pool: bool = field(False)
+    """Final LayerNorm after pooling (timm) instead of before it (axlearn, CLIPpy)."""
+    decoder_width: int = field(512, low=8)
+    decoder_depth: int = field(8, low=1)
+    """8 in the supplement's Table 8, 12 in the paper's section 4.1."""
+    decoder_heads: int = field(8, low=1)
+    init_std: float = field(0.02, above=0)
+    """Deviation of the initial weights: GPT-2's 0.02 fits widths near 768; at width 64 a contrastive loss then stays at
+    ln(batch), so narrow presets take about 1/√width."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ObjectiveConfig:
+    """What is optimised: losses, masking and their weights (sections 3.1 to 3.3)."""
+
+    name: str = field(choices=OBJECTIVES)
+    masking: str = field("random", choices=("random", "similarity"))
+    """How the reconstructed elements are chosen (section 4.1, supplement J)."""
+    mask_ratio: float = field(0.75, low=0, below=1)
+    """Share of image patches hidden from the masked pass."""
+    text_mask_ratio: float = field(0.75, low=0, below=1)
+    input_mask_ratio: float = field(0.75, low=0, below=1)
+    """Masked CLIP only: share of patches dropped from the contrastive pass itself (supplement D)."""
+    input_text_mask_ratio: float = field(0.0, low=0, below=1, identity_default=0.0)
+    """Masked CLIP only: share of the caption's tokens dropped, too. Supplement D masks "similar to how input is masked
+    for the generative task in MAE-CLIP": the image (0), or the caption as well (0.75)."""
+    w_image: float = field(0.1, low=0)
+    """Weight of the pixel loss once the contrastive loss is global: 0.1 in the paper, 0.05 in its supplement."""
+    w_text: float = field(0.05, low=0)
+    """Weight of the token loss, likewise: 0.05 in the paper, 0.1 in its supplement."""
+    text_loss_norm: str = field("sample", choices=("sample", "token"))
+    """Average token losses per sample and then over the batch (M3AE), or over all tokens at once."""
+    include_pads: bool = field(False)
+    """Count padding towards the text mask ratio, as the M3AE code does."""
+    normalize_pixels: bool = field(True)
+    """Per-patch normalised targets (MAE, eq. 3)."""
+    similarity_select: str = field("high", choices=("high", "low"))
+    """Similarity masking hides the elements most (or least) similar to the other modality."""
+    similarity_reduce: str = field("pooled", choices=("pooled", "filip_max"))
+    """Similarity to the pooled embedding, or the maximum over the other modality's elements."""
+    similarity_noise: float = field(1e-6, low=0)
+    """Uniform noise added to the similarities, to break ties."""
+    temperature: float = field(0.07, above=0)
+    """Initial temperature; learned as logit scale = ln(1/temperature)."""
+    max_logit_scale: float = field(100.0, low=1)
+    local_steps: int = field(500, low=0)
+    """Steps with a contrastive loss inside groups of `local_batch` and unweighted losses (section 4.1)."""
+    local_batch: int = field(256, low=2)
+    """Size of those groups: one device's share in the paper, a value of its own here."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScheduleConfig:
+    """Optimiser, length and precision (supplement Table 8)."""
+
+    name: str = field(identity=False)
+    steps: int = field(low=0)
+    """Optimiser steps; 0 leaves the model at its random initialisation."""
+    batch_size: int = field(low=2)
+    """Global batch: it sets the number of contrastive negatives."""
+    lr: float = field(5e-4, above=0)
+    lr_floor: float = field(0.0, low=0)
+    warmup_steps: int = field(200, low=0)
+    weight_decay: float = field(0.1, low=0)
+    beta1: float = field(0.9, low=0, below=1)
+    beta2: float = field(0.98, low=0, below=1)
+    eps: float = field(1e-6, above=0)
+    grad_clip: float = field(0.0, low=0)
+    """Clip the gradient's global norm; 0 does not (the paper names no clipping)."""
+    crop_scale: float = field(1.0, above=0, high=1)
+    """Smallest area of RandomResizedCrop; 1 turns it off."""
+    precision: str = field("fp32", choices=("fp32", "bf16"))
+    """Arithmetic of the towers: bf16 autocast changes the result, so it is part of it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataConfig:
+    """Pretraining pairs. Entered by name, version and content fingerprint, never by path."""
+
+    name: str = field()
+    kind: str = field(choices=("shapes", "shards"))
+    """`shapes`: the procedural world; `shards`: WebDataset image-text shards."""
+    version: int = field(1, low=1)
+    fingerprint: str = field("")
+    """SHA-256 prefix of the content as `ablate data check` prints it; filled in by the plan for shards."""
+    pairs: int = field(0, low=0)
+    """Use the first `pairs` samples of the (fixed, shuffled) data; 0 takes all."""
+    seed: int = field(0, low=0)
+    """Seed of the procedural world and of the subset, not of the run."""
+    caption: str = field("txt")
+    """Caption source of shards: `txt`, or a key of the JSON (`json.name`)."""
+    exclude: tuple[str, ...] = field((), identity_default=())
+    """Shards: pairs whose caption holds one of these strings (letter case counts) are no part of the data."""
+    tokenizer_captions: int = field(20_000, low=1, identity_default=20_000)
+    """The tokenizer is fitted on the first so many captions: 20,000 of 12 words fill 12,000 tokens of a vocabulary."""
+    tokenizer_texts: str = field("", identity=False)
+    """Fit it on the first so many lines of this plain text file instead; a relative path starts at $ABLATE_DATA."""
+    tokenizer_fingerprint: str = field("", identity_default="")
+    """SHA-256 prefix of that file, filled in by the plan."""
+    path: str = field("", identity=False)
+    """Shards: folder, glob or brace pattern; relative paths start at $ABLATE_DATA."""
+    max_broken: float = field(0.01, low=0, high=1, identity=False)
+    """Refuse to train when more than this share of the samples cannot be read."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RuntimeConfig:
+    """Where and how fast: nothing here changes the result."""
+
+    device: str = field("auto", choices=("auto", "cpu", "cuda"), identity=False)
+    micro_batch: int = field(0, low=0, identity=False)
+    """Samples per forward pass of a process; 0 takes all of its rows of the batch."""
+    workers: int = field(0, low=0, identity=False)
+    """Loader processes of each process."""
+    threads: int = field(1, low=0, identity=False)
+    """CPU threads of the arithmetic of each process; 0 leaves the library's choice."""
+    processes: int = field(1, low=1, identity=False)
+    """Processes that share every batch, each on a GPU of its own where there are GPUs: on one machine, or on the nodes
+    that `cluster.nodes` asks SLURM for."""
+    compile: bool = field(False, identity=False)
+    """Compile the passes where they run on a GPU; on a CPU it gains nothing and takes minutes."""
+    checkpoint_activations: bool = field(False, identity=False)
+    """Compute the blocks' inner activations again for the gradient instead of keeping them: less memory, slower."""
+    checkpoint_seconds: float = field(60.0, above=0, identity=False)
+    log_every: int = field(10, low=1, identity=False)
+    heartbeat_seconds: float = field(5.0, above=0, identity=False)
+    stale_seconds: float = field(60.0, above=0, identity=False)
+    """A claim from another host without a heartbeat for this long is dead."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    """One run: a cell with a seed. Its hash is the run id."""
+
+    model: ModelConfig
+    objective: ObjectiveConfig
+    schedule: ScheduleConfig
+    data: DataConfig
+    seed: int = field(low=0)
+    runtime: RuntimeConfig = dataclasses.field(default_factory=RuntimeConfig, metadata={"identity": False})
+
+
+@dataclass(frozen=True, kw_only=True)
+class DatasetConfig:
+    """One evaluation set."""
+
+    name: str = field()
+    """As it appears in metric names: `<protocol>/<name>/<metric>`."""
+    kind: str = field(choices=DATASET_KINDS)
+    task: str = field("")
+    """Shapes: which label (`shape`, `color`, `count`, …) or questions; shards: JSON key of the label (`concept`);
+    coco_amodal: `objects`, each cut out, or whole `images`."""
+    train: int = field(0, low=0)
+    """Training samples (0: all there are)."""
+    test: int = field(0, low=0)
+    train_size: int = field(0, low=0, identity=False)
+    """Samples of the published train split (question answering: questions), by which a plan prices the evaluation."""
+    test_size: int = field(0, low=0, identity=False)
+    first_size: int = field(0, low=0, identity=False)
+    """Likewise of the broader set that `first_epochs` go to."""
+    split: str = field("test", choices=("test", "validation"), identity_default="test")
+    """What is scored: the test split, or one that no report touches, by which a search chooses."""
+    seed: int = field(0, low=0)
+    templates: str = field("plain")
+    """Prompt templates for the class names (`study/templates.json`); `own`: those beside CLIP_benchmark shards."""
+    path: str = field("", identity=False)
+    """Shards: of the train split. Otherwise the set's own folder; of `captions`, `vqa_v2` and `gqa`, the images'."""
+    test_path: str = field("", identity=False)
+    """Shards: of the test split. Masks and panoptic: folder of the PNGs."""
+    fingerprint: str = field("")
+    caption: str = field("txt")
+    annotations: str = field("", identity=False)
+    """Captions, panoptic and coco_amodal: the JSON. VQAv2 and GQA: the folder of the questions."""
+    max_captions: int = field(0, low=0, identity_default=0)
+    """Take the first so many captions of each image (retrieval is reported with five); 0 takes all."""
+    epochs: int = field(0, low=0, identity_default=0)
+    """Question answering: epochs on the training questions; 0 takes the protocol's."""
+    first_epochs: int = field(0, low=0, identity_default=0)
+    """Question answering: epochs on a broader set before (GQA's train-all); 0: there is no such stage."""
+    min_answers: int = field(1, low=1, identity_default=1)
+    """Question answering: an answer that fewer training questions have cannot be given."""
+    bins: int = field(0, low=0, identity_default=0)
+    """clip_benchmark: cut its ordered classes into so many of equal width, as VTAB does dSprites' 40 orientations into
+    16; 0 takes them as they are."""
+    classes: str = field("", identity_default="")
+    """Class names, synonyms and names of the background from `study/classes.json`; empty: the data set's own."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProtocolConfig:
+    """How a representation is evaluated; the recipe's numbers stand in `conf/protocol`."""
+
+    name: str = field()
+    """As it appears in metric names."""
+    kind: str = field(choices=PROTOCOL_KINDS)
+    features: str = field("pooled", choices=("pooled", "projected", "mean"))
+    """Input of a linear layer: pooled before projection, after it, or the mean of the tokens whatever the pooling."""
+    optimizer: str = field("adamw", choices=("adamw", "lars"))
+    lr: float = field(0.01, above=0)
+    """AdamW: as is. LARS: per 256 samples (MAE's 0.1)."""
+    epochs: int = field(20, low=1)
+    warmup_epochs: int = field(0, low=0)
+    batch_size: int = field(1024, low=1)
+    weight_decay: float = field(0.0, low=0)
+    batch_norm: bool = field(False)
+    """BatchNorm without affine before the linear layer (MAE's recipe, MaskCLIP)."""
+    standardize: bool = field(False)
+    """Standardise features with the training set's mean and deviation."""
+    layer_decay: float = field(1.0, above=0, high=1, identity_default=1.0)
+    """Fine-tuning: learning rate of a layer over that of the layer above it (BEiT, MAE)."""
+    label_smoothing: float = field(0.0, low=0, below=1, identity_default=0.0)
+    """Fine-tuning: share of a label that goes to all classes alike."""
+    answer_loss: str = field("cross_entropy", choices=("cross_entropy", "binary"), identity_default="cross_entropy")
+    """Question answering: one answer out of all, each weighed by what it is worth, or every answer by itself, which is
+    usual on VQAv2 (Teney et al. 2017)."""
+    repeated_captions: str = field("merged", choices=("merged", "own"), identity_default="merged")
+    """Retrieval: a caption that several images carry is one text that may find any of them, or a text for each of them,
+    right with its own image alone (`own`: CLIP_benchmark's counting)."""
+    decoder_depth: int = field(0, low=0, identity_default=0)
+    """Question answering: blocks of the fresh decoder; 0 takes `model.decoder_depth`."""
+    prompt: str = field("")
+    """Segmentation: template of the class prompt (`a photo of {a} {}`: the right article, the name); empty takes
+    the data set's templates."""
+    background: bool = field(True)
+    """Segmentation: label 0 is a class, background, and counts in the mean IoU; without, its pixels are ignored."""
+    background_names: str = field("background", identity_default="background")
+    """Segmentation: names, separated by commas, that all mean the background; those of a data set's own
+    list go first (`DatasetConfig.classes`)."""
+    seed: int = field(0, low=0)
+    """Seed of the probe's initialisation and order."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationConfig:
+    """One evaluation of one run: its hash covers the run's id."""
+
+    run_id: str = field()
+    protocol: ProtocolConfig
+    datasets: tuple[DatasetConfig, ...]

@@ -1,0 +1,77 @@
+"""Evaluation sets and data of a plan with their content fingerprints, which are part of ids."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ablative.study.clip.checks import check_dataset
+from ablative.study.clip.class_sets import class_set
+from ablative.study.clip.config import EMBEDDED, DataConfig, DatasetConfig
+from ablative.study.clip.prompts import OWN, templates
+from ablative.study.core.errors import AbsentDataError, ConfigError, unknown
+from ablative.study.core.typed import build
+from ablative.study.home.paths import Home
+
+
+@dataclass(frozen=True)
+class TextFile:
+    """A plain text file that the tokenizer is fitted on."""
+
+    name: str
+    """For messages."""
+    path: str
+
+    @classmethod
+    def of(cls, data: DataConfig) -> TextFile:
+        return cls(f"{data.name}: tokenizer_texts", data.tokenizer_texts)
+
+
+Fingerprint = Callable[[DataConfig | DatasetConfig | TextFile, Home], str]
+"""Content fingerprint of data that lies in files; given by the command line, since reading data is the trainer's."""
+
+
+class Contents:
+    """Fills in fingerprints, and remembers which data are not on this machine."""
+
+    def __init__(self, fingerprint: Fingerprint | None, home: Home, without_data: bool) -> None:
+        """`without_data`: leave the fingerprint of absent data empty, instead of raising AbsentDataError."""
+        self._fingerprint, self._home, self._without_data = fingerprint, home, without_data
+        self.absent: dict[str, str] = {}
+        """Name of data → where they were looked for."""
+
+    def known(self, config: Any) -> Any:
+        """A `DataConfig` or `DatasetConfig` with its fingerprints, if it lies in files."""
+        found: dict[str, str] = {}
+        if isinstance(config, DataConfig) and config.tokenizer_texts and not config.tokenizer_fingerprint:
+            found["tokenizer_fingerprint"] = self._read(TextFile.of(config))
+        if config.kind not in EMBEDDED and not config.fingerprint:
+            found["fingerprint"] = self._read(config)
+        return dataclasses.replace(config, **found) if found else config
+
+    def _read(self, source: DataConfig | DatasetConfig | TextFile) -> str:
+        """The fingerprint, empty where it cannot be known."""
+        if self._fingerprint is None:
+            return ""
+        try:
+            return self._fingerprint(source, self._home)
+        except AbsentDataError as error:
+            if not self._without_data:
+                raise
+            self.absent[source.name] = str(error)
+            return ""
+
+    def dataset(self, suite: Mapping[str, Any], name: str) -> DatasetConfig:
+        """The evaluation set of a suite, checked; raises ConfigError where a name in it does not exist."""
+        if name not in suite["datasets"]:
+            raise ConfigError(unknown("evaluation set", name, suite["datasets"], "suite.protocols"))
+        dataset = build(DatasetConfig, {"name": name, **suite["datasets"][name]}, f"suite.datasets.{name}")
+        if dataset.templates != OWN or dataset.kind != "clip_benchmark":
+            templates(dataset.templates)
+        if dataset.classes:
+            class_set(dataset.classes)
+        check_dataset(dataset, f"suite.datasets.{name}")
+        known: DatasetConfig = self.known(dataset)
+        return known

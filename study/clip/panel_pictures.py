@@ -1,0 +1,44 @@
+"""What the protocol `panels` keeps of a model for a report's pictures: a NumPy archive beside the evaluation's record.
+
+The store names the evaluation, whose id covers model, data and settings; the archive lies in the folder of that id, one
+for each data set. Its arrays, for k examples of side S, q queries and n points:
+
+| name | array | what |
+|---|---|---|
+| images | uint8 (k, S, S, 3) | the examples, the same for every run |
+| prompts | text (k) | what Grad-CAM looks for in each; empty: nothing, and its map is 0 |
+| grad_cam | uint8 (k, S, S) | 0 to 255: the example's strongest evidence for the prompt |
+| truth | uint8 (k, S, S) | given label of each pixel; 255: none; absent where one prompt for all is segmented |
+| segments | uint8 (k, S, S) | predicted label of each pixel; 255: none |
+| names | text (labels) | of the labels of segments, the background first |
+| visible | uint8 (k, S, S) | 1 where the model saw the pixel |
+| restored | uint8 (k, S, S, 3) | the examples, hidden patches as the decoder has them |
+| queries | text (q) | captions |
+| found | uint8 (q, 5, S, S, 3) | nearest images of the test split, the best first |
+| hits | bool (q, 5) | whether an image belongs to the caption |
+| points | float32 (n, 2) | t-SNE of the features |
+| labels | int64 (n) | class of each point |
+| classes | text (classes) | |
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ablative.study.home.paths import TaskPaths
+
+NEEDED = {
+    "grad_cam": ("images", "prompts", "grad_cam"),
+    "segmentation": ("images", "segments", "names"),
+    "reconstruction": ("images", "visible", "restored"),
+    "retrieval": ("queries", "found", "hits"),
+    "tsne": ("points", "labels", "classes"),
+}
+"""Picture -> the arrays that it is made of."""
+BESIDE = {"segmentation": ("truth",)}
+"""Picture -> arrays that it also shows where they are kept."""
+
+
+def pictures_path(paths: TaskPaths, dataset: str) -> Path:
+    """The archive of an evaluation's data set."""
+    return paths.root / f"pictures-{dataset}.npz"

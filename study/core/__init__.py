@@ -1,0 +1,4 @@
+"""What every other package rests on: errors, files, typed configurations, identity, secrets, and names loaded late.
+
+It imports nothing of `ablative`.
+"""

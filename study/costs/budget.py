@@ -1,0 +1,219 @@
+"""Which part of a study to submit: what a table still lacks, and what of it a budget pays for.
+
+A unit is what is missing of one run: its pretraining and its evaluations, or those of them that are left. Bought are,
+in this order and each as far as the budget goes: the baseline's units; whole rows of tables, the cheapest first, so
+that there are as many as can be; whole cells, those first that stand in most rows; and single units in plan order.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ablative.study.clip.metrics import expand, protocol_of
+from ablative.study.core.errors import ConfigError, unknown
+from ablative.study.costs.estimate import Costs
+from ablative.study.costs.usage import amount
+from ablative.study.plan.layout import keep, place, place_effects
+from ablative.study.plan.plan import Plan, Task
+from ablative.study.spec.design import cell_name
+from ablative.study.spec.outputs import EffectsConfig, TableConfig
+
+UNITS = {"gpuh": "GPU-hours", "cpuh": "core-hours"}
+SHOWN = 5
+"""Cells that are named as left out."""
+
+Places = dict[str, frozenset[str]]
+"""Cell (its name) → names of protocols of which something is wanted there; the run itself always is."""
+
+
+@dataclass(frozen=True)
+class Budget:
+    """Hours that a submission may cost."""
+
+    hours: float
+    unit: str
+    """One of `UNITS`."""
+
+
+@dataclass(frozen=True)
+class Unit:
+    """What is missing of one run."""
+
+    run: Task
+    tasks: tuple[Task, ...]
+    price: float
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What of a plan to submit."""
+
+    plan: Plan
+    """The study without the tasks that are left out."""
+    budget: Budget | None
+    chosen: tuple[Unit, ...]
+    left: tuple[Unit, ...]
+    """What the budget does not pay for."""
+    rows: tuple[int, int]
+    """Table rows that the budget completes, and rows that lack something."""
+    currency: str = ""
+    """What prices are in: `A100-hours`."""
+    costs: Costs | None = None
+    """Of all tasks of the study, where something was selected."""
+
+    def describe(self) -> list[str]:
+        """Lines for people: what is submitted, what is left out, and what that would cost."""
+        if self.budget is None:
+            return []
+        spent, rest = (sum(each.price for each in units) for units in (self.chosen, self.left))
+        rows = f", and completes {self.rows[0]} of {self.rows[1]} table rows" if self.rows[1] else ""
+        runs = len(self.chosen)
+        what = f"{runs} run{'s' * (runs != 1)} for about {amount(spent)} {self.currency}{rows}"
+        lines = [f"a budget of {self.budget.hours:,g} pays for {what}"]
+        if self.left:
+            cells: dict[str, list[int]] = {}
+            for each in self.left:
+                cells.setdefault(cell_name(each.run.cells[0]), []).append(each.run.seed)
+            named = [f"{name} seed={','.join(map(str, seeds))}" for name, seeds in cells.items()]
+            more = [f"and {len(named) - SHOWN} more cells"] if len(named) > SHOWN else []
+            runs = len(self.left)
+            what = f"left out {runs} run{'s' * (runs != 1)} for about {amount(rest)} {self.currency} more"
+            lines.append(f"{what}: {'; '.join([*named[:SHOWN], *more])}")
+        return lines
+
+    def to_json(self) -> dict[str, Any]:
+        if self.budget is None:
+            return {}
+        return {
+            "hours": self.budget.hours,
+            "unit": self.budget.unit,
+            "currency": self.currency,
+            "price": sum(each.price for each in self.chosen),
+            "rows": {"whole": self.rows[0], "incomplete": self.rows[1]},
+            "left": [
+                {"run_id": each.run.run_id, "cell": each.run.cells[0], "seed": each.run.seed, "price": each.price}
+                for each in self.left
+            ],
+        }
+
+
+def parse_budget(text: str) -> Budget:
+    """`200gpuh` or `12.5cpuh`.
+
+    Raises ConfigError for anything else.
+    """
+    found = re.fullmatch(r"(\d+(?:\.\d*)?|\.\d+) ?([A-Za-z]*)", text.strip())
+    if found is None:
+        raise ConfigError(f"--budget: '{text}' is no number of hours with a unit, such as 200gpuh or 50cpuh")
+    if found[2] not in UNITS:
+        raise ConfigError(unknown("unit", found[2], UNITS, f"--budget {text}"))
+    return Budget(float(found[1]), found[2])
+
+
+def wanted(plan: Plan, table: str) -> Places:
+    """Cells and protocols behind the numbers of a table (or of a table of effects); ConfigError: no such table."""
+    outputs: Mapping[str, TableConfig | EffectsConfig] = {**plan.study.tables, **plan.study.effects}
+    if table not in outputs:
+        raise ConfigError(unknown("table", table, outputs, f"--for: study '{plan.study.name}'"))
+    config = outputs[table]
+    names = list(plan.metrics)
+    metrics = {name for column in config.columns for pattern in column.metric for name in expand(pattern, names)}
+    protocols = frozenset(filter(None, map(protocol_of, metrics)))
+    if isinstance(config, EffectsConfig):
+        cells = list(place_effects(table, config, plan.cells).values())
+    else:
+        cells = [cell for cell in plan.cells if keep(cell, config.where)]
+    return {cell_name(cell): protocols for cell in cells}
+
+
+def restrict(tasks: Sequence[Task], places: Places) -> tuple[Task, ...]:
+    """Those of `tasks` that some of the places want."""
+    names = {task.task_id: [cell_name(cell) for cell in task.cells] for task in tasks}
+    return tuple(
+        task
+        for task in tasks
+        if any(
+            name in places and (task.protocol is None or task.protocol in places[name]) for name in names[task.task_id]
+        )
+    )
+
+
+def rows_of(plan: Plan, tables: Sequence[str]) -> list[frozenset[str]]:
+    """Run ids behind each row of these tables."""
+    runs: dict[str, list[str]] = {}
+    for task in plan.runs:
+        for cell in task.cells:
+            runs.setdefault(cell_name(cell), []).append(task.run_id)
+    rows = []
+    for name in tables:
+        placed = place(name, plan.study.tables[name], plan.study.factors, plan.cells)
+        for cells in placed.values():
+            rows.append(frozenset(run for cell in cells.values() for run in runs.get(cell_name(cell), ())))
+    return rows
+
+
+def buy(
+    prices: Mapping[str, float],
+    baseline: frozenset[str],
+    rows: Sequence[frozenset[str]],
+    cells: Sequence[frozenset[str]],
+    budget: float,
+) -> list[str]:
+    """Units that so many hours pay for, in the order in which they are bought.
+
+    Args:
+        prices: unit → its hours, in plan order.
+        baseline: its units.
+        rows: units that each incomplete row lacks.
+        cells: units that each incomplete cell lacks, in plan order.
+        budget: hours.
+    """
+    purse = _Purse(prices, budget)
+    purse.take(baseline)
+    lacking = {i: purse.price(row) for i, row in enumerate(rows)}
+    standing: dict[str, list[int]] = {}
+    for i, row in enumerate(rows):
+        for unit in row:
+            standing.setdefault(unit, []).append(i)
+    while lacking:
+        cheapest = min(lacking, key=lambda i: (lacking[i], i))
+        taken = purse.take(rows[cheapest])
+        if taken is None:
+            break
+        del lacking[cheapest]
+        # What has just been bought is missing no more in other rows.
+        for i in {i for unit in taken for i in standing[unit]} & lacking.keys():
+            lacking[i] = purse.price(rows[i])
+    rank = {cell: -len({i for unit in cell for i in standing.get(unit, ())}) for cell in cells}
+    for cell in sorted(cells, key=lambda cell: rank[cell]):
+        purse.take(cell)
+    for unit in prices:
+        purse.take(frozenset([unit]))
+    return list(purse.bought)
+
+
+class _Purse:
+    """What is bought, and the hours that are left."""
+
+    def __init__(self, prices: Mapping[str, float], budget: float) -> None:
+        self.prices = prices
+        self.bought: dict[str, None] = {}
+        # A budget that is the sum of all prices pays for them, in whatever order they are summed.
+        self.left = budget * (1 + 1e-9)
+
+    def price(self, units: frozenset[str]) -> float:
+        """Of those among `units` that are not bought yet."""
+        return sum(self.prices[unit] for unit in units if unit not in self.bought)
+
+    def take(self, units: frozenset[str]) -> list[str] | None:
+        """Buy what is missing of `units`, or None where it costs too much."""
+        price = self.price(units)
+        if price > self.left:
+            return None
+        new = [unit for unit in units if unit not in self.bought]
+        self.bought.update(dict.fromkeys(new))
+        self.left -= price
+        return new

@@ -1,0 +1,218 @@
+"""What a plan's tasks will cost: from finished tasks like them, else from their arithmetic.
+
+The time of a pretraining goes with its exact FLOPs (`history` says which tasks are alike). Where nothing like a
+task is finished in this home, FLOPs are set against the peak of the device that it would run on.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ablative.study.clip.config import EvaluationConfig, RunConfig
+from ablative.study.core.files import read_json
+from ablative.study.core.registry import EVALUATION_FLOPS, GPUS, load
+from ablative.study.costs.devices import driven, find, label
+from ablative.study.costs.history import History, Took, likeness, work
+from ablative.study.costs.usage import amount
+from ablative.study.plan.plan import Plan, Task
+
+ASSUMED_FLOPS_PER_CORE = 40e9
+"""fp32 on one CPU core at half of its peak: a guess for the first run, replaced by history after it."""
+ASSUMED_EVALUATION_SECONDS = 5.0
+ASSUMED_UTILISATION = 0.4
+"""Share of the peak that a pretraining makes of a GPU."""
+USUAL_GPUS = ("A100", "H100")
+"""For these a study is priced that is meant for GPUs, where it is not known for which."""
+
+SOURCES = ("measured", "history", "loose history", "flops", "passes", "assumed")
+"""How a cost is known: seen, from tasks like this, from tasks of other models, from FLOPs (an evaluation's are those of
+its data sets' passes alone), or not at all."""
+
+Records = Mapping[str, Mapping[str, Any]]
+
+
+@dataclass(frozen=True)
+class Target:
+    """What a task would run on."""
+
+    gpu: str | None
+    """Label of the GPU; empty: of an unknown kind; None: it runs on CPUs."""
+    cores: int
+    """That one of its processes holds."""
+
+
+@dataclass(frozen=True)
+class Costs:
+    """Estimated, or where a task is finished, measured."""
+
+    core_seconds: dict[str, float]
+    """Task id → seconds by the clock, times the cores that it holds meanwhile."""
+    source: dict[str, str]
+    """Task id → one of `SOURCES`."""
+    gpu_hours: dict[str, dict[str, float]]
+    """Task id → GPU → hours, of tasks for GPUs; also of pretrainings in bf16, which are meant for them."""
+    gpus: tuple[str, ...]
+    """GPUs of `gpu_hours`."""
+    either: bool
+    """The GPUs are alternatives, since it is not known on which the tasks would run; else they add up."""
+
+    def of(self, task_id: str) -> dict[str, Any]:
+        """One task's entry of `ablate plan --json`."""
+        entry = {"core_seconds": round(self.core_seconds[task_id], 1), "basis": self.source[task_id]}
+        if task_id in self.gpu_hours:
+            entry["gpu_hours"] = {gpu: round(hours, 3) for gpu, hours in self.gpu_hours[task_id].items()}
+        return entry
+
+    def hours(self, tasks: Iterable[Task], gpu: str) -> float:
+        """Hours of one kind of GPU."""
+        return sum(self.gpu_hours.get(task.task_id, {}).get(gpu, 0.0) for task in tasks)
+
+    def core_hours(self, tasks: Iterable[Task]) -> float:
+        return sum(self.core_seconds[task.task_id] for task in tasks) / 3600
+
+    def price(self, tasks: Iterable[Task], unit: str) -> float:
+        """`gpuh`: hours of GPUs (of the first kind, where they are alternatives); `cpuh`: core-hours."""
+        if unit == "cpuh":
+            return self.core_hours(tasks)
+        tasks = list(tasks)
+        return sum(self.hours(tasks, gpu) for gpu in (self.gpus[:1] if self.either else self.gpus))
+
+    def summary(self, tasks: Sequence[Task]) -> str:
+        """What `tasks` will cost, in words, and how that is known."""
+        if not tasks:
+            return "nothing to pay for"
+        return f"about {self.amount(tasks)} ({self.basis(tasks)})"
+
+    def amount(self, tasks: Sequence[Task]) -> str:
+        """`12 A100-hours or 4 H100-hours of pretraining`, `5 core-minutes`."""
+        if self.gpus:
+            words = [f"{amount(self.hours(tasks, gpu))} {gpu}-hours" for gpu in self.gpus]
+            return " or ".join(words) + " of pretraining" if self.either else " and ".join(words)
+        hours = self.core_hours(tasks)
+        return f"{amount(hours)} core-hours" if hours >= 10 else f"{amount(60 * hours)} core-minutes"
+
+    def basis(self, tasks: Sequence[Task]) -> str:
+        """How the costs of `tasks` are known, in words."""
+        counts = Counter(self.source[task.task_id] for task in tasks if self._counts(task))
+        peak = f"by exact FLOPs at {ASSUMED_UTILISATION:.0%} of the device's peak"
+        guess = f"guessed from FLOPs at {ASSUMED_FLOPS_PER_CORE / 1e9:.0f} GFLOP/s a core"
+        words = {
+            "measured": "measured",
+            "history": "from finished tasks like these",
+            "loose history": "by FLOPs from finished tasks with other models",
+            "flops": peak if self.gpus else guess,
+            "passes": "evaluations by FLOPs of their images and questions",
+            "assumed": f"at an assumed {ASSUMED_EVALUATION_SECONDS:.0f} s an evaluation",
+        }
+        parts = [
+            f"{counts[kind]} {words[kind]}" if len(counts) > 1 else words[kind] for kind in SOURCES if counts[kind]
+        ]
+        return "; ".join(parts)
+
+    def _counts(self, task: Task) -> bool:
+        """Whether the task is in the sum that is printed."""
+        return not self.gpus or task.task_id in self.gpu_hours
+
+
+def estimate(plan: Plan, records: Records | None = None) -> Costs:
+    """Costs of every task of the plan; `records` are those of its finished tasks, where they are read already."""
+    if records is None:
+        read = ((task.task_id, read_json(task.paths(plan.home).record)) for task in plan.tasks)
+        records = {task_id: record for task_id, record in read if record is not None}
+    return _Estimator(plan, {task_id: record for task_id, record in records.items() if "seconds" in record}).costs()
+
+
+class _Estimator:
+    """Looks at every task of a plan."""
+
+    def __init__(self, plan: Plan, records: Records) -> None:
+        self.plan = plan
+        self.took = {task_id: Took.of(record) for task_id, record in records.items()}
+        self.configs = {task.run_id: task.config for task in plan.runs if isinstance(task.config, RunConfig)}
+        self.targets = {run_id: _target(plan, run_id, config) for run_id, config in self.configs.items()}
+        self.history = History()
+        for task in plan.tasks:
+            if task.task_id in records and records[task.task_id]["state"] == "completed":
+                self.history.add(self._keys(task), work(task.config), self.took[task.task_id])
+        self.gpus, self.either = self._choose_gpus()
+        if any(self._seconds(task)[1] in ("flops", "passes", "assumed") for task in plan.tasks):
+            self.history.add_others(plan.home, self.configs)
+            self.gpus, self.either = self._choose_gpus()
+
+    def costs(self) -> Costs:
+        core_seconds, source, gpu_hours = {}, {}, {}
+        for task in self.plan.tasks:
+            own = self._own(task)
+            found = {gpu: self._seconds(task, gpu) for gpu in own or ("",)}
+            seconds, source[task.task_id] = next(iter(found.values()))
+            if own:
+                gpu_hours[task.task_id] = {gpu: seconds / 3600 for gpu, (seconds, _) in found.items()}
+            if self.targets[task.run_id].gpu is None:
+                seconds, _ = self._seconds(task)
+            core_seconds[task.task_id] = seconds * self.targets[task.run_id].cores
+        return Costs(core_seconds, source, gpu_hours, self.gpus, self.either)
+
+    def _choose_gpus(self) -> tuple[tuple[str, ...], bool]:
+        """The GPUs to tell hours of, and whether they are alternatives."""
+        targets = [target.gpu for target in self.targets.values()]
+        named = sorted({gpu for gpu in targets if gpu})
+        if "" in targets and not named:
+            named = list(self.history.gpus[:1])
+        if named:
+            return tuple(named), False
+        meant = any(self._meant_for_gpus(run_id) for run_id in self.configs)
+        return (USUAL_GPUS, True) if meant else ((), False)
+
+    def _meant_for_gpus(self, run_id: str) -> bool:
+        """Whether a run goes to a GPU, or should: nobody trains in bf16 on CPUs, unless it has been seen."""
+        target, took = self.targets[run_id].gpu, self.took.get(run_id)
+        if target is not None:
+            return True
+        return self.configs[run_id].schedule.precision == "bf16" and (took is None or bool(took.gpu))
+
+    def _own(self, task: Task) -> tuple[str, ...]:
+        """The GPUs that hours of a task are told of; where they are alternatives, evaluations are left out."""
+        target = self.targets[task.run_id].gpu
+        if self.either:
+            return self.gpus if task.kind == "pretrain" and self._meant_for_gpus(task.run_id) else ()
+        return () if target is None else (target or self.gpus[0],)
+
+    def _seconds(self, task: Task, gpu: str = "") -> tuple[float, str]:
+        """Seconds of one process for the whole task on a GPU (empty: on CPUs), and how that is known."""
+        took = self.took.get(task.task_id)
+        if took is not None and took.gpu == gpu:
+            return took.seconds, "measured"
+        for key, source in zip(self._keys(task), ("history", "loose history"), strict=True):
+            rate = self.history.rate(key, gpu)
+            if rate is not None:
+                return work(task.config) * rate, source
+        run = self.configs[task.run_id]
+        speed = _speed(run.schedule.precision, gpu)
+        if isinstance(task.config, RunConfig):
+            return work(task.config) / speed, "flops"
+        assert isinstance(task.config, EvaluationConfig)
+        seconds = load(EVALUATION_FLOPS)(run.model, task.config) / speed
+        return (seconds, "passes") if seconds > ASSUMED_EVALUATION_SECONDS else (ASSUMED_EVALUATION_SECONDS, "assumed")
+
+    def _keys(self, task: Task) -> tuple[str, str]:
+        return likeness(task.config, self.configs[task.run_id].model)
+
+
+def _speed(precision: str, gpu: str) -> float:
+    """FLOP/s to be expected of a GPU, for one that is not in the table those of the first usual one; of a core."""
+    if not gpu:
+        return ASSUMED_FLOPS_PER_CORE
+    device = find(gpu) or find(USUAL_GPUS[0])
+    assert device is not None
+    return device.peak(precision) * ASSUMED_UTILISATION
+
+
+def _target(plan: Plan, run_id: str, config: RunConfig) -> Target:
+    cluster = plan.clusters.get(run_id, plan.cluster)
+    if cluster.kind == "slurm":
+        return Target(label(cluster.gpu_type) if cluster.gpus else None, cluster.cpus)
+    gpus = load(GPUS)() if config.runtime.device != "cpu" else ()
+    return Target(label(driven()) if gpus else None, max(1, config.runtime.threads))

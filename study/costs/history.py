@@ -1,0 +1,123 @@
+"""Which tasks take about the same time for the same amount of work, and what the finished ones of a home took.
+
+A pretraining's work is its floating-point operations, an evaluation's is one. Exactly alike are pretrainings of one
+model and objective, and evaluations by one protocol on the same data sets and model; loosely alike, those of other
+models. A record keeps both likenesses, so that finished tasks of other studies can be compared without their
+configurations, which are slow to read.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from statistics import median
+from typing import Any
+
+from ablative.study.clip.config import DatasetConfig, EvaluationConfig, ModelConfig, ProtocolConfig, RunConfig
+from ablative.study.core.files import read_json
+from ablative.study.core.identity import canonical, digest, identity
+from ablative.study.core.registry import FLOPS, load
+from ablative.study.costs.devices import label
+from ablative.study.costs.usage import Spent
+from ablative.study.home.paths import Home, TaskPaths
+
+NEWEST_RUNS = 50
+"""So many runs of other studies are looked at: a median needs no more."""
+LEVELS = ("like", "loose")
+"""From the likeness that says most to the one that says least."""
+
+
+def work(config: RunConfig | EvaluationConfig) -> float:
+    """FLOPs of a pretraining; 1 for an evaluation, and for a run that is not trained."""
+    return float(load(FLOPS)(config)) or 1.0 if isinstance(config, RunConfig) else 1.0
+
+
+def likeness(config: RunConfig | EvaluationConfig, model: ModelConfig) -> tuple[str, str]:
+    """Hashes that alike tasks share, in the order of `LEVELS`; `model` is the one that is trained or evaluated."""
+    if isinstance(config, RunConfig):
+        return _of_run(model, config.objective.name, config.schedule.precision, config.schedule.steps > 0)
+    return _of_evaluation(config.protocol, config.datasets, model)
+
+
+def facts(config: RunConfig | EvaluationConfig, model: ModelConfig) -> dict[str, Any]:
+    """What a record keeps of this."""
+    return {**dict(zip(LEVELS, likeness(config, model), strict=True)), "work": work(config)}
+
+
+@functools.lru_cache(maxsize=4096)
+def _of_run(model: ModelConfig, objective: str, precision: str, trained: bool) -> tuple[str, str]:
+    loose = ["pretrain", precision, trained]
+    return digest(canonical([*loose, identity(model), objective])), digest(canonical(loose))
+
+
+@functools.lru_cache(maxsize=4096)
+def _of_evaluation(
+    protocol: ProtocolConfig, datasets: tuple[DatasetConfig, ...], model: ModelConfig
+) -> tuple[str, str]:
+    loose = ["evaluate", identity(protocol), identity(datasets)]
+    return digest(canonical([*loose, identity(model)])), digest(canonical(loose))
+
+
+@dataclass(frozen=True)
+class Took:
+    """What a record says of the time that its task took."""
+
+    seconds: float
+    """By the clock, without what was wasted, times the processes that shared the work."""
+    gpu: str
+    """Label of its GPU; empty: it ran on CPUs."""
+
+    @classmethod
+    def of(cls, record: Mapping[str, Any]) -> Took:
+        spent = Spent.of(record)
+        processes = (record.get("environment") or {}).get("processes") or 1
+        wasted = 0.0 if record["state"] == "diverged" else spent.wasted
+        return cls(max(0.0, spent.seconds - wasted) * processes, label(spent.device) if spent.gpus else "")
+
+
+@dataclass
+class History:
+    """Process-seconds for a unit of work, of finished tasks by likeness and GPU."""
+
+    rates: dict[tuple[str, str], list[float]] = field(default_factory=lambda: defaultdict(list))
+
+    def add(self, keys: Iterable[str], amount: float, took: Took) -> None:
+        """A finished task of this likeness and amount of work."""
+        for key in keys:
+            self.rates[key, took.gpu].append(took.seconds / amount)
+
+    def rate(self, key: str, gpu: str) -> float | None:
+        """Their median: one run on a machine that was busy otherwise does not spoil it. None: there are none."""
+        found = self.rates.get((key, gpu))
+        return median(found) if found else None
+
+    @property
+    def gpus(self) -> tuple[str, ...]:
+        """Labels of the GPUs that tasks ran on, the most used first."""
+        counts: dict[str, int] = defaultdict(int)
+        for (_, gpu), rates in self.rates.items():
+            counts[gpu] += len(rates)
+        return tuple(sorted((gpu for gpu in counts if gpu), key=lambda gpu: (-counts[gpu], gpu)))
+
+    def add_others(self, home: Home, own: Iterable[str]) -> None:
+        """Finished tasks of the home's newest runs besides `own` (run ids), as far as their records tell."""
+        for record in _others(home, frozenset(own)):
+            told = record.get("alike")
+            if told and record["state"] == "completed":
+                self.add([told[level] for level in LEVELS], told["work"], Took.of(record))
+
+
+def _others(home: Home, own: frozenset[str]) -> Iterator[dict[str, Any]]:
+    try:
+        with os.scandir(home.runs) as folder:
+            entries = [(entry.stat().st_mtime, entry.name) for entry in folder if entry.name not in own]
+    except FileNotFoundError:
+        return
+    for _, name in sorted(entries, reverse=True)[:NEWEST_RUNS]:
+        run = home.run(name)
+        names = os.listdir(run.evaluations) if run.evaluations.is_dir() else []
+        tasks: list[TaskPaths] = [run, *(run.evaluation(evaluation) for evaluation in names)]
+        yield from filter(None, (read_json(task.record) for task in tasks))

@@ -1,0 +1,43 @@
+"""What a study has cost, by table, cell and run: sums over the tasks behind each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from ablative.study.costs.budget import restrict, wanted
+from ablative.study.costs.usage import Bill, Spent, total
+from ablative.study.plan.plan import Plan, Task
+from ablative.study.spec.design import cell_name
+
+
+@dataclass(frozen=True)
+class Bills:
+    """Sums of one study. A task that stands in two tables counts in both, and once in the study."""
+
+    study: Bill
+    tables: dict[str, Bill]
+    cells: dict[str, Bill]
+    """By the cell's name."""
+    runs: dict[str, Bill]
+    """By run id: the pretraining and its evaluations."""
+
+
+def bills(plan: Plan, costs: Mapping[str, Spent]) -> Bills:
+    """Sums of `costs` (by task id); what cost nothing yet has a bill of nothing."""
+
+    def bill(tasks: Iterable[Task]) -> Bill:
+        return total(costs[task.task_id] for task in tasks if task.task_id in costs)
+
+    runs: dict[str, list[Task]] = {}
+    cells: dict[str, list[Task]] = {cell_name(cell): [] for cell in plan.cells}
+    for task in plan.tasks:
+        runs.setdefault(task.run_id, []).append(task)
+        for cell in task.cells:
+            cells[cell_name(cell)].append(task)
+    return Bills(
+        study=bill(plan.tasks),
+        tables={name: bill(restrict(plan.tasks, wanted(plan, name))) for name in plan.study.tables},
+        cells={name: bill(tasks) for name, tasks in cells.items()},
+        runs={run: bill(tasks) for run, tasks in runs.items()},
+    )

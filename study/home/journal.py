@@ -1,0 +1,104 @@
+"""The journal: one task's append-only JSON lines, the write-ahead log of everything it reports.
+
+A line is a flat object: ``t`` (milliseconds since 1970), ``kind``, and
+
+- ``metrics``: ``step`` (int), ``values`` ({name: number}; NaN and infinities as the strings "nan", "inf", "-inf");
+- ``params`` / ``tags``: ``values`` ({name: text});
+- ``event``: ``name`` (started, resumed, completed, diverged, failed, interrupted, …) and free fields.
+
+The file is the truth; MLflow is filled from it (`sweeps.tracking`). Time stamps are written once, here, so
+that shipping a line twice gives the same MLflow row.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+
+def encode(value: float) -> float | str:
+    """A number that JSON can hold: NaN and infinities become words."""
+    number = float(value)
+    return number if math.isfinite(number) else str(number)
+
+
+class Journal:
+    """Appends lines to one file; safe against a torn last line and against repeated steps.
+
+    A run that resumes from a checkpoint walks again over steps that it had already reported. Those are
+    dropped (per metric, up to the largest step in the file), so nothing is reported twice.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._last_step = _repair(path)
+        self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+
+    def metrics(self, step: int, values: Mapping[str, float]) -> None:
+        """Report metric values at an optimiser step (evaluations use step 0)."""
+        new = {name: encode(value) for name, value in values.items() if step > self._last_step.get(name, -1)}
+        if new:
+            self._last_step.update(dict.fromkeys(new, step))
+            self._write({"kind": "metrics", "step": step, "values": new})
+
+    def params(self, values: Mapping[str, Any]) -> None:
+        self._write({"kind": "params", "values": {name: str(value) for name, value in values.items()}})
+
+    def tags(self, values: Mapping[str, Any]) -> None:
+        self._write({"kind": "tags", "values": {name: str(value) for name, value in values.items()}})
+
+    def event(self, name: str, **fields: Any) -> None:
+        self._write({"kind": "event", "name": name, **fields})
+
+    def close(self) -> None:
+        os.close(self._file)
+
+    def _write(self, entry: dict[str, Any]) -> None:
+        """One `write` a line: raises OSError on a full disk, and leaves no half line behind if it can."""
+        line = json.dumps({"t": int(time.time() * 1000), **entry}, allow_nan=False).encode() + b"\n"
+        start = os.fstat(self._file).st_size
+        written = 0
+        try:
+            while written < len(line):
+                written += os.write(self._file, line[written:])
+        except OSError:
+            if written:
+                os.truncate(self.path, start)
+            raise
+
+
+def read(path: Path, offset: int = 0) -> tuple[list[dict[str, Any]], int]:
+    """Complete lines from byte `offset` on, and the offset behind the last of them."""
+    try:
+        with path.open("rb") as file:
+            file.seek(offset)
+            data = file.read()
+    except FileNotFoundError:
+        return [], offset
+    end = data.rfind(b"\n") + 1
+    return [json.loads(line) for line in data[:end].splitlines()], offset + end
+
+
+def metric_rows(entries: list[dict[str, Any]]) -> Iterator[tuple[str, int, float, int]]:
+    """(name, step, value, milliseconds) of every metric in journal entries."""
+    for entry in entries:
+        if entry["kind"] == "metrics":
+            for name, value in entry["values"].items():
+                yield name, entry["step"], float(value), entry["t"]
+
+
+def _repair(path: Path) -> dict[str, int]:
+    """Cut a torn last line off; largest reported step per metric."""
+    entries, end = read(path)
+    if path.exists() and path.stat().st_size > end:
+        os.truncate(path, end)
+    last: dict[str, int] = {}
+    for name, step, _, _ in metric_rows(entries):
+        last[name] = max(step, last.get(name, -1))
+    return last

@@ -1,0 +1,252 @@
+"""Every file name that `ablate` writes; no other module joins paths under a home.
+
+Those of a search and of a submission stand in `study.home.search_paths` and `study.home.submission_paths`.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from ablative.study.home.search_paths import SearchPaths
+from ablative.study.home.submission_paths import SubmissionPaths
+
+HOME_VERSION = 1
+"""Layout of the home directory; a home from a newer version is refused."""
+
+
+@dataclass(frozen=True)
+class TaskPaths:
+    """Files of one task: a pretraining run or one evaluation of it."""
+
+    root: Path
+
+    @property
+    def config(self) -> Path:
+        """The whole resolved configuration, YAML."""
+        return self.root / "config.yaml"
+
+    @property
+    def claim(self) -> Path:
+        """Exclusively created by the worker that runs the task; its mtime is the heartbeat."""
+        return self.root / "claim"
+
+    @property
+    def journal(self) -> Path:
+        """Append-only JSON lines: every metric, parameter and event."""
+        return self.root / "journal.jsonl"
+
+    @property
+    def record(self) -> Path:
+        """Written atomically and last: its presence is completion."""
+        return self.root / "record.json"
+
+    @property
+    def scores(self) -> Path:
+        """Metrics of an evaluation's finished data sets (JSON), for a further attempt; gone when there is a record."""
+        return self.root / "scores.json"
+
+    @property
+    def failure(self) -> Path:
+        """How the last attempt ended, when it did not end in a record."""
+        return self.root / "failure.json"
+
+    def past_failure(self, attempt: int) -> Path:
+        """`failure.json` of an earlier attempt (1, 2, …), kept when the task was submitted again."""
+        return self.root / f"failure.{attempt}.json"
+
+    @property
+    def cancelled(self) -> Path:
+        """Present while the user wants the task not to run."""
+        return self.root / "cancelled"
+
+    @property
+    def log(self) -> Path:
+        """What the task printed, all attempts in order."""
+        return self.root / "log.txt"
+
+    def shipped(self, study: str) -> Path:
+        """How much of the journal is in that study's MLflow experiment, and under which MLflow run."""
+        return self.root / "shipped" / f"{study}.json"
+
+    def shipping(self, study: str) -> Path:
+        """Lock of the one process that ships the journal into that study's experiment; gone when nobody does."""
+        return self.root / "shipped" / f"{study}.lock"
+
+
+@dataclass(frozen=True)
+class RunPaths(TaskPaths):
+    """Files of one run, `$ABLATE_HOME/runs/<run_id>`."""
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.root / "checkpoints"
+
+    @property
+    def checkpoint(self) -> Path:
+        """Newest complete state, replaced atomically; after completion only the model is kept."""
+        return self.checkpoints / "last.pt"
+
+    @property
+    def model(self) -> Path:
+        """Final weights, written before the record."""
+        return self.checkpoints / "model.pt"
+
+    @property
+    def tokenizer(self) -> Path:
+        return self.root / "tokenizer.json"
+
+    @property
+    def features(self) -> Path:
+        """Cache of evaluation features, shared by the run's evaluations; may be deleted."""
+        return self.root / "features"
+
+    def feature(self, key: str) -> Path:
+        """One cached array; `key` covers everything that determines it."""
+        return self.features / f"{key}.bin"
+
+    @property
+    def evaluations(self) -> Path:
+        return self.root / "evaluations"
+
+    def evaluation(self, evaluation_id: str) -> TaskPaths:
+        return TaskPaths(self.evaluations / evaluation_id)
+
+
+@dataclass(frozen=True)
+class StudyPaths:
+    """Files of one study, `$ABLATE_HOME/studies/<study>`."""
+
+    root: Path
+
+    @property
+    def plan(self) -> Path:
+        """The last submitted plan: cells, runs and tasks; deleted cells are told from it."""
+        return self.root / "plan.json"
+
+    @property
+    def tracking(self) -> Path:
+        """Which tracking store and experiment the study's tasks are shipped to."""
+        return self.root / "tracking.json"
+
+    @property
+    def search(self) -> SearchPaths:
+        return SearchPaths(self.root / "search")
+
+    def failed_node(self, node: str) -> Path:
+        """Last failure of a cluster's node under the study's tasks; `*`: pattern for all such nodes."""
+        return self.root / "nodes" / f"{node}.json"
+
+    @property
+    def submissions(self) -> Path:
+        return self.root / "submissions"
+
+    def submission(self, stamp: str) -> SubmissionPaths:
+        return SubmissionPaths(self.submissions / stamp)
+
+    @property
+    def report(self) -> Path:
+        """Default output of `ablate report`."""
+        return self.root / "report"
+
+    @property
+    def reference(self) -> Path:
+        """Default output of `ablate report --reference`, where the study is a paper's name."""
+        return self.root / "reference"
+
+    @property
+    def warehouse(self) -> Path:
+        return self.root / "warehouse.duckdb"
+
+
+@dataclass(frozen=True)
+class Home:
+    """`$ABLATE_HOME`: runs (shared by all studies), studies, caches, and the default MLflow store."""
+
+    root: Path
+
+    @property
+    def version(self) -> Path:
+        return self.root / "version"
+
+    @property
+    def store(self) -> Path:
+        """Default MLflow store (SQLite)."""
+        return self.root / "mlflow.db"
+
+    @property
+    def store_lock(self) -> Path:
+        """Held while the tracking store or an experiment is created; gone when nobody does."""
+        return self.root / "mlflow.lock"
+
+    @property
+    def identity(self) -> Path:
+        """Random name of this home: tells several homes that share one tracking server apart."""
+        return self.root / "identity"
+
+    @property
+    def artifacts(self) -> Path:
+        """Default MLflow artifact folder."""
+        return self.root / "artifacts"
+
+    @property
+    def runs(self) -> Path:
+        return self.root / "runs"
+
+    @property
+    def snapshots(self) -> Path:
+        """Code as it was submitted, one folder per content hash."""
+        return self.root / "snapshots"
+
+    def snapshot(self, digest: str) -> Path:
+        """Folder to put on PYTHONPATH: the packages as they were."""
+        return self.snapshots / digest
+
+    @property
+    def cache(self) -> Path:
+        """Shard indexes and decompressed shards; may be deleted."""
+        return self.root / "cache"
+
+    @property
+    def tracking_cache(self) -> Path:
+        """What tracking servers told of finished runs."""
+        return self.cache / "tracking"
+
+    @property
+    def composed(self) -> Path:
+        """Cache of composed configuration trees."""
+        return self.cache / "composed.json"
+
+    def fitted_tokenizer(self, key: str) -> Path:
+        """A tokenizer that all runs on the same captions share; `key` names captions and sizes."""
+        return self.cache / "tokenizers" / f"{key}.json"
+
+    def texts_fingerprint(self, key: str) -> Path:
+        """Of a text file that tokenizers are fitted on; `key` names the file, its size and its time."""
+        return self.cache / "texts" / key
+
+    def kept_pairs(self, key: str) -> Path:
+        """Which samples of some shards `data.exclude` leaves; `key` names the shards, the caption and the words."""
+        return self.cache / "pairs" / f"{key}.npy"
+
+    def run(self, run_id: str) -> RunPaths:
+        return RunPaths(self.runs / run_id)
+
+    @property
+    def studies(self) -> Path:
+        """One folder per study."""
+        return self.root / "studies"
+
+    def study(self, name: str) -> StudyPaths:
+        return StudyPaths(self.studies / name)
+
+    @property
+    def tracking_uri(self) -> str:
+        """`MLFLOW_TRACKING_URI`, or the default store as an absolute SQLite URI."""
+        return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{self.store}"
+
+
+def home() -> Home:
+    """The home that `$ABLATE_HOME` names (default `./ablate_home`), absolute."""
+    return Home(Path(os.environ.get("ABLATE_HOME") or "ablate_home").absolute())

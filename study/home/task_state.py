@@ -1,0 +1,39 @@
+"""What one task's directory tells about its state, without asking any scheduler."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from ablative.study.core.files import read_json
+from ablative.study.home.paths import TaskPaths
+
+
+@dataclass(frozen=True)
+class DirectoryState:
+    """State as files show it, first match wins."""
+
+    state: str
+    """completed | diverged | claimed | cancelled | failed | none"""
+    cause: str = ""
+    """Of a failure: out of memory, time limit, preempted, node failure, data, disk, killed, interrupted, code."""
+    detail: dict[str, Any] | None = None
+    """Content of `record.json` or `failure.json`."""
+
+
+def directory_state(paths: TaskPaths) -> DirectoryState:
+    """Read record, claim, cancellation and failure, in this order.
+
+    A claim says only that some worker took the task; whether that worker lives is for `sweeps` to find out.
+    """
+    record = read_json(paths.record)
+    if record is not None:
+        return DirectoryState(record["state"], detail=record)
+    if paths.claim.exists():
+        return DirectoryState("claimed")
+    if paths.cancelled.exists():
+        return DirectoryState("cancelled", cause="cancelled")
+    failure = read_json(paths.failure)
+    if failure is not None:
+        return DirectoryState("failed", cause=failure["cause"], detail=failure)
+    return DirectoryState("none")

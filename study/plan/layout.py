@@ -1,0 +1,83 @@
+"""Which cell of the grid stands where in a declared table or figure: geometry only, so that a plan can check it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from ablative.study.clip.metrics import expand
+from ablative.study.core.errors import ConfigError, unknown
+from ablative.study.plan.figure_checks import check_figure
+from ablative.study.spec.cells import differences, keep, put
+from ablative.study.spec.design import Cell
+from ablative.study.spec.outputs import EffectsConfig, FigureConfig, TableConfig
+from ablative.study.spec.study_file import Study
+
+Places = dict[tuple[str, ...], dict[str, Cell]]
+"""Levels of the row factors (empty where one does not apply) -> level of the split factor -> the cell there."""
+
+
+def check_outputs(study: Study, metrics: list[str], cells: Sequence[Cell]) -> None:
+    """Refuse a table in which two cells share a place, and any output over a metric that no protocol yields."""
+    for kind, outputs in (("tables", study.tables), ("effects", study.effects), ("figures", study.figures)):
+        for name, output in outputs.items():
+            columns = (output,) if isinstance(output, FigureConfig) else output.columns
+            for pattern in (pattern for column in columns for pattern in column.metric):
+                if not expand(pattern, metrics):
+                    raise ConfigError(unknown("metric", pattern, metrics, f"study/{study.name}.yaml: {kind}.{name}"))
+    for name, table in study.tables.items():
+        place(name, table, study.factors, cells)
+    for name, effects in study.effects.items():
+        place_effects(name, effects, cells)
+    for name, figure in study.figures.items():
+        check_figure(name, figure, study, cells)
+
+
+def split_levels(config: TableConfig, factors: Mapping[str, Sequence[str]], cells: Sequence[Cell]) -> tuple[str, ...]:
+    """Levels of the split factor that the table's cells have, in the study's order; `("",)` without a split."""
+    present = {cell.get(config.split) for cell in cells if keep(cell, config.where)}
+    return tuple(level for level in factors.get(config.split, ()) if level in present) or ("",)
+
+
+def place(name: str, config: TableConfig, factors: Mapping[str, Sequence[str]], cells: Sequence[Cell]) -> Places:
+    """Lay the cells out: rows by the order of levels in the study, a factor that does not apply first.
+
+    Raises ConfigError where two cells would share a place.
+    """
+    places: Places = {}
+    splits = split_levels(config, factors, cells)
+    kept = [cell for cell in cells if keep(cell, config.where)]
+    ranks = {factor: {"": -1} | {level: i for i, level in enumerate(factors[factor])} for factor in config.rows}
+    for cell in sorted(kept, key=lambda cell: [ranks[factor][cell.get(factor, "")] for factor in config.rows]):
+        row = places.setdefault(tuple(cell.get(factor, "") for factor in config.rows), {})
+        # A cell to which the split factor does not apply is the same at each of its levels.
+        for split in [cell[config.split]] if config.split in cell else splits:
+            if split in row:
+                raise ConfigError(_clash(name, config, row[split], cell))
+            row[split] = cell
+    return places
+
+
+def place_effects(name: str, config: EffectsConfig, cells: Sequence[Cell]) -> dict[tuple[str, ...], Cell]:
+    """Levels of the factors, in their order -> the cell there; cells that lack one of the factors are left out.
+
+    Raises ConfigError where two cells would share a place.
+    """
+    places: dict[tuple[str, ...], Cell] = {}
+    for cell in cells:
+        if not keep(cell, config.where) or any(factor not in cell for factor in config.factors):
+            continue
+        at = tuple(cell[factor] for factor in config.factors)
+        put(places, at, cell, f"effects '{name}'", "add {} to its factors")
+    return places
+
+
+def _clash(name: str, config: TableConfig, one: Cell, other: Cell) -> str:
+    differ = differences(one, other)
+    row = ", ".join(one[factor] for factor in config.rows if factor in one)
+    levels = " and ".join(
+        ", ".join(f"{f}={cell[f]}" for f in differ if f in cell) or "neither" for cell in (one, other)
+    )
+    return (
+        f"table '{name}': row '{row}' stands for several cells ({levels}); add {' or '.join(differ)} to its rows or "
+        "split, or choose one level in where"
+    )

@@ -1,0 +1,132 @@
+"""Levels that mean the best of a search, `tuned: {search: NAME}`: what they stand for once it is done."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ablative.study.core.errors import ConfigError
+from ablative.study.core.files import read_json
+from ablative.study.core.typed import plain
+from ablative.study.home.paths import Home
+from ablative.study.plan.search_arms import Arm
+from ablative.study.spec.design import Cell, Design, cell_name
+from ablative.study.spec.search import SearchConfig
+
+KEY = "search"
+"""In a level's meaning: the study whose search is meant."""
+
+
+def check_levels(design: Design, study: str, searches: bool, where: str) -> None:
+    """Raise ConfigError for a level that mixes a search with overrides, or names a search that the study has not."""
+    for factor, levels in design.factors.items():
+        for level, meaning in levels.items():
+            if KEY not in meaning:
+                continue
+            at = f"{where}: factors.{factor}.{level}"
+            if len(meaning) > 1 or not isinstance(meaning[KEY], str):
+                raise ConfigError(
+                    f"{at}: a searched level is {{search: STUDY}} and nothing else, found {dict(meaning)}"
+                )
+            if meaning[KEY] == study and not searches:
+                raise ConfigError(f"{at}: this study has no search; give a `search` section, or name another study")
+
+
+@dataclass(frozen=True)
+class Searched:
+    """What it cost to find what a level means: stands below every table that shows the level."""
+
+    level: str
+    """`factor=level`."""
+    study: str
+    arm: str
+    """Key of the arm whose search it was."""
+    trials: int
+    seeds: int
+    """Of each trial."""
+    repeats: int
+    """Seeds with which the best were repeated."""
+    hours: float
+    """Of the arm's trials and repeats together."""
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """Looks up, for each cell, what the search that its levels name has found."""
+
+    design: Design
+    study: str
+    arms: tuple[Arm, ...]
+    """Of the study's own search."""
+    search: SearchConfig | None
+    home: Home
+
+    def fixed(self, levels: Mapping[str, str]) -> Cell:
+        """The levels that mean overrides, not a search."""
+        return {f: level for f, level in levels.items() if KEY not in self.design.factors[f][level]}
+
+    def meaning(self, cell: Cell) -> dict[str, Any]:
+        """The cell's overrides, with a searched level's values in its place; it must not be `waiting`."""
+        overrides = self.design.overrides(cell)
+        name = overrides.pop(KEY, None)
+        return overrides if name is None else {**overrides, **self._best(cell, name)[0]}
+
+    def waiting(self, cell: Cell) -> str:
+        """Why the cell's configuration is not known yet; empty where it is."""
+        name = self.design.overrides(cell).get(KEY)
+        if name is None or self._best(cell, name):
+            return ""
+        done = "was done with another budget or other repeats" if self._found(cell, name) else "is not done"
+        return f"the search of {name} {done}: ablate search {name}"
+
+    def searched(self, cell: Cell) -> Searched | None:
+        """What stands behind a cell's searched level; None where it has none, or where that is not found yet."""
+        level = next(((f, own) for f, own in cell.items() if KEY in self.design.factors[f][own]), None)
+        name = self.design.factors[level[0]][level[1]][KEY] if level else ""
+        found = self._results(cell, name) if name else []
+        if level is None or not found:
+            return None
+        trials = sum(trial["state"] != "waiting" for trial in found[0]["trials"])
+        seeds, repeats = len(found[0]["seeds"]), len(found[0]["confirm"]["seeds"])
+        return Searched("=".join(level), str(name), found[0]["key"], trials, seeds, repeats, found[0]["hours"])
+
+    def _results(self, cell: Cell, name: str) -> list[dict[str, Any]]:
+        """What searches of the study have found for the cell.
+
+        Of our own, only with the budget and the repeats that the section has now: arms are tuned equally or not at all.
+        """
+        found = self._found(cell, name)
+        if name != self.study or self.search is None:
+            return found
+        wanted = {"budget": plain(self.search.budget), "confirm": plain(self.search.confirm)}
+        return [result for result in found if {key: result[key] for key in wanted} == wanted]
+
+    def _found(self, cell: Cell, name: str) -> list[dict[str, Any]]:
+        search = self.home.study(name).search
+        if name == self.study:
+            found = [read_json(search.result(self._arm(cell).key))]
+        else:
+            found = [read_json(path) for path in sorted(search.root.glob("*/result.json"))]
+        return [result for result in found if result is not None and result["cell"].items() <= cell.items()]
+
+    def _best(self, cell: Cell, name: str) -> Sequence[dict[str, Any]]:
+        """One set of values, or none."""
+        fit = self._results(cell, name)
+        for result in fit:
+            if result["best"] is None:
+                several = len(result["objective"]) > 1
+                reason = "has several objectives and no single best" if several else "completed no trial"
+                raise ConfigError(f"cell {cell_name(cell)}: the search of {name} {reason}")
+        values = [result["best"]["values"] for result in fit]
+        if any(other != values[0] for other in values):
+            raise ConfigError(f"cell {cell_name(cell)}: the study {name} was searched in {len(fit)} ways that differ")
+        return values[:1]
+
+    def _arm(self, cell: Cell) -> Arm:
+        per = self.search.per if self.search else ()
+        levels = {factor: cell[factor] for factor in per if factor in cell}
+        for arm in self.arms:
+            if arm.cell == levels:
+                return arm
+        raise ConfigError(f"cell {cell_name(cell)} is to be tuned, but the search leaves it out (search.where)")

@@ -1,0 +1,271 @@
+"""The `search` section of a study file: what is tuned, for what, how hard, and separately for which cells.
+
+Names of samplers and pruners are Optuna's in short; their options are handed to Optuna as they are. Optuna itself
+is imported only where a search runs (`sweeps.search`).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, get_type_hints
+
+from ablative.study.clip.config import RunConfig, field
+from ablative.study.clip.metrics import RUN_METRICS
+from ablative.study.core.errors import ConfigError, unknown
+from ablative.study.core.typed import build
+
+Levels = Mapping[str, Mapping[str, Any]]
+"""Level → the overrides that it means."""
+
+SAMPLERS = ("tpe", "gp", "cmaes", "qmc", "grid", "random")
+PRUNERS = ("none", "median", "hyperband", "halving")
+PAPERS: tuple[dict[str, Any], ...] = (
+    {"objective.w_image": 0.1, "objective.w_text": 0.05},
+    {"objective.w_image": 0.05, "objective.w_text": 0.1},
+)
+"""Loss weights that MAE-CLIP's paper and its supplement print; the first trials of every search over both."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ParameterConfig:
+    """Where the values of one configuration key come from: a range, or choices."""
+
+    low: float | None = field(None)
+    high: float | None = field(None)
+    """Included."""
+    log: bool = field(False)
+    step: float | None = field(None, above=0)
+    choices: tuple[Any, ...] = field(())
+    when: dict[str, tuple[Any, ...]] = dataclasses.field(default_factory=dict)
+    """Keys and values without which the parameter does not exist; keys of parameters come earlier in the file."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class GoalConfig:
+    """One objective: a metric, or the mean of several, averaged over a trial's seeds."""
+
+    metric: tuple[str, ...] = field()
+    direction: str = field("maximize", choices=("maximize", "minimize"))
+
+
+@dataclass(frozen=True, kw_only=True)
+class MethodConfig:
+    """A sampler or pruner, and the arguments of its class in Optuna."""
+
+    name: str = field()
+    options: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class BudgetConfig:
+    """Of every arm alike: one limit, or both."""
+
+    trials: int = field(0, low=0)
+    """0: no limit."""
+    hours: float = field(0.0, low=0)
+    """Hours of training and evaluation (on a GPU where there is one) after which no trial begins; 0: no limit."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConfirmConfig:
+    """Repeats of the best trials once an arm's budget is spent: what looked best among many was lucky, too."""
+
+    top: int = field(3, low=1)
+    """How many of the best; what was tried first (the papers' loss weights) is repeated beside them."""
+    seeds: tuple[int, ...] = field(())
+    """Of the repeats, by which alone the winner is then chosen; none: the best trial wins as it is."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SearchConfig:
+    """The whole section."""
+
+    parameters: dict[str, ParameterConfig]
+    objective: tuple[GoalConfig, ...]
+    """Several: the search looks for their Pareto front."""
+    budget: BudgetConfig
+    per: tuple[str, ...] = field(())
+    """Factors; every combination of their levels (an arm) has a search and a budget of its own."""
+    where: dict[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
+    """Only arms with these levels."""
+    sampler: MethodConfig = MethodConfig(name="tpe")
+    pruner: MethodConfig = MethodConfig(name="none")
+    report: str = field("")
+    """By what trials are pruned: a metric of training, such as `train/contrastive` (smaller is better), or one that a
+    protocol yields on the validation split (larger is better), evaluated `every` so many steps."""
+    every: int = field(0, low=0)
+    confirm: ConfirmConfig = ConfirmConfig()
+    seeds: tuple[int, ...] = field((0,))
+    """Of the runs; each trial trains one run for each, and only the first may be pruned."""
+    seed: int = field(0, low=0)
+    """Of the sampler."""
+    parallel: int = field(0, low=0)
+    """Worker jobs; 0 takes as many as the cluster configuration, or the machine, allows."""
+    enqueue: tuple[dict[str, Any], ...] = ()
+    """Values of parameters to try first, after the papers' loss weights (where these are searched)."""
+    warm_start: bool = field(False)
+    """Then try what the study's finished runs have tried; they are not trained again."""
+
+    @property
+    def first(self) -> tuple[dict[str, Any], ...]:
+        """What is tried before the sampler is asked."""
+        papers = [pair for pair in PAPERS if all(inside(self.parameters.get(key), pair[key]) for key in pair)]
+        both = (*papers, *self.enqueue)
+        return tuple(values for i, values in enumerate(both) if values not in both[:i])
+
+
+def parse_search(data: Mapping[str, Any], factors: Mapping[str, Levels], where: str) -> SearchConfig:
+    """The section as a checked, typed object; raises ConfigError for whatever no study of these factors can mean."""
+    if not isinstance(data, Mapping):
+        raise ConfigError(f"{where}: expected keys and values, found {data!r}")
+    plain = dict(data)
+    for key in ("sampler", "pruner"):
+        if key in plain:
+            plain[key] = _method(plain[key], f"{where}.{key}")
+    if isinstance(plain.get("parameters"), Mapping):
+        plain["parameters"] = {k: {"choices": v} if isinstance(v, list) else v for k, v in plain["parameters"].items()}
+    search = build(SearchConfig, plain, where)
+    for key, parameter in search.parameters.items():
+        _check_parameter(key, parameter, f"{where}.parameters.{key}")
+    _check_conditions(search, where)
+    _check_methods(search, where)
+    _check_report(search, where)
+    _check_arms(search, factors, where)
+    _check_sizes(search, where)
+    return search
+
+
+@functools.cache
+def searchable() -> dict[str, Any]:
+    """Keys that a search may set, with their types: whatever changes a run's result, but its seed."""
+    keys = {}
+    for section, kind in get_type_hints(RunConfig).items():
+        for spec in dataclasses.fields(kind) if dataclasses.is_dataclass(kind) else ():
+            if spec.metadata.get("identity", True):
+                keys[f"{section}.{spec.name}"] = get_type_hints(kind)[spec.name]
+    return keys
+
+
+def _method(value: Any, where: str) -> dict[str, Any]:
+    """`tpe`, or a mapping with the name and the options side by side."""
+    if isinstance(value, str):
+        return {"name": value}
+    if not isinstance(value, Mapping) or not isinstance(value.get("name"), str):
+        raise ConfigError(f"{where}: expected a name, or a mapping with `name` and options, found {value!r}")
+    return {"name": value["name"], "options": {k: v for k, v in value.items() if k != "name"}}
+
+
+def _check_parameter(key: str, parameter: ParameterConfig, where: str) -> None:
+    if key not in searchable():
+        raise ConfigError(unknown("configuration key", key, searchable(), where.removesuffix(f".{key}")))
+    kind = searchable()[key]
+    if parameter.choices:
+        if parameter.low is not None or parameter.high is not None or parameter.log or parameter.step is not None:
+            raise ConfigError(f"{where}: give choices, or a range (low, high, log, step), not both")
+        if len(set(parameter.choices)) < max(2, len(parameter.choices)):
+            raise ConfigError(f"{where}.choices: {list(parameter.choices)} are not two or more different values")
+        return
+    if parameter.low is None or parameter.high is None:
+        raise ConfigError(f"{where}: missing; give low and high, or choices")
+    if kind not in (int, float):
+        raise ConfigError(f"{where}: {kind.__name__} has no range; give choices")
+    if not parameter.low < parameter.high:
+        raise ConfigError(f"{where}: low {parameter.low} is not less than high {parameter.high}")
+    if kind is int and any(not float(x).is_integer() for x in (parameter.low, parameter.high, parameter.step or 1)):
+        raise ConfigError(f"{where}: {key} is a whole number, and so are its low, high and step")
+    if parameter.log and (parameter.low <= 0 or parameter.step is not None):
+        raise ConfigError(f"{where}: a log range has no step and begins above 0, found low {parameter.low}")
+
+
+def _check_conditions(search: SearchConfig, where: str) -> None:
+    keys = list(search.parameters)
+    for at, (key, parameter) in enumerate(search.parameters.items()):
+        for other in parameter.when:
+            if other not in searchable():
+                raise ConfigError(unknown("configuration key", other, searchable(), f"{where}.parameters.{key}.when"))
+            if other in keys[at:]:
+                raise ConfigError(f"{where}.parameters.{key}.when: {other} must stand before {key}")
+    for values in search.enqueue:
+        for key, value in values.items():
+            if key not in search.parameters:
+                raise ConfigError(unknown("parameter", key, keys, f"{where}.enqueue"))
+            if not inside(search.parameters[key], value):
+                raise ConfigError(f"{where}.enqueue.{key}: {value!r} is outside of the parameter's range")
+
+
+def _check_methods(search: SearchConfig, where: str) -> None:
+    for key, names in (("sampler", SAMPLERS), ("pruner", PRUNERS)):
+        if getattr(search, key).name not in names:
+            raise ConfigError(unknown(key, getattr(search, key).name, names, where))
+    if search.pruner.name != "none" and not search.report:
+        raise ConfigError(
+            f"{where}.pruner: {search.pruner.name} needs intermediate values; name in `report` the metric of "
+            f"training to prune by, such as train/contrastive, or with `every` one of the validation split"
+        )
+    if search.pruner.name != "none" and len(search.objective) > 1:
+        raise ConfigError(
+            f"{where}.pruner: Optuna prunes searches of one objective only, found {len(search.objective)}"
+        )
+    if search.sampler.name == "grid":
+        for key, parameter in search.parameters.items():
+            if not parameter.choices and parameter.step is None:
+                raise ConfigError(f"{where}.parameters.{key}: a grid needs choices or a step")
+            if parameter.when:
+                raise ConfigError(f"{where}.parameters.{key}.when: a grid has no conditional parameters")
+
+
+def _check_report(search: SearchConfig, where: str) -> None:
+    trained = search.report.startswith(("train/", "cost/"))
+    if trained and search.report not in RUN_METRICS:
+        raise ConfigError(unknown("metric of training", search.report, RUN_METRICS, f"{where}.report"))
+    if search.every and (trained or not search.report):
+        raise ConfigError(f"{where}.every: only a protocol's metric in `report` is evaluated every so many steps")
+    if search.report and not trained and not search.every:
+        raise ConfigError(
+            f"{where}.report: {search.report} is no metric of training, so tell with `every` after how many steps it "
+            f"is evaluated (metrics of training: {', '.join(RUN_METRICS)})"
+        )
+
+
+def _check_arms(search: SearchConfig, factors: Mapping[str, Levels], where: str) -> None:
+    for factor in search.per:
+        if factor not in factors:
+            raise ConfigError(unknown("factor", factor, factors, f"{where}.per"))
+        for key in (key for meaning in factors[factor].values() for key in meaning if key in search.parameters):
+            raise ConfigError(f"{where}.parameters.{key}: the factor '{factor}' of `per` sets this key already")
+    for factor, levels in search.where.items():
+        if factor not in search.per:
+            raise ConfigError(unknown("factor", factor, search.per, f"{where}.where"))
+        for level in levels:
+            if level not in factors[factor]:
+                raise ConfigError(unknown("level", level, factors[factor], f"{where}.where.{factor}"))
+
+
+def _check_sizes(search: SearchConfig, where: str) -> None:
+    for name, found in (("parameters", search.parameters), ("objective", search.objective), ("seeds", search.seeds)):
+        if not found:
+            raise ConfigError(f"{where}.{name}: empty")
+    if not search.budget.trials and not search.budget.hours:
+        raise ConfigError(f"{where}.budget: give trials, hours or both")
+    repeated = [seed for seed in search.confirm.seeds if seed in search.seeds]
+    if repeated:
+        raise ConfigError(
+            f"{where}.confirm.seeds: {repeated} are seeds of the search, by which the best were chosen; take others"
+        )
+    if search.confirm.seeds and len(search.objective) > 1:
+        raise ConfigError(f"{where}.confirm: several objectives have a front and no best trial to repeat")
+
+
+def inside(parameter: ParameterConfig | None, value: Any) -> bool:
+    """Whether a parameter may take a value."""
+    if parameter is None:
+        return False
+    if parameter.choices:
+        return value in parameter.choices
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    return (
+        number and parameter.low is not None and parameter.high is not None and parameter.low <= value <= parameter.high
+    )

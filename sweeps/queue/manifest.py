@@ -1,0 +1,141 @@
+"""The manifest: what one submission put in the queue, with which code, and which jobs work through it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ablative.study.core.files import read_json, write_json
+from ablative.study.home.paths import Home, SubmissionPaths
+from ablative.study.plan.task import TaskRef
+
+if TYPE_CHECKING:
+    pass
+
+
+@dataclass(frozen=True)
+class Job:
+    """A worker's job."""
+
+    job_id: str
+    host: str
+    scope: str
+    """What `job_id` means something in: boot and process namespace (local), name of the array (SLURM)."""
+    start: int
+    """Start of the process in clock ticks (local), number of the array's element (SLURM)."""
+
+
+@dataclass(frozen=True)
+class Array:
+    """A job array: what one call of `sbatch` hands over."""
+
+    name: str
+    """The job name; no other array of any time has it."""
+    elements: tuple[tuple[str, ...], ...]
+    """Ids of the tasks that each element works through; of a search, whose elements look for trials, none."""
+    cluster: dict[str, Any]
+    """Content of the `ClusterConfig` that it runs under."""
+    follows: str = ""
+    """Name of the array whose element of the same number has to end well before an element starts."""
+    waits_for: tuple[str, ...] = ()
+    """Elements of other submissions, by job id, that have to end before any element starts."""
+    after: str = ""
+    """Name of the array that has to end well before any element starts: the submission's canary."""
+    canary: bool = False
+    """Its one element tries the submission's first task, and leaves it to the others when it has trained some steps."""
+    exclude: tuple[str, ...] = ()
+    """Nodes to stay away from."""
+    job_id: str = ""
+    """Given by the scheduler; stays empty when the submitting process dies between the call and its answer."""
+    submitted: float = 0.0
+    """When the scheduler took it, in seconds since 1970."""
+    arms: tuple[str, ...] = ()
+    """Names of the search's arms whose trials its elements look for, which then have no tasks of their own."""
+
+    @property
+    def numbers(self) -> list[int]:
+        """Of the elements that are handed over."""
+        return [number for number, element in enumerate(self.elements) if element or self.arms]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How an executor spreads a queue."""
+
+    workers: int
+    devices: tuple[str, ...]
+    """GPUs to deal out to the workers, as `CUDA_VISIBLE_DEVICES` names them."""
+    arrays: tuple[Array, ...] = ()
+    user: str = ""
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """Content of `submission.json`."""
+
+    study: str
+    executor: str
+    created: str
+    command: str
+    workers: int
+    devices: tuple[str, ...]
+    """GPUs as `CUDA_VISIBLE_DEVICES` names them, dealt out to the workers in turn; empty: none."""
+    snapshot: str
+    commit: str
+    dirty: bool
+    entry: str
+    """`module:function` that runs one task; its module also has the exception `Interrupted`."""
+    shipper: str
+    """`module:class` of the process that ships journals; empty: none."""
+    heartbeat_seconds: float
+    stale_seconds: float
+    tasks: tuple[TaskRef, ...]
+    jobs: tuple[Job, ...] = ()
+    arrays: tuple[Array, ...] = ()
+    """Of a SLURM submission."""
+    user: str = ""
+    """Who submitted, and in whose name the scheduler lists the jobs."""
+
+    def with_jobs(self, jobs: tuple[Job, ...]) -> Manifest:
+        return replace(self, jobs=jobs)
+
+    def write(self, paths: SubmissionPaths) -> None:
+        write_json(paths.manifest, asdict(self))
+
+
+def read(paths: SubmissionPaths) -> Manifest | None:
+    """Manifest of a submission, or None where there is none (yet)."""
+    data: dict[str, Any] | None = read_json(paths.manifest)
+    if data is None:
+        return None
+    tasks = tuple(map(TaskRef.from_json, data.pop("tasks")))
+    jobs = tuple(Job(**job) for job in data.pop("jobs"))
+    arrays = tuple(_array(array) for array in data.pop("arrays", ()))
+    return Manifest(**{**data, "devices": tuple(data.pop("devices"))}, tasks=tasks, jobs=jobs, arrays=arrays)
+
+
+def _array(data: dict[str, Any]) -> Array:
+    elements = tuple(tuple(element) for element in data["elements"])
+    lists = {name: tuple(data.get(name, ())) for name in ("waits_for", "exclude", "arms")}
+    return Array(**{**data, "elements": elements, **lists})
+
+
+def submissions(
+    home: Home, study: str | None = None, ended: bool = False
+) -> Iterator[tuple[SubmissionPaths, Manifest]]:
+    """Submissions, newest first, of one study or of all (runs are shared); without those that were found ended."""
+    for name in [study] if study else _names(home.studies):
+        paths = home.study(name)
+        for stamp in sorted(_names(paths.submissions), reverse=True):
+            submission = paths.submission(stamp)
+            if (ended or not submission.ended.exists()) and (manifest := read(submission)) is not None:
+                yield submission, manifest
+
+
+def _names(folder: Path) -> list[str]:
+    try:
+        return [entry.name for entry in folder.iterdir()]
+    except FileNotFoundError:
+        return []

@@ -1,0 +1,86 @@
+"""What failed attempts at a task mean for the next one: what is counted, and when they have been enough."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from datetime import UTC, datetime
+
+from ablative.study.clip.config import RunConfig
+from ablative.study.core.files import read_json
+from ablative.study.core.typed import load_config
+from ablative.study.home.failed_attempts import OUT_OF_MEMORY, failures, halvings, micro_batch
+from ablative.study.home.paths import Home, TaskPaths
+from ablative.study.plan.task import TaskRef
+from ablative.sweeps.queue.failures import Failure, write_failure
+from ablative.sweeps.queue.lease import Owner
+
+UNCOUNTED = ("interrupted", "preempted", "time limit", "pruned", "cancelled")
+"""Ends that the next attempt goes on from, however often they come."""
+IDENTICAL_FAILURES = 3
+"""Code failures with one fingerprint after which the rest of the submission is not started."""
+
+
+def archive_failure(paths: TaskPaths) -> None:
+    """Keep the last failure as `failure.<n>.json`, so that the task counts as missing again."""
+    paths.cancelled.unlink(missing_ok=True)
+    try:
+        os.replace(paths.failure, paths.past_failure(_number(paths)))
+    except FileNotFoundError:
+        # A worker that died leaves no failure, only its claim; and another submission may have been quicker.
+        return
+
+
+def bury(paths: TaskPaths, owner: Owner, cause: str, message: str) -> None:
+    """Write down the failure of a worker that died without a word and left its claim; once for each claim."""
+    if any(failure.get("claim") == owner.token for failure in failures(paths)):
+        return
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    failure = Failure(cause, "", message, "", "")
+    path = paths.past_failure(_number(paths))
+    write_failure(path, failure, time=now, job=owner.job, node=owner.node, claim=owner.token)
+
+
+def spent(paths: TaskPaths, cause: str, config: object, retries: int, owner: Owner | None) -> bool:
+    """Whether a failed task has had all the attempts that it gets without being told.
+
+    Args:
+        paths: of the task.
+        cause: of its last failure.
+        config: a run's; its micro-batch may still be halved.
+        retries: attempts after the first failure of a cause.
+        owner: of a claim that was abandoned; its failure may not be written down yet.
+    """
+    if cause in UNCOUNTED:
+        return False
+    past = failures(paths)
+    silent = owner is not None and not any(failure.get("claim") == owner.token for failure in past)
+    times = sum(failure["cause"] == cause for failure in past) + silent
+    if cause == OUT_OF_MEMORY and isinstance(config, RunConfig):
+        return micro_batch(config, times - 1) == 1
+    return times > retries
+
+
+def divisible(paths: TaskPaths) -> bool:
+    """Whether a run that has just run out of memory can be tried with a smaller micro-batch."""
+    return paths.config.exists() and micro_batch(load_config(paths.config, RunConfig), halvings(paths) - 1) > 1
+
+
+def repetition(tasks: Iterable[TaskRef], home: Home, failure: Failure) -> str:
+    """Why a failure of the code is to stop all that would only repeat it; empty: it has not come up often enough."""
+    same = 0
+    for task in tasks:
+        written = read_json(task.paths(home).failure)
+        if written is not None:
+            same += (written["cause"], written["fingerprint"]) == ("code", failure.fingerprint)
+    if same < IDENTICAL_FAILURES:
+        return ""
+    return f"{same} tasks failed at the same place ({failure.type}: {failure.message})"
+
+
+def _number(paths: TaskPaths) -> int:
+    """Of the next past failure."""
+    number = 1
+    while paths.past_failure(number).exists():
+        number += 1
+    return number

@@ -1,0 +1,159 @@
+"""Tables for people: counts by state, what runs and how far it is, what failed and where."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from ablative.study.clip.config import RunConfig
+from ablative.study.core.files import read_json
+from ablative.study.home.paths import Home
+from ablative.study.plan.plan import Plan
+from ablative.sweeps.queue import manifest
+from ablative.sweeps.queue.executors import executor, live_jobs, situation
+from ablative.sweeps.status.progress import Progress, read_progress
+from ablative.sweeps.status.task_states import Survey, TaskState
+
+COLOURS = {
+    "completed": "green",
+    "diverged": "magenta",
+    "running": "cyan",
+    "failed": "red",
+    "submitted": "blue",
+    "eligible": "yellow",
+    "waiting": "bright_black",
+}
+SHOWN_RUNNING = 16
+SHOWN_FAILURES = 8
+
+
+@dataclass(frozen=True)
+class FailureGroup:
+    """Failures with one cause at one place."""
+
+    cause: str
+    line: str
+    """The traceback's last line."""
+    states: tuple[TaskState, ...]
+
+
+def failure_groups(survey: Survey) -> list[FailureGroup]:
+    """Failed tasks by cause and fingerprint, the largest group first."""
+    found: dict[tuple[str, str], list[TaskState]] = {}
+    for state in survey.having("failed"):
+        found.setdefault((state.cause, (state.detail or {}).get("fingerprint", "")), []).append(state)
+    groups = [FailureGroup(cause, _last_line(states[0]), tuple(states)) for (cause, _), states in found.items()]
+    return sorted(groups, key=lambda group: -len(group.states))
+
+
+def notice(plan: Plan, survey: Survey) -> str:
+    """Why nothing more is begun although there is work: told off, or no worker left. Empty otherwise."""
+    if survey.finished:
+        return ""
+    for paths, found in manifest.submissions(plan.home, plan.study.name):
+        stopped = read_json(paths.stopped)
+        if stopped is not None:
+            return f"stopped: {stopped['reason']}"
+        # Of a study of which a part was submitted, the rest waits for nobody.
+        own = {task.task_id for task in found.tasks}
+        open_tasks = any(state.task.task_id in own for state in survey.having("eligible"))
+        if open_tasks and not live_jobs(paths, found):
+            words = executor(found.executor).last_words(paths)
+            return f"the workers are gone with work left{f': {words}' if words else ''}"
+        return ""
+    return ""
+
+
+def overview(plan: Plan, survey: Survey, seconds_left: float | None = None) -> RenderableType:
+    """The whole status display."""
+    parts: list[RenderableType] = [_counts(plan, survey, seconds_left)]
+    running = survey.having("running")
+    if running:
+        parts.append(_running(running, plan.home))
+    groups = failure_groups(survey)
+    if groups:
+        parts.append(_failures(groups))
+    scheduler = situation(plan.home, plan.study.name)
+    if scheduler and not survey.finished:
+        parts.append(Text(scheduler))
+    reason = notice(plan, survey)
+    if reason:
+        parts.append(Text(reason, style="red"))
+    return Group(*parts)
+
+
+def line(survey: Survey, seconds_left: float | None) -> str:
+    """One plain line: `12/40 done, 2 running, 1 failed, 25 submitted; about 0:03:20 left`."""
+    counts = survey.counts
+    done = counts.get("completed", 0) + counts.get("diverged", 0)
+    rest = [f"{count} {name}" for name, count in counts.items() if name != "completed"]
+    left = f"; about {duration(seconds_left)} left" if seconds_left else ""
+    return ", ".join([f"{done}/{len(survey.states)} done", *rest]) + left
+
+
+def duration(seconds: float | None) -> str:
+    """`h:mm:ss`, or a dash for an unknown time."""
+    return "–" if seconds is None else str(timedelta(seconds=round(seconds)))
+
+
+def _counts(plan: Plan, survey: Survey, seconds_left: float | None) -> Text:
+    text = Text(f"{plan.study.name}: ", style="bold")
+    for name, count in survey.counts.items():
+        text.append(f"{count} {name}  ", style=COLOURS[name])
+    text.append(f"of {len(survey.states)}", style="default")
+    if seconds_left:
+        text.append(f"  about {duration(seconds_left)} left")
+    return text
+
+
+def _running(states: Sequence[TaskState], home: Home) -> Table:
+    table = Table(box=None, pad_edge=False)
+    for heading in ("running", "task"):
+        table.add_column(heading, no_wrap=True)
+    for heading in ("step", "loss", "samples/s", "left"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for state in states[:SHOWN_RUNNING]:
+        progress = read_progress(state.task, state.task.paths(home))
+        table.add_row(state.task.task_id, Text(state.task.name), *_cells(state, progress))
+    if len(states) > SHOWN_RUNNING:
+        table.add_row("…", f"and {len(states) - SHOWN_RUNNING} more")
+    return table
+
+
+def _cells(state: TaskState, progress: Progress | None) -> tuple[str, ...]:
+    if progress is None or not isinstance(state.task.config, RunConfig):
+        return ("–",) * 4
+    loss = "–" if progress.loss is None else f"{progress.loss:.4f}"
+    speed = "–" if progress.samples_per_second is None else f"{progress.samples_per_second:.0f}"
+    left = duration(progress.seconds_left(state.task.config.schedule.batch_size))
+    return f"{progress.step}/{progress.steps}", loss, speed, left
+
+
+def _failures(groups: Sequence[FailureGroup]) -> Table:
+    table = Table(box=None, pad_edge=False)
+    table.add_column("failed", justify="right")
+    table.add_column("cause", no_wrap=True)
+    table.add_column("what", overflow="fold")
+    table.add_column("tasks", overflow="fold")
+    for group in groups[:SHOWN_FAILURES]:
+        ids = [state.task.task_id for state in group.states]
+        names = " ".join(ids[:3]) + (" …" if len(ids) > 3 else "")
+        table.add_row(str(len(ids)), group.cause, Text(group.line), names)
+    if len(groups) > SHOWN_FAILURES:
+        table.add_row("…", "", f"and {len(groups) - SHOWN_FAILURES} more kinds")
+    return table
+
+
+def _last_line(state: TaskState) -> str:
+    """`ValueError: what was wrong`, or where no exception was seen, what is known instead."""
+    detail: dict[str, Any] = state.detail or {}
+    message = str(detail.get("message") or "").partition("\n")[0]
+    if detail.get("traceback"):
+        return f"{detail['type']}: {message}" if message else str(detail["type"])
+    return message or "by the user"

@@ -1,0 +1,165 @@
+"""The state of every task of a plan: its directory's word, set against who is still alive.
+
+First match wins: completed, diverged, running, failed (with its cause; cancelled is one), submitted, eligible,
+waiting (an evaluation whose run is not trained).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from ablative.study.clip.config import RunConfig, RuntimeConfig
+from ablative.study.core.files import read_json
+from ablative.study.home.paths import Home, SubmissionPaths, TaskPaths
+from ablative.study.home.task_state import directory_state
+from ablative.study.plan.plan import Plan, Task
+from ablative.sweeps.queue import executors, lease, manifest
+from ablative.sweeps.queue.failures import RESUMABLE, VANISHED
+from ablative.sweeps.queue.lease import Owner
+from ablative.sweeps.queue.manifest import Manifest
+
+STATES = ("completed", "diverged", "running", "failed", "submitted", "eligible", "waiting")
+FINISHED = ("completed", "diverged")
+
+
+@dataclass(frozen=True)
+class TaskState:
+    """State of one task."""
+
+    task: Task
+    state: str
+    cause: str = ""
+    """Of a failure; see `sweeps.queue.failures.CAUSES`."""
+    detail: dict[str, Any] | None = None
+    """Content of `record.json` (finished) or `failure.json` (failed)."""
+    owner: Owner | None = None
+    """Of a running task, and of an abandoned one."""
+    abandoned: bool = False
+    """Its worker died without a word, so that nobody has the task."""
+
+    @property
+    def finished(self) -> bool:
+        """There is a result; divergence is one."""
+        return self.state in FINISHED
+
+    @property
+    def resumable(self) -> bool:
+        return self.state == "failed" and self.cause in RESUMABLE
+
+    def to_json(self) -> dict[str, Any]:
+        detail = self.detail or {}
+        return {
+            **self.task.to_json(),
+            "name": self.task.name,
+            "state": self.state,
+            "cause": self.cause or None,
+            "message": detail.get("message"),
+            "fingerprint": detail.get("fingerprint"),
+            "host": self.owner.host if self.owner else None,
+            "seconds": detail.get("seconds"),
+        }
+
+
+@dataclass(frozen=True)
+class Survey:
+    """States of all tasks of a plan, in plan order."""
+
+    states: tuple[TaskState, ...]
+
+    @cached_property
+    def counts(self) -> dict[str, int]:
+        """Tasks by state, in the order of `STATES`; states that no task has are left out."""
+        found = Counter(state.state for state in self.states)
+        return {name: found[name] for name in STATES if found[name]}
+
+    @cached_property
+    def by_id(self) -> dict[str, TaskState]:
+        return {state.task.task_id: state for state in self.states}
+
+    def having(self, *names: str) -> tuple[TaskState, ...]:
+        return tuple(state for state in self.states if state.state in names)
+
+    @property
+    def finished(self) -> bool:
+        return all(state.finished for state in self.states)
+
+
+def survey(plan: Plan) -> Survey:
+    """Look at every task: one read of its directory, and one look at each live submission."""
+    look = _Look(plan.home, stale_seconds(plan))
+    return Survey(tuple(look.state(task) for task in plan.tasks))
+
+
+def task_states(plan: Plan) -> dict[str, TaskState]:
+    """{task id: state}."""
+    return survey(plan).by_id
+
+
+def stale_seconds(plan: Plan) -> float:
+    """Age at which another host's claim on this plan's tasks is dead: the most patient run decides."""
+    return max(runtime.stale_seconds for runtime in runtimes(plan))
+
+
+def runtimes(plan: Plan) -> tuple[RuntimeConfig, ...]:
+    """Where and how fast the plan's runs, and its search's, are trained: mostly one setting for all of them."""
+    found = {task.config.runtime: None for task in plan.runs if isinstance(task.config, RunConfig)}
+    return tuple(found | {arm.run.runtime: None for arm in plan.arms}) or (RuntimeConfig(),)
+
+
+class _Look:
+    """One look at tasks, runs before their evaluations."""
+
+    def __init__(self, home: Home, stale: float) -> None:
+        self._home, self._stale = home, stale
+        self._runs: dict[str, TaskState] = {}
+        self._queued: set[str] = set()
+        """Ids of the tasks that a live submission of any study (runs are shared) still has in its queue."""
+        for submission, found in manifest.submissions(home):
+            if not submission.stopped.exists():
+                self._queued |= executors.held(submission, found)
+
+    def state(self, task: Task) -> TaskState:
+        state = self._state(task)
+        if task.kind == "pretrain":
+            self._runs[task.task_id] = state
+        return state
+
+    def _state(self, task: Task) -> TaskState:
+        paths = task.paths(self._home)
+        while (found := directory_state(paths)).state == "claimed":
+            holder = lease.inspect(paths.claim, self._stale)
+            if holder is not None:
+                if holder.alive:
+                    return TaskState(task, "running", owner=holder.owner)
+                if task.task_id in self._queued and not (paths.cancelled.exists() or paths.failure.exists()):
+                    # Its worker died, and another one, or the same started again, has the task before it.
+                    return TaskState(task, "submitted")
+                return self._abandoned(task, paths, holder.owner)
+            # Released since the look before, as the task ended.
+        if found.state in FINISHED:
+            return TaskState(task, found.state, detail=found.detail)
+        if found.state in ("failed", "cancelled"):
+            return TaskState(task, "failed", found.cause, found.detail)
+        if task.task_id in self._queued:
+            return TaskState(task, "submitted")
+        if task.kind == "evaluate" and not self._runs[task.run_id].finished:
+            return TaskState(task, "waiting")
+        return TaskState(task, "eligible")
+
+    def _abandoned(self, task: Task, paths: TaskPaths, owner: Owner | None) -> TaskState:
+        """State of a task with the claim of a dead worker: what ended the worker, unless it had its say."""
+        if paths.cancelled.exists():
+            return TaskState(task, "failed", "cancelled")
+        failure = read_json(paths.failure)
+        if failure is not None:
+            return TaskState(task, "failed", failure["cause"], failure)
+        cause, message = VANISHED if owner is None else executors.ending(self._past, task.task_id, owner)
+        return TaskState(task, "failed", cause, {"message": message}, owner, abandoned=True)
+
+    @cached_property
+    def _past(self) -> list[tuple[SubmissionPaths, Manifest]]:
+        """All submissions, newest first; read only where somebody died without a word."""
+        return list(manifest.submissions(self._home, ended=True))

@@ -1,0 +1,102 @@
+"""`--budget` and `--for`: the part of a study that a submission takes."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable
+
+from ablative.study.core.errors import AblateError, ConfigError
+from ablative.study.costs.budget import UNITS, Budget, Selection, Unit, buy, parse_budget, restrict, rows_of, wanted
+from ablative.study.costs.estimate import Costs, estimate
+from ablative.study.costs.usage import amount
+from ablative.study.plan.plan import Plan, Task
+from ablative.study.spec.design import cell_name
+from ablative.sweeps.status.task_states import Survey, survey
+from ablative.sweeps.submission import snapshot
+from ablative.sweeps.submission.submit import choose
+
+
+def select(plan: Plan, budget: str | None = None, table: str | None = None) -> Selection:
+    """The plan without what a table does not need and what a budget does not pay for.
+
+    What is done, runs or is queued costs nothing more, and stays in the plan.
+
+    Raises:
+        ConfigError: a budget that cannot be read or is in hours of the wrong device; no such table.
+        AblateError: the budget does not pay for a single run.
+    """
+    limit = parse_budget(budget) if budget is not None else None
+    if limit is None and table is None:
+        return Selection(plan, None, (), (), (0, 0))
+    states = survey(plan)
+    # Of the whole plan: what is finished outside the table tells of what is not finished in it.
+    costs = estimate(plan, {state.task.task_id: state.detail or {} for state in states.states if state.finished})
+    if table is not None:
+        places = wanted(plan, table)
+        waiting = {cell: reason for cell, reason in plan.waiting.items() if cell in places}
+        plan = dataclasses.replace(_part(plan, restrict(plan.tasks, places)), waiting=waiting)
+        states = Survey(tuple(states.by_id[task.task_id] for task in plan.tasks))
+    if limit is None:
+        return Selection(plan, None, (), (), (0, 0), costs=costs)
+    missing = tuple(state.task for state in choose(plan, states, snapshot.current()).new)
+    units = _units(plan, missing, costs, limit)
+    rows = _incomplete(plan, states, missing, [table] if table in plan.study.tables else list(plan.study.tables))
+    bought = set(_buy(plan, units, rows, limit))
+    chosen = tuple(unit for run, unit in units.items() if run in bought)
+    left = tuple(unit for run, unit in units.items() if run not in bought)
+    if left and not chosen:
+        cheapest = min(left, key=lambda unit: unit.price)
+        raise AblateError(
+            f"--budget {budget}: pays for none of {len(left)} runs; the cheapest, {cheapest.run.name}, costs about "
+            f"{amount(cheapest.price)} {_currency(costs, limit)}"
+        )
+    out = {task.task_id for unit in left for task in unit.tasks}
+    part = _part(plan, [task for task in plan.tasks if task.task_id not in out])
+    whole = sum(row <= bought for row in rows)
+    return Selection(part, limit, chosen, left, (whole, len(rows)), _currency(costs, limit), costs)
+
+
+def _part(plan: Plan, tasks: Iterable[Task]) -> Plan:
+    return dataclasses.replace(plan, tasks=tuple(tasks), whole=plan.whole or plan)
+
+
+def _currency(costs: Costs, limit: Budget) -> str:
+    if limit.unit == "gpuh" and (len(costs.gpus) == 1 or costs.either):
+        return f"{costs.gpus[0]}-hours"
+    return UNITS[limit.unit]
+
+
+def _units(plan: Plan, missing: tuple[Task, ...], costs: Costs, limit: Budget) -> dict[str, Unit]:
+    """What is missing of each run that lacks something, by run id and in plan order."""
+    if limit.unit == "gpuh" and not costs.gpus:
+        raise ConfigError(
+            f"--budget: study '{plan.study.name}' would run on CPUs here (cluster={plan.cluster.name}); give "
+            f"core-hours, such as {limit.hours:g}cpuh"
+        )
+    tasks: dict[str, list[Task]] = {}
+    for task in missing:
+        tasks.setdefault(task.run_id, []).append(task)
+    return {
+        run.run_id: Unit(run, tuple(tasks[run.run_id]), costs.price(tasks[run.run_id], limit.unit))
+        for run in plan.runs
+        if run.run_id in tasks
+    }
+
+
+def _incomplete(plan: Plan, states: Survey, missing: tuple[Task, ...], tables: list[str]) -> list[frozenset[str]]:
+    """Runs that each incomplete row lacks; rows that cannot become whole, since something failed, are left out."""
+    new = {task.task_id for task in missing}
+    lacking = {task.run_id for task in missing}
+    idle = states.having("eligible", "waiting", "failed")
+    stuck = {state.task.run_id for state in idle if state.task.task_id not in new}
+    return [row & lacking for row in rows_of(plan, tables) if row & lacking and not row & stuck]
+
+
+def _buy(plan: Plan, units: dict[str, Unit], rows: list[frozenset[str]], limit: Budget) -> list[str]:
+    cells: dict[str, set[str]] = {}
+    for run, unit in units.items():
+        for cell in unit.run.cells:
+            cells.setdefault(cell_name(cell), set()).add(run)
+    baseline = cells.get(cell_name(plan.study.baseline), set()) if plan.study.baseline else set()
+    prices = {run: unit.price for run, unit in units.items()}
+    return buy(prices, frozenset(baseline), rows, [frozenset(cell) for cell in cells.values()], limit.hours)

@@ -1,0 +1,275 @@
+"""What is missing of a plan, put in a queue with its code and handed to workers.
+
+Submitting is idempotent: what is done, running or queued is not queued again, and two submissions at the same
+moment are harmless, since a task runs under its claim.
+"""
+
+from __future__ import annotations
+
+import secrets
+import shlex
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from ablative.study.core.errors import AblateError, StoreError
+from ablative.study.core.files import write_atomic
+from ablative.study.core.secrets import redact
+from ablative.study.home.paths import HOME_VERSION, Home, SubmissionPaths
+from ablative.study.plan.plan import Plan, Task
+from ablative.study.plan.task import TaskRef
+from ablative.sweeps.queue import executors, manifest, nodes
+from ablative.sweeps.queue.executors import executor, live_jobs
+from ablative.sweeps.queue.failures import NODE_FAILURE
+from ablative.sweeps.queue.manifest import Layout, Manifest
+from ablative.sweeps.queue.retries import archive_failure, bury, spent
+from ablative.sweeps.status.task_states import Survey, TaskState, runtimes, stale_seconds, survey
+from ablative.sweeps.submission import snapshot
+
+
+@dataclass(frozen=True)
+class Code:
+    """What the jobs call."""
+
+    entry: str = "ablative.trainer.clip.tasks:execute"
+    """`module:function` that runs one task; its module also has the exception `Interrupted`."""
+    shipper: str = "ablative.sweeps.tracking.upload_client:Shipper"
+    """`module:class` of the process that ships journals; empty: nothing is tracked."""
+
+
+TRAINER = Code()
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What a submission takes, and what it leaves."""
+
+    queue: tuple[Task, ...]
+    """In plan order; runs that a queued evaluation waits for are in it too."""
+    new: tuple[TaskState, ...]
+    """The part of the queue that no living worker has yet."""
+    left: tuple[TaskState, ...]
+    """Failures that would only repeat themselves, and what the user cancelled."""
+
+    @property
+    def ids(self) -> frozenset[str]:
+        """Of the new tasks."""
+        return frozenset(state.task.task_id for state in self.new)
+
+
+@dataclass(frozen=True)
+class Submission:
+    """Outcome of `submit`."""
+
+    choice: Choice
+    paths: SubmissionPaths | None
+    """None: there was nothing to submit."""
+    workers: int
+    warning: str
+    """Trouble with the tracking store, which holds nothing up: journals are shipped later."""
+
+
+def submit(plan: Plan, jobs: int = 0, code: Code = TRAINER, retry: frozenset[str] = frozenset()) -> Submission:
+    """Queue what is missing and start workers for it; returns at once.
+
+    Args:
+        plan: the study's plan.
+        jobs: worker jobs; 0 takes the cluster configuration's number, or as many as fit.
+        code: what the jobs call.
+        retry: causes of failures to submit again although the same code would run.
+
+    Raises:
+        StoreError: the home cannot be written, or is of a newer version.
+        AblateError: the workers could not be started.
+    """
+    prepare_home(plan.home)
+    executors.forget()
+    found = survey(plan)
+    choice = choose(plan, found, snapshot.current(), retry)
+    if not choice.new:
+        return Submission(choice, None, 0, "")
+    for state in choice.new:
+        _bury(plan, state)
+    stamp = new_stamp()
+    layout = executor(plan.cluster.kind).arrange(plan, choice.queue, choice.ids, jobs, prefix(plan, stamp))
+    plan.write()
+    for state in choice.new:
+        if state.state == "failed":
+            archive_failure(state.task.paths(plan.home))
+    paths, warning = hand_over(plan, choice.queue, layout, code, stamp)
+    return Submission(choice, paths, layout.workers, warning)
+
+
+def hand_over(
+    plan: Plan,
+    queue: tuple[Task, ...],
+    layout: Layout,
+    code: Code,
+    stamp: str,
+    complete: Callable[[SubmissionPaths], None] = lambda paths: None,
+) -> tuple[SubmissionPaths, str]:
+    """Write the submission down and start its workers.
+
+    Args:
+        plan: the plan.
+        queue: tasks for the workers; none where they look for work themselves.
+        layout: which workers.
+        code: what they call.
+        stamp: the submission's name.
+        complete: adds what else the workers need to the submission's files.
+
+    Returns:
+        The submission, and a warning about the tracking store, which holds nothing up.
+    """
+    _close_ended(plan.home)
+    warning = _prepare_store(plan) if code.shipper else ""
+    paths, written = _write_manifest(plan, queue, layout, code, stamp)
+    complete(paths)
+    where = snapshot.environment(plan.home, written.snapshot, snapshot.Commit(written.commit, written.dirty, ""))
+    try:
+        executor(written.executor).launch(plan.home, paths, where)
+    except AblateError:
+        left = manifest.read(paths)
+        if left is None or not left.arrays:
+            # Else a scheduler took some arrays before it refused one, and those go on.
+            paths.ended.touch()
+        raise
+    return paths, warning
+
+
+def prefix(plan: Plan, stamp: str) -> str:
+    """What the names of a submission's jobs begin with: no other submission's do."""
+    return f"ablate.{plan.study.name}.{stamp}"
+
+
+def choose(plan: Plan, found: Survey, code: str, retry: frozenset[str] = frozenset()) -> Choice:
+    """Pick the tasks to queue.
+
+    Failures from outside (killed, out of memory, disk full, …) are taken again, up to `cluster.retries` times for
+    each cause. A failure of the code or the data is taken again only with other code than it failed under: the same
+    would fail the same.
+
+    Args:
+        plan: the plan.
+        found: states of its tasks.
+        code: hash of the code that would run.
+        retry: causes of failures that are taken again in any case.
+    """
+    failed = found.having("failed")
+    left = {state.task.task_id: state for state in failed if state.cause not in retry and not _again(plan, state, code)}
+    wanted = []
+    for state in found.states:
+        blocked = state.task.kind == "evaluate" and state.task.run_id in left
+        if state.state in ("eligible", "waiting", "failed") and not blocked and state.task.task_id not in left:
+            wanted.append(state)
+    needed = {state.task.run_id for state in wanted}
+    ids = {state.task.task_id for state in wanted}
+    # A run that other workers have counts too: should they die, ours go on with it.
+    ids |= {state.task.task_id for state in found.having("running", "submitted") if state.task.task_id in needed}
+    queue = tuple(task for task in plan.tasks if task.task_id in ids)
+    return Choice(queue, tuple(wanted), tuple(left.values()))
+
+
+def prepare_home(home: Home) -> None:
+    """Create the home, or check that it can be written and that this version understands it.
+
+    Raises StoreError with what to do.
+    """
+    try:
+        home.root.mkdir(parents=True, exist_ok=True)
+        if not home.version.exists():
+            write_atomic(home.version, f"{HOME_VERSION}\n")
+        version = home.version.read_text().strip()
+        probe = home.root / f".probe.{secrets.token_hex(4)}"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise StoreError(
+            f"the home {home.root} cannot be written ({error.strerror}); point --home or $ABLATE_HOME to a folder "
+            f"that can"
+        ) from None
+    if not version.isdigit() or int(version) > HOME_VERSION:
+        raise StoreError(
+            f"the home {home.root} has layout version '{version}', this ablate knows up to {HOME_VERSION}; "
+            f"use the newer ablate that wrote it, or another home"
+        )
+
+
+def _bury(plan: Plan, state: TaskState) -> None:
+    """Write down what ended a worker that could not."""
+    if not state.abandoned or state.owner is None:
+        return
+    message = (state.detail or {})["message"]
+    bury(state.task.paths(plan.home), state.owner, state.cause, message)
+    if state.cause == NODE_FAILURE and state.owner.node:
+        nodes.note(plan.home.study(plan.study.name), state.owner.node, message)
+
+
+def _again(plan: Plan, state: TaskState, code: str) -> bool:
+    """Whether another attempt at a failed task may end otherwise."""
+    if state.cause == "cancelled":
+        return False
+    retries = plan.clusters.get(state.task.run_id, plan.cluster).retries
+    paths = state.task.paths(plan.home)
+    if state.resumable and not spent(paths, state.cause, state.task.config, retries, state.owner):
+        return True
+    return (state.detail or {}).get("snapshot", code) != code
+
+
+def _close_ended(home: Home) -> None:
+    """Mark submissions whose jobs are gone, so that nobody reads their manifests again."""
+    for paths, found in manifest.submissions(home):
+        if not live_jobs(paths, found):
+            paths.ended.touch()
+
+
+def _prepare_store(plan: Plan) -> str:
+    """Create the tracking store and the study's experiment before a dozen processes try to. Returns a warning."""
+    from ablative.sweeps.tracking import store
+
+    try:
+        store.prepare(plan.home, plan.study.name)
+    except StoreError as error:
+        return f"tracking: {error}; results are kept in journals, and `ablate sync` ships them later"
+    return ""
+
+
+def new_stamp() -> str:
+    """Name of a new submission: sorts by time, and is nobody else's."""
+    now = time.time()
+    # Two of one second sort by its fraction, in 65,536ths.
+    return f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime(now))}-{int(now % 1 * 65536):04x}{secrets.token_hex(1)}"
+
+
+def _write_manifest(
+    plan: Plan, tasks: tuple[Task, ...], layout: Layout, code: Code, stamp: str
+) -> tuple[SubmissionPaths, Manifest]:
+    """Snapshot the code and write down what is queued."""
+    copy, commit = snapshot.take(plan.home), snapshot.commit()
+    settings = runtimes(plan)
+    queue = Manifest(
+        study=plan.study.name,
+        executor=plan.cluster.kind,
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        command=redact(shlex.join(["ablate", *sys.argv[1:]])),
+        workers=layout.workers,
+        devices=layout.devices,
+        snapshot=copy.digest,
+        commit=commit.commit,
+        dirty=commit.dirty,
+        entry=code.entry,
+        shipper=code.shipper,
+        heartbeat_seconds=min(runtime.heartbeat_seconds for runtime in settings),
+        stale_seconds=stale_seconds(plan),
+        tasks=tuple(TaskRef.of(task) for task in tasks),
+        arrays=layout.arrays,
+        user=layout.user,
+    )
+    paths = plan.home.study(plan.study.name).submission(stamp)
+    paths.root.mkdir(parents=True)
+    snapshot.write_patch(paths.patch, commit)
+    paths.alive.touch()
+    queue.write(paths)
+    return paths, queue

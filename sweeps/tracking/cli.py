@@ -1,0 +1,50 @@
+"""`ablate sync`: ship what is journalled but not yet in MLflow."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+
+import click
+
+from ablative.study.cli import study_command
+from ablative.study.plan.plan import Plan
+
+
+@click.command()
+@study_command
+@click.option("--again", is_flag=True, help="Send everything once more (adds no rows; fills a store that lost some).")
+@click.option("--json", "as_json", is_flag=True, help="Print what was done as JSON.")
+def sync(plan: Plan, again: bool, as_json: bool) -> None:
+    """Ship what is journalled but not yet in MLflow.
+
+    Idempotent; exit code 0 only when everything is shipped.
+    """
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from ablative.study.plan.task import with_trials
+    from ablative.sweeps.tracking.sync import ship
+    from ablative.sweeps.tracking.uri import redact
+
+    with Progress(console=Console(stderr=True), transient=True, disable=as_json) as bar:
+        task = bar.add_task("shipping", total=None)
+        shipped = ship(
+            with_trials(plan.tasks, plan.home.study(plan.study.name).search),
+            plan.study.name,
+            plan.home,
+            again=again,
+            verify=True,
+            progress=lambda done, total: bar.update(task, completed=done, total=total),
+        )
+    uri = redact(plan.home.tracking_uri)
+    if as_json:
+        click.echo(json.dumps({"study": plan.study.name, "store": uri, **asdict(shipped)}))
+    else:
+        click.echo(f"{plan.study.name}: {shipped.tasks} tasks, {shipped.metrics} metric values shipped to {uri}")
+        for error in shipped.errors:
+            click.echo(f"error: {error}", err=True)
+        if shipped.pending:
+            click.echo(f"{shipped.pending} tasks wait in their journals; run 'ablate sync' again", err=True)
+    if shipped.pending or shipped.errors:
+        raise SystemExit(1)

@@ -1,0 +1,146 @@
+"""How much of a task has been shipped, and which tasks have something left to ship.
+
+Imports nothing heavy: `pending` answers for 10,000 tasks in about a second.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ablative.study.core.files import read_json, write_json
+from ablative.study.home.paths import Home, TaskPaths
+from ablative.study.plan.task import Task, TaskRef
+from ablative.sweeps.tracking.tags import plan_tags
+from ablative.sweeps.tracking.uri import sqlite_path, store_key
+
+
+@dataclass(frozen=True)
+class Cursor:
+    """Content of `shipped/<study>.json`: written after the store has confirmed, so at worst it lags behind."""
+
+    mlflow_run_id: str
+    """Empty where only `doubt` is known."""
+    journal: str
+    """Identity of the journal that was shipped: a run that starts anew has another."""
+    experiment: str
+    """`<id>@<creation time>` of the experiment: a new store has another."""
+    offset: int = 0
+    """Bytes of the journal that are in the store."""
+    size: int = 0
+    """Bytes of the journal when it was last read; more than `offset` where its last line is torn."""
+    marks: str = ""
+    """`marks` of the task when everything was shipped; empty while something is not."""
+    event: dict[str, Any] | None = None
+    """The newest event before `offset` that tells the task's state."""
+    tags: str = ""
+    """Digest of the tags last sent."""
+    factors: list[str] = field(default_factory=list)
+    """Those of them that name factors: they go when the study has the factor no more."""
+    status: str = ""
+    """Outcome last sent, as text."""
+    name: str = ""
+    """Run name last sent."""
+    doubt: float = 0.0
+    """When (seconds since 1970) the wish for an MLflow run was left without an answer: it may still come true."""
+
+    def write(self, paths: TaskPaths, study: str) -> None:
+        write_json(paths.shipped(study), asdict(self))
+
+
+def read_cursor(paths: TaskPaths, study: str) -> Cursor | None:
+    """The cursor, or None where there is none or its file is of another version or broken: then all is sent again."""
+    try:
+        content = read_json(paths.shipped(study))
+        return None if content is None else Cursor(**content)
+    except (TypeError, ValueError):
+        return None
+
+
+@dataclass(frozen=True)
+class Opening:
+    """A journal's first line: what it is known by, and when it began."""
+
+    identity: str
+    """Empty for a journal that does not exist yet."""
+    time: int | None = None
+    """Milliseconds since 1970."""
+
+
+def opening(journal: Path) -> Opening:
+    """Read a journal's first complete line; raises ValueError where it is not JSON."""
+    try:
+        with journal.open("rb") as file:
+            line = file.readline()
+    except FileNotFoundError:
+        return Opening("")
+    if not line.endswith(b"\n"):
+        return Opening("")
+    return Opening(hashlib.sha256(line).hexdigest()[:16], json.loads(line)["t"])
+
+
+def marks(task: TaskRef, study: str, paths: TaskPaths) -> str:
+    """What is shipped besides the journal, in a word: the plan's tags, and which files tell how the task stands."""
+    plan = json.dumps([task.name, plan_tags(task, study)], sort_keys=True)
+    files = (paths.record, paths.failure, paths.claim, paths.cancelled)
+    flags = "".join("1" if os.path.exists(path) else "0" for path in files)
+    return f"{hashlib.sha256(plan.encode()).hexdigest()[:12]}:{flags}"
+
+
+@dataclass(frozen=True)
+class Target:
+    """Content of `tracking.json`: the experiment that a study is shipped to, as `ablate` last saw it."""
+
+    store: str
+    """`store_key` of the store."""
+    experiment: str
+    """`<id>@<creation time>`."""
+    schema: str
+    """Version of a database's tables; empty for a server."""
+    mlflow: str
+    """Version of MLflow that found that schema right."""
+
+
+def read_target(study: str, home: Home) -> Target | None:
+    """None where nothing was ever shipped to the store that is in use now, or where that store is gone."""
+    path = sqlite_path(home.tracking_uri)
+    if path is not None and not path.exists():
+        return None
+    try:
+        target = Target(**(read_json(home.study(study).tracking) or {}))
+    except (TypeError, ValueError):
+        return None
+    return target if target.store == store_key(home) else None
+
+
+def has_pending(task: TaskRef, study: str, home: Home, target: Target | None) -> bool:
+    """Whether a task has something that is not in the store."""
+    paths = task.paths(home)
+    try:
+        size = os.stat(paths.journal).st_size
+    except FileNotFoundError:
+        return False
+    if size == 0:
+        return False
+    cursor = read_cursor(paths, study) if target else None
+    if cursor is None or target is None or cursor.experiment != target.experiment or cursor.size != size:
+        return True
+    if cursor.doubt:
+        return True
+    return cursor.marks != marks(task, study, paths)
+
+
+def pending(tasks: Iterable[Task | TaskRef], study: str, home: Home) -> int:
+    """Number of tasks with something that is not yet in the tracking store; asks only the file system."""
+    target = read_target(study, home)
+    return sum(has_pending(TaskRef.of(task), study, home, target) for task in tasks)
+
+
+def changed(before: Mapping[str, str], after: Mapping[str, str]) -> dict[str, str]:
+    """Entries of `after` that `before` does not have so."""
+    return {key: value for key, value in after.items() if before.get(key) != value}

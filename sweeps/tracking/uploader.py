@@ -1,0 +1,294 @@
+"""Carries one task's journal into its MLflow run.
+
+Sent twice, at once, or half and again, the rows are the same. How: a metric row's time stamp is the journal's, and
+MLflow's primary key (run, name, time, step, value, is_nan) drops a row that is there already; params are sent once,
+tags overwrite; the MLflow run of a task is looked up by its tag before it is created, under a lock; the cursor moves
+only after the store has confirmed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import getpass
+import hashlib
+import json
+import time
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ablative.study.costs.usage import Spent
+from ablative.study.home.journal import metric_rows
+from ablative.study.home.paths import Home, TaskPaths
+from ablative.study.home.task_state import directory_state
+from ablative.study.plan.task import TaskRef
+from ablative.sweeps.tracking import store
+from ablative.sweeps.tracking.cursor import Cursor, Opening, changed, marks, opening, read_cursor
+from ablative.sweeps.tracking.faults import Gone, Missing, Unanswered, faults
+from ablative.sweeps.tracking.locks import exclusive
+from ablative.sweeps.tracking.quiet import REQUEST_SECONDS
+from ablative.sweeps.tracking.tags import plan_tags
+from ablative.sweeps.tracking.values import (
+    PARAM_LENGTH,
+    TAG_LENGTH,
+    Line,
+    Outcome,
+    batches,
+    cut,
+    key_name,
+    last_event,
+    outcome,
+)
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Run
+
+LOCK_SECONDS = 30.0
+"""How long to wait for another process that is shipping the same task."""
+DOUBT_SECONDS = 2.0 * REQUEST_SECONDS
+"""How long a server may take to do what it was asked for, after we have given up waiting for its answer."""
+
+
+class OutOfTime(Exception):
+    """The time given for shipping is over; what is left stays in the journal."""
+
+
+@dataclass
+class Courier:
+    """Carries one task after another into one experiment."""
+
+    client: MlflowClient
+    experiment: store.Experiment
+    study: str
+    home: Home
+    again: bool
+    until: float
+    metrics: int = 0
+    _fresh: set[str] = field(default_factory=set)
+    """MLflow runs just created, which have no params yet."""
+
+    def ship(self, task: TaskRef) -> None:
+        """Everything of a task that is not in the store; raises StoreError, Busy, OutOfTime, OSError, ValueError."""
+        paths = task.paths(self.home)
+        with exclusive(paths.shipping(self.study), LOCK_SECONDS):
+            start = opening(paths.journal)
+            cursor = None if self.again else self._cursor(paths, start)
+            if cursor is None:
+                cursor = self._begin(task, paths, start)
+            try:
+                self._send(task, paths, cursor)
+            except Gone:
+                self._send(task, paths, self._begin(task, paths, start))
+
+    def _cursor(self, paths: TaskPaths, start: Opening) -> Cursor | None:
+        """The task's cursor, where it speaks of this store and of this journal."""
+        cursor = read_cursor(paths, self.study)
+        if cursor is None or cursor.experiment != self.experiment.key or not cursor.mlflow_run_id:
+            return None
+        if cursor.journal not in ("", start.identity):
+            return None
+        return replace(cursor, journal=start.identity)
+
+    def _begin(self, task: TaskRef, paths: TaskPaths, start: Opening) -> Cursor:
+        """A cursor before the journal's first byte, of an MLflow run that exists."""
+        before = read_cursor(paths, self.study)
+        with faults(self.experiment.uri):
+            cursor = self._find(task, start.identity)
+        try:
+            with faults(self.experiment.uri):
+                cursor = cursor or self._create(task, start)
+        except Unanswered:
+            Cursor("", start.identity, self.experiment.key, doubt=time.time()).write(paths, self.study)
+            raise
+        cursor = replace(cursor, doubt=before.doubt if before else 0.0)
+        cursor.write(paths, self.study)
+        return cursor
+
+    def _find(self, task: TaskRef, journal: str) -> Cursor | None:
+        """A cursor of the MLflow run of this task and journal, if there is one.
+
+        Runs of the task that this home filled from an earlier journal are deleted (MLflow keeps them
+        restorable): the task was started anew. Those of other homes on the same server are not ours.
+        """
+        ours = self._ours(task)
+        same = [run for run in ours if run.data.tags.get("ablate.journal", "") in ("", journal)]
+        same.sort(key=lambda run: (run.info.start_time, run.info.run_id))
+        for run in ours:
+            if run not in same[:1]:
+                self.client.delete_run(run.info.run_id)
+        if not same:
+            return None
+        return Cursor(same[0].info.run_id, journal, self.experiment.key, factors=_factors(same[0].data.tags))
+
+    def _settle(self, task: TaskRef, cursor: Cursor) -> Cursor:
+        """Delete a second MLflow run: one that a slow server made long after it was asked, and after we asked again."""
+        late = time.time() - cursor.doubt > DOUBT_SECONDS
+        for run in self._ours(task):
+            if run.info.run_id != cursor.mlflow_run_id:
+                self.client.delete_run(run.info.run_id)
+        return replace(cursor, doubt=0.0) if late else cursor
+
+    def _ours(self, task: TaskRef) -> list[Run]:
+        """Live MLflow runs of a task that this home made."""
+        found = self.client.search_runs([self.experiment.id], filter_string=f"tags.`ablate.task_id` = '{task.task_id}'")
+        return [run for run in found if run.data.tags.get("ablate.home") == store.home_identity(self.home)]
+
+    def _create(self, task: TaskRef, start: Opening) -> Cursor:
+        running = Outcome("RUNNING", "running")
+        tags = self._tags(task, start.identity, running)
+        name = cut(task.name, TAG_LENGTH)
+        run = self.client.create_run(self.experiment.id, start.time, tags, name)
+        self._fresh.add(run.info.run_id)
+        return Cursor(
+            run.info.run_id,
+            start.identity,
+            self.experiment.key,
+            tags=_digest(tags),
+            factors=_factors(tags),
+            status=str(running),
+            name=name,
+        )
+
+    def _tags(self, task: TaskRef, journal: str, end: Outcome) -> dict[str, str]:
+        tags = plan_tags(task, self.study) | end.tags()
+        tags |= {"ablate.home": store.home_identity(self.home), "ablate.journal": journal, "mlflow.user": _user()}
+        if task.kind == "evaluate":
+            tags["mlflow.parentRunId"] = self._parent(task.run())
+        return tags
+
+    def _parent(self, run: TaskRef) -> str:
+        """MLflow run of an evaluation's pretraining, created if it was not shipped yet."""
+        paths = run.paths(self.home)
+        start = opening(paths.journal)
+        if (cursor := self._cursor(paths, start)) is not None:
+            return cursor.mlflow_run_id
+        with exclusive(paths.shipping(self.study), LOCK_SECONDS):
+            cursor = self._cursor(paths, start) or self._begin(run, paths, start)
+        return cursor.mlflow_run_id
+
+    def _send(self, task: TaskRef, paths: TaskPaths, cursor: Cursor) -> None:
+        """Batch after batch; params go with the first, what tells the task's state with the last.
+
+        MLflow writes params, then metrics, then tags, then the status: a run that reads as completed is complete.
+        """
+        # Marks before contents: what changes meanwhile is seen next time.
+        seen, size = marks(task, self.study, paths), paths.journal.stat().st_size
+        lines = _lines(paths.journal, cursor.offset)
+        *earlier, last = list(batches(lines)) or [[]]
+        with faults(self.experiment.uri):
+            params, tags = self._texts(cursor.mlflow_run_id, lines)
+            for batch in earlier:
+                self._log(cursor.mlflow_run_id, batch, params, tags)
+                params, tags = {}, {}
+                cursor = _advance(cursor, batch)
+                cursor.write(paths, self.study)
+            cursor = _advance(cursor, last)
+            end = outcome(directory_state(paths), cursor.event)
+            cursor, news = self._retag(task, cursor, end)
+            if end.status in ("FAILED", "KILLED") and (spent := Spent.unfinished(paths)) is not None:
+                news |= spent.tags()  # a killed attempt could not say so itself
+            self._log(cursor.mlflow_run_id, last, params, tags | news)
+            cursor = self._finish(task, cursor, end)
+            if cursor.doubt:
+                cursor = self._settle(task, cursor)
+        replace(cursor, size=max(size, cursor.offset), marks=seen).write(paths, self.study)
+
+    def _log(self, run_id: str, batch: list[Line], params: dict[str, str], tags: dict[str, str]) -> None:
+        from mlflow.entities import Metric, Param, RunTag
+
+        if time.monotonic() > self.until:
+            raise OutOfTime
+        rows = metric_rows([line.entry for line in batch])
+        metrics = [Metric(key_name(name), value, moment, step) for name, step, value, moment in rows]
+        self.client.log_batch(
+            run_id,
+            metrics=metrics,
+            params=[Param(key, value) for key, value in params.items()],
+            tags=[RunTag(key, value) for key, value in tags.items()],
+            synchronous=True,
+        )
+        self.metrics += len(metrics)
+
+    def _texts(self, run_id: str, lines: list[Line]) -> tuple[dict[str, str], dict[str, str]]:
+        """New params and tags of journal lines. MLflow refuses to change a param: a changed one becomes a tag."""
+        tags = {key_name(key): cut(value, TAG_LENGTH) for key, value in _pairs(lines, "tags")}
+        params = [(key_name(key), cut(value, PARAM_LENGTH)) for key, value in _pairs(lines, "params")]
+        ask = params and run_id not in self._fresh
+        known = dict(self.client.get_run(run_id).data.params) if ask else {}
+        self._fresh.discard(run_id)
+        new: dict[str, str] = {}
+        for key, value in params:
+            if (known | new).get(key, value) == value:
+                new[key] = value
+            else:
+                tags[key_name(f"ablate.changed.{key}")] = value
+        return changed(known, new), tags
+
+    def _retag(self, task: TaskRef, cursor: Cursor, end: Outcome) -> tuple[Cursor, dict[str, str]]:
+        """The task's tags, where they are not those sent last; tags of factors that are no more are deleted."""
+        tags = self._tags(task, cursor.journal, end)
+        told = _digest(tags)
+        if told == cursor.tags:
+            return cursor, {}
+        for key in cursor.factors:
+            if key not in tags:
+                # It may be gone already: a kill came between this and the cursor.
+                with contextlib.suppress(Missing), faults(self.experiment.uri):
+                    self.client.delete_tag(cursor.mlflow_run_id, key)
+        return replace(cursor, tags=told, factors=_factors(tags)), tags
+
+    def _finish(self, task: TaskRef, cursor: Cursor, end: Outcome) -> Cursor:
+        """Status, end and name of the MLflow run."""
+        run_id = cursor.mlflow_run_id
+        if cursor.status != str(end):
+            if end.status == "RUNNING":
+                self.client.update_run(run_id, end.status)
+            else:
+                self.client.set_terminated(run_id, end.status, end.end)
+        name = cut(task.name, TAG_LENGTH)
+        if cursor.name != name:
+            self.client.update_run(run_id, name=name)
+        return replace(cursor, status=str(end), name=name)
+
+
+def _advance(cursor: Cursor, batch: list[Line]) -> Cursor:
+    """The cursor behind a batch."""
+    if not batch:
+        return cursor
+    return replace(cursor, offset=batch[-1].end, event=last_event(batch, cursor.event), marks="")
+
+
+def _pairs(lines: list[Line], kind: str) -> list[tuple[str, str]]:
+    return [pair for line in lines if line.entry["kind"] == kind for pair in line.entry["values"].items()]
+
+
+def _lines(journal: Path, offset: int) -> list[Line]:
+    """Complete journal lines from byte `offset` on; raises ValueError that names the byte of an unreadable one."""
+    with journal.open("rb") as file:
+        file.seek(offset)
+        data = file.read()
+    lines: list[Line] = []
+    for text in data[: data.rfind(b"\n") + 1].splitlines(keepends=True):
+        try:
+            entry: dict[str, Any] = json.loads(text)
+        except ValueError:
+            raise ValueError(f"{journal}: byte {offset} begins a line that is not JSON") from None
+        offset += len(text)
+        lines.append(Line(entry, offset))
+    return lines
+
+
+def _factors(tags: dict[str, str]) -> list[str]:
+    return [key for key in tags if key.startswith("ablate.cell.")]
+
+
+def _digest(tags: dict[str, str]) -> str:
+    return hashlib.sha256(json.dumps(tags, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return "unknown"

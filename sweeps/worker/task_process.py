@@ -1,0 +1,178 @@
+"""One task in a forked process: the job survives whatever the task does to itself.
+
+The job imports torch and the trainer once and forks for every task, which saves some four seconds of
+imports a task. For this the job itself must start no threads and must not touch a GPU.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import io
+import json
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ablative.study.core.errors import exit_code
+from ablative.study.core.secrets import redact
+from ablative.study.home.paths import Home, TaskPaths
+from ablative.sweeps.queue import failures
+from ablative.sweeps.worker.print_safely import fall_silent
+
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2)
+"""Cancelled or preempted, interrupted, and Submitit's warning before the time limit."""
+
+Execute = Callable[[str, Path, Home, Callable[[], bool]], None]
+"""`trainer.clip.tasks.execute(kind, root, home, stop)`."""
+
+_PR_SET_PDEATHSIG = 1
+_OOM_SCORE = "500"
+_LIBC = ctypes.CDLL(None, use_errno=True)
+
+
+@dataclass(frozen=True)
+class Child:
+    """A running task."""
+
+    pid: int
+    report: int
+    """Descriptor that an exception's description can be read from, as JSON."""
+
+    def signal(self, number: int) -> None:
+        try:
+            os.kill(self.pid, number)
+        except ProcessLookupError:
+            return
+
+    def kill(self) -> None:
+        """Kill the task and what it started."""
+        try:
+            os.killpg(self.pid, signal.SIGKILL)
+        except (ProcessLookupError, PermissionError):
+            self.signal(signal.SIGKILL)
+
+    def ended(self) -> int | None:
+        """Wait status, once the task has ended."""
+        pid, status = os.waitpid(self.pid, os.WNOHANG)
+        return status if pid else None
+
+
+def start(kind: str, paths: TaskPaths, home: Home, execute: Execute, interrupted: type[BaseException]) -> Child:
+    """Fork a process that runs the task and exits; its output goes to the task's log."""
+    read, write = os.pipe()
+    os.set_blocking(read, False)
+    parent = os.getpid()
+    # A signal between the fork and the child's own handlers would run the worker's handlers in the child.
+    signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
+    try:
+        pid = os.fork()
+        if pid == 0:
+            _run(parent, write, kind, paths, home, execute, interrupted)
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
+    os.close(write)
+    return Child(pid, read)
+
+
+def _run(
+    parent: int,
+    report: int,
+    kind: str,
+    paths: TaskPaths,
+    home: Home,
+    execute: Execute,
+    interrupted: type[BaseException],
+) -> None:
+    """The child's whole life; never returns."""
+    code = 1
+    try:
+        stopping = _prepare(parent, paths.log)
+        execute(kind, paths.root, home, lambda: bool(stopping))
+        code = 0
+    except BaseException as error:
+        code = exit_code(error)
+        _tell(report, error, interrupted)
+    finally:
+        fall_silent()
+        # Not sys.exit: the worker's cleanup (and pytest's) is not ours to run.
+        os._exit(code)
+
+
+def _prepare(parent: int, log: Path) -> list[int]:
+    """Tie the child's life to the worker's; output to the log. Returns the list that stop signals fill."""
+    os.setpgid(0, 0)
+    signal.set_wakeup_fd(-1)
+    stopping: list[int] = []
+    for number in STOP_SIGNALS:
+        signal.signal(number, lambda received, _frame: stopping.append(received))
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
+    _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(1)
+    _prefer_as_victim()
+    for descriptor, path in ((0, Path(os.devnull)), (1, log), (2, log)):
+        opened = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
+        os.dup2(opened, descriptor)
+        os.close(opened)
+    sys.stdout = io.TextIOWrapper(io.FileIO(1, "w", closefd=False), line_buffering=True)
+    sys.stderr = io.TextIOWrapper(io.FileIO(2, "w", closefd=False), line_buffering=True)
+    return stopping
+
+
+def _prefer_as_victim() -> None:
+    """When memory runs out the kernel should kill the task and not the worker, which then says so."""
+    try:
+        Path("/proc/self/oom_score_adj").write_text(_OOM_SCORE)
+    except OSError:
+        print("oom_score_adj cannot be set: out of memory may kill the worker instead of the task", file=sys.stderr)
+
+
+def _tell(report: int, error: BaseException, interrupted: type[BaseException]) -> None:
+    if not isinstance(error, interrupted):
+        # Where the log's disk is full, the report is what counts.
+        with suppress(OSError):
+            print(redact("".join(traceback.format_exception(error))), end="", file=sys.stderr)
+    message = json.dumps(failures.from_exception(error, interrupted).to_json()).encode()
+    while message:
+        message = message[os.write(report, message) :]
+
+
+def read_report(data: bytes) -> failures.Failure | None:
+    """What the child told before it died, or None when it did not come to that."""
+    try:
+        fields: dict[str, Any] = json.loads(data)
+    except ValueError:
+        return None
+    return failures.Failure(**fields)
+
+
+def out_of_memory_kills() -> int:
+    """Kernel's count of out-of-memory kills in this process's control group (of the machine, without one)."""
+    for path in _memory_events():
+        try:
+            lines = path.read_text().splitlines()
+        except OSError:
+            continue
+        counts = dict(line.split(maxsplit=1) for line in lines)
+        if "oom_kill" in counts:
+            return int(counts["oom_kill"])
+    return 0
+
+
+def _memory_events() -> list[Path]:
+    """Where the count stands: control groups version 2, then 1, then the whole machine."""
+    found = []
+    for line in Path("/proc/self/cgroup").read_text().splitlines():
+        _, controllers, group = line.split(":", 2)
+        if not controllers:
+            found.append(Path(f"/sys/fs/cgroup{group}/memory.events"))
+        elif "memory" in controllers.split(","):
+            found.append(Path(f"/sys/fs/cgroup/memory{group}/memory.oom_control"))
+    return [*found, Path("/proc/vmstat")]

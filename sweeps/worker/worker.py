@@ -1,0 +1,303 @@
+"""The code in the job: works through a submission's queue, one claimed task after the other.
+
+Every worker of a submission is given the whole queue and takes what nobody else holds, so that no worker idles
+while another has work left, and so that what a dead worker leaves is taken up by the others.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import shlex
+import signal
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from pathlib import Path
+from types import FrameType
+
+from ablative.study.core.files import write_json
+from ablative.study.home.failed_attempts import OUT_OF_MEMORY
+from ablative.study.home.paths import Home, SubmissionPaths, TaskPaths
+from ablative.study.home.task_state import directory_state
+from ablative.study.plan.task import TaskRef
+from ablative.sweeps.queue import failures, lease, manifest, retries
+from ablative.sweeps.queue.manifest import Manifest
+from ablative.sweeps.submission import snapshot
+from ablative.sweeps.worker import journal_upload, task_process
+from ablative.sweeps.worker.print_safely import say
+from ablative.sweeps.worker.task_process import Child, Execute
+from ablative.sweeps.worker.wakeup import Alarm, drain
+
+POLL_SECONDS = 0.25
+"""How often a worker with nothing to do looks again, and one with a task looks for its cancellation."""
+IDLE_SHARE = 20
+"""An idle worker sleeps this many times as long as it looked."""
+REPEAT_SECONDS = 1.0
+"""A stop signal within this time of the last one is the same request."""
+FINISH_SECONDS = 10.0
+"""How long an evaluation that is told to stop may take to finish its data set; those before are kept anyhow."""
+
+
+def work(home_root: str, study: str, stamp: str, index: int) -> dict[str, int]:
+    """Entry of a job: work through the queue of a submission. Returns how many tasks ended how, for the log.
+
+    Args:
+        home_root: the home's directory.
+        study: name of the study.
+        stamp: the submission's folder.
+        index: number of this worker in the submission; deals out the GPUs.
+    """
+    home = Home(Path(home_root))
+    snapshot.require(home)
+    submission = home.study(study).submission(stamp)
+    queue = manifest.read(submission)
+    assert queue is not None, submission.manifest
+    if queue.devices:
+        # Submitit's local jobs see no GPU by default.
+        os.environ["CUDA_VISIBLE_DEVICES"] = queue.devices[index % len(queue.devices)]
+    # What the records name as the command is the user's, not Submitit's.
+    sys.argv = shlex.split(queue.command)
+    module, _, name = queue.entry.partition(":")
+    loaded = importlib.import_module(module)
+    job = os.environ.get("SUBMITIT_LOCAL_JOB_ID") or str(os.getpid())
+    # By name: Optuna takes a third of a second to import, and that module imports this one.
+    search = submission.search.exists()
+    kind: type[Worker] = importlib.import_module("ablative.sweeps.search.worker").SearchWorker if search else Worker
+    worker = kind(home, submission, queue, getattr(loaded, name), loaded.Interrupted, job)
+    try:
+        worker.run()
+    finally:
+        worker.close()
+    say(f"worker {index} ends: {dict(worker.ended)}")
+    return dict(worker.ended)
+
+
+class Worker:
+    """Takes tasks until none is left that it could ever run."""
+
+    def __init__(
+        self,
+        home: Home,
+        submission: SubmissionPaths,
+        queue: Manifest,
+        execute: Execute,
+        interrupted: type[BaseException],
+        job: str,
+    ) -> None:
+        self.home, self.submission, self.queue, self.job = home, submission, queue, job
+        self.execute, self.interrupted = execute, interrupted
+        self.ended: Counter[str] = Counter()
+        self.signals = 0
+        """Stop signals received."""
+        self._signalled = -REPEAT_SECONDS
+        self._remaining = list(queue.tasks)
+        self._tried: set[str] = set()
+        self._child: Child | None = None
+        self._beat = 0.0
+        self._alarm = Alarm()
+        for number in task_process.STOP_SIGNALS:
+            signal.signal(number, self._on_signal)
+        self._shipping = journal_upload.Shipping(home, submission, queue, job, self._known)
+
+    def run(self) -> None:
+        """Return when nothing is left that this worker could ever run, or when it is told to stop."""
+        while not self._stopped():
+            self._heartbeat(None)
+            begin = time.monotonic()
+            found = self._next()
+            if found is not None:
+                self._perform(*found)
+            elif self._remaining:
+                # A long queue on a slow file system is looked through less often.
+                self._wait(max(POLL_SECONDS, IDLE_SHARE * (time.monotonic() - begin)))
+            else:
+                return
+
+    def close(self) -> None:
+        """Ship what the journals hold, and hand the shipping on to the next worker."""
+        self._shipping.finish()
+        self._alarm.close()
+
+    def _stopped(self) -> bool:
+        return bool(self.signals) or self.submission.stopped.exists()
+
+    def _next(self) -> tuple[TaskRef, lease.Claim] | None:
+        """Claim the first task of the queue that can run; forget those that never will (again)."""
+        queued = {task.task_id for task in self._remaining}
+        runs: dict[str, str] = {}
+        remaining, found = [], None
+        for position, task in enumerate(self._remaining):
+            prospect = self._prospect(task, queued, runs)
+            if prospect == "never":
+                continue
+            if prospect == "now" and (claim := self._claim(task)) is not None:
+                found = task, claim
+                remaining += self._remaining[position + 1 :]
+                break
+            remaining.append(task)
+        self._remaining = remaining
+        return found
+
+    def _prospect(self, task: TaskRef, queued: set[str], runs: dict[str, str]) -> str:
+        """now | later | never, as the directories tell it; `runs` remembers what was seen of runs in this pass."""
+        if task.task_id in self._tried:
+            return "never"
+        if task.kind == "evaluate":
+            if task.run_id not in runs:
+                runs[task.run_id] = self._look(self.home.run(task.run_id))
+            trained = runs[task.run_id]
+            if trained == "claimed" or (trained == "none" and task.run_id in queued):
+                return "later"
+            if trained not in ("completed", "diverged"):
+                return "never"
+        state = self._look(task.paths(self.home))
+        return {"none": "now", "claimed": "later"}.get(state, "never")
+
+    def _look(self, paths: TaskPaths) -> str:
+        """State of a task's directory, where the claim of a dead worker counts as none."""
+        state = directory_state(paths).state
+        if state != "claimed":
+            return state
+        holder = lease.inspect(paths.claim, self.queue.stale_seconds)
+        return state if holder is not None and holder.alive else "none"
+
+    def _claim(self, task: TaskRef) -> lease.Claim | None:
+        """The task's claim, if nobody was quicker and the task is still to be done."""
+        paths = task.paths(self.home)
+        before = lease.inspect(paths.claim, self.queue.stale_seconds)
+        claim = lease.acquire(paths.claim, self.job, self.queue.stale_seconds)
+        if claim is None:
+            return None
+        if any(path.exists() for path in (paths.record, paths.failure, paths.cancelled)):
+            claim.release()
+            return None
+        if before is not None and before.owner is not None and not before.alive:
+            retries.bury(paths, before.owner, *self._ending(before.owner, before.age))
+        return claim
+
+    def _ending(self, owner: lease.Owner, age: float) -> tuple[str, str]:
+        """Cause and message for a worker that died without a word, `age` seconds after its last heartbeat."""
+        return failures.VANISHED
+
+    def _perform(self, task: TaskRef, claim: lease.Claim) -> None:
+        """Run a claimed task to its end, whatever that is, and give the claim back."""
+        self._tried.add(task.task_id)
+        paths = task.paths(self.home)
+        kills = task_process.out_of_memory_kills()
+        self._child = task_process.start(task.kind, paths, self.home, self.execute, self.interrupted)
+        try:
+            if self.signals:
+                # It came before there was a child to pass it on to.
+                self._child.signal(signal.SIGTERM)
+            status, report, verdict = self._attend(task, paths, claim)
+        finally:
+            os.close(self._child.report)
+            self._child = None
+        if verdict == "lost":
+            say(f"{task.task_id}: another worker took the claim; stopped")
+            return
+        if not paths.record.exists():
+            failure = self._failure(status, report, verdict, task_process.out_of_memory_kills() > kills)
+            self._write_failure(task, paths, failure)
+            self.ended[failure.cause] += 1
+        else:
+            self.ended["completed"] += 1
+        claim.release()
+
+    def _attend(self, task: TaskRef, paths: TaskPaths, claim: lease.Claim) -> tuple[int, bytes, str]:
+        """Wait for the child, keeping the claim alive. Returns its status, its report, and why we killed it if so."""
+        assert self._child is not None
+        report, verdict = b"", ""
+        while (status := self._child.ended()) is None:
+            if not self._heartbeat(claim):
+                verdict = "lost"
+            elif paths.cancelled.exists():
+                verdict = "cancelled"
+            elif self.signals and task.kind == "evaluate" and time.monotonic() > self._signalled + FINISH_SECONDS:
+                verdict = "interrupted"
+            elif self.signals > 1:
+                verdict = "killed"
+            else:
+                verdict = self._judge(task)
+            if verdict:
+                self._child.kill()
+            self._wait(POLL_SECONDS)
+            report += drain(self._child.report)
+        return status, report + drain(self._child.report), verdict
+
+    def _judge(self, task: TaskRef) -> str:
+        """Why the running task is to be killed, as a cause of failure; empty: it is not."""
+        return ""
+
+    def _known(self) -> Iterable[TaskRef]:
+        """Tasks that this submission's workers have, had, or will have."""
+        return self.queue.tasks
+
+    def _failure(self, status: int, report: bytes, verdict: str, out_of_memory: bool) -> failures.Failure:
+        told = task_process.read_report(report)
+        if told is not None:
+            return told
+        if verdict:
+            return failures.Failure(verdict, "SIGKILL", f"{verdict} while it ran", "", "")
+        return failures.from_exit(status, out_of_memory)
+
+    def _write_failure(self, task: TaskRef, paths: TaskPaths, failure: failures.Failure) -> None:
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        say(f"{task.task_id}: {failure.cause}: {failure.type}: {failure.message}")
+        try:
+            facts = {"time": now, "snapshot": self.queue.snapshot, "job": self.job, "node": lease.identify().node}
+            failures.write_failure(paths.failure, failure, **facts)
+        except OSError as error:
+            # On a full disk the task stays open: a later submission takes it again, and this worker does not.
+            say(f"{task.task_id}: failure.json could not be written: {error}")
+            return
+        if failure.cause == OUT_OF_MEMORY and task.kind == "pretrain" and retries.divisible(paths):
+            # While the claim is ours: nobody may take the failure for the last word.
+            retries.archive_failure(paths)
+            self._tried.discard(task.task_id)
+            self._remaining.insert(0, task)
+            say(f"{task.task_id}: begins again with half the micro-batch")
+        else:
+            self._react(failure)
+
+    def _react(self, failure: failures.Failure) -> None:
+        """What a failure means for the other tasks."""
+        if failure.cause == "code" and (reason := retries.repetition(self._known(), self.home, failure)):
+            self._stop(reason, failure.fingerprint)
+
+    def _stop(self, reason: str, fingerprint: str) -> None:
+        """Let nobody begin another task of the submission."""
+        if not self.submission.stopped.exists():
+            write_json(self.submission.stopped, {"reason": reason, "fingerprint": fingerprint})
+            say(f"stopping: {reason}")
+
+    def _heartbeat(self, claim: lease.Claim | None) -> bool:
+        """Renew what other hosts see of us, every few seconds; False when the claim was taken from us."""
+        if time.monotonic() < self._beat:
+            return True
+        self._beat = time.monotonic() + self.queue.heartbeat_seconds
+        self._shipping.keep()
+        try:
+            self.submission.alive.touch()
+            return claim is None or claim.heartbeat()
+        except OSError as error:
+            # A file server that is away for a while: if it takes long enough for another to claim the task,
+            # the next heartbeat will say so.
+            say(f"heartbeat failed: {error}")
+            return True
+
+    def _wait(self, seconds: float) -> None:
+        """Sleep, but wake at once when a child ends or a signal comes."""
+        self._alarm.wait(seconds)
+
+    def _on_signal(self, number: int, _frame: FrameType | None) -> None:
+        """Pass a stop signal on to the task, which saves a checkpoint and ends; a second one kills it."""
+        # The same request may reach us twice, directly and through Submitit's controller.
+        if time.monotonic() > self._signalled + REPEAT_SECONDS:
+            self.signals += 1
+        self._signalled = time.monotonic()
+        if self._child is not None:
+            self._child.signal(number)

@@ -1,0 +1,198 @@
+"""`ablate data`: pack, check and show image-text pairs."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from ablative.study.core.errors import DataError, StoreError
+from ablative.study.home.paths import home
+
+if TYPE_CHECKING:
+    from ablative.trainer.clip.data.pairs.pairs import Pairs
+    from ablative.trainer.clip.data.shards.check import Report
+
+_TOLD = 5
+"""Reasons that are printed; the rest is counted."""
+_caption = click.option(
+    "--caption", default="txt", show_default=True, metavar="SOURCE", help="txt, or json.KEY for a key of the JSON."
+)
+_max_broken = click.option(
+    "--max-broken",
+    default=0.01,
+    show_default=True,
+    type=click.FloatRange(0, 1),
+    help="Largest share of broken samples that still counts as success.",
+)
+
+
+@click.group()
+def data() -> None:
+    """Image-text pairs in WebDataset shards: pack, check and show them.
+
+    PATTERN is a folder, glob or brace range of .tar or .tar.gz files, as in cc3m/{00000..00331}.tar; a relative one
+    starts at $ABLATE_DATA or, where that holds no such thing, at the current folder.
+    """
+
+
+@data.command()
+@click.argument("source", type=click.Path(path_type=Path))
+@click.option("--out", required=True, type=click.Path(file_okay=False, path_type=Path), help="Folder for the shards.")
+@click.option(
+    "--shard-size", default=10_000, show_default=True, type=click.IntRange(min=1, max=99_999), help="Samples."
+)
+@click.option("--images", type=click.Path(path_type=Path), help="Where image paths start [default: SOURCE's folder].")
+@click.option("--image-column", help="Column of the image's path [default: image, file, filepath or path].")
+@click.option("--caption-column", help="Column of the caption [default: caption, text or title].")
+@_max_broken
+def pack(
+    source: Path,
+    out: Path,
+    shard_size: int,
+    images: Path | None,
+    image_column: str | None,
+    caption_column: str | None,
+    max_broken: float,
+) -> None:
+    """Make WebDataset shards from SOURCE.
+
+    SOURCE is a folder of images with a .txt beside each, a .csv, .tsv or .jsonl with a column for the image's path and
+    one for the caption (other columns go into the JSON), or a .json of COCO captions. The same command again
+    continues an interrupted one.
+    """
+    from ablative.trainer.clip.data.shards.pack import pack as pack_items
+    from ablative.trainer.clip.data.shards.pack_sources import read_source
+
+    items = read_source(source, images, image_column, caption_column)
+    with _bar(len(items), "Packing") as step:
+        packed = pack_items(items, out, shard_size, step)
+    click.echo(f"{packed.samples} samples in {len(packed.shards)} shards: {out}")
+    if packed.skipped:
+        click.echo(f"{len(packed.skipped)} of {len(items)} skipped:")
+        _list(packed.skipped)
+        if len(packed.skipped) > max_broken * len(items):
+            raise DataError(f"{len(packed.skipped)} of {len(items)} items were skipped, more than --max-broken allows")
+
+
+@data.command()
+@click.argument("pattern")
+@_caption
+@click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON.")
+@_max_broken
+@click.option("--workers", default=0, type=click.IntRange(min=0), help="Processes [default: one for each core].")
+@click.option("--exclude", multiple=True, metavar="TEXT", help="Leave out captions that hold it, as `data.exclude`.")
+def check(pattern: str, caption: str, as_json: bool, max_broken: float, workers: int, exclude: tuple[str, ...]) -> None:
+    """Read and decode all samples of PATTERN: counts, fingerprint, and what is broken."""
+    from ablative.trainer.clip.data.shards.check import check_shards
+
+    with _bars("Reading") as start:
+        report = check_shards(pattern, caption, home(), start, workers, exclude)
+    click.echo(json.dumps(report.to_json(), indent=1) if as_json else _describe(report, caption))
+    if report.unusable:
+        raise DataError(
+            f"{len(report.unusable)} of {report.shards} shards are unusable; the first: {report.unusable[0]}"
+        )
+    if not report.findings.usable:
+        raise DataError(f"{report.folder}: none of {report.findings.samples} samples is usable")
+    if report.broken_share > max_broken:
+        raise DataError(
+            f"{report.folder}: {report.findings.broken} of {report.findings.samples} samples are broken "
+            f"({report.broken_share:.1%}), more than --max-broken={max_broken:g} allows"
+        )
+
+
+@data.command()
+@click.argument("pattern", metavar="PATTERN|shapes")
+@click.option("--out", required=True, type=click.Path(dir_okay=False, path_type=Path), help="PNG to write.")
+@click.option("--count", default=24, show_default=True, type=click.IntRange(min=1, max=600), help="Samples.")
+@click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0), help="Of the choice.")
+@_caption
+def show(pattern: str, out: Path, count: int, seed: int, caption: str) -> None:
+    """Write a contact sheet of samples, drawn from all of PATTERN or from the procedural world."""
+    from ablative.study.clip.config import DataConfig
+    from ablative.trainer.clip.data.images import streams
+    from ablative.trainer.clip.data.images.contact_sheet import contact_sheet
+    from ablative.trainer.clip.data.pairs.pairs import open_pairs
+
+    kind = "shapes" if pattern == "shapes" else "shards"
+    wanted = DataConfig(name=pattern, kind=kind, path=pattern, caption=caption, pairs=count if kind == "shapes" else 0)
+    pairs = open_pairs(wanted, image_size=88, home=home())
+    chosen = (
+        range(count) if kind == "shapes" else streams.permutation(streams.stream("sheet", seed), len(pairs))[:count]
+    )
+    images, captions = zip(*(_sample(pairs, int(i)) for i in chosen), strict=True)
+    sheet = contact_sheet(images, captions)
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        sheet.save(out, "PNG")
+    except OSError as error:
+        raise StoreError(f"cannot write {out}: {error.strerror or error}") from None
+    click.echo(f"{len(images)} of {len(pairs)} samples: {out}")
+
+
+def _sample(pairs: Pairs, i: int) -> tuple[object, str]:
+    """Image and caption, or None and what is wrong."""
+    try:
+        return pairs.image(i), pairs.caption(i) or "(no caption)"
+    except DataError as error:
+        return None, str(error).rpartition(": ")[2]
+
+
+def _describe(report: Report, caption: str) -> str:
+    found = report.findings
+    sizes = ", ".join(f"{width}×{height} ({count})" for (width, height), count in found.sizes.most_common(3))
+    rest = f", {len(found.sizes) - 3} other sizes" if len(found.sizes) > 3 else ""
+    length = f"{found.words / found.usable:.1f} words on average" if found.usable else "none"
+    words = " or ".join(repr(word) for word in report.exclude)
+    left_out = f" kept, {report.left_out} left out: their captions hold {words}" if words else ""
+    lines = [
+        f"{report.shards} shards in {report.folder}",
+        f"samples      {found.samples}{left_out}",
+        f"usable       {found.usable}",
+        f"broken       {found.broken} ({found.no_caption} without caption, {found.no_image} without a readable image)",
+        f"captions     {caption}: {length}",
+        f"images       {sizes or 'none'}{rest}",
+        f"fingerprint  {report.fingerprint or 'none'}",
+    ]
+    told = [*report.unusable, *found.examples]
+    lines += [f"  {reason}" for reason in told[:_TOLD]]
+    if len(told) > _TOLD:
+        lines.append(f"  … (--json tells {len(told)})")
+    return "\n".join(lines)
+
+
+def _list(reasons: tuple[str, ...]) -> None:
+    for reason in reasons[:_TOLD]:
+        click.echo(f"  {reason}")
+    if len(reasons) > _TOLD:
+        click.echo(f"  … and {len(reasons) - _TOLD} more")
+
+
+@contextmanager
+def _bar(length: int, label: str) -> Iterator[Callable[[int], None]]:
+    """Progress on a terminal's standard error; what is yielded is told how many more are done."""
+    with _bars(label) as start:
+        yield start(length)
+
+
+@contextmanager
+def _bars(label: str) -> Iterator[Callable[[int], Callable[[int], None]]]:
+    """As `_bar`, for a length that becomes known later."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn(label), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    hidden = not sys.stderr.isatty()
+    with Progress(*columns, console=Console(stderr=True), disable=hidden, transient=True) as progress:
+
+        def start(length: int) -> Callable[[int], None]:
+            task = progress.add_task(label, total=length)
+            return lambda count: progress.advance(task, count)
+
+        yield start

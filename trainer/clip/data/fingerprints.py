@@ -1,0 +1,86 @@
+"""Content fingerprint of data that lies in files, as the plan and `ablate data check` give it."""
+
+from __future__ import annotations
+
+import hashlib
+
+from ablative.study.clip.config import DataConfig, DatasetConfig
+from ablative.study.clip.fingerprints import TextFile
+from ablative.study.core.errors import ConfigError
+from ablative.study.home.paths import Home
+from ablative.trainer.clip.data.questions.question_sets import ClevrSet, GqaSet, VqaSet
+from ablative.trainer.clip.data.sets import clip_benchmark
+from ablative.trainer.clip.data.sets.amodal import AmodalSet
+from ablative.trainer.clip.data.sets.image_sets import CaptionSet, FolderSet
+from ablative.trainer.clip.data.sets.labelled_shards import CLASSES, check_label, listed_classes
+from ablative.trainer.clip.data.sets.mask_sets import PanopticSet, PngSet, VocSet
+from ablative.trainer.clip.data.sets.set_files import fingerprint_files
+from ablative.trainer.clip.data.shards.captions import check_caption
+from ablative.trainer.clip.data.shards.shard_files import FINGERPRINT_DIGITS, ShardFiles
+from ablative.trainer.clip.data.shards.shard_paths import find_shards
+from ablative.trainer.clip.data.shards.shards import subset
+from ablative.trainer.clip.data.texts import texts_fingerprint
+
+FileSet = FolderSet | CaptionSet | VocSet | PngSet | PanopticSet | ClevrSet | VqaSet | GqaSet | AmodalSet
+FILE_SETS: dict[str, type[FileSet]] = {
+    "image_folder": FolderSet,
+    "captions": CaptionSet,
+    "voc": VocSet,
+    "masks": PngSet,
+    "panoptic": PanopticSet,
+    "clevr": ClevrSet,
+    "vqa_v2": VqaSet,
+    "gqa": GqaSet,
+    "coco_amodal": AmodalSet,
+}
+"""Kinds of evaluation sets whose images are single files."""
+
+
+def fingerprint(config: DataConfig | DatasetConfig | TextFile, home: Home) -> str:
+    """12 hexadecimal digits; reads the data once and later only asks whether its files are still the same.
+
+    As the plan calls it, it also refuses what could only fail later: shards that are missing or unusable, more
+    samples wanted than there are, a caption or label that does not exist.
+    """
+    if isinstance(config, TextFile):
+        return texts_fingerprint(config, home)
+    if isinstance(config, DatasetConfig) and config.kind != "shards":
+        return _published_fingerprint(config, home)
+    if isinstance(config, DataConfig):
+        where = f"data '{config.name}'"
+        files = ShardFiles(find_shards(config.path, where), home, where)
+        check_caption(files, config.caption, where)
+        subset(files, config, home)
+        return files.fingerprint
+    return _dataset_fingerprint(config, home)
+
+
+def _published_fingerprint(config: DatasetConfig, home: Home) -> str:
+    """Of a set in a published layout, whose layout this checks."""
+    if config.kind == "clip_benchmark":
+        parts = clip_benchmark.fingerprints(config, home)
+        return hashlib.sha256(":".join(parts).encode()).hexdigest()[:FINGERPRINT_DIGITS]
+    return fingerprint_files(*FILE_SETS[config.kind](config, 8).files())
+
+
+def _dataset_fingerprint(config: DatasetConfig, home: Home) -> str:
+    """Of the test shards, the training shards where there are some, and class names that lie beside them."""
+    where = f"data set {config.name}"
+    if not config.test_path:
+        raise ConfigError(f"{where}: test_path is not set; name the shards of the test split")
+    parts = []
+    for path, wanted, split in ((config.path, config.train, "train"), (config.test_path, config.test, "test")):
+        if path:
+            files = ShardFiles(find_shards(path, where), home, where)
+            parts.append(files.fingerprint)
+            if wanted > len(files):
+                raise ConfigError(f"{where}: {split}={wanted}, but the shards hold {len(files)} samples")
+            if config.caption != "txt" and split == "test":
+                check_caption(files, config.caption, where)
+            if config.task:
+                check_label(files, config.task, where)
+    if not config.task:
+        parts += listed_classes(find_shards(config.test_path, where)[0].parent / CLASSES)
+    if len(parts) == 1:
+        return parts[0]
+    return hashlib.sha256(":".join(parts).encode()).hexdigest()[:FINGERPRINT_DIGITS]

@@ -1,0 +1,4 @@
+"""Training pairs: their interface, their tokens, and batches as a function of the step.
+
+It may import `study` and `trainer.clip.data.images`.
+"""

@@ -1,0 +1,202 @@
+"""Processes that read, decode and tokenize for a loader.
+
+Images come in memory that is shared with the training process: sent through a pipe, 1,000 of 224×224 pixels would
+cost it a second, in which a GPU trains on 3,000.
+"""
+
+from __future__ import annotations
+
+import mmap
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from dataclasses import dataclass
+from multiprocessing import connection, reduction
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+import torch
+
+from ablative.study.core.errors import AblateError
+from ablative.trainer.clip.data.pairs.pairs import Crops, Pairs
+from ablative.trainer.clip.data.pairs.tokenizer import Tokenizer
+
+CHUNK = 256
+"""Samples that a worker reads at a time: all of them work on a large batch, and a small one is soon there."""
+PREFETCH = 2
+"""Chunks under way for each worker, but at least the next batch."""
+
+_worker: tuple[Pairs, Tokenizer, Slots] | None = None
+"""In a worker: what it reads from and where it puts the images."""
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Training pairs, read and tokenized."""
+
+    images: torch.Tensor
+    """uint8 (n, S, S, 3)."""
+    tokens: torch.Tensor
+    """int64 (n, L)."""
+    broken: tuple[tuple[int, str], ...]
+    """As in `Views`."""
+
+
+def read(pairs: Pairs, tokenizer: Tokenizer, indices: np.ndarray, size: int, crops: Crops | None) -> Samples:
+    """`Pairs.views` with tokens for captions, in this process."""
+    views = pairs.views(indices, size, crops)
+    return Samples(torch.from_numpy(views.images), torch.from_numpy(tokenizer(views.captions)), views.broken)
+
+
+class Slots:
+    """Memory for chunks of images, shared with processes that are started with it; nothing of it is ever on disk."""
+
+    def __init__(self, count: int, rows: int, size: int) -> None:
+        self._shape = (count, rows, size, size, 3)
+        # Unlike files in /dev/shm it has no quota of its own (64 MiB in a container), and cannot be left behind.
+        self._handle = os.memfd_create("ablate-loader")
+        os.truncate(self._handle, count * rows * size * size * 3)
+        self._map()
+
+    def _map(self) -> None:
+        memory = mmap.mmap(self._handle, 0)
+        self._arrays = np.frombuffer(memory, np.uint8).reshape(self._shape)
+
+    def __getitem__(self, slot: int) -> np.ndarray:
+        """uint8 (rows, S, S, 3)."""
+        array: np.ndarray = self._arrays[slot]
+        return array
+
+    def close(self) -> None:
+        """Give the memory back as soon as no array of it is used any more."""
+        del self._arrays
+        os.close(self._handle)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"shape": self._shape, "handle": reduction.DupFd(self._handle)}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self._shape, self._handle = state["shape"], state["handle"].detach()
+        self._map()
+
+
+@dataclass(frozen=True)
+class Reading:
+    """Samples on their way."""
+
+    count: int
+    chunks: tuple[tuple[int, Future[Told]], ...]
+    """Slot of each chunk, and what its worker will say of it."""
+
+
+Told = tuple[np.ndarray, tuple[tuple[int, str], ...]]
+"""Tokens and broken samples of a chunk, as in `Samples`; the images are in its slot."""
+
+
+class Workers:
+    """A pool that reads from one set of pairs; leaving it ends its processes.
+
+    The processes start afresh instead of by forking: the training process has threads (arithmetic, heartbeat,
+    CUDA), and a fork would copy their locks in whatever state they are.
+    """
+
+    def __init__(
+        self, pairs: Pairs, tokenizer: Tokenizer, count: int, rows: int, size: int, pinned: bool = False
+    ) -> None:
+        """
+        Args:
+            count: of the processes.
+            rows: samples of a reading at most.
+            size: side of the images.
+            pinned: give out images in page-locked memory, from which a GPU copies while others compute.
+        """
+        chunks = -(-rows // CHUNK)
+        self.ahead = -(-PREFETCH * count // chunks)
+        """Readings that may be under way beside the one that is waited for."""
+        slots = (self.ahead + 1) * chunks
+        self._size = size
+        self._slots = Slots(slots, min(rows, CHUNK), size)
+        self._free = list(range(slots))
+        self._pinned = pinned
+        context = multiprocessing.get_context("spawn")
+        given = (pairs, tokenizer, self._slots)
+        self._pool = ProcessPoolExecutor(count, mp_context=context, initializer=_start, initargs=given)
+
+    def __enter__(self) -> Workers:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._pool.shutdown(wait=True, cancel_futures=True)
+        self._slots.close()
+
+    def submit(self, indices: np.ndarray, crops: Crops | None) -> Reading:
+        """`read`, by several workers where there are many samples."""
+        chunks = []
+        with _watched():
+            for start in range(0, len(indices), CHUNK):
+                part, slot = slice(start, start + CHUNK), self._free.pop()
+                chunk = None if crops is None else Crops(crops.keys[part], crops.scale)
+                chunks.append((slot, self._pool.submit(_read, slot, indices[part], self._size, chunk)))
+        return Reading(len(indices), tuple(chunks))
+
+    def result(self, reading: Reading) -> Samples:
+        """Wait for it; raises what the reading raised, or AblateError where a worker died."""
+        shape = (reading.count, self._size, self._size, 3)
+        images = torch.empty(shape, dtype=torch.uint8, pin_memory=self._pinned)
+        tokens: list[np.ndarray] = []
+        broken: list[tuple[int, str]] = []
+        for part, (slot, future) in zip(images.split(CHUNK), reading.chunks, strict=True):
+            with _watched():
+                told, wrong = future.result()
+            part.numpy()[:] = self._slots[slot][: len(part)]
+            self._free.append(slot)
+            tokens.append(told)
+            broken += wrong
+        return Samples(images, torch.from_numpy(np.concatenate(tokens)), tuple(broken))
+
+
+@contextmanager
+def _watched() -> Iterator[None]:
+    try:
+        yield
+    except BrokenProcessPool as error:
+        raise _died() from error
+
+
+def _died() -> AblateError:
+    return AblateError(
+        "a loader process died: killed from outside, or by the system for lack of memory (try fewer runtime.workers)"
+    )
+
+
+def _start(pairs: Pairs, tokenizer: Tokenizer, slots: Slots) -> None:
+    """In a new worker: keep what it is given, leave signals to the training process, and never outlive it."""
+    global _worker  # noqa: PLW0603 - the one way in which a pool hands its workers something once
+    _worker = pairs, tokenizer, slots
+    # A scheduler signals every process of a job; the training process saves first and ends its workers then.
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2):
+        signal.signal(number, signal.SIG_IGN)
+    threading.Thread(target=_follow_parent, daemon=True).start()
+
+
+def _follow_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    connection.wait([parent.sentinel])
+    os._exit(1)
+
+
+def _read(slot: int, indices: np.ndarray, size: int, crops: Crops | None) -> Told:
+    assert _worker is not None
+    pairs, tokenizer, slots = _worker
+    samples = read(pairs, tokenizer, indices, size, crops)
+    slots[slot][: len(indices)] = samples.images.numpy()
+    return samples.tokens.numpy(), samples.broken

@@ -1,0 +1,166 @@
+"""Segmentation sets in the layouts people have: Pascal VOC, images beside label PNGs (ADE20K), COCO panoptic.
+
+All masks come out as segmentation wants them: 0 the background or what is not scored, i the i-th class, 255 ignored.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from ablative.study.clip.class_sets import ClassSet, class_set
+from ablative.study.clip.config import DatasetConfig
+from ablative.study.core.errors import ConfigError, DataError
+from ablative.trainer.clip.data.images.pictures import decode_labels
+from ablative.trainer.clip.data.sets.file_split import FileSplit
+from ablative.trainer.clip.data.sets.set_files import choose, images_in, locate, misfit, read_json, read_lines, required
+
+VOC = "Pascal VOC's layout: JPEGImages/*.jpg, SegmentationClass/*.png, ImageSets/Segmentation/val.txt"
+MASKS = "images in `path` and a label PNG of the same name for each in `test_path` (ADE20K: annotations/validation)"
+PANOPTIC = (
+    "COCO's panoptic JSON ({images: [{id, file_name}], annotations: [{image_id, file_name, segments_info: "
+    "[{id, category_id}]}], categories: [{id, name}]})"
+)
+
+
+class _MaskSet(ABC):
+    """What the three have in common: image and mask files, in order, as a test split (see `evaluation`)."""
+
+    layout: str
+
+    def __init__(self, dataset: DatasetConfig, image_size: int) -> None:
+        self._dataset, self._image_size = dataset, image_size
+        self._where = f"data set {dataset.name}"
+        self._pairs = self._find()
+        if not self._pairs:
+            raise DataError(f"{self._where}: no images with masks in {self._dataset.path}; expected {self.layout}")
+
+    def split(self, name: str) -> FileSplit:
+        """The `test` split: segmentation is zero-shot."""
+        if name != "test":
+            raise ConfigError(f"{self._where}: masks have a test split only")
+        rows = choose(self._dataset, name, np.arange(len(self._pairs)), self._where)
+        pairs = [self._pairs[row] for row in rows]
+        return FileSplit([image for image, _ in pairs], self._image_size, mask=lambda i: self._mask(pairs[i][1]))
+
+    def files(self) -> tuple[Path, list[Path], list[Path]]:
+        """The root, images and masks, and what else decides."""
+        found = [path for pair in self._pairs for path in pair]
+        return found[0].parent, found, []
+
+    @abstractmethod
+    def _find(self) -> list[tuple[Path, Path]]:
+        """Every image with its mask, in order."""
+
+    def _mask(self, path: Path) -> np.ndarray:
+        return decode_labels(_read(path), str(path))
+
+    def _named(self, default: str) -> ClassSet:
+        if not (name := self._dataset.classes or default):
+            raise ConfigError(f"{self._where}: classes is not set; masks hold numbers, so name their classes (ade20k)")
+        return class_set(name)
+
+
+class VocSet(_MaskSet):
+    """Pascal VOC 2012's segmentation, validation images; 255 marks outlines and is ignored."""
+
+    layout = VOC
+
+    def __init__(self, dataset: DatasetConfig, image_size: int) -> None:
+        super().__init__(dataset, image_size)
+        self.classes, self.background = (named := self._named("voc")).names, named.background
+
+    def _find(self) -> list[tuple[Path, Path]]:
+        root = locate(self._dataset.path, self._where, VOC)
+        listed = required(root, "ImageSets/Segmentation/val.txt", self._where, VOC)
+        images, masks = (required(root, name, self._where, VOC) for name in ("JPEGImages", "SegmentationClass"))
+        return [
+            (required(images, f"{name}.jpg", self._where, VOC), required(masks, f"{name}.png", self._where, VOC))
+            for name in read_lines(listed)
+        ]
+
+
+class PngSet(_MaskSet):
+    """Label PNGs of the images' names: ADE20K's scene parsing benchmark, and masks of one's own."""
+
+    layout = MASKS
+
+    def __init__(self, dataset: DatasetConfig, image_size: int) -> None:
+        super().__init__(dataset, image_size)
+        self.classes, self.background = (named := self._named("")).names, named.background
+
+    def _find(self) -> list[tuple[Path, Path]]:
+        images = locate(self._dataset.path, self._where, MASKS)
+        masks = locate(self._dataset.test_path, f"{self._where}: test_path", MASKS)
+        places = [(path, path.relative_to(images).with_suffix(".png")) for path in images_in(images)]
+        return [(path, required(masks, str(name), self._where, MASKS)) for path, name in places]
+
+
+class PanopticSet(_MaskSet):
+    """COCO panoptic as semantic masks: each segment's category, in the order of the JSON's categories (133 in COCO).
+
+    Pixels of no segment are not scored. Names are the JSON's own, which the paper uses (supplement I.1).
+    """
+
+    layout = PANOPTIC
+    background: tuple[str, ...] | None = ()
+
+    def __init__(self, dataset: DatasetConfig, image_size: int) -> None:
+        self.classes: tuple[str, ...] = ()
+        self._segments: dict[str, list[tuple[int, int]]] = {}
+        super().__init__(dataset, image_size)
+
+    def files(self) -> tuple[Path, list[Path], list[Path]]:
+        root, found, _ = super().files()
+        return root, found, [locate(self._dataset.annotations, self._where, PANOPTIC)]
+
+    def _find(self) -> list[tuple[Path, Path]]:
+        images = locate(self._dataset.path, self._where, "the folder of the images")
+        masks = locate(self._dataset.test_path, f"{self._where}: test_path", "the folder of the panoptic PNGs")
+        source = locate(self._dataset.annotations, f"{self._where}: annotations", PANOPTIC)
+        content = read_json(source, self._where, PANOPTIC)
+        try:
+            pairs = self._read(content)
+        except (KeyError, TypeError, AttributeError) as error:
+            raise misfit(source, error, self._where, PANOPTIC) from None
+        return [
+            (required(images, image, self._where, PANOPTIC), required(masks, mask, self._where, PANOPTIC))
+            for image, mask in pairs
+        ]
+
+    def _read(self, content: Any) -> list[tuple[str, str]]:
+        self.classes = tuple(category["name"] for category in content["categories"])
+        number = {category["id"]: i for i, category in enumerate(content["categories"], 1)}
+        images = {image["id"]: image["file_name"] for image in content["images"]}
+        pairs = []
+        for annotation in content["annotations"]:
+            segments = [(item["id"], number[item["category_id"]]) for item in annotation["segments_info"]]
+            self._segments[annotation["file_name"]] = segments
+            pairs.append((images[annotation["image_id"]], annotation["file_name"]))
+        return pairs
+
+    def _mask(self, path: Path) -> np.ndarray:
+        """uint8 (H, W) from a PNG whose colours are segment ids: R + 256 G + 65536 B (panopticapi `rgb2id`)."""
+        try:
+            with Image.open(path) as image:
+                mode, pixels = image.mode, np.array(image)
+        except Exception as error:  # as in `pictures.decode`
+            raise DataError(f"{path}: no readable mask ({error})") from error
+        if mode != "RGB":
+            raise DataError(f"{path}: the mask has mode {mode}; expected panoptic PNGs, whose RGB is a segment's id")
+        ids = pixels.astype(np.uint32) @ np.array([1, 256, 65536], dtype=np.uint32)
+        mask = np.zeros(ids.shape, dtype=np.uint8)
+        for segment, label in self._segments[path.name]:
+            mask[ids == segment] = label
+        return mask
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise DataError(f"{path}: {error.strerror}") from None

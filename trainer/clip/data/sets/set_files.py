@@ -1,0 +1,123 @@
+"""Folders and files of evaluation sets: where they are, which images they hold, and their fingerprint."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ablative.study.clip.config import DatasetConfig
+from ablative.study.core.errors import AbsentDataError, ConfigError, DataError
+from ablative.trainer.clip.data.images import streams
+from ablative.trainer.clip.data.shards.shard_files import FINGERPRINT_DIGITS
+from ablative.trainer.clip.data.shards.shard_paths import VARIABLE
+
+IMAGES = (".jpg", ".jpeg", ".png", ".webp")
+"""Suffixes of images, in either case."""
+
+
+def locate(path: str, where: str, expected: str) -> Path:
+    """A file or folder of a data set; relative paths start at $ABLATE_DATA or else at the current folder.
+
+    Args:
+        expected: the layout, in words, for the error message.
+
+    Raises:
+        ConfigError: no path is set.
+        AbsentDataError: nothing there.
+    """
+    if not path:
+        raise ConfigError(f"{where}: no path is set; expected {expected}")
+    roots = list(dict.fromkeys([os.environ.get(VARIABLE) or os.getcwd(), os.getcwd()]))
+    places = [Path(root).absolute() / Path(path).expanduser() for root in roots]
+    for place in places:
+        if place.exists():
+            return place
+    hint = "" if os.environ.get(VARIABLE) or Path(path).is_absolute() else f"; ${VARIABLE} is not set"
+    raise AbsentDataError(f"{where}: {' or '.join(map(str, places))} does not exist; expected {expected}{hint}")
+
+
+def required(folder: Path, name: str, where: str, expected: str) -> Path:
+    """A file or folder that the layout has; raises DataError naming the layout and what is there instead."""
+    path = folder / name
+    if path.exists():
+        return path
+    raise DataError(f"{where}: no {name} in {folder} (found: {listing(folder)}); expected {expected}")
+
+
+def listing(folder: Path) -> str:
+    """The first names in a folder, for error messages."""
+    if not folder.is_dir():
+        return "no folder"
+    return ", ".join(sorted(entry.name for entry in folder.iterdir())[:8]) or "nothing"
+
+
+def images_in(folder: Path) -> list[Path]:
+    """Images below a folder, sorted by their path."""
+    found = (Path(root) / name for root, _, names in os.walk(folder) for name in names)
+    return sorted(path for path in found if path.suffix.lower() in IMAGES and not path.name.startswith("."))
+
+
+def read_json(path: Path, where: str, expected: str, keep: bool = True) -> dict[str, Any]:
+    """The object in a JSON file; raises DataError where there is none.
+
+    Args:
+        keep: annotations are large, so the last two stay in memory; those of gigabytes better do not.
+    """
+    try:
+        content = _kept(path, path.stat().st_mtime_ns, path.stat().st_size) if keep else _parsed(path)
+    except (OSError, ValueError) as error:
+        raise DataError(f"{where}: {path} is no readable JSON ({error}); expected {expected}") from None
+    if not isinstance(content, dict):
+        raise DataError(f"{where}: {path} is a {type(content).__name__}, expected an object: {expected}")
+    return content
+
+
+@functools.lru_cache(maxsize=2)
+def _kept(path: Path, modified: int, size: int) -> Any:
+    return _parsed(path)
+
+
+def _parsed(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def misfit(path: Path, error: Exception, where: str, expected: str) -> DataError:
+    """What to raise where reading a JSON's content failed: a key that it lacks, or a value of another kind."""
+    found = f"lacks {error}" if isinstance(error, KeyError) else f"holds a value of another kind ({error})"
+    return DataError(f"{where}: {path} {found}; expected {expected}")
+
+
+def read_lines(path: Path) -> list[str]:
+    """Lines of a text file without empty ones."""
+    return [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+
+
+def choose(dataset: DatasetConfig, split: str, rows: np.ndarray, where: str) -> np.ndarray:
+    """A fixed random subset of `rows`, ascending, as large as the configuration's `train` or `test` says."""
+    wanted = getattr(dataset, split)
+    if wanted > len(rows):
+        raise ConfigError(f"{where}: {split}={wanted}, but there are {len(rows)} such samples")
+    if not wanted:
+        return rows
+    order = streams.permutation(streams.stream("split", split, dataset.seed), len(rows))
+    return np.sort(rows[order[:wanted]])
+
+
+def fingerprint_files(root: Path, files: Sequence[Path], texts: Sequence[Path] = ()) -> str:
+    """12 hexadecimal digits over names and sizes of files, and the content of `texts`.
+
+    The content of images is left out: ImageNet's 140 GB would have to be read before anything can be planned.
+    """
+    state = hashlib.sha256()
+    for path in sorted(files):
+        state.update(f"{os.path.relpath(path, root)}\n{path.stat().st_size}\n".encode("utf-8", "surrogateescape"))
+    for path in texts:
+        state.update(path.read_bytes())
+    return state.hexdigest()[:FINGERPRINT_DIGITS]

@@ -1,0 +1,216 @@
+"""Index of one WebDataset shard: where each sample's files lie, made once and kept in the cache."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import gzip
+import hashlib
+import os
+import re
+import shutil
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from zipfile import BadZipFile
+
+import numpy as np
+
+from ablative.study.core.errors import DataError, StoreError
+from ablative.study.core.files import replacing
+from ablative.study.home.paths import Home
+from ablative.trainer.clip.data.shards.tar_members import members
+
+VERSION = 1
+"""Raise it whenever an index's content or layout changes."""
+IMAGES = ("jpg", "jpeg", "png", "webp")
+"""Suffixes of images; a sample's first one in this order is its image."""
+MAX_SUFFIXES = 64
+_CHUNK = 1 << 20
+_NAME = re.compile(r"^((?:.*/|)[^./][^./]*)\.([^/]*)$")
+"""As WebDataset splits a member's name: key up to the first dot of the base name, then the suffix."""
+
+
+@dataclass(frozen=True)
+class ShardIndex:
+    """Places of `n` samples' files, `s` suffixes, in one uncompressed archive."""
+
+    path: Path
+    """The shard as the user names it."""
+    tar: Path
+    """What is read: the shard itself, or its decompressed copy in the cache."""
+    sha256: str
+    """Of the uncompressed archive."""
+    stamp: tuple[int, int]
+    """Size in bytes and modification time in ns of `tar`."""
+    suffixes: tuple[str, ...]
+    """Lower case, without the first dot: `webp`, `txt`, `seg.png`."""
+    keys: np.ndarray
+    """bytes (n,)."""
+    offsets: np.ndarray
+    """int64 (n, s), of each file's content; -1 where the sample has no such file."""
+    sizes: np.ndarray
+    """int64 (n, s), in bytes."""
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+
+def shard_index(path: Path, home: Home) -> ShardIndex:
+    """The index of a shard, from the cache or made now (hash, decompress once, read the headers).
+
+    Processes that ask for the same shard at once wait for the first; a killed one leaves nothing half made.
+
+    Raises:
+        DataError: the shard is missing, truncated, no archive, or holds no images.
+        StoreError: the cache cannot be written.
+    """
+    path = path.absolute()
+    folder, name = home.cache / "shards", cache_name(path)
+    index = _load(folder / f"{name}.npz", path)
+    if index is not None:
+        return index
+    with writing(folder), locked(folder / f"{name}.lock"):
+        index = _load(folder / f"{name}.npz", path)
+        if index is None:
+            index = _make(path, folder, name)
+            _save(index, folder / f"{name}.npz")
+    return index
+
+
+def cache_name(path: Path) -> str:
+    """Name of a shard's index: another one whenever the file's place, size or time changes."""
+    try:
+        stat = path.stat()
+    except OSError as error:
+        raise DataError(f"shard {path}: {error.strerror}") from None
+    return hashlib.sha256(f"{VERSION}\n{path}\n{stat.st_size}\n{stat.st_mtime_ns}".encode()).hexdigest()[:24]
+
+
+def _make(path: Path, folder: Path, name: str) -> ShardIndex:
+    with path.open("rb") as file:
+        packed = file.read(2) == b"\x1f\x8b"
+    if packed:
+        tar = folder / f"{name}.tar"
+        sha256 = _decompress(path, tar)
+    else:
+        tar, sha256 = path, _sha256(path)
+    return _index(path, tar, sha256)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _decompress(path: Path, tar: Path) -> str:
+    """Write the decompressed archive and return its SHA-256."""
+    for left in tar.parent.glob(f".{tar.name}.*"):  # by a process that was killed: the lock is ours
+        left.unlink(missing_ok=True)
+    state = hashlib.sha256()
+    with replacing(tar) as out, gzip.open(path, "rb") as file:
+        while chunk := _read_gzip(file, path):
+            state.update(chunk)
+            out.write(chunk)
+    return state.hexdigest()
+
+
+def _read_gzip(file: Any, path: Path) -> bytes:
+    try:
+        return file.read(_CHUNK)
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise DataError(f"shard {path}: truncated or damaged gzip ({error}); fetch it again") from None
+
+
+def _index(path: Path, tar: Path, sha256: str) -> ShardIndex:
+    """Read the archive's headers; files of one key make a sample, a suffix seen again begins the next one."""
+    columns: dict[str, int] = {}
+    latest: dict[str, int] = {}
+    keys: list[bytes] = []
+    taken: set[tuple[int, int]] = set()
+    entries: list[tuple[int, int, int, int]] = []
+    for name, offset, size in members(tar, path):
+        split = _NAME.match(name)
+        if split is None:
+            continue
+        key, suffix = split[1], split[2].lower()
+        column = columns.setdefault(suffix, len(columns))
+        if len(columns) > MAX_SUFFIXES:
+            raise DataError(
+                f"shard {path}: more than {MAX_SUFFIXES} kinds of files, the last '.{suffix}' of {name}; "
+                "a name's suffix begins at its first dot, so that keys must not hold dots"
+            )
+        row = latest.get(key, -1)
+        if row < 0 or (row, column) in taken:
+            row = latest[key] = len(keys)
+            keys.append(key.encode("utf-8", "surrogateescape"))
+        taken.add((row, column))
+        entries.append((row, column, offset, size))
+    if not any(suffix in columns for suffix in IMAGES):
+        found = ", ".join(f".{suffix}" for suffix in sorted(columns)[:8]) or "nothing"
+        raise DataError(f"shard {path}: no images (expected .{', .'.join(IMAGES)}; found {found})")
+    offsets = np.full((len(keys), len(columns)), -1, dtype=np.int64)
+    sizes = np.zeros((len(keys), len(columns)), dtype=np.int64)
+    rows, places, starts, lengths = np.array(entries, dtype=np.int64).T
+    offsets[rows, places], sizes[rows, places] = starts, lengths
+    return ShardIndex(path, tar, sha256, stamp(tar.stat()), tuple(columns), np.array(keys), offsets, sizes)
+
+
+def stamp(stat: os.stat_result) -> tuple[int, int]:
+    """See `ShardIndex.stamp`."""
+    return stat.st_size, stat.st_mtime_ns
+
+
+def _save(index: ShardIndex, cached: Path) -> None:
+    with replacing(cached) as file:
+        np.savez(
+            file,
+            sha256=np.array(index.sha256),
+            stamp=np.array(index.stamp),
+            suffixes=np.array(index.suffixes),
+            keys=index.keys,
+            offsets=index.offsets,
+            sizes=index.sizes,
+        )
+
+
+def _load(cached: Path, path: Path) -> ShardIndex | None:
+    """The cached index, or None where there is none, it is damaged, or its decompressed archive is gone."""
+    try:
+        with cached.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+            content = {name: arrays[name] for name in arrays.files}
+        size, modified = content["stamp"].tolist()
+        copy = cached.with_suffix(".tar")
+        tar = copy if copy.exists() else path
+        if stamp(tar.stat()) != (size, modified):
+            return None
+        suffixes = tuple(content["suffixes"].tolist())
+        arrays = (content["keys"], content["offsets"], content["sizes"])
+        return ShardIndex(path, tar, str(content["sha256"]), (size, modified), suffixes, *arrays)
+    except (OSError, ValueError, KeyError, EOFError, BadZipFile, zlib.error):
+        return None
+
+
+@contextlib.contextmanager
+def writing(folder: Path) -> Iterator[None]:
+    """Tells which folder cannot be written, and what helps."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        yield
+    except OSError as error:
+        free = f"{shutil.disk_usage(folder).free / 2**30:.1f} GiB free" if folder.exists() else "missing"
+        raise StoreError(
+            f"cannot write the shards' cache {folder} ({free}): {error.strerror or error}; "
+            "make room there, or let $ABLATE_HOME name another folder"
+        ) from None
+
+
+@contextlib.contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Exclusive while the block runs; on a file system without locks the atomic renames have to do."""
+    with path.open("wb") as file:
+        with contextlib.suppress(OSError):
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield

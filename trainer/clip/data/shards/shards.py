@@ -1,0 +1,149 @@
+"""Image-text pairs in WebDataset shards, as img2dataset writes them, with random access."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ablative.study.clip.config import DataConfig
+from ablative.study.core.errors import ConfigError, DataError
+from ablative.study.home.paths import Home
+from ablative.trainer.clip.data.images import streams
+from ablative.trainer.clip.data.images.crops import boxes
+from ablative.trainer.clip.data.images.pictures import decode, resize
+from ablative.trainer.clip.data.pairs.pairs import Crops, Views
+from ablative.trainer.clip.data.shards.captions import check_caption, first_caption
+from ablative.trainer.clip.data.shards.epoch_order import ShardOrder
+from ablative.trainer.clip.data.shards.exclusion import kept_pairs
+from ablative.trainer.clip.data.shards.shard_files import ShardFiles
+from ablative.trainer.clip.data.shards.shard_paths import find_shards
+
+
+class ShardPairs:
+    """The pairs of some shards, or a fixed random subset of them (see `pairs.Pairs`).
+
+    A sample without an image, without a caption, or with an image that cannot be decoded is broken: reading
+    it raises DataError, and `views` puts the next readable one in its place.
+    """
+
+    native_size = 0
+
+    def __init__(self, data: DataConfig, home: Home, shards: Sequence[Path] | None = None) -> None:
+        """
+        Args:
+            shards: instead of those that `data.path` names.
+
+        Raises:
+            DataError: no such shards, or one of them is unusable.
+            ConfigError: more pairs wanted than there are, none left by `exclude`, or no such caption.
+        """
+        where = f"data '{data.name}'"
+        self._files = ShardFiles(shards or find_shards(data.path, where), home, where)
+        self.fingerprint = self._files.fingerprint
+        check_caption(self._files, data.caption, where)
+        self._caption = data.caption
+        self._subset = subset(self._files, data, home)
+        self.shard_sizes = self._shard_sizes()
+        """int64 (shards,): how many of the pairs lie in each, in order."""
+
+    def __len__(self) -> int:
+        return len(self._files) if self._subset is None else len(self._subset)
+
+    @property
+    def left_out(self) -> int:
+        """Samples of the shards that are no pairs."""
+        return len(self._files) - len(self)
+
+    def image(self, i: int) -> np.ndarray:
+        """uint8 (H, W, 3), transparency on white; raises DataError where the sample is broken."""
+        number = self._number(i)
+        return np.array(decode(self._files.read_image(number), self._files.name(number)))
+
+    def caption(self, i: int) -> str:
+        """Caption of a sample, "" where it has none."""
+        try:
+            return first_caption(self._files, self._number(i), self._caption)
+        except DataError:
+            return ""
+
+    def json(self, i: int) -> dict[str, Any]:
+        """The sample's JSON, {} where it has none."""
+        return self._files.read_json(self._number(i))
+
+    def extra(self, i: int, suffix: str) -> bytes | None:
+        """Another file of the sample, such as `.seg.png`, or None."""
+        return self._files.read(self._number(i), suffix.removeprefix("."))
+
+    def name(self, i: int) -> str:
+        """Shard and key, for messages."""
+        return self._files.name(self._number(i))
+
+    def views(self, indices: np.ndarray, size: int, crops: Crops | None) -> Views:
+        """Samples `indices` (n,) at `size` pixels: cropped, or else their central squares."""
+        images = np.empty((len(indices), size, size, 3), dtype=np.uint8)
+        captions, broken = [], []
+        for place, wanted in enumerate(indices.tolist()):
+            for step in range(len(self)):
+                i = (wanted + step) % len(self)
+                try:
+                    captions.append(self.required_caption(i))
+                    crop = None if crops is None else Crops(crops.keys[place : place + 1], crops.scale)
+                    images[place] = self._view(i, size, crop)
+                    break
+                except DataError as error:
+                    del captions[place:]
+                    broken.append((i, str(error)))
+            else:
+                raise DataError(f"none of {len(self)} samples can be read; the last: {broken[-1][1]}")
+        return Views(images, captions, tuple(broken))
+
+    def order(self, seed: int, epoch: int) -> ShardOrder:
+        """Every pair once, shuffled within randomly dealt groups of shards."""
+        return ShardOrder(self.shard_sizes, seed, epoch)
+
+    def _number(self, i: int) -> int:
+        if not 0 <= i < len(self):
+            raise IndexError(f"pair {i} of {len(self)}")
+        return int(i) if self._subset is None else int(self._subset[i])
+
+    def required_caption(self, i: int) -> str:
+        """Caption of a sample; raises DataError where it has none."""
+        number = self._number(i)
+        caption = first_caption(self._files, number, self._caption)
+        if not caption:
+            raise DataError(f"{self._files.name(number)} has no caption ({self._caption})")
+        return caption
+
+    def _view(self, i: int, size: int, crop: Crops | None) -> np.ndarray:
+        number = self._number(i)
+        picture = decode(self._files.read_image(number), self._files.name(number))
+        if crop is None:
+            return resize(picture, size)
+        left, top, right, bottom = boxes(crop, *np.array(picture.size)[:, None])[0].tolist()
+        return resize(picture, size, (left, top, right, bottom))
+
+    def _shard_sizes(self) -> np.ndarray:
+        if self._subset is None:
+            return self._files.sizes
+        ends = np.searchsorted(self._subset, np.cumsum(self._files.sizes))
+        return np.diff(ends, prepend=0)
+
+
+def subset(files: ShardFiles, data: DataConfig, home: Home) -> np.ndarray | None:
+    """Numbers int64 (n,), ascending, of the samples that `data` takes: those that `exclude` leaves, or the first
+    `pairs` of a fixed shuffle of these; None for all samples.
+
+    A smaller subset of the same seed lies within a larger one. Raises ConfigError where there are too few.
+    """
+    kept = kept_pairs(files, data, home)
+    count = len(files) if kept is None else len(kept)
+    if data.pairs > count:
+        left_out = f", of which exclude leaves {count}" if kept is not None else ""
+        raise ConfigError(f"data '{data.name}': pairs={data.pairs}, but the shards hold {len(files)} samples{left_out}")
+    if data.pairs in (0, count):
+        return kept
+    chosen = np.sort(streams.permutation(streams.stream("subset", data.seed), count)[: data.pairs])
+    return chosen if kept is None else kept[chosen]

@@ -1,0 +1,57 @@
+"""A plain text file of one's own, one text a line, that a tokenizer is fitted on (`data.tokenizer_texts`)."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from ablative.study.clip.fingerprints import TextFile
+from ablative.study.core.errors import DataError
+from ablative.study.core.files import write_atomic
+from ablative.study.core.identity import digest
+from ablative.study.home.paths import Home
+from ablative.trainer.clip.data.sets.set_files import locate
+from ablative.trainer.clip.data.shards.shard_files import FINGERPRINT_DIGITS
+from ablative.trainer.clip.data.shards.shard_index import writing
+
+
+@dataclass(frozen=True)
+class Lines:
+    """The first `count` lines, read anew by everyone who walks through them."""
+
+    path: Path
+    count: int
+
+    def __iter__(self) -> Iterator[str]:
+        """Raises DataError where the file cannot be read or is no UTF-8."""
+        try:
+            with self.path.open(encoding="utf-8") as file:
+                yield from itertools.islice(file, self.count)
+        except OSError as error:
+            raise DataError(f"{self.path}: {error.strerror}") from None
+        except UnicodeDecodeError as error:
+            raise DataError(f"{self.path}: no UTF-8 text ({error})") from None
+
+
+def find_texts(source: TextFile) -> Path:
+    """Raises AbsentDataError where there is no such file."""
+    return locate(source.path, f"data {source.name}", "a plain text file, one text a line")
+
+
+def texts_fingerprint(source: TextFile, home: Home) -> str:
+    """12 hexadecimal digits over the whole file; it is read once, and later asked only whether it is still the same."""
+    path = find_texts(source)
+    try:
+        stat = path.stat()
+        known = home.texts_fingerprint(digest(f"{path}\n{stat.st_size}\n{stat.st_mtime_ns}"))
+        if not known.exists():
+            with path.open("rb") as file:
+                found = hashlib.file_digest(file, "sha256").hexdigest()[:FINGERPRINT_DIGITS]
+            with writing(known.parent):
+                write_atomic(known, found)
+        return known.read_text()
+    except OSError as error:
+        raise DataError(f"data {source.name}: {path}: {error.strerror}") from None

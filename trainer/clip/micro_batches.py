@@ -1,0 +1,45 @@
+"""Micro-batches: which samples of a batch go through the model together."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from ablative.trainer.clip.data.pairs.batch import PAD, to_pixels
+from ablative.trainer.clip.objectives.system import Draws
+
+WHOLE = slice(None)
+"""Every row."""
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A micro-batch of b samples, on the device."""
+
+    whole: Tensor
+    """Images uint8 (B,S,S,3) of the whole batch: those of a piece become numbers when it is their turn."""
+    tokens: Tensor
+    """int64 (b,L)."""
+    draws: Draws
+    """Of these samples."""
+    rows: int | None
+    """Masked tokens at most (`System.text_rows`); None lets the system count them."""
+    places: Tensor | slice
+    """int64 (b,), where its samples stand in this process's rows of the batch."""
+
+    def images(self) -> Tensor:
+        """float32 (b,3,S,S)."""
+        places = self.places
+        own = self.whole[places] if isinstance(places, slice) else self.whole.index_select(0, places)
+        return to_pixels(own, own.device)
+
+
+def by_length(tokens: Tensor, size: int) -> list[Tensor] | list[slice]:
+    """Places of `size` captions each, the shortest first: tokens (B,L) on the CPU; one piece stays in its order.
+
+    Captions of 20 tokens beside one of 77 would all be computed as 77.
+    """
+    if len(tokens) <= size:
+        return [WHOLE]
+    return list((tokens != PAD).sum(1).argsort(stable=True).split(size))

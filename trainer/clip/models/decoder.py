@@ -1,0 +1,61 @@
+"""The dual-modality decoder (MAE-CLIP section 3.3.1, after M3AE); with images alone, MAE's."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from ablative.study.clip.config import ModelConfig
+from ablative.trainer.clip.models.blocks import LayerNorm, Transformer
+from ablative.trainer.clip.models.positions import sincos_2d
+from ablative.trainer.clip.models.splits import Split, restore, take
+
+
+class Decoder(nn.Module):
+    """Restores the sequence with mask tokens, adds positions and modality, attends, reads masked rows.
+
+    Encoders of unequal width need an input projection each (M3AE, with one encoder, shares it).
+    Image positions are fixed as in MAE, text positions learned as in the encoder.
+    """
+
+    image_positions: Tensor
+
+    def __init__(self, model: ModelConfig, vocab_size: int | None) -> None:
+        """`vocab_size` None: images alone."""
+        super().__init__()
+        width = model.decoder_width
+        side = model.image_size // model.patch_size
+        self.from_image = nn.Linear(model.width, width)
+        self.image_mask = nn.Parameter(0.02 * torch.randn(width))
+        self.register_buffer("image_positions", sincos_2d(width, side), persistent=False)
+        self.trunk = Transformer(width, model.decoder_depth, model.decoder_heads, model.mlp_ratio)
+        self.norm = LayerNorm(width)
+        self.to_pixels = nn.Linear(width, 3 * model.patch_size**2)
+        if vocab_size is not None:
+            self.from_text = nn.Linear(model.text_width, width)
+            self.text_mask = nn.Parameter(0.02 * torch.randn(width))
+            self.text_positions = nn.Parameter(0.01 * torch.randn(model.context_length, width))
+            self.modality = nn.Parameter(0.02 * torch.randn(2, width))
+            self.to_tokens = nn.Linear(width, vocab_size)
+
+    def image_rows(self, image: Tensor, split: Split) -> Tensor:
+        """MAE: encoded visible patches (B,V,D) → decoded rows of the hidden ones (B,M,W)."""
+        x = self.trunk(self._image_sequence(image, split))
+        return self.norm(take(x, split.hidden))
+
+    def rows(self, image: Tensor, text: Tensor, splits: tuple[Split, Split], valid: Tensor) -> tuple[Tensor, Tensor]:
+        """M3AE: encoded visible patches (B,V,D) and tokens (B,v,d), valid bool (B,L): not padding
+        → decoded rows of the hidden patches (B,M,W) and of the hidden tokens (B,m,W)."""
+        image_split, text_split = splits
+        length = valid.shape[1]
+        patches = self._image_sequence(image, image_split) + self.modality[0]
+        words = restore(self.from_text(text), self.text_mask, text_split, length)
+        words = words + self.text_positions[:length] + self.modality[1]
+        count = patches.shape[1]
+        attend = torch.cat([valid.new_ones(len(valid), count), valid], dim=1)
+        x = self.trunk(torch.cat([patches, words], dim=1), attend)
+        return self.norm(take(x, image_split.hidden)), self.norm(take(x, text_split.hidden + count))
+
+    def _image_sequence(self, image: Tensor, split: Split) -> Tensor:
+        count = len(self.image_positions)
+        return restore(self.from_image(image), self.image_mask, split, count) + self.image_positions

@@ -1,0 +1,230 @@
+"""Arithmetic and size of a model in closed form: 2 FLOPs per multiply-add, products alone.
+
+Norms, activations, softmax and the batch's logits are left out, as is usual; so is the recomputation
+that micro-batches cost (model FLOPs, not hardware FLOPs). A backward pass counts twice its forward
+pass. The tests check this page against torch's own counter and against published figures.
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+from ablative.study.clip.config import (
+    DatasetConfig,
+    EvaluationConfig,
+    ModelConfig,
+    ObjectiveConfig,
+    ProtocolConfig,
+    RunConfig,
+)
+from ablative.trainer.clip.models.sizes import conv_widths, keep_count
+
+CONTRASTIVE = ("clip", "masked_clip", "mae_clip")
+GENERATIVE = ("mae", "m3ae", "mae_clip")
+TRAINED = ("linear_probe", "finetune", "vqa")
+"""Protocols that train something on the train split."""
+QUESTION_TOKENS = 16
+"""Of a question, padding included: about what CLEVR's, VQAv2's and GQA's are trimmed to."""
+
+
+def train_flops(
+    model: ModelConfig,
+    objective: ObjectiveConfig,
+    tokens_per_caption: float,
+    length: int | None = None,
+    vocab_size: int | None = None,
+) -> float:
+    """FLOPs of one sample's training step: forward and backward, but forward alone where no gradient flows."""
+    passes = forward_flops(model, objective, tokens_per_caption, length, vocab_size)
+    return sum(flops if name == "similarity" else 3 * flops for name, flops in passes.items())
+
+
+def run_flops(config: RunConfig) -> float:
+    """FLOPs of a whole pretraining, with captions half as long as the context on average."""
+    samples = config.schedule.steps * config.schedule.batch_size
+    return samples * train_flops(config.model, config.objective, config.model.context_length / 2)
+
+
+def evaluation_flops(model: ModelConfig, evaluation: EvaluationConfig) -> float:
+    """FLOPs of the passes of an evaluation whose sets' sizes are configured; 0 where one is not.
+
+    Images through the tower, once to be described and three times a step of fine-tuning; questions through the decoder.
+    Heads, prompts and the linear layers of probes are nothing beside them.
+    """
+    total = 0.0
+    for dataset in evaluation.datasets:
+        train, test = dataset.train or dataset.train_size, dataset.test or dataset.test_size
+        if not test or (evaluation.protocol.kind in TRAINED and not train):
+            return 0.0
+        total += _set_flops(model, evaluation.protocol, dataset, train, test)
+    return total
+
+
+def _set_flops(model: ModelConfig, protocol: ProtocolConfig, dataset: DatasetConfig, train: int, test: int) -> float:
+    image = image_flops(model, grid(model))
+    if protocol.kind == "linear_probe":
+        return (train + test) * image
+    if protocol.kind == "finetune":
+        return (3 * protocol.epochs * train + test) * image
+    if protocol.kind == "vqa":
+        depth = protocol.decoder_depth or model.decoder_depth
+        question = _trunk(grid(model) + QUESTION_TOKENS, model.decoder_width, depth, model.mlp_ratio)
+        seen = (dataset.epochs or protocol.epochs) * train + dataset.first_epochs * dataset.first_size
+        return (3 * seen + test) * question
+    return test * image
+
+
+def forward_flops(
+    model: ModelConfig,
+    objective: ObjectiveConfig,
+    tokens_per_caption: float,
+    length: int | None = None,
+    vocab_size: int | None = None,
+) -> dict[str, float]:
+    """FLOPs of one sample's forward passes, by pass.
+
+    Args:
+        tokens_per_caption: real tokens; the vocabulary head sees those of them that are masked.
+        length: tokens that the text tower computes, padding included; by default the whole context.
+        vocab_size: of the fitted tokenizer; by default the configured bound.
+    """
+    length = length or model.context_length
+    passes: dict[str, float] = {}
+    if objective.name in CONTRASTIVE:
+        patches, words = grid(model), length
+        if objective.name == "masked_clip":
+            patches = keep_count(patches, objective.input_mask_ratio)
+            words = keep_count(length, objective.input_text_mask_ratio)
+        passes["image"] = image_flops(model, patches)
+        passes["text"] = text_flops(model, words)
+        text_pooling = model.pooling if model.text_pooling == "same" else model.text_pooling
+        passes["heads"] = _head(model, model.pooling, patches, model.width)
+        passes["heads"] += _head(model, text_pooling, words, model.text_width)
+    if objective.name in GENERATIVE:
+        passes |= _reconstruction(model, objective, tokens_per_caption, length, vocab_size or model.vocab_size)
+    if objective.name == "mae_clip" and objective.masking == "similarity":
+        passes["similarity"] = _similarity(model, objective, length)
+    return passes
+
+
+def grid(model: ModelConfig) -> int:
+    """Patches of an image."""
+    return (model.image_size // model.patch_size) ** 2
+
+
+def image_flops(model: ModelConfig, patches: int) -> float:
+    """Image tower over so many visible patches. A convolutional stem always sees the whole image."""
+    pixels = 3 * model.patch_size**2
+    stem = 2.0 * patches * pixels * model.width
+    if model.stem == "conv":
+        widths = conv_widths(model.patch_size, model.width)
+        stem = 2.0 * patches * widths[-1] * model.width
+        for i, (a, b) in enumerate(pairwise([3, *widths])):
+            stem += 2.0 * 9 * a * b * (model.image_size >> (i + 1)) ** 2
+    return stem + _trunk(patches, model.width, model.depth, model.mlp_ratio)
+
+
+def text_flops(model: ModelConfig, tokens: int) -> float:
+    """Text tower over so many tokens."""
+    return _trunk(tokens, model.text_width, model.text_depth, model.mlp_ratio)
+
+
+def _trunk(n: float, width: int, depth: int, ratio: float) -> float:
+    """Transformer over n elements: four projections, the MLP, and the two products of attention."""
+    hidden = int(width * ratio)
+    return depth * (2.0 * n * (4 * width**2 + 2 * width * hidden) + 4.0 * n**2 * width)
+
+
+def _head(model: ModelConfig, pooling: str, n: int, width: int) -> float:
+    project = 2.0 * width * model.embed_dim
+    if pooling != "map":
+        return project
+    key_value, attend, out = 4.0 * n * width**2, 4.0 * n * width, 2.0 * width**2
+    return key_value + attend + out + 4.0 * width * int(width * model.mlp_ratio) + project
+
+
+def _reconstruction(
+    model: ModelConfig, objective: ObjectiveConfig, tokens: float, length: int, vocab_size: int
+) -> dict[str, float]:
+    """The masked pass: visible elements through the towers, all through the decoder, masked ones to the heads."""
+    width, patches = model.decoder_width, grid(model)
+    seen = keep_count(patches, objective.mask_ratio)
+    passes = {"masked image": image_flops(model, seen)}
+    decoder = 2.0 * seen * model.width * width
+    hidden_tokens = 0.0
+    if objective.name == "mae":
+        length = 0
+    else:
+        length = model.context_length if objective.include_pads else length
+        words = keep_count(length, objective.text_mask_ratio)
+        passes["masked text"] = text_flops(model, words)
+        decoder += 2.0 * words * model.text_width * width
+        hidden_tokens = tokens - keep_count(tokens, objective.text_mask_ratio)
+        if objective.include_pads:
+            hidden_tokens = tokens * (1 - words / length)
+    passes["decoder"] = decoder + _trunk(patches + length, width, model.decoder_depth, model.mlp_ratio)
+    passes["pixels"] = 2.0 * (patches - seen) * width * 3 * model.patch_size**2
+    passes["vocabulary"] = 2.0 * hidden_tokens * width * vocab_size
+    return passes
+
+
+def _similarity(model: ModelConfig, objective: ObjectiveConfig, length: int) -> float:
+    """Every element into the joint space, and its products with the other modality (forward alone)."""
+    patches, embed = grid(model), model.embed_dim
+    project = 2.0 * embed * (patches * model.width + length * model.text_width)
+    if objective.similarity_reduce == "pooled":
+        return project + 2.0 * embed * (patches + length)
+    return project + 4.0 * embed * patches * length
+
+
+def parameters(model: ModelConfig, objective: ObjectiveConfig, vocab_size: int | None = None) -> dict[str, int]:
+    """Trained parameters by part: image, text, heads, decoder (what an objective lacks is absent)."""
+    vocab_size = vocab_size or model.vocab_size
+    norm_here = model.ln_after_pool and objective.name in CONTRASTIVE
+    counts = {"image": _stem_parameters(model) + _trunk_parameters(model.width, model.depth, model.mlp_ratio)}
+    counts["image"] += 0 if norm_here else 2 * model.width
+    if objective.name != "mae":
+        counts["text"] = (vocab_size + model.context_length) * model.text_width
+        counts["text"] += _trunk_parameters(model.text_width, model.text_depth, model.mlp_ratio)
+        counts["text"] += 0 if norm_here else 2 * model.text_width
+    if objective.name in CONTRASTIVE:
+        text_pooling = model.pooling if model.text_pooling == "same" else model.text_pooling
+        counts["heads"] = _head_parameters(model, model.pooling, model.width)
+        counts["heads"] += _head_parameters(model, text_pooling, model.text_width) + 1  # the temperature
+    if objective.name in GENERATIVE:
+        counts["decoder"] = _decoder_parameters(model, None if objective.name == "mae" else vocab_size)
+    return counts
+
+
+def _trunk_parameters(width: int, depth: int, ratio: float) -> int:
+    hidden = int(width * ratio)
+    attention, mlp, norms = 4 * (width**2 + width), 2 * width * hidden + hidden + width, 4 * width
+    return depth * (attention + mlp + norms)
+
+
+def _stem_parameters(model: ModelConfig) -> int:
+    if model.stem == "linear":
+        return (3 * model.patch_size**2 + 1) * model.width
+    widths = conv_widths(model.patch_size, model.width)
+    convolutions = sum(9 * a * b + 2 * b for a, b in pairwise([3, *widths]))
+    return convolutions + (widths[-1] + 1) * model.width
+
+
+def _head_parameters(model: ModelConfig, pooling: str, width: int) -> int:
+    count = width * model.embed_dim + (2 * width if model.ln_after_pool else 0)
+    if pooling == "map":
+        hidden = int(width * model.mlp_ratio)
+        probe, norms = width, 2 * width * (2 if model.map_residual else 1)
+        count += probe + norms + 4 * (width**2 + width) + 2 * width * hidden + hidden + width
+    return count
+
+
+def _decoder_parameters(model: ModelConfig, vocab_size: int | None) -> int:
+    """Input projections, mask tokens, text positions, modalities, trunk, final norm, heads."""
+    width = model.decoder_width
+    count = (model.width + 1) * width + width + 2 * width + (width + 1) * 3 * model.patch_size**2
+    count += _trunk_parameters(width, model.decoder_depth, model.mlp_ratio)
+    if vocab_size is not None:
+        count += (model.text_width + 1) * width + width + (model.context_length + 2) * width
+        count += (width + 1) * vocab_size
+    return count

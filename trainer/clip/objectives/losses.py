@@ -1,0 +1,194 @@
+"""Losses as pure functions of tensors, in fp32 under any autocast. Equation numbers are MAE-CLIP's."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.utils.flop_counter import register_flop_formula
+
+from ablative.study.clip.config import ObjectiveConfig
+from ablative.trainer.clip.models.blocks import full_precision, narrow
+
+PIXEL_EPS = 1e-6
+
+CHUNK = 256
+"""Rows of logits at a time: 256 × 8,192 words in fp32 fit a core's cache, and are enough work for a GPU."""
+
+
+def _pair_loss(image: Tensor, text: Tensor, logit_scale: Tensor | float) -> Tensor:
+    """Symmetric InfoNCE of each pair among its group: unit vectors (G,n,E) twice → (G,n)."""
+    with full_precision(image):
+        logits = logit_scale * (image.float() @ text.float().transpose(1, 2))
+    paired = logits.diagonal(dim1=1, dim2=2)
+    return (logits.logsumexp(2) + logits.logsumexp(1)) / 2 - paired
+
+
+def contrastive_loss(image: Tensor, text: Tensor, logit_scale: Tensor | float) -> Tensor:
+    """Mean of image-to-text and text-to-image InfoNCE over the whole batch (eq. 1 and 2).
+
+    image and text unit vectors (B,E), row i of both the same sample → scalar. `logit_scale` is 1/σ.
+    """
+    return _pair_loss(image[None], text[None], logit_scale).mean()
+
+
+def local_contrastive_loss(image: Tensor, text: Tensor, logit_scale: Tensor | float, group: int) -> Tensor:
+    """`contrastive_loss` with negatives from consecutive groups of `group` samples alone (section 4.1).
+
+    The paper's groups are its GPUs. A last group may be smaller; the mean is over samples.
+    """
+    whole = len(image) - len(image) % group
+    losses = []
+    if whole:
+        images, texts = (x[:whole].unflatten(0, (-1, group)) for x in (image, text))
+        losses.append(_pair_loss(images, texts, logit_scale).flatten())
+    if whole < len(image):
+        losses.append(_pair_loss(image[None, whole:], text[None, whole:], logit_scale).flatten())
+    return torch.cat(losses).mean()
+
+
+def contrastive_share(image: Tensor, text: Tensor, logit_scale: Tensor | float, rows: slice, group: int) -> Tensor:
+    """What the samples `rows` add to `local_contrastive_loss`, whose other samples are another process's.
+
+    image and text unit vectors (B,E) of the whole batch, `group` B for global negatives → scalar. Only the logits
+    of `rows` against their groups are ever there, one block a direction (open_clip's `local_loss`); the shares of
+    all slices of the batch add up to its loss, and their gradients to its gradient.
+    """
+    share = image.new_zeros(())
+    for start in range(rows.start - rows.start % group, rows.stop, group):
+        whole = slice(start, min(start + group, len(image)))
+        own = slice(max(start, rows.start), min(whole.stop, rows.stop))
+        with full_precision(image):
+            to_text = logit_scale * (image[own].float() @ text[whole].float().T)
+            to_image = logit_scale * (text[own].float() @ image[whole].float().T)
+        paired = to_text.diagonal(own.start - start)
+        share = share + ((to_text.logsumexp(1) + to_image.logsumexp(1)) / 2 - paired).sum()
+    return share / len(image)
+
+
+def normalize_patches(patches: Tensor) -> Tensor:
+    """Each patch with mean 0 and (unbiased) variance 1, as MAE's code: patches (…,P) → (…,P)."""
+    variance, mean = torch.var_mean(patches, dim=-1, keepdim=True)
+    return (patches - mean) / (variance + PIXEL_EPS).sqrt()
+
+
+def pixel_loss(predicted: Tensor, target: Tensor) -> Tensor:
+    """Mean squared error over masked patches (eq. 3): both (B,M,P) → per sample (B,)."""
+    return (predicted.float() - target.float()).square().mean((1, 2))
+
+
+def token_loss(rows: Tensor, weight: Tensor, bias: Tensor, targets: Tensor) -> Tensor:
+    """Cross-entropy of each masked token over the vocabulary (eq. 4), its linear head included.
+
+    rows (R,W), weight (V,W), bias (V), targets int64 (R,) → (R,) fp32.
+    """
+    rows, weight, bias = (narrow(x) for x in (rows, weight, bias))
+    with full_precision(rows):
+        losses: Tensor = torch.ops.ablate.head_and_cross_entropy(rows, weight, bias, targets)[0]
+        return losses
+
+
+def _logits(rows: Tensor, weight: Tensor, bias: Tensor, out: Tensor) -> Tensor:
+    """fp32 logits (R,V) of rows (R,W); they are made in `out`, where that is fp32 too, which spares a copy."""
+    if out.dtype == torch.float32:
+        return torch.addmm(bias, rows, weight.T, out=out)
+    return F.linear(rows, weight, bias).float()
+
+
+def _head_and_cross_entropy(rows: Tensor, weight: Tensor, bias: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    """Linear head and cross-entropy in one: at 49,408 words the logits are the largest thing of a step.
+
+    Softmax runs on `CHUNK` rows while they are in cache, and one matrix (R,V), the gradient with
+    respect to the logits, is all that is ever stored; as two operations there are four such matrices.
+    The compiler sees one operation, whatever the number of rows: of the loop it would make a graph for each number.
+    Losses (R,) fp32, and that gradient.
+    """
+    slopes, losses = rows.new_empty(len(rows), len(weight)), []
+    for start in range(0, len(rows), CHUNK):
+        chunk = slice(start, start + CHUNK)
+        logits, target = _logits(rows[chunk], weight, bias, slopes[chunk]), targets[chunk, None]
+        top, hit = logits.amax(1, keepdim=True), logits.gather(1, target)
+        powers = logits.sub_(top).exp_()
+        total = powers.sum(1, keepdim=True)
+        powers.div_(total).scatter_add_(1, target, powers.new_full((1, 1), -1.0).expand_as(target))
+        if powers.dtype != slopes.dtype:
+            slopes[chunk] = powers
+        losses.append(total.log() + top - hit)
+    return torch.cat(losses)[:, 0] if losses else rows.new_zeros(0, dtype=torch.float32), slopes
+
+
+def _shapes(rows: Tensor, weight: Tensor, bias: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    # Not `len`, which would make a constant of the number of rows.
+    return rows.new_empty(rows.shape[0], dtype=torch.float32), rows.new_empty(rows.shape[0], weight.shape[0])
+
+
+def _keep(ctx: Any, inputs: tuple[Tensor, ...], output: tuple[Tensor, Tensor]) -> None:
+    rows, weight, _, _ = inputs
+    ctx.save_for_backward(rows, weight, output[1])
+
+
+def _backward(ctx: Any, grad: Tensor, _: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
+    rows, weight, slopes = ctx.saved_tensors
+    grad = grad[:, None].to(rows.dtype)
+    return grad * (slopes @ weight), slopes.T @ (grad * rows), (slopes.T @ grad)[:, 0], None
+
+
+_LIBRARY = torch.library.Library("ablate", "DEF")
+"""Not `torch.library.custom_op`, whose first call loads the compiler: two seconds for each task."""
+_OPERATION = "ablate::head_and_cross_entropy"
+_LIBRARY.define("head_and_cross_entropy(Tensor rows, Tensor weight, Tensor bias, Tensor targets) -> (Tensor, Tensor)")
+_LIBRARY.impl("head_and_cross_entropy", _head_and_cross_entropy, "CompositeExplicitAutograd")
+torch.library.register_fake(_OPERATION, _shapes, lib=_LIBRARY)
+torch.library.register_autograd(_OPERATION, _backward, setup_context=_keep, lib=_LIBRARY)
+
+
+@register_flop_formula(torch.ops.ablate.head_and_cross_entropy)
+def _flops(rows: torch.Size, weight: torch.Size, *_: Any, **__: Any) -> int:
+    # Torch's counter does not look into an operation.
+    return 2 * rows[0] * weight[0] * weight[1]
+
+
+def token_weights(counts: Tensor, norm: str) -> Tensor:
+    """Weight of each sample's summed token loss, so that Σ weights · sums is the batch's text loss.
+
+    counts (B,) masked tokens of each sample of the global batch → (B,) fp32. "sample": average in each
+    sample, then over the batch, where one without masked tokens counts as 0 (M3AE); "token": over all.
+    """
+    assert norm in ("sample", "token"), norm
+    counts = counts.float()
+    if norm == "token":
+        return (1 / counts.sum().clamp(min=1)).expand_as(counts)
+    return 1 / (counts.clamp(min=1) * len(counts))
+
+
+class LossWeights(NamedTuple):
+    """How the parts add up at one step."""
+
+    contrastive: float
+    image: float
+    text: float
+    local: bool
+    """The contrastive loss has local negatives."""
+
+
+def loss_weights(objective: ObjectiveConfig, step: int) -> LossWeights:
+    """Weights of contrastive, pixel and token loss at optimiser step `step`, counted from 0.
+
+    MAE-CLIP (section 4.1): contrastive loss with local negatives and all parts unweighted for the
+    first `local_steps`; then global negatives, w_image and w_text (eq. 5). MAE and M3AE have no
+    contrastive loss to be weighed against: image 1, text w_text / w_image (1 and 0.5, M3AE's own).
+    """
+    local = step < objective.local_steps
+    if objective.name in ("clip", "masked_clip"):
+        return LossWeights(1.0, 0.0, 0.0, local)
+    if objective.name == "mae_clip":
+        return (
+            LossWeights(1.0, 1.0, 1.0, True) if local else LossWeights(1.0, objective.w_image, objective.w_text, False)
+        )
+    if objective.name == "mae":
+        return LossWeights(0.0, 1.0, 0.0, False)
+    if objective.w_image:
+        return LossWeights(0.0, 1.0, objective.w_text / objective.w_image, False)
+    return LossWeights(0.0, 0.0, 1.0, False)

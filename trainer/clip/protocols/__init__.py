@@ -1,0 +1,89 @@
+"""Protocols: how a representation is evaluated. Each yields (metric, percent) for one data set."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import torch
+
+from ablative.study.clip.config import DatasetConfig, EvaluationConfig
+from ablative.study.clip.metrics import TRAINED, applicable
+from ablative.study.core.errors import ConfigError
+from ablative.study.core.identity import canonical, digest, identity
+from ablative.study.home.paths import Home, RunPaths
+from ablative.trainer.clip.checkpoint import load_system
+from ablative.trainer.clip.data.sets.evaluation import fingerprint_dataset, open_dataset
+from ablative.trainer.clip.protocols.evaluation import Evaluation
+from ablative.trainer.clip.protocols.finetune import finetune
+from ablative.trainer.clip.protocols.linear_probe import linear_probe
+from ablative.trainer.clip.protocols.panels import panels
+from ablative.trainer.clip.protocols.parts.features import Representation
+from ablative.trainer.clip.protocols.retrieval import retrieval
+from ablative.trainer.clip.protocols.segmentation import segmentation
+from ablative.trainer.clip.protocols.vqa import vqa
+from ablative.trainer.clip.protocols.zero_shot import zero_shot
+
+__all__ = ["represent", "score", "score_set"]
+
+PROTOCOLS: dict[str, Callable[[Evaluation], Iterator[tuple[str, float]]]] = {
+    "zero_shot": zero_shot,
+    "linear_probe": linear_probe,
+    "retrieval": retrieval,
+    "segmentation": segmentation,
+    "vqa": vqa,
+    "finetune": finetune,
+    "panels": panels,
+}
+
+
+def represent(run: RunPaths, config: EvaluationConfig, device: torch.device) -> Representation:
+    """A run's final model as the evaluation's protocol sees it.
+
+    Image features are cached under the run, so its other evaluations and repetitions read them back.
+
+    Raises:
+        ConfigError: the protocol needs a joint embedding that the model has not.
+        DataError: there is no such model, or it is damaged.
+    """
+    system, tokenizer, run_config = load_system(run)
+    protocol = config.protocol
+    if not applicable(protocol.kind, run_config.objective.name):
+        raise ConfigError(
+            f"protocol {protocol.name}: {protocol.kind} compares images with texts, and objective "
+            f"'{run_config.objective.name}' trains no joint embedding; {', '.join(TRAINED)} need none"
+        )
+    return Representation(system.to(device).eval(), tokenizer, run_config, run, device)
+
+
+def score(representation: Representation, config: EvaluationConfig, home: Home) -> Iterator[tuple[str, float]]:
+    """Evaluate on every data set: yields ("<protocol>/<dataset>/<metric>", percent) as each becomes known.
+
+    Raises as `score_set` does.
+    """
+    for dataset in config.datasets:
+        yield from score_set(representation, config, dataset, fingerprint_dataset(dataset, home), home)
+
+
+def score_set(
+    representation: Representation, config: EvaluationConfig, dataset: DatasetConfig, content: str, home: Home
+) -> Iterator[tuple[str, float]]:
+    """The same on one data set of the evaluation; the outcome does not depend on the others.
+
+    `content` is its fingerprint.
+
+    Raises:
+        ConfigError: the protocol needs captions or masks that are not there, or the data set is too small for its
+            classes.
+        DataError: broken samples or labels.
+    """
+    protocol = config.protocol
+    evaluation = Evaluation(
+        representation,
+        protocol,
+        dataset,
+        open_dataset(dataset, representation.config.model.image_size, home),
+        content,
+        representation.paths.evaluation(digest(canonical(identity(config)))),
+    )
+    for metric, value in PROTOCOLS[protocol.kind](evaluation):
+        yield f"{protocol.name}/{dataset.name}/{metric}", value

@@ -1,0 +1,180 @@
+"""Panels: nothing is scored; arrays are kept from which a report draws what a model sees (`study.clip.panel_pictures`).
+
+A model without a joint embedding has no Grad-CAM, segmentation and retrieval, one without a decoder no restored images,
+and a data set without masks or captions lacks theirs. A prompt without `{}`, as in MAE-CLIP's Figure 2 ("a photo of a
+dog"), is looked for in every image as it stands, and segmented against the background alone.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+
+from ablative.study.clip.panel_pictures import pictures_path
+from ablative.study.clip.prompts import fill, names_class
+from ablative.study.core.files import write_atomic
+from ablative.study.home.paths import TaskPaths
+from ablative.trainer.clip.data.pairs.batch import to_pixels
+from ablative.trainer.clip.protocols.evaluation import Evaluation
+from ablative.trainer.clip.protocols.parts.prompts import class_embeddings
+from ablative.trainer.clip.protocols.parts.similarity import score_chunks
+from ablative.trainer.clip.protocols.parts.visualise import grad_cam, restore_images
+from ablative.trainer.clip.protocols.segmentation import IGNORE, background_names, prompt_groups, prompt_maps, segment
+
+EXAMPLES = 6
+QUERIES = 3
+NEAREST = 5
+POINTS = 250
+"""Images of the t-SNE: it grows with n log n, and more would hide one another."""
+PERPLEXITY = 30.0
+"""scikit-learn's default; less for fewer images."""
+TEMPLATE = "a photo of {a} {}"
+BACKGROUND = "background"
+
+
+def panels(evaluation: Evaluation) -> Iterator[tuple[str, float]]:
+    """Write the archive of this data set; yields no metric."""
+    assert evaluation.task is not None
+    keep(evaluation, evaluation.task)
+    yield from ()
+
+
+def keep(evaluation: Evaluation, task: TaskPaths) -> None:
+    """Compute all pictures that model and data set allow, and write them in one step."""
+    system = evaluation.representation.system
+    images = np.stack([evaluation.split("test").images(i) for i in examples(len(evaluation.split("test")))])
+    arrays: dict[str, Any] = {"images": images, **_points(evaluation)}
+    if system.contrastive:
+        arrays |= _evidence(evaluation, images) | _segments(evaluation, images) | _nearest(evaluation)
+    if system.generative:
+        arrays |= _restored(evaluation, images)
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **arrays)
+    write_atomic(pictures_path(task, evaluation.config.name), buffer.getvalue())
+
+
+def examples(size: int) -> list[int]:
+    """The same samples for every model, spread over the split.
+
+    >>> examples(12), examples(4)
+    ([0, 2, 4, 6, 8, 10], [0, 1, 2, 3])
+    """
+    return spread(size, EXAMPLES)
+
+
+def spread(size: int, count: int) -> list[int]:
+    """At most `count` of `size` samples, evenly spaced: published sets are sorted by class."""
+    count = min(count, size)
+    return [i * size // count for i in range(count)]
+
+
+def _prompt(evaluation: Evaluation, i: int) -> str:
+    """What is to be found in a sample: the protocol's prompt, with a class of its mask, else its label's, if it names
+    one; else its caption; "" where there is nothing to name."""
+    split, classes = evaluation.split("test"), evaluation.dataset.classes
+    template = evaluation.protocol.prompt or TEMPLATE
+    if not names_class(template):
+        return template
+    mask = split.masks(i)
+    if mask is not None and classes:
+        labels, counts = np.unique(mask[(mask > 0) & (mask <= len(classes))], return_counts=True)
+        if len(labels):
+            return fill(template, classes[labels[counts.argmax()] - 1].split(",")[0])
+    if len(split.labels) and classes:
+        return fill(template, classes[split.labels[i]])
+    captions = split.captions
+    return captions[i][0] if captions is not None and captions[i] else ""
+
+
+def _evidence(evaluation: Evaluation, images: np.ndarray) -> dict[str, Any]:
+    representation = evaluation.representation
+    prompts = [_prompt(evaluation, i) for i in examples(len(evaluation.split("test")))]
+    # Without anything to look for there is no evidence: an empty text would have some.
+    asked = [row for row, prompt in enumerate(prompts) if prompt]
+    maps = np.zeros(images.shape[:3], dtype=np.uint8)
+    if asked:
+        embeddings = representation.text_embeddings([prompts[row] for row in asked])
+        texts = torch.from_numpy(embeddings).to(representation.device)
+        found = grad_cam(representation.system, to_pixels(images[asked], representation.device), texts)
+        maps[asked] = (255 * found).round().to(torch.uint8).cpu().numpy()
+    return {"prompts": np.array(prompts), "grad_cam": maps}
+
+
+def _segments(evaluation: Evaluation, images: np.ndarray) -> dict[str, Any]:
+    """Labels of the examples' pixels as zero-shot segmentation has them: of classes, beside the given ones, or of one
+    prompt."""
+    split, dataset, protocol = evaluation.split("test"), evaluation.dataset, evaluation.protocol
+    background = background_names(protocol, dataset.background)
+    if protocol.prompt and not names_class(protocol.prompt):
+        names, groups = prompt_groups(background or BACKGROUND, ())
+        others = class_embeddings(evaluation.representation, names, (TEMPLATE,))
+        own = evaluation.representation.text_embeddings([protocol.prompt])
+        found = _labels(evaluation, images, np.concatenate([others, own]), [*groups, [len(names)]])
+        return {"segments": found, "names": np.array([BACKGROUND, protocol.prompt])}
+    truth = [mask for i in examples(len(split)) if (mask := split.masks(i)) is not None]
+    if not dataset.classes or len(truth) < len(images):
+        return {}
+    names, groups = prompt_groups(background, dataset.classes)
+    prompts = (protocol.prompt,) if protocol.prompt else evaluation.prompts()
+    found = _labels(evaluation, images, class_embeddings(evaluation.representation, names, prompts), groups)
+    shown = [BACKGROUND, *(name.split(",")[0] for name in dataset.classes)]
+    return {"truth": np.stack(truth).astype(np.uint8), "segments": found, "names": np.array(shown)}
+
+
+def _labels(evaluation: Evaluation, images: np.ndarray, prompts: np.ndarray, groups: list[list[int]]) -> np.ndarray:
+    """uint8 (k, S, S): the label of each pixel, by embeddings of `prompts` (P, E) and the prompts of each label."""
+    pixels = to_pixels(images, evaluation.representation.device)
+    with torch.inference_mode():
+        maps = prompt_maps(evaluation.representation.system.patch_embeddings(pixels).float(), prompts)
+    labels = np.stack([segment(own, groups, images.shape[1:3]) for own in maps])
+    return np.where(labels < 0, IGNORE, labels).astype(np.uint8)
+
+
+def _nearest(evaluation: Evaluation) -> dict[str, Any]:
+    """The images of the split that some captions find."""
+    split = evaluation.split("test")
+    captions = split.captions
+    if captions is None or len(split) < NEAREST:
+        return {}
+    asked = [i for i in examples(len(split)) if captions[i]][:QUERIES]
+    queries = [captions[i][0] for i in asked]
+    texts = evaluation.representation.text_embeddings(queries)
+    scores = np.concatenate([block for _, block in score_chunks(texts, evaluation.embeddings("test"))])
+    best = np.argsort(-scores, axis=1, kind="stable")[:, :NEAREST]
+    # Another image may carry the very same caption.
+    hits = [[query in captions[int(i)] for i in row] for query, row in zip(queries, best, strict=True)]
+    found = np.stack([np.stack([split.images(int(i)) for i in row]) for row in best])
+    return {"queries": np.array(queries), "found": found, "hits": np.array(hits)}
+
+
+def _restored(evaluation: Evaluation, images: np.ndarray) -> dict[str, Any]:
+    """Images with what the decoder puts into the hidden patches; captions stand beside them where there are some."""
+    representation, split = evaluation.representation, evaluation.split("test")
+    captions = split.captions
+    texts = [captions[i][0] if captions and captions[i] else "" for i in examples(len(split))]
+    tokens = torch.from_numpy(np.asarray(representation.tokenizer(texts))).to(representation.device)
+    generator = torch.Generator().manual_seed(evaluation.protocol.seed)
+    pixels = to_pixels(images, representation.device)
+    hidden, restored = restore_images(representation.system, pixels, tokens, generator)
+    colors = ((restored.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).permute(0, 2, 3, 1)
+    return {"visible": (~hidden).to(torch.uint8).cpu().numpy(), "restored": colors.cpu().numpy()}
+
+
+def _points(evaluation: Evaluation) -> dict[str, Any]:
+    """t-SNE of pooled features of labelled images, `POINTS` spread over the split."""
+    from sklearn.manifold import TSNE
+
+    labels = evaluation.split("test").labels
+    if len(labels) < NEAREST or not evaluation.dataset.classes:
+        return {}
+    chosen = spread(len(labels), POINTS)
+    labels, features = labels[chosen], evaluation.features("test", evaluation.protocol.features)[chosen]
+    reducer = TSNE(
+        perplexity=min(PERPLEXITY, (len(features) - 1) / 3), init="pca", random_state=evaluation.protocol.seed
+    )
+    points = reducer.fit_transform(features).astype(np.float32)
+    return {"points": points, "labels": labels, "classes": np.array(evaluation.dataset.classes)}

@@ -1,0 +1,116 @@
+"""Zero-shot segmentation: every pixel gets the class whose prompt is nearest to its patch embedding.
+
+MAE-CLIP's supplement I and CLIPpy's evaluator: L2-normalised patch embeddings, bilinearly upsampled; the
+highest of a class's prompts counts (ADE20K's synonyms); several names may mean the background (Pascal VOC's
+40); mean IoU with the background as a class, label 255 ignored.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import torch
+from torch.nn import functional as F
+
+from ablative.study.clip.config import DatasetConfig, ProtocolConfig
+from ablative.study.core.errors import ConfigError, DataError
+from ablative.trainer.clip.protocols.evaluation import Evaluation
+from ablative.trainer.clip.protocols.parts import metrics
+from ablative.trainer.clip.protocols.parts.prompts import class_embeddings
+from ablative.trainer.clip.protocols.parts.similarity import distinct_rows
+
+BATCH = 32
+IGNORE = 255
+
+
+def segmentation(evaluation: Evaluation) -> Iterator[tuple[str, float]]:
+    """miou in percent; masks are 0 for the background and i for the data set's i-th class, counted from 1."""
+    protocol, dataset = evaluation.protocol, evaluation.dataset
+    _check_classes(evaluation.config, dataset.classes)
+    background = background_names(protocol, dataset.background)
+    names, groups = prompt_groups(background, dataset.classes)
+    prompts = (protocol.prompt,) if protocol.prompt else evaluation.prompts()
+    embeddings = class_embeddings(evaluation.representation, names, prompts)
+    ignore = (IGNORE,) if background else (0, IGNORE)
+    classes = len(dataset.classes) + 1
+    counts = np.zeros((classes, classes + 1), dtype=np.int64)
+    split = evaluation.split("test")
+    image = 0
+    for patches in evaluation.representation.patch_embeddings(split, BATCH):
+        for maps in prompt_maps(patches, embeddings):
+            mask = split.masks(image)
+            if mask is None:
+                raise ConfigError(f"data set {evaluation.config.name}: test sample {image} has no mask")
+            _check(mask, classes, evaluation.config.name)
+            predicted = segment(maps, groups, (mask.shape[0], mask.shape[1]))
+            counts += metrics.confusion(mask, predicted, classes, ignore)
+            image += 1
+    yield "miou", metrics.mean_iou(counts)
+
+
+def background_names(protocol: ProtocolConfig, own: tuple[str, ...] | None) -> str:
+    """Names of label 0, separated by commas; empty where it is not scored. A data set's own names go first."""
+    if own is not None:
+        return ", ".join(own)
+    return protocol.background_names if protocol.background else ""
+
+
+def prompt_groups(background: str, classes: Sequence[str]) -> tuple[list[str], list[list[int]]]:
+    """Every name once, and for each mask label (0, the background, first) the indices of its names.
+
+    Commas separate names of one class; a label without names (no background) is never predicted.
+    """
+    names: dict[str, int] = {}
+    groups = []
+    for listed in (background, *classes):
+        own = [name.strip() for name in listed.split(",") if name.strip()]
+        groups.append([names.setdefault(name, len(names)) for name in own])
+    return list(names), groups
+
+
+def prompt_maps(patches: torch.Tensor, prompts: np.ndarray) -> torch.Tensor:
+    """Scores of each prompt on the patch grid: (B, N, E), float32 (P, E) -> (B, P, √N, √N).
+
+    Upsampling and the inner product are both linear, so scoring first gives what CLIPpy's order gives, with
+    P maps to upsample instead of E.
+    """
+    side = math.isqrt(patches.shape[1])
+    assert side * side == patches.shape[1]
+    # Prompts that tokenize alike are multiplied once: their scores must tie exactly.
+    distinct, place = distinct_rows(prompts)
+    scores = patches @ torch.from_numpy(distinct).to(patches).T
+    return scores.transpose(1, 2)[:, torch.from_numpy(place).to(patches.device)].unflatten(2, (side, side))
+
+
+def segment(maps: torch.Tensor, groups: list[list[int]], size: tuple[int, int]) -> np.ndarray:
+    """Labels int64 (H, W) of one image, `metrics.UNDECIDED` where classes tie: (P, h, w) -> (H, W).
+
+    Args:
+        maps: scores of each prompt.
+        groups: prompts of each label; the highest counts.
+        size: of the mask, in pixels.
+    """
+    full = F.interpolate(maps[None], size=size, mode="bilinear", align_corners=False)[0]
+    labels = [label for label, group in enumerate(groups) if group]
+    scores = torch.stack([full[groups[label]].amax(dim=0) for label in labels], dim=-1)
+    choice = metrics.strict_argmax(scores.cpu().numpy())
+    # One more entry at the end, where index -1 (undecided) finds itself.
+    return np.array([*labels, metrics.UNDECIDED])[choice]
+
+
+def _check_classes(config: DatasetConfig, classes: Sequence[str]) -> None:
+    if not classes:
+        raise ConfigError(f"data set {config.name}: it has no class names, which prompts need")
+    if config.kind == "shapes" and config.task not in ("", "shape"):
+        raise ConfigError(
+            f"data set {config.name}: masks of shapes hold shapes, and task '{config.task}' names other classes; "
+            "leave `task` empty"
+        )
+
+
+def _check(mask: np.ndarray, classes: int, name: str) -> None:
+    wrong = np.setdiff1d(mask, [*range(classes), IGNORE])
+    if wrong.size:
+        raise DataError(f"data set {name}: mask label {wrong[0]}, expected 0 to {classes - 1} or {IGNORE}")
