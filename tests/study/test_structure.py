@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -15,24 +17,41 @@ PREFIX = "ablative."
 MAY_IMPORT = {
     "study": set(),
     "trainer": {"study"},
-    "sweeps": {"study", "trainer"},
+    "sweeps": {"study"},
     "reports": {"study"},
 }
 NEVER = {
     "study": {"torch", "mlflow", "optuna", "duckdb", "matplotlib"},
-    "trainer": {"submitit", "optuna", "duckdb"},
-    "sweeps": {"duckdb"},
-    "reports": {"torch", "submitit", "mlflow"},
+    "trainer": {"submitit", "optuna", "duckdb", "mlflow"},
+    "sweeps": {"duckdb", "torch"},
+    "reports": {"torch", "submitit"},
 }
-FILES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
+REGISTRY = "study/core/registry.py"
+"""The one file that may name modules of every package, as strings."""
+MODULES_IN_A_FOLDER = 14
+LINES_IN_A_FILE = 400
+LINES_IN_A_FUNCTION = 45
+FILES = sorted(
+    path
+    for package in PACKAGES
+    for path in (ROOT / package).rglob("*.py")
+    if path.parent != ROOT / "study" / "namespace"
+)
+_STRING = re.compile(r"ablative(?:\.\w+)+")
 
 
-def imports(path: Path, top_level_only: bool = False) -> set[str]:
-    """Absolute names of the modules that a file imports."""
-    tree = ast.parse(path.read_text())
-    nodes = tree.body if top_level_only else list(ast.walk(tree))
+def module_name(path: Path) -> str:
+    return PREFIX + ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+MODULES = {module_name(path): path for path in FILES}
+TREES = {path: ast.parse(path.read_text()) for path in FILES}
+
+
+def imports(path: Path) -> set[str]:
+    """Absolute names of all that a file imports, inside functions and for type checkers too."""
     found: set[str] = set()
-    for node in nodes:
+    for node in ast.walk(TREES[path]):
         if isinstance(node, ast.Import):
             found.update(alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module:
@@ -41,53 +60,126 @@ def imports(path: Path, top_level_only: bool = False) -> set[str]:
     return found
 
 
+def named(path: Path) -> set[str]:
+    """Modules of ours that a file names in strings, such as "ablative.study.cli:main" (docstrings do not count)."""
+    docstrings = {
+        id(node.value)
+        for parent in ast.walk(TREES[path])
+        if isinstance(parent, ast.Module | ast.ClassDef | ast.FunctionDef)
+        for node in parent.body
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+    }
+    texts = [
+        node.value
+        for node in ast.walk(TREES[path])
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in docstrings
+    ]
+    return {match.group() for text in texts for match in _STRING.finditer(text) if match.group() in MODULES}
+
+
+def modules_used(path: Path) -> set[str]:
+    """Modules of ours that a file needs: `from package import module` needs the module, not the package's own file."""
+    found = imports(path) & set(MODULES)
+    parents = {name.rpartition(".")[0] for name in found if name.rpartition(".")[0] in imports(path)}
+    own = set() if str(path.relative_to(ROOT)) == REGISTRY else named(path)
+    return ((found - parents) | own) - {module_name(path)}
+
+
+def room(name: str) -> str:
+    """What is drawn as one place: a folder without folders in it, else the module itself."""
+    path = MODULES[name]
+    folders = [child for child in path.parent.iterdir() if child.is_dir() and any(child.glob("*.py"))]
+    return name if folders else module_name(path.parent / "__init__.py")
+
+
+def find_cycle(graph: dict[str, set[str]]) -> list[str]:
+    """One cycle of the graph as a trail of names; empty where there is none."""
+    done: set[str] = set()
+
+    def visit(name: str, trail: list[str]) -> list[str]:
+        if name in trail:
+            return [*trail[trail.index(name) :], name]
+        if name in done:
+            return []
+        for other in sorted(graph.get(name, ())):
+            if found := visit(other, [*trail, name]):
+                return found
+        done.add(name)
+        return []
+
+    for name in sorted(graph):
+        if found := visit(name, []):
+            return found
+    return []
+
+
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_imports_point_one_way(path: Path) -> None:
     package = path.relative_to(ROOT).parts[0]
-    found = imports(path)
-    ours = {name.removeprefix(PREFIX).split(".")[0] for name in found if name.startswith(PREFIX)}
-    assert not ours & (set(PACKAGES) - MAY_IMPORT[package] - {package})
-    assert not {name.split(".")[0] for name in found} & (NEVER[package] | set(PACKAGES))
+    used = {name.removeprefix(PREFIX).split(".")[0] for name in modules_used(path)}
+    assert not used - MAY_IMPORT[package] - {package}
+    assert not {name.split(".")[0] for name in imports(path)} & (NEVER[package] | set(PACKAGES))
+    assert "ablative.study.namespace" not in imports(path)
 
 
-def test_there_are_no_import_cycles() -> None:
-    names = {
-        PREFIX + ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
-        for path in FILES
-    }
-    # `from package import module` needs the module, not what the package's own file imports.
-    graph = {}
-    for name, path in names.items():
-        found = imports(path, top_level_only=True)
-        parents = {other.rpartition(".")[0] for other in found if other in names and other.rpartition(".")[0] in found}
-        graph[name] = (found & set(names)) - parents - {name}
-    done: set[str] = set()
+def test_there_are_no_import_cycles_between_files() -> None:
+    assert not find_cycle({name: modules_used(path) for name, path in MODULES.items()})
 
-    def visit(name: str, trail: tuple[str, ...]) -> None:
-        assert name not in trail, " → ".join([*trail, name])
-        if name not in done:
-            for other in graph[name]:
-                visit(other, (*trail, name))
-            done.add(name)
 
-    for name in graph:
-        visit(name, ())
+def test_there_are_no_import_cycles_between_rooms() -> None:
+    graph: dict[str, set[str]] = {}
+    for name, path in MODULES.items():
+        graph.setdefault(room(name), set()).update({room(other) for other in modules_used(path)} - {room(name)})
+    assert not find_cycle(graph)
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_files_and_functions_stay_readable(path: Path) -> None:
-    text = path.read_text()
-    assert len(text.splitlines()) <= 300
-    for node in ast.walk(ast.parse(text)):
+    assert len(path.read_text().splitlines()) <= LINES_IN_A_FILE
+    for node in ast.walk(TREES[path]):
         if isinstance(node, ast.FunctionDef):
             assert node.end_lineno is not None
             docstring = ast.get_docstring(node, clean=False)
             length = node.end_lineno - node.lineno + 1 - (len(docstring.splitlines()) if docstring else 0)
-            assert length <= 45, f"{node.name}: {length} lines"
+            assert length <= LINES_IN_A_FUNCTION, f"{node.name}: {length} lines"
+
+
+def test_folders_stay_small_and_say_what_they_are() -> None:
+    for folder in sorted({path.parent for path in FILES}):
+        name = folder.relative_to(ROOT)
+        modules = [path for path in folder.glob("*.py") if path.name != "__init__.py"]
+        assert len(modules) <= MODULES_IN_A_FOLDER, f"{name}: {len(modules)} modules"
+        docstring = ast.get_docstring(TREES.get(folder / "__init__.py", ast.Module([], []))) or ""
+        assert len(docstring.splitlines()) >= 3 and "may import" in docstring.lower(), f"{name}: {docstring!r}"
 
 
 def test_every_module_says_what_it_is() -> None:
-    assert not [str(path) for path in FILES if not ast.get_docstring(ast.parse(path.read_text()))]
+    assert not [str(path) for path, tree in TREES.items() if not ast.get_docstring(tree)]
+
+
+def test_the_client_is_python_3_8_and_needs_nothing() -> None:
+    text = (ROOT / "study" / "namespace" / "__init__.py").read_text()
+    tree = ast.parse(text, feature_version=(3, 8))
+    roots = {
+        name.split(".")[0]
+        for node in ast.walk(tree)
+        for name in ([alias.name for alias in getattr(node, "names", [])] if isinstance(node, ast.Import) else [])
+    }
+    roots |= {node.module.split(".")[0] for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.module}
+    assert roots <= sys.stdlib_module_names
+
+
+def test_every_package_is_listed_for_installation() -> None:
+    listed = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
+    known = subprocess.run(
+        ["git", "-C", str(ROOT), "ls-files", "-co", "--exclude-standard", "--", *PACKAGES],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.splitlines()
+    folders = {Path(name).parent for name in known if name.endswith(".py") and (ROOT / name).exists()}
+    folders.remove(Path("study", "namespace"))
+    assert listed == sorted({"ablative", *(PREFIX + ".".join(folder.parts) for folder in folders)})
 
 
 def test_help_imports_nothing_heavy() -> None:
