@@ -23,7 +23,7 @@ from ablative.sweeps.tracking.cursor import pending
 from ablative.sweeps.tracking.sync import ship
 
 TESTS = Path(__file__).parents[1]
-sys.path[:0] = [str(TESTS), str(TESTS / "trainer")]
+sys.path[:0] = [str(TESTS), str(TESTS / "sweeps")]
 
 from services import MlflowServer, postgres  # noqa: E402 (the tests' own helpers lie beside them)
 from tracking_world import pretraining, write_journal, write_record  # noqa: E402

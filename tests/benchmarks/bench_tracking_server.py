@@ -18,7 +18,7 @@ from pathlib import Path
 from ablative.study.home.paths import Home
 
 TESTS = Path(__file__).parents[1]
-sys.path[:0] = [str(TESTS), str(TESTS / "trainer")]
+sys.path[:0] = [str(TESTS), str(TESTS / "sweeps")]
 
 from services import MlflowServer, postgres, wait_until  # noqa: E402 (the tests' own helpers lie beside them)
 from tracking_world import (  # noqa: E402
