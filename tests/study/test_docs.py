@@ -1,0 +1,40 @@
+"""Documentation agrees with the repository: links resolve, and the architecture page names every room."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PACKAGES = ("study", "trainer", "sweeps", "reports")
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
+ARCHITECTURE = (ROOT / "docs" / "architecture.md").read_text()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_relative_links_resolve(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)#\s]+)", page.read_text()):
+        if "://" not in target:
+            assert (page.parent / target).exists(), target
+
+
+def test_the_architecture_page_names_every_room_and_no_other() -> None:
+    rooms = (
+        {
+            ".".join(path.parent.relative_to(ROOT).parts)
+            for package in PACKAGES
+            for path in (ROOT / package).rglob("*/__init__.py")
+        }
+        - set(PACKAGES)
+        - {"study.namespace"}
+    )
+    assert set(re.findall(r"^\| `([\w.]+)` \|", ARCHITECTURE, re.MULTILINE)) == rooms
+    assert set(re.findall(r"^### `(\w+)`", ARCHITECTURE, re.MULTILINE)) == set(PACKAGES)
+
+
+def test_the_architecture_page_names_modules_that_exist() -> None:
+    for name in re.findall(r"\b(?:study|trainer|sweeps|reports)(?:\.[a-z_]+)+", ARCHITECTURE):
+        path = ROOT.joinpath(*name.split("."))
+        assert path.is_dir() or path.with_suffix(".py").exists() or name.endswith(".py"), name
