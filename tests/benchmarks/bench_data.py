@@ -27,12 +27,13 @@ from PIL import Image
 
 from ablative.study.clip.config import DataConfig
 from ablative.study.home.paths import Home
+from ablative.trainer.clip.data.images.crops import Crops
 from ablative.trainer.clip.data.pairs.batch import to_pixels
 from ablative.trainer.clip.data.pairs.loader import Loader
-from ablative.trainer.clip.data.pairs.pairs import Crops, open_pairs
 from ablative.trainer.clip.data.pairs.tokenizer import Tokenizer
 from ablative.trainer.clip.data.shards.shard_paths import find_shards
 from ablative.trainer.clip.data.shards.shards import ShardPairs
+from ablative.trainer.clip.data.sources import open_pairs
 
 BATCH = 100
 SAMPLES = 2000

@@ -14,7 +14,7 @@ from ablative.study.clip.config import DatasetConfig
 from ablative.study.core.errors import ConfigError, DataError
 from ablative.study.home.paths import Home
 from ablative.trainer.clip.data.images.pictures import square_around
-from ablative.trainer.clip.data.sets.evaluation import fingerprint_dataset, open_dataset
+from ablative.trainer.clip.data.sources import fingerprint_dataset, open_dataset
 from ablative.trainer.clip.data.world.occlusion import HIDDEN
 
 PIXELS = np.arange(16 * 20 * 3, dtype=np.int64).reshape(16, 20, 3) % 251

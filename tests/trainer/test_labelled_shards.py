@@ -16,8 +16,9 @@ from ablative.study.clip.config import DatasetConfig
 from ablative.study.core.errors import ConfigError, DataError
 from ablative.study.home.paths import Home
 from ablative.trainer.clip.data.fingerprints import fingerprint
-from ablative.trainer.clip.data.sets.evaluation import EvaluationSet, fingerprint_dataset, open_dataset
+from ablative.trainer.clip.data.sets.evaluation import EvaluationSet
 from ablative.trainer.clip.data.sets.labelled_shards import ShardSet
+from ablative.trainer.clip.data.sources import fingerprint_dataset, open_dataset
 
 
 @pytest.fixture

@@ -22,12 +22,13 @@ from ablative.study.clip.config import DataConfig
 from ablative.study.core.errors import AblateError, DataError
 from ablative.study.home.paths import Home
 from ablative.trainer.clip.data.images import crops, streams
-from ablative.trainer.clip.data.images.crops import boxes, crop_squares
+from ablative.trainer.clip.data.images.crops import Crops, boxes, crop_squares
 from ablative.trainer.clip.data.pairs import loader, workers
 from ablative.trainer.clip.data.pairs.batch import Batch, to_pixels
 from ablative.trainer.clip.data.pairs.loader import Loader
-from ablative.trainer.clip.data.pairs.pairs import Crops, Pairs, Views, open_pairs
+from ablative.trainer.clip.data.pairs.pairs import Pairs, Views
 from ablative.trainer.clip.data.pairs.tokenizer import Tokenizer
+from ablative.trainer.clip.data.sources import open_pairs
 
 SIZE = 16
 GOLDEN_ORDER = [41, 49, 11, 36, 15, 18, 6, 4, 35, 44, 31, 7, 5, 42, 8, 39]

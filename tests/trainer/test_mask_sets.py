@@ -17,7 +17,8 @@ from ablative.study.clip.class_sets import class_set
 from ablative.study.clip.config import DatasetConfig, ProtocolConfig
 from ablative.study.core.errors import ConfigError, DataError
 from ablative.study.home.paths import Home
-from ablative.trainer.clip.data.sets.evaluation import EvaluationSet, fingerprint_dataset, open_dataset
+from ablative.trainer.clip.data.sets.evaluation import EvaluationSet
+from ablative.trainer.clip.data.sources import fingerprint_dataset, open_dataset
 from ablative.trainer.clip.protocols.evaluation import Evaluation
 from ablative.trainer.clip.protocols.segmentation import background_names, prompt_groups, segmentation
 

@@ -14,7 +14,7 @@ from ablative.study.clip.config import DatasetConfig
 from ablative.study.core.errors import AbsentDataError, ConfigError, DataError
 from ablative.study.home.paths import Home
 from ablative.trainer.clip.data.sets.clip_benchmark import ClipBenchmarkSet
-from ablative.trainer.clip.data.sets.evaluation import fingerprint_dataset, open_dataset
+from ablative.trainer.clip.data.sources import fingerprint_dataset, open_dataset
 
 
 @pytest.fixture

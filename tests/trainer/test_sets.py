@@ -11,9 +11,8 @@ from sklearn.datasets import load_digits
 from ablative.study.clip.config import DataConfig, DatasetConfig
 from ablative.study.core.errors import DataError
 from ablative.study.home.paths import Home
-from ablative.trainer.clip.data.pairs.pairs import open_pairs
 from ablative.trainer.clip.data.sets.digits import CLASSES, TRAIN
-from ablative.trainer.clip.data.sets.evaluation import SPLITS, fingerprint_dataset, open_dataset
+from ablative.trainer.clip.data.sources import fingerprint_dataset, open_dataset, open_pairs
 from ablative.trainer.clip.data.world.shapes import SPLIT_SIZES, TASKS
 
 HOME = Home(Path("never written"))
@@ -31,7 +30,7 @@ def shapes(task: str = "", **fields: int) -> DatasetConfig:
 def test_every_set_keeps_to_the_interface(config: DatasetConfig) -> None:
     found = open_dataset(config, 20, HOME)
     assert len(set(found.classes)) == len(found.classes) >= 2
-    for name in SPLITS:
+    for name in ("train", "test"):
         split = found.split(name)
         assert split.labels.dtype == np.int64 and split.labels.shape == (len(split),)
         assert split.labels.min() >= 0 and split.labels.max() < len(found.classes)
@@ -77,12 +76,12 @@ def test_digits_have_no_tasks() -> None:
 
 def test_shapes_without_numbers_have_standard_sizes() -> None:
     found = open_dataset(shapes("count"), 16, HOME)
-    assert {name: len(found.split(name)) for name in SPLITS} == SPLIT_SIZES
+    assert {name: len(found.split(name)) for name in ("train", "test")} == SPLIT_SIZES
 
 
 def test_train_and_test_share_nothing() -> None:
     found = open_dataset(shapes(train=200, test=200), 16, HOME)
-    images = {found.split(name).images(i).tobytes() for name in SPLITS for i in range(200)}
+    images = {found.split(name).images(i).tobytes() for name in ("train", "test") for i in range(200)}
     pairs = open_pairs(DataConfig(name="shapes", kind="shapes", pairs=200), 16, HOME)
     images |= {pairs.image(i).tobytes() for i in range(200)}
     assert len(images) == 600

@@ -25,12 +25,14 @@ from ablative.study.core.errors import AblateError, ConfigError, DataError, Stor
 from ablative.study.home.paths import Home
 from ablative.trainer.clip.data.fingerprints import fingerprint
 from ablative.trainer.clip.data.images import streams
-from ablative.trainer.clip.data.pairs.pairs import Crops, Pairs, open_pairs
+from ablative.trainer.clip.data.images.crops import Crops
+from ablative.trainer.clip.data.pairs.pairs import Pairs
 from ablative.trainer.clip.data.shards import epoch_order as order_module
 from ablative.trainer.clip.data.shards.epoch_order import ShardOrder
 from ablative.trainer.clip.data.shards.shard_paths import expand_braces, find_shards
 from ablative.trainer.clip.data.shards.shards import ShardPairs
 from ablative.trainer.clip.data.shards.tar_members import members
+from ablative.trainer.clip.data.sources import open_pairs
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from ablative.study.clip.config import DatasetConfig, ProtocolConfig
 from ablative.study.core.errors import ConfigError, DataError
 from ablative.study.home.paths import Home
 from ablative.trainer.clip.data.questions.questions import Questions, QuestionSplit, targets
-from ablative.trainer.clip.data.sets.evaluation import open_dataset
+from ablative.trainer.clip.data.sources import open_dataset
 from ablative.trainer.clip.protocols.evaluation import Evaluation
 from ablative.trainer.clip.protocols.parts.features import Representation
 from ablative.trainer.clip.protocols.parts.training import batches, layer, layered_adamw, learning_rate, set_rate

@@ -22,7 +22,7 @@ from ablative.study.core.identity import canonical, digest, identity
 from ablative.study.core.packages import sources_digest
 from ablative.study.home.journal import Journal, encode
 from ablative.study.home.paths import Home, RunPaths, TaskPaths
-from ablative.trainer.clip.data.sets.evaluation import fingerprint_dataset
+from ablative.trainer.clip.data.sources import fingerprint_dataset
 from ablative.trainer.clip.protocols import represent, score_set
 from ablative.trainer.clip.train import Interrupted
 from ablative.trainer.runner.environment import Meter, Spent

@@ -13,8 +13,9 @@ from ablative.study.core.errors import DataError
 from ablative.study.core.files import write_atomic
 from ablative.study.core.identity import canonical, digest, identity
 from ablative.study.home.paths import Home, RunPaths
-from ablative.trainer.clip.data.pairs.pairs import Pairs, open_pairs
+from ablative.trainer.clip.data.pairs.pairs import Pairs
 from ablative.trainer.clip.data.pairs.tokenizer import Tokenizer
+from ablative.trainer.clip.data.sources import open_pairs
 from ablative.trainer.clip.data.texts import Lines, find_texts, texts_fingerprint
 
 

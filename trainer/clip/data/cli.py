@@ -118,7 +118,7 @@ def show(pattern: str, out: Path, count: int, seed: int, caption: str) -> None:
     from ablative.study.clip.config import DataConfig
     from ablative.trainer.clip.data.images import streams
     from ablative.trainer.clip.data.images.contact_sheet import contact_sheet
-    from ablative.trainer.clip.data.pairs.pairs import open_pairs
+    from ablative.trainer.clip.data.sources import open_pairs
 
     kind = "shapes" if pattern == "shapes" else "shards"
     wanted = DataConfig(name=pattern, kind=kind, path=pattern, caption=caption, pairs=count if kind == "shapes" else 0)

@@ -1,4 +1,7 @@
-"""Protocols: how a representation is evaluated. Each yields (metric, percent) for one data set."""
+"""Protocols: how a representation is evaluated. Each yields (metric, percent) for one data set.
+
+It may import `study`, and the models, the objectives, the data and the checkpoint of `trainer.clip`.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ from ablative.study.core.errors import ConfigError
 from ablative.study.core.identity import canonical, digest, identity
 from ablative.study.home.paths import Home, RunPaths
 from ablative.trainer.clip.checkpoint import load_system
-from ablative.trainer.clip.data.sets.evaluation import fingerprint_dataset, open_dataset
+from ablative.trainer.clip.data.sources import fingerprint_dataset, open_dataset
 from ablative.trainer.clip.protocols.evaluation import Evaluation
 from ablative.trainer.clip.protocols.finetune import finetune
 from ablative.trainer.clip.protocols.linear_probe import linear_probe

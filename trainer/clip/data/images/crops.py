@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from ablative.trainer.clip.data.images import streams
-from ablative.trainer.clip.data.pairs.pairs import Crops
 
 _TRIES = 10
 _RATIO = (3 / 4, 4 / 3)
+
+
+@dataclass(frozen=True)
+class Crops:
+    """RandomResizedCrop of some samples: a random key each, from which the box is a function."""
+
+    keys: np.ndarray
+    """uint64 (n,)."""
+    scale: float
+    """Smallest share of the image's area."""
 
 
 def boxes(crops: Crops, width: np.ndarray, height: np.ndarray) -> np.ndarray:

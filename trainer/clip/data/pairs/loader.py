@@ -18,8 +18,9 @@ import torch
 
 from ablative.study.core.errors import DataError
 from ablative.trainer.clip.data.images import crops, streams
+from ablative.trainer.clip.data.images.crops import Crops
 from ablative.trainer.clip.data.pairs.batch import Batch
-from ablative.trainer.clip.data.pairs.pairs import Crops, Order, Pairs
+from ablative.trainer.clip.data.pairs.pairs import Order, Pairs
 from ablative.trainer.clip.data.pairs.tokenizer import Tokenizer
 from ablative.trainer.clip.data.pairs.workers import Reading, Samples, Workers, read
 

@@ -7,19 +7,7 @@ from typing import Protocol
 
 import numpy as np
 
-from ablative.study.clip.config import DataConfig
-from ablative.study.core.errors import DataError
-from ablative.study.home.paths import Home
-
-
-@dataclass(frozen=True)
-class Crops:
-    """RandomResizedCrop of some samples: a random key each, from which the box is a function."""
-
-    keys: np.ndarray
-    """uint64 (n,)."""
-    scale: float
-    """Smallest share of the image's area."""
+from ablative.trainer.clip.data.images.crops import Crops
 
 
 @dataclass(frozen=True)
@@ -66,25 +54,3 @@ class Pairs(Protocol):
     def order(self, seed: int, epoch: int) -> Order:
         """The samples of an epoch in their order, each once; a function of (seed, epoch)."""
         ...
-
-
-def open_pairs(data: DataConfig, image_size: int, home: Home) -> Pairs:
-    """The training pairs that a configuration names; shards are indexed on first use.
-
-    Args:
-        image_size: side in pixels at which the procedural world is drawn.
-        home: where indexes are cached.
-
-    Raises:
-        DataError: missing, truncated or unusable data, or fewer samples than `pairs` asks for.
-    """
-    # Workers of a loader read shards without ever needing the procedural world, and the other way round.
-    if data.kind == "shapes":
-        from ablative.trainer.clip.data.world.shapes import ShapePairs
-
-        return ShapePairs(data, image_size)
-    if data.kind == "shards":
-        from ablative.trainer.clip.data.shards.shards import ShardPairs
-
-        return ShardPairs(data, home)
-    raise DataError(f"data.kind: '{data.kind}' has no pairs (allowed: shapes, shards)")

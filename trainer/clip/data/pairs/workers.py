@@ -24,7 +24,8 @@ import numpy as np
 import torch
 
 from ablative.study.core.errors import AblateError
-from ablative.trainer.clip.data.pairs.pairs import Crops, Pairs
+from ablative.trainer.clip.data.images.crops import Crops
+from ablative.trainer.clip.data.pairs.pairs import Pairs
 from ablative.trainer.clip.data.pairs.tokenizer import Tokenizer
 
 CHUNK = 256

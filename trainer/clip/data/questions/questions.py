@@ -5,15 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ablative.study.core.errors import DataError
 from ablative.trainer.clip.data.questions.answer_scoring import soft_accuracy
-
-if TYPE_CHECKING:
-    from ablative.trainer.clip.data.sets.evaluation import Split
+from ablative.trainer.clip.data.sets.evaluation import Split
 
 STAGES = ("broad", "train", "test")
 """Splits of a question set; `broad` is what a two-stage schedule trains on first (GQA's train-all)."""

@@ -5,12 +5,9 @@ A search chooses by it, so that the test split stays untouched until the report.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 
-if TYPE_CHECKING:
-    from ablative.trainer.clip.data.sets.evaluation import EvaluationSet, Split
+from ablative.trainer.clip.data.sets.evaluation import EvaluationSet, Split
 
 EVERY = 5
 

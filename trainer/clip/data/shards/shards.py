@@ -12,9 +12,9 @@ from ablative.study.clip.config import DataConfig
 from ablative.study.core.errors import ConfigError, DataError
 from ablative.study.home.paths import Home
 from ablative.trainer.clip.data.images import streams
-from ablative.trainer.clip.data.images.crops import boxes
+from ablative.trainer.clip.data.images.crops import Crops, boxes
 from ablative.trainer.clip.data.images.pictures import decode, resize
-from ablative.trainer.clip.data.pairs.pairs import Crops, Views
+from ablative.trainer.clip.data.pairs.pairs import Views
 from ablative.trainer.clip.data.shards.captions import check_caption, first_caption
 from ablative.trainer.clip.data.shards.epoch_order import ShardOrder
 from ablative.trainer.clip.data.shards.exclusion import kept_pairs

@@ -1,4 +1,4 @@
 """The procedural world: scenes, their drawing and their captions, as training pairs and as labelled sets.
 
-It may import `study`, and the rooms `images`, `pairs` and `sets`.
+It may import `study`, `trainer.clip.data.images` and `trainer.clip.data.pairs`.
 """

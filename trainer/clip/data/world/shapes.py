@@ -13,8 +13,9 @@ import numpy as np
 
 from ablative.study.clip.config import DataConfig, DatasetConfig
 from ablative.study.core.errors import DataError, unknown
-from ablative.trainer.clip.data.images import crops, streams
-from ablative.trainer.clip.data.pairs.pairs import Crops, Views
+from ablative.trainer.clip.data.images import streams
+from ablative.trainer.clip.data.images.crops import Crops, crop_squares
+from ablative.trainer.clip.data.pairs.pairs import Views
 from ablative.trainer.clip.data.world import phrases
 from ablative.trainer.clip.data.world.drawing import render
 from ablative.trainer.clip.data.world.occlusion import occluded
@@ -57,11 +58,11 @@ class ShapePairs:
         _check_index(i, self._pairs)
         return self._blocks.caption(i)
 
-    def views(self, indices: np.ndarray, size: int, crops_: Crops | None) -> Views:
+    def views(self, indices: np.ndarray, size: int, crops: Crops | None) -> Views:
         scenes = draw_scenes(self._seed, "pairs", indices)
         images = render(scenes, size)[0]
-        if crops_ is not None:
-            images = crops.crop_squares(images, crops_)
+        if crops is not None:
+            images = crop_squares(images, crops)
         return Views(images, phrases.captions(scenes))
 
     def order(self, seed: int, epoch: int) -> np.ndarray:
