@@ -79,7 +79,7 @@ def submit(selection: Selection, jobs: int | None, as_json: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def status(plan: Plan, watch: bool, as_json: bool) -> None:
     """States of STUDY's tasks, what runs and how far it is, and what failed, grouped by where."""
-    from ablative.sweeps.queue.executors import situation
+    from ablative.sweeps.queue.executors import queue_summary
     from ablative.sweeps.status.task_states import survey
     from ablative.sweeps.status.usage import spent
 
@@ -88,7 +88,7 @@ def status(plan: Plan, watch: bool, as_json: bool) -> None:
         from ablative.study.costs.usage_totals import bills
 
         tasks = [state.to_json() for state in states.states]
-        words = situation(plan.home, plan.study.name)
+        words = queue_summary(plan.home, plan.study.name)
         found = {"study": plan.study.name, "counts": states.counts, "tasks": tasks, "scheduler": words or None}
         click.echo(json.dumps({**found, "cost": asdict(bills(plan, spent(states, plan.home)))}))
         return
@@ -162,7 +162,7 @@ def retry(plan: Plan, jobs: int | None, causes: tuple[str, ...], as_json: bool) 
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def doctor(as_json: bool) -> int:
-    """Check packages, device, home, claims, store, disk, memory and data; exit code 1 when something is broken."""
+    """Check packages, device, home, leases, store, disk, memory and data; exit code 1 when something is broken."""
     from ablative.study.home.paths import home
     from ablative.sweeps.doctor import examine
 

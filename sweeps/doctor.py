@@ -21,7 +21,7 @@ from ablative.study.core.errors import AblateError
 from ablative.study.core.secrets import without_user
 from ablative.study.costs.devices import driver_version
 from ablative.study.home.paths import Home
-from ablative.sweeps.queue import lease
+from ablative.sweeps.queue import leases
 from ablative.sweeps.submission import local
 from ablative.sweeps.submission.submit import prepare_home
 
@@ -53,7 +53,7 @@ def examine(home: Home) -> Iterator[Check]:
         ("packages", _packages),
         ("device", _device),
         ("home", _home),
-        ("claims", _claims),
+        ("claims", _leases),
         ("locks", _locks),
         ("clock", _clock),
         ("store", _store),
@@ -102,11 +102,11 @@ def _home(home: Home) -> Check:
     return Check("home", False, str(home.root))
 
 
-def _claims(home: Home) -> Check:
-    """Exclusive creation and atomic replacement, which claims and records rest on."""
+def _leases(home: Home) -> Check:
+    """Exclusive creation and atomic replacement, which leases and records rest on."""
     path = home.root / f".doctor.{secrets.token_hex(4)}"
-    first = lease.acquire(path, "doctor", 60.0)
-    second = lease.acquire(path, "doctor", 60.0)
+    first = leases.acquire(path, "doctor", 60.0)
+    second = leases.acquire(path, "doctor", 60.0)
     other = path.with_name(path.name + ".new")
     other.write_text("new")
     os.replace(other, path)
@@ -154,7 +154,7 @@ def _clock(home: Home) -> Check:
         clocks["the tracking server"] = server
     wrong = [f"{name} is {skew:+.0f} s off" for name, skew in clocks.items() if abs(skew) > MOST_SKEW_SECONDS]
     if wrong:
-        advice = "have the clocks set (NTP, chrony): claims of other machines are judged by their age"
+        advice = "have the clocks set (NTP, chrony): leases of other machines are judged by their age"
         return Check("clock", True, f"{'; '.join(wrong)}; {advice}")
     return Check("clock", False, f"agrees with {' and '.join(clocks)}")
 

@@ -53,7 +53,7 @@ class Watcher:
             time.sleep(POLL_SECONDS)
         self._wait_for_end(FLUSH_SECONDS)
         if _unattended(now):
-            self._lament()
+            self._report_dead_workers()
         return survey(self.plan)
 
     def stop(self) -> None:
@@ -96,11 +96,11 @@ class Watcher:
         for text in describe_left(made.choice):
             self.say(text)
 
-    def _lament(self) -> None:
+    def _report_dead_workers(self) -> None:
         """Say what our workers died of, when that keeps work from being done."""
         for paths in self.own[-1:]:
             found = manifest.read(paths)
-            words = executor(found.executor).last_words(paths) if found is not None else ""
+            words = executor(found.executor).last_error_line(paths) if found is not None else ""
             self.say(f"the workers are gone with work left: {words or f'their logs are in {paths.jobs}'}")
 
     def _stopped(self) -> bool:

@@ -15,7 +15,7 @@ from ablative.study.core.errors import ConfigError, unknown
 from ablative.study.home.paths import Home, SubmissionPaths, TaskPaths
 from ablative.sweeps.queue import manifest
 from ablative.sweeps.queue.failures import VANISHED
-from ablative.sweeps.queue.lease import Owner
+from ablative.sweeps.queue.leases import Owner
 from ablative.sweeps.queue.manifest import Job, Layout, Manifest
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ class Executor(Protocol):
     def arrange(self, plan: Plan, tasks: tuple[Task, ...], new: frozenset[str], jobs: int, prefix: str) -> Layout:
         """How to spread these tasks, of which those in `new` are nobody's yet; ConfigError when it cannot be done."""
 
-    def crew(self, plan: Plan, jobs: int, left: Mapping[str, int], prefix: str) -> Layout:
+    def search_layout(self, plan: Plan, jobs: int, left: Mapping[str, int], prefix: str) -> Layout:
         """Workers that look for a search's trials themselves: `jobs` of them (0: as many as fit).
 
         left: name of each arm that has any → trials or repeats that are still to be done; no more workers than that.
@@ -49,7 +49,7 @@ class Executor(Protocol):
     def withdraw(self, home: Home, submission: SubmissionPaths, manifest: Manifest) -> None:
         """Take jobs that have not begun, and have nothing left to do, out of the scheduler's queue."""
 
-    def situation(self, home: Home, study: str) -> str:
+    def queue_summary(self, home: Home, study: str) -> str:
         """What the scheduler says of the study, on one line; empty where there is no scheduler."""
 
     def output(self, home: Home, task: TaskPaths) -> str:
@@ -61,10 +61,10 @@ class Executor(Protocol):
         Cause (of `sweeps.queue.failures.CAUSES`) and message.
         """
 
-    def forget(self) -> None:
+    def invalidate_cache(self) -> None:
         """Ask the scheduler again at the next question, however lately it was asked."""
 
-    def last_words(self, submission: SubmissionPaths) -> str:
+    def last_error_line(self, submission: SubmissionPaths) -> str:
         """What the submission's jobs complained of last, on one line; empty when they did not."""
 
     def stop(self, jobs: tuple[Job, ...], force: bool) -> None:
@@ -95,10 +95,10 @@ def withdraw(home: Home) -> None:
         executor(found.executor).withdraw(home, submission, found)
 
 
-def situation(home: Home, study: str) -> str:
+def queue_summary(home: Home, study: str) -> str:
     """What the schedulers of the study's open submissions say, on one line; empty: nothing."""
     kinds = dict.fromkeys(found.executor for _, found in manifest.submissions(home, study))
-    return "; ".join(filter(None, (executor(kind).situation(home, study) for kind in kinds)))
+    return "; ".join(filter(None, (executor(kind).queue_summary(home, study) for kind in kinds)))
 
 
 def output(home: Home, task: TaskPaths) -> str:
@@ -113,8 +113,8 @@ def ending(past: Iterable[tuple[SubmissionPaths, Manifest]], task_id: str, owner
     return next(filter(None, found), VANISHED)
 
 
-def forget() -> None:
+def invalidate_cache() -> None:
     """Believe nothing that schedulers said before."""
     for kind, module in MODULES.items():
         if module in sys.modules:
-            executor(kind).forget()
+            executor(kind).invalidate_cache()

@@ -13,7 +13,7 @@ from ablative.study.home.failed_attempts import OUT_OF_MEMORY, failures, halving
 from ablative.study.home.paths import Home, TaskPaths
 from ablative.study.plan.task import TaskRef
 from ablative.sweeps.queue.failures import Failure, write_failure
-from ablative.sweeps.queue.lease import Owner
+from ablative.sweeps.queue.leases import Owner
 
 UNCOUNTED = ("interrupted", "preempted", "time limit", "pruned", "cancelled")
 """Ends that the next attempt goes on from, however often they come."""
@@ -27,12 +27,12 @@ def archive_failure(paths: TaskPaths) -> None:
     try:
         os.replace(paths.failure, paths.past_failure(_number(paths)))
     except FileNotFoundError:
-        # A worker that died leaves no failure, only its claim; and another submission may have been quicker.
+        # A worker that died leaves no failure, only its lease; and another submission may have been quicker.
         return
 
 
-def bury(paths: TaskPaths, owner: Owner, cause: str, message: str) -> None:
-    """Write down the failure of a worker that died without a word and left its claim; once for each claim."""
+def record_abandoned(paths: TaskPaths, owner: Owner, cause: str, message: str) -> None:
+    """Write down the failure of a worker that died without a word and left its lease; once for each lease."""
     if any(failure.get("claim") == owner.token for failure in failures(paths)):
         return
     now = datetime.now(UTC).isoformat(timespec="seconds")
@@ -49,7 +49,7 @@ def spent(paths: TaskPaths, cause: str, config: object, retries: int, owner: Own
         cause: of its last failure.
         config: a run's; its micro-batch may still be halved.
         retries: attempts after the first failure of a cause.
-        owner: of a claim that was abandoned; its failure may not be written down yet.
+        owner: of a lease that was abandoned; its failure may not be written down yet.
     """
     if cause in UNCOUNTED:
         return False

@@ -69,7 +69,7 @@ class Searcher:
         stamp = new_stamp()
         wanted = self.jobs or self.definition.search.parallel
         left = {arm.name: self._left(arm) or self._repeats_left(arm) for arm in self.definition.arms}
-        layout = executor(self.plan.cluster.kind).crew(self.plan, wanted, left, prefix(self.plan, stamp))
+        layout = executor(self.plan.cluster.kind).search_layout(self.plan, wanted, left, prefix(self.plan, stamp))
         paths, warning = hand_over(self.plan, (), layout, self.code, stamp, self.definition.write)
         self.own.append(paths)
         if warning:
@@ -97,7 +97,7 @@ class Searcher:
                 self.say(f"stopped: {stopped['reason']}")
                 return False
         if restarts >= RESTARTS:
-            self.say(f"the workers end with work left: {self._last_words()}")
+            self.say(f"the workers end with work left: {self._last_error_line()}")
             return False
         return self.start()
 
@@ -163,9 +163,9 @@ class Searcher:
         again = sum(len(repeats.outcomes(self.trials, arm, trial.number)) for arm, trial in trials)
         return again + sum(trial.state.is_finished() for _, trial in trials)
 
-    def _last_words(self) -> str:
+    def _last_error_line(self) -> str:
         found = [manifest.read(paths) for paths in self.own[-1:]]
-        words = [executor(one.executor).last_words(self.own[-1]) for one in found if one is not None]
+        words = [executor(one.executor).last_error_line(self.own[-1]) for one in found if one is not None]
         return next(iter(words), "") or "see their logs"
 
     def _tell(self, before: str) -> str:

@@ -19,7 +19,7 @@ from ablative.study.plan import winners
 from ablative.study.plan.search_arms import Arm
 from ablative.study.plan.task import Task
 from ablative.study.plan.winners import Tried
-from ablative.sweeps.queue.lease import Claim
+from ablative.sweeps.queue.leases import Lease
 from ablative.sweeps.search.definition import trial_tasks
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ class Repeat:
     arm: Arm
     number: int
     values: dict[str, Any]
-    claim: Claim
+    lease: Lease
     paths: TrialPaths
     tasks: tuple[Task, ...]
     """The run, and its evaluations."""
@@ -42,7 +42,7 @@ class Repeat:
         """Note how it ended (complete, diverged, failed) and under which code, and give it back."""
         content = {"state": state, "objectives": objectives, "seconds": seconds, "snapshot": snapshot}
         write_json(self.paths.outcome, content)
-        self.claim.release()
+        self.lease.release()
 
 
 def candidates(trials: Trials, arm: Arm) -> list[FrozenTrial]:
@@ -81,14 +81,14 @@ def take(trials: Trials) -> Repeat | None:
             continue
         for trial, seed in open_repeats(trials, arm):
             paths = trials.paths.trial(arm.key, trial.number).repeat(seed)
-            claim = trials.claim(paths)
-            if claim is not None and paths.outcome.exists():
+            lease = trials.acquire(paths)
+            if lease is not None and paths.outcome.exists():
                 # Another worker's, settled since we looked.
-                claim.release()
-            elif claim is not None:
+                lease.release()
+            elif lease is not None:
                 tasks = trial_tasks(arm, trial.params, seed)
                 trials.note(paths, tasks, arm, trial.number)
-                return Repeat(arm, trial.number, trial.params, claim, paths, tasks)
+                return Repeat(arm, trial.number, trial.params, lease, paths, tasks)
     return None
 
 

@@ -21,7 +21,7 @@ from optuna.storages.journal._file import BaseJournalFileLock, get_lock_file
 
 from ablative.study.core.errors import ConfigError, StoreError, unknown
 from ablative.study.home.search_paths import SearchPaths
-from ablative.sweeps.queue import lease
+from ablative.sweeps.queue import leases
 
 if TYPE_CHECKING:
     from optuna.storages import BaseStorage
@@ -36,24 +36,24 @@ _LONGEST_NAP = 0.05
 
 
 class Lock(BaseJournalFileLock):
-    """A claim (`sweeps.queue.lease`) as Optuna's lock, under the name that Optuna's own would have."""
+    """A lease (`sweeps.queue.leases`) as Optuna's lock, under the name that Optuna's own would have."""
 
     def __init__(self, path: Path, stale_seconds: float = STALE_SECONDS) -> None:
         self._path, self._stale = path, stale_seconds
-        self._claim: lease.Claim | None = None
+        self._lease: leases.Lease | None = None
 
     def acquire(self) -> bool:
         nap = 0.001
-        while (claim := lease.acquire(self._path, "", self._stale)) is None:
+        while (lease := leases.acquire(self._path, "", self._stale)) is None:
             time.sleep(nap)
             nap = min(2 * nap, _LONGEST_NAP)
-        self._claim = claim
+        self._lease = lease
         return True
 
     def release(self) -> None:
-        assert self._claim is not None
-        self._claim.release()
-        self._claim = None
+        assert self._lease is not None
+        self._lease.release()
+        self._lease = None
 
 
 class Backend(JournalFileBackend):

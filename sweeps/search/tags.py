@@ -14,7 +14,7 @@ TRIALS = "ablate.trials"
 
 
 def write(paths: TaskPaths, tags: Mapping[str, str]) -> None:
-    """Append the tags unless they are there; nobody else writes to the journal of a task that is claimed or over."""
+    """Append the tags unless they are there; nobody else writes to the journal of a task that is leased or over."""
     if tags.items() <= _tags(paths).items():
         return
     journal = Journal(paths.journal)

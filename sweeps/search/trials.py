@@ -1,7 +1,7 @@
 """The trials of a search: who has which, which is next, and how they ended.
 
-Optuna's storage keeps the trials; a claim in each trial's folder says whose it is. A worker takes its next trial
-under one more claim (`asking`), so that a budget is never overdrawn, and a trial is never without a claim except when
+Optuna's storage keeps the trials; a lease in each trial's folder says whose it is. A worker takes its next trial
+under one more lease (`asking`), so that a budget is never overdrawn, and a trial is never without a lease except when
 its worker died. Such a trial is still RUNNING in the storage: the next worker that asks takes it up again, the same
 trial with the same runs, which go on from their checkpoints. So nothing is lost, and nothing counts twice.
 """
@@ -23,8 +23,8 @@ from ablative.study.home.paths import Home
 from ablative.study.home.search_paths import TrialPaths
 from ablative.study.plan.search_arms import Arm
 from ablative.study.plan.task import Task
-from ablative.sweeps.queue import lease
-from ablative.sweeps.queue.lease import Claim
+from ablative.sweeps.queue import leases
+from ablative.sweeps.queue.leases import Lease
 from ablative.sweeps.search import methods, repeats
 from ablative.sweeps.search.definition import Definition, trial_tasks
 from ablative.sweeps.search.storage import open_storage
@@ -42,7 +42,7 @@ class Taken:
 
     arm: Arm
     trial: optuna.Trial
-    claim: Claim
+    lease: Lease
     paths: TrialPaths
     tasks: tuple[Task, ...]
     """A run for each seed, each followed by its evaluations."""
@@ -167,12 +167,12 @@ class Trials:
         if taken.attributes[LOSSES] >= MOST_LOSSES:
             self.fail(taken, error, code)
         else:
-            taken.claim.release()
+            taken.lease.release()
 
-    def claim(self, paths: TrialPaths) -> Claim | None:
+    def acquire(self, paths: TrialPaths) -> Lease | None:
         """The trial, or the repeat, unless a living worker has it."""
         paths.root.mkdir(parents=True, exist_ok=True)
-        return lease.acquire(paths.claim, self._job, self._stale)
+        return leases.acquire(paths.claim, self._job, self._stale)
 
     def note(self, paths: TrialPaths, tasks: tuple[Task, ...], arm: Arm, number: int) -> None:
         """Write down which tasks a trial has, for whoever ships their journals."""
@@ -180,40 +180,40 @@ class Trials:
         write_json(paths.tasks, [_queued(task, arm, number, planned.get(task.task_id, [])) for task in tasks])
 
     def _tell(self, taken: Taken, state: TrialState, values: list[float] | None = None) -> None:
-        # Nobody else tells it: we have its claim. But we may be doing so again, killed right after the first time.
+        # Nobody else tells it: we have its lease. But we may be doing so again, killed right after the first time.
         self.studies[taken.arm.key].tell(taken.number, values, state=state, skip_if_finished=True)
-        taken.claim.release()
+        taken.lease.release()
 
     @contextlib.contextmanager
     def _asking(self) -> Iterator[None]:
         """One process at a time; a dead one's turn is over."""
         self.paths.root.mkdir(parents=True, exist_ok=True)
-        while (turn := lease.acquire(self.paths.asking, self._job, self._stale)) is None:
+        while (turn := leases.acquire(self.paths.asking, self._job, self._stale)) is None:
             time.sleep(0.01)
         try:
             yield
         finally:
             turn.release()
 
-    def _left_behind(self) -> tuple[Arm, int, Claim] | None:
+    def _left_behind(self) -> tuple[Arm, int, Lease] | None:
         """A running trial that nobody has; it counts as lost once more where its worker died."""
         for arm in self.definition.arms:
             for trial in self.all(arm, TrialState.RUNNING):
                 paths = self.paths.trial(arm.key, trial.number)
                 died = paths.claim.exists()
-                claim = self.claim(paths)
-                if claim is None:
+                lease = self.acquire(paths)
+                if lease is None:
                     continue
                 # Its worker may have told it, and given it back, since we looked.
                 if self.all(arm)[trial.number].state != TrialState.RUNNING:
-                    claim.release()
+                    lease.release()
                     continue
                 if died:
                     self._open(arm, trial.number).set_user_attr(LOSSES, trial.user_attrs.get(LOSSES, 0) + 1)
-                return arm, trial.number, claim
+                return arm, trial.number, lease
         return None
 
-    def _ask(self) -> tuple[Arm, int, Claim] | None:
+    def _ask(self) -> tuple[Arm, int, Lease] | None:
         open_arms = [arm for arm in self.definition.arms if not self.spent(arm)]
         if not open_arms:
             return None
@@ -222,20 +222,20 @@ class Trials:
         study.sampler = methods.make_sampler(self.search, len(self.all(arm)))
         trial = study.ask()
         methods.suggest(trial, arm, self.search.parameters)
-        claim = self.claim(self.paths.trial(arm.key, trial.number))
-        assert claim is not None, "a new trial's number is ours alone"
-        return arm, trial.number, claim
+        lease = self.acquire(self.paths.trial(arm.key, trial.number))
+        assert lease is not None, "a new trial's number is ours alone"
+        return arm, trial.number, lease
 
-    def _begin(self, arm: Arm, number: int, claim: Claim) -> Taken | None:
+    def _begin(self, arm: Arm, number: int, lease: Lease) -> Taken | None:
         trial, paths = self._open(arm, number), self.paths.trial(arm.key, number)
         # A worker that died while it asked left some parameters without values; the others stay as they are.
         values = methods.suggest(trial, arm, self.search.parameters)
         try:
             tasks = tuple(task for seed in self.search.seeds for task in trial_tasks(arm, values, seed))
         except ConfigError as error:
-            self.fail(Taken(arm, trial, claim, paths, ()), str(error), "")
+            self.fail(Taken(arm, trial, lease, paths, ()), str(error), "")
             return None
-        taken = Taken(arm, trial, claim, paths, tasks)
+        taken = Taken(arm, trial, lease, paths, tasks)
         if taken.attributes.get(LOSSES, 0) >= MOST_LOSSES:
             self.fail(taken, f"its workers died {MOST_LOSSES} times", "")
             return None

@@ -20,7 +20,7 @@ from ablative.study.home.task_state import DirectoryState, directory_state
 from ablative.study.plan.search_arms import VALIDATION
 from ablative.study.plan.task import Task, TaskRef, trial_tasks
 from ablative.sweeps.queue.failures import RESUMABLE
-from ablative.sweeps.queue.lease import Claim
+from ablative.sweeps.queue.leases import Lease
 from ablative.sweeps.queue.retries import archive_failure
 from ablative.sweeps.search import definition, repeats, results, tags
 from ablative.sweeps.search.repeats import Repeat
@@ -81,7 +81,7 @@ class SearchWorker(Worker):
         for task in taken.tasks:
             verdict = self._bring(taken, task)
             if verdict == "stopped":
-                taken.claim.release()
+                taken.lease.release()
                 return
             if verdict:
                 self._end_early(taken, task, verdict)
@@ -102,7 +102,7 @@ class SearchWorker(Worker):
             verdict = self._bring(repeat, task)
             lost = verdict in RESUMABLE and not task.paths(self.home).past_failure(MOST_LOSSES - 1).exists()
             if verdict == "stopped" or lost:
-                repeat.claim.release()
+                repeat.lease.release()
                 return
             if verdict:
                 self._track(repeat, "failed")
@@ -134,14 +134,14 @@ class SearchWorker(Worker):
                 return state.cause
             if failed:
                 archive_failure(paths)
-            claim = self._claim(queued)
-            if claim is None:
+            lease = self._acquire(queued)
+            if lease is None:
                 # Somebody else, perhaps the grid, has it.
                 self._heartbeat(None)
                 self._wait(POLL_SECONDS)
                 continue
             self._mark(work, paths)
-            self._perform(queued, claim)
+            self._perform(queued, lease)
 
     def _watch(self, work: Work, task: Task, paths: TaskPaths) -> None:
         """Have the run by which a trial may be pruned evaluated while it trains."""
@@ -221,11 +221,11 @@ class SearchWorker(Worker):
         larger = self._search.objective[0].direction == "maximize"
         return 1.0 if larger == bool(self._search.every) else -1.0
 
-    def _heartbeat(self, claim: Claim | None) -> bool:
+    def _heartbeat(self, lease: Lease | None) -> bool:
         due = time.monotonic() >= self._beat
-        kept = super()._heartbeat(claim)
+        kept = super()._heartbeat(lease)
         if due and self._work is not None:
-            kept = self._work.claim.heartbeat() and kept
+            kept = self._work.lease.heartbeat() and kept
         return kept
 
     def _known(self) -> Iterable[TaskRef]:

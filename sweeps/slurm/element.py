@@ -31,11 +31,11 @@ from ablative.study.plan.task import TaskRef
 from ablative.sweeps.queue import failures, manifest
 from ablative.sweeps.slurm import endings
 from ablative.sweeps.slurm.team import Follower, Leader, Position
-from ablative.sweeps.slurm.workers import CanaryWorker, ElementWorker, sings
+from ablative.sweeps.slurm.workers import CanaryWorker, ElementWorker, has_reported_steps
 from ablative.sweeps.status.task_states import FINISHED
 from ablative.sweeps.submission import snapshot
 from ablative.sweeps.worker import task_process
-from ablative.sweeps.worker.print_safely import fall_silent, say
+from ablative.sweeps.worker.print_safely import flush_output, say
 from ablative.sweeps.worker.worker import Worker
 
 LINGER_SECONDS = 600.0
@@ -129,7 +129,7 @@ class Element:
                 worker.close()
             code = int(worker.signals > 0)
         finally:
-            fall_silent()
+            flush_output()
             os._exit(code)
 
     def _worker(self, execute: task_process.Execute, interrupted: type[BaseException]) -> Worker:
@@ -180,7 +180,7 @@ class Element:
         return [task for task in self.tasks if self._state(task) in ("none", "claimed")]
 
     def _exit_code(self) -> int:
-        """0: evaluations of these runs may begin (all runs, or some); all evaluations are done; the canary sings."""
+        """0: evaluations of these runs may begin (all runs, or some); all evaluations are done; the canary trained."""
         if self.array.canary:
             return int(not all(self._sound(task) for task in self.tasks))
         runs = [self._state(task) in FINISHED for task in self.tasks if task.kind == "pretrain"]
@@ -191,7 +191,7 @@ class Element:
         """Whether a task was done, trained some steps, or is somebody else's business."""
         state = self._state(task)
         if state == "none":
-            return sings(task.paths(self.home), self.begun)
+            return has_reported_steps(task.paths(self.home), self.begun)
         return state in (*FINISHED, "claimed", "cancelled")
 
     def _state(self, task: TaskRef) -> str:

@@ -21,9 +21,9 @@ from ablative.study.home.task_state import directory_state
 from ablative.study.plan.plan import Plan, Task
 from ablative.study.plan.search_arms import Arm
 from ablative.study.spec.cluster import ClusterConfig
-from ablative.sweeps.queue import lease, nodes
+from ablative.sweeps.queue import leases, nodes
 from ablative.sweeps.queue.executors import Ending
-from ablative.sweeps.queue.lease import Owner
+from ablative.sweeps.queue.leases import Owner
 from ablative.sweeps.queue.manifest import Array, Job, Layout, Manifest, submissions
 from ablative.sweeps.slurm import cluster, endings, layout, squeue
 from ablative.sweeps.slurm.cluster import Cluster
@@ -36,7 +36,7 @@ SEARCHERS = 4
 """Elements of a search where nobody says how many: with all trials at once, none learns from another."""
 CLOSED = ("completed", "diverged", "failed", "cancelled")
 
-forget = squeue.forget
+invalidate_cache = squeue.invalidate_cache
 
 
 def arrange(plan: Plan, tasks: tuple[Task, ...], new: frozenset[str], jobs: int, prefix: str) -> Layout:
@@ -76,7 +76,7 @@ def _excluded(plan: Plan, configs: Iterable[ClusterConfig], found: Cluster) -> t
     return tuple(sorted(names))
 
 
-def crew(plan: Plan, jobs: int, left: Mapping[str, int], prefix: str) -> Layout:
+def search_layout(plan: Plan, jobs: int, left: Mapping[str, int], prefix: str) -> Layout:
     """Arrays whose elements look for trials themselves: none waits for another, and nothing has to outlive them.
 
     Arms that ask for the same resources share an array, and the arrays the number of elements.
@@ -118,7 +118,7 @@ def launch(home: Home, submission: SubmissionPaths, environment: Mapping[str, st
     found = manifest.read(submission)
     assert found is not None, submission.manifest
     submission.jobs.mkdir(parents=True, exist_ok=True)
-    claim = lease.acquire(submission.launching, "submit", LAUNCH_SECONDS)
+    lease = leases.acquire(submission.launching, "submit", LAUNCH_SECONDS)
     arrays = list(found.arrays)
     ids: dict[str, str] = {}
     try:
@@ -133,9 +133,9 @@ def launch(home: Home, submission: SubmissionPaths, environment: Mapping[str, st
         raise script.SubmissionRefused(f"{refused} ({rest})") from None
     finally:
         replace(found, arrays=tuple(arrays[: len(ids)])).write(submission)
-        squeue.forget()
-        if claim is not None:
-            claim.release()
+        squeue.invalidate_cache()
+        if lease is not None:
+            lease.release()
 
 
 def live_jobs(submission: SubmissionPaths, manifest: Manifest) -> tuple[Job, ...]:
@@ -148,7 +148,7 @@ def held(submission: SubmissionPaths, manifest: Manifest) -> frozenset[str]:
     return frozenset(task for _, array, index in _live(submission, manifest) for task in array.elements[index])
 
 
-def situation(home: Home, study: str) -> str:
+def queue_summary(home: Home, study: str) -> str:
     """What the scheduler has of the study and why it waits, or that the scheduler does not answer."""
     counts: Counter[str] = Counter()
     failed: dict[str, float] = {}
@@ -185,7 +185,7 @@ def output(home: Home, task: TaskPaths) -> str:
 
 
 def ending(submission: SubmissionPaths, manifest: Manifest, task_id: str, owner: Owner) -> Ending | None:
-    """What ended the element that left its claim on a task, by the scheduler's word or by the element's errors."""
+    """What ended the element that left its lease on a task, by the scheduler's word or by the element's errors."""
     job_id, _, number = owner.job.partition("_")
     for array in manifest.arrays:
         if array.job_id == job_id and number.isdigit() and task_id in _tasks(array, int(number)):
@@ -194,9 +194,9 @@ def ending(submission: SubmissionPaths, manifest: Manifest, task_id: str, owner:
     return None
 
 
-def last_words(submission: SubmissionPaths) -> str:
+def last_error_line(submission: SubmissionPaths) -> str:
     """Last line of the newest errors of the submission's elements that one did not print when it began."""
-    return local.last_words(submission, (endings.BEGINS,))
+    return local.last_error_line(submission, (endings.BEGINS,))
 
 
 def stop(jobs: tuple[Job, ...], force: bool) -> None:
@@ -230,7 +230,7 @@ def withdraw(home: Home, submission: SubmissionPaths, manifest: Manifest) -> Non
 def _live(submission: SubmissionPaths, manifest: Manifest) -> list[tuple[str, Array, int]]:
     """(job id, array, element) of everything that is or may be in the queue."""
     # In this order: who is seen to have finished launching has finished before the look at the queue.
-    launching = lease.inspect(submission.launching, LAUNCH_SECONDS)
+    launching = leases.inspect(submission.launching, LAUNCH_SECONDS)
     seen = _look(submission, manifest)
     by_name: dict[str, list[Element]] = {}
     for element in seen.elements:

@@ -80,7 +80,7 @@ class _Last:
 _last = _Last()
 
 
-def forget() -> None:
+def invalidate_cache() -> None:
     """Look again at the next question."""
     _last.until = 0.0
 
@@ -128,7 +128,7 @@ def cancel(*words: str) -> None:
         if "Unable to contact" in str(silent):
             raise
     finally:
-        forget()
+        invalidate_cache()
 
 
 def _squeue(users: frozenset[str]) -> tuple[Element, ...]:

@@ -10,10 +10,10 @@ from ablative.study.home.failed_attempts import OUT_OF_MEMORY
 from ablative.study.home.journal import read
 from ablative.study.home.paths import TaskPaths
 from ablative.study.plan.task import TaskRef
-from ablative.sweeps.queue import lease, manifest, nodes
+from ablative.sweeps.queue import leases, manifest, nodes
 from ablative.sweeps.queue.executors import Ending
 from ablative.sweeps.queue.failures import NODE_FAILURE, Failure
-from ablative.sweeps.queue.lease import Owner
+from ablative.sweeps.queue.leases import Owner
 from ablative.sweeps.slurm import endings, squeue
 from ablative.sweeps.slurm.squeue import SchedulerSilent
 from ablative.sweeps.worker.print_safely import say
@@ -34,14 +34,14 @@ class ElementWorker(Worker):
         """A task that a living worker of another job has is not waited for: the allocation would idle."""
         state = super()._look(paths)
         if state == "claimed":
-            holder = lease.inspect(paths.claim, self.queue.stale_seconds)
-            # This element's own claims are waited for: it may have been requeued after its node died.
+            holder = leases.inspect(paths.claim, self.queue.stale_seconds)
+            # This element's own leases are waited for: it may have been requeued after its node died.
             if holder is not None and holder.owner is not None and holder.owner.job != self.job:
                 return "elsewhere"
         return state
 
     def _ending(self, owner: Owner, age: float) -> Ending:
-        """A claim of this element's last life was left by a node that failed, or by a requeue that did not wait."""
+        """A lease of this element's last life was left by a node that failed, or by a requeue that did not wait."""
         if owner.job != self.job or not owner.node:
             return super()._ending(owner, age)
         if endings.node_failed(owner.node, time.time() - age):
@@ -57,7 +57,7 @@ class ElementWorker(Worker):
         super()._write_failure(task, paths, failure)
 
     def _react(self, failure: Failure) -> None:
-        node = lease.identify().node
+        node = leases.identify().node
         if failure.cause == NODE_FAILURE and node:
             nodes.note(self.home.study(self.queue.study), node, failure.message)
         super()._react(failure)
@@ -89,7 +89,7 @@ class CanaryWorker(ElementWorker):
         self._begun = time.time()
 
     def _judge(self, task: TaskRef) -> str:
-        if task.kind == "pretrain" and not self.signals and sings(task.paths(self.home), self._begun):
+        if task.kind == "pretrain" and not self.signals and has_reported_steps(task.paths(self.home), self._begun):
             say(f"{task.task_id}: trains; the others may begin")
             self._on_signal(signal.SIGTERM, None)
         return ""
@@ -101,6 +101,6 @@ class CanaryWorker(ElementWorker):
             self._stop(f"the first task failed, and the others were not begun ({what})", failure.fingerprint)
 
 
-def sings(paths: TaskPaths, since: float) -> bool:
+def has_reported_steps(paths: TaskPaths, since: float) -> bool:
     """Whether a run has reported steps since then (seconds since 1970)."""
     return any(entry["kind"] == "metrics" and entry["t"] > since * 1000 for entry in read(paths.journal)[0])

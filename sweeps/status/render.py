@@ -16,7 +16,7 @@ from ablative.study.core.files import read_json
 from ablative.study.home.paths import Home
 from ablative.study.plan.plan import Plan
 from ablative.sweeps.queue import manifest
-from ablative.sweeps.queue.executors import executor, live_jobs, situation
+from ablative.sweeps.queue.executors import executor, live_jobs, queue_summary
 from ablative.sweeps.status.progress import Progress, read_progress
 from ablative.sweeps.status.task_states import Survey, TaskState
 
@@ -64,7 +64,7 @@ def notice(plan: Plan, survey: Survey) -> str:
         own = {task.task_id for task in found.tasks}
         open_tasks = any(state.task.task_id in own for state in survey.having("eligible"))
         if open_tasks and not live_jobs(paths, found):
-            words = executor(found.executor).last_words(paths)
+            words = executor(found.executor).last_error_line(paths)
             return f"the workers are gone with work left{f': {words}' if words else ''}"
         return ""
     return ""
@@ -79,7 +79,7 @@ def overview(plan: Plan, survey: Survey, seconds_left: float | None = None) -> R
     groups = failure_groups(survey)
     if groups:
         parts.append(_failures(groups))
-    scheduler = situation(plan.home, plan.study.name)
+    scheduler = queue_summary(plan.home, plan.study.name)
     if scheduler and not survey.finished:
         parts.append(Text(scheduler))
     reason = notice(plan, survey)

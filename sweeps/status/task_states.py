@@ -16,9 +16,9 @@ from ablative.study.core.files import read_json
 from ablative.study.home.paths import Home, SubmissionPaths, TaskPaths
 from ablative.study.home.task_state import directory_state
 from ablative.study.plan.plan import Plan, Task
-from ablative.sweeps.queue import executors, lease, manifest
+from ablative.sweeps.queue import executors, leases, manifest
 from ablative.sweeps.queue.failures import RESUMABLE, VANISHED
-from ablative.sweeps.queue.lease import Owner
+from ablative.sweeps.queue.leases import Owner
 from ablative.sweeps.queue.manifest import Manifest
 
 STATES = ("completed", "diverged", "running", "failed", "submitted", "eligible", "waiting")
@@ -99,7 +99,7 @@ def task_states(plan: Plan) -> dict[str, TaskState]:
 
 
 def stale_seconds(plan: Plan) -> float:
-    """Age at which another host's claim on this plan's tasks is dead: the most patient run decides."""
+    """Age at which another host's lease on this plan's tasks is dead: the most patient run decides."""
     return max(runtime.stale_seconds for runtime in runtimes(plan))
 
 
@@ -130,7 +130,7 @@ class _Look:
     def _state(self, task: Task) -> TaskState:
         paths = task.paths(self._home)
         while (found := directory_state(paths)).state == "claimed":
-            holder = lease.inspect(paths.claim, self._stale)
+            holder = leases.inspect(paths.claim, self._stale)
             if holder is not None:
                 if holder.alive:
                     return TaskState(task, "running", owner=holder.owner)
@@ -150,7 +150,7 @@ class _Look:
         return TaskState(task, "eligible")
 
     def _abandoned(self, task: Task, paths: TaskPaths, owner: Owner | None) -> TaskState:
-        """State of a task with the claim of a dead worker: what ended the worker, unless it had its say."""
+        """State of a task with the lease of a dead worker: what ended the worker, unless it had its say."""
         if paths.cancelled.exists():
             return TaskState(task, "failed", "cancelled")
         failure = read_json(paths.failure)

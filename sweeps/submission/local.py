@@ -25,7 +25,7 @@ from ablative.study.clip.config import RunConfig, RuntimeConfig
 from ablative.study.core.errors import AblateError
 from ablative.study.core.secrets import guard, shielded
 from ablative.study.home.paths import Home, SubmissionPaths, TaskPaths
-from ablative.sweeps.queue import lease, manifest
+from ablative.sweeps.queue import leases, manifest
 from ablative.sweeps.queue.manifest import Job, Layout, Manifest
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def arrange(plan: Plan, tasks: tuple[Task, ...], new: frozenset[str], jobs: int,
     return _layout(runtimes, jobs or plan.cluster.jobs, len(tasks))
 
 
-def crew(plan: Plan, jobs: int, left: Mapping[str, int], prefix: str) -> Layout:
+def search_layout(plan: Plan, jobs: int, left: Mapping[str, int], prefix: str) -> Layout:
     """Workers for a search."""
     return _layout({arm.run.runtime for arm in plan.arms}, jobs or plan.cluster.jobs, sum(left.values()))
 
@@ -127,12 +127,12 @@ def live_jobs(submission: SubmissionPaths, manifest: Manifest) -> tuple[Job, ...
         age = time.time() - submission.manifest.stat().st_mtime
         starting = Job("starting", socket.gethostname(), "", 0)
         return (starting,) if age < LAUNCH_SECONDS else ()
-    here = lease.identify()
+    here = leases.identify()
     return tuple(
         job
         for job in manifest.jobs
         if (
-            lease.process_alive(int(job.job_id), job.start)
+            leases.process_alive(int(job.job_id), job.start)
             if (job.host, job.scope) == (here.host, here.scope)
             else _age(submission.alive) < manifest.stale_seconds
         )
@@ -148,7 +148,7 @@ def withdraw(home: Home, submission: SubmissionPaths, manifest: Manifest) -> Non
     """Nothing: no worker waits, and those that run pass cancelled tasks over."""
 
 
-def situation(home: Home, study: str) -> str:
+def queue_summary(home: Home, study: str) -> str:
     """Nothing: there is no scheduler."""
     return ""
 
@@ -158,11 +158,11 @@ def output(home: Home, task: TaskPaths) -> str:
     return ""
 
 
-def ending(submission: SubmissionPaths, manifest: Manifest, task_id: str, owner: lease.Owner) -> None:
+def ending(submission: SubmissionPaths, manifest: Manifest, task_id: str, owner: leases.Owner) -> None:
     """Nothing: nobody notes what ends a process of this machine."""
 
 
-def forget() -> None:
+def invalidate_cache() -> None:
     """Nothing: processes are looked at whenever they are asked for."""
 
 
@@ -171,12 +171,12 @@ def stop(jobs: tuple[Job, ...], force: bool) -> None:
 
     A worker's task dies with it (`task_process`). Jobs of other hosts cannot be reached and are left alone.
     """
-    here = lease.identify()
+    here = leases.identify()
     for job in jobs:
         if (job.host, job.scope) != (here.host, here.scope):
             continue
         pid = int(job.job_id)
-        if not lease.process_alive(pid, job.start):
+        if not leases.process_alive(pid, job.start):
             continue
         try:
             # Controllers and workers of a submission share the launcher's process group.
@@ -185,7 +185,7 @@ def stop(jobs: tuple[Job, ...], force: bool) -> None:
             continue
 
 
-def last_words(submission: SubmissionPaths, usual: tuple[str, ...] = ("submitit ",)) -> str:
+def last_error_line(submission: SubmissionPaths, usual: tuple[str, ...] = ("submitit ",)) -> str:
     """Last line of the newest error log of the submission's jobs, such as the exception that a worker died of."""
     logs = sorted(submission.jobs.glob("*_log.err"), key=lambda path: path.stat().st_mtime, reverse=True)
     for log in logs:
@@ -213,12 +213,12 @@ def _submit(home: Home, submission: SubmissionPaths) -> None:
     assert queue is not None, submission.manifest
     executor = submitit.AutoExecutor(folder=submission.jobs, cluster="local")
     executor.update_parameters(timeout_min=TIMEOUT_MINUTES)
-    here = lease.identify()
+    here = leases.identify()
     jobs = []
     for index in range(queue.workers):
         # What a worker raises, Submitit writes into its log and its result.
         job = executor.submit(shielded, work, str(home.root), queue.study, submission.root.name, index)
-        start = lease.start_time(int(job.job_id)) or 0
+        start = leases.start_time(int(job.job_id)) or 0
         jobs.append(Job(job.job_id, here.host, here.scope, start))
     queue.with_jobs(tuple(jobs)).write(submission)
 

@@ -1,7 +1,7 @@
 """What is missing of a plan, put in a queue with its code and handed to workers.
 
 Submitting is idempotent: what is done, running or queued is not queued again, and two submissions at the same
-moment are harmless, since a task runs under its claim.
+moment are harmless, since a task runs under its lease.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from ablative.sweeps.queue import executors, manifest, nodes
 from ablative.sweeps.queue.executors import executor, live_jobs
 from ablative.sweeps.queue.failures import NODE_FAILURE
 from ablative.sweeps.queue.manifest import Layout, Manifest
-from ablative.sweeps.queue.retries import archive_failure, bury, spent
+from ablative.sweeps.queue.retries import archive_failure, record_abandoned, spent
 from ablative.sweeps.status.task_states import Survey, TaskState, runtimes, stale_seconds, survey
 from ablative.sweeps.submission import snapshot
 
@@ -35,7 +35,7 @@ class Code:
 
     entry: str = "ablative.trainer.clip.tasks:execute"
     """`module:function` that runs one task; its module also has the exception `Interrupted`."""
-    shipper: str = "ablative.sweeps.tracking.upload_client:Shipper"
+    shipper: str = "ablative.sweeps.tracking.upload_client:UploadClient"
     """`module:class` of the process that ships journals; empty: nothing is tracked."""
 
 
@@ -85,13 +85,13 @@ def submit(plan: Plan, jobs: int = 0, code: Code = TRAINER, retry: frozenset[str
         AblateError: the workers could not be started.
     """
     prepare_home(plan.home)
-    executors.forget()
+    executors.invalidate_cache()
     found = survey(plan)
     choice = choose(plan, found, snapshot.current(), retry)
     if not choice.new:
         return Submission(choice, None, 0, "")
     for state in choice.new:
-        _bury(plan, state)
+        _record_abandoned(plan, state)
     stamp = new_stamp()
     layout = executor(plan.cluster.kind).arrange(plan, choice.queue, choice.ids, jobs, prefix(plan, stamp))
     plan.write()
@@ -197,12 +197,12 @@ def prepare_home(home: Home) -> None:
         )
 
 
-def _bury(plan: Plan, state: TaskState) -> None:
+def _record_abandoned(plan: Plan, state: TaskState) -> None:
     """Write down what ended a worker that could not."""
     if not state.abandoned or state.owner is None:
         return
     message = (state.detail or {})["message"]
-    bury(state.task.paths(plan.home), state.owner, state.cause, message)
+    record_abandoned(state.task.paths(plan.home), state.owner, state.cause, message)
     if state.cause == NODE_FAILURE and state.owner.node:
         nodes.note(plan.home.study(plan.study.name), state.owner.node, message)
 

@@ -19,13 +19,16 @@ from ablative.study.plan.task import Task, TaskRef
 from ablative.sweeps.tracking.tags import plan_tags
 from ablative.sweeps.tracking.uri import sqlite_path, store_key
 
+_ON_DISK = {"state_digest": "marks", "pending_create": "doubt"}
+"""Fields whose keys in the file are those of version 0.1.0."""
+
 
 @dataclass(frozen=True)
 class Cursor:
     """Content of `shipped/<study>.json`: written after the store has confirmed, so at worst it lags behind."""
 
     mlflow_run_id: str
-    """Empty where only `doubt` is known."""
+    """Empty where only `pending_create` is known."""
     journal: str
     """Identity of the journal that was shipped: a run that starts anew has another."""
     experiment: str
@@ -34,8 +37,8 @@ class Cursor:
     """Bytes of the journal that are in the store."""
     size: int = 0
     """Bytes of the journal when it was last read; more than `offset` where its last line is torn."""
-    marks: str = ""
-    """`marks` of the task when everything was shipped; empty while something is not."""
+    state_digest: str = ""
+    """`state_digest` of the task when everything was shipped; empty while something is not."""
     event: dict[str, Any] | None = None
     """The newest event before `offset` that tells the task's state."""
     tags: str = ""
@@ -46,25 +49,26 @@ class Cursor:
     """Outcome last sent, as text."""
     name: str = ""
     """Run name last sent."""
-    doubt: float = 0.0
-    """When (seconds since 1970) the wish for an MLflow run was left without an answer: it may still come true."""
+    pending_create: float = 0.0
+    """When (seconds since 1970) a request to create the MLflow run timed out; it may still be created. 0: never."""
 
     def write(self, paths: TaskPaths, study: str) -> None:
-        write_json(paths.shipped(study), asdict(self))
+        write_json(paths.shipped(study), {_ON_DISK.get(key, key): value for key, value in asdict(self).items()})
 
 
 def read_cursor(paths: TaskPaths, study: str) -> Cursor | None:
     """The cursor, or None where there is none or its file is of another version or broken: then all is sent again."""
     try:
         content = read_json(paths.shipped(study))
-        return None if content is None else Cursor(**content)
+        names = {key: name for name, key in _ON_DISK.items()}
+        return None if content is None else Cursor(**{names.get(key, key): value for key, value in content.items()})
     except (TypeError, ValueError):
         return None
 
 
 @dataclass(frozen=True)
-class Opening:
-    """A journal's first line: what it is known by, and when it began."""
+class JournalStart:
+    """Identity and time of a journal, from its first line."""
 
     identity: str
     """Empty for a journal that does not exist yet."""
@@ -72,20 +76,20 @@ class Opening:
     """Milliseconds since 1970."""
 
 
-def opening(journal: Path) -> Opening:
+def journal_start(journal: Path) -> JournalStart:
     """Read a journal's first complete line; raises ValueError where it is not JSON."""
     try:
         with journal.open("rb") as file:
             line = file.readline()
     except FileNotFoundError:
-        return Opening("")
+        return JournalStart("")
     if not line.endswith(b"\n"):
-        return Opening("")
-    return Opening(hashlib.sha256(line).hexdigest()[:16], json.loads(line)["t"])
+        return JournalStart("")
+    return JournalStart(hashlib.sha256(line).hexdigest()[:16], json.loads(line)["t"])
 
 
-def marks(task: TaskRef, study: str, paths: TaskPaths) -> str:
-    """What is shipped besides the journal, in a word: the plan's tags, and which files tell how the task stands."""
+def state_digest(task: TaskRef, study: str, paths: TaskPaths) -> str:
+    """Digest of what is shipped besides the journal: the plan's tags, and which of the task's state files exist."""
     plan = json.dumps([task.name, plan_tags(task, study)], sort_keys=True)
     files = (paths.record, paths.failure, paths.claim, paths.cancelled)
     flags = "".join("1" if os.path.exists(path) else "0" for path in files)
@@ -130,9 +134,9 @@ def has_pending(task: TaskRef, study: str, home: Home, target: Target | None) ->
     cursor = read_cursor(paths, study) if target else None
     if cursor is None or target is None or cursor.experiment != target.experiment or cursor.size != size:
         return True
-    if cursor.doubt:
+    if cursor.pending_create:
         return True
-    return cursor.marks != marks(task, study, paths)
+    return cursor.state_digest != state_digest(task, study, paths)
 
 
 def pending(tasks: Iterable[Task | TaskRef], study: str, home: Home) -> int:

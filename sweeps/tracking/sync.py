@@ -13,7 +13,7 @@ from ablative.sweeps.tracking.cursor import has_pending, read_target
 from ablative.sweeps.tracking.faults import Refused, faults
 from ablative.sweeps.tracking.locks import Busy
 from ablative.sweeps.tracking.quiet import quiet
-from ablative.sweeps.tracking.uploader import Courier, OutOfTime
+from ablative.sweeps.tracking.uploader import OutOfTime, Uploader
 from ablative.sweeps.tracking.uri import redact
 
 
@@ -59,8 +59,8 @@ def ship(
         # The store may be another than the one that the cursors speak of.
         todo = _waiting(found, study, home, again)
         with quiet(experiment.uri), faults(experiment.uri):
-            courier = Courier(store.client(experiment.uri), experiment, study, home, again, until)
-            return _ship_all(courier, todo, progress)
+            uploader = Uploader(store.client(experiment.uri), experiment, study, home, again, until)
+            return _ship_all(uploader, todo, progress)
     except (StoreError, OSError) as error:
         return Shipped(pending=len(todo), errors=(_line(error),))
 
@@ -70,12 +70,12 @@ def _waiting(found: list[TaskRef], study: str, home: Home, again: bool) -> list[
     return [task for task in found if has_pending(task, study, home, target)]
 
 
-def _ship_all(courier: Courier, todo: list[TaskRef], progress: Callable[[int, int], None] | None) -> Shipped:
+def _ship_all(uploader: Uploader, todo: list[TaskRef], progress: Callable[[int, int], None] | None) -> Shipped:
     done = 0
     errors: list[str] = []
     for index, task in enumerate(todo):
         try:
-            courier.ship(task)
+            uploader.ship(task)
             done += 1
         except OutOfTime:
             break
@@ -88,7 +88,7 @@ def _ship_all(courier: Courier, todo: list[TaskRef], progress: Callable[[int, in
             break
         if progress:
             progress(index + 1, len(todo))
-    return Shipped(done, courier.metrics, len(todo) - done, tuple(errors))
+    return Shipped(done, uploader.metrics, len(todo) - done, tuple(errors))
 
 
 def _line(error: Exception) -> str:

@@ -22,7 +22,7 @@ STARTS = 3
 """A shipping process that died is started again, this often in all; the journal keeps what it leaves."""
 
 
-class Shipper:
+class UploadClient:
     """Ships the journals of the tasks that it is told to follow; nothing here blocks but `close`, which is bounded.
 
     The process costs about 2 s of CPU to start (MLflow's import, at low priority) and dies with its parent. One
@@ -66,7 +66,7 @@ class Shipper:
             process.kill()
             process.wait()
 
-    def __enter__(self) -> Shipper:
+    def __enter__(self) -> UploadClient:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: Any, trace: TracebackType | None) -> None:

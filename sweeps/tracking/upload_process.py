@@ -1,4 +1,4 @@
-"""The process that ships: `python -m …upload_process STUDY HOME INTERVAL PARENT`, started by `Shipper`."""
+"""The process that ships: `python -m …upload_process STUDY HOME INTERVAL PARENT`, started by `UploadClient`."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ LEFT_BEHIND = 3
 """Exit code when something is not shipped."""
 
 
-class Follower:
+class UploadLoop:
     """Ships the followed tasks in rounds, further apart while the store does not answer."""
 
     def __init__(self, study: str, home: Home, interval: float) -> None:
@@ -65,7 +65,7 @@ class Follower:
         self._complaint = complaint
 
 
-def serve(follower: Follower, inbox: queue.Queue[dict[str, Any] | None]) -> int:
+def serve(follower: UploadLoop, inbox: queue.Queue[dict[str, Any] | None]) -> int:
     """Follow and ship until told to stop (exit code 0 or `LEFT_BEHIND`) or left alone."""
     due = time.monotonic() + follower.interval
     while True:
@@ -107,7 +107,7 @@ def main() -> None:
     _detach(int(parent))
     inbox: queue.Queue[dict[str, Any] | None] = queue.Queue()
     threading.Thread(target=read_messages, args=(sys.stdin.buffer, inbox), daemon=True).start()
-    code = serve(Follower(study, Home(Path(root)), float(interval)), inbox)
+    code = serve(UploadLoop(study, Home(Path(root)), float(interval)), inbox)
     # Nothing of MLflow's that runs at exit may outlast the time that we were given.
     sys.stderr.flush()
     os._exit(code)

@@ -23,7 +23,7 @@ from ablative.study.home.paths import Home, TaskPaths
 from ablative.study.home.task_state import directory_state
 from ablative.study.plan.task import TaskRef
 from ablative.sweeps.tracking import store
-from ablative.sweeps.tracking.cursor import Cursor, Opening, changed, marks, opening, read_cursor
+from ablative.sweeps.tracking.cursor import Cursor, JournalStart, changed, journal_start, read_cursor, state_digest
 from ablative.sweeps.tracking.faults import Gone, Missing, Unanswered, faults
 from ablative.sweeps.tracking.locks import exclusive
 from ablative.sweeps.tracking.quiet import REQUEST_SECONDS
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 
 LOCK_SECONDS = 30.0
 """How long to wait for another process that is shipping the same task."""
-DOUBT_SECONDS = 2.0 * REQUEST_SECONDS
+PENDING_CREATE_SECONDS = 2.0 * REQUEST_SECONDS
 """How long a server may take to do what it was asked for, after we have given up waiting for its answer."""
 
 
@@ -55,7 +55,7 @@ class OutOfTime(Exception):
 
 
 @dataclass
-class Courier:
+class Uploader:
     """Carries one task after another into one experiment."""
 
     client: MlflowClient
@@ -72,7 +72,7 @@ class Courier:
         """Everything of a task that is not in the store; raises StoreError, Busy, OutOfTime, OSError, ValueError."""
         paths = task.paths(self.home)
         with exclusive(paths.shipping(self.study), LOCK_SECONDS):
-            start = opening(paths.journal)
+            start = journal_start(paths.journal)
             cursor = None if self.again else self._cursor(paths, start)
             if cursor is None:
                 cursor = self._begin(task, paths, start)
@@ -81,7 +81,7 @@ class Courier:
             except Gone:
                 self._send(task, paths, self._begin(task, paths, start))
 
-    def _cursor(self, paths: TaskPaths, start: Opening) -> Cursor | None:
+    def _cursor(self, paths: TaskPaths, start: JournalStart) -> Cursor | None:
         """The task's cursor, where it speaks of this store and of this journal."""
         cursor = read_cursor(paths, self.study)
         if cursor is None or cursor.experiment != self.experiment.key or not cursor.mlflow_run_id:
@@ -90,7 +90,7 @@ class Courier:
             return None
         return replace(cursor, journal=start.identity)
 
-    def _begin(self, task: TaskRef, paths: TaskPaths, start: Opening) -> Cursor:
+    def _begin(self, task: TaskRef, paths: TaskPaths, start: JournalStart) -> Cursor:
         """A cursor before the journal's first byte, of an MLflow run that exists."""
         before = read_cursor(paths, self.study)
         with faults(self.experiment.uri):
@@ -99,9 +99,9 @@ class Courier:
             with faults(self.experiment.uri):
                 cursor = cursor or self._create(task, start)
         except Unanswered:
-            Cursor("", start.identity, self.experiment.key, doubt=time.time()).write(paths, self.study)
+            Cursor("", start.identity, self.experiment.key, pending_create=time.time()).write(paths, self.study)
             raise
-        cursor = replace(cursor, doubt=before.doubt if before else 0.0)
+        cursor = replace(cursor, pending_create=before.pending_create if before else 0.0)
         cursor.write(paths, self.study)
         return cursor
 
@@ -123,18 +123,18 @@ class Courier:
 
     def _settle(self, task: TaskRef, cursor: Cursor) -> Cursor:
         """Delete a second MLflow run: one that a slow server made long after it was asked, and after we asked again."""
-        late = time.time() - cursor.doubt > DOUBT_SECONDS
+        late = time.time() - cursor.pending_create > PENDING_CREATE_SECONDS
         for run in self._ours(task):
             if run.info.run_id != cursor.mlflow_run_id:
                 self.client.delete_run(run.info.run_id)
-        return replace(cursor, doubt=0.0) if late else cursor
+        return replace(cursor, pending_create=0.0) if late else cursor
 
     def _ours(self, task: TaskRef) -> list[Run]:
         """Live MLflow runs of a task that this home made."""
         found = self.client.search_runs([self.experiment.id], filter_string=f"tags.`ablate.task_id` = '{task.task_id}'")
         return [run for run in found if run.data.tags.get("ablate.home") == store.home_identity(self.home)]
 
-    def _create(self, task: TaskRef, start: Opening) -> Cursor:
+    def _create(self, task: TaskRef, start: JournalStart) -> Cursor:
         running = Outcome("RUNNING", "running")
         tags = self._tags(task, start.identity, running)
         name = cut(task.name, TAG_LENGTH)
@@ -160,7 +160,7 @@ class Courier:
     def _parent(self, run: TaskRef) -> str:
         """MLflow run of an evaluation's pretraining, created if it was not shipped yet."""
         paths = run.paths(self.home)
-        start = opening(paths.journal)
+        start = journal_start(paths.journal)
         if (cursor := self._cursor(paths, start)) is not None:
             return cursor.mlflow_run_id
         with exclusive(paths.shipping(self.study), LOCK_SECONDS):
@@ -173,7 +173,7 @@ class Courier:
         MLflow writes params, then metrics, then tags, then the status: a run that reads as completed is complete.
         """
         # Marks before contents: what changes meanwhile is seen next time.
-        seen, size = marks(task, self.study, paths), paths.journal.stat().st_size
+        seen, size = state_digest(task, self.study, paths), paths.journal.stat().st_size
         lines = _lines(paths.journal, cursor.offset)
         *earlier, last = list(batches(lines)) or [[]]
         with faults(self.experiment.uri):
@@ -190,9 +190,9 @@ class Courier:
                 news |= spent.tags()  # a killed attempt could not say so itself
             self._log(cursor.mlflow_run_id, last, params, tags | news)
             cursor = self._finish(task, cursor, end)
-            if cursor.doubt:
+            if cursor.pending_create:
                 cursor = self._settle(task, cursor)
-        replace(cursor, size=max(size, cursor.offset), marks=seen).write(paths, self.study)
+        replace(cursor, size=max(size, cursor.offset), state_digest=seen).write(paths, self.study)
 
     def _log(self, run_id: str, batch: list[Line], params: dict[str, str], tags: dict[str, str]) -> None:
         from mlflow.entities import Metric, Param, RunTag
@@ -256,7 +256,7 @@ def _advance(cursor: Cursor, batch: list[Line]) -> Cursor:
     """The cursor behind a batch."""
     if not batch:
         return cursor
-    return replace(cursor, offset=batch[-1].end, event=last_event(batch, cursor.event), marks="")
+    return replace(cursor, offset=batch[-1].end, event=last_event(batch, cursor.event), state_digest="")
 
 
 def _pairs(lines: list[Line], kind: str) -> list[tuple[str, str]]:

@@ -7,26 +7,16 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Iterable
-from typing import Protocol
 
 from ablative.study.core.secrets import redact
 from ablative.study.home.paths import Home, SubmissionPaths
 from ablative.study.plan.task import TaskRef
-from ablative.sweeps.queue import lease
+from ablative.sweeps.queue import leases
 from ablative.sweeps.queue.manifest import Manifest
+from ablative.sweeps.tracking.upload_client import UploadClient
 
 
-class Shipper(Protocol):
-    """`sweeps.tracking.upload_client.Shipper`: a process that ships the journals of the tasks it is told to follow."""
-
-    def follow(self, task: TaskRef) -> None:
-        """Ship this task's journal from now on."""
-
-    def close(self) -> bool:
-        """Ship what is left, for some seconds at most, and end; true when everything is shipped."""
-
-
-class Shipping:
+class JournalUpload:
     """Keeps one shipper for a whole submission, whichever of its workers are alive."""
 
     def __init__(
@@ -40,14 +30,14 @@ class Shipping:
         """`tasks`: those to ship, asked at every heartbeat; of a search, they grow more."""
         self.home, self.submission, self.queue, self.job = home, submission, queue, job
         self._tasks = tasks
-        self._claim: lease.Claim | None = None
-        self._shipper: Shipper | None = None
+        self._lease: leases.Lease | None = None
+        self._client: UploadClient | None = None
         self._broken = not queue.shipper
 
     def keep(self) -> None:
         """Take the shipping over if nobody has it; called at every heartbeat."""
-        if self._claim is not None:
-            self._guard(self._claim.heartbeat)
+        if self._lease is not None:
+            self._guard(self._lease.heartbeat)
             # Told again, it starts a process that has died, and does nothing while one lives.
             self._guard(self._follow)
         elif not self._broken:
@@ -55,25 +45,25 @@ class Shipping:
 
     def finish(self) -> None:
         """Ship what is left and let another worker have the shipping."""
-        if self._shipper is not None:
+        if self._client is not None:
             self._guard(self._follow)
-            self._guard(self._shipper.close)
-        if self._claim is not None:
-            self._guard(self._claim.release)
+            self._guard(self._client.close)
+        if self._lease is not None:
+            self._guard(self._lease.release)
 
     def _begin(self) -> None:
-        self._claim = lease.acquire(self.submission.shipper, self.job, self.queue.stale_seconds)
-        if self._claim is None:
+        self._lease = leases.acquire(self.submission.shipper, self.job, self.queue.stale_seconds)
+        if self._lease is None:
             return
         module, _, name = self.queue.shipper.partition(":")
         # Its thread, which feeds a pipe, is the only one in this process and holds nothing that a forked task uses.
-        self._shipper = getattr(importlib.import_module(module), name)(self.queue.study, self.home)
+        self._client = getattr(importlib.import_module(module), name)(self.queue.study, self.home)
         self._follow()
 
     def _follow(self) -> None:
-        assert self._shipper is not None
+        assert self._client is not None
         for task in self._tasks():
-            self._shipper.follow(task)
+            self._client.follow(task)
 
     def _guard(self, action: Callable[[], object]) -> None:
         """Tracking may fail in any way it likes: it is told once, and the work goes on without it."""

@@ -13,7 +13,7 @@ def say(text: str, stream: TextIO | None = None) -> None:
         print(text, file=stream or sys.stdout, flush=True)
 
 
-def fall_silent() -> None:
+def flush_output() -> None:
     """Before a process ends: what was printed is out, as far as the disk takes it."""
     for stream in (sys.stdout, sys.stderr):
         with suppress(OSError):

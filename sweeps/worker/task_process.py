@@ -23,7 +23,7 @@ from ablative.study.core.errors import exit_code
 from ablative.study.core.secrets import redact
 from ablative.study.home.paths import Home, TaskPaths
 from ablative.sweeps.queue import failures
-from ablative.sweeps.worker.print_safely import fall_silent
+from ablative.sweeps.worker.print_safely import flush_output
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2)
 """Cancelled or preempted, interrupted, and Submitit's warning before the time limit."""
@@ -99,7 +99,7 @@ def _run(
         code = exit_code(error)
         _tell(report, error, interrupted)
     finally:
-        fall_silent()
+        flush_output()
         # Not sys.exit: the worker's cleanup (and pytest's) is not ours to run.
         os._exit(code)
 
@@ -116,7 +116,7 @@ def _prepare(parent: int, log: Path) -> list[int]:
     _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
         os._exit(1)
-    _prefer_as_victim()
+    _prefer_oom_kill()
     for descriptor, path in ((0, Path(os.devnull)), (1, log), (2, log)):
         opened = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
         os.dup2(opened, descriptor)
@@ -126,7 +126,7 @@ def _prepare(parent: int, log: Path) -> list[int]:
     return stopping
 
 
-def _prefer_as_victim() -> None:
+def _prefer_oom_kill() -> None:
     """When memory runs out the kernel should kill the task and not the worker, which then says so."""
     try:
         Path("/proc/self/oom_score_adj").write_text(_OOM_SCORE)

@@ -1,4 +1,4 @@
-"""The code in the job: works through a submission's queue, one claimed task after the other.
+"""The code in the job: works through a submission's queue, one leased task after the other.
 
 Every worker of a submission is given the whole queue and takes what nobody else holds, so that no worker idles
 while another has work left, and so that what a dead worker leaves is taken up by the others.
@@ -23,7 +23,7 @@ from ablative.study.home.failed_attempts import OUT_OF_MEMORY
 from ablative.study.home.paths import Home, SubmissionPaths, TaskPaths
 from ablative.study.home.task_state import directory_state
 from ablative.study.plan.task import TaskRef
-from ablative.sweeps.queue import failures, lease, manifest, retries
+from ablative.sweeps.queue import failures, leases, manifest, retries
 from ablative.sweeps.queue.manifest import Manifest
 from ablative.sweeps.submission import snapshot
 from ablative.sweeps.worker import journal_upload, task_process
@@ -100,7 +100,7 @@ class Worker:
         self._alarm = Alarm()
         for number in task_process.STOP_SIGNALS:
             signal.signal(number, self._on_signal)
-        self._shipping = journal_upload.Shipping(home, submission, queue, job, self._known)
+        self._upload = journal_upload.JournalUpload(home, submission, queue, job, self._known)
 
     def run(self) -> None:
         """Return when nothing is left that this worker could ever run, or when it is told to stop."""
@@ -118,14 +118,14 @@ class Worker:
 
     def close(self) -> None:
         """Ship what the journals hold, and hand the shipping on to the next worker."""
-        self._shipping.finish()
+        self._upload.finish()
         self._alarm.close()
 
     def _stopped(self) -> bool:
         return bool(self.signals) or self.submission.stopped.exists()
 
-    def _next(self) -> tuple[TaskRef, lease.Claim] | None:
-        """Claim the first task of the queue that can run; forget those that never will (again)."""
+    def _next(self) -> tuple[TaskRef, leases.Lease] | None:
+        """Take the first task of the queue that can run; drop those that never will (again)."""
         queued = {task.task_id for task in self._remaining}
         runs: dict[str, str] = {}
         remaining, found = [], None
@@ -133,8 +133,8 @@ class Worker:
             prospect = self._prospect(task, queued, runs)
             if prospect == "never":
                 continue
-            if prospect == "now" and (claim := self._claim(task)) is not None:
-                found = task, claim
+            if prospect == "now" and (lease := self._acquire(task)) is not None:
+                found = task, lease
                 remaining += self._remaining[position + 1 :]
                 break
             remaining.append(task)
@@ -157,33 +157,33 @@ class Worker:
         return {"none": "now", "claimed": "later"}.get(state, "never")
 
     def _look(self, paths: TaskPaths) -> str:
-        """State of a task's directory, where the claim of a dead worker counts as none."""
+        """State of a task's directory, where the lease of a dead worker counts as none."""
         state = directory_state(paths).state
         if state != "claimed":
             return state
-        holder = lease.inspect(paths.claim, self.queue.stale_seconds)
+        holder = leases.inspect(paths.claim, self.queue.stale_seconds)
         return state if holder is not None and holder.alive else "none"
 
-    def _claim(self, task: TaskRef) -> lease.Claim | None:
-        """The task's claim, if nobody was quicker and the task is still to be done."""
+    def _acquire(self, task: TaskRef) -> leases.Lease | None:
+        """The task's lease, if nobody was quicker and the task is still to be done."""
         paths = task.paths(self.home)
-        before = lease.inspect(paths.claim, self.queue.stale_seconds)
-        claim = lease.acquire(paths.claim, self.job, self.queue.stale_seconds)
-        if claim is None:
+        before = leases.inspect(paths.claim, self.queue.stale_seconds)
+        lease = leases.acquire(paths.claim, self.job, self.queue.stale_seconds)
+        if lease is None:
             return None
         if any(path.exists() for path in (paths.record, paths.failure, paths.cancelled)):
-            claim.release()
+            lease.release()
             return None
         if before is not None and before.owner is not None and not before.alive:
-            retries.bury(paths, before.owner, *self._ending(before.owner, before.age))
-        return claim
+            retries.record_abandoned(paths, before.owner, *self._ending(before.owner, before.age))
+        return lease
 
-    def _ending(self, owner: lease.Owner, age: float) -> tuple[str, str]:
+    def _ending(self, owner: leases.Owner, age: float) -> tuple[str, str]:
         """Cause and message for a worker that died without a word, `age` seconds after its last heartbeat."""
         return failures.VANISHED
 
-    def _perform(self, task: TaskRef, claim: lease.Claim) -> None:
-        """Run a claimed task to its end, whatever that is, and give the claim back."""
+    def _perform(self, task: TaskRef, lease: leases.Lease) -> None:
+        """Run a leased task to its end, whatever that is, and give the lease back."""
         self._tried.add(task.task_id)
         paths = task.paths(self.home)
         kills = task_process.out_of_memory_kills()
@@ -192,12 +192,12 @@ class Worker:
             if self.signals:
                 # It came before there was a child to pass it on to.
                 self._child.signal(signal.SIGTERM)
-            status, report, verdict = self._attend(task, paths, claim)
+            status, report, verdict = self._attend(task, paths, lease)
         finally:
             os.close(self._child.report)
             self._child = None
         if verdict == "lost":
-            say(f"{task.task_id}: another worker took the claim; stopped")
+            say(f"{task.task_id}: another worker took the lease; stopped")
             return
         if not paths.record.exists():
             failure = self._failure(status, report, verdict, task_process.out_of_memory_kills() > kills)
@@ -205,14 +205,14 @@ class Worker:
             self.ended[failure.cause] += 1
         else:
             self.ended["completed"] += 1
-        claim.release()
+        lease.release()
 
-    def _attend(self, task: TaskRef, paths: TaskPaths, claim: lease.Claim) -> tuple[int, bytes, str]:
-        """Wait for the child, keeping the claim alive. Returns its status, its report, and why we killed it if so."""
+    def _attend(self, task: TaskRef, paths: TaskPaths, lease: leases.Lease) -> tuple[int, bytes, str]:
+        """Wait for the child, keeping the lease alive. Returns its status, its report, and why we killed it if so."""
         assert self._child is not None
         report, verdict = b"", ""
         while (status := self._child.ended()) is None:
-            if not self._heartbeat(claim):
+            if not self._heartbeat(lease):
                 verdict = "lost"
             elif paths.cancelled.exists():
                 verdict = "cancelled"
@@ -248,14 +248,14 @@ class Worker:
         now = datetime.now(UTC).isoformat(timespec="seconds")
         say(f"{task.task_id}: {failure.cause}: {failure.type}: {failure.message}")
         try:
-            facts = {"time": now, "snapshot": self.queue.snapshot, "job": self.job, "node": lease.identify().node}
+            facts = {"time": now, "snapshot": self.queue.snapshot, "job": self.job, "node": leases.identify().node}
             failures.write_failure(paths.failure, failure, **facts)
         except OSError as error:
             # On a full disk the task stays open: a later submission takes it again, and this worker does not.
             say(f"{task.task_id}: failure.json could not be written: {error}")
             return
         if failure.cause == OUT_OF_MEMORY and task.kind == "pretrain" and retries.divisible(paths):
-            # While the claim is ours: nobody may take the failure for the last word.
+            # While the lease is ours: nobody may take the failure for the last word.
             retries.archive_failure(paths)
             self._tried.discard(task.task_id)
             self._remaining.insert(0, task)
@@ -274,17 +274,17 @@ class Worker:
             write_json(self.submission.stopped, {"reason": reason, "fingerprint": fingerprint})
             say(f"stopping: {reason}")
 
-    def _heartbeat(self, claim: lease.Claim | None) -> bool:
-        """Renew what other hosts see of us, every few seconds; False when the claim was taken from us."""
+    def _heartbeat(self, lease: leases.Lease | None) -> bool:
+        """Renew what other hosts see of us, every few seconds; False when the lease was taken from us."""
         if time.monotonic() < self._beat:
             return True
         self._beat = time.monotonic() + self.queue.heartbeat_seconds
-        self._shipping.keep()
+        self._upload.keep()
         try:
             self.submission.alive.touch()
-            return claim is None or claim.heartbeat()
+            return lease is None or lease.heartbeat()
         except OSError as error:
-            # A file server that is away for a while: if it takes long enough for another to claim the task,
+            # A file server that is away for a while: if it takes long enough for another to take the task,
             # the next heartbeat will say so.
             say(f"heartbeat failed: {error}")
             return True

@@ -1,7 +1,7 @@
 """Searches: overhead per trial against plain Optuna on the same storage, and slots kept busy against batches.
 
 The runs are formulas (`tests/sweeps/search_fakes.py`): what is measured is everything around them. Overhead compares a
-worker's asking, claiming, telling and noting with `study.optimize` on the same journal file. Occupancy compares workers
+worker's asking, leasing, telling and noting with `study.optimize` on the same journal file. Occupancy compares workers
 that ask for the next trial at once with launching batches of as many trials and waiting for the slowest of each, for
 the same durations.
 """

@@ -52,7 +52,7 @@ def main() -> None:
         found = next(found for _, found in manifest.submissions(home))
         elements = sum(bool(element) for array in found.arrays for element in array.elements)
         print(f"{len(found.arrays)} sbatch calls, {elements} array elements")
-        squeue.forget()
+        squeue.invalidate_cache()
         timed("states of all of them, with one squeue", lambda: survey(plan))
         assert survey(plan).counts == {"submitted": len(plan.tasks)}
         slurm("scancel", "--quiet", *(array.job_id for array in found.arrays))

@@ -19,7 +19,7 @@ import yaml
 from ablative.study.core.files import write_json
 from ablative.study.home.paths import Home
 from ablative.study.plan.plan import Plan, make_plan
-from ablative.sweeps.queue import lease, manifest
+from ablative.sweeps.queue import leases, manifest
 from ablative.sweeps.queue.executors import live_jobs
 from ablative.sweeps.status.task_states import survey
 from ablative.sweeps.submission import local
@@ -40,7 +40,7 @@ def make(folder: Path) -> Plan:
 
 
 def populate(plan: Plan) -> None:
-    """Every state: records, failures, and claims of the living and the dead."""
+    """Every state: records, failures, and leases of the living and the dead."""
     metrics = {f"metric{index}": 1.0 for index in range(50)}
     failure = {"cause": "code", "type": "ValueError", "message": "m", "traceback": "t" * 2000}
     for index, task in enumerate(plan.tasks):
@@ -51,7 +51,7 @@ def populate(plan: Plan) -> None:
         elif index % 5 == 3:
             write_json(paths.failure, {**failure, "fingerprint": str(index % 7)})
         elif index % 10 == 4:
-            lease.acquire(paths.claim, "1", 60.0)
+            leases.acquire(paths.claim, "1", 60.0)
 
 
 def best(action: Callable[[], object], repeats: int = 5) -> tuple[float, float]:

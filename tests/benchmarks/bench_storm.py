@@ -86,11 +86,11 @@ class Storm:
 
     def running(self) -> list[tuple[Path, str, int]]:
         """(run's directory, element, worker's process) of the runs that are being trained and have a checkpoint."""
-        from ablative.sweeps.queue import lease
+        from ablative.sweeps.queue import leases
 
         found = []
         for root in sorted(self.home.glob("runs/*")):
-            holder = lease.inspect(root / "claim", 60.0)
+            holder = leases.inspect(root / "claim", 60.0)
             if holder and holder.alive and holder.owner and list((root / "checkpoints").glob("*")):
                 found.append((root, holder.owner.job, holder.owner.pid))
         return found

@@ -26,7 +26,7 @@ def execute(kind: str, root: Path, home: Home, stop: Callable[[], bool]) -> None
         raise ValueError(f"cannot reach {unquote(address)!r}") from error
 
 
-class Shipper:
+class UploadClient:
     """Cannot begin."""
 
     def __init__(self, study: str, home: Home) -> None:

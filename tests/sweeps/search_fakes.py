@@ -1,4 +1,4 @@
-"""A search whose runs are formulas of their loss weights: processes, claims and storage are real, training is not."""
+"""A search whose runs are formulas of their loss weights: processes, leases and storage are real, training is not."""
 
 from __future__ import annotations
 

@@ -100,7 +100,7 @@ def plan_on(home: Home, behaviours: Behaviours | None = None, **changes: object)
 
 def look(plan: Plan) -> Survey:
     """States as they are now."""
-    squeue.forget()
+    squeue.invalidate_cache()
     return survey(plan)
 
 
@@ -117,8 +117,8 @@ def until(plan: Plan, condition: Callable[[Survey], bool]) -> Survey:
     try:
         wait_for(holds, SECONDS)
     except AssertionError:
-        situation = slurm("squeue", "--array") + slurm("sinfo", "--Node", "--long")
-        raise AssertionError(f"still {found[0].counts} after {SECONDS:.0f} s\n{situation}") from None
+        listing = slurm("squeue", "--array") + slurm("sinfo", "--Node", "--long")
+        raise AssertionError(f"still {found[0].counts} after {SECONDS:.0f} s\n{listing}") from None
     return found[0]
 
 
@@ -151,5 +151,5 @@ def element_of(plan: Plan, index: int) -> str:
     """Job id of the live element that has the task."""
     from ablative.sweeps.slurm.executor import _holders
 
-    squeue.forget()
+    squeue.invalidate_cache()
     return _holders(plan.home)[plan.tasks[index].task_id]

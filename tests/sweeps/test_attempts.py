@@ -17,9 +17,9 @@ from ablative.study.home.failed_attempts import failures, halvings, micro_batch
 from ablative.study.home.paths import Home, TaskPaths
 from ablative.study.plan.plan import Plan
 from ablative.study.plan.task import TaskRef
-from ablative.sweeps.queue import lease, nodes
+from ablative.sweeps.queue import leases, nodes
 from ablative.sweeps.queue.failures import from_exception
-from ablative.sweeps.queue.retries import archive_failure, bury
+from ablative.sweeps.queue.retries import archive_failure, record_abandoned
 from ablative.sweeps.run import describe_left
 from ablative.sweeps.status.task_states import survey
 from ablative.sweeps.submission.submit import choose
@@ -111,14 +111,14 @@ def test_an_evaluation_that_does_not_fit_is_tried_three_times_more(tmp_path: Pat
 def test_a_death_without_a_word_is_written_down_once_and_counts(tmp_path: Path) -> None:
     plan = plan_for(tmp_path)
     paths = plan.runs[0].paths(plan.home)
-    owner = dataclasses.replace(lease.identify("4711"), start=1, node="n7")
+    owner = dataclasses.replace(leases.identify("4711"), start=1, node="n7")
     write_json(paths.claim, dataclasses.asdict(owner))
     work_through(plan)
     found = failures(paths)
     assert [(failure["cause"], failure["node"], failure["job"]) for failure in found] == [("killed", "n7", "4711")]
-    bury(paths, owner, "killed", "again")
+    record_abandoned(paths, owner, "killed", "again")
     assert failures(paths) == found
-    bury(paths, lease.identify("4712"), "killed", "another")
+    record_abandoned(paths, leases.identify("4712"), "killed", "another")
     assert len(failures(paths)) == 2 and survey(plan).finished
 
 
@@ -142,9 +142,9 @@ def test_nodes_are_avoided_for_a_while(tmp_path: Path) -> None:
     assert list(nodes.avoided(study, 1.0)) == ["n2"] and nodes.avoided(study, 0.0) == {}
 
 
-def test_a_claim_of_an_older_version_has_no_node(tmp_path: Path) -> None:
-    fields = dataclasses.asdict(lease.identify("1"))
+def test_a_lease_of_an_older_version_has_no_node(tmp_path: Path) -> None:
+    fields = dataclasses.asdict(leases.identify("1"))
     del fields["node"]
     write_json(tmp_path / "claim", fields)
-    holder = lease.inspect(tmp_path / "claim", 60.0)
+    holder = leases.inspect(tmp_path / "claim", 60.0)
     assert holder is not None and holder.alive and holder.owner is not None and holder.owner.node == ""

@@ -21,7 +21,7 @@ from ablative.study.costs import devices
 from ablative.study.home.paths import Home
 from ablative.sweeps import doctor
 from ablative.sweeps.doctor import Check
-from ablative.sweeps.queue import lease
+from ablative.sweeps.queue import leases
 from ablative.sweeps.slurm import advice, cluster
 from ablative.sweeps.slurm.cluster import Cluster, Node, Partition
 from ablative.sweeps.slurm.squeue import SchedulerSilent
@@ -68,12 +68,12 @@ def test_the_driver_is_told_from_its_own_file(tmp_path: Path, monkeypatch: pytes
     assert devices.driver_version() == "570.86.10"
 
 
-def test_home_and_claims(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_home_and_leases(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
     home.version.write_text("99\n")
     lines = {check.name: check for check in doctor.examine(home) if check.name in ("home", "claims")}
     assert broken(lines["home"], "layout version '99'", "use the newer ablate") and not lines["claims"].broken
-    monkeypatch.setattr(lease, "acquire", lambda *_: object())
-    assert broken(doctor._claims(home), "without exclusion", "put the home on another file system")
+    monkeypatch.setattr(leases, "acquire", lambda *_: object())
+    assert broken(doctor._leases(home), "without exclusion", "put the home on another file system")
 
 
 def test_locks(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:

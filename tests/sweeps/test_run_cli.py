@@ -21,7 +21,7 @@ from fakes import HERE, Behaviours, events, tiny_plan, wait_for, write_study
 from ablative.study.core.files import read_json, write_json
 from ablative.study.home.paths import Home
 from ablative.study.plan.plan import Plan
-from ablative.sweeps.queue import lease, manifest
+from ablative.sweeps.queue import leases, manifest
 from ablative.sweeps.queue.executors import live_jobs
 from ablative.sweeps.status.task_states import survey
 
@@ -136,7 +136,7 @@ def test_a_second_ctrl_c_kills_a_task_that_does_not_stop(plan: Plan) -> None:
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130 and "Traceback" not in errors
     pids = [int(line.split()[2]) for line in (plan.home.root / "events").read_text().splitlines()]
-    wait_for(lambda: all(lease.start_time(pid) is None for pid in pids), 5)
+    wait_for(lambda: all(leases.start_time(pid) is None for pid in pids), 5)
     assert gone(plan)
 
 

@@ -27,7 +27,7 @@ from ablative.study.core.files import read_json, write_json
 from ablative.study.core.typed import plain
 from ablative.study.home.journal import read
 from ablative.study.plan.plan import make_plan
-from ablative.sweeps.queue import lease, manifest
+from ablative.sweeps.queue import leases, manifest
 from ablative.sweeps.queue.executors import live_jobs
 from ablative.sweeps.search import methods
 from ablative.sweeps.search.storage import Backend, Lock, repair
@@ -281,7 +281,7 @@ Lock(Path({str(path) + ".lock"!r})).acquire()
 os._exit(1)
 """
     subprocess.run([sys.executable, "-c", code], check=False)
-    holder = lease.inspect(Path(f"{path}.lock"), 60)
+    holder = leases.inspect(Path(f"{path}.lock"), 60)
     assert holder is not None and not holder.alive
     lock = Lock(Path(f"{path}.lock"))
     assert lock.acquire()

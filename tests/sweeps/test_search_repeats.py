@@ -107,7 +107,7 @@ def test_repeats_begin_when_all_trials_have_ended_and_failures_wait_for_other_co
     trials.prepare("other code")
     again = repeats.take(trials)
     assert again is not None and (again.number, again.tasks[0].seed) == (4, 1)
-    again.claim.release()
+    again.lease.release()
     best = repeats.winner(trials, arm)
     assert best is not None and best.number == 0, "4 lacks a seed"
 

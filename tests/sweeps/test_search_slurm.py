@@ -18,7 +18,7 @@ from optuna.trial import TrialState
 from slurm_world import CONFIG, SECONDS, begin_soon, scheduler, slurm
 
 from ablative.study.core.files import read_json
-from ablative.sweeps.queue import lease, manifest
+from ablative.sweeps.queue import leases, manifest
 from ablative.sweeps.search.driver import Searcher
 from ablative.sweeps.slurm import squeue
 
@@ -31,14 +31,14 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         yield folder
 
 
-def running(found: Searcher) -> list[lease.Owner]:
+def running(found: Searcher) -> list[leases.Owner]:
     """Workers that have a trial."""
     paths = [
         found.trials.paths.trial(arm.key, trial.number).claim
         for arm in found.plan.arms
         for trial in found.trials.all(arm, TrialState.RUNNING)
     ]
-    holders = [lease.inspect(path, 60.0) for path in paths]
+    holders = [leases.inspect(path, 60.0) for path in paths]
     return [holder.owner for holder in holders if holder is not None and holder.owner is not None and holder.alive]
 
 
@@ -78,7 +78,7 @@ def test_four_elements_search_and_a_killed_and_a_requeued_one_lose_nothing(
         return found.done
 
     wait_for(done, SECONDS)
-    squeue.forget()
+    squeue.invalidate_cache()
     assert found.watch()
     for arm in plan.arms:
         assert {trial.state for trial in found.trials.all(arm)} == {TrialState.COMPLETE}

@@ -113,7 +113,7 @@ def test_failures_that_quote_the_address(
     """Of a task, of the shipper beside it, and of the worker itself, which Submitit writes into a pickle and a log."""
     monkeypatch.setenv("MLFLOW_TRACKING_URI", BROKEN)
     plan = tiny_plan(home)
-    made = submit(plan, 1, Code("leaky_tasks:execute", "leaky_tasks:Shipper"))
+    made = submit(plan, 1, Code("leaky_tasks:execute", "leaky_tasks:UploadClient"))
     wait_for(lambda: len(survey(plan).having("failed")) == 3)
     failure = read_json(plan.tasks[0].paths(home).failure)
     assert failure is not None

@@ -145,7 +145,7 @@ def test_while_the_controller_is_away_nothing_wrong_is_said_and_nothing_is_lost(
     try:
         states = look(plan)
         assert set(states.counts) <= {"running", "submitted", "completed"}
-        assert "the scheduler does not answer" in executors.situation(home, "tiny")
+        assert "the scheduler does not answer" in executors.queue_summary(home, "tiny")
         assert submit(plan, code=FAKE).paths is None
     finally:
         controller(world, "start")

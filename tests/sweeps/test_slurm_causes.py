@@ -172,7 +172,7 @@ def test_a_node_that_dies_and_one_that_is_set_down(home: Home, world: Path) -> N
     finish(plan)
     undisturbed(plan, STEPS)
     assert causes(plan, 0) == ["node failure"]
-    assert f"{dead} failed (submissions stay away from it until " in executors.situation(home, "tiny")
+    assert f"{dead} failed (submissions stay away from it until " in executors.queue_summary(home, "tiny")
     assert list(nodes.avoided(home.study("tiny"), 1.0)) == [dead]
     record = plan.tasks[0].paths(home).record
     kept = record.rename(record.with_suffix(".kept"))
@@ -218,7 +218,7 @@ def test_a_full_disk_is_told_where_it_can_be_and_forgotten_when_there_is_room(sm
     ballast = fill(small)
     try:
         states = until(plan, lambda found: not found.having("running", "submitted"))
-        # What the disk takes no word of is open, or was left with its claim.
+        # What the disk takes no word of is open, or was left with its lease.
         told = {(state.state, state.cause) for state in states.states[:3]}
         assert told <= {("failed", "disk"), ("eligible", ""), ("failed", "killed")}
     finally:

@@ -157,7 +157,7 @@ def test_a_recycled_job_id_is_not_taken_for_ours(plan: Plan, monkeypatch: pytest
     assert survey(small).counts == {"eligible": 3, "waiting": 3}
     seen[:] = [Element("9_1", "ablate.tiny.x.0", 1, "PENDING", "Priority")]
     assert survey(small).counts == {"submitted": 1, "eligible": 2, "waiting": 3}
-    assert executor.situation(small.home, "tiny") == "slurm: 1 pending (Priority)"
+    assert executor.queue_summary(small.home, "tiny") == "slurm: 1 pending (Priority)"
     seen[:] = [Element("9_1", "ablate.tiny.x.1", 1, "PENDING", "DependencyNeverSatisfied")]
     assert survey(small).counts == {"eligible": 3, "waiting": 3}
 

@@ -19,7 +19,7 @@ from ablative.study.home.journal import Journal
 from ablative.study.home.paths import Home, SubmissionPaths
 from ablative.study.plan.plan import Plan
 from ablative.study.spec.cluster import ClusterConfig
-from ablative.sweeps.queue import executors, lease, manifest, nodes
+from ablative.sweeps.queue import executors, leases, manifest, nodes
 from ablative.sweeps.queue.failures import Failure
 from ablative.sweeps.queue.manifest import Manifest
 from ablative.sweeps.slurm import cluster, element, endings, executor, layout, script, squeue, workers
@@ -189,7 +189,7 @@ def test_a_death_without_a_word_has_the_cause_that_the_scheduler_gives(
         submission.errors("2_0").parent.mkdir(exist_ok=True)
         submission.errors("2_0").write_text(f"{errors}\n")
     paths = plan.tasks[0].paths(plan.home)
-    owner = dataclasses.replace(lease.identify("2_0"), start=1, node="n1")
+    owner = dataclasses.replace(leases.identify("2_0"), start=1, node="n1")
     write_json(paths.claim, dataclasses.asdict(owner))
     first = survey(plan).states[0]
     assert (first.state, first.cause, first.abandoned) == ("failed", cause, True)
@@ -211,7 +211,7 @@ def test_failed_nodes_are_excluded_where_others_are_left(plan: Plan, seen: list[
     assert "#SBATCH --exclude=n2\n" in script.text(plan.home, submission, found.arrays[0], {}, "")
     extra = dataclasses.replace(found.arrays[0], cluster={**found.arrays[0].cluster, "extra": {"exclude": "n7"}})
     assert "#SBATCH --exclude=n2,n7\n" in script.text(plan.home, submission, extra, {}, "")
-    assert "n2 failed (submissions stay away from it until " in executors.situation(plan.home, "tiny")
+    assert "n2 failed (submissions stay away from it until " in executors.queue_summary(plan.home, "tiny")
     nodes.note(study, "n1", "and the other one, too")
     assert executor._excluded(plan, [CONFIG], CLUSTER) == ()
     unafraid = dataclasses.replace(plan, cluster=dataclasses.replace(CONFIG, avoid_hours=0.0))
@@ -239,7 +239,7 @@ def test_what_a_requeued_element_finds_of_its_last_life(
 ) -> None:
     submit(plan, code=FAKE)
     again = worker(plan, ElementWorker)
-    mine = dataclasses.replace(lease.identify("2_0"), node="n1")
+    mine = dataclasses.replace(leases.identify("2_0"), node="n1")
     for down, cause in ((True, "node failure"), (False, "preempted")):
         monkeypatch.setattr(endings, "node_failed", lambda node, since, down=down: down)
         assert again._ending(mine, 1.0)[0] == cause

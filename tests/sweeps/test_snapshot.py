@@ -16,7 +16,7 @@ from fakes import SOURCE
 from ablative.study.home.paths import Home
 from ablative.sweeps.submission import snapshot
 
-IMPORTS = "from ablative.sweeps import snapshot\nfrom ablative.study.home.paths import home\n"
+IMPORTS = "from ablative.sweeps.submission import snapshot\nfrom ablative.study.home.paths import home\n"
 
 
 @pytest.fixture
@@ -72,7 +72,7 @@ def test_code_that_runs_from_a_snapshot_is_that_snapshot(tmp_path: Path, checkou
     home = tmp_path / "home"
     digest = take(checkout, home)
     folder = Home(home).snapshot(digest)
-    assert ask(folder, home, "print(snapshot.__file__)") == str(folder / "ablative/sweeps/snapshot.py")
+    assert ask(folder, home, "print(snapshot.__file__)") == str(folder / "ablative/sweeps/submission/snapshot.py")
     # Byte code that Python adds does not count.
     assert ask(folder, home, "print(snapshot.current())") == digest
 

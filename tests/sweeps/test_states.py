@@ -15,7 +15,7 @@ from ablative.study.core.files import write_json
 from ablative.study.home.paths import Home, SubmissionPaths, TaskPaths
 from ablative.study.plan.plan import Plan
 from ablative.study.plan.task import TaskRef
-from ablative.sweeps.queue import lease
+from ablative.sweeps.queue import leases
 from ablative.sweeps.queue.manifest import Job, Manifest
 from ablative.sweeps.status.task_states import survey, task_states
 
@@ -31,8 +31,8 @@ def paths(plan: Plan, index: int) -> TaskPaths:
     return found
 
 
-def claim(path: Path, **changes: object) -> None:
-    owner = dataclasses.replace(lease.identify("4711"), **changes)
+def lease(path: Path, **changes: object) -> None:
+    owner = dataclasses.replace(leases.identify("4711"), **changes)
     path.write_text(json.dumps(dataclasses.asdict(owner)))
 
 
@@ -61,7 +61,7 @@ def queue(plan: Plan, job: Job) -> SubmissionPaths:
 
 
 def this_process(**changes: object) -> Job:
-    me = lease.identify()
+    me = leases.identify()
     return dataclasses.replace(Job(str(me.pid), me.host, me.scope, me.start), **changes)
 
 
@@ -77,24 +77,24 @@ def test_before_anything_runs_are_eligible_and_evaluations_wait_for_them(plan: P
 def test_records_decide_first_and_make_evaluations_eligible(plan: Plan) -> None:
     write_json(paths(plan, 0).record, {"state": "completed"})
     write_json(paths(plan, 1).record, {"state": "diverged"})
-    claim(paths(plan, 0).claim)
+    lease(paths(plan, 0).claim)
     write_json(paths(plan, 1).failure, {"cause": "code"})
     assert states(plan) == ["completed", "diverged", "eligible", "eligible", "eligible", "waiting"]
     assert task_states(plan)[plan.tasks[1].task_id].finished
 
 
-def test_a_living_claim_is_running_and_a_dead_one_was_killed(plan: Plan) -> None:
-    claim(paths(plan, 0).claim)
-    claim(paths(plan, 1).claim, start=1)
+def test_a_living_lease_is_running_and_a_dead_one_was_killed(plan: Plan) -> None:
+    lease(paths(plan, 0).claim)
+    lease(paths(plan, 1).claim, start=1)
     found = survey(plan).states
     assert [state.state for state in found[:3]] == ["running", "failed", "eligible"]
     assert found[0].owner is not None and found[0].owner.job == "4711"
     assert (found[1].cause, found[1].abandoned, found[1].resumable) == ("killed", True, True)
 
 
-def test_another_hosts_claim_is_judged_by_its_heartbeat(plan: Plan) -> None:
+def test_another_hosts_lease_is_judged_by_its_heartbeat(plan: Plan) -> None:
     for index, age in enumerate((5.0, 1000.0)):
-        claim(paths(plan, index).claim, host="elsewhere")
+        lease(paths(plan, index).claim, host="elsewhere")
         os.utime(paths(plan, index).claim, (time.time() - age,) * 2)
     assert states(plan)[:2] == ["running", "failed"]
 
@@ -102,7 +102,7 @@ def test_another_hosts_claim_is_judged_by_its_heartbeat(plan: Plan) -> None:
 def test_failures_carry_their_cause_and_cancelled_is_one(plan: Plan) -> None:
     write_json(paths(plan, 0).failure, {"cause": "disk", "message": "full"})
     paths(plan, 1).cancelled.touch()
-    claim(paths(plan, 2).claim, start=1)
+    lease(paths(plan, 2).claim, start=1)
     write_json(paths(plan, 2).failure, {"cause": "code", "message": "its worker died after saying so"})
     found = survey(plan).states
     assert [(state.state, state.cause) for state in found[:3]] == [

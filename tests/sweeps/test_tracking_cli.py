@@ -16,7 +16,7 @@ from ablative.study.plan.plan import make_plan
 from ablative.study.plan.task import TaskRef
 from ablative.sweeps.tracking import store
 from ablative.sweeps.tracking.cursor import pending
-from ablative.sweeps.tracking.upload_client import Shipper
+from ablative.sweeps.tracking.upload_client import UploadClient
 
 
 @pytest.fixture
@@ -69,7 +69,7 @@ def test_a_shipper_that_dies_is_started_again(home: Home) -> None:
     for run in runs:
         write_journal(home, run, steps=5)
     store.prepare(home, "study")
-    shipper = Shipper("study", home, interval=0.1)
+    shipper = UploadClient("study", home, interval=0.1)
     shipper.follow(runs[0])
     first = shipper._process
     assert first is not None
@@ -83,14 +83,14 @@ def test_a_shipper_that_dies_is_started_again(home: Home) -> None:
 
 def test_a_shipper_follows_many_tasks_and_is_dismissed_at_once(home: Home) -> None:
     """More than a pipe holds, to a process that has hardly begun to read."""
-    shipper = Shipper("study", home)
+    shipper = UploadClient("study", home)
     for number in range(2000):
         shipper.follow(pretraining(number))
     process = shipper._process
     assert process is not None
     assert not shipper.close(timeout=0)
     assert process.returncode is not None
-    assert Shipper("study", home).close()
+    assert UploadClient("study", home).close()
 
 
 def test_a_locked_store_holds_up_the_shipper_only(home: Home, capfd: pytest.CaptureFixture[str]) -> None:
@@ -98,7 +98,7 @@ def test_a_locked_store_holds_up_the_shipper_only(home: Home, capfd: pytest.Capt
     store.prepare(home, "study")
     lock = sqlite3.connect(home.store, isolation_level=None)
     lock.execute("BEGIN EXCLUSIVE")
-    with Shipper("study", home, interval=0.1) as shipper:
+    with UploadClient("study", home, interval=0.1) as shipper:
         write_journal(home, run, steps=5)
         shipper.follow(run)
         wait_until(lambda: "is locked by another process" in capfd.readouterr().err, 300, "the complaint")

@@ -1,4 +1,4 @@
-"""Shipping into PostgreSQL, directly and through an MLflow server."""
+"""Journals into PostgreSQL, directly and through an MLflow server."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Shipping over HTTP to a real `mlflow server`: away from the start, killed half-way, hanging, restarted."""
+"""Journals over HTTP to a real `mlflow server`: away from the start, killed half-way, hanging, restarted."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ from ablative.study.home.paths import Home
 from ablative.sweeps.tracking import store, uploader
 from ablative.sweeps.tracking.cursor import pending
 from ablative.sweeps.tracking.sync import Shipped, ship
-from ablative.sweeps.tracking.upload_client import Shipper
+from ablative.sweeps.tracking.upload_client import UploadClient
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +82,7 @@ def test_a_server_that_comes_late(
     running.kill()
     run = pretraining(20)
     sources = [run, evaluation(run, 21)]
-    with Shipper("late", home, interval=0.2) as shipper:
+    with UploadClient("late", home, interval=0.2) as shipper:
         for source in sources:
             write_journal(home, source, steps=100)
             shipper.follow(source)
@@ -210,7 +210,7 @@ def test_a_run_that_a_slow_server_makes_after_all_is_deleted(
 ) -> None:
     """It was asked for a second time meanwhile, and that one is in use."""
     monkeypatch.setattr(SlowRelay, "server_uri", server.uri)
-    monkeypatch.setattr(uploader, "DOUBT_SECONDS", 6.0)
+    monkeypatch.setattr(uploader, "PENDING_CREATE_SECONDS", 6.0)
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "2")
     run = pretraining(90)
     write_journal(home, run, steps=5)
@@ -255,7 +255,7 @@ def test_training_is_not_slowed_by_a_server_that_hangs(server: MlflowServer, dat
     journal = Journal(run.paths(home).journal)
     journal.event("started")
     store.prepare(home, "hanging")
-    shipper = Shipper("hanging", home, interval=0.1)
+    shipper = UploadClient("hanging", home, interval=0.1)
     shipper.follow(run)
     server.pause()
     try:
@@ -282,9 +282,9 @@ def test_a_worker_that_is_killed_takes_its_shipper_along(server: MlflowServer, h
     write_journal(home, run, steps=1)
     program = (
         "import sys, time\nfrom pathlib import Path\nfrom ablative.study.home.paths import Home\n"
-        "from ablative.sweeps.tracking.upload_client import Shipper\n"
+        "from ablative.sweeps.tracking.upload_client import UploadClient\n"
         "from ablative.sweeps.tracking.tags import TaskRef\n"
-        "shipper = Shipper('orphan', Home(Path(sys.argv[1])))\n"
+        "shipper = UploadClient('orphan', Home(Path(sys.argv[1])))\n"
         f"shipper.follow(TaskRef(*{(run.task_id, run.kind, run.run_id, 0, (), None, run.name)!r}))\n"
         "print(shipper._process.pid, flush=True)\ntime.sleep(60)\n"
     )

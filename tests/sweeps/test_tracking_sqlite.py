@@ -1,4 +1,4 @@
-"""Shipping into the default SQLite store: rows equal to the journal's, whatever happens on the way."""
+"""Journals into the default SQLite store: rows equal to the journal's, whatever happens on the way."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ from ablative.sweeps.tracking import store
 from ablative.sweeps.tracking.cursor import pending, read_cursor
 from ablative.sweeps.tracking.quiet import quiet
 from ablative.sweeps.tracking.sync import Shipped, ship
-from ablative.sweeps.tracking.uploader import Courier
+from ablative.sweeps.tracking.uploader import Uploader
 
 STUDY = "pooling"
 
@@ -397,12 +397,12 @@ def test_a_kill_between_creation_and_cursor_makes_no_second_run(home: Home, monk
     run = pretraining(1)
     write_journal(home, run, steps=2)
 
-    def killed(courier: Courier, *arguments: object) -> None:
+    def killed(uploader: Uploader, *arguments: object) -> None:
         raise KeyboardInterrupt
 
-    create = Courier._create
+    create = Uploader._create
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(Courier, "_create", lambda *arguments: killed(create(*arguments)))
+        patch.setattr(Uploader, "_create", lambda *arguments: killed(create(*arguments)))
         ship([run], STUDY, home)
     assert len(run_ids(uri(home), run)) == 1
     assert read_cursor(run.paths(home), STUDY) is None

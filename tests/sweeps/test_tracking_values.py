@@ -15,12 +15,13 @@ import pytest
 from tracking_world import PROCESSES, evaluation, pretraining, write_journal
 
 from ablative.study.core.errors import StoreError
+from ablative.study.core.files import write_json
 from ablative.study.home.journal import Journal
 from ablative.study.home.paths import Home
 from ablative.study.home.task_state import DirectoryState
 from ablative.study.plan.task import TaskRef
 from ablative.sweeps.tracking import locks, uri
-from ablative.sweeps.tracking.cursor import pending
+from ablative.sweeps.tracking.cursor import pending, read_cursor
 from ablative.sweeps.tracking.tags import cells_text, plan_tags
 from ablative.sweeps.tracking.values import Line, Outcome, batches, cut, key_name, last_event, outcome
 
@@ -263,3 +264,15 @@ def test_many_processes_take_turns(tmp_path: Path, flock: bool) -> None:
     for worker in workers:
         worker.join(60)
     assert counter.read_text() == "100"
+
+
+def test_the_cursor_keeps_the_keys_of_version_0_1_0(tmp_path: Path) -> None:
+    task, home = pretraining(0), Home(tmp_path)
+    paths = task.paths(home)
+    paths.root.mkdir(parents=True)
+    old = {"mlflow_run_id": "m", "journal": "j", "experiment": "1@2", "marks": "abc:0000", "doubt": 7.0}
+    write_json(paths.shipped("study"), old)
+    cursor = read_cursor(paths, "study")
+    assert cursor is not None and (cursor.state_digest, cursor.pending_create) == ("abc:0000", 7.0)
+    cursor.write(paths, "study")
+    assert old.items() <= json.loads(paths.shipped("study").read_text()).items()

@@ -16,7 +16,7 @@ from fakes import evaluation, events, run_task, start_worker, submission, wait_f
 from ablative.study.core.files import read_json
 from ablative.study.home.paths import Home
 from ablative.study.plan.task import TaskRef
-from ablative.sweeps.queue import lease
+from ablative.sweeps.queue import leases
 from ablative.sweeps.worker.worker import FINISH_SECONDS
 
 
@@ -164,13 +164,13 @@ def test_a_second_stop_signal_kills_a_run_that_does_not_stop(tmp_path: Path) -> 
     assert failure(home, "deaf")["cause"] == "killed"
 
 
-def test_a_worker_whose_claim_was_taken_stops_and_leaves_the_task_to_the_taker(tmp_path: Path) -> None:
+def test_a_worker_whose_lease_was_taken_stops_and_leaves_the_task_to_the_taker(tmp_path: Path) -> None:
     home = Home(tmp_path)
     paths = submission(home, [run_task("run"), run_task("next")], {"run": ["deaf", 60]})
     worker = start_worker(home, paths)
     wait_for(lambda: ("begin", "run") in events(home))
     home.run("run").claim.unlink()
-    mine = lease.acquire(home.run("run").claim, "taker", 60.0)
+    mine = leases.acquire(home.run("run").claim, "taker", 60.0)
     assert mine is not None
     wait_for(home.run("next").record.exists)
     worker.kill()
@@ -186,8 +186,8 @@ def test_a_task_dies_with_its_worker(tmp_path: Path) -> None:
     task = int((home.root / "events").read_text().split()[2])
     worker.kill()
     worker.wait()
-    wait_for(lambda: lease.start_time(task) is None, 5)
-    holder = lease.inspect(home.run("run").claim, 60.0)
+    wait_for(lambda: leases.start_time(task) is None, 5)
+    holder = leases.inspect(home.run("run").claim, 60.0)
     assert holder is not None and not holder.alive
 
 

@@ -20,7 +20,7 @@ from ablative.study.home.paths import Home
 from ablative.study.plan.task import TaskRef
 from ablative.sweeps.tracking.store import prepare
 from ablative.sweeps.tracking.sync import ship
-from ablative.sweeps.tracking.upload_process import Follower
+from ablative.sweeps.tracking.upload_process import UploadLoop
 
 LARGEST = 1.7976931348623157e308
 """What MLflow stores for infinity."""
@@ -169,7 +169,7 @@ def shipping_process(home: Home, study: str, sources: list[TaskRef], outbox: Any
 def follow_elsewhere(root: Path, study: str, sources: list[TaskRef], uri: str, start: Any, outbox: Any) -> None:
     """Target of a process: what a job's shipper does from the moment of `start`; whether all was shipped, and when."""
     os.environ["MLFLOW_TRACKING_URI"] = uri
-    follower = Follower(study, Home(root), interval=0.5)
+    follower = UploadLoop(study, Home(root), interval=0.5)
     for source in sources:
         follower.follow(source)
     start.wait()

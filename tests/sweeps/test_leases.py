@@ -15,106 +15,106 @@ from pathlib import Path
 
 import pytest
 
-from ablative.sweeps.queue import lease
+from ablative.sweeps.queue import leases
 
 STALE = 60.0
 
 
-def dead_owner(**changes: object) -> lease.Owner:
+def dead_owner(**changes: object) -> leases.Owner:
     """An owner of this machine whose process is gone."""
     process = subprocess.Popen([sys.executable, "-c", ""])
     process.wait()
-    return dataclasses.replace(lease.identify("7"), pid=process.pid, **changes)
+    return dataclasses.replace(leases.identify("7"), pid=process.pid, **changes)
 
 
-def write(path: Path, owner: lease.Owner, age: float = 0.0) -> None:
+def write(path: Path, owner: leases.Owner, age: float = 0.0) -> None:
     path.write_text(json.dumps(dataclasses.asdict(owner)))
     os.utime(path, (time.time() - age,) * 2)
 
 
-def test_a_held_claim_cannot_be_taken_and_a_released_one_can(tmp_path: Path) -> None:
-    first = lease.acquire(tmp_path / "claim", "1", STALE)
+def test_a_held_lease_cannot_be_taken_and_a_released_one_can(tmp_path: Path) -> None:
+    first = leases.acquire(tmp_path / "claim", "1", STALE)
     assert first is not None and first.held()
-    assert lease.acquire(tmp_path / "claim", "2", STALE) is None
+    assert leases.acquire(tmp_path / "claim", "2", STALE) is None
     first.release()
-    second = lease.acquire(tmp_path / "claim", "2", STALE)
+    second = leases.acquire(tmp_path / "claim", "2", STALE)
     assert second is not None and second.owner.job == "2"
     assert [path.name for path in tmp_path.iterdir()] == ["claim"]
 
 
-def test_a_dead_process_of_this_host_loses_its_claim_at_once(tmp_path: Path) -> None:
+def test_a_dead_process_of_this_host_loses_its_lease_at_once(tmp_path: Path) -> None:
     path = tmp_path / "claim"
     write(path, dead_owner())
-    holder = lease.inspect(path, STALE)
+    holder = leases.inspect(path, STALE)
     assert holder is not None and not holder.alive
-    taken = lease.acquire(path, "2", STALE)
+    taken = leases.acquire(path, "2", STALE)
     assert taken is not None and taken.held()
     assert [item.name for item in tmp_path.iterdir()] == ["claim"]
 
 
 def test_a_recycled_pid_is_not_taken_for_the_owner(tmp_path: Path) -> None:
     path = tmp_path / "claim"
-    me = lease.identify()
+    me = leases.identify()
     write(path, dataclasses.replace(me, start=me.start - 1))
-    holder = lease.inspect(path, STALE)
+    holder = leases.inspect(path, STALE)
     assert holder is not None and not holder.alive
 
 
-def test_a_living_process_keeps_its_claim_however_old_the_heartbeat(tmp_path: Path) -> None:
+def test_a_living_process_keeps_its_lease_however_old_the_heartbeat(tmp_path: Path) -> None:
     path = tmp_path / "claim"
-    write(path, lease.identify(), age=1e6)
-    assert lease.acquire(path, "2", STALE) is None
+    write(path, leases.identify(), age=1e6)
+    assert leases.acquire(path, "2", STALE) is None
 
 
 def test_a_zombie_counts_as_dead(tmp_path: Path) -> None:
     process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
-    start = lease.start_time(process.pid)
-    assert start is not None and lease.process_alive(process.pid, start)
+    start = leases.start_time(process.pid)
+    assert start is not None and leases.process_alive(process.pid, start)
     process.kill()
     os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
-    assert not lease.process_alive(process.pid, start)
+    assert not leases.process_alive(process.pid, start)
     process.wait()
-    assert not lease.process_alive(process.pid, start)
+    assert not leases.process_alive(process.pid, start)
 
 
-def test_without_hard_links_claims_are_as_exclusive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_hard_links_leases_are_as_exclusive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def link(*_: object) -> None:
         raise OSError(errno.EOPNOTSUPP, "no hard links here")
 
     monkeypatch.setattr(os, "link", link)
-    claim = lease.acquire(tmp_path / "claim", "1", STALE)
-    assert claim is not None and claim.held()
-    assert not lease._create_exclusively(tmp_path / "claim", lease.identify())
+    lease = leases.acquire(tmp_path / "claim", "1", STALE)
+    assert lease is not None and lease.held()
+    assert not leases._create_exclusively(tmp_path / "claim", leases.identify())
     assert [item.name for item in tmp_path.iterdir()] == ["claim"]
 
 
 @pytest.mark.parametrize("change", [{"host": "elsewhere"}, {"scope": "another boot"}])
 def test_another_host_is_judged_by_its_heartbeat(tmp_path: Path, change: dict[str, str]) -> None:
     path = tmp_path / "claim"
-    other = dataclasses.replace(lease.identify(), **change)
+    other = dataclasses.replace(leases.identify(), **change)
     write(path, other, age=STALE - 10)
-    assert lease.acquire(path, "2", STALE) is None
+    assert leases.acquire(path, "2", STALE) is None
     write(path, other, age=STALE + 10)
-    assert lease.acquire(path, "2", STALE) is not None
+    assert leases.acquire(path, "2", STALE) is not None
 
 
-def test_a_claim_that_was_not_written_whole_is_judged_by_its_age(tmp_path: Path) -> None:
+def test_a_lease_that_was_not_written_whole_is_judged_by_its_age(tmp_path: Path) -> None:
     path = tmp_path / "claim"
     path.touch()
-    assert lease.acquire(path, "2", STALE) is None
+    assert leases.acquire(path, "2", STALE) is None
     os.utime(path, (time.time() - STALE - 1,) * 2)
-    assert lease.acquire(path, "2", STALE) is not None
+    assert leases.acquire(path, "2", STALE) is not None
 
 
-def test_an_owner_notices_that_its_claim_was_taken_over(tmp_path: Path) -> None:
+def test_an_owner_notices_that_its_lease_was_taken_over(tmp_path: Path) -> None:
     path = tmp_path / "claim"
-    claim = lease.acquire(path, "1", STALE)
-    assert claim is not None and claim.heartbeat()
-    other = dataclasses.replace(lease.identify(), host=socket.gethostname() + "2")
+    lease = leases.acquire(path, "1", STALE)
+    assert lease is not None and lease.heartbeat()
+    other = dataclasses.replace(leases.identify(), host=socket.gethostname() + "2")
     write(path, other)
-    assert not claim.heartbeat()
-    claim.release()
-    assert path.exists(), "the other's claim is not ours to remove"
+    assert not lease.heartbeat()
+    lease.release()
+    assert path.exists(), "the other's lease is not ours to remove"
 
 
 def test_a_taker_that_died_with_the_right_to_replace_is_itself_replaced(tmp_path: Path) -> None:
@@ -122,34 +122,34 @@ def test_a_taker_that_died_with_the_right_to_replace_is_itself_replaced(tmp_path
     dead = dead_owner()
     write(path, dead)
     write(tmp_path / f"claim.{dead.token}", dead_owner(token="feed"))
-    taken = lease.acquire(path, "2", STALE)
+    taken = leases.acquire(path, "2", STALE)
     assert taken is not None and taken.held()
     assert [item.name for item in tmp_path.iterdir()] == ["claim"]
 
 
-def test_a_taker_that_saw_the_claim_before_another_took_it_leaves_it_alone(
+def test_a_taker_that_saw_the_lease_before_another_took_it_leaves_it_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "claim"
     write(path, dead_owner())
-    create, quicker = lease._create, []
+    create, quicker = leases._create, []
 
-    def slow(target: Path, owner: lease.Owner) -> bool:
-        # Between our look at the dead claim and our taking the right to replace it, another does all of it.
+    def slow(target: Path, owner: leases.Owner) -> bool:
+        # Between our look at the dead lease and our taking the right to replace it, another does all of it.
         if target.name.startswith("claim.") and not quicker:
-            monkeypatch.setattr(lease, "_create", create)
-            quicker.append(lease.acquire(path, "quick", STALE))
+            monkeypatch.setattr(leases, "_create", create)
+            quicker.append(leases.acquire(path, "quick", STALE))
         return create(target, owner)
 
-    monkeypatch.setattr(lease, "_create", slow)
-    assert lease.acquire(path, "slow", STALE) is None
+    monkeypatch.setattr(leases, "_create", slow)
+    assert leases.acquire(path, "slow", STALE) is None
     assert quicker[0] is not None and quicker[0].held()
 
 
 RACE = """
 import fcntl, os, random, sys, time
 from pathlib import Path
-from ablative.sweeps import claims
+from ablative.sweeps.queue import leases
 
 folder, rounds, contenders = Path(sys.argv[1]), int(sys.argv[2]), 8
 
@@ -160,8 +160,8 @@ def contend(start, seed):
     rng = random.Random(seed)
     while time.monotonic() < start:
         pass
-    claim = claims.acquire(folder / "claim", "job", 60.0)
-    if claim is not None:
+    lease = leases.acquire(folder / "claim", "job", 60.0)
+    if lease is not None:
         # The kernel's lock tells whether another process is in here, and dies with its owner as it should.
         guard = os.open(folder / "guard", os.O_RDWR | os.O_CREAT)
         try:
@@ -173,7 +173,7 @@ def contend(start, seed):
         if rng.random() < 0.8:
             os.kill(os.getpid(), 9)
         os.close(guard)
-        claim.release()
+        lease.release()
     os._exit(0)
 
 rng = random.Random(0)
@@ -191,13 +191,13 @@ for _ in range(rounds):
 """
 
 
-def test_processes_that_die_at_any_moment_never_own_a_claim_together(tmp_path: Path) -> None:
-    """In every round eight processes go for a claim that its owner mostly died with; one is killed from outside."""
+def test_processes_that_die_at_any_moment_never_own_a_lease_together(tmp_path: Path) -> None:
+    """In every round eight processes go for a lease that its owner mostly died with; one is killed from outside."""
     subprocess.run([sys.executable, "-c", RACE, str(tmp_path), "150"], check=True)
     sizes = {path.name: path.stat().st_size for path in tmp_path.iterdir()}
     assert "violations" not in sizes, sizes
     assert sizes["wins"] > 50, sizes
-    assert lease.acquire(tmp_path / "claim", "last", STALE) is not None, "a dead owner blocks the task"
+    assert leases.acquire(tmp_path / "claim", "last", STALE) is not None, "a dead owner blocks the task"
 
 
 def test_the_oracle_of_the_race_test_sees_two_owners(tmp_path: Path) -> None:

@@ -1,9 +1,9 @@
-"""Exclusive claims on files: two workers never hold the same one, whatever dies and whenever.
+"""Exclusive leases on files: two workers never hold the same one, whatever dies and whenever.
 
-A claim is a small JSON file that exists while its owner works. It is made exclusively (one winner, on NFS
-too); its modification time is the owner's heartbeat. A dead owner's claim is replaced, never
-removed and made again: two takers that both saw it dead would otherwise remove each other's new claims.
-Only the holder of the *right to replace* that one dead claim (itself a claim, named after the dead claim's
+A lease is a small JSON file that exists while its owner works. It is made exclusively (one winner, on NFS
+too); its modification time is the owner's heartbeat. A dead owner's lease is replaced, never
+removed and made again: two takers that both saw it dead would otherwise remove each other's new leases.
+Only the holder of the *right to replace* that one dead lease (itself a lease, named after the dead lease's
 token) may do so, and it looks again before it does.
 """
 
@@ -35,14 +35,14 @@ class Owner:
     job: str
     """The scheduler's job, for people."""
     token: str
-    """Random; one per claim."""
+    """Random; one per lease."""
     node: str = ""
     """The scheduler's name of the machine."""
 
 
 @dataclass(frozen=True)
-class Holder:
-    """Who holds a claim file right now. `owner` is None while (or because) it was not written whole."""
+class LeaseState:
+    """Who holds a lease file right now. `owner` is None while (or because) it was not written whole."""
 
     owner: Owner | None
     key: str
@@ -52,14 +52,14 @@ class Holder:
 
 
 @dataclass(frozen=True)
-class Claim:
-    """A claim that this process has won."""
+class Lease:
+    """A lease that this process has won."""
 
     path: Path
     owner: Owner
 
     def heartbeat(self) -> bool:
-        """Renew the claim; False when it is no longer ours and the work must stop."""
+        """Renew the lease; False when it is no longer ours and the work must stop."""
         if not self.held():
             return False
         os.utime(self.path)
@@ -70,7 +70,7 @@ class Claim:
         return found is not None and found.token == self.owner.token
 
     def release(self) -> None:
-        """Give the claim back (a claim that somebody else took over is left alone)."""
+        """Give the lease back (a lease that somebody else took over is left alone)."""
         if self.held():
             self.path.unlink(missing_ok=True)
 
@@ -82,25 +82,25 @@ def identify(job: str = "") -> Owner:
     return Owner(socket.gethostname(), _scope(), pid, start_time(pid) or 0, job, secrets.token_hex(8), node)
 
 
-def acquire(path: Path, job: str, stale_seconds: float) -> Claim | None:
-    """Take the claim file `path`, or None when a living process holds it (or was quicker).
+def acquire(path: Path, job: str, stale_seconds: float) -> Lease | None:
+    """Take the lease file `path`, or None when a living process holds it (or was quicker).
 
     Args:
-        path: the claim file; its directory exists.
+        path: the lease file; its directory exists.
         job: the scheduler's name of the job, for people.
-        stale_seconds: a claim of another host without a heartbeat for this long is dead.
+        stale_seconds: a lease of another host without a heartbeat for this long is dead.
 
     Raises:
         OSError: the disk is full or read-only.
     """
     owner = identify(job)
     if _create(path, owner) or _replace(path, owner, stale_seconds):
-        return Claim(path, owner)
+        return Lease(path, owner)
     return None
 
 
-def inspect(path: Path, stale_seconds: float) -> Holder | None:
-    """Holder of the claim file, or None when nobody claims it."""
+def inspect(path: Path, stale_seconds: float) -> LeaseState | None:
+    """Who holds the lease file, or None when nobody does."""
     try:
         status = path.stat()
     except FileNotFoundError:
@@ -108,7 +108,7 @@ def inspect(path: Path, stale_seconds: float) -> Holder | None:
     owner = _read(path)
     age = max(0.0, time.time() - status.st_mtime)
     key = owner.token if owner else str(status.st_ino)
-    return Holder(owner, key, _alive(owner, age, stale_seconds), age)
+    return LeaseState(owner, key, _alive(owner, age, stale_seconds), age)
 
 
 def process_alive(pid: int, start: int) -> bool:
@@ -163,7 +163,7 @@ def _read(path: Path) -> Owner | None:
 
 
 def _create(path: Path, owner: Owner) -> bool:
-    """Make the claim file, whole at once; False when it exists.
+    """Make the lease file, whole at once; False when it exists.
 
     A hard link is as exclusive as ``O_EXCL``, and its owner cannot die between making the file and filling it.
     """
@@ -191,7 +191,7 @@ def _draft(path: Path, owner: Owner) -> Path:
 
 
 def _create_exclusively(path: Path, owner: Owner) -> bool:
-    """`_create` on file systems without hard links; a claim that stays empty is judged by its age."""
+    """`_create` on file systems without hard links; a lease that stays empty is judged by its age."""
     try:
         handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
     except FileExistsError:
@@ -212,7 +212,7 @@ def _replace(path: Path, owner: Owner, stale_seconds: float) -> bool:
     if holder is None or holder.alive:
         return False
     right = path.with_name(f"{path.name}.{holder.key}")
-    # A taker may have died with the right in its hand: then the right itself is a dead claim.
+    # A taker may have died with the right in its hand: then the right itself is a dead lease.
     if not (_create(right, owner) or _replace(right, owner, stale_seconds)):
         return False
     try:
