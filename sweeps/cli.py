@@ -16,7 +16,8 @@ from ablative.sweeps.queue.failures import CAUSES
 
 if TYPE_CHECKING:
     from ablative.study.costs.budget import Selection
-    from ablative.study.plan.plan import Plan, Task
+    from ablative.study.plan.plan import Plan
+    from ablative.study.plan.task import Task
     from ablative.sweeps.submission.submit import Submission
 
 _JOBS = click.option(

@@ -19,7 +19,8 @@ from ablative.study.core.typed import load_config
 
 if TYPE_CHECKING:
     from ablative.study.home.paths import Home
-    from ablative.study.plan.plan import Plan, Task
+    from ablative.study.plan.plan import Plan
+    from ablative.study.plan.task import Task
 
 TRAINED_BY = ("ablative.study", "ablative.trainer")
 """Packages whose code can change a result."""

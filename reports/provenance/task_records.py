@@ -13,7 +13,8 @@ from ablative.study.clip.config import DataConfig, DatasetConfig, RunConfig
 from ablative.study.core.files import read_json
 
 if TYPE_CHECKING:
-    from ablative.study.plan.plan import Plan, Task
+    from ablative.study.plan.plan import Plan
+    from ablative.study.plan.task import Task
 
 SHOWN = ("device", "host", "python", "packages")
 """Of a record's environment; code and command line are told elsewhere."""

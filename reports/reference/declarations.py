@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from ablative.reports.reference.values import FOLDER, PAPERS, PrintedValue, printed_values
-from ablative.study.clip.config import field
 from ablative.study.core.errors import ConfigError, unknown
+from ablative.study.core.fields import field
 from ablative.study.core.typed import load_config
 
 SELECTORS = ("method", "pooling", "pretrain_data", "epochs", "protocol", "task", "metric", "note")

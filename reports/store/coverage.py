@@ -14,7 +14,8 @@ from ablative.study.plan.tuned_levels import Searched
 from ablative.study.spec.design import cell_name
 
 if TYPE_CHECKING:
-    from ablative.study.plan.plan import Plan, Task
+    from ablative.study.plan.plan import Plan
+    from ablative.study.plan.task import Task
 
 STATES = ("completed", "diverged", "running", "failed", "not synced", "eligible", "waiting")
 """As a report knows them, from the store and the run's directory; it asks no scheduler."""

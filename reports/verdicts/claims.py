@@ -21,7 +21,7 @@ from ablative.reports.stats.decide import ALPHA, Seeds, seeds_needed, tost
 from ablative.reports.stats.decide import verdict as verdict_of
 from ablative.reports.store.warehouse import cell_key
 from ablative.study.plan.claim_cells import Contrast, Factors, Linear, resolve
-from ablative.study.plan.layout import keep
+from ablative.study.spec.cells import keep
 from ablative.study.spec.design import Cell
 from ablative.study.spec.outputs import ClaimConfig
 

@@ -16,8 +16,10 @@ from ablative.study.clip.metrics import expand, protocol_of
 from ablative.study.core.errors import ConfigError, unknown
 from ablative.study.costs.estimate import Costs
 from ablative.study.costs.usage import amount
-from ablative.study.plan.layout import keep, place, place_effects
-from ablative.study.plan.plan import Plan, Task
+from ablative.study.plan.layout import place, place_effects
+from ablative.study.plan.plan import Plan
+from ablative.study.plan.task import Task
+from ablative.study.spec.cells import keep
 from ablative.study.spec.design import cell_name
 from ablative.study.spec.outputs import EffectsConfig, TableConfig
 

@@ -17,7 +17,8 @@ from ablative.study.core.registry import EVALUATION_FLOPS, GPUS, load
 from ablative.study.costs.devices import driven, find, label
 from ablative.study.costs.history import History, Took, likeness, work
 from ablative.study.costs.usage import amount
-from ablative.study.plan.plan import Plan, Task
+from ablative.study.plan.plan import Plan
+from ablative.study.plan.task import Task
 
 ASSUMED_FLOPS_PER_CORE = 40e9
 """fp32 on one CPU core at half of its peak: a guess for the first run, replaced by history after it."""

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from ablative.study.costs.budget import restrict, wanted
 from ablative.study.costs.usage import Bill, Spent, total
-from ablative.study.plan.plan import Plan, Task
+from ablative.study.plan.plan import Plan
+from ablative.study.plan.task import Task
 from ablative.study.spec.design import cell_name
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from ablative.study.clip.metrics import RUN_METRICS, expand
 from ablative.study.core.errors import ConfigError, unknown
-from ablative.study.plan.layout import keep
+from ablative.study.spec.cells import keep
 from ablative.study.spec.claim_grammar import Arm, Comparison, Sum, arm_text, parse
 from ablative.study.spec.design import Cell, cell_name
 from ablative.study.spec.outputs import ClaimConfig

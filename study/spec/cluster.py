@@ -5,8 +5,9 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 
-from ablative.study.clip.config import RuntimeConfig, field
+from ablative.study.clip.config import RuntimeConfig
 from ablative.study.core.errors import ConfigError
+from ablative.study.core.fields import field
 from ablative.study.core.secrets import holds_secret
 
 

@@ -12,9 +12,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, get_type_hints
 
-from ablative.study.clip.config import RunConfig, field
+from ablative.study.clip.config import RunConfig
 from ablative.study.clip.metrics import RUN_METRICS
 from ablative.study.core.errors import ConfigError, unknown
+from ablative.study.core.fields import field
 from ablative.study.core.typed import build
 
 Levels = Mapping[str, Mapping[str, Any]]

@@ -12,14 +12,16 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Protocol
 
 from ablative.study.core.errors import ConfigError, unknown
-from ablative.study.home.paths import Home, SubmissionPaths, TaskPaths
+from ablative.study.home.paths import Home, TaskPaths
+from ablative.study.home.submission_paths import SubmissionPaths
 from ablative.sweeps.queue import manifest
 from ablative.sweeps.queue.failures import VANISHED
 from ablative.sweeps.queue.leases import Owner
 from ablative.sweeps.queue.manifest import Job, Layout, Manifest
 
 if TYPE_CHECKING:
-    from ablative.study.plan.plan import Plan, Task
+    from ablative.study.plan.plan import Plan
+    from ablative.study.plan.task import Task
 
 Ending = tuple[str, str]
 MODULES = {"local": "ablative.sweeps.submission.local", "slurm": "ablative.sweeps.slurm.executor"}

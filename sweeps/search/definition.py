@@ -12,7 +12,7 @@ from ablative.study.clip.metrics import RUN_METRICS, expand
 from ablative.study.core.files import read_json, write_json
 from ablative.study.core.identity import config_id
 from ablative.study.core.typed import build, plain
-from ablative.study.home.paths import SubmissionPaths
+from ablative.study.home.submission_paths import SubmissionPaths
 from ablative.study.plan.plan import Plan
 from ablative.study.plan.search_arms import VALIDATION, Arm
 from ablative.study.plan.task import Task

@@ -25,7 +25,8 @@ from types import FrameType
 from typing import Any
 
 from ablative.study.core.secrets import guard
-from ablative.study.home.paths import Home, SubmissionPaths
+from ablative.study.home.paths import Home
+from ablative.study.home.submission_paths import SubmissionPaths
 from ablative.study.home.task_state import directory_state
 from ablative.study.plan.task import TaskRef
 from ablative.sweeps.queue import failures, manifest

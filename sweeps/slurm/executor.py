@@ -16,10 +16,12 @@ from dataclasses import replace
 
 from ablative.study.core.errors import ConfigError
 from ablative.study.core.typed import build, plain
-from ablative.study.home.paths import Home, SubmissionPaths, TaskPaths
+from ablative.study.home.paths import Home, TaskPaths
+from ablative.study.home.submission_paths import SubmissionPaths
 from ablative.study.home.task_state import directory_state
-from ablative.study.plan.plan import Plan, Task
+from ablative.study.plan.plan import Plan
 from ablative.study.plan.search_arms import Arm
+from ablative.study.plan.task import Task
 from ablative.study.spec.cluster import ClusterConfig
 from ablative.sweeps.queue import leases, nodes
 from ablative.sweeps.queue.executors import Ending

@@ -12,7 +12,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from ablative.study.core.typed import plain
-from ablative.study.plan.plan import Plan, Task
+from ablative.study.plan.plan import Plan
+from ablative.study.plan.task import Task
 from ablative.study.spec.cluster import ClusterConfig
 from ablative.sweeps.queue.manifest import Array
 

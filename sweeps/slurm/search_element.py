@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ablative.sweeps.search.worker import SearchWorker
-from ablative.sweeps.slurm.element import ElementWorker
+from ablative.sweeps.slurm.workers import ElementWorker
 
 
 class SearchElementWorker(ElementWorker, SearchWorker):

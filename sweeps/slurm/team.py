@@ -28,7 +28,8 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from ablative.study.home.paths import Home, SubmissionPaths, TaskPaths
+from ablative.study.home.paths import Home, TaskPaths
+from ablative.study.home.submission_paths import SubmissionPaths
 from ablative.sweeps.queue import manifest
 from ablative.sweeps.worker import task_process
 from ablative.sweeps.worker.task_process import Child, Execute

@@ -12,7 +12,7 @@ from typing import Any
 from ablative.study.clip.config import RunConfig
 from ablative.study.costs.estimate import ASSUMED_EVALUATION_SECONDS
 from ablative.study.home.paths import Home, TaskPaths
-from ablative.study.plan.plan import Task
+from ablative.study.plan.task import Task
 from ablative.sweeps.status.task_states import Survey, TaskState
 
 TAIL_BYTES = 16_384

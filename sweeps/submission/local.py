@@ -24,12 +24,14 @@ from typing import TYPE_CHECKING
 from ablative.study.clip.config import RunConfig, RuntimeConfig
 from ablative.study.core.errors import AblateError
 from ablative.study.core.secrets import guard, shielded
-from ablative.study.home.paths import Home, SubmissionPaths, TaskPaths
+from ablative.study.home.paths import Home, TaskPaths
+from ablative.study.home.submission_paths import SubmissionPaths
 from ablative.sweeps.queue import leases, manifest
 from ablative.sweeps.queue.manifest import Job, Layout, Manifest
 
 if TYPE_CHECKING:
-    from ablative.study.plan.plan import Plan, Task
+    from ablative.study.plan.plan import Plan
+    from ablative.study.plan.task import Task
 
 CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")
 TIMEOUT_MINUTES = 10 * 365 * 24 * 60

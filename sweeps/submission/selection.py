@@ -9,7 +9,8 @@ from ablative.study.core.errors import AblateError, ConfigError
 from ablative.study.costs.budget import UNITS, Budget, Selection, Unit, buy, parse_budget, restrict, rows_of, wanted
 from ablative.study.costs.estimate import Costs, estimate
 from ablative.study.costs.usage import amount
-from ablative.study.plan.plan import Plan, Task
+from ablative.study.plan.plan import Plan
+from ablative.study.plan.task import Task
 from ablative.study.spec.design import cell_name
 from ablative.sweeps.status.task_states import Survey, survey
 from ablative.sweeps.submission import snapshot

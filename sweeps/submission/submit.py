@@ -17,9 +17,10 @@ from datetime import UTC, datetime
 from ablative.study.core.errors import AblateError, StoreError
 from ablative.study.core.files import write_atomic
 from ablative.study.core.secrets import redact
-from ablative.study.home.paths import HOME_VERSION, Home, SubmissionPaths
-from ablative.study.plan.plan import Plan, Task
-from ablative.study.plan.task import TaskRef
+from ablative.study.home.paths import HOME_VERSION, Home
+from ablative.study.home.submission_paths import SubmissionPaths
+from ablative.study.plan.plan import Plan
+from ablative.study.plan.task import Task, TaskRef
 from ablative.sweeps.queue import executors, manifest, nodes
 from ablative.sweeps.queue.executors import executor, live_jobs
 from ablative.sweeps.queue.failures import NODE_FAILURE
