@@ -86,12 +86,12 @@ def status(plan: Plan, watch: bool, as_json: bool) -> None:
 
     states = survey(plan)
     if as_json:
-        from ablative.study.costs.usage_totals import bills
+        from ablative.study.costs.usage_totals import usage_totals
 
         tasks = [state.to_json() for state in states.states]
         words = queue_summary(plan.home, plan.study.name)
         found = {"study": plan.study.name, "counts": states.counts, "tasks": tasks, "scheduler": words or None}
-        click.echo(json.dumps({**found, "cost": asdict(bills(plan, spent(states, plan.home)))}))
+        click.echo(json.dumps({**found, "cost": asdict(usage_totals(plan, spent(states, plan.home)))}))
         return
     from ablative.sweeps.status.live_display import Display
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ablative.reports.store.warehouse import Warehouse
-from ablative.study.costs.usage import Bill, Spent, amount
-from ablative.study.costs.usage_totals import Bills, bills
+from ablative.study.costs.usage import TaskUsage, Usage, amount
+from ablative.study.costs.usage_totals import UsageTotals, usage_totals
 
 if TYPE_CHECKING:
     from ablative.study.plan.plan import Plan
@@ -27,24 +27,24 @@ class BillTable:
 
 def billed(plan: Plan, warehouse: Warehouse) -> BillTable | None:
     """None where no attempt has told its cost (stores that were filled before attempts did)."""
-    costs = {task_id: Spent(*rest) for task_id, *rest in warehouse.rows(_SPENT)}
-    return bill_table(bills(plan, costs)) if costs else None
+    costs = {task_id: TaskUsage(*rest) for task_id, *rest in warehouse.rows(_SPENT)}
+    return bill_table(usage_totals(plan, costs)) if costs else None
 
 
-def bill_table(found: Bills) -> BillTable:
+def bill_table(found: UsageTotals) -> BillTable:
     """Numbers as the page prints them."""
     whole = found.study
     columns = [name for name, used in _used(whole) if used]
 
-    def row(bill: Bill) -> tuple[str, ...]:
+    def row(bill: Usage) -> tuple[str, ...]:
         return tuple(_CELLS[name](bill) for name in columns)
 
     parts = [(name, row(bill)) for name, bill in found.tables.items()]
     cells = [(name, row(bill)) for name, bill in found.cells.items()]
-    return BillTable(tuple(columns), (*parts, ("the study", row(whole))), tuple(cells), whole.words())
+    return BillTable(tuple(columns), (*parts, ("the study", row(whole))), tuple(cells), whole.describe())
 
 
-def _used(bill: Bill) -> tuple[tuple[str, bool], ...]:
+def _used(bill: Usage) -> tuple[tuple[str, bool], ...]:
     return (
         ("GPU-hours", bill.gpu_hours > 0),
         ("wasted GPU-hours", bill.gpu_hours > 0),

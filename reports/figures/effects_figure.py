@@ -13,7 +13,7 @@ from ablative.reports.store.coverage import Coverage
 from ablative.reports.store.warehouse import Warehouse, cell_key
 from ablative.reports.tables.effects import analysis_of, grid_levels
 from ablative.reports.tables.tables import make_column
-from ablative.study.plan.layout import place_effects
+from ablative.study.plan.layout import effects_layout
 from ablative.study.spec.design import Cell
 from ablative.study.spec.outputs import EffectsConfig
 from ablative.study.spec.study_file import Study
@@ -40,7 +40,7 @@ def effect_columns(
 ) -> tuple[tuple[EffectColumn, ...], tuple[str, ...]]:
     """The columns that have a full grid of results, and the figure's notes."""
     columns = [make_column(column, "", "sd", coverage) for column in config.columns]
-    places = place_effects(config.title, config, cells)
+    places = effects_layout(config.title, config, cells)
     values = warehouse.values([column.metrics for column in columns], map(cell_key, places.values()))
     levels = grid_levels(config, study, places)
     found = [(column, analysis_of(column.metrics, levels, places, values, study)) for column in columns]

@@ -16,7 +16,7 @@ from ablative.reports.provenance.finding_inputs import Facts, edited
 from ablative.reports.store.coverage import TELLING, Coverage, TaskState, protocol_of, stages_of
 from ablative.reports.store.warehouse import cell_key
 from ablative.reports.tables.tables import Entry, Row, Table
-from ablative.study.plan.layout import place_effects
+from ablative.study.plan.layout import effects_layout
 
 if TYPE_CHECKING:
     from ablative.reports.verdicts.claim_runs import Judged
@@ -86,7 +86,7 @@ def uses(plan: Plan, tables: Sequence[Table], claims: Sequence[Judged]) -> Uses:
     for table in tables:
         own = found.setdefault(f"table {table.name}", {})
         if table.name in plan.study.effects:
-            cells = place_effects(table.name, plan.study.effects[table.name], plan.cells).values()
+            cells = effects_layout(table.name, plan.study.effects[table.name], plan.cells).values()
             own |= {(cell_key(cell), column.protocols): None for cell in cells for column in table.columns}
             continue
         if table.sql:

@@ -19,7 +19,7 @@ from ablative.reports.tables.cell_text import PLAIN, PROSE, entry_parts, entry_t
 from ablative.reports.tables.escape import LATEX_SIGNS, bare, comment, latex
 from ablative.reports.tables.tables import Column, Table
 from ablative.reports.verdicts.claim_tables import lines, verdict_text
-from ablative.study.plan.layout import place_effects
+from ablative.study.plan.layout import effects_layout
 
 if TYPE_CHECKING:
     from ablative.reports.store.warehouse import Warehouse
@@ -108,7 +108,7 @@ def formula(table: Table, column: Column) -> str:
 def _grid(plan: Plan, table: Table) -> str:
     """The cells behind a table of effects, as SQL literals; empty for other tables, whose numbers have a cell each."""
     config = plan.study.effects.get(table.name) if table.printed else None
-    cells = place_effects(table.name, config, plan.cells).values() if config else ()
+    cells = effects_layout(table.name, config, plan.cells).values() if config else ()
     return ", ".join(quoted(cell_key(cell)) for cell in cells)
 
 

@@ -19,7 +19,7 @@ from ablative.reports.stats.summary import Summary
 from ablative.reports.store.coverage import Coverage
 from ablative.reports.store.warehouse import Values, Warehouse, cell_key
 from ablative.reports.tables.tables import Column, Entry, Row, Table, make_column, number
-from ablative.study.plan.layout import place_effects
+from ablative.study.plan.layout import effects_layout
 from ablative.study.spec.design import Cell
 from ablative.study.spec.outputs import EffectsConfig
 from ablative.study.spec.study_file import Study
@@ -34,7 +34,7 @@ def effects_tables(study: Study, cells: Sequence[Cell], coverage: Coverage, ware
         name: [make_column(column, "", "sd", coverage) for column in config.columns]
         for name, config in study.effects.items()
     }
-    places = {name: place_effects(name, config, cells) for name, config in study.effects.items()}
+    places = {name: effects_layout(name, config, cells) for name, config in study.effects.items()}
     groups = [column.metrics for own in columns.values() for column in own]
     values = warehouse.values(
         [*groups, *((metric,) for group in groups for metric in group)],

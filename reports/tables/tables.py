@@ -15,7 +15,7 @@ from ablative.reports.stats.summary import Summary, summarize
 from ablative.reports.store.coverage import Coverage, TaskState, missing_text, protocol_of
 from ablative.reports.store.warehouse import Source, Values, Warehouse, cell_key, quoted, value_query
 from ablative.reports.tables.notes import table_notes, tuning_notes
-from ablative.study.plan.layout import place, split_levels
+from ablative.study.plan.layout import split_levels, table_layout
 from ablative.study.spec.design import Cell
 from ablative.study.spec.outputs import ColumnConfig, TableConfig
 from ablative.study.spec.study_file import Study
@@ -196,7 +196,7 @@ class _Draft:
         columns = [make_column(column, split, config.spread, coverage) for split in splits for column in config.columns]
         slots = {
             row: {split: cell_key(cell) for split, cell in by_split.items()}
-            for row, by_split in place(name, config, study.factors, cells).items()
+            for row, by_split in table_layout(name, config, study.factors, cells).items()
         }
         return cls(name, config, tuple(columns), slots)
 

@@ -20,7 +20,7 @@ from ablative.reports.stats.compare import Arm, Effect, contrast
 from ablative.reports.stats.decide import ALPHA, Seeds, seeds_needed, tost
 from ablative.reports.stats.decide import verdict as verdict_of
 from ablative.reports.store.warehouse import cell_key
-from ablative.study.plan.claim_cells import Contrast, Factors, Linear, resolve
+from ablative.study.plan.claim_cells import ClaimContrast, Factors, Linear, resolve
 from ablative.study.spec.cells import keep
 from ablative.study.spec.design import Cell
 from ablative.study.spec.outputs import ClaimConfig
@@ -112,7 +112,9 @@ def _together(parts: Sequence[Part]) -> str:
     return "equivalent" if "equivalent" in found else "supported"
 
 
-def _part(comparison: Contrast, config: ClaimConfig, tasks: tuple[str, ...], results: Results, level: float) -> Part:
+def _part(
+    comparison: ClaimContrast, config: ClaimConfig, tasks: tuple[str, ...], results: Results, level: float
+) -> Part:
     seeds = _common_seeds(comparison.cells, tasks, results)
     target = 0.0 if comparison.absolute else comparison.right.constant
     linear, mirror = comparison.left, None

@@ -33,7 +33,7 @@ Fingerprint = Callable[[DataConfig | DatasetConfig | TextFile, Home], str]
 """Content fingerprint of data that lies in files; given by the command line, since reading data is the trainer's."""
 
 
-class Contents:
+class Fingerprints:
     """Fills in fingerprints, and remembers which data are not on this machine."""
 
     def __init__(self, fingerprint: Fingerprint | None, home: Home, without_data: bool) -> None:
@@ -42,7 +42,7 @@ class Contents:
         self.absent: dict[str, str] = {}
         """Name of data → where they were looked for."""
 
-    def known(self, config: Any) -> Any:
+    def with_fingerprint(self, config: Any) -> Any:
         """A `DataConfig` or `DatasetConfig` with its fingerprints, if it lies in files."""
         found: dict[str, str] = {}
         if isinstance(config, DataConfig) and config.tokenizer_texts and not config.tokenizer_fingerprint:
@@ -73,5 +73,5 @@ class Contents:
         if dataset.classes:
             class_set(dataset.classes)
         check_dataset(dataset, f"suite.datasets.{name}")
-        known: DatasetConfig = self.known(dataset)
+        known: DatasetConfig = self.with_fingerprint(dataset)
         return known

@@ -16,7 +16,7 @@ from ablative.study.clip.metrics import expand, protocol_of
 from ablative.study.core.errors import ConfigError, unknown
 from ablative.study.costs.estimate import Costs
 from ablative.study.costs.usage import amount
-from ablative.study.plan.layout import place, place_effects
+from ablative.study.plan.layout import effects_layout, table_layout
 from ablative.study.plan.plan import Plan
 from ablative.study.plan.task import Task
 from ablative.study.spec.cells import keep
@@ -24,10 +24,10 @@ from ablative.study.spec.design import cell_name
 from ablative.study.spec.outputs import EffectsConfig, TableConfig
 
 UNITS = {"gpuh": "GPU-hours", "cpuh": "core-hours"}
-SHOWN = 5
+CELLS_NAMED = 5
 """Cells that are named as left out."""
 
-Places = dict[str, frozenset[str]]
+CellProtocols = dict[str, frozenset[str]]
 """Cell (its name) → names of protocols of which something is wanted there; the run itself always is."""
 
 
@@ -41,7 +41,7 @@ class Budget:
 
 
 @dataclass(frozen=True)
-class Unit:
+class MissingRun:
     """What is missing of one run."""
 
     run: Task
@@ -56,8 +56,8 @@ class Selection:
     plan: Plan
     """The study without the tasks that are left out."""
     budget: Budget | None
-    chosen: tuple[Unit, ...]
-    left: tuple[Unit, ...]
+    chosen: tuple[MissingRun, ...]
+    left: tuple[MissingRun, ...]
     """What the budget does not pay for."""
     rows: tuple[int, int]
     """Table rows that the budget completes, and rows that lack something."""
@@ -80,10 +80,10 @@ class Selection:
             for each in self.left:
                 cells.setdefault(cell_name(each.run.cells[0]), []).append(each.run.seed)
             named = [f"{name} seed={','.join(map(str, seeds))}" for name, seeds in cells.items()]
-            more = [f"and {len(named) - SHOWN} more cells"] if len(named) > SHOWN else []
+            more = [f"and {len(named) - CELLS_NAMED} more cells"] if len(named) > CELLS_NAMED else []
             runs = len(self.left)
             what = f"left out {runs} run{'s' * (runs != 1)} for about {amount(rest)} {self.currency} more"
-            lines.append(f"{what}: {'; '.join([*named[:SHOWN], *more])}")
+            lines.append(f"{what}: {'; '.join([*named[:CELLS_NAMED], *more])}")
         return lines
 
     def to_json(self) -> dict[str, Any]:
@@ -115,7 +115,7 @@ def parse_budget(text: str) -> Budget:
     return Budget(float(found[1]), found[2])
 
 
-def wanted(plan: Plan, table: str) -> Places:
+def wanted(plan: Plan, table: str) -> CellProtocols:
     """Cells and protocols behind the numbers of a table (or of a table of effects); ConfigError: no such table."""
     outputs: Mapping[str, TableConfig | EffectsConfig] = {**plan.study.tables, **plan.study.effects}
     if table not in outputs:
@@ -125,13 +125,13 @@ def wanted(plan: Plan, table: str) -> Places:
     metrics = {name for column in config.columns for pattern in column.metric for name in expand(pattern, names)}
     protocols = frozenset(filter(None, map(protocol_of, metrics)))
     if isinstance(config, EffectsConfig):
-        cells = list(place_effects(table, config, plan.cells).values())
+        cells = list(effects_layout(table, config, plan.cells).values())
     else:
         cells = [cell for cell in plan.cells if keep(cell, config.where)]
     return {cell_name(cell): protocols for cell in cells}
 
 
-def restrict(tasks: Sequence[Task], places: Places) -> tuple[Task, ...]:
+def restrict(tasks: Sequence[Task], places: CellProtocols) -> tuple[Task, ...]:
     """Those of `tasks` that some of the places want."""
     names = {task.task_id: [cell_name(cell) for cell in task.cells] for task in tasks}
     return tuple(
@@ -151,13 +151,13 @@ def rows_of(plan: Plan, tables: Sequence[str]) -> list[frozenset[str]]:
             runs.setdefault(cell_name(cell), []).append(task.run_id)
     rows = []
     for name in tables:
-        placed = place(name, plan.study.tables[name], plan.study.factors, plan.cells)
+        placed = table_layout(name, plan.study.tables[name], plan.study.factors, plan.cells)
         for cells in placed.values():
             rows.append(frozenset(run for cell in cells.values() for run in runs.get(cell_name(cell), ())))
     return rows
 
 
-def buy(
+def choose_runs(
     prices: Mapping[str, float],
     baseline: frozenset[str],
     rows: Sequence[frozenset[str]],
@@ -173,7 +173,7 @@ def buy(
         cells: units that each incomplete cell lacks, in plan order.
         budget: hours.
     """
-    purse = _Purse(prices, budget)
+    purse = _Budget(prices, budget)
     purse.take(baseline)
     lacking = {i: purse.price(row) for i, row in enumerate(rows)}
     standing: dict[str, list[int]] = {}
@@ -197,7 +197,7 @@ def buy(
     return list(purse.bought)
 
 
-class _Purse:
+class _Budget:
     """What is bought, and the hours that are left."""
 
     def __init__(self, prices: Mapping[str, float], budget: float) -> None:

@@ -15,7 +15,7 @@ from ablative.study.clip.config import EvaluationConfig, RunConfig
 from ablative.study.core.files import read_json
 from ablative.study.core.registry import EVALUATION_FLOPS, GPUS, load
 from ablative.study.costs.devices import driven, find, label
-from ablative.study.costs.history import History, Took, likeness, work
+from ablative.study.costs.history import RunTime, WorkRates, similarity_keys, work
 from ablative.study.costs.usage import amount
 from ablative.study.plan.plan import Plan
 from ablative.study.plan.task import Task
@@ -36,7 +36,7 @@ Records = Mapping[str, Mapping[str, Any]]
 
 
 @dataclass(frozen=True)
-class Target:
+class TargetDevice:
     """What a task would run on."""
 
     gpu: str | None
@@ -131,10 +131,10 @@ class _Estimator:
 
     def __init__(self, plan: Plan, records: Records) -> None:
         self.plan = plan
-        self.took = {task_id: Took.of(record) for task_id, record in records.items()}
+        self.took = {task_id: RunTime.of(record) for task_id, record in records.items()}
         self.configs = {task.run_id: task.config for task in plan.runs if isinstance(task.config, RunConfig)}
         self.targets = {run_id: _target(plan, run_id, config) for run_id, config in self.configs.items()}
-        self.history = History()
+        self.history = WorkRates()
         for task in plan.tasks:
             if task.task_id in records and records[task.task_id]["state"] == "completed":
                 self.history.add(self._keys(task), work(task.config), self.took[task.task_id])
@@ -199,7 +199,7 @@ class _Estimator:
         return (seconds, "passes") if seconds > ASSUMED_EVALUATION_SECONDS else (ASSUMED_EVALUATION_SECONDS, "assumed")
 
     def _keys(self, task: Task) -> tuple[str, str]:
-        return likeness(task.config, self.configs[task.run_id].model)
+        return similarity_keys(task.config, self.configs[task.run_id].model)
 
 
 def _speed(precision: str, gpu: str) -> float:
@@ -211,9 +211,9 @@ def _speed(precision: str, gpu: str) -> float:
     return device.peak(precision) * ASSUMED_UTILISATION
 
 
-def _target(plan: Plan, run_id: str, config: RunConfig) -> Target:
+def _target(plan: Plan, run_id: str, config: RunConfig) -> TargetDevice:
     cluster = plan.clusters.get(run_id, plan.cluster)
     if cluster.kind == "slurm":
-        return Target(label(cluster.gpu_type) if cluster.gpus else None, cluster.cpus)
+        return TargetDevice(label(cluster.gpu_type) if cluster.gpus else None, cluster.cpus)
     gpus = load(GPUS)() if config.runtime.device != "cpu" else ()
-    return Target(label(driven()) if gpus else None, max(1, config.runtime.threads))
+    return TargetDevice(label(driven()) if gpus else None, max(1, config.runtime.threads))

@@ -21,12 +21,12 @@ from ablative.study.core.files import read_json
 from ablative.study.core.identity import canonical, digest, identity
 from ablative.study.core.registry import FLOPS, load
 from ablative.study.costs.devices import label
-from ablative.study.costs.usage import Spent
+from ablative.study.costs.usage import TaskUsage
 from ablative.study.home.paths import Home, TaskPaths
 
 NEWEST_RUNS = 50
 """So many runs of other studies are looked at: a median needs no more."""
-LEVELS = ("like", "loose")
+RECORD_KEYS = ("like", "loose")
 """From the likeness that says most to the one that says least."""
 
 
@@ -35,8 +35,8 @@ def work(config: RunConfig | EvaluationConfig) -> float:
     return float(load(FLOPS)(config)) or 1.0 if isinstance(config, RunConfig) else 1.0
 
 
-def likeness(config: RunConfig | EvaluationConfig, model: ModelConfig) -> tuple[str, str]:
-    """Hashes that alike tasks share, in the order of `LEVELS`; `model` is the one that is trained or evaluated."""
+def similarity_keys(config: RunConfig | EvaluationConfig, model: ModelConfig) -> tuple[str, str]:
+    """Hashes that alike tasks share, in the order of `RECORD_KEYS`; `model` is the one that is trained or evaluated."""
     if isinstance(config, RunConfig):
         return _of_run(model, config.objective.name, config.schedule.precision, config.schedule.steps > 0)
     return _of_evaluation(config.protocol, config.datasets, model)
@@ -44,7 +44,7 @@ def likeness(config: RunConfig | EvaluationConfig, model: ModelConfig) -> tuple[
 
 def facts(config: RunConfig | EvaluationConfig, model: ModelConfig) -> dict[str, Any]:
     """What a record keeps of this."""
-    return {**dict(zip(LEVELS, likeness(config, model), strict=True)), "work": work(config)}
+    return {**dict(zip(RECORD_KEYS, similarity_keys(config, model), strict=True)), "work": work(config)}
 
 
 @functools.lru_cache(maxsize=4096)
@@ -62,7 +62,7 @@ def _of_evaluation(
 
 
 @dataclass(frozen=True)
-class Took:
+class RunTime:
     """What a record says of the time that its task took."""
 
     seconds: float
@@ -71,20 +71,20 @@ class Took:
     """Label of its GPU; empty: it ran on CPUs."""
 
     @classmethod
-    def of(cls, record: Mapping[str, Any]) -> Took:
-        spent = Spent.of(record)
+    def of(cls, record: Mapping[str, Any]) -> RunTime:
+        spent = TaskUsage.of(record)
         processes = (record.get("environment") or {}).get("processes") or 1
         wasted = 0.0 if record["state"] == "diverged" else spent.wasted
         return cls(max(0.0, spent.seconds - wasted) * processes, label(spent.device) if spent.gpus else "")
 
 
 @dataclass
-class History:
+class WorkRates:
     """Process-seconds for a unit of work, of finished tasks by likeness and GPU."""
 
     rates: dict[tuple[str, str], list[float]] = field(default_factory=lambda: defaultdict(list))
 
-    def add(self, keys: Iterable[str], amount: float, took: Took) -> None:
+    def add(self, keys: Iterable[str], amount: float, took: RunTime) -> None:
         """A finished task of this likeness and amount of work."""
         for key in keys:
             self.rates[key, took.gpu].append(took.seconds / amount)
@@ -107,7 +107,7 @@ class History:
         for record in _others(home, frozenset(own)):
             told = record.get("alike")
             if told and record["state"] == "completed":
-                self.add([told[level] for level in LEVELS], told["work"], Took.of(record))
+                self.add([told[level] for level in RECORD_KEYS], told["work"], RunTime.of(record))
 
 
 def _others(home: Home, own: frozenset[str]) -> Iterator[dict[str, Any]]:

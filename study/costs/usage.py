@@ -12,13 +12,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from ablative.study.costs.devices import find
-from ablative.study.home.attempt_times import attempts, time_of
+from ablative.study.home.attempt_times import attempts, elapsed
 from ablative.study.home.journal import read
 from ablative.study.home.paths import RunPaths, TaskPaths
 
 
 @dataclass(frozen=True)
-class Spent:
+class TaskUsage:
     """What one task has cost so far."""
 
     seconds: float
@@ -34,7 +34,7 @@ class Spent:
     """Share of the GPU's peak, in percent."""
 
     @classmethod
-    def of(cls, record: Mapping[str, Any]) -> Spent:
+    def of(cls, record: Mapping[str, Any]) -> TaskUsage:
         """Of a finished task; a record from before this was kept tells no cores and no waste."""
         environment, cost = record.get("environment") or {}, record.get("cost") or {}
         seconds, processes = record.get("seconds") or 0.0, environment.get("processes") or 1
@@ -51,7 +51,7 @@ class Spent:
         )  # fmt: skip
 
     @classmethod
-    def unfinished(cls, paths: TaskPaths, alive: bool = False) -> Spent | None:
+    def unfinished(cls, paths: TaskPaths, alive: bool = False) -> TaskUsage | None:
         """Of a task without a record, by its journal and what it saved; None where it never began."""
         files = [path for path in (RunPaths(paths.root).checkpoint, paths.scores) if path.exists()]
         saved = files[0].stat().st_mtime if files else None
@@ -60,8 +60,8 @@ class Spent:
     @classmethod
     def by_journal(
         cls, entries: Sequence[Mapping[str, Any]], saved: float | None = None, alive: bool = False
-    ) -> Spent | None:
-        """By its journal's entries alone. `saved`, `alive`: as `study.home.attempt_times.time_of`."""
+    ) -> TaskUsage | None:
+        """By its journal's entries alone. `saved`, `alive`: as `study.home.attempt_times.elapsed`."""
         found = attempts(entries)
         if not found:
             return None
@@ -69,7 +69,7 @@ class Spent:
         for entry in entries:
             if entry["kind"] == "tags":
                 tags.update(entry["values"])
-        time = time_of(found, saved, alive)
+        time = elapsed(found, saved, alive)
         queued = float(tags.get("ablate.scheduler.queue_seconds") or 0.0)
         gpus, cores = int(tags.get("ablate.gpus") or 0), int(tags.get("ablate.cores") or 1)
         return cls(time.seconds, time.wasted, gpus, cores, tags.get("ablate.device", ""), queued)
@@ -80,7 +80,7 @@ class Spent:
 
 
 @dataclass(frozen=True)
-class Bill:
+class Usage:
     """What many tasks have cost."""
 
     gpu_hours: float = 0.0
@@ -94,7 +94,7 @@ class Bill:
     kwh: float | None = None
     """None where the power of none of the GPUs is known."""
 
-    def words(self) -> str:
+    def describe(self) -> str:
         """One line; empty where nothing was spent."""
         spent = [
             f"{amount(hours)} {unit}" + (f", {amount(wasted)} of them wasted ({wasted / hours:.0%})" if wasted else "")
@@ -112,7 +112,7 @@ class Bill:
         return "; ".join(filter(None, [" and ".join(spent), *rest]))
 
 
-def total(items: Iterable[Spent]) -> Bill:
+def total(items: Iterable[TaskUsage]) -> Usage:
     """The sum of what tasks have cost."""
     gpu_hours = gpu_wasted = core_hours = core_wasted = queued = weighed = known = kwh = 0.0
     for item in items:
@@ -128,7 +128,9 @@ def total(items: Iterable[Spent]) -> Bill:
         device = find(item.device) if item.gpus else None
         if device is not None:
             kwh += device.watts / 1000 * item.seconds * item.gpus / 3600
-    return Bill(gpu_hours, gpu_wasted, core_hours, core_wasted, queued, weighed / known if known else None, kwh or None)
+    return Usage(
+        gpu_hours, gpu_wasted, core_hours, core_wasted, queued, weighed / known if known else None, kwh or None
+    )
 
 
 def amount(hours: float) -> str:

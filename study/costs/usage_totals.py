@@ -6,28 +6,28 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from ablative.study.costs.budget import restrict, wanted
-from ablative.study.costs.usage import Bill, Spent, total
+from ablative.study.costs.usage import TaskUsage, Usage, total
 from ablative.study.plan.plan import Plan
 from ablative.study.plan.task import Task
 from ablative.study.spec.design import cell_name
 
 
 @dataclass(frozen=True)
-class Bills:
+class UsageTotals:
     """Sums of one study. A task that stands in two tables counts in both, and once in the study."""
 
-    study: Bill
-    tables: dict[str, Bill]
-    cells: dict[str, Bill]
+    study: Usage
+    tables: dict[str, Usage]
+    cells: dict[str, Usage]
     """By the cell's name."""
-    runs: dict[str, Bill]
+    runs: dict[str, Usage]
     """By run id: the pretraining and its evaluations."""
 
 
-def bills(plan: Plan, costs: Mapping[str, Spent]) -> Bills:
+def usage_totals(plan: Plan, costs: Mapping[str, TaskUsage]) -> UsageTotals:
     """Sums of `costs` (by task id); what cost nothing yet has a bill of nothing."""
 
-    def bill(tasks: Iterable[Task]) -> Bill:
+    def bill(tasks: Iterable[Task]) -> Usage:
         return total(costs[task.task_id] for task in tasks if task.task_id in costs)
 
     runs: dict[str, list[Task]] = {}
@@ -36,7 +36,7 @@ def bills(plan: Plan, costs: Mapping[str, Spent]) -> Bills:
         runs.setdefault(task.run_id, []).append(task)
         for cell in task.cells:
             cells[cell_name(cell)].append(task)
-    return Bills(
+    return UsageTotals(
         study=bill(plan.tasks),
         tables={name: bill(restrict(plan.tasks, wanted(plan, name))) for name in plan.study.tables},
         cells={name: bill(tasks) for name, tasks in cells.items()},

@@ -10,9 +10,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-BEGINNINGS = ("started", "resumed")
+START_EVENTS = ("started", "resumed")
 """Events that open an attempt: the first one, and every other."""
-ENDS = ("completed", "diverged", "failed", "interrupted")
+END_EVENTS = ("completed", "diverged", "failed", "interrupted")
 """Events that close one; an attempt without has been killed, or goes on."""
 
 
@@ -40,7 +40,7 @@ class Attempt:
 
 
 @dataclass(frozen=True)
-class Time:
+class Elapsed:
     """What a task has taken by the clock, in all attempts."""
 
     seconds: float
@@ -54,12 +54,12 @@ def attempts(entries: Iterable[Mapping[str, Any]]) -> list[Attempt]:
     for entry in entries:
         when = entry["t"] / 1000
         name = entry.get("name") if entry["kind"] == "event" else None
-        if name in BEGINNINGS:
+        if name in START_EVENTS:
             found.append(Attempt(when, when))
         elif found:
             last = found[-1]
             last.end = when
-            if name in ENDS:
+            if name in END_EVENTS:
                 last.ended = str(name)
             elif name == "checkpoint restored":
                 last.restored = entry["step"]
@@ -68,7 +68,7 @@ def attempts(entries: Iterable[Mapping[str, Any]]) -> list[Attempt]:
     return found
 
 
-def time_of(found: Sequence[Attempt], saved: float | None = None, alive: bool = False) -> Time:
+def elapsed(found: Sequence[Attempt], saved: float | None = None, alive: bool = False) -> Elapsed:
     """Time taken and wasted.
 
     Args:
@@ -78,16 +78,16 @@ def time_of(found: Sequence[Attempt], saved: float | None = None, alive: bool = 
     """
     total = sum(attempt.seconds for attempt in found)
     if not found:
-        return Time(0.0, 0.0)
+        return Elapsed(0.0, 0.0)
     last = found[-1]
     over = last.ended in ("completed", "interrupted") or alive
     if last.ended == "diverged" or (not over and saved is None):
-        return Time(total, total)
+        return Elapsed(total, total)
     lost = sum(attempt.seconds - _kept(attempt, found[i + 1 :]) for i, attempt in enumerate(found[:-1]))
     if not over:
         assert saved is not None
         lost += max(0.0, last.end - max(saved, last.start))
-    return Time(total, lost)
+    return Elapsed(total, lost)
 
 
 def _kept(attempt: Attempt, later: Sequence[Attempt]) -> float:

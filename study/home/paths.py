@@ -28,7 +28,7 @@ class TaskPaths:
         return self.root / "config.yaml"
 
     @property
-    def claim(self) -> Path:
+    def lease(self) -> Path:
         """Exclusively created by the worker that runs the task; its mtime is the heartbeat."""
         return self.root / "claim"
 

@@ -18,7 +18,7 @@ class TrialPaths:
     root: Path
 
     @property
-    def claim(self) -> Path:
+    def lease(self) -> Path:
         """Of the worker that has the trial."""
         return self.root / "claim"
 

@@ -29,7 +29,7 @@ def directory_state(paths: TaskPaths) -> DirectoryState:
     record = read_json(paths.record)
     if record is not None:
         return DirectoryState(record["state"], detail=record)
-    if paths.claim.exists():
+    if paths.lease.exists():
         return DirectoryState("claimed")
     if paths.cancelled.exists():
         return DirectoryState("cancelled", cause="cancelled")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from ablative.study.clip.metrics import RUN_METRICS, expand
 from ablative.study.core.errors import ConfigError, unknown
 from ablative.study.spec.cells import keep
-from ablative.study.spec.claim_grammar import Arm, Comparison, Sum, arm_text, parse
+from ablative.study.spec.claim_grammar import ArmExpression, Comparison, Sum, arm_text, parse
 from ablative.study.spec.design import Cell, cell_name
 from ablative.study.spec.outputs import ClaimConfig
 
@@ -33,7 +33,7 @@ class Linear:
 
 
 @dataclass(frozen=True)
-class Contrast:
+class ClaimContrast:
     """One comparison over cells: `left` against the constant `right`, or, `absolute`, |left| against |right|."""
 
     text: str
@@ -58,7 +58,7 @@ class _Placed:
     cells: tuple[Cell, ...]
 
 
-def resolve(claim: ClaimConfig, factors: Factors, cells: Sequence[Cell], where: str) -> tuple[Contrast, ...]:
+def resolve(claim: ClaimConfig, factors: Factors, cells: Sequence[Cell], where: str) -> tuple[ClaimContrast, ...]:
     """A claim's comparisons as weights over the grid's cells.
 
     An arm is the mean over all cells with its levels that `where` keeps. Raises ConfigError for a level that does not
@@ -119,20 +119,20 @@ def _expand(pattern: str, metrics: Sequence[str], at: str) -> list[str]:
     return found
 
 
-def _contrast(comparison: Comparison, factors: Factors, cells: Sequence[Cell], where: str) -> Contrast:
+def _contrast(comparison: Comparison, factors: Factors, cells: Sequence[Cell], where: str) -> ClaimContrast:
     left, right = comparison.left, comparison.right
     if not left.absolute and not right.absolute:
         whole = left.plus(right.scaled(-1.0))
         linear = _linear(whole, factors, cells, where)
         target = Linear((), 0.0 - linear.constant)  # not -0.0
-        return Contrast(comparison.text, comparison.sign, Linear(linear.weights), target, absolute=False)
+        return ClaimContrast(comparison.text, comparison.sign, Linear(linear.weights), target, absolute=False)
     for side in (left, right):
         if not side.absolute and (side.arms or side.constant < 0):
             raise ConfigError(
                 f"{where}: '{comparison.text}': an absolute value is compared with another one, or a number from 0 on"
             )
     one, other = _linear(left, factors, cells, where), _linear(right, factors, cells, where)
-    return Contrast(comparison.text, comparison.sign, one, other, absolute=True)
+    return ClaimContrast(comparison.text, comparison.sign, one, other, absolute=True)
 
 
 def _linear(side: Sum, factors: Factors, cells: Sequence[Cell], where: str) -> Linear:
@@ -151,7 +151,7 @@ def _linear(side: Sum, factors: Factors, cells: Sequence[Cell], where: str) -> L
     return Linear(kept, side.constant)
 
 
-def _placed(arm: Arm, factors: Factors, cells: Sequence[Cell], where: str) -> _Placed:
+def _placed(arm: ArmExpression, factors: Factors, cells: Sequence[Cell], where: str) -> _Placed:
     wanted: dict[str, str] = {}
     for text in arm:
         factor, level = _level(text, factors, where)

@@ -12,7 +12,7 @@ from ablative.study.spec.design import Cell
 from ablative.study.spec.outputs import EffectsConfig, FigureConfig, TableConfig
 from ablative.study.spec.study_file import Study
 
-Places = dict[tuple[str, ...], dict[str, Cell]]
+TableLayout = dict[tuple[str, ...], dict[str, Cell]]
 """Levels of the row factors (empty where one does not apply) -> level of the split factor -> the cell there."""
 
 
@@ -25,9 +25,9 @@ def check_outputs(study: Study, metrics: list[str], cells: Sequence[Cell]) -> No
                 if not expand(pattern, metrics):
                     raise ConfigError(unknown("metric", pattern, metrics, f"study/{study.name}.yaml: {kind}.{name}"))
     for name, table in study.tables.items():
-        place(name, table, study.factors, cells)
+        table_layout(name, table, study.factors, cells)
     for name, effects in study.effects.items():
-        place_effects(name, effects, cells)
+        effects_layout(name, effects, cells)
     for name, figure in study.figures.items():
         check_figure(name, figure, study, cells)
 
@@ -38,12 +38,14 @@ def split_levels(config: TableConfig, factors: Mapping[str, Sequence[str]], cell
     return tuple(level for level in factors.get(config.split, ()) if level in present) or ("",)
 
 
-def place(name: str, config: TableConfig, factors: Mapping[str, Sequence[str]], cells: Sequence[Cell]) -> Places:
+def table_layout(
+    name: str, config: TableConfig, factors: Mapping[str, Sequence[str]], cells: Sequence[Cell]
+) -> TableLayout:
     """Lay the cells out: rows by the order of levels in the study, a factor that does not apply first.
 
     Raises ConfigError where two cells would share a place.
     """
-    places: Places = {}
+    places: TableLayout = {}
     splits = split_levels(config, factors, cells)
     kept = [cell for cell in cells if keep(cell, config.where)]
     ranks = {factor: {"": -1} | {level: i for i, level in enumerate(factors[factor])} for factor in config.rows}
@@ -57,7 +59,7 @@ def place(name: str, config: TableConfig, factors: Mapping[str, Sequence[str]], 
     return places
 
 
-def place_effects(name: str, config: EffectsConfig, cells: Sequence[Cell]) -> dict[tuple[str, ...], Cell]:
+def effects_layout(name: str, config: EffectsConfig, cells: Sequence[Cell]) -> dict[tuple[str, ...], Cell]:
     """Levels of the factors, in their order -> the cell there; cells that lack one of the factors are left out.
 
     Raises ConfigError where two cells would share a place.

@@ -11,7 +11,7 @@ from typing import Any, get_type_hints
 
 from ablative.study.clip.checks import check_protocol, check_run
 from ablative.study.clip.config import DataConfig, EvaluationConfig, ProtocolConfig, RunConfig
-from ablative.study.clip.fingerprints import Contents, Fingerprint
+from ablative.study.clip.fingerprints import Fingerprint, Fingerprints
 from ablative.study.clip.metrics import RUN_METRICS, applicable, metric_names
 from ablative.study.core.errors import ConfigError, unknown
 from ablative.study.core.files import write_atomic, write_json
@@ -21,7 +21,7 @@ from ablative.study.home.paths import Home
 from ablative.study.home.paths import home as default_home
 from ablative.study.plan.claim_cells import check_claims
 from ablative.study.plan.layout import check_outputs
-from ablative.study.plan.search_arms import Arm, resolve
+from ablative.study.plan.search_arms import SearchArm, resolve
 from ablative.study.plan.task import Task
 from ablative.study.plan.tuned_levels import Searched, Tuned
 from ablative.study.spec.cluster import ClusterConfig, spread
@@ -43,7 +43,7 @@ class Plan:
     """Names of every metric that some task of the plan may yield."""
     home: Home
     cluster: ClusterConfig
-    arms: tuple[Arm, ...] = ()
+    arms: tuple[SearchArm, ...] = ()
     """Of the study's search, if it has one."""
     waiting: Mapping[str, str] = dataclasses.field(default_factory=dict)
     """Cells (their names) without tasks, since what they stand for is still searched; and why."""
@@ -137,7 +137,7 @@ class _Planner:
         without_data: bool,
     ) -> None:
         self.study, self.composer, self.words, self.home = study, composer, words, home
-        self._contents = Contents(fingerprint, home, without_data)
+        self._fingerprints = Fingerprints(fingerprint, home, without_data)
         self.base = {**study.base, **words.choices}
         for group in self.base:
             if group not in GROUPS:
@@ -180,14 +180,14 @@ class _Planner:
         check_claims(self.study, cells, metrics, ((c, task.protocol) for task in evaluations for c in task.cells))
         cluster = self._section("cluster", ClusterConfig, (), ())[0]
         tasks = (*runs.values(), *evaluations)
-        absent = self._contents.absent
+        absent = self._fingerprints.absent
         found = {cell_name(cell): self._tuned.searched(cell) for cell in cells}
         searched = {cell: what for cell, what in found.items() if what is not None}
         return Plan(
             self.study, tuple(cells), tasks, metrics, self.home, cluster, arms, waiting, searched, clusters, absent
         )
 
-    def _arms(self, cells: list[Cell]) -> tuple[Arm, ...]:
+    def _arms(self, cells: list[Cell]) -> tuple[SearchArm, ...]:
         """Arms of the study's search; from here on, levels that mean it can be looked up."""
         search = self.study.search
         if search is None:
@@ -233,7 +233,7 @@ class _Planner:
         if key not in self._sections:
             section: Any = build(cls, self._tree(choices, own).get(name, {}), name)
             if isinstance(section, DataConfig):
-                section = self._contents.known(section)
+                section = self._fingerprints.with_fingerprint(section)
             self._sections[key] = section, canonical(identity(section))
         return self._sections[key]
 
@@ -280,7 +280,9 @@ class _Planner:
         for name in self.study.protocols:
             protocol = build(ProtocolConfig, tree["protocol"][name], f"protocol.{name}")
             check_protocol(protocol, f"protocol.{name}")
-            datasets = tuple(self._contents.dataset(suite, item) for item in suite["protocols"].get(protocol.kind, ()))
+            datasets = tuple(
+                self._fingerprints.dataset(suite, item) for item in suite["protocols"].get(protocol.kind, ())
+            )
             if not datasets:
                 raise ConfigError(f"protocols: '{name}' has no evaluation set; give suite.protocols.{protocol.kind}")
             names = metric_names(protocol.name, protocol.kind, tuple(item.name for item in datasets))

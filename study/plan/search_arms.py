@@ -28,7 +28,7 @@ Configure = Callable[[Cell], tuple[RunConfig, Sequence[EvaluationConfig], Cluste
 
 
 @dataclass(frozen=True)
-class Arm:
+class SearchArm:
     """One combination of levels with a search of its own."""
 
     cell: Cell
@@ -70,7 +70,7 @@ class Arm:
 
 def resolve(
     search: SearchConfig, cells: Iterable[Cell], base: Mapping[str, str], configure: Configure, where: str
-) -> tuple[Arm, ...]:
+) -> tuple[SearchArm, ...]:
     """The search's arms, in the order of the cells, with every parameter's range checked against the schema.
 
     Args:
@@ -81,7 +81,7 @@ def resolve(
         configure: see `Configure`.
         where: of the section, for messages.
     """
-    found: dict[str, Arm] = {}
+    found: dict[str, SearchArm] = {}
     for cell in cells:
         levels = {factor: cell[factor] for factor in search.per if factor in cell}
         if cell_name(levels) in found or not matches(levels, {k: v for k, v in search.where.items() if k in levels}):
@@ -96,7 +96,9 @@ def resolve(
     return tuple(found.values())
 
 
-def _arm(search: SearchConfig, cell: Cell, run: RunConfig, evaluations: Sequence[EvaluationConfig], where: str) -> Arm:
+def _arm(
+    search: SearchConfig, cell: Cell, run: RunConfig, evaluations: Sequence[EvaluationConfig], where: str
+) -> SearchArm:
     patterns = [pattern for goal in search.objective for pattern in goal.metric]
     needed = _needed(patterns, evaluations, f"{where}.objective")
     watched = _watched(search, run, evaluations, where)
@@ -106,7 +108,7 @@ def _arm(search: SearchConfig, cell: Cell, run: RunConfig, evaluations: Sequence
         plain(search.objective),
         [list(search.seeds), search.report, *([search.every] if search.every else [])],
     ]
-    return Arm(cell, run, needed, digest(canonical(content)), watched)
+    return SearchArm(cell, run, needed, digest(canonical(content)), watched)
 
 
 def _watched(
@@ -164,7 +166,7 @@ def _validation(evaluation: EvaluationConfig, names: set[str], where: str) -> Ev
     return dataclasses.replace(evaluation, datasets=tuple(datasets))
 
 
-def _check_ranges(arm: Arm, search: SearchConfig, where: str) -> None:
+def _check_ranges(arm: SearchArm, search: SearchConfig, where: str) -> None:
     """Both ends of every range, and every choice, must be values that the schema allows."""
     active = arm.active(search.parameters, {})
     if not active:

@@ -10,7 +10,7 @@ from ablative.study.core.errors import ConfigError
 from ablative.study.core.files import read_json
 from ablative.study.core.typed import plain
 from ablative.study.home.paths import Home
-from ablative.study.plan.search_arms import Arm
+from ablative.study.plan.search_arms import SearchArm
 from ablative.study.spec.design import Cell, Design, cell_name
 from ablative.study.spec.search import SearchConfig
 
@@ -57,7 +57,7 @@ class Tuned:
 
     design: Design
     study: str
-    arms: tuple[Arm, ...]
+    arms: tuple[SearchArm, ...]
     """Of the study's own search."""
     search: SearchConfig | None
     home: Home
@@ -123,7 +123,7 @@ class Tuned:
             raise ConfigError(f"cell {cell_name(cell)}: the study {name} was searched in {len(fit)} ways that differ")
         return values[:1]
 
-    def _arm(self, cell: Cell) -> Arm:
+    def _arm(self, cell: Cell) -> SearchArm:
         per = self.search.per if self.search else ()
         levels = {factor: cell[factor] for factor in per if factor in cell}
         for arm in self.arms:

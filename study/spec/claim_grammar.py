@@ -19,7 +19,7 @@ from dataclasses import dataclass
 
 from ablative.study.core.errors import ConfigError
 
-Arm = tuple[str, ...]
+ArmExpression = tuple[str, ...]
 """Levels as written."""
 
 _PLAIN = str.maketrans({"≈": "~", "−": "-"})
@@ -31,7 +31,7 @@ _TOKEN = re.compile(r"\s*(?:(\d+(?:\.\d+)?)|('[^']*'|[^\W\d][\w.]*)|([-+*()\[\],
 class Sum:
     """A weighted sum of arms and a constant; with `absolute`, its absolute value."""
 
-    arms: tuple[tuple[float, Arm], ...]
+    arms: tuple[tuple[float, ArmExpression], ...]
     constant: float = 0.0
     absolute: bool = False
 
@@ -59,7 +59,7 @@ def parse(text: str, where: str) -> tuple[Comparison, ...]:
     return _Parser(text, where).statement()
 
 
-def arm_text(arm: Arm) -> str:
+def arm_text(arm: ArmExpression) -> str:
     """`mae_clip[gap]`, as it is written."""
     return arm[0] + (f"[{', '.join(arm[1:])}]" if arm[1:] else "")
 
@@ -145,7 +145,7 @@ class _Parser:
             return inside
         return Sum(((1.0, self._arm()),))
 
-    def _arm(self) -> Arm:
+    def _arm(self) -> ArmExpression:
         levels = [self._level()]
         if self._peek() == "[":
             self.place += 1

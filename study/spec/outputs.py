@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from ablative.study.core.fields import field
 
 FIGURE_KINDS = ("bars", "lines", "heatmap", "curves", "scatter", "effects", "panels", "custom")
-SHOWN = ("grad_cam", "segmentation", "reconstruction", "retrieval", "tsne")
+PANEL_PICTURES = ("grad_cam", "segmentation", "reconstruction", "retrieval", "tsne")
 BY_METRIC = "metric"
 """As a figure's `panel`: one panel for each metric instead of one for each level of a factor."""
 AGGREGATES = ("mean",)
@@ -137,7 +137,7 @@ class FigureConfig:
     """Heatmap: head -> metrics below it; `@groups` in `metric` become such heads by themselves."""
     effects: str = field("")
     """Effects: which of the study's `effects` is drawn."""
-    show: str = field("", choices=("", *SHOWN))
+    show: str = field("", choices=("", *PANEL_PICTURES))
     """Panels: what the protocol `panels` has kept of each cell."""
     function: str = field("")
     """Custom: `FILE.py:NAME` (from the working folder) or `MODULE:NAME`, called with (figure, frame, color)."""

@@ -14,7 +14,7 @@ from ablative.study.core.identity import config_id
 from ablative.study.core.typed import build, plain
 from ablative.study.home.submission_paths import SubmissionPaths
 from ablative.study.plan.plan import Plan
-from ablative.study.plan.search_arms import VALIDATION, Arm
+from ablative.study.plan.search_arms import VALIDATION, SearchArm
 from ablative.study.plan.task import Task
 from ablative.study.spec.search import SearchConfig
 
@@ -25,7 +25,7 @@ class Definition:
 
     study: str
     search: SearchConfig
-    arms: tuple[Arm, ...]
+    arms: tuple[SearchArm, ...]
     planned: dict[str, list[dict[str, str]]] = field(default_factory=dict)
     """Cells of the runs that the study's grid has too: tracking goes on naming them."""
 
@@ -53,7 +53,7 @@ class Definition:
     def directions(self) -> list[str]:
         return [goal.direction for goal in self.search.objective]
 
-    def optuna_name(self, arm: Arm) -> str:
+    def optuna_name(self, arm: SearchArm) -> str:
         """Name of the arm's Optuna study: what would make values incomparable gives another study."""
         return f"{self.study}: {arm.name} ({arm.key})"
 
@@ -62,7 +62,7 @@ def read(paths: SubmissionPaths, only: Collection[str] = ()) -> Definition:
     """What a submission's workers are told; of the arms, those with the names `only`, or without any, all."""
     data: dict[str, Any] = read_json(paths.search) or {}
     arms = tuple(
-        Arm(
+        SearchArm(
             cell=arm["cell"],
             run=build(RunConfig, arm["run"]),
             evaluations=tuple(build(EvaluationConfig, item) for item in arm["evaluations"]),
@@ -75,7 +75,7 @@ def read(paths: SubmissionPaths, only: Collection[str] = ()) -> Definition:
     return Definition(data["study"], build(SearchConfig, data["search"]), arms, data["planned"])
 
 
-def trial_tasks(arm: Arm, values: Mapping[str, Any], seed: int) -> tuple[Task, ...]:
+def trial_tasks(arm: SearchArm, values: Mapping[str, Any], seed: int) -> tuple[Task, ...]:
     """The run that the values mean, and its evaluations on the validation split; raises ConfigError.
 
     They are identified like any other, so a run that the grid has too is trained once.

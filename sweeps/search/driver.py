@@ -18,7 +18,7 @@ from ablative.study.core.identity import config_id, differences, flatten
 from ablative.study.home.submission_paths import SubmissionPaths
 from ablative.study.home.task_state import directory_state
 from ablative.study.plan.plan import Plan
-from ablative.study.plan.search_arms import Arm
+from ablative.study.plan.search_arms import SearchArm
 from ablative.study.spec.search import inside
 from ablative.sweeps.queue import manifest
 from ablative.sweeps.queue.executors import executor, live_jobs
@@ -142,13 +142,13 @@ class Searcher:
             if paths.search.exists():
                 yield paths, found, live_jobs(paths, found)
 
-    def _left(self, arm: Arm) -> int:
+    def _left(self, arm: SearchArm) -> int:
         """Trials of an arm that may still begin, or go on."""
         budget = self.definition.search.budget.trials or UNLIMITED
         new = 0 if self.trials.spent(arm) else max(0, budget - len(self.trials.counted(arm)))
         return new + len(self.trials.all(arm, TrialState.RUNNING))
 
-    def _repeats_left(self, arm: Arm) -> int:
+    def _repeats_left(self, arm: SearchArm) -> int:
         return len(list(repeats.open_repeats(self.trials, arm))) if self.trials.ended(arm) else 0
 
     def _rest(self) -> str:
@@ -205,7 +205,7 @@ class Searcher:
                     found[arm.key].append(values)
         return found
 
-    def _values(self, arm: Arm, config: RunConfig) -> dict[str, Any] | None:
+    def _values(self, arm: SearchArm, config: RunConfig) -> dict[str, Any] | None:
         """What a run has for the parameters, where it is the arm's run in everything else."""
         search = self.definition.search
         changed = {key: new for key, (_, new) in differences(arm.run, config).items() if key in search.parameters}

@@ -12,7 +12,7 @@ import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
 from ablative.study.core.errors import ConfigError, unknown
-from ablative.study.plan.search_arms import Arm, number
+from ablative.study.plan.search_arms import SearchArm, number
 from ablative.study.spec.search import MethodConfig, ParameterConfig, SearchConfig, searchable
 
 
@@ -71,7 +71,7 @@ def grid_size(search: SearchConfig) -> int:
     return len(list(itertools.product(*grid(search).values())))
 
 
-def suggest(trial: optuna.Trial, arm: Arm, parameters: Mapping[str, ParameterConfig]) -> dict[str, Any]:
+def suggest(trial: optuna.Trial, arm: SearchArm, parameters: Mapping[str, ParameterConfig]) -> dict[str, Any]:
     """Values of the parameters that exist for this trial, in the order of the file."""
     values: dict[str, Any] = {}
     for key, parameter in parameters.items():

@@ -16,7 +16,7 @@ from optuna.trial import FrozenTrial, TrialState
 from ablative.study.core.files import read_json, write_json
 from ablative.study.home.search_paths import TrialPaths
 from ablative.study.plan import winners
-from ablative.study.plan.search_arms import Arm
+from ablative.study.plan.search_arms import SearchArm
 from ablative.study.plan.task import Task
 from ablative.study.plan.winners import Tried
 from ablative.sweeps.queue.leases import Lease
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 class Repeat:
     """A trial's values with one more seed, taken by this process."""
 
-    arm: Arm
+    arm: SearchArm
     number: int
     values: dict[str, Any]
     lease: Lease
@@ -45,7 +45,7 @@ class Repeat:
         self.lease.release()
 
 
-def candidates(trials: Trials, arm: Arm) -> list[FrozenTrial]:
+def candidates(trials: Trials, arm: SearchArm) -> list[FrozenTrial]:
     """The arm's trials to repeat, the best first; of trials with the same values, one."""
     if not trials.search.confirm.seeds:
         return []
@@ -60,14 +60,14 @@ def candidates(trials: Trials, arm: Arm) -> list[FrozenTrial]:
     return [trial for trial in different if trial in top or trial in first]
 
 
-def outcomes(trials: Trials, arm: Arm, number: int) -> dict[int, dict[str, Any]]:
+def outcomes(trials: Trials, arm: SearchArm, number: int) -> dict[int, dict[str, Any]]:
     """Seed → how the repeat ended, of those that have."""
     paths = trials.paths.trial(arm.key, number)
     found = {seed: read_json(paths.repeat(seed).outcome) for seed in trials.search.confirm.seeds}
     return {seed: outcome for seed, outcome in found.items() if outcome is not None}
 
 
-def open_repeats(trials: Trials, arm: Arm) -> Iterator[tuple[FrozenTrial, int]]:
+def open_repeats(trials: Trials, arm: SearchArm) -> Iterator[tuple[FrozenTrial, int]]:
     """(trial, seed) of what is still to be run; its trials have ended."""
     for trial in candidates(trials, arm):
         ended = outcomes(trials, arm, trial.number)
@@ -106,7 +106,7 @@ def reopen(trials: Trials, code: str) -> None:
                     trials.paths.trial(arm.key, trial.number).repeat(seed).outcome.unlink(missing_ok=True)
 
 
-def winner(trials: Trials, arm: Arm) -> FrozenTrial | None:
+def winner(trials: Trials, arm: SearchArm) -> FrozenTrial | None:
     """The arm's winner so far; None: no trial is complete."""
     found = []
     for trial in trials.all(arm, TrialState.COMPLETE):

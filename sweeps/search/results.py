@@ -8,7 +8,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from ablative.study.core.files import write_json
 from ablative.study.core.typed import plain
-from ablative.study.plan.search_arms import Arm
+from ablative.study.plan.search_arms import SearchArm
 from ablative.sweeps.search import repeats
 from ablative.sweeps.search.trials import RUNS, SECONDS, SEEDS, Trials
 
@@ -20,7 +20,7 @@ def write(trials: Trials) -> None:
             write_json(trials.paths.result(arm.key), result(trials, arm))
 
 
-def result(trials: Trials, arm: Arm) -> dict[str, Any]:
+def result(trials: Trials, arm: SearchArm) -> dict[str, Any]:
     """Content of an arm's `result.json`."""
     study = trials.studies[arm.key]
     complete = trials.all(arm, TrialState.COMPLETE)

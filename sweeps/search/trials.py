@@ -21,7 +21,7 @@ from ablative.study.core.errors import ConfigError
 from ablative.study.core.files import write_json
 from ablative.study.home.paths import Home
 from ablative.study.home.search_paths import TrialPaths
-from ablative.study.plan.search_arms import Arm
+from ablative.study.plan.search_arms import SearchArm
 from ablative.study.plan.task import Task
 from ablative.sweeps.queue import leases
 from ablative.sweeps.queue.leases import Lease
@@ -40,7 +40,7 @@ RUNS, CODE = "run_ids", "snapshot"
 class Taken:
     """A trial that this process has."""
 
-    arm: Arm
+    arm: SearchArm
     trial: optuna.Trial
     lease: Lease
     paths: TrialPaths
@@ -99,23 +99,23 @@ class Trials:
                         study.enqueue_trial(trial.params, user_attrs={RETRY: trial.number})
             repeats.reopen(self, code)
 
-    def all(self, arm: Arm, *states: TrialState) -> list[FrozenTrial]:
+    def all(self, arm: SearchArm, *states: TrialState) -> list[FrozenTrial]:
         """Trials of an arm, or those in some states."""
         return self.studies[arm.key].get_trials(deepcopy=False, states=states or None)
 
-    def counted(self, arm: Arm) -> list[FrozenTrial]:
+    def counted(self, arm: SearchArm) -> list[FrozenTrial]:
         """Trials that the budget pays for: all that were asked for, but a failed one that was begun anew."""
         retried = {trial.user_attrs.get(RETRY) for trial in self.all(arm)}
         return [t for t in self.all(arm) if t.state != TrialState.WAITING and t.number not in retried]
 
-    def hours(self, arm: Arm) -> float:
+    def hours(self, arm: SearchArm) -> float:
         """Hours of work that the arm's trials and their repeats have cost."""
         seconds = sum(trial.user_attrs.get(SECONDS, 0.0) for trial in self.all(arm))
         for trial in self.all(arm, TrialState.COMPLETE) if self.search.confirm.seeds else ():
             seconds += sum(outcome["seconds"] for outcome in repeats.outcomes(self, arm, trial.number).values())
         return seconds / 3600
 
-    def spent(self, arm: Arm) -> bool:
+    def spent(self, arm: SearchArm) -> bool:
         """Whether no further trial of the arm is to begin."""
         counted = self.counted(arm)
         if self.search.budget.hours and self.hours(arm) >= self.search.budget.hours:
@@ -123,11 +123,11 @@ class Trials:
         most = self.search.budget.trials
         return (bool(most) and len(counted) >= most) or self._grid_is_done(arm, counted)
 
-    def ended(self, arm: Arm) -> bool:
+    def ended(self, arm: SearchArm) -> bool:
         """Whether the arm's budget is spent and all trials that it bought have ended."""
         return self.spent(arm) and not self.all(arm, TrialState.RUNNING)
 
-    def done(self, arm: Arm) -> bool:
+    def done(self, arm: SearchArm) -> bool:
         """Whether the best of them were repeated as well."""
         return self.ended(arm) and not any(repeats.open_repeats(self, arm))
 
@@ -172,9 +172,9 @@ class Trials:
     def acquire(self, paths: TrialPaths) -> Lease | None:
         """The trial, or the repeat, unless a living worker has it."""
         paths.root.mkdir(parents=True, exist_ok=True)
-        return leases.acquire(paths.claim, self._job, self._stale)
+        return leases.acquire(paths.lease, self._job, self._stale)
 
-    def note(self, paths: TrialPaths, tasks: tuple[Task, ...], arm: Arm, number: int) -> None:
+    def note(self, paths: TrialPaths, tasks: tuple[Task, ...], arm: SearchArm, number: int) -> None:
         """Write down which tasks a trial has, for whoever ships their journals."""
         planned = self.definition.planned
         write_json(paths.tasks, [_queued(task, arm, number, planned.get(task.task_id, [])) for task in tasks])
@@ -195,12 +195,12 @@ class Trials:
         finally:
             turn.release()
 
-    def _left_behind(self) -> tuple[Arm, int, Lease] | None:
+    def _left_behind(self) -> tuple[SearchArm, int, Lease] | None:
         """A running trial that nobody has; it counts as lost once more where its worker died."""
         for arm in self.definition.arms:
             for trial in self.all(arm, TrialState.RUNNING):
                 paths = self.paths.trial(arm.key, trial.number)
-                died = paths.claim.exists()
+                died = paths.lease.exists()
                 lease = self.acquire(paths)
                 if lease is None:
                     continue
@@ -213,7 +213,7 @@ class Trials:
                 return arm, trial.number, lease
         return None
 
-    def _ask(self) -> tuple[Arm, int, Lease] | None:
+    def _ask(self) -> tuple[SearchArm, int, Lease] | None:
         open_arms = [arm for arm in self.definition.arms if not self.spent(arm)]
         if not open_arms:
             return None
@@ -226,7 +226,7 @@ class Trials:
         assert lease is not None, "a new trial's number is ours alone"
         return arm, trial.number, lease
 
-    def _begin(self, arm: Arm, number: int, lease: Lease) -> Taken | None:
+    def _begin(self, arm: SearchArm, number: int, lease: Lease) -> Taken | None:
         trial, paths = self._open(arm, number), self.paths.trial(arm.key, number)
         # A worker that died while it asked left some parameters without values; the others stay as they are.
         values = methods.suggest(trial, arm, self.search.parameters)
@@ -243,18 +243,18 @@ class Trials:
         self.note(paths, tasks, arm, number)
         return taken
 
-    def _open(self, arm: Arm, number: int) -> optuna.Trial:
+    def _open(self, arm: SearchArm, number: int) -> optuna.Trial:
         """A trial that is there already, as an object to report to."""
         return optuna.Trial(self.studies[arm.key], self.all(arm)[number]._trial_id)
 
-    def _grid_is_done(self, arm: Arm, counted: list[FrozenTrial]) -> bool:
+    def _grid_is_done(self, arm: SearchArm, counted: list[FrozenTrial]) -> bool:
         if self.search.sampler.name != "grid" or self.all(arm, TrialState.WAITING):
             return False
         points = {trial.system_attrs["grid_id"] for trial in counted if "grid_id" in trial.system_attrs}
         return len(points) >= methods.grid_size(self.search)
 
 
-def _queued(task: Task, arm: Arm, number: int, cells: list[dict[str, str]]) -> dict[str, Any]:
+def _queued(task: Task, arm: SearchArm, number: int, cells: list[dict[str, str]]) -> dict[str, Any]:
     """A task as it is shipped; it is in no cell unless it is a run that the grid has too."""
     protocol = f" [{task.protocol}]" if task.protocol else ""
     return {

@@ -171,7 +171,7 @@ class Element:
         failure = failures.Failure(cause, "SIGUSR2", message, "", "")
         for task in self._open():
             paths = task.paths(self.home)
-            if (paths.journal.exists() or task.kind == "pretrain") and not paths.claim.exists():
+            if (paths.journal.exists() or task.kind == "pretrain") and not paths.lease.exists():
                 now = time.strftime("%Y-%m-%dT%H:%M:%S+00:00", time.gmtime())
                 facts = {"time": now, "snapshot": self.queue.snapshot, "job": self.job}
                 failures.write_failure(paths.failure, failure, **facts)

@@ -20,7 +20,7 @@ from ablative.study.home.paths import Home, TaskPaths
 from ablative.study.home.submission_paths import SubmissionPaths
 from ablative.study.home.task_state import directory_state
 from ablative.study.plan.plan import Plan
-from ablative.study.plan.search_arms import Arm
+from ablative.study.plan.search_arms import SearchArm
 from ablative.study.plan.task import Task
 from ablative.study.spec.cluster import ClusterConfig
 from ablative.sweeps.queue import leases, nodes
@@ -88,7 +88,7 @@ def search_layout(plan: Plan, jobs: int, left: Mapping[str, int], prefix: str) -
         SchedulerSilent: the controller does not answer.
     """
     found = cluster.inspect()
-    groups: dict[str, list[Arm]] = {}
+    groups: dict[str, list[SearchArm]] = {}
     for arm in plan.arms:
         if left.get(arm.name):
             groups.setdefault(repr(arm.cluster), []).append(arm)

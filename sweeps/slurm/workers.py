@@ -34,7 +34,7 @@ class ElementWorker(Worker):
         """A task that a living worker of another job has is not waited for: the allocation would idle."""
         state = super()._look(paths)
         if state == "claimed":
-            holder = leases.inspect(paths.claim, self.queue.stale_seconds)
+            holder = leases.inspect(paths.lease, self.queue.stale_seconds)
             # This element's own leases are waited for: it may have been requeued after its node died.
             if holder is not None and holder.owner is not None and holder.owner.job != self.job:
                 return "elsewhere"

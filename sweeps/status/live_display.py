@@ -65,6 +65,6 @@ class Display:
     def summary(self, states: Survey) -> None:
         """Where things stand and what they have cost, once."""
         self.console.print(render.overview(self.plan, states))
-        words = total(spent(states, self.plan.home).values()).words()
+        words = total(spent(states, self.plan.home).values()).describe()
         if words:
             self.console.print(f"spent: {words}", markup=False)

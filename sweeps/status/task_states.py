@@ -132,7 +132,7 @@ class _Look:
     def _state(self, task: Task) -> TaskState:
         paths = task.paths(self._home)
         while (found := directory_state(paths)).state == "claimed":
-            holder = leases.inspect(paths.claim, self._stale)
+            holder = leases.inspect(paths.lease, self._stale)
             if holder is not None:
                 if holder.alive:
                     return TaskState(task, "running", owner=holder.owner)

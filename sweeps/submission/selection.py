@@ -6,7 +6,17 @@ import dataclasses
 from collections.abc import Iterable
 
 from ablative.study.core.errors import AblateError, ConfigError
-from ablative.study.costs.budget import UNITS, Budget, Selection, Unit, buy, parse_budget, restrict, rows_of, wanted
+from ablative.study.costs.budget import (
+    UNITS,
+    Budget,
+    MissingRun,
+    Selection,
+    choose_runs,
+    parse_budget,
+    restrict,
+    rows_of,
+    wanted,
+)
 from ablative.study.costs.estimate import Costs, estimate
 from ablative.study.costs.usage import amount
 from ablative.study.plan.plan import Plan
@@ -67,7 +77,7 @@ def _currency(costs: Costs, limit: Budget) -> str:
     return UNITS[limit.unit]
 
 
-def _units(plan: Plan, missing: tuple[Task, ...], costs: Costs, limit: Budget) -> dict[str, Unit]:
+def _units(plan: Plan, missing: tuple[Task, ...], costs: Costs, limit: Budget) -> dict[str, MissingRun]:
     """What is missing of each run that lacks something, by run id and in plan order."""
     if limit.unit == "gpuh" and not costs.gpus:
         raise ConfigError(
@@ -78,7 +88,7 @@ def _units(plan: Plan, missing: tuple[Task, ...], costs: Costs, limit: Budget) -
     for task in missing:
         tasks.setdefault(task.run_id, []).append(task)
     return {
-        run.run_id: Unit(run, tuple(tasks[run.run_id]), costs.price(tasks[run.run_id], limit.unit))
+        run.run_id: MissingRun(run, tuple(tasks[run.run_id]), costs.price(tasks[run.run_id], limit.unit))
         for run in plan.runs
         if run.run_id in tasks
     }
@@ -93,11 +103,11 @@ def _incomplete(plan: Plan, states: Survey, missing: tuple[Task, ...], tables: l
     return [row & lacking for row in rows_of(plan, tables) if row & lacking and not row & stuck]
 
 
-def _buy(plan: Plan, units: dict[str, Unit], rows: list[frozenset[str]], limit: Budget) -> list[str]:
+def _buy(plan: Plan, units: dict[str, MissingRun], rows: list[frozenset[str]], limit: Budget) -> list[str]:
     cells: dict[str, set[str]] = {}
     for run, unit in units.items():
         for cell in unit.run.cells:
             cells.setdefault(cell_name(cell), set()).add(run)
     baseline = cells.get(cell_name(plan.study.baseline), set()) if plan.study.baseline else set()
     prices = {run: unit.price for run, unit in units.items()}
-    return buy(prices, frozenset(baseline), rows, [frozenset(cell) for cell in cells.values()], limit.hours)
+    return choose_runs(prices, frozenset(baseline), rows, [frozenset(cell) for cell in cells.values()], limit.hours)

@@ -91,7 +91,7 @@ def journal_start(journal: Path) -> JournalStart:
 def state_digest(task: TaskRef, study: str, paths: TaskPaths) -> str:
     """Digest of what is shipped besides the journal: the plan's tags, and which of the task's state files exist."""
     plan = json.dumps([task.name, plan_tags(task, study)], sort_keys=True)
-    files = (paths.record, paths.failure, paths.claim, paths.cancelled)
+    files = (paths.record, paths.failure, paths.lease, paths.cancelled)
     flags = "".join("1" if os.path.exists(path) else "0" for path in files)
     return f"{hashlib.sha256(plan.encode()).hexdigest()[:12]}:{flags}"
 

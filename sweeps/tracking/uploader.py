@@ -17,7 +17,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ablative.study.costs.usage import Spent
+from ablative.study.costs.usage import TaskUsage
 from ablative.study.home.journal import metric_rows
 from ablative.study.home.paths import Home, TaskPaths
 from ablative.study.home.task_state import directory_state
@@ -186,7 +186,7 @@ class Uploader:
             cursor = _advance(cursor, last)
             end = outcome(directory_state(paths), cursor.event)
             cursor, news = self._retag(task, cursor, end)
-            if end.status in ("FAILED", "KILLED") and (spent := Spent.unfinished(paths)) is not None:
+            if end.status in ("FAILED", "KILLED") and (spent := TaskUsage.unfinished(paths)) is not None:
                 news |= spent.tags()  # a killed attempt could not say so itself
             self._log(cursor.mlflow_run_id, last, params, tags | news)
             cursor = self._finish(task, cursor, end)

@@ -162,14 +162,14 @@ class Worker:
         state = directory_state(paths).state
         if state != "claimed":
             return state
-        holder = leases.inspect(paths.claim, self.queue.stale_seconds)
+        holder = leases.inspect(paths.lease, self.queue.stale_seconds)
         return state if holder is not None and holder.alive else "none"
 
     def _acquire(self, task: TaskRef) -> leases.Lease | None:
         """The task's lease, if nobody was quicker and the task is still to be done."""
         paths = task.paths(self.home)
-        before = leases.inspect(paths.claim, self.queue.stale_seconds)
-        lease = leases.acquire(paths.claim, self.job, self.queue.stale_seconds)
+        before = leases.inspect(paths.lease, self.queue.stale_seconds)
+        lease = leases.acquire(paths.lease, self.job, self.queue.stale_seconds)
         if lease is None:
             return None
         if any(path.exists() for path in (paths.record, paths.failure, paths.cancelled)):

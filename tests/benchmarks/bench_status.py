@@ -51,7 +51,7 @@ def populate(plan: Plan) -> None:
         elif index % 5 == 3:
             write_json(paths.failure, {**failure, "fingerprint": str(index % 7)})
         elif index % 10 == 4:
-            leases.acquire(paths.claim, "1", 60.0)
+            leases.acquire(paths.lease, "1", 60.0)
 
 
 def best(action: Callable[[], object], repeats: int = 5) -> tuple[float, float]:

@@ -16,7 +16,7 @@ from ablative.reports.tables.renderers import plain, render_csv, render_html, re
 from ablative.reports.tables.tables import Column, Entry, Row, Table
 from ablative.study.core.errors import ConfigError
 from ablative.study.core.typed import build
-from ablative.study.plan.layout import place
+from ablative.study.plan.layout import table_layout
 from ablative.study.plan.plan import Plan, make_plan
 from ablative.study.spec.outputs import TableConfig
 
@@ -124,7 +124,7 @@ def laid_out(plan: Plan, name: str) -> Table:
     )
     rows = tuple(
         Row(levels, tuple(Entry(cell_key(cell[""]), None, 1, missing="eligible") for _ in columns))
-        for levels, cell in place(name, config, plan.study.factors, plan.cells).items()
+        for levels, cell in table_layout(name, config, plan.study.factors, plan.cells).items()
     )
     return Table(name, name, config.rows, "", columns, rows, ())
 

@@ -11,8 +11,8 @@ from ablative.reports.costs.usage_table import bill_table, billed
 from ablative.reports.store.database_store import open_store
 from ablative.reports.store.warehouse import Warehouse
 from ablative.study.core.errors import StoreError
-from ablative.study.costs.usage import Spent
-from ablative.study.costs.usage_totals import bills
+from ablative.study.costs.usage import TaskUsage
+from ablative.study.costs.usage_totals import usage_totals
 from ablative.study.plan.plan import Plan
 
 STUDY = """
@@ -88,7 +88,7 @@ def test_more_waste_than_time_is_refused(tmp_path: Path) -> None:
 
 def test_evaluations_count_where_a_table_needs_them(tmp_path: Path) -> None:
     plan = plan_of(tmp_path, STUDY)
-    found = bills(plan, {task.task_id: Spent(3600, 0, 0, 1) for task in plan.tasks})
+    found = usage_totals(plan, {task.task_id: TaskUsage(3600, 0, 0, 1) for task in plan.tasks})
     assert (found.study.core_hours, found.tables["main"].core_hours, found.tables["gap"].core_hours) == (8, 8, 2)
     assert set(map(lambda bill: bill.core_hours, found.cells.values())) == {4}
     assert {run: bill.core_hours for run, bill in found.runs.items()} == {task.run_id: 2 for task in plan.runs}

@@ -141,7 +141,7 @@ def test_states_come_from_the_directory_where_the_store_knows_nothing(tmp_path: 
     for path in paths:
         path.root.mkdir(parents=True)
     paths[0].record.write_text('{"state": "completed"}')
-    paths[1].claim.write_text("")
+    paths[1].lease.write_text("")
     paths[2].failure.write_text('{"cause": "disk"}')
     paths[3].cancelled.write_text("")
     with open_warehouse(plan) as warehouse:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from ablative.study.core.errors import ConfigError
-from ablative.study.costs.budget import Budget, buy, parse_budget, restrict, rows_of, wanted
+from ablative.study.costs.budget import Budget, choose_runs, parse_budget, restrict, rows_of, wanted
 from ablative.study.home.paths import Home
 from ablative.study.plan.plan import Plan, make_plan
 
@@ -43,7 +43,7 @@ def plan(tmp_path_factory: pytest.TempPathFactory) -> Plan:
 
 
 def bought(budget: float, rows: list[frozenset[str]], baseline: frozenset[str] = BASE) -> set[str]:
-    return set(buy(PRICES, baseline, rows, CELLS, budget))
+    return set(choose_runs(PRICES, baseline, rows, CELLS, budget))
 
 
 def test_the_baseline_comes_first_then_whole_rows_then_what_is_affordable() -> None:
@@ -77,7 +77,7 @@ def test_cells_of_many_rows_come_before_others() -> None:
 
 def test_a_baseline_that_is_too_dear_is_bought_in_part() -> None:
     assert bought(3.0, [BASE, A | C]) == B, "its cell does not fit, that of b does"
-    assert set(buy({"base0": 3.0, "base1": 3.0}, BASE, [BASE], [BASE], 3.0)) == {"base0"}
+    assert set(choose_runs({"base0": 3.0, "base1": 3.0}, BASE, [BASE], [BASE], 3.0)) == {"base0"}
 
 
 def test_budgets_are_hours_with_a_unit() -> None:

@@ -18,9 +18,9 @@ from ablative.study.costs.estimate import (
     ASSUMED_UTILISATION,
     estimate,
 )
-from ablative.study.costs.history import facts, likeness
-from ablative.study.costs.usage import Bill, Spent, total
-from ablative.study.home.attempt_times import Time, attempts, time_of
+from ablative.study.costs.history import facts, similarity_keys
+from ablative.study.costs.usage import TaskUsage, Usage, total
+from ablative.study.home.attempt_times import Elapsed, attempts, elapsed
 from ablative.study.home.paths import Home
 from ablative.study.plan.plan import Plan, Task, make_plan
 from ablative.trainer.clip.models.flops import run_flops
@@ -118,7 +118,7 @@ def test_finished_runs_of_other_studies_count_too(plan: Plan) -> None:
     (short, *_) = tasks(plan, length="short", method="clip")
     assert isinstance(short.config, RunConfig)
     told = facts(short.config, short.config.model)
-    assert (told["like"], told["loose"]) == likeness(short.config, short.config.model)
+    assert (told["like"], told["loose"]) == similarity_keys(short.config, short.config.model)
     record = {"state": "completed", "seconds": 7.0, "alike": told, "environment": {"processes": 2}}
     write_json(plan.home.run("f" * 12).record, record)
     write_json(plan.home.run("e" * 12).record, {"state": "completed", "seconds": 1.0})
@@ -183,60 +183,60 @@ AGAIN = [entry(20, "resumed"), entry(21, "checkpoint restored", step=20), report
 @pytest.mark.parametrize(
     ("entries", "expected"),
     [
-        ([], Time(0, 0)),
-        ([entry(0, "started"), entry(5, "completed")], Time(5, 0)),
-        ([entry(0, "started"), entry(5, "diverged")], Time(5, 5)),
-        ([entry(0, "started"), entry(5, "failed")], Time(5, 5)),
+        ([], Elapsed(0, 0)),
+        ([entry(0, "started"), entry(5, "completed")], Elapsed(5, 0)),
+        ([entry(0, "started"), entry(5, "diverged")], Elapsed(5, 5)),
+        ([entry(0, "started"), entry(5, "failed")], Elapsed(5, 5)),
         # The checkpoint was of step 20, which was reported after 8 of the 9 seconds.
-        ([*KILLED, *AGAIN], Time(15, 1)),
+        ([*KILLED, *AGAIN], Elapsed(15, 1)),
         # Its checkpoint was of no use to the next attempt.
-        ([*KILLED, entry(20, "resumed"), entry(26, "completed")], Time(15, 9)),
+        ([*KILLED, entry(20, "resumed"), entry(26, "completed")], Elapsed(15, 9)),
         # Stopped as asked: it saved before it ended, whatever was reported last.
-        ([*KILLED, entry(9, "interrupted"), *AGAIN], Time(15, 0)),
+        ([*KILLED, entry(9, "interrupted"), *AGAIN], Elapsed(15, 0)),
         # A later attempt began at the beginning: all before it is lost.
-        ([*KILLED, *AGAIN[:-1], entry(30, "resumed"), entry(32, "completed")], Time(9 + 5 + 2, 14)),
-        ([*KILLED, *AGAIN[:-1], entry(27, "diverged")], Time(16, 16)),
+        ([*KILLED, *AGAIN[:-1], entry(30, "resumed"), entry(32, "completed")], Elapsed(9 + 5 + 2, 14)),
+        ([*KILLED, *AGAIN[:-1], entry(27, "diverged")], Elapsed(16, 16)),
     ],
 )
-def test_time_spent_and_wasted(entries: list[dict[str, Any]], expected: Time) -> None:
-    found = time_of(attempts(entries))
+def test_time_spent_and_wasted(entries: list[dict[str, Any]], expected: Elapsed) -> None:
+    found = elapsed(attempts(entries))
     assert (found.seconds, found.wasted) == (pytest.approx(expected.seconds), pytest.approx(expected.wasted))
 
 
 def test_a_task_that_is_not_over_keeps_what_it_has_saved() -> None:
     found = attempts(KILLED)
-    assert time_of(found) == Time(9, 9)
-    assert time_of(found, saved=6.0) == Time(9, 3)
-    assert time_of(found, alive=True) == Time(9, 0)
+    assert elapsed(found) == Elapsed(9, 9)
+    assert elapsed(found, saved=6.0) == Elapsed(9, 3)
+    assert elapsed(found, alive=True) == Elapsed(9, 0)
     again = attempts([*KILLED, *AGAIN[:-1]])
-    assert time_of(again, saved=6.0) == Time(14, 1 + 5), "nothing was saved since the second began"
+    assert elapsed(again, saved=6.0) == Elapsed(14, 1 + 5), "nothing was saved since the second began"
 
 
 def test_a_bill_by_hand() -> None:
     items = [
-        Spent(3600, 900, 4, 8, "NVIDIA H200", queue_seconds=1800, utilisation=40.0),
-        Spent(7200, 0, 1, 1, "NVIDIA H100 PCIe", utilisation=60.0),
-        Spent(1800, 1800, 0, 2, "x86_64"),
-        Spent(3600, 0, 1, 1, "a GPU of unknown power"),
+        TaskUsage(3600, 900, 4, 8, "NVIDIA H200", queue_seconds=1800, utilisation=40.0),
+        TaskUsage(7200, 0, 1, 1, "NVIDIA H100 PCIe", utilisation=60.0),
+        TaskUsage(1800, 1800, 0, 2, "x86_64"),
+        TaskUsage(3600, 0, 1, 1, "a GPU of unknown power"),
     ]
     bill = total(items)
-    expected = Bill(
+    expected = Usage(
         gpu_hours=7.0, gpu_wasted=1.0, core_hours=1.0, core_wasted=1.0, queue_hours=0.5,
         utilisation=(40 * 4 + 60 * 2) / 6, kwh=4 * 0.7 + 2 * 0.35,
     )  # fmt: skip
     assert dataclasses.astuple(bill) == pytest.approx(dataclasses.astuple(expected))
-    assert bill.words() == (
+    assert bill.describe() == (
         "7 GPU-hours, 1 of them wasted (14%) and 1 core-hours, 1 of them wasted (100%); 0.5 hours in the queue; "
         "47 % of the GPUs' peak; at most 3.5 kWh at the GPUs' design power"
     )
-    assert total([]).words() == ""
+    assert total([]).describe() == ""
 
 
 def test_what_a_record_tells() -> None:
     old = {"state": "diverged", "seconds": 9.0, "environment": {"processes": 2, "device": "NVIDIA A100-SXM4-40GB"}}
-    assert Spent.of({**old, "cost": {"gpu_hours": 0.1}}) == Spent(9.0, 9.0, 2, 2, "NVIDIA A100-SXM4-40GB")
+    assert TaskUsage.of({**old, "cost": {"gpu_hours": 0.1}}) == TaskUsage(9.0, 9.0, 2, 2, "NVIDIA A100-SXM4-40GB")
     told = {
         "state": "completed", "seconds": 9.0, "spent": {"wasted": 2.0, "gpus": 0, "cores": 3},
         "environment": {"scheduler": {"queue_seconds": 60.0}}, "cost": {"flops_utilisation": None},
     }  # fmt: skip
-    assert Spent.of(told) == Spent(9.0, 2.0, 0, 3, "", 60.0)
+    assert TaskUsage.of(told) == TaskUsage(9.0, 2.0, 0, 3, "", 60.0)

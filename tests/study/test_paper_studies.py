@@ -15,7 +15,7 @@ from ablative.study.costs.devices import find
 from ablative.study.costs.estimate import ASSUMED_UTILISATION, estimate
 from ablative.study.home.paths import Home
 from ablative.study.plan.claim_cells import undecidable
-from ablative.study.plan.layout import place
+from ablative.study.plan.layout import table_layout
 from ablative.study.plan.plan import Plan, make_plan
 from ablative.study.spec.cells import keep
 from ablative.study.spec.compose import CONF
@@ -78,7 +78,7 @@ def test_every_row_is_a_cell(home: Home, name: str, cells: int) -> None:
     plan = plan_of(name, home)
     assert len(plan.cells) == cells
     for table, rows in (ROWS.get(name) or MINI).items():
-        assert len(place(table, plan.study.tables[table], plan.study.factors, plan.cells)) == rows, table
+        assert len(table_layout(table, plan.study.tables[table], plan.study.factors, plan.cells)) == rows, table
     depths = {task.config.model.decoder_depth for task in plan.runs if isinstance(task.config, RunConfig)}
     assert depths == ({2, 3, 1} if name == "mae_clip_mini" else {8, 12})
 
@@ -89,7 +89,7 @@ def test_what_is_paid_for_is_printed(home: Home, name: str) -> None:
     printed = set()
     for table in plan.study.tables.values():
         named = {pattern.partition("/")[0] for column in table.columns for pattern in column.metric}
-        for row in place("t", table, plan.study.factors, plan.cells).values():
+        for row in table_layout("t", table, plan.study.factors, plan.cells).values():
             printed |= {(cell_name(cell), protocol) for cell in row.values() for protocol in named}
     pictures = [figure.where for figure in plan.study.figures.values() if figure.kind == "panels"]
     for cell in plan.cells:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from ablative.study.core.errors import ConfigError
-from ablative.study.plan.layout import keep, place, split_levels
+from ablative.study.plan.layout import keep, split_levels, table_layout
 from ablative.study.spec.outputs import ColumnConfig, TableConfig
 
 FACTORS = {"scale": ("small", "large"), "method": ("clip", "mae")}
@@ -24,7 +24,7 @@ def test_a_factor_that_a_cell_lacks_does_not_exclude_it() -> None:
 
 def test_rows_and_splits_follow_the_study() -> None:
     assert split_levels(TABLE, FACTORS, CELLS) == ("small", "large")
-    places = place("main", TABLE, FACTORS, CELLS)
+    places = table_layout("main", TABLE, FACTORS, CELLS)
     assert places == {
         ("clip",): {"small": CELLS[1], "large": CELLS[0]},
         ("mae",): {"small": CELLS[2], "large": CELLS[2]},
@@ -35,4 +35,4 @@ def test_rows_and_splits_follow_the_study() -> None:
 def test_a_clash_names_the_levels() -> None:
     table = TableConfig(rows=("method",), columns=TABLE.columns)
     with pytest.raises(ConfigError, match=r"row 'clip' stands for several cells \(scale=large and scale=small\)"):
-        place("main", table, FACTORS, CELLS)
+        table_layout("main", table, FACTORS, CELLS)

@@ -112,7 +112,7 @@ def test_a_death_without_a_word_is_written_down_once_and_counts(tmp_path: Path) 
     plan = plan_for(tmp_path)
     paths = plan.runs[0].paths(plan.home)
     owner = dataclasses.replace(leases.identify("4711"), start=1, node="n7")
-    write_json(paths.claim, dataclasses.asdict(owner))
+    write_json(paths.lease, dataclasses.asdict(owner))
     work_through(plan)
     found = failures(paths)
     assert [(failure["cause"], failure["node"], failure["job"]) for failure in found] == [("killed", "n7", "4711")]

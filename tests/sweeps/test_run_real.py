@@ -58,7 +58,7 @@ def test_interrupted_and_run_again_it_trains_evaluates_tracks_and_reports(tmp_pa
     run = home.run(run_id)
     failure = read_json(run.failure)
     assert failure is not None and failure["cause"] == "interrupted"
-    assert run.checkpoint.exists() and not run.record.exists() and not run.claim.exists()
+    assert run.checkpoint.exists() and not run.record.exists() and not run.lease.exists()
 
     second = subprocess.run(command, env=environment, text=True, capture_output=True, timeout=200, check=False)
     assert second.returncode == 0, second.stderr

@@ -34,7 +34,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 def running(found: Searcher) -> list[leases.Owner]:
     """Workers that have a trial."""
     paths = [
-        found.trials.paths.trial(arm.key, trial.number).claim
+        found.trials.paths.trial(arm.key, trial.number).lease
         for arm in found.plan.arms
         for trial in found.trials.all(arm, TrialState.RUNNING)
     ]

@@ -96,7 +96,7 @@ def test_a_requeued_element_goes_on_from_its_checkpoint(home: Home) -> None:
     wait_for(lambda: all(begun(plan, index)() for index in range(3)), SECONDS)
     slurm("scontrol", "requeue", element_of(plan, 0))
     slurm("scancel", "--signal=USR2", element_of(plan, 1))
-    wait_for(lambda: all(not plan.tasks[index].paths(home).claim.exists() for index in (0, 1)), SECONDS)
+    wait_for(lambda: all(not plan.tasks[index].paths(home).lease.exists() for index in (0, 1)), SECONDS)
     assert [state.state for state in look(plan).states[:2]] == ["submitted"] * 2
     assert submit(plan, code=FAKE).paths is None
     finish(plan)

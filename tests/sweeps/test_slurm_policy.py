@@ -190,7 +190,7 @@ def test_a_death_without_a_word_has_the_cause_that_the_scheduler_gives(
         submission.errors("2_0").write_text(f"{errors}\n")
     paths = plan.tasks[0].paths(plan.home)
     owner = dataclasses.replace(leases.identify("2_0"), start=1, node="n1")
-    write_json(paths.claim, dataclasses.asdict(owner))
+    write_json(paths.lease, dataclasses.asdict(owner))
     first = survey(plan).states[0]
     assert (first.state, first.cause, first.abandoned) == ("failed", cause, True)
     again = submit(plan, code=FAKE)

@@ -92,7 +92,7 @@ def test_all_processes_save_when_the_element_is_requeued_and_come_together_again
     wait_for(lambda: present(plan, 0), SECONDS)
     # It may find the element on its way into the queue already, and would try again.
     with subprocess.Popen(["scancel", "--signal=USR2", element_of(plan, 0)], stderr=subprocess.DEVNULL) as telling:
-        wait_for(lambda: not plan.tasks[0].paths(home).claim.exists(), SECONDS)
+        wait_for(lambda: not plan.tasks[0].paths(home).lease.exists(), SECONDS)
         telling.kill()
     (home.root / "go").touch()
 

@@ -77,15 +77,15 @@ def test_before_anything_runs_are_eligible_and_evaluations_wait_for_them(plan: P
 def test_records_decide_first_and_make_evaluations_eligible(plan: Plan) -> None:
     write_json(paths(plan, 0).record, {"state": "completed"})
     write_json(paths(plan, 1).record, {"state": "diverged"})
-    lease(paths(plan, 0).claim)
+    lease(paths(plan, 0).lease)
     write_json(paths(plan, 1).failure, {"cause": "code"})
     assert states(plan) == ["completed", "diverged", "eligible", "eligible", "eligible", "waiting"]
     assert task_states(plan)[plan.tasks[1].task_id].finished
 
 
 def test_a_living_lease_is_running_and_a_dead_one_was_killed(plan: Plan) -> None:
-    lease(paths(plan, 0).claim)
-    lease(paths(plan, 1).claim, start=1)
+    lease(paths(plan, 0).lease)
+    lease(paths(plan, 1).lease, start=1)
     found = survey(plan).states
     assert [state.state for state in found[:3]] == ["running", "failed", "eligible"]
     assert found[0].owner is not None and found[0].owner.job == "4711"
@@ -94,15 +94,15 @@ def test_a_living_lease_is_running_and_a_dead_one_was_killed(plan: Plan) -> None
 
 def test_another_hosts_lease_is_judged_by_its_heartbeat(plan: Plan) -> None:
     for index, age in enumerate((5.0, 1000.0)):
-        lease(paths(plan, index).claim, host="elsewhere")
-        os.utime(paths(plan, index).claim, (time.time() - age,) * 2)
+        lease(paths(plan, index).lease, host="elsewhere")
+        os.utime(paths(plan, index).lease, (time.time() - age,) * 2)
     assert states(plan)[:2] == ["running", "failed"]
 
 
 def test_failures_carry_their_cause_and_cancelled_is_one(plan: Plan) -> None:
     write_json(paths(plan, 0).failure, {"cause": "disk", "message": "full"})
     paths(plan, 1).cancelled.touch()
-    lease(paths(plan, 2).claim, start=1)
+    lease(paths(plan, 2).lease, start=1)
     write_json(paths(plan, 2).failure, {"cause": "code", "message": "its worker died after saying so"})
     found = survey(plan).states
     assert [(state.state, state.cause) for state in found[:3]] == [

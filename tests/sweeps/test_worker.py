@@ -52,7 +52,7 @@ def test_every_end_is_told_by_its_cause_and_the_worker_goes_on(tmp_path: Path) -
     found = {name: (failure(home, name)["cause"], failure(home, name)["type"]) for name in CASES}
     assert found == CASES
     assert home.run("last").record.exists()
-    assert not any(home.run(name).claim.exists() for name in CASES)
+    assert not any(home.run(name).lease.exists() for name in CASES)
     details = failure(home, "fail")
     assert "in fail\n" in details["traceback"] and details["snapshot"] == "abc" and details["time"]
     assert "this is fail" in home.run("fail").log.read_text()
@@ -122,7 +122,7 @@ def test_a_stop_signal_lets_the_run_save_and_begins_nothing_else(tmp_path: Path,
     assert worker.wait(30) == 0
     assert failure(home, "first")["cause"] == "interrupted"
     assert "steps" in failure(home, "first")["message"]
-    assert not home.run("first").claim.exists()
+    assert not home.run("first").lease.exists()
     assert events(home) == [("begin", "first")]
 
 
@@ -169,8 +169,8 @@ def test_a_worker_whose_lease_was_taken_stops_and_leaves_the_task_to_the_taker(t
     paths = submission(home, [run_task("run"), run_task("next")], {"run": ["deaf", 60]})
     worker = start_worker(home, paths)
     wait_for(lambda: ("begin", "run") in events(home))
-    home.run("run").claim.unlink()
-    mine = leases.acquire(home.run("run").claim, "taker", 60.0)
+    home.run("run").lease.unlink()
+    mine = leases.acquire(home.run("run").lease, "taker", 60.0)
     assert mine is not None
     wait_for(home.run("next").record.exists)
     worker.kill()
@@ -187,7 +187,7 @@ def test_a_task_dies_with_its_worker(tmp_path: Path) -> None:
     worker.kill()
     worker.wait()
     wait_for(lambda: leases.start_time(task) is None, 5)
-    holder = leases.inspect(home.run("run").claim, 60.0)
+    holder = leases.inspect(home.run("run").lease, 60.0)
     assert holder is not None and not holder.alive
 
 
@@ -233,7 +233,7 @@ def test_killed_at_random_moments_and_started_again_everything_is_done_once(tmp_
     assert all(task.paths(home).record.exists() for task in tasks)
     # Between the record and its note in the file there is an instant to be killed in, but never a second record.
     assert max(done.values()) == 1
-    assert not any(task.paths(home).claim.exists() for task in tasks if task.paths(home).failure.exists())
+    assert not any(task.paths(home).lease.exists() for task in tasks if task.paths(home).failure.exists())
 
 
 def _kill_a_task(home: Home, rng: random.Random) -> int:

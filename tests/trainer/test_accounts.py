@@ -10,7 +10,7 @@ from tiny_run import make_config, make_home, write_run
 from ablative.study.core.errors import ConfigError
 from ablative.study.core.files import read_json
 from ablative.study.costs.history import facts
-from ablative.study.costs.usage import Spent
+from ablative.study.costs.usage import TaskUsage
 from ablative.study.home.journal import read
 from ablative.study.home.paths import RunPaths
 from ablative.trainer.clip.tasks import Interrupted, execute
@@ -41,7 +41,7 @@ def test_an_undisturbed_run_wastes_nothing(tmp_path: Path) -> None:
     assert 0 < spent(paths) <= record["seconds"] + 0.002
     assert tags(paths)["ablate.gpus"] == "0" and tags(paths)["ablate.device"] == record["environment"]["device"]
     assert record["alike"] == facts(config, config.model)
-    assert Spent.of(record).seconds == record["seconds"]
+    assert TaskUsage.of(record).seconds == record["seconds"]
 
 
 def test_what_was_saved_is_not_lost_what_was_not_is(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from tiny_run import make_config, make_home, write_run
 from ablative.study.clip.config import DatasetConfig, EvaluationConfig, ProtocolConfig
 from ablative.study.core.files import read_json, write_json
 from ablative.study.core.typed import plain
-from ablative.study.costs.usage import Spent as Bill
+from ablative.study.costs.usage import TaskUsage
 from ablative.study.home.journal import metric_rows, read
 from ablative.study.home.paths import Home, TaskPaths
 from ablative.trainer.clip import evaluate
@@ -171,8 +171,8 @@ def test_scores_keep_what_is_no_number_and_every_digit(tmp_path: Path) -> None:
 def test_time_up_to_the_last_kept_set_is_not_lost(home: Home) -> None:
     paths = write_evaluation(home, "linear_probe", "killed")
     assert Forked(die_after_a_set, paths, home).exitcode() == -signal.SIGKILL
-    bill = Bill.unfinished(paths)
+    bill = TaskUsage.unfinished(paths)
     assert bill is not None and bill.wasted < 0.5 * bill.seconds
     paths.scores.unlink()
-    lost = Bill.unfinished(paths)
+    lost = TaskUsage.unfinished(paths)
     assert lost is not None and lost.wasted == lost.seconds

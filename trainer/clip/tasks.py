@@ -24,7 +24,7 @@ from ablative.study.core.identity import flatten
 from ablative.study.core.secrets import redact
 from ablative.study.core.typed import load_config
 from ablative.study.costs.history import facts
-from ablative.study.home.attempt_times import BEGINNINGS
+from ablative.study.home.attempt_times import START_EVENTS
 from ablative.study.home.failed_attempts import halvings, micro_batch
 from ablative.study.home.journal import Journal, read
 from ablative.study.home.paths import Home, RunPaths, TaskPaths
@@ -78,7 +78,7 @@ def _attempt(kind: str, paths: TaskPaths, home: Home, journal: Journal, stop: Ca
     """One attempt: opening event, the work, closing event, record."""
     past = history(read(paths.journal)[0])
     since = time.time()
-    journal.event(BEGINNINGS[past.attempts > 0], attempt=past.attempts + 1)
+    journal.event(START_EVENTS[past.attempts > 0], attempt=past.attempts + 1)
     journal.tags(code())
     try:
         if kind == "pretrain":

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from ablative.study.costs.usage import Spent
+from ablative.study.costs.usage import TaskUsage
 from ablative.study.home.journal import Journal
 from ablative.study.home.paths import TaskPaths
 from ablative.trainer.runner.environment import device_name
@@ -25,7 +25,7 @@ def settle(paths: TaskPaths, journal: Journal) -> dict[str, Any]:
     Of an attempt that failed, the time since its last checkpoint is lost; should the task never be finished, all of
     it is, which the next attempt would have to say.
     """
-    spent = Spent.unfinished(paths)
+    spent = TaskUsage.unfinished(paths)
     assert spent is not None, paths.journal
     journal.tags(spent.tags())
     return {"wasted": round(spent.wasted, 3), "gpus": spent.gpus, "cores": spent.cores}
