@@ -14,6 +14,7 @@ from typing import Any
 import click
 
 from ablative.study.core.errors import AblateError, unknown
+from ablative.study.core.extras import missing_extra
 from ablative.study.core.files import NO_ROOM
 from ablative.study.core.registry import COMMANDS, FINGERPRINT, SELECT, load
 from ablative.study.core.secrets import guard, redact
@@ -149,11 +150,12 @@ def _invoke(words: list[str]) -> int:
     except click.ClickException as error:
         error.show()
         return error.exit_code
-    except AblateError as error:
-        if debug:
+    except (AblateError, ModuleNotFoundError) as error:
+        shown = missing_extra(error) if isinstance(error, ModuleNotFoundError) else error
+        if debug or shown is None:
             raise
-        click.echo(f"ablate: {redact(str(error))}", err=True)
-        return error.exit_code
+        click.echo(f"ablate: {redact(str(shown))}", err=True)
+        return shown.exit_code
     except BrokenPipeError:
         # The reader of our output (head, less) went away: no error of ours.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

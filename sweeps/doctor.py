@@ -15,9 +15,11 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 from ablative.study.core.errors import AblateError
+from ablative.study.core.extras import EXTRAS, missing
 from ablative.study.core.secrets import without_user
 from ablative.study.costs.devices import driver_version
 from ablative.study.home.paths import Home
@@ -32,7 +34,7 @@ LOW_MEMORY_GIB = 2.0
 MOST_SKEW_SECONDS = 5.0
 """Workers of other machines are judged by the age of their heartbeats, which come as often."""
 ANSWER_SECONDS = 8.0
-PACKAGES = ("torch", "mlflow", "submitit", "hydra", "duckdb", "tokenizers", "sklearn")
+PACKAGES = ("mlflow", "submitit", "hydra", "duckdb", "optuna")
 GIB = 2**30
 
 
@@ -51,6 +53,7 @@ def examine(home: Home) -> Iterator[Check]:
     checks: list[tuple[str, Callable[[Home], Check | None]]] = [
         ("python", _python),
         ("packages", _packages),
+        ("extras", _extras),
         ("device", _device),
         ("home", _home),
         ("claims", _leases),
@@ -78,15 +81,25 @@ def _python(_home: Home) -> Check:
 
 
 def _packages(_home: Home) -> Check:
-    from importlib.util import find_spec
-
-    missing = [name for name in PACKAGES if find_spec(name) is None]
-    if missing:
-        return Check("packages", True, f"not installed: {', '.join(missing)}; install ablate again: pip install -e .")
+    absent = [name for name in PACKAGES if find_spec(name) is None]
+    if absent:
+        return Check("packages", True, f"not installed: {', '.join(absent)}; install ablate again: pip install -e .")
     return Check("packages", False, ", ".join(PACKAGES))
 
 
-def _device(_home: Home) -> Check:
+def _extras(_home: Home) -> Check:
+    """The optional parts; a machine that only plans and reports is complete without them."""
+    lines = []
+    for name, extra in EXTRAS.items():
+        absent = missing(name)
+        command = f"pip install 'ablative[{name}]'"
+        lines.append(f"{name} ({', '.join(extra.modules)})" if not absent else f"without {extra.purpose} ({command})")
+    return Check("extras", False, "; ".join(lines))
+
+
+def _device(_home: Home) -> Check | None:
+    if "torch" in missing("clip"):
+        return None
     import torch
 
     gpus = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]

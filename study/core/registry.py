@@ -25,6 +25,12 @@ COMMANDS = {
 }
 """Subcommand → where the package that owns it defines it."""
 
+EXECUTE = "ablative.trainer.clip.tasks:execute"
+"""(kind, root, home, stop): runs one task in a job; its module also has the exception `Interrupted`."""
+
+EXTRA = {EXECUTE: "clip"}
+"""What a job calls → the extra that it needs (`study.core.extras`); none where it is not listed."""
+
 FINGERPRINT = "ablative.trainer.clip.data.fingerprints:fingerprint"
 """`study.plan.plan.Fingerprint`: content hash of data in files."""
 

@@ -28,7 +28,7 @@ from ablative.sweeps.search.definition import Definition
 from ablative.sweeps.search.trials import Trials
 from ablative.sweeps.status.task_states import stale_seconds
 from ablative.sweeps.submission import snapshot
-from ablative.sweeps.submission.submit import TRAINER, Code, hand_over, new_stamp, prefix, prepare_home
+from ablative.sweeps.submission.submit import TRAINER, Code, hand_over, new_stamp, prefix, prepare_home, require_extra
 
 POLL_SECONDS = 0.5
 RESTARTS = 3
@@ -65,6 +65,7 @@ class Searcher:
             return False
         if any(jobs for _, _, jobs in self._live()):
             return True
+        require_extra(self.code)
         self.trials.prepare(snapshot.current(), self._tried())
         stamp = new_stamp()
         wanted = self.jobs or self.definition.search.parallel

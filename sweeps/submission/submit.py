@@ -14,6 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from ablative.study.core import extras, registry
 from ablative.study.core.errors import AblateError, StoreError
 from ablative.study.core.files import write_atomic
 from ablative.study.core.secrets import redact
@@ -34,7 +35,7 @@ from ablative.sweeps.submission import snapshot
 class Code:
     """What the jobs call."""
 
-    entry: str = "ablative.trainer.clip.tasks:execute"
+    entry: str = registry.EXECUTE
     """`module:function` that runs one task; its module also has the exception `Interrupted`."""
     shipper: str = "ablative.sweeps.tracking.upload_client:UploadClient"
     """`module:class` of the process that ships journals; empty: nothing is tracked."""
@@ -83,6 +84,7 @@ def submit(plan: Plan, jobs: int = 0, code: Code = TRAINER, retry: frozenset[str
 
     Raises:
         StoreError: the home cannot be written, or is of a newer version.
+        MissingExtraError: this environment, in which the jobs would run, lacks what they need.
         AblateError: the workers could not be started.
     """
     prepare_home(plan.home)
@@ -91,6 +93,7 @@ def submit(plan: Plan, jobs: int = 0, code: Code = TRAINER, retry: frozenset[str
     choice = choose(plan, found, snapshot.current(), retry)
     if not choice.new:
         return Submission(choice, None, 0, "")
+    require_extra(code)
     for state in choice.new:
         _record_abandoned(plan, state)
     stamp = new_stamp()
@@ -101,6 +104,13 @@ def submit(plan: Plan, jobs: int = 0, code: Code = TRAINER, retry: frozenset[str
             archive_failure(state.task.paths(plan.home))
     paths, warning = hand_over(plan, choice.queue, layout, code, stamp)
     return Submission(choice, paths, layout.workers, warning)
+
+
+def require_extra(code: Code) -> None:
+    """Raise MissingExtraError where jobs would lack a package: they run under this process's interpreter."""
+    extra = registry.EXTRA.get(code.entry)
+    if extra is not None:
+        extras.require(extra)
 
 
 def hand_over(

@@ -10,6 +10,7 @@ from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 from ablative.study.core import secrets
 from ablative.study.core.errors import StoreError, unknown
+from ablative.study.core.extras import sentence
 from ablative.study.home.paths import Home
 
 SCHEMES = ("sqlite", "postgresql", "http", "https")
@@ -74,7 +75,7 @@ def _postgres_driver() -> str:
     for driver in ("psycopg2", "psycopg"):
         if importlib.util.find_spec(driver):
             return driver
-    raise StoreError("a PostgreSQL tracking store needs the psycopg2 driver: pip install psycopg2-binary")
+    raise StoreError(f"a PostgreSQL tracking store needs a driver; {sentence('postgres')}")
 
 
 def redact(text: str, *uris: str) -> str:

@@ -45,7 +45,7 @@ def broken(check: Check | None, *words: str) -> bool:
 
 def test_packages_and_device(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
     assert not doctor._packages(home).broken
-    monkeypatch.setattr(doctor, "PACKAGES", ("torch", "no_such_package"))
+    monkeypatch.setattr(doctor, "PACKAGES", ("mlflow", "no_such_package"))
     assert broken(doctor._packages(home), "not installed: no_such_package", "pip install")
     import torch
 
