@@ -9,7 +9,7 @@ import functools
 import os
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -18,6 +18,9 @@ from ablative.study.core.extras import missing_extra
 from ablative.study.core.files import NO_ROOM
 from ablative.study.core.registry import COMMANDS, FINGERPRINT, SELECT, load
 from ablative.study.core.secrets import guard, redact
+
+if TYPE_CHECKING:
+    from ablative.study.plan.plan import Plan
 
 SUMMARIES = {
     "list": "Studies, config groups and their options.",
@@ -98,18 +101,19 @@ def selecting(function: Callable[..., Any]) -> Callable[..., Any]:
     @click.option("--budget", metavar="HOURS", help="As much as 200gpuh or 50cpuh pay for: whole table rows first.")
     @click.option("--for", "table", metavar="TABLE", help="Only what this table still lacks.")
     @functools.wraps(function)
-    def wrapper(plan: Any, *args: Any, budget: str | None, table: str | None, **options: Any) -> Any:
+    def wrapper(plan: Plan, *args: Any, budget: str | None, table: str | None, **options: Any) -> Any:
         return function(load(SELECT)(plan, budget, table), *args, **options)
 
     return wrapper
 
 
-def load_plan(study_name: str, overrides: Sequence[str], config_dir: str | None, without_data: bool = False) -> Any:
+def load_plan(study_name: str, overrides: Sequence[str], config_dir: str | None, without_data: bool = False) -> Plan:
     """`make_plan` as the command line means it: with the fingerprints of data in files."""
     from ablative.study.plan.plan import make_plan
 
     def fingerprint(*args: Any) -> str:
-        return load(FINGERPRINT)(*args)
+        found: str = load(FINGERPRINT)(*args)
+        return found
 
     return make_plan(study_name, overrides, config_dir, fingerprint=fingerprint, without_data=without_data)
 

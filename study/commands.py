@@ -5,15 +5,36 @@ from __future__ import annotations
 import json
 import os
 from collections import Counter
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any, Protocol
 
 import click
 
 from ablative.study.cli import load_plan, selecting, study_command_without_data
-from ablative.study.core.errors import AblateError, ConfigError
+from ablative.study.core.errors import AblateError, ConfigError, unknown
 from ablative.study.core.registry import SCRIPTS, STATES, load
 from ablative.study.spec.design import cell_name
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from ablative.study.costs.budget import Selection
+    from ablative.study.costs.estimate import Costs
+    from ablative.study.plan.plan import Plan
+    from ablative.study.plan.task import Task
+
+
+class State(Protocol):
+    """What a plan shows of a task's state; `registry.STATES` names the function that finds it."""
+
+    @property
+    def state(self) -> str: ...
+
+    @property
+    def detail(self) -> dict[str, Any] | None: ...
+
+    @property
+    def finished(self) -> bool: ...
 
 
 @click.command("list")
@@ -22,7 +43,6 @@ from ablative.study.spec.design import cell_name
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def list_command(group: str | None, config_dir: str | None, as_json: bool) -> None:
     """Studies (default), or the options of a config GROUP: model, objective, schedule, data, suite, protocol, …"""
-    from ablative.study.core.errors import unknown
     from ablative.study.spec.compose import GROUPS, Composer
 
     composer = Composer(config_dir)
@@ -53,7 +73,7 @@ def _summary(text: str) -> str:
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.option("--tasks", "show_tasks", is_flag=True, help="List every task, not only the cells.")
 @click.option("--script", is_flag=True, help="Print the sbatch calls and scripts that a submission would make.")
-def plan_command(selection: Any, as_json: bool, show_tasks: bool, script: bool) -> None:
+def plan_command(selection: Selection, as_json: bool, show_tasks: bool, script: bool) -> None:
     """Cells, runs and tasks of STUDY, the state of each, what is missing and what it will cost."""
     from ablative.study.costs.estimate import estimate
 
@@ -62,13 +82,13 @@ def plan_command(selection: Any, as_json: bool, show_tasks: bool, script: bool) 
         for text in load(SCRIPTS)(plan):
             click.echo(text)
         return
-    states = load(STATES)(plan)
+    states: Mapping[str, State] = load(STATES)(plan)
     records = {task_id: state.detail or {} for task_id, state in states.items() if state.finished}
     costs = selection.costs or estimate(plan, records)
     if as_json:
         data = plan.to_json() | ({"budget": selection.to_json()} if selection.budget else {})
         for task in data["tasks"]:
-            task["state"] = _told(plan, states[task["task_id"]].state)
+            task["state"] = _shown(plan, states[task["task_id"]].state)
             task["cost"] = costs.of(task["task_id"])
         click.echo(json.dumps(data))
         return
@@ -83,7 +103,7 @@ WHOLE = 11
 """Characters that are kept together in the column of states: `12 waiting,`."""
 
 
-def _plan_table(plan: Any, states: Any, costs: Any, brief: bool = False) -> Any:
+def _plan_table(plan: Plan, states: Mapping[str, State], costs: Costs, brief: bool = False) -> Table:
     """One row for each cell that has something to run, or waits for it; `brief`: without the numbers of tasks."""
     from rich import box
     from rich.table import Table
@@ -113,18 +133,18 @@ def _plan_table(plan: Any, states: Any, costs: Any, brief: bool = False) -> Any:
     return table
 
 
-def _summary_of(plan: Any, states: list[str]) -> str:
+def _summary_of(plan: Plan, states: list[str]) -> str:
     """How many tasks of a cell are in which state."""
-    told = Counter(_told(plan, state) for state in states)
-    return ", ".join(f"{count} {state}" for state, count in told.most_common()) or "waiting for its search"
+    counts = Counter(_shown(plan, state) for state in states)
+    return ", ".join(f"{count} {state}" for state, count in counts.most_common()) or "waiting for its search"
 
 
-def _told(plan: Any, state: str) -> str:
-    """Without its data, nothing is eligible."""
+def _shown(plan: Plan, state: str) -> str:
+    """The state as it is printed: a task whose data are not on this machine is not eligible."""
     return "no data" if plan.absent and state == "eligible" else state
 
 
-def _print_plan(plan: Any, states: Any, costs: Any, show_tasks: bool) -> None:
+def _print_plan(plan: Plan, states: Mapping[str, State], costs: Costs, show_tasks: bool) -> None:
     from rich.console import Console
 
     console = Console()
@@ -138,7 +158,7 @@ def _print_plan(plan: Any, states: Any, costs: Any, show_tasks: bool) -> None:
     if show_tasks:
         for task in plan.tasks:
             console.print(
-                f"{task.task_id}  {_told(plan, states[task.task_id].state):10} {task.name}",
+                f"{task.task_id}  {_shown(plan, states[task.task_id].state):10} {task.name}",
                 highlight=False,
                 markup=False,
             )
@@ -152,8 +172,8 @@ def _print_plan(plan: Any, states: Any, costs: Any, show_tasks: bool) -> None:
         console.print(note, highlight=False, markup=False)
 
 
-def _notes(plan: Any) -> Iterator[str]:
-    """What stands in the way of runs and of verdicts."""
+def _notes(plan: Plan) -> Iterator[str]:
+    """Lines on cells that wait, claims that one seed cannot decide, and data that are not on this machine."""
     from ablative.study.plan.claim_cells import undecidable
 
     for reason in dict.fromkeys(plan.waiting.values()):
@@ -195,10 +215,8 @@ def diff(study_name: str, left: str, right: str, config_dir: str | None, as_json
         click.echo("the same configuration")
 
 
-def _find(plan: Any, text: str) -> Any:
+def _find(plan: Plan, text: str) -> Task:
     """The task with this id, or the first run of the cell that `factor=level,…` singles out."""
-    from ablative.study.spec.design import cell_name
-
     if "=" not in text:
         return plan.task(text)
     condition = {}
@@ -207,8 +225,6 @@ def _find(plan: Any, text: str) -> Any:
         condition[factor] = level
     for factor, level in condition.items():
         if factor != "seed" and level not in plan.study.factors.get(factor, ()):
-            from ablative.study.core.errors import unknown
-
             kind, allowed = (
                 ("level", plan.study.factors[factor])
                 if factor in plan.study.factors

@@ -189,6 +189,7 @@ def _store(home: Home) -> Check:
     """Open the tracking store as a submission would, and write to it, without adding an experiment to it."""
     from ablative.sweeps.tracking import store
     from ablative.sweeps.tracking.faults import faults
+    from ablative.sweeps.tracking.quiet import quiet
     from ablative.sweeps.tracking.uri import redact, resolve, sqlite_path
 
     uri = resolve(home.tracking_uri)
@@ -200,7 +201,7 @@ def _store(home: Home) -> Check:
     prepared = [study.name for study in home.studies.glob("*") if home.study(study.name).tracking.exists()]
     experiment = store.prepare(home, prepared[0]).id if prepared else None
     if path is None:
-        with store.quiet(uri), faults(uri):
+        with quiet(uri), faults(uri):
             client = store.client(uri)
             # MLflow makes an experiment of its own with each store.
             number = experiment or next(one.experiment_id for one in client.search_experiments())

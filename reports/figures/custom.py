@@ -63,7 +63,8 @@ def load(function: str, where: str) -> Callable[..., Any]:
     if not callable(names.get(name)):
         own = [key for key, value in names.items() if callable(value) and not key.startswith("_")]
         raise ConfigError(unknown("function", name, own, f"{where}: {source}"))
-    return names[name]
+    found: Callable[..., Any] = names[name]
+    return found
 
 
 def _module(name: str) -> dict[str, Any]:

@@ -157,7 +157,8 @@ class RestStore:
         shown = redact(self.uri)
         try:
             with urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS) as response:
-                return json.load(response)
+                answer: dict[str, Any] = json.load(response)
+                return answer
         except urllib.error.HTTPError as error:
             with error:
                 text = error.read(2000).decode(errors="replace")

@@ -162,7 +162,7 @@ class _TreeCache:
             stored = read_json(path) or {}
         except (OSError, ValueError):
             stored = {}
-        self.trees: dict[str, Any] = stored.get(self.stamp, {})
+        self.trees: dict[str, dict[str, Any]] = stored.get(self.stamp, {})
 
     def get(self, key: str, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
         if key not in self.trees:

@@ -55,7 +55,7 @@ def spent(paths: TaskPaths, cause: str, config: object, retries: int, owner: Own
         return False
     past = failures(paths)
     silent = owner is not None and not any(failure.get("claim") == owner.token for failure in past)
-    times = sum(failure["cause"] == cause for failure in past) + silent
+    times: int = sum(failure["cause"] == cause for failure in past) + silent
     if cause == OUT_OF_MEMORY and isinstance(config, RunConfig):
         return micro_batch(config, times - 1) == 1
     return times > retries

@@ -5,8 +5,8 @@ from __future__ import annotations
 import inspect
 import itertools
 import warnings
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
 
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
@@ -14,6 +14,8 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from ablative.study.core.errors import ConfigError, unknown
 from ablative.study.plan.search_arms import SearchArm, number
 from ablative.study.spec.search import MethodConfig, ParameterConfig, SearchConfig, searchable
+
+Method = TypeVar("Method", optuna.samplers.BaseSampler, optuna.pruners.BasePruner)
 
 
 class Grid(optuna.samplers.GridSampler):
@@ -23,7 +25,7 @@ class Grid(optuna.samplers.GridSampler):
         return
 
 
-SAMPLERS: dict[str, Any] = {
+SAMPLERS: dict[str, type[optuna.samplers.BaseSampler]] = {
     "tpe": optuna.samplers.TPESampler,
     "gp": optuna.samplers.GPSampler,
     "cmaes": optuna.samplers.CmaEsSampler,
@@ -31,7 +33,7 @@ SAMPLERS: dict[str, Any] = {
     "grid": Grid,
     "random": optuna.samplers.RandomSampler,
 }
-PRUNERS: dict[str, Any] = {
+PRUNERS: dict[str, type[optuna.pruners.BasePruner]] = {
     "none": optuna.pruners.NopPruner,
     "median": optuna.pruners.MedianPruner,
     "hyperband": optuna.pruners.HyperbandPruner,
@@ -109,7 +111,7 @@ def _points(key: str, parameter: ParameterConfig) -> list[Any]:
     return [int(point) for point in points] if searchable()[key] is int else [float(point) for point in points]
 
 
-def _make(config: MethodConfig, kind: Any, fixed: dict[str, Any], what: str) -> Any:
+def _make(config: MethodConfig, kind: Callable[..., Method], fixed: dict[str, Any], what: str) -> Method:
     allowed = [name for name in inspect.signature(kind).parameters if name not in fixed]
     for key in config.options:
         if key not in allowed:

@@ -110,7 +110,7 @@ class Trials:
 
     def hours(self, arm: SearchArm) -> float:
         """Hours of work that the arm's trials and their repeats have cost."""
-        seconds = sum(trial.user_attrs.get(SECONDS, 0.0) for trial in self.all(arm))
+        seconds: float = sum(trial.user_attrs.get(SECONDS, 0.0) for trial in self.all(arm))
         for trial in self.all(arm, TrialState.COMPLETE) if self.search.confirm.seeds else ():
             seconds += sum(outcome["seconds"] for outcome in repeats.outcomes(self, arm, trial.number).values())
         return seconds / 3600

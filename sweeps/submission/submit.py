@@ -226,7 +226,7 @@ def _again(plan: Plan, state: TaskState, code: str) -> bool:
     paths = state.task.paths(plan.home)
     if state.resumable and not spent(paths, state.cause, state.task.config, retries, state.owner):
         return True
-    return (state.detail or {}).get("snapshot", code) != code
+    return bool((state.detail or {}).get("snapshot", code) != code)
 
 
 def _close_ended(home: Home) -> None:
