@@ -1,12 +1,43 @@
-"""Lies here so that pytest puts this folder on the import path: several tests share its helpers."""
+"""Lies here so that pytest puts this folder on the import path: several tests share its helpers. Orders the tests."""
 
 import os
+import shutil
 import signal
 import sys
+import tempfile
 from pathlib import Path
+from typing import Any
+
+import pytest
+from xdist.scheduler import LoadScopeScheduling
 
 ROOT = Path(__file__).parents[1]
 FOLDERS = ("study", "trainer", "sweeps", "reports")
+ON_SLURM = ("test_slurm", "test_slurm_causes", "test_slurm_team", "test_search_slurm", "test_slurm_study")
+"""They share a scheduler, and do one after the other, in one process, what is waiting for the most part."""
+LONGEST = (
+    *ON_SLURM,
+    "test_tracking_server",
+    "test_readme",
+    "test_figure_kinds",
+    "test_studies",
+    "test_run_cli",
+    "test_frozen_home",
+    "test_submit",
+    "test_tracking_sqlite",
+    "test_distributed",
+    "test_distributed_ends",
+    "test_distributed_runs",
+    "test_shards",
+    "test_search",
+    "test_system",
+    "test_train",
+    "test_page",
+    "test_loader",
+    "test_worker",
+    "test_data_cli",
+)
+"""Files in the order in which they begin, before all others: a long one that begins last keeps one core busy alone."""
 
 # A shell starts background jobs with Ctrl-C ignored, and every process below would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -15,6 +46,36 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 # `python -m pytest` puts the repository's root on the path, where `import study` would find the folder; installed, the
 # packages are `ablative.study`, …, and a forgotten prefix must fail here as it would there.
 sys.path[:] = [entry for entry in sys.path if Path(entry or ".").resolve() != ROOT]
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """A folder for what the processes of this run share, made by the first of them and removed with it."""
+    if "ABLATE_TEST_FOLDER" not in os.environ:
+        folder = os.environ["ABLATE_TEST_FOLDER"] = tempfile.mkdtemp(prefix="ablate-tests-")
+        config.add_cleanup(lambda: shutil.rmtree(folder))
+    import composing
+
+    composing.remember()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest files first."""
+    rank = {name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: rank.get(item.path.stem, len(rank)))
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling:
+    """Whole files, in our order; those that share the scheduler go to one process."""
+    config.option.loadscopereorder = False
+    return Files(config, log)
+
+
+class Files(LoadScopeScheduling):
+    """Deals out files."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = nodeid.partition("::")[0]
+        return "slurm" if Path(file).stem in ON_SLURM else file
 
 
 def pytest_sessionfinish() -> None:

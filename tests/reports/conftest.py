@@ -24,7 +24,7 @@ def own_store(monkeypatch: pytest.MonkeyPatch) -> None:
 def full(tmp_path_factory: pytest.TempPathFactory) -> Plan:
     """A study in which every task has completed."""
     plan = stores.plan_of(tmp_path_factory.mktemp("full"))
-    stores.track(plan, f"sqlite:///{plan.home.store}")
+    stores.track_once("full", plan)
     return plan
 
 
@@ -46,5 +46,5 @@ def _unfinished(task: Task) -> str:
 def partial(tmp_path_factory: pytest.TempPathFactory) -> Plan:
     """A study in every state; see `_unfinished`."""
     plan = stores.plan_of(tmp_path_factory.mktemp("partial"))
-    stores.track(plan, f"sqlite:///{plan.home.store}", _unfinished)
+    stores.track_once("partial", plan, _unfinished)
     return plan

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import json
 import math
 import os
 import shutil
-import tempfile
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+
+from shared import empty_store, once
 
 from ablative.study.clip.config import EvaluationConfig
 from ablative.study.clip.metrics import METRICS
@@ -118,13 +118,11 @@ def track(
                 track_task(client, experiment, task, state(task), value)
 
 
-@functools.cache
-def empty_store() -> Path:
-    """A new SQLite store; MLflow takes seconds to make one."""
-    path = Path(tempfile.mkdtemp(prefix="mlflow-")) / "empty.db"
-    with mlflow_client(f"sqlite:///{path}") as client:
-        client.search_experiments()
-    return path
+def track_once(name: str, plan: Plan, state: Callable[[Task], str] = lambda task: "completed") -> None:
+    """As `track`, into the home's own store, which one process of the tests fills for all of them."""
+    plan.home.root.mkdir(parents=True, exist_ok=True)
+    filled = once(f"{name}.db", lambda path: track(plan, f"sqlite:///{path}", state))
+    shutil.copyfile(filled, plan.home.store)
 
 
 @contextlib.contextmanager

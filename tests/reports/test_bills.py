@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from stores import empty_store, mlflow_client, plan_of, track_task
+from shared import empty_store
+from stores import mlflow_client, plan_of, track_task
 
 from ablative.reports.costs.usage_table import bill_table, billed
 from ablative.reports.store.database_store import open_store

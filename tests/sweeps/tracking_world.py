@@ -7,6 +7,7 @@ import json
 import math
 import multiprocessing
 import os
+import shutil
 import tempfile
 import time
 from collections import Counter
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from shared import empty_store, once
 
 from ablative.study.home.journal import Journal, metric_rows, read
 from ablative.study.home.paths import Home
@@ -28,12 +30,17 @@ LARGEST = 1.7976931348623157e308
 
 @functools.cache
 def fresh_store() -> bytes:
-    """A store as MLflow creates it, with an experiment of nobody's: making one takes seconds, copying it none."""
+    """A store as MLflow creates it, with an experiment of another study; a copy takes no time."""
+    return once("other.db", _other_study).read_bytes()
+
+
+def _other_study(path: Path) -> None:
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)
         home = Home(Path(folder))
+        shutil.copyfile(empty_store(), home.store)
         prepare(home, "another study")
-        return home.store.read_bytes()
+        shutil.copyfile(home.store, path)
 
 
 def pretraining(number: int, cells: tuple[dict[str, str], ...] = ({"method": "clip"},)) -> TaskRef:
