@@ -20,6 +20,7 @@ from pathlib import Path
 
 from ablative.study.core.errors import AblateError
 from ablative.study.core.extras import EXTRAS, missing
+from ablative.study.core.registry import TORCH_DEVICES, load
 from ablative.study.core.secrets import without_user
 from ablative.study.costs.devices import driver_version
 from ablative.study.home.paths import Home
@@ -100,14 +101,12 @@ def _extras(_home: Home) -> Check:
 def _device(_home: Home) -> Check | None:
     if "torch" in missing("clip"):
         return None
-    import torch
-
-    gpus = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
+    version, gpus = load(TORCH_DEVICES)()
     if not gpus and local.gpus():
         advice = "torch cannot use them: install the torch build for this driver (nvidia-smi shows its CUDA version)"
-        return Check("device", True, f"torch {torch.__version__} sees no GPU although there are some; {advice}")
+        return Check("device", True, f"torch {version} sees no GPU although there are some; {advice}")
     driver = f", driver {driver_version()}" if driver_version() else ""
-    return Check("device", False, f"torch {torch.__version__}, {', '.join(gpus) or 'CPU only'}{driver}")
+    return Check("device", False, f"torch {version}, {', '.join(gpus) or 'CPU only'}{driver}")
 
 
 def _home(home: Home) -> Check:

@@ -12,6 +12,7 @@ from ablative.reports.costs.usage_table import BillTable, billed
 from ablative.reports.store.coverage import Coverage, TaskState, stages_of
 from ablative.reports.store.warehouse import Warehouse, cell_key
 from ablative.study.core.files import read_json
+from ablative.study.home.task_state import FINISHED
 
 if TYPE_CHECKING:
     from ablative.study.plan.plan import Plan
@@ -129,7 +130,7 @@ def _environment(
     """Commits from the store; machines and versions from the records of the tasks that ran in this home."""
     facts: dict[str, Counter[str]] = {"code": Counter(dict(warehouse.rows(_COMMITS)))}
     for state in coverage.states.values():
-        if state.state in ("completed", "diverged"):
+        if state.state in FINISHED:
             record: Mapping[str, Any] = read_json(state.task.paths(plan.home).record) or {}
             for name, value in _flat(record.get("environment") or {}):
                 facts.setdefault(name, Counter())[value] += 1

@@ -16,6 +16,7 @@ from ablative.study.core import packages
 from ablative.study.core.errors import ConfigError
 from ablative.study.core.identity import differences, identity
 from ablative.study.core.typed import load_config
+from ablative.study.home.task_state import FINISHED
 
 if TYPE_CHECKING:
     from ablative.study.home.paths import Home
@@ -106,9 +107,7 @@ def _trees(commit: str) -> str:
 
 def _moved_on(plan: Plan, coverage: Coverage, warehouse: Warehouse) -> dict[str, str]:
     """Tasks without a result whose cell, seed and protocol have one under an id that the plan no longer has."""
-    lacking = [
-        state.task for state in coverage.states.values() if state.state not in ("completed", "diverged", "not synced")
-    ]
+    lacking = [state.task for state in coverage.states.values() if state.state not in (*FINISHED, "not synced")]
     rows = warehouse.rows(_LEFT) if lacking else []
     former = {
         (cell_key(cell), protocol, seed): run_id

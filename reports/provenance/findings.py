@@ -16,6 +16,7 @@ from ablative.reports.provenance.finding_inputs import Facts, edited
 from ablative.reports.store.coverage import TELLING, Coverage, TaskState, protocol_of, stages_of
 from ablative.reports.store.warehouse import cell_key
 from ablative.reports.tables.tables import Entry, Row, Table
+from ablative.study.home.task_state import FINISHED
 from ablative.study.plan.layout import effects_layout
 
 if TYPE_CHECKING:
@@ -189,7 +190,7 @@ def _named(states: Iterable[TaskState]) -> str:
 
 def _lacking(asked: str, used: Uses, behind: Behind, coverage: Coverage) -> Finding | None:
     """Planned seeds without a result; also cells whose configuration is still searched."""
-    done = ("completed", "diverged", "not synced")
+    done = (*FINISHED, "not synced")
     found = {
         output: [state for state in own.values() if state.state not in done and state.blocked != "diverged"]
         for output, own in behind.items()

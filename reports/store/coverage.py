@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from ablative.reports.store.warehouse import Warehouse, cell_key
 from ablative.study.clip.metrics import RUN_METRICS, expand
-from ablative.study.home.task_state import directory_state
+from ablative.study.home.task_state import FINISHED, directory_state
 from ablative.study.plan.tuned_levels import Searched
 from ablative.study.spec.design import cell_name
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from ablative.study.plan.plan import Plan
     from ablative.study.plan.task import Task
 
-STATES = ("completed", "diverged", "running", "failed", "not synced", "eligible", "waiting")
+STATES = (*FINISHED, "running", "failed", "not synced", "eligible", "waiting")
 """As a report knows them, from the store and the run's directory; it asks no scheduler."""
 
 TELLING = ("failed", "diverged", "not synced", "running", "eligible", "waiting", "completed")
@@ -132,10 +132,10 @@ _UNSEEN = ("", "")
 
 def _state(plan: Plan, task: Task, stored: tuple[str, str], run: TaskState | None) -> TaskState:
     """First match wins: the store's finished, the directory, the store's unfinished (another home's), the run's."""
-    if stored[0] in ("completed", "diverged"):
+    if stored[0] in FINISHED:
         return TaskState(task, stored[0])
     found = directory_state(task.paths(plan.home))
-    if found.state in ("completed", "diverged"):
+    if found.state in FINISHED:
         return TaskState(task, "not synced", found.state)
     state, cause = {"claimed": ("running", ""), "none": stored}.get(found.state, ("failed", found.cause))
     if state in ("running", "failed"):

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from ablative.reports.store.database_store import TAGS, StoreTables
 from ablative.study.core.files import replacing
+from ablative.study.home.task_state import FINISHED
 
 if TYPE_CHECKING:
     import pyarrow
@@ -26,7 +27,6 @@ FORMAT = 2
 """Version of the file's content; another one is as good as none."""
 MAX_AGE_SECONDS = 86_400.0
 """After so long everything is asked for again: somebody may have edited a finished run through MLflow's own API."""
-FINISHED = ("completed", "diverged")
 
 
 @dataclass(frozen=True)

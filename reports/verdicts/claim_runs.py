@@ -11,6 +11,7 @@ from ablative.reports.stats.compare import ESTIMANDS
 from ablative.reports.store.coverage import Coverage, protocol_of
 from ablative.reports.store.warehouse import Source, Values, Warehouse, cell_key, value_query
 from ablative.reports.verdicts.claims import ClaimResult, Results, evaluate
+from ablative.study.home.task_state import FINISHED
 from ablative.study.spec.design import Cell, cell_name
 
 if TYPE_CHECKING:
@@ -87,7 +88,7 @@ def _remedy(plan: Plan, coverage: Coverage, result: ClaimResult) -> Remedy:
         state
         for cell in result.cells
         for state in coverage.behind(cell_key(cell), protocols)
-        if state.state not in ("completed", "diverged")
+        if state.state not in FINISHED
     ]
     if behind:
         names = tuple(dict.fromkeys(state.task.name for state in behind))

@@ -59,6 +59,22 @@ SHIP = "ablative.sweeps.tracking.sync:ship"
 """(tasks, study name, Home) → what was shipped, with `pending` tasks left; never raises for a fault of the store."""
 
 
+EXECUTORS = {"local": "ablative.sweeps.submission.local", "slurm": "ablative.sweeps.slurm.executor"}
+"""Cluster's `kind` → the module that is its executor (`sweeps.queue.executors.Executor`)."""
+
+SEARCH_WORKER = "ablative.sweeps.search.worker:SearchWorker"
+"""The worker of a search's submission: imports Optuna, so only its jobs load it."""
+
+PEER_LOST = "ablative.trainer.torch.distributed:PeerLostError"
+"""Exception of a run that lost one of its processes."""
+
+END_LIKE = "ablative.trainer.torch.process_group:end_like"
+"""(rank, exit code, dismissed event) → ends this process as another one of the run has ended."""
+
+TORCH_DEVICES = "ablative.trainer.torch.distributed:visible_gpus"
+"""() → (version of torch, names of the GPUs that torch sees)."""
+
+
 def load(target: str) -> Any:
     """The object that `"module:attribute"` names."""
     module, _, attribute = target.partition(":")

@@ -10,9 +10,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from ablative.study.home.task_state import FINISHED
+
 START_EVENTS = ("started", "resumed")
 """Events that open an attempt: the first one, and every other."""
-END_EVENTS = ("completed", "diverged", "failed", "interrupted")
+END_EVENTS = (*FINISHED, "failed", "interrupted")
 """Events that close one; an attempt without has been killed, or goes on."""
 
 

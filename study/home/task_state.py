@@ -8,6 +8,9 @@ from typing import Any
 from ablative.study.core.files import read_json
 from ablative.study.home.paths import TaskPaths
 
+FINISHED = ("completed", "diverged")
+"""States with a result: divergence is one."""
+
 
 @dataclass(frozen=True)
 class DirectoryState:

@@ -1,4 +1,4 @@
-"""What submissions and workers share: manifests, leases, failures and retries, and the interface of executors.
+"""What submissions and workers share: manifests, snapshots of the code, leases, failures, retries, executors.
 
 It may import `study`.
 """

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Protocol
 
 from ablative.study.core.errors import ConfigError, unknown
+from ablative.study.core.registry import EXECUTORS
 from ablative.study.home.paths import Home, TaskPaths
 from ablative.study.home.submission_paths import SubmissionPaths
 from ablative.sweeps.queue import manifest
@@ -24,11 +25,10 @@ if TYPE_CHECKING:
     from ablative.study.plan.task import Task
 
 Ending = tuple[str, str]
-MODULES = {"local": "ablative.sweeps.submission.local", "slurm": "ablative.sweeps.slurm.executor"}
 
 
 class Executor(Protocol):
-    """What a module of `MODULES` provides."""
+    """What each module of `study.core.registry.EXECUTORS` provides."""
 
     def arrange(self, plan: Plan, tasks: tuple[Task, ...], new: frozenset[str], jobs: int, prefix: str) -> Layout:
         """How to spread these tasks, of which those in `new` are nobody's yet; ConfigError when it cannot be done."""
@@ -75,9 +75,9 @@ class Executor(Protocol):
 
 def executor(kind: str) -> Executor:
     """The executor for a cluster's `kind`."""
-    if kind not in MODULES:
-        raise ConfigError(unknown("cluster kind", kind, MODULES))
-    module: Executor = importlib.import_module(MODULES[kind])
+    if kind not in EXECUTORS:
+        raise ConfigError(unknown("cluster kind", kind, EXECUTORS))
+    module: Executor = importlib.import_module(EXECUTORS[kind])
     return module
 
 
@@ -117,6 +117,6 @@ def ending(past: Iterable[tuple[SubmissionPaths, Manifest]], task_id: str, owner
 
 def invalidate_cache() -> None:
     """Believe nothing that schedulers said before."""
-    for kind, module in MODULES.items():
+    for kind, module in EXECUTORS.items():
         if module in sys.modules:
             executor(kind).invalidate_cache()

@@ -31,6 +31,8 @@ RESUMABLE = (
 CAUSES = (*RESUMABLE, "data", "code", "cancelled")
 
 NODE_FAILURE = "node failure"
+WORKER_FRAME = "sweeps/worker/task_process.py"
+"""File of the frame that all exceptions of tasks pass through."""
 VANISHED = ("killed", "its worker died without a word (killed, or the machine went down)")
 """Cause and message where nothing else is known."""
 
@@ -113,7 +115,7 @@ def fingerprint(error: BaseException) -> str:
     """
     frames = [(Path(frame.filename), frame.name) for frame in traceback.extract_tb(error.__traceback__)]
     # The worker's own frame, which all failures share, says nothing and does not count as ours.
-    own = [f"{source_name(path)}:{name}" for path, name in frames if source_name(path) not in ("", "sweeps/child.py")]
+    own = [f"{source_name(path)}:{name}" for path, name in frames if source_name(path) not in ("", WORKER_FRAME)]
     places = own or [f"{path.name}:{name}" for path, name in frames]
     return _digest([type(error).__qualname__, *places])
 

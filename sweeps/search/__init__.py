@@ -1,1 +1,4 @@
-"""Searches: workers that ask an Optuna study for their next trial, and tell it how the trial's runs did."""
+"""Searches: workers that ask an Optuna study for their next trial, and report to it how the trial's runs ended.
+
+It may import `study` and every other package of `sweeps` but `sweeps.slurm`.
+"""

@@ -20,14 +20,13 @@ from ablative.study.home.task_state import directory_state
 from ablative.study.plan.plan import Plan
 from ablative.study.plan.search_arms import SearchArm
 from ablative.study.spec.search import inside
-from ablative.sweeps.queue import manifest
+from ablative.sweeps.queue import manifest, snapshot
 from ablative.sweeps.queue.executors import executor, live_jobs
 from ablative.sweeps.queue.manifest import Job, Manifest
 from ablative.sweeps.search import repeats, results
 from ablative.sweeps.search.definition import Definition
 from ablative.sweeps.search.trials import Trials
 from ablative.sweeps.status.task_states import stale_seconds
-from ablative.sweeps.submission import snapshot
 from ablative.sweeps.submission.submit import TRAINER, Code, hand_over, new_stamp, prefix, prepare_home, require_extra
 
 POLL_SECONDS = 0.5
@@ -57,7 +56,7 @@ class Searcher:
 
     @property
     def done(self) -> bool:
-        return all(self.trials.done(arm) for arm in self.definition.arms)
+        return all(repeats.all_done(self.trials, arm) for arm in self.definition.arms)
 
     def start(self) -> bool:
         """Start workers unless some live or nothing is left; true where there are any now."""
@@ -66,7 +65,9 @@ class Searcher:
         if any(jobs for _, _, jobs in self._live()):
             return True
         require_extra(self.code)
-        self.trials.prepare(snapshot.current(), self._tried())
+        code = snapshot.current()
+        self.trials.prepare(code, self._tried())
+        repeats.reopen(self.trials, code)
         stamp = new_stamp()
         wanted = self.jobs or self.definition.search.parallel
         left = {arm.name: self._left(arm) or self._repeats_left(arm) for arm in self.definition.arms}
@@ -128,7 +129,7 @@ class Searcher:
                     "budget": self.definition.search.budget.trials,
                     "counted": len(self.trials.counted(arm)),
                     "states": dict(states),
-                    "done": self.trials.done(arm),
+                    "done": repeats.all_done(self.trials, arm),
                     "hours": told["hours"],
                     "best": told["best"],
                     "front": told["front"],
@@ -161,7 +162,7 @@ class Searcher:
     def _ended(self) -> int:
         """Trials and repeats that have ended: what tells whether the workers get anywhere."""
         trials = [(arm, trial) for arm in self.definition.arms for trial in self.trials.all(arm)]
-        again = sum(len(repeats.outcomes(self.trials, arm, trial.number)) for arm, trial in trials)
+        again = sum(len(self.trials.repeat_outcomes(arm, trial.number)) for arm, trial in trials)
         return again + sum(trial.state.is_finished() for _, trial in trials)
 
     def _last_error_line(self) -> str:
@@ -178,7 +179,7 @@ class Searcher:
             best = ""
             if complete and len(self.definition.directions) == 1:
                 best = f", best {self.trials.studies[arm.key].best_value:.4g}"
-            again = sum(len(repeats.outcomes(self.trials, arm, t.number)) for t in repeats.candidates(self.trials, arm))
+            again = sum(len(self.trials.repeat_outcomes(arm, t.number)) for t in repeats.candidates(self.trials, arm))
             repeated = f", {again} repeats" if again else ""
             parts.append(f"{arm.name} {ended}{self._of()}{best}{repeated}")
         text = "; ".join(parts)

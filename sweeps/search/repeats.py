@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from optuna.trial import FrozenTrial, TrialState
 
-from ablative.study.core.files import read_json, write_json
+from ablative.study.core.files import write_json
 from ablative.study.home.search_paths import TrialPaths
 from ablative.study.plan import winners
 from ablative.study.plan.search_arms import SearchArm
@@ -21,9 +21,7 @@ from ablative.study.plan.task import Task
 from ablative.study.plan.winners import Tried
 from ablative.sweeps.queue.leases import Lease
 from ablative.sweeps.search.definition import trial_tasks
-
-if TYPE_CHECKING:
-    from ablative.sweeps.search.trials import Trials
+from ablative.sweeps.search.trials import Trials
 
 
 @dataclass(frozen=True)
@@ -60,17 +58,10 @@ def candidates(trials: Trials, arm: SearchArm) -> list[FrozenTrial]:
     return [trial for trial in different if trial in top or trial in first]
 
 
-def outcomes(trials: Trials, arm: SearchArm, number: int) -> dict[int, dict[str, Any]]:
-    """Seed → how the repeat ended, of those that have."""
-    paths = trials.paths.trial(arm.key, number)
-    found = {seed: read_json(paths.repeat(seed).outcome) for seed in trials.search.confirm.seeds}
-    return {seed: outcome for seed, outcome in found.items() if outcome is not None}
-
-
 def open_repeats(trials: Trials, arm: SearchArm) -> Iterator[tuple[FrozenTrial, int]]:
     """(trial, seed) of what is still to be run; its trials have ended."""
     for trial in candidates(trials, arm):
-        ended = outcomes(trials, arm, trial.number)
+        ended = trials.repeat_outcomes(arm, trial.number)
         yield from ((trial, seed) for seed in trials.search.confirm.seeds if seed not in ended)
 
 
@@ -92,6 +83,11 @@ def take(trials: Trials) -> Repeat | None:
     return None
 
 
+def all_done(trials: Trials, arm: SearchArm) -> bool:
+    """Whether the arm's trials have ended, and the repeats of its best ones too."""
+    return trials.ended(arm) and not any(open_repeats(trials, arm))
+
+
 def expected(trials: Trials) -> bool:
     """Whether trials that others have will leave something to repeat."""
     return bool(trials.search.confirm.seeds) and not all(trials.ended(arm) for arm in trials.definition.arms)
@@ -101,7 +97,7 @@ def reopen(trials: Trials, code: str) -> None:
     """Forget failures under other code than this."""
     for arm in trials.definition.arms:
         for trial in candidates(trials, arm):
-            for seed, outcome in outcomes(trials, arm, trial.number).items():
+            for seed, outcome in trials.repeat_outcomes(arm, trial.number).items():
                 if outcome["state"] == "failed" and outcome["snapshot"] != code:
                     trials.paths.trial(arm.key, trial.number).repeat(seed).outcome.unlink(missing_ok=True)
 
@@ -110,7 +106,7 @@ def winner(trials: Trials, arm: SearchArm) -> FrozenTrial | None:
     """The arm's winner so far; None: no trial is complete."""
     found = []
     for trial in trials.all(arm, TrialState.COMPLETE):
-        ended = outcomes(trials, arm, trial.number)
+        ended = trials.repeat_outcomes(arm, trial.number)
         values = {seed: outcome["objectives"][0] for seed, outcome in ended.items() if outcome["objectives"]}
         found.append(Tried(trial.number, trial.values[0], values))
     best = winners.winner(found, trials.definition.directions[0], trials.search.confirm.seeds)

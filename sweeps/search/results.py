@@ -16,7 +16,7 @@ from ablative.sweeps.search.trials import RUNS, SECONDS, SEEDS, Trials
 def write(trials: Trials) -> None:
     """Write the result of every arm whose budget is spent; doing so again gives the same."""
     for arm in trials.definition.arms:
-        if trials.done(arm):
+        if repeats.all_done(trials, arm):
             write_json(trials.paths.result(arm.key), result(trials, arm))
 
 
@@ -27,7 +27,7 @@ def result(trials: Trials, arm: SearchArm) -> dict[str, Any]:
     best = repeats.winner(trials, arm) if len(trials.definition.directions) == 1 else None
     described = {trial.number: describe(trial) for trial in trials.all(arm)}
     for trial in repeats.candidates(trials, arm):
-        found = repeats.outcomes(trials, arm, trial.number)
+        found = trials.repeat_outcomes(arm, trial.number)
         described[trial.number]["repeats"] = {seed: outcome["objectives"] for seed, outcome in found.items()}
     return {
         "study": trials.definition.study,

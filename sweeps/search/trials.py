@@ -18,14 +18,14 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from ablative.study.core.errors import ConfigError
-from ablative.study.core.files import write_json
+from ablative.study.core.files import read_json, write_json
 from ablative.study.home.paths import Home
 from ablative.study.home.search_paths import TrialPaths
 from ablative.study.plan.search_arms import SearchArm
 from ablative.study.plan.task import Task
 from ablative.sweeps.queue import leases
 from ablative.sweeps.queue.leases import Lease
-from ablative.sweeps.search import methods, repeats
+from ablative.sweeps.search import methods
 from ablative.sweeps.search.definition import Definition, trial_tasks
 from ablative.sweeps.search.storage import open_storage
 
@@ -82,7 +82,7 @@ class Trials:
         }
 
     def prepare(self, code: str, tried: dict[str, list[dict[str, Any]]] | None = None) -> None:
-        """Put first what is to be tried first, and trials again that failed under other code.
+        """Enqueue what is to be tried first, and again each trial that failed under other code.
 
         Args:
             code: hash of the code that will run.
@@ -97,7 +97,6 @@ class Trials:
                 for trial in self.all(arm, TrialState.FAIL):
                     if trial.number not in retried and trial.user_attrs.get(CODE, code) != code:
                         study.enqueue_trial(trial.params, user_attrs={RETRY: trial.number})
-            repeats.reopen(self, code)
 
     def all(self, arm: SearchArm, *states: TrialState) -> list[FrozenTrial]:
         """Trials of an arm, or those in some states."""
@@ -112,7 +111,7 @@ class Trials:
         """Hours of work that the arm's trials and their repeats have cost."""
         seconds: float = sum(trial.user_attrs.get(SECONDS, 0.0) for trial in self.all(arm))
         for trial in self.all(arm, TrialState.COMPLETE) if self.search.confirm.seeds else ():
-            seconds += sum(outcome["seconds"] for outcome in repeats.outcomes(self, arm, trial.number).values())
+            seconds += sum(outcome["seconds"] for outcome in self.repeat_outcomes(arm, trial.number).values())
         return seconds / 3600
 
     def spent(self, arm: SearchArm) -> bool:
@@ -127,9 +126,11 @@ class Trials:
         """Whether the arm's budget is spent and all trials that it bought have ended."""
         return self.spent(arm) and not self.all(arm, TrialState.RUNNING)
 
-    def done(self, arm: SearchArm) -> bool:
-        """Whether the best of them were repeated as well."""
-        return self.ended(arm) and not any(repeats.open_repeats(self, arm))
+    def repeat_outcomes(self, arm: SearchArm, number: int) -> dict[int, dict[str, Any]]:
+        """Seed → how the trial's repeat with that seed ended, for the repeats that have ended."""
+        paths = self.paths.trial(arm.key, number)
+        found = {seed: read_json(paths.repeat(seed).outcome) for seed in self.search.confirm.seeds}
+        return {seed: outcome for seed, outcome in found.items() if outcome is not None}
 
     def take(self) -> Taken | None:
         """The next trial: one that a dead worker left, else a new one of the arm with the fewest; None: nothing to do.

@@ -16,7 +16,7 @@ from ablative.study.core.typed import dump, plain
 from ablative.study.home.journal import read
 from ablative.study.home.paths import TaskPaths
 from ablative.study.home.search_paths import watched
-from ablative.study.home.task_state import DirectoryState, directory_state
+from ablative.study.home.task_state import FINISHED, DirectoryState, directory_state
 from ablative.study.plan.search_arms import VALIDATION
 from ablative.study.plan.task import Task, TaskRef, trial_tasks
 from ablative.sweeps.queue.failures import RESUMABLE
@@ -121,7 +121,7 @@ class SearchWorker(Worker):
         self._watch(work, task, paths)
         while True:
             state = directory_state(paths)
-            if state.state in ("completed", "diverged"):
+            if state.state in FINISHED:
                 self._mark(work, paths)
                 self._judge(queued)
                 return ""

@@ -9,8 +9,6 @@ begins next goes on from its checkpoint.
 
 from __future__ import annotations
 
-import ctypes
-import importlib
 import json
 import os
 import shlex
@@ -24,17 +22,16 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from ablative.study.core.processes import die_with_parent
 from ablative.study.core.secrets import guard
 from ablative.study.home.paths import Home
 from ablative.study.home.submission_paths import SubmissionPaths
-from ablative.study.home.task_state import directory_state
+from ablative.study.home.task_state import FINISHED, directory_state
 from ablative.study.plan.task import TaskRef
-from ablative.sweeps.queue import failures, manifest
+from ablative.sweeps.queue import failures, manifest, snapshot
 from ablative.sweeps.slurm import endings
 from ablative.sweeps.slurm.team import Follower, Leader, Position
 from ablative.sweeps.slurm.workers import CanaryWorker, ElementWorker, has_reported_steps
-from ablative.sweeps.status.task_states import FINISHED
-from ablative.sweeps.submission import snapshot
 from ablative.sweeps.worker import task_process
 from ablative.sweeps.worker.print_safely import flush_output, say
 from ablative.sweeps.worker.worker import Worker
@@ -46,7 +43,6 @@ REQUEUE_SECONDS = 90.0
 TIMING_SECONDS = 90.0
 """How much earlier than asked for the warning before the time limit may come (`slurmctld` looks twice a minute, and
 counts in minutes)."""
-_PR_SET_PDEATHSIG = 1
 
 
 class Element:
@@ -79,11 +75,11 @@ class Element:
         say(f"element {self.job} {endings.BEGINS} {facts.get('node', '?')}", sys.stderr)
         # What the records name as the command is the user's.
         sys.argv = shlex.split(self.queue.command)
-        module = importlib.import_module(self.queue.entry.partition(":")[0])
+        entry = task_process.load_entry(self.queue.entry)
         pack = int(self.array.cluster["pack"])
         for _ in range(pack if self.array.arms else min(pack, len(self.tasks))):
             if not self.received:
-                self._start(module)
+                self._start(*entry)
         stopped = [os.waitpid(pid, 0)[1] for pid in self._workers]
         # Whether a search has more to do, only its workers know.
         if self.received and (self._open() or (bool(self.array.arms) and any(stopped))):
@@ -99,27 +95,24 @@ class Element:
         since = max([since, *(record.stat().st_mtime for record in runs if record.exists())])
         return round(max(0.0, time.time() - since), 1)
 
-    def _start(self, module: Any) -> None:
+    def _start(self, execute: task_process.Execute, interrupted: type[BaseException]) -> None:
         """Fork a worker: what was imported is shared, and the scheduler's signals are passed on to it."""
         signal.pthread_sigmask(signal.SIG_BLOCK, task_process.STOP_SIGNALS)
         try:
             parent = os.getpid()
             pid = os.fork()
             if pid == 0:
-                self._work(parent, module)
+                self._work(parent, execute, interrupted)
             self._workers.append(pid)
         finally:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, task_process.STOP_SIGNALS)
 
-    def _work(self, parent: int, module: Any) -> None:
+    def _work(self, parent: int, execute: task_process.Execute, interrupted: type[BaseException]) -> None:
         """A worker's whole life; never returns."""
         code = 1
         try:
-            ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-            if os.getppid() != parent:
+            if not die_with_parent(parent):
                 os._exit(1)
-            name = self.queue.entry.partition(":")[2]
-            execute, interrupted = getattr(module, name), module.Interrupted
             if self.leader is not None:
                 execute = self.leader.leading(execute, interrupted)
             worker = self._worker(execute, interrupted)
@@ -135,12 +128,12 @@ class Element:
 
     def _worker(self, execute: task_process.Execute, interrupted: type[BaseException]) -> Worker:
         if self.array.arms:
-            # By name: it imports Optuna, which is slow, and this module.
-            kind = importlib.import_module("ablative.sweeps.slurm.search_element").SearchElementWorker
-            searcher: Worker = kind(
+            # Imported where it is needed: Optuna takes a third of a second to import.
+            from ablative.sweeps.slurm.search_element import SearchElementWorker
+
+            return SearchElementWorker(
                 self.home, self.submission, self.queue, execute, interrupted, self.job, arms=self.array.arms
-            )  # fmt: skip
-            return searcher
+            )
         element = CanaryWorker if self.array.canary else ElementWorker
         worker = element(self.home, self.submission, self.queue, execute, interrupted, self.job)
         worker.take(frozenset(task.task_id for task in self.tasks))

@@ -18,7 +18,7 @@ from ablative.study.core.errors import ConfigError
 from ablative.study.core.typed import build, plain
 from ablative.study.home.paths import Home, TaskPaths
 from ablative.study.home.submission_paths import SubmissionPaths
-from ablative.study.home.task_state import directory_state
+from ablative.study.home.task_state import FINISHED, directory_state
 from ablative.study.plan.plan import Plan
 from ablative.study.plan.search_arms import SearchArm
 from ablative.study.plan.task import Task
@@ -36,7 +36,7 @@ LAUNCH_SECONDS = 120.0
 """A submission that is being made on another host is believed to be for so long."""
 SEARCHERS = 4
 """Elements of a search where nobody says how many: with all trials at once, none learns from another."""
-CLOSED = ("completed", "diverged", "failed", "cancelled")
+CLOSED = (*FINISHED, "failed", "cancelled")
 
 invalidate_cache = squeue.invalidate_cache
 

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 from ablative.study.core.errors import ConfigError
 from ablative.study.plan.plan import Plan
+from ablative.sweeps.queue import snapshot
 from ablative.sweeps.slurm import cluster, executor, layout, script
 from ablative.sweeps.status.task_states import survey
-from ablative.sweeps.submission import snapshot
 from ablative.sweeps.submission.submit import choose, new_stamp, prefix
 
 

@@ -12,7 +12,6 @@ as it should be: whichever hears of it first, all of them save.
 
 from __future__ import annotations
 
-import importlib
 import json
 import os
 import random
@@ -28,6 +27,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from ablative.study.core.registry import END_LIKE, PEER_LOST, load
 from ablative.study.home.paths import Home, TaskPaths
 from ablative.study.home.submission_paths import SubmissionPaths
 from ablative.sweeps.queue import manifest
@@ -134,11 +134,9 @@ class Leader:
             if stop():
                 raise interrupted("stopped before the processes of the run had come together")
             if time.monotonic() > deadline:
-                from ablative.trainer.torch.distributed import PeerLostError
-
                 missing = sorted({*range(1, self.position.size)} - set(found))
                 where = f"port {self.position.port} of {self.position.host}"
-                raise PeerLostError(f"processes {missing} of the run did not come to {where} in {MEET_SECONDS:.0f} s")
+                raise load(PEER_LOST)(f"processes {missing} of the run did not come to {where} in {MEET_SECONDS:.0f} s")
             try:
                 link, _ = self._listener.accept()
             except TimeoutError:
@@ -159,9 +157,7 @@ def _watch(followers: Mapping[int, socket.socket], done: threading.Event) -> Non
         for link in select.select(list(ranks), [], [])[0]:
             said, rank = _read(link), ranks.pop(link)
             if said is not None and said["code"]:
-                from ablative.trainer.torch.process_group import end_like
-
-                end_like(rank, int(said["code"]), done)
+                load(END_LIKE)(rank, int(said["code"]), done)
 
 
 class Follower:
@@ -177,9 +173,7 @@ class Follower:
         first = submission.output("{SLURM_ARRAY_JOB_ID}_{SLURM_ARRAY_TASK_ID}".format_map(os.environ))
         # Submitit's name for what a process prints ends with its rank.
         self.output = first.with_name(first.name.replace("_0_log", f"_{position.rank}_log"))
-        module, _, name = queue.entry.partition(":")
-        loaded: Any = importlib.import_module(module)
-        self.execute, self.interrupted = getattr(loaded, name), loaded.Interrupted
+        self.execute, self.interrupted = task_process.load_entry(queue.entry)
         self._met = False
 
     def run(self) -> int:

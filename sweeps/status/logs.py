@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ablative.study.core.errors import ConfigError
 from ablative.study.home.paths import TaskPaths, home
-from ablative.study.home.task_state import directory_state
+from ablative.study.home.task_state import FINISHED, directory_state
 
 POLL_SECONDS = 0.25
 SHOWN = 5
@@ -40,7 +40,7 @@ def follow_log(paths: TaskPaths, follow: bool) -> Iterator[str]:
     position = 0
     while True:
         # Asked before reading, so that nothing printed before the end is missed.
-        ended = directory_state(paths).state in ("completed", "diverged", "failed", "cancelled")
+        ended = directory_state(paths).state in (*FINISHED, "failed", "cancelled")
         if paths.log.exists():
             with paths.log.open(errors="replace") as file:
                 file.seek(position)

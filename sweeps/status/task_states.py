@@ -15,7 +15,7 @@ from ablative.study.clip.config import RunConfig, RuntimeConfig
 from ablative.study.core.files import read_json
 from ablative.study.home.paths import Home, TaskPaths
 from ablative.study.home.submission_paths import SubmissionPaths
-from ablative.study.home.task_state import directory_state
+from ablative.study.home.task_state import FINISHED, directory_state
 from ablative.study.plan.plan import Plan
 from ablative.study.plan.task import Task
 from ablative.sweeps.queue import executors, leases, manifest
@@ -23,8 +23,7 @@ from ablative.sweeps.queue.failures import RESUMABLE, VANISHED
 from ablative.sweeps.queue.leases import Owner
 from ablative.sweeps.queue.manifest import Manifest
 
-STATES = ("completed", "diverged", "running", "failed", "submitted", "eligible", "waiting")
-FINISHED = ("completed", "diverged")
+STATES = (*FINISHED, "running", "failed", "submitted", "eligible", "waiting")
 
 
 @dataclass(frozen=True)

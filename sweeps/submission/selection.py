@@ -22,8 +22,8 @@ from ablative.study.costs.usage import amount
 from ablative.study.plan.plan import Plan
 from ablative.study.plan.task import Task
 from ablative.study.spec.design import cell_name
+from ablative.sweeps.queue import snapshot
 from ablative.sweeps.status.task_states import Survey, survey
-from ablative.sweeps.submission import snapshot
 from ablative.sweeps.submission.submit import choose
 
 

@@ -22,13 +22,12 @@ from ablative.study.home.paths import HOME_VERSION, Home
 from ablative.study.home.submission_paths import SubmissionPaths
 from ablative.study.plan.plan import Plan
 from ablative.study.plan.task import Task, TaskRef
-from ablative.sweeps.queue import executors, manifest, nodes
+from ablative.sweeps.queue import executors, manifest, nodes, snapshot
 from ablative.sweeps.queue.executors import executor, live_jobs
 from ablative.sweeps.queue.failures import NODE_FAILURE
 from ablative.sweeps.queue.manifest import Layout, Manifest
 from ablative.sweeps.queue.retries import archive_failure, record_abandoned, spent
 from ablative.sweeps.status.task_states import Survey, TaskState, runtimes, stale_seconds, survey
-from ablative.sweeps.submission import snapshot
 
 
 @dataclass(frozen=True)

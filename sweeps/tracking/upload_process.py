@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import json
 import os
 import queue
@@ -13,6 +12,7 @@ import time
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from ablative.study.core.processes import die_with_parent
 from ablative.study.core.secrets import guard
 from ablative.study.home.paths import Home
 from ablative.study.plan.task import TaskRef
@@ -22,7 +22,6 @@ from ablative.sweeps.tracking.sync import ship
 LONGEST_DELAY = 120.0
 """Between two attempts at a store that does not answer; it doubles from the interval up to this, in seconds."""
 FLUSH_DELAY = 0.5
-PR_SET_PDEATHSIG = 1
 LEFT_BEHIND = 3
 """Exit code when something is not shipped."""
 
@@ -94,11 +93,8 @@ def _detach(parent: int) -> None:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
         signal.signal(number, signal.SIG_IGN)
     os.nice(10)
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-        if os.getppid() != parent:
-            # It died before we could ask to be told.
-            os._exit(LEFT_BEHIND)
+    if not die_with_parent(parent):
+        os._exit(LEFT_BEHIND)
 
 
 def main() -> None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from ablative.study.home.task_state import DirectoryState
+from ablative.study.home.task_state import FINISHED, DirectoryState
 
 KEY_LENGTH = 250
 PARAM_LENGTH = 6000
@@ -19,7 +19,7 @@ BATCH = 800
 """MLflow's limits (mlflow.utils.validation 3.17): characters of names and values; metrics of one request, of its
 1000 entries less room for the 100 params and 100 tags that it may carry."""
 
-STATE_EVENTS = ("started", "resumed", "completed", "diverged", "failed", "interrupted")
+STATE_EVENTS = ("started", "resumed", *FINISHED, "failed", "interrupted")
 KILLING_CAUSES = ("preempted", "time limit", "node failure", "killed", "interrupted", "cancelled", "pruned")
 """Ends that came from outside: MLflow's KILLED, where FAILED is the task's own doing."""
 
@@ -106,7 +106,7 @@ def outcome(directory: DirectoryState, event: Mapping[str, Any] | None) -> Outco
     """
     detail = directory.detail or {}
     told = event["t"] if event else None
-    if directory.state in ("completed", "diverged"):
+    if directory.state in FINISHED:
         code = _code(detail.get("environment") or {})
         return Outcome("FINISHED", directory.state, "", _milliseconds(detail.get("finished"), told), code)
     if directory.state in ("failed", "cancelled"):

@@ -5,9 +5,9 @@ Nothing here may hold up or end the work: what is not shipped waits in the journ
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable, Iterable
 
+from ablative.study.core.registry import load
 from ablative.study.core.secrets import redact
 from ablative.study.home.paths import Home
 from ablative.study.home.submission_paths import SubmissionPaths
@@ -56,9 +56,8 @@ class JournalUpload:
         self._lease = leases.acquire(self.submission.shipper, self.job, self.queue.stale_seconds)
         if self._lease is None:
             return
-        module, _, name = self.queue.shipper.partition(":")
         # Its thread, which feeds a pipe, is the only one in this process and holds nothing that a forked task uses.
-        self._client = getattr(importlib.import_module(module), name)(self.queue.study, self.home)
+        self._client = load(self.queue.shipper)(self.queue.study, self.home)
         self._follow()
 
     def _follow(self) -> None:

@@ -6,7 +6,7 @@ imports a task. For this the job itself must start no threads and must not touch
 
 from __future__ import annotations
 
-import ctypes
+import importlib
 import io
 import json
 import os
@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from ablative.study.core.errors import exit_code
+from ablative.study.core.processes import die_with_parent
 from ablative.study.core.secrets import redact
 from ablative.study.home.paths import Home, TaskPaths
 from ablative.sweeps.queue import failures
@@ -31,9 +32,7 @@ STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2)
 Execute = Callable[[str, Path, Home, Callable[[], bool]], None]
 """`trainer.clip.tasks.execute(kind, root, home, stop)`."""
 
-_PR_SET_PDEATHSIG = 1
 _OOM_SCORE = "500"
-_LIBC = ctypes.CDLL(None, use_errno=True)
 
 
 @dataclass(frozen=True)
@@ -61,6 +60,17 @@ class Child:
         """Wait status, once the task has ended."""
         pid, status = os.waitpid(self.pid, os.WNOHANG)
         return status if pid else None
+
+
+def load_entry(entry: str) -> tuple[Execute, type[BaseException]]:
+    """The function that runs one task, and the exception by which it says "saved and stopped as asked".
+
+    Args:
+        entry: `module:function`; the module also has the exception, under the name `Interrupted`.
+    """
+    module, _, function = entry.partition(":")
+    loaded = importlib.import_module(module)
+    return getattr(loaded, function), loaded.Interrupted
 
 
 def start(kind: str, paths: TaskPaths, home: Home, execute: Execute, interrupted: type[BaseException]) -> Child:
@@ -113,8 +123,7 @@ def _prepare(parent: int, log: Path) -> list[int]:
         signal.signal(number, lambda received, _frame: stopping.append(received))
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
-    _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:
+    if not die_with_parent(parent):
         os._exit(1)
     _prefer_oom_kill()
     for descriptor, path in ((0, Path(os.devnull)), (1, log), (2, log)):

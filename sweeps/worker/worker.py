@@ -6,7 +6,6 @@ while another has work left, and so that what a dead worker leaves is taken up b
 
 from __future__ import annotations
 
-import importlib
 import os
 import shlex
 import signal
@@ -19,14 +18,14 @@ from pathlib import Path
 from types import FrameType
 
 from ablative.study.core.files import write_json
+from ablative.study.core.registry import SEARCH_WORKER, load
 from ablative.study.home.failed_attempts import OUT_OF_MEMORY
 from ablative.study.home.paths import Home, TaskPaths
 from ablative.study.home.submission_paths import SubmissionPaths
-from ablative.study.home.task_state import directory_state
+from ablative.study.home.task_state import FINISHED, directory_state
 from ablative.study.plan.task import TaskRef
-from ablative.sweeps.queue import failures, leases, manifest, retries
+from ablative.sweeps.queue import failures, leases, manifest, retries, snapshot
 from ablative.sweeps.queue.manifest import Manifest
-from ablative.sweeps.submission import snapshot
 from ablative.sweeps.worker import journal_upload, task_process
 from ablative.sweeps.worker.print_safely import say
 from ablative.sweeps.worker.task_process import Child, Execute
@@ -61,13 +60,11 @@ def work(home_root: str, study: str, stamp: str, index: int) -> dict[str, int]:
         os.environ["CUDA_VISIBLE_DEVICES"] = queue.devices[index % len(queue.devices)]
     # What the records name as the command is the user's, not Submitit's.
     sys.argv = shlex.split(queue.command)
-    module, _, name = queue.entry.partition(":")
-    loaded = importlib.import_module(module)
+    execute, interrupted = task_process.load_entry(queue.entry)
     job = os.environ.get("SUBMITIT_LOCAL_JOB_ID") or str(os.getpid())
-    # By name: Optuna takes a third of a second to import, and that module imports this one.
-    search = submission.search.exists()
-    kind: type[Worker] = importlib.import_module("ablative.sweeps.search.worker").SearchWorker if search else Worker
-    worker = kind(home, submission, queue, getattr(loaded, name), loaded.Interrupted, job)
+    # Loaded where it is needed: Optuna takes a third of a second to import.
+    kind: type[Worker] = load(SEARCH_WORKER) if submission.search.exists() else Worker
+    worker = kind(home, submission, queue, execute, interrupted, job)
     try:
         worker.run()
     finally:
@@ -152,7 +149,7 @@ class Worker:
             trained = runs[task.run_id]
             if trained == "claimed" or (trained == "none" and task.run_id in queued):
                 return "later"
-            if trained not in ("completed", "diverged"):
+            if trained not in FINISHED:
                 return "never"
         state = self._look(task.paths(self.home))
         return {"none": "now", "claimed": "later"}.get(state, "never")

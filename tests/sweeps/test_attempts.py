@@ -13,16 +13,18 @@ from fakes import Behaviours, events, hand_over, start_worker, tiny_plan
 
 from ablative.study.clip.config import RunConfig
 from ablative.study.core.files import write_json
+from ablative.study.core.packages import source_name
 from ablative.study.home.failed_attempts import failures, halvings, micro_batch
 from ablative.study.home.paths import Home, TaskPaths
 from ablative.study.plan.plan import Plan
 from ablative.study.plan.task import TaskRef
 from ablative.sweeps.queue import leases, nodes
-from ablative.sweeps.queue.failures import from_exception
+from ablative.sweeps.queue.failures import WORKER_FRAME, from_exception
 from ablative.sweeps.queue.retries import archive_failure, record_abandoned
 from ablative.sweeps.run import describe_left
 from ablative.sweeps.status.task_states import survey
 from ablative.sweeps.submission.submit import choose
+from ablative.sweeps.worker import task_process
 
 
 def plan_for(tmp_path: Path, behaviours: Behaviours | None = None) -> Plan:
@@ -148,3 +150,7 @@ def test_a_lease_of_an_older_version_has_no_node(tmp_path: Path) -> None:
     write_json(tmp_path / "claim", fields)
     holder = leases.inspect(tmp_path / "claim", 60.0)
     assert holder is not None and holder.alive and holder.owner is not None and holder.owner.node == ""
+
+
+def test_the_workers_own_frame_is_a_file_that_fingerprints_leave_out() -> None:
+    assert source_name(Path(task_process.__file__)) == WORKER_FRAME

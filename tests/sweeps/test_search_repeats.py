@@ -91,7 +91,7 @@ def test_repeats_begin_when_all_trials_have_ended_and_failures_wait_for_other_co
     while (taken := trials.take()) is not None:
         assert repeats.take(trials) is None, "the best are not known before all have ended"
         trials.complete(taken, [[float(taken.number)]])
-    assert trials.ended(arm) and not trials.done(arm)
+    assert trials.ended(arm) and not repeats.all_done(trials, arm)
     # The values are the trials' numbers: 4 and 3 are the best, 0 to 3 were tried first.
     left = [repeats.take(trials) for _ in range(10)]
     assert {(one.number, one.tasks[0].seed) for one in left if one} == {(n, seed) for n in range(5) for seed in (1, 2)}
@@ -101,10 +101,10 @@ def test_repeats_begin_when_all_trials_have_ended_and_failures_wait_for_other_co
         one.settle("complete", [float(10 - one.number)], 1.0, "this")
     assert left[0] is not None and left[0].number == 4, "the best first"
     left[0].settle("failed", None, 1.0, "this")
-    assert trials.done(arm) and repeats.take(trials) is None
+    assert repeats.all_done(trials, arm) and repeats.take(trials) is None
     trials.prepare("this")
-    assert trials.done(arm)
-    trials.prepare("other code")
+    assert repeats.all_done(trials, arm)
+    repeats.reopen(trials, "other code")
     again = repeats.take(trials)
     assert again is not None and (again.number, again.tasks[0].seed) == (4, 1)
     again.lease.release()

@@ -112,7 +112,7 @@ def test_what_is_done_or_cannot_be_helped_is_not_paid_for(plan: Plan) -> None:
 
 
 def code_of_today() -> str:
-    from ablative.sweeps.submission import snapshot
+    from ablative.sweeps.queue import snapshot
 
     return snapshot.current()
 
@@ -212,6 +212,10 @@ def test_status_tells_what_was_spent_and_wasted(plan: Plan, folder: Path, capsys
     cost = json.loads(capsys.readouterr().out)["cost"]
     assert cost["study"]["core_hours"] == pytest.approx(3.5, abs=0.01)
     assert cost["runs"][second.run_id]["core_wasted"] == pytest.approx(1.0)
-    assert cost["cells"]["pooling=gap,masking=a"] == cost["study"] | {"core_hours": pytest.approx(3.5)}
+    assert cost["cells"]["pooling=gap,masking=a"] == {
+        **cost["study"],
+        "core_hours": pytest.approx(3.5),
+        "core_wasted": pytest.approx(1.0, abs=0.01),
+    }
     assert cost["tables"]["main"]["core_hours"] == pytest.approx(3.25, abs=0.01), "without the probe"
     assert cost["tables"]["probes"]["core_hours"] == pytest.approx(0.0, abs=0.01)

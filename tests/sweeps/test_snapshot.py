@@ -14,9 +14,9 @@ from edited import copy_packages
 from fakes import SOURCE
 
 from ablative.study.home.paths import Home
-from ablative.sweeps.submission import snapshot
+from ablative.sweeps.queue import snapshot
 
-IMPORTS = "from ablative.sweeps.submission import snapshot\nfrom ablative.study.home.paths import home\n"
+IMPORTS = "from ablative.sweeps.queue import snapshot\nfrom ablative.study.home.paths import home\n"
 
 
 @pytest.fixture
@@ -72,7 +72,7 @@ def test_code_that_runs_from_a_snapshot_is_that_snapshot(tmp_path: Path, checkou
     home = tmp_path / "home"
     digest = take(checkout, home)
     folder = Home(home).snapshot(digest)
-    assert ask(folder, home, "print(snapshot.__file__)") == str(folder / "ablative/sweeps/submission/snapshot.py")
+    assert ask(folder, home, "print(snapshot.__file__)") == str(folder / "ablative/sweeps/queue/snapshot.py")
     # Byte code that Python adds does not count.
     assert ask(folder, home, "print(snapshot.current())") == digest
 
@@ -85,8 +85,8 @@ def test_commit_dirty_flag_and_patch(tmp_path: Path, checkout: Path) -> None:
     assert ask(checkout, tmp_path, code) == f"{head} False 0"
     (checkout / "ablative/trainer" / "extra.py").write_text("")
     assert ask(checkout, tmp_path, code) == f"{head} True 0", "a new file is dirty, and in the snapshot"
-    (checkout / "ablative/study" / "errors.py").write_text(
-        "# edited\n" + (checkout / "ablative/study" / "errors.py").read_text()
+    (checkout / "ablative/study/core" / "errors.py").write_text(
+        "# edited\n" + (checkout / "ablative/study/core" / "errors.py").read_text()
     )
     assert "+# edited" in ask(checkout, tmp_path, "print(snapshot.commit().patch)")
 

@@ -140,3 +140,8 @@ def _talking() -> Iterator[None]:
         raise PeerLostError(
             f"another process of the run is gone ({reason[0]}); the run can go on from its checkpoint"
         ) from error
+
+
+def visible_gpus() -> tuple[str, list[str]]:
+    """Version of torch, and the names of the GPUs that it can use in this process."""
+    return torch.__version__, [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]

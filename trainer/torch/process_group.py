@@ -13,7 +13,6 @@ cause; and the others follow rank 0 into its end, whatever that was.
 
 from __future__ import annotations
 
-import ctypes
 import json
 import os
 import select
@@ -34,6 +33,7 @@ import torch.distributed as dist
 
 from ablative.study.clip.config import RuntimeConfig
 from ablative.study.core.errors import EXIT_OUT_OF_MEMORY, AblateError, ConfigError, DataError, exit_code
+from ablative.study.core.processes import die_with_parent
 from ablative.study.core.secrets import redact
 from ablative.trainer.torch.distributed import ALONE, PeerLostError, World
 
@@ -46,8 +46,6 @@ STUCK = 30.0
 
 VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
 _FAILURE = "ablate/failure"
-_PR_SET_PDEATHSIG = 1
-_LIBC = ctypes.CDLL(None, use_errno=True)
 
 
 @dataclass(frozen=True)
@@ -131,8 +129,7 @@ def _live(parent: int, place: Place, device: str, follow: Callable[[World], None
     """The whole life of a forked process."""
     code = 1
     try:
-        _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() == parent:
+        if die_with_parent(parent):
             with _joined(place, device) as world:
                 follow(world)
             code = 0
