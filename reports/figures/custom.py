@@ -52,7 +52,7 @@ def draw_custom(data: FigureData, color: Callable[[str, str], Any]) -> Figure:
     return figure
 
 
-def load(function: str, where: str) -> Callable[..., Any]:
+def load(function: str, where: str) -> Callable[..., object]:
     """The function that `FILE.py:NAME` (from the working folder) or `MODULE:NAME` means; raises ConfigError."""
     source, _, name = function.rpartition(":")
     opened = partial(runpy.run_path, source) if source.endswith(".py") else partial(_module, source)
@@ -63,7 +63,7 @@ def load(function: str, where: str) -> Callable[..., Any]:
     if not callable(names.get(name)):
         own = [key for key, value in names.items() if callable(value) and not key.startswith("_")]
         raise ConfigError(unknown("function", name, own, f"{where}: {source}"))
-    found: Callable[..., Any] = names[name]
+    found: Callable[..., object] = names[name]
     return found
 
 
