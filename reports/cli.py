@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ablative.study.cli import load_plan
-from ablative.study.core.registry import PENDING, SHIP, load
+from ablative.study.core import registry
 from ablative.study.home.paths import home
 from ablative.study.plan.task import with_trials
 from ablative.study.spec.outputs import FINDINGS, FORMATS
@@ -252,9 +252,9 @@ def sync_first(plan: Plan) -> int:
     A store that cannot be written may still be read: then say so, and go on.
     """
     tasks = with_trials(plan.tasks, plan.home.study(plan.study.name).search)
-    if not load(PENDING)(tasks, plan.study.name, plan.home):
+    if not registry.pending(tasks, plan.study.name, plan.home):
         return 0
-    left: int = load(SHIP)(tasks, plan.study.name, plan.home).pending
+    left = registry.ship(tasks, plan.study.name, plan.home).pending
     if left:
         click.echo(
             "some results are still in their journals ('ablate sync' tells why); this report is without them", err=True

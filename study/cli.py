@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ablative.study.core import registry
 from ablative.study.core.errors import AblateError, unknown
 from ablative.study.core.extras import missing_extra
 from ablative.study.core.files import NO_ROOM
-from ablative.study.core.registry import COMMANDS, FINGERPRINT, SELECT, load
+from ablative.study.core.registry import COMMANDS, load
 from ablative.study.core.secrets import guard, redact
 
 if TYPE_CHECKING:
@@ -102,7 +103,7 @@ def selecting(function: Callable[..., Any]) -> Callable[..., Any]:
     @click.option("--for", "table", metavar="TABLE", help="Only what this table still lacks.")
     @functools.wraps(function)
     def wrapper(plan: Plan, *args: Any, budget: str | None, table: str | None, **options: Any) -> Any:
-        return function(load(SELECT)(plan, budget, table), *args, **options)
+        return function(registry.select(plan, budget, table), *args, **options)
 
     return wrapper
 
@@ -111,11 +112,7 @@ def load_plan(study_name: str, overrides: Sequence[str], config_dir: str | None,
     """`make_plan` as the command line means it: with the fingerprints of data in files."""
     from ablative.study.plan.plan import make_plan
 
-    def fingerprint(*args: Any) -> str:
-        found: str = load(FINGERPRINT)(*args)
-        return found
-
-    return make_plan(study_name, overrides, config_dir, fingerprint=fingerprint, without_data=without_data)
+    return make_plan(study_name, overrides, config_dir, fingerprint=registry.fingerprint, without_data=without_data)
 
 
 def call(command: str, arguments: Sequence[str]) -> int:

@@ -6,13 +6,14 @@ import json
 import os
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING
 
 import click
 
 from ablative.study.cli import load_plan, selecting, study_command_without_data
+from ablative.study.core import registry
 from ablative.study.core.errors import AblateError, ConfigError, unknown
-from ablative.study.core.registry import SCRIPTS, STATES, load
+from ablative.study.core.registry import State
 from ablative.study.spec.design import cell_name
 
 if TYPE_CHECKING:
@@ -22,19 +23,6 @@ if TYPE_CHECKING:
     from ablative.study.costs.estimate import Costs
     from ablative.study.plan.plan import Plan
     from ablative.study.plan.task import Task
-
-
-class State(Protocol):
-    """What a plan shows of a task's state; `registry.STATES` names the function that finds it."""
-
-    @property
-    def state(self) -> str: ...
-
-    @property
-    def detail(self) -> dict[str, Any] | None: ...
-
-    @property
-    def finished(self) -> bool: ...
 
 
 @click.command("list")
@@ -79,10 +67,10 @@ def plan_command(selection: Selection, as_json: bool, show_tasks: bool, script: 
 
     plan = selection.plan
     if script:
-        for text in load(SCRIPTS)(plan):
+        for text in registry.scripts(plan):
             click.echo(text)
         return
-    states: Mapping[str, State] = load(STATES)(plan)
+    states = registry.task_states(plan)
     records = {task_id: state.detail or {} for task_id, state in states.items() if state.finished}
     costs = selection.costs or estimate(plan, records)
     if as_json:

@@ -13,7 +13,7 @@ from pathlib import Path
 from types import ModuleType
 
 ROOT = "ablative"
-PACKAGES = ("ablative.study", "ablative.trainer", "ablative.sweeps", "ablative.reports")
+PACKAGES = tuple(f"{ROOT}.{name}" for name in ("study", "trainer", "sweeps", "reports"))
 
 
 def folder(package: str) -> Path:

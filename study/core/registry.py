@@ -1,9 +1,14 @@
-"""Names that are imported only when they are used: how `study` calls upward without importing upward."""
+"""What `study` and `sweeps` use of packages that they may not import: by name, and imported when it is used.
+
+This is the only file that names modules of every package. Parameters that a function hands on unread have the type
+`object`: the rooms that define their types lie above this one.
+"""
 
 from __future__ import annotations
 
 import importlib
-from typing import Any
+from collections.abc import Iterable, Mapping
+from typing import Any, Protocol
 
 COMMANDS = {
     "list": "ablative.study.commands:list_command",
@@ -25,38 +30,45 @@ COMMANDS = {
 }
 """Subcommand → where the package that owns it defines it."""
 
-EXECUTE = "ablative.trainer.clip.tasks:execute"
-"""(kind, root, home, stop): runs one task in a job; its module also has the exception `Interrupted`."""
+TRAIN_ENTRY = "ablative.trainer.clip.tasks:execute"
+"""Runs one task in a job; its module also has the exception `Interrupted`."""
 
-EXTRA = {EXECUTE: "clip"}
+EXTRA = {TRAIN_ENTRY: "clip"}
 """What a job calls → the extra that it needs (`study.core.extras`); none where it is not listed."""
 
-FINGERPRINT = "ablative.trainer.clip.data.fingerprints:fingerprint"
-"""`study.plan.plan.Fingerprint`: content hash of data in files."""
+EXECUTORS = {"local": "ablative.sweeps.submission.local", "slurm": "ablative.sweeps.slurm.executor"}
+"""Kind of a cluster → module that submits to it (`sweeps.queue.executors.Executor`)."""
 
-STATES = "ablative.sweeps.status.task_states:task_states"
-"""(plan) → {task_id: state}, scheduler included."""
+SEARCH_WORKER = "ablative.sweeps.search.worker:SearchWorker"
+"""Class of a worker that takes trials of a search; its module imports Optuna, which takes a third of a second."""
 
-SCRIPTS = "ablative.sweeps.slurm.preview:scripts"
-"""(plan) → the batch scripts that a submission would hand to SLURM, each under the call that would."""
+SEARCH_ELEMENT_WORKER = "ablative.sweeps.slurm.search_element:SearchElementWorker"
+"""Class of the same worker in an element of a SLURM job array."""
 
-SELECT = "ablative.sweeps.submission.selection:select"
-"""(plan, budget, table) → what of the plan to submit (`study.costs.budget.Selection`)."""
+PEER_LOST_ERROR = "ablative.trainer.torch.distributed:PeerLostError"
+"""Exception class: another process of the run is gone."""
 
-GPUS = "ablative.sweeps.submission.local:gpus"
-"""() → GPUs of this machine, as `CUDA_VISIBLE_DEVICES` names them."""
+END_LIKE = "ablative.trainer.torch.process_group:end_like"
+"""(rank, exit code, dismissed) → ends this process as the first process of the run has ended."""
 
-FLOPS = "ablative.trainer.clip.models.flops:run_flops"
-"""(RunConfig) → floating-point operations of the whole run."""
 
-EVALUATION_FLOPS = "ablative.trainer.clip.models.flops:evaluation_flops"
-"""(ModelConfig, EvaluationConfig) → floating-point operations of its passes; 0 where they are not known."""
+class State(Protocol):
+    """State of one task, as `sweeps.status.task_states.TaskState` has it."""
 
-PENDING = "ablative.sweeps.tracking.cursor:pending"
-"""(tasks, study name, Home) → number of tasks with something journalled that is not yet in the tracking store."""
+    state: str
+    detail: dict[str, Any] | None
+    """Content of `record.json` of a finished task, or of `failure.json` of a failed one."""
 
-SHIP = "ablative.sweeps.tracking.sync:ship"
-"""(tasks, study name, Home) → what was shipped, with `pending` tasks left; never raises for a fault of the store."""
+    @property
+    def finished(self) -> bool:
+        """There is a result; divergence is one."""
+
+
+class Shipped(Protocol):
+    """Result of shipping journals."""
+
+    pending: int
+    """Number of tasks of which something is left."""
 
 
 EXECUTORS = {"local": "ablative.sweeps.submission.local", "slurm": "ablative.sweeps.slurm.executor"}
@@ -76,6 +88,61 @@ TORCH_DEVICES = "ablative.trainer.torch.distributed:visible_gpus"
 
 
 def load(target: str) -> Any:
-    """The object that `"module:attribute"` names."""
+    """The object that `"module:attribute"` names, or the module that `"module"` names.
+
+    Raises:
+        ModuleNotFoundError: there is no such module.
+        AttributeError: the module has no such attribute.
+    """
     module, _, attribute = target.partition(":")
-    return getattr(importlib.import_module(module), attribute)
+    loaded = importlib.import_module(module)
+    return getattr(loaded, attribute) if attribute else loaded
+
+
+def fingerprint(source: object, home: object) -> str:
+    """Content hash of data in files (`study.clip.fingerprints.Fingerprint`)."""
+    return str(load("ablative.trainer.clip.data.fingerprints:fingerprint")(source, home))
+
+
+def run_flops(config: object) -> float:
+    """Floating-point operations of a whole run (a `RunConfig`)."""
+    return float(load("ablative.trainer.clip.models.flops:run_flops")(config))
+
+
+def evaluation_flops(model: object, evaluation: object) -> float:
+    """Floating-point operations of an evaluation's passes (`ModelConfig`, `EvaluationConfig`); 0: not known."""
+    return float(load("ablative.trainer.clip.models.flops:evaluation_flops")(model, evaluation))
+
+
+def task_states(plan: object) -> Mapping[str, State]:
+    """Task id → state of every task of a plan; asks the scheduler."""
+    found: Mapping[str, State] = load("ablative.sweeps.status.task_states:task_states")(plan)
+    return found
+
+
+def scripts(plan: object) -> Iterable[str]:
+    """The batch scripts that a submission of the plan would hand to SLURM, each under the call that would."""
+    found: Iterable[str] = load("ablative.sweeps.slurm.preview:scripts")(plan)
+    return found
+
+
+def select(plan: object, budget: str | None, table: str | None) -> object:
+    """The part of a plan to submit (`study.costs.budget.Selection`)."""
+    found: object = load("ablative.sweeps.submission.selection:select")(plan, budget, table)
+    return found
+
+
+def gpus() -> tuple[str, ...]:
+    """GPUs of this machine, as `CUDA_VISIBLE_DEVICES` names them."""
+    return tuple(load("ablative.sweeps.submission.local:gpus")())
+
+
+def pending(tasks: object, study: str, home: object) -> int:
+    """Number of tasks with something in their journals that is not in the tracking store yet."""
+    return int(load("ablative.sweeps.tracking.cursor:pending")(tasks, study, home))
+
+
+def ship(tasks: object, study: str, home: object) -> Shipped:
+    """Ship the tasks' journals to the tracking store; never raises for a fault of the store."""
+    found: Shipped = load("ablative.sweeps.tracking.sync:ship")(tasks, study, home)
+    return found

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from ablative.study.clip.config import EvaluationConfig, RunConfig
+from ablative.study.core import registry
 from ablative.study.core.files import read_json
-from ablative.study.core.registry import EVALUATION_FLOPS, GPUS, load
 from ablative.study.costs.devices import driven, find, label
 from ablative.study.costs.history import RunTime, WorkRates, similarity_keys, work
 from ablative.study.costs.usage import amount
@@ -195,7 +195,7 @@ class _Estimator:
         if isinstance(task.config, RunConfig):
             return work(task.config) / speed, "flops"
         assert isinstance(task.config, EvaluationConfig)
-        seconds = load(EVALUATION_FLOPS)(run.model, task.config) / speed
+        seconds = registry.evaluation_flops(run.model, task.config) / speed
         return (seconds, "passes") if seconds > ASSUMED_EVALUATION_SECONDS else (ASSUMED_EVALUATION_SECONDS, "assumed")
 
     def _keys(self, task: Task) -> tuple[str, str]:
@@ -215,5 +215,5 @@ def _target(plan: Plan, run_id: str, config: RunConfig) -> TargetDevice:
     cluster = plan.clusters.get(run_id, plan.cluster)
     if cluster.kind == "slurm":
         return TargetDevice(label(cluster.gpu_type) if cluster.gpus else None, cluster.cpus)
-    gpus = load(GPUS)() if config.runtime.device != "cpu" else ()
+    gpus = registry.gpus() if config.runtime.device != "cpu" else ()
     return TargetDevice(label(driven()) if gpus else None, max(1, config.runtime.threads))

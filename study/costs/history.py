@@ -17,9 +17,9 @@ from statistics import median
 from typing import Any
 
 from ablative.study.clip.config import DatasetConfig, EvaluationConfig, ModelConfig, ProtocolConfig, RunConfig
+from ablative.study.core import registry
 from ablative.study.core.files import read_json
 from ablative.study.core.identity import canonical, digest, identity
-from ablative.study.core.registry import FLOPS, load
 from ablative.study.costs.devices import label
 from ablative.study.costs.usage import TaskUsage
 from ablative.study.home.paths import Home, TaskPaths
@@ -32,7 +32,7 @@ RECORD_KEYS = ("like", "loose")
 
 def work(config: RunConfig | EvaluationConfig) -> float:
     """FLOPs of a pretraining; 1 for an evaluation, and for a run that is not trained."""
-    return float(load(FLOPS)(config)) or 1.0 if isinstance(config, RunConfig) else 1.0
+    return registry.run_flops(config) or 1.0 if isinstance(config, RunConfig) else 1.0
 
 
 def similarity_keys(config: RunConfig | EvaluationConfig, model: ModelConfig) -> tuple[str, str]:

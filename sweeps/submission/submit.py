@@ -34,7 +34,7 @@ from ablative.sweeps.status.task_states import Survey, TaskState, runtimes, stal
 class Code:
     """What the jobs call."""
 
-    entry: str = registry.EXECUTE
+    entry: str = registry.TRAIN_ENTRY
     """`module:function` that runs one task; its module also has the exception `Interrupted`."""
     shipper: str = "ablative.sweeps.tracking.upload_client:UploadClient"
     """`module:class` of the process that ships journals; empty: nothing is tracked."""
