@@ -3,8 +3,11 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+# More processes than cores: many tests wait for servers and jobs.
+PYTEST := $(BIN)/python -m pytest -n 4 --dist loadfile
 
-.PHONY: demo mini test lint bench services clean
+.PHONY: demo mini test test-long lint bench services clean
+.PHONY: timed-environment timed-services timed-lint timed-tests
 
 demo: $(STAMP)  ## run the embedded study and leave a report to open
 	$(BIN)/ablate run demo
@@ -14,8 +17,25 @@ mini: $(STAMP)  ## run the grid of MAE-CLIP's tables in miniature and leave a re
 	$(BIN)/ablate run mae_clip_mini
 	@echo "open $${ABLATE_HOME:-ablate_home}/studies/mae_clip_mini/report/index.html"
 
-test: $(STAMP) services lint  ## everything that continuous integration runs
-	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
+# Two and two at the same time: pip waits for what apt does not, and mypy needs one core for half a minute.
+test:  ## everything that continuous integration runs
+	@$(MAKE) --no-print-directory --jobs=2 timed-environment timed-services
+	@$(MAKE) --no-print-directory --jobs=2 timed-lint timed-tests
+
+test-long: $(STAMP) services lint  ## the same, and the tests that take too long for each change
+	$(PYTEST) --durations=40 -m 'long or not long'
+
+timed-environment:
+	@sh tests/timed.sh environment $(MAKE) --no-print-directory $(STAMP)
+
+timed-services:
+	@sh tests/timed.sh services $(MAKE) --no-print-directory services
+
+timed-lint:
+	@sh tests/timed.sh lint $(MAKE) --no-print-directory lint
+
+timed-tests: $(STAMP)
+	@sh tests/timed.sh tests $(PYTEST) --durations=20
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

@@ -30,6 +30,12 @@ if [ ! -e /usr/sbin/policy-rc.d ]; then
     trap 'rm -f /usr/sbin/policy-rc.d' EXIT
 fi
 apt-get update -qq
+# Nobody reads manuals here, and what a power cut would lose is installed again: dpkg need not wait for the disk.
 # shellcheck disable=SC2086 # a list of package names
-apt-get install -y -qq --no-install-recommends $missing >/dev/null
+apt-get install -y -qq --no-install-recommends \
+    -o Dpkg::Options::=--force-unsafe-io \
+    -o Dpkg::Options::=--path-exclude='/usr/share/doc/*' \
+    -o Dpkg::Options::=--path-exclude='/usr/share/man/*' \
+    -o Dpkg::Options::=--path-exclude='/usr/share/locale/*' \
+    $missing >/dev/null
 echo "install-services: done"
