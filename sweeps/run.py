@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from types import FrameType
 
 from ablative.study.core.files import write_json
-from ablative.study.home.submission_paths import SubmissionPaths
+from ablative.study.home.paths import SubmissionPaths
 from ablative.study.plan.plan import Plan
 from ablative.sweeps.queue import manifest
 from ablative.sweeps.queue.executors import executor, live_jobs

@@ -16,12 +16,12 @@ from ablative.reports.figures.effects_figure import effect_columns
 from ablative.reports.figures.panels import pictures
 from ablative.reports.stats.columns import compare_rows
 from ablative.reports.stats.summary import Summary, mean, summarize
-from ablative.reports.store.coverage import Coverage, missing_text, protocol_of
+from ablative.reports.store.coverage import Coverage, missing_text
 from ablative.reports.store.warehouse import Warehouse, cell_key
 from ablative.study.home.paths import Home
 from ablative.study.plan.figure_checks import FIGURE_METRICS, positions
-from ablative.study.spec.cells import keep
-from ablative.study.spec.design import Cell
+from ablative.study.spec.design import Cell, allows
+from ablative.study.spec.metric_patterns import protocol_of
 from ablative.study.spec.outputs import BY_METRIC, FigureConfig
 from ablative.study.spec.study_file import Study
 
@@ -107,7 +107,7 @@ def figure_data(
 
     `home`: where the runs lie whose pictures `panels` show.
     """
-    kept = [cell for cell in cells if keep(cell, config.where)]
+    kept = [cell for cell in cells if allows(cell, config.where)]
     levels = study.factors
     if config.kind == "effects":
         effects, notes = effect_columns(study.effects[config.effects], study, cells, coverage, warehouse)

@@ -16,8 +16,7 @@ from ablative.reports.store.warehouse import cell_key
 from ablative.study.clip.config import EvaluationConfig
 from ablative.study.clip.panel_pictures import BESIDE, NEEDED, pictures_path
 from ablative.study.home.paths import Home
-from ablative.study.spec.cells import differences
-from ablative.study.spec.design import Cell
+from ablative.study.spec.design import Cell, differences
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -13,11 +13,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ablative.reports.provenance.finding_inputs import Facts, edited
-from ablative.reports.store.coverage import TELLING, Coverage, TaskState, protocol_of, stages_of
+from ablative.reports.store.coverage import TELLING, Coverage, TaskState, stages_of
 from ablative.reports.store.warehouse import cell_key
 from ablative.reports.tables.tables import Entry, Row, Table
 from ablative.study.home.task_state import FINISHED
 from ablative.study.plan.layout import effects_layout
+from ablative.study.spec.metric_patterns import protocol_of
 
 if TYPE_CHECKING:
     from ablative.reports.verdicts.claim_runs import Judged

@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING, Any
 from ablative.reports.provenance.findings import Finding, tasks_behind, uses
 from ablative.reports.provenance.number_keys import check_unique, key_part, table_keys
 from ablative.reports.provenance.task_records import task_facts
-from ablative.reports.store.coverage import Coverage, protocol_of
+from ablative.reports.store.coverage import Coverage
 from ablative.reports.store.warehouse import Source, cell_key, quoted
 from ablative.reports.tables.cell_text import PLAIN, PROSE, entry_parts, entry_text
 from ablative.reports.tables.escape import LATEX_SIGNS, bare, comment, latex
 from ablative.reports.tables.tables import Column, Table
 from ablative.reports.verdicts.claim_tables import lines, verdict_text
 from ablative.study.plan.layout import effects_layout
+from ablative.study.spec.metric_patterns import protocol_of
 
 if TYPE_CHECKING:
     from ablative.reports.store.warehouse import Warehouse

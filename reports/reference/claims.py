@@ -19,11 +19,11 @@ from ablative.reports.reference.values import FOLDER, PAPERS, PrintedValue, prin
 from ablative.reports.store.warehouse import cell_key
 from ablative.reports.verdicts.claim_runs import Judged, Remedy
 from ablative.reports.verdicts.claims import Results, evaluate
-from ablative.study.clip.metrics import expand
 from ablative.study.core.errors import ConfigError, unknown
 from ablative.study.core.typed import build
 from ablative.study.spec.compose import CONF
 from ablative.study.spec.design import Cell
+from ablative.study.spec.metric_patterns import expand
 from ablative.study.spec.outputs import ClaimConfig
 
 PROTOCOLS = {

@@ -9,8 +9,7 @@ from dataclasses import dataclass
 
 from ablative.reports.reference.values import FOLDER, PAPERS, PrintedValue, printed_values
 from ablative.study.core.errors import ConfigError, unknown
-from ablative.study.core.fields import field
-from ablative.study.core.typed import load_config
+from ablative.study.core.typed import field, load_config
 
 SELECTORS = ("method", "pooling", "pretrain_data", "epochs", "protocol", "task", "metric", "note")
 """Fields of a `PrintedValue` by which rows and columns name theirs."""

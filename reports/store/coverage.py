@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from ablative.reports.store.warehouse import Warehouse, cell_key
-from ablative.study.clip.metrics import RUN_METRICS, expand
 from ablative.study.home.task_state import FINISHED, directory_state
 from ablative.study.plan.tuned_levels import Searched
 from ablative.study.spec.design import cell_name
+from ablative.study.spec.metric_patterns import expand
 
 if TYPE_CHECKING:
     from ablative.study.plan.plan import Plan
@@ -90,11 +90,6 @@ class Coverage:
         """state -> number of tasks, in the order of STATES, without zeros."""
         counter = Counter(state.state for state in self.states.values())
         return {state: counter[state] for state in STATES if counter[state]}
-
-
-def protocol_of(metric: str) -> str | None:
-    """The protocol that yields a metric, None for a pretraining's own."""
-    return None if metric in RUN_METRICS or metric.count("/") < 2 else metric.partition("/")[0]
 
 
 def missing_text(tasks: Sequence[TaskState]) -> str:

@@ -12,11 +12,12 @@ from numpy.typing import NDArray
 
 from ablative.reports.stats.columns import Compared, Delta, compare_rows
 from ablative.reports.stats.summary import Summary, summarize
-from ablative.reports.store.coverage import Coverage, TaskState, missing_text, protocol_of
+from ablative.reports.store.coverage import Coverage, TaskState, missing_text
 from ablative.reports.store.warehouse import Source, Values, Warehouse, cell_key, quoted, value_query
 from ablative.reports.tables.notes import table_notes, tuning_notes
 from ablative.study.plan.layout import split_levels, table_layout
 from ablative.study.spec.design import Cell
+from ablative.study.spec.metric_patterns import protocol_of
 from ablative.study.spec.outputs import ColumnConfig, TableConfig
 from ablative.study.spec.study_file import Study
 

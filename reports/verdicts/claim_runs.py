@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ablative.reports.stats.compare import ESTIMANDS
-from ablative.reports.store.coverage import Coverage, protocol_of
+from ablative.reports.store.coverage import Coverage
 from ablative.reports.store.warehouse import Source, Values, Warehouse, cell_key, value_query
 from ablative.reports.verdicts.claims import ClaimResult, Results, evaluate
 from ablative.study.home.task_state import FINISHED
 from ablative.study.spec.design import Cell, cell_name
+from ablative.study.spec.metric_patterns import protocol_of
 
 if TYPE_CHECKING:
     from ablative.study.plan.plan import Plan

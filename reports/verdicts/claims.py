@@ -21,8 +21,7 @@ from ablative.reports.stats.decide import ALPHA, Seeds, seeds_needed, tost
 from ablative.reports.stats.decide import verdict as verdict_of
 from ablative.reports.store.warehouse import cell_key
 from ablative.study.plan.claim_cells import ClaimContrast, Factors, Linear, resolve
-from ablative.study.spec.cells import keep
-from ablative.study.spec.design import Cell
+from ablative.study.spec.design import Cell, allows
 from ablative.study.spec.outputs import ClaimConfig
 
 VERDICTS = ("supported", "contradicted", "equivalent", "undecided")
@@ -94,7 +93,7 @@ def evaluate(
     Raises ConfigError for a statement that the grid cannot answer.
     """
     comparisons = resolve(config, factors, cells, f"claims.{name}.statement")
-    kept = {cell_key(cell) for cell in cells if keep(cell, config.where)}
+    kept = {cell_key(cell) for cell in cells if allows(cell, config.where)}
     results = {key: arm for key, arm in results.items() if key in kept}
     tasks = [(metric,) for metric in metrics] if config.every else [tuple(metrics)]
     level = 1 - ALPHA / (len(comparisons) * len(tasks))

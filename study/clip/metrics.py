@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import fnmatch
-
 METRICS: dict[str, tuple[str, ...]] = {
     "zero_shot": ("top1", "top5", "per_class", "majority", "chance"),
     "linear_probe": ("top1", "per_class"),
@@ -48,21 +46,3 @@ def applicable(kind: str, objective: str) -> bool:
 def metric_names(protocol: str, kind: str, datasets: tuple[str, ...]) -> list[str]:
     """Every metric that a protocol may yield on these data sets (top5 only where there are more than 5 classes)."""
     return [f"{protocol}/{dataset}/{metric}" for dataset in datasets for metric in METRICS[kind]]
-
-
-def expand(pattern: str, names: list[str]) -> list[str]:
-    """Names that a metric pattern means; `*` stays within one part between slashes."""
-    if not set(pattern) & set("*?["):
-        return [pattern] if pattern in names else []
-    parts = pattern.split("/")
-    return [
-        name
-        for name in names
-        if len(name.split("/")) == len(parts)
-        and all(fnmatch.fnmatchcase(part, want) for part, want in zip(name.split("/"), parts, strict=True))
-    ]
-
-
-def protocol_of(metric: str) -> str | None:
-    """The protocol that yields a metric, None for a pretraining's own."""
-    return None if metric in RUN_METRICS or metric.count("/") < 2 else metric.partition("/")[0]

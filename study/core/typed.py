@@ -1,4 +1,7 @@
-"""Plain dictionaries to typed, frozen configurations: every mistake is one error that names its key."""
+"""Plain dictionaries to typed, frozen configurations: every mistake is one error that names its key.
+
+`field` declares what values a field may have, and whether it is part of an identity.
+"""
 
 from __future__ import annotations
 
@@ -16,12 +19,38 @@ from ablative.study.core.errors import ConfigError, unknown
 
 T = TypeVar("T")
 
+MISSING: Any = dataclasses.MISSING
+
+
+def field(
+    default: Any = MISSING,
+    *,
+    choices: tuple[Any, ...] | None = None,
+    low: float | None = None,
+    high: float | None = None,
+    below: float | None = None,
+    above: float | None = None,
+    identity: bool = True,
+    identity_default: Any = MISSING,
+) -> Any:
+    """A configuration field: allowed values (`low`/`high` inclusive, `above`/`below` exclusive)."""
+    metadata = {
+        "choices": choices,
+        "low": low,
+        "high": high,
+        "below": below,
+        "above": above,
+        "identity": identity,
+        "identity_default": identity_default,
+    }
+    return dataclasses.field(default=default, metadata=metadata)
+
 
 def build(cls: type[T], data: Mapping[str, Any], where: str = "") -> T:
     """`cls` filled from `data`, recursively.
 
     Args:
-        cls: a frozen dataclass whose fields were made by `study.clip.config.field`.
+        cls: a frozen dataclass whose fields were made by `field`.
         data: plain values; nested dataclasses as mappings.
         where: prefix of the key in messages, such as ``study/demo.yaml: model``.
 

@@ -12,15 +12,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ablative.study.clip.metrics import expand, protocol_of
 from ablative.study.core.errors import ConfigError, unknown
 from ablative.study.costs.estimate import Costs
 from ablative.study.costs.usage import amount
 from ablative.study.plan.layout import effects_layout, table_layout
 from ablative.study.plan.plan import Plan
 from ablative.study.plan.task import Task
-from ablative.study.spec.cells import keep
-from ablative.study.spec.design import cell_name
+from ablative.study.spec.design import allows, cell_name
+from ablative.study.spec.metric_patterns import expand, protocol_of
 from ablative.study.spec.outputs import EffectsConfig, TableConfig
 
 UNITS = {"gpuh": "GPU-hours", "cpuh": "core-hours"}
@@ -127,7 +126,7 @@ def wanted(plan: Plan, table: str) -> CellProtocols:
     if isinstance(config, EffectsConfig):
         cells = list(effects_layout(table, config, plan.cells).values())
     else:
-        cells = [cell for cell in plan.cells if keep(cell, config.where)]
+        cells = [cell for cell in plan.cells if allows(cell, config.where)]
     return {cell_name(cell): protocols for cell in cells}
 
 

@@ -1,16 +1,10 @@
-"""Every file name that `ablate` writes; no other module joins paths under a home.
-
-Those of a search and of a submission stand in `study.home.search_paths` and `study.home.submission_paths`.
-"""
+"""Every file name that `ablate` writes; no other module joins paths under a home."""
 
 from __future__ import annotations
 
 import os
 from dataclasses import dataclass
 from pathlib import Path
-
-from ablative.study.home.search_paths import SearchPaths
-from ablative.study.home.submission_paths import SubmissionPaths
 
 HOME_VERSION = 1
 """Layout of the home directory; a home from a newer version is refused."""
@@ -112,6 +106,125 @@ class RunPaths(TaskPaths):
 
     def evaluation(self, evaluation_id: str) -> TaskPaths:
         return TaskPaths(self.evaluations / evaluation_id)
+
+
+def watched(run: Path) -> Path:
+    """In a run's folder: what is evaluated while it trains (JSON), where a search prunes by it."""
+    return run / "watched.json"
+
+
+@dataclass(frozen=True)
+class TrialPaths:
+    """Files of one trial of a search; its runs lie where all runs do."""
+
+    root: Path
+
+    @property
+    def lease(self) -> Path:
+        """Of the worker that has the trial."""
+        return self.root / "claim"
+
+    @property
+    def tasks(self) -> Path:
+        """The trial's tasks, JSON, for whoever ships journals."""
+        return self.root / "tasks.json"
+
+    @property
+    def outcome(self) -> Path:
+        """Of a repeat, how it ended."""
+        return self.root / "outcome.json"
+
+    def repeat(self, seed: int) -> TrialPaths:
+        """Of the trial's values, run again with another seed."""
+        return TrialPaths(self.root / "repeats" / str(seed))
+
+
+@dataclass(frozen=True)
+class SearchPaths:
+    """Files of a study's search, `$ABLATE_HOME/studies/<study>/search`."""
+
+    root: Path
+
+    @property
+    def storage(self) -> Path:
+        """Optuna's journal: every arm's trials."""
+        return self.root / "optuna.journal"
+
+    @property
+    def asking(self) -> Path:
+        """Claim of the worker that takes its next trial: one at a time."""
+        return self.root / "asking"
+
+    def result(self, arm: str) -> Path:
+        """What an arm's search has found; written when its budget is spent."""
+        return self.root / arm / "result.json"
+
+    def trial(self, arm: str, number: int) -> TrialPaths:
+        return TrialPaths(self.root / arm / "trials" / str(number))
+
+
+@dataclass(frozen=True)
+class SubmissionPaths:
+    """Files of one `ablate submit`, `$ABLATE_HOME/studies/<study>/submissions/<stamp>`."""
+
+    root: Path
+
+    @property
+    def manifest(self) -> Path:
+        """Task ids, job ids, executor, snapshot: what was submitted."""
+        return self.root / "submission.json"
+
+    @property
+    def search(self) -> Path:
+        """What a search's workers look for, and among what (JSON); absent where tasks are queued."""
+        return self.root / "search.json"
+
+    @property
+    def jobs(self) -> Path:
+        """Submitit's folder: pickles and the scheduler's logs."""
+        return self.root / "jobs"
+
+    @property
+    def alive(self) -> Path:
+        """Touched by the submission's workers: the heartbeat that other hosts can see."""
+        return self.root / "alive"
+
+    @property
+    def stopped(self) -> Path:
+        """Why no further task of this submission is to be started (JSON): identical failures, or the user."""
+        return self.root / "stopped.json"
+
+    @property
+    def launch_log(self) -> Path:
+        """What the launcher of local jobs printed; empty when all went well."""
+        return self.root / "launch.log"
+
+    @property
+    def launching(self) -> Path:
+        """Claim of the process that is handing the submission's arrays to the scheduler."""
+        return self.root / "launching"
+
+    def output(self, job_id: str) -> Path:
+        """What an array element printed beside its tasks' logs, as Submitit names it; `job_id` as in `123_4`."""
+        return self.jobs / f"{job_id}_0_log.out"
+
+    def errors(self, job_id: str) -> Path:
+        return self.jobs / f"{job_id}_0_log.err"
+
+    @property
+    def patch(self) -> Path:
+        """Difference of the submitted code to its commit; absent where there is none."""
+        return self.root / "code.patch"
+
+    @property
+    def ended(self) -> Path:
+        """Present once the submission's jobs were found gone, so that nobody looks for them again."""
+        return self.root / "ended"
+
+    @property
+    def shipper(self) -> Path:
+        """Claim of the worker that ships journals beside its tasks."""
+        return self.root / "shipper"
 
 
 @dataclass(frozen=True)

@@ -7,11 +7,11 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ablative.study.clip.metrics import RUN_METRICS, expand
+from ablative.study.clip.metrics import RUN_METRICS
 from ablative.study.core.errors import ConfigError, unknown
-from ablative.study.spec.cells import keep
 from ablative.study.spec.claim_grammar import ArmExpression, Comparison, Sum, arm_text, parse
-from ablative.study.spec.design import Cell, cell_name
+from ablative.study.spec.design import Cell, allows, cell_name
+from ablative.study.spec.metric_patterns import expand
 from ablative.study.spec.outputs import ClaimConfig
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ def resolve(claim: ClaimConfig, factors: Factors, cells: Sequence[Cell], where: 
     An arm is the mean over all cells with its levels that `where` keeps. Raises ConfigError for a level that does not
     exist, and for arms that would be compared over different levels of another factor.
     """
-    kept = [cell for cell in cells if keep(cell, claim.where)]
+    kept = [cell for cell in cells if allows(cell, claim.where)]
     return tuple(_contrast(each, factors, kept, where) for each in parse(claim.statement, where))
 
 

@@ -8,8 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ablative.study.core.errors import ConfigError, unknown
-from ablative.study.spec.cells import keep, put
-from ablative.study.spec.design import Cell
+from ablative.study.spec.design import Cell, allows, put
 from ablative.study.spec.outputs import BY_METRIC, FigureConfig
 from ablative.study.spec.study_file import Study
 
@@ -29,7 +28,7 @@ def check_figure(name: str, config: FigureConfig, study: Study, cells: Sequence[
         _check_effects(where, config, study)
     if config.kind == "custom" and not re.fullmatch(r"[\w./-]+:\w+", config.function):
         raise ConfigError(f"{where}: function '{config.function}': expected FILE.py:NAME or MODULE:NAME")
-    kept = [cell for cell in cells if keep(cell, config.where)]
+    kept = [cell for cell in cells if allows(cell, config.where)]
     if config.kind == "panels" and len(kept) > MAX_PANELS:
         raise ConfigError(f"{where}: {len(kept)} cells, but panels show up to {MAX_PANELS}; choose some in where")
     if config.position:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from ablative.study.clip.metrics import expand
 from ablative.study.core.errors import ConfigError, unknown
 from ablative.study.plan.figure_checks import check_figure
-from ablative.study.spec.cells import differences, keep, put
-from ablative.study.spec.design import Cell
+from ablative.study.spec.design import Cell, allows, differences, put
+from ablative.study.spec.metric_patterns import expand
 from ablative.study.spec.outputs import EffectsConfig, FigureConfig, TableConfig
 from ablative.study.spec.study_file import Study
 
@@ -34,7 +33,7 @@ def check_outputs(study: Study, metrics: list[str], cells: Sequence[Cell]) -> No
 
 def split_levels(config: TableConfig, factors: Mapping[str, Sequence[str]], cells: Sequence[Cell]) -> tuple[str, ...]:
     """Levels of the split factor that the table's cells have, in the study's order; `("",)` without a split."""
-    present = {cell.get(config.split) for cell in cells if keep(cell, config.where)}
+    present = {cell.get(config.split) for cell in cells if allows(cell, config.where)}
     return tuple(level for level in factors.get(config.split, ()) if level in present) or ("",)
 
 
@@ -47,7 +46,7 @@ def table_layout(
     """
     places: TableLayout = {}
     splits = split_levels(config, factors, cells)
-    kept = [cell for cell in cells if keep(cell, config.where)]
+    kept = [cell for cell in cells if allows(cell, config.where)]
     ranks = {factor: {"": -1} | {level: i for i, level in enumerate(factors[factor])} for factor in config.rows}
     for cell in sorted(kept, key=lambda cell: [ranks[factor][cell.get(factor, "")] for factor in config.rows]):
         row = places.setdefault(tuple(cell.get(factor, "") for factor in config.rows), {})
@@ -66,7 +65,7 @@ def effects_layout(name: str, config: EffectsConfig, cells: Sequence[Cell]) -> d
     """
     places: dict[tuple[str, ...], Cell] = {}
     for cell in cells:
-        if not keep(cell, config.where) or any(factor not in cell for factor in config.factors):
+        if not allows(cell, config.where) or any(factor not in cell for factor in config.factors):
             continue
         at = tuple(cell[factor] for factor in config.factors)
         put(places, at, cell, f"effects '{name}'", "add {} to its factors")

@@ -9,12 +9,13 @@ from typing import Any
 
 from ablative.study.clip.checks import check_run
 from ablative.study.clip.config import EvaluationConfig, RunConfig
-from ablative.study.clip.metrics import RUN_METRICS, expand
+from ablative.study.clip.metrics import RUN_METRICS
 from ablative.study.core.errors import ConfigError, unknown
 from ablative.study.core.identity import canonical, digest, flatten, identity
 from ablative.study.core.typed import build, plain
 from ablative.study.spec.cluster import ClusterConfig
-from ablative.study.spec.design import Cell, cell_name, matches
+from ablative.study.spec.design import Cell, allows, cell_name
+from ablative.study.spec.metric_patterns import expand
 from ablative.study.spec.search import ParameterConfig, SearchConfig
 
 VALIDATION = "validation"
@@ -84,7 +85,7 @@ def resolve(
     found: dict[str, SearchArm] = {}
     for cell in cells:
         levels = {factor: cell[factor] for factor in search.per if factor in cell}
-        if cell_name(levels) in found or not matches(levels, {k: v for k, v in search.where.items() if k in levels}):
+        if cell_name(levels) in found or not allows(levels, search.where):
             continue
         others = {factor: level for factor, level in base.items() if factor in cell and factor not in search.per}
         run, evaluations, cluster = configure({**others, **levels})

@@ -8,8 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from ablative.study.clip.config import EvaluationConfig, RunConfig
-from ablative.study.home.paths import Home, TaskPaths
-from ablative.study.home.search_paths import SearchPaths
+from ablative.study.home.paths import Home, SearchPaths, TaskPaths
 from ablative.study.spec.design import Cell, cell_name
 
 

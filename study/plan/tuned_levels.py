@@ -12,25 +12,7 @@ from ablative.study.core.typed import plain
 from ablative.study.home.paths import Home
 from ablative.study.plan.search_arms import SearchArm
 from ablative.study.spec.design import Cell, Design, cell_name
-from ablative.study.spec.search import SearchConfig
-
-KEY = "search"
-"""In a level's meaning: the study whose search is meant."""
-
-
-def check_levels(design: Design, study: str, searches: bool, where: str) -> None:
-    """Raise ConfigError for a level that mixes a search with overrides, or names a search that the study has not."""
-    for factor, levels in design.factors.items():
-        for level, meaning in levels.items():
-            if KEY not in meaning:
-                continue
-            at = f"{where}: factors.{factor}.{level}"
-            if len(meaning) > 1 or not isinstance(meaning[KEY], str):
-                raise ConfigError(
-                    f"{at}: a searched level is {{search: STUDY}} and nothing else, found {dict(meaning)}"
-                )
-            if meaning[KEY] == study and not searches:
-                raise ConfigError(f"{at}: this study has no search; give a `search` section, or name another study")
+from ablative.study.spec.search import SEARCH_KEY, SearchConfig
 
 
 @dataclass(frozen=True)
@@ -64,17 +46,17 @@ class Tuned:
 
     def fixed(self, levels: Mapping[str, str]) -> Cell:
         """The levels that mean overrides, not a search."""
-        return {f: level for f, level in levels.items() if KEY not in self.design.factors[f][level]}
+        return {f: level for f, level in levels.items() if SEARCH_KEY not in self.design.factors[f][level]}
 
     def meaning(self, cell: Cell) -> dict[str, Any]:
         """The cell's overrides, with a searched level's values in its place; it must not be `waiting`."""
         overrides = self.design.overrides(cell)
-        name = overrides.pop(KEY, None)
+        name = overrides.pop(SEARCH_KEY, None)
         return overrides if name is None else {**overrides, **self._best(cell, name)[0]}
 
     def waiting(self, cell: Cell) -> str:
         """Why the cell's configuration is not known yet; empty where it is."""
-        name = self.design.overrides(cell).get(KEY)
+        name = self.design.overrides(cell).get(SEARCH_KEY)
         if name is None or self._best(cell, name):
             return ""
         done = "was done with another budget or other repeats" if self._found(cell, name) else "is not done"
@@ -82,8 +64,8 @@ class Tuned:
 
     def searched(self, cell: Cell) -> Searched | None:
         """What stands behind a cell's searched level; None where it has none, or where that is not found yet."""
-        level = next(((f, own) for f, own in cell.items() if KEY in self.design.factors[f][own]), None)
-        name = self.design.factors[level[0]][level[1]][KEY] if level else ""
+        level = next(((f, own) for f, own in cell.items() if SEARCH_KEY in self.design.factors[f][own]), None)
+        name = self.design.factors[level[0]][level[1]][SEARCH_KEY] if level else ""
         found = self._results(cell, name) if name else []
         if level is None or not found:
             return None

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from ablative.study.clip.config import RuntimeConfig
 from ablative.study.core.errors import ConfigError
-from ablative.study.core.fields import field
 from ablative.study.core.secrets import holds_secret
+from ablative.study.core.typed import field
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -34,7 +34,7 @@ class Design:
         else:
             around = self._around_baseline()
             cells = [cell for cell in self._product() if cell in around]
-        kept = [cell for cell in cells if not any(matches(cell, condition) for condition in self.drop)]
+        kept = [cell for cell in cells if not any(satisfies(cell, condition) for condition in self.drop)]
         if not kept:
             raise ConfigError("drop: no cell is left to run")
         return kept
@@ -48,7 +48,7 @@ class Design:
             if not any(name in cell for cell in product):
                 raise ConfigError(f"applies.{name}: the factor never applies")
         for condition in self.drop:
-            if not any(matches(cell, condition) for cell in product):
+            if not any(satisfies(cell, condition) for cell in product):
                 raise ConfigError(f"drop: {dict(condition)} matches no cell")
         for cell in product:
             self._check_collision(cell)
@@ -71,7 +71,7 @@ class Design:
         for factor in self._dependency_order():
             grown: list[Cell] = []
             for cell in cells:
-                if matches(cell, self.applies.get(factor, {})):
+                if satisfies(cell, self.applies.get(factor, {})):
                     grown.extend({**cell, factor: level} for level in self.factors[factor])
                 else:
                     grown.append(cell)
@@ -103,7 +103,7 @@ class Design:
         """The cell of these levels: factors that do not exist there fall away, new ones take their first level."""
         cell: Cell = {}
         for factor in self._dependency_order():
-            if matches(cell, self.applies.get(factor, {})):
+            if satisfies(cell, self.applies.get(factor, {})):
                 cell[factor] = levels.get(factor) or next(iter(self.factors[factor]))
         return {factor: cell[factor] for factor in self.factors if factor in cell}
 
@@ -160,9 +160,37 @@ class Design:
                 owner[key] = factor
 
 
-def matches(cell: Mapping[str, str], condition: Mapping[str, Sequence[str]]) -> bool:
-    """Whether the cell has, for every factor of the condition, one of the levels named there."""
+def satisfies(cell: Mapping[str, str], condition: Mapping[str, Sequence[str]]) -> bool:
+    """Whether the cell has, for every factor of the condition, one of the levels named there.
+
+    A factor that the cell lacks fails, so `applies` and `drop` mean only cells that have it; `allows` lets it pass.
+    """
     return all(cell.get(factor) in levels for factor, levels in condition.items())
+
+
+def allows(cell: Mapping[str, str], where: Mapping[str, Sequence[str]]) -> bool:
+    """Whether a selection by levels (`where`) keeps the cell.
+
+    A factor that the cell lacks passes, so a selection keeps cells to which the factor does not apply; in `satisfies`
+    it fails.
+    """
+    return all(cell[factor] in levels for factor, levels in where.items() if factor in cell)
+
+
+def put(places: dict[tuple[str, ...], Cell], at: tuple[str, ...], cell: Cell, where: str, remedy: str) -> None:
+    """Give a cell its place; raises ConfigError where another has it: averaging over a factor unasked would hide it."""
+    if at in places:
+        differ = " or ".join(differences(places[at], cell))
+        raise ConfigError(
+            f"{where}: several cells share the place '{', '.join(at)}'; {remedy.format(differ)}, or choose one level "
+            "in where"
+        )
+    places[at] = cell
+
+
+def differences(one: Cell, other: Cell) -> list[str]:
+    """Factors in which two cells differ."""
+    return [factor for factor in {**one, **other} if one.get(factor) != other.get(factor)]
 
 
 def cell_name(cell: Mapping[str, str]) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 
-from ablative.study.core.fields import field
+from ablative.study.core.typed import field
 
 FIGURE_KINDS = ("bars", "lines", "heatmap", "curves", "scatter", "effects", "panels", "custom")
 PANEL_PICTURES = ("grad_cam", "segmentation", "reconstruction", "retrieval", "tsne")

@@ -15,8 +15,8 @@ from typing import Any, get_type_hints
 from ablative.study.clip.config import RunConfig
 from ablative.study.clip.metrics import RUN_METRICS
 from ablative.study.core.errors import ConfigError, unknown
-from ablative.study.core.fields import field
-from ablative.study.core.typed import build
+from ablative.study.core.typed import build, field
+from ablative.study.spec.design import Design
 
 Levels = Mapping[str, Mapping[str, Any]]
 """Level → the overrides that it means."""
@@ -28,6 +28,10 @@ PAPERS: tuple[dict[str, Any], ...] = (
     {"objective.w_image": 0.05, "objective.w_text": 0.1},
 )
 """Loss weights that MAE-CLIP's paper and its supplement print; the first trials of every search over both."""
+
+
+SEARCH_KEY = "search"
+"""In a level's meaning: the study whose search is meant."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -270,3 +274,18 @@ def inside(parameter: ParameterConfig | None, value: Any) -> bool:
     return (
         number and parameter.low is not None and parameter.high is not None and parameter.low <= value <= parameter.high
     )
+
+
+def check_searched_levels(design: Design, study: str, searches: bool, where: str) -> None:
+    """Raise ConfigError for a level that mixes a search with overrides, or names a search that the study has not."""
+    for factor, levels in design.factors.items():
+        for level, meaning in levels.items():
+            if SEARCH_KEY not in meaning:
+                continue
+            at = f"{where}: factors.{factor}.{level}"
+            if len(meaning) > 1 or not isinstance(meaning[SEARCH_KEY], str):
+                raise ConfigError(
+                    f"{at}: a searched level is {{search: STUDY}} and nothing else, found {dict(meaning)}"
+                )
+            if meaning[SEARCH_KEY] == study and not searches:
+                raise ConfigError(f"{at}: this study has no search; give a `search` section, or name another study")

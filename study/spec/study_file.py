@@ -9,12 +9,10 @@ from typing import Any
 
 from ablative.study.core.errors import ConfigError, unknown
 from ablative.study.core.typed import build
-from ablative.study.plan.tuned_levels import check_levels
-from ablative.study.spec.cells import keep
-from ablative.study.spec.design import DESIGNS, Design
+from ablative.study.spec.design import DESIGNS, Design, allows
 from ablative.study.spec.inherit import without_removed
 from ablative.study.spec.outputs import BY_METRIC, ClaimConfig, EffectsConfig, FigureConfig, QueryConfig, TableConfig
-from ablative.study.spec.search import SearchConfig, parse_search
+from ablative.study.spec.search import SearchConfig, check_searched_levels, parse_search
 
 KEYS = (
     "name",
@@ -65,7 +63,7 @@ class Study:
 
     def evaluates(self, protocol: str, cells: Sequence[Mapping[str, str]]) -> bool:
         """Whether a run that stands for these cells is evaluated with the protocol."""
-        return any(keep(cell, self.measured[protocol]) for cell in cells)
+        return any(allows(cell, self.measured[protocol]) for cell in cells)
 
     @property
     def baseline(self) -> dict[str, str] | None:
@@ -83,7 +81,7 @@ def parse_study(data: Mapping[str, Any], where: str) -> Study:
         raise ConfigError(f"{where}: name: '{name}' may hold letters, digits, '_', '-' and '.' only")
     design = _design(data, where)
     search = parse_search(data["search"], design.factors, f"{where}: search") if data.get("search") else None
-    check_levels(design, name, search is not None, where)
+    check_searched_levels(design, name, search is not None, where)
     measured = _protocols(data.get("protocols") or [], f"{where}: protocols")
     study = Study(
         name=name,

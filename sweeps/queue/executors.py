@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from ablative.study.core.errors import ConfigError, unknown
 from ablative.study.core.registry import EXECUTORS
-from ablative.study.home.paths import Home, TaskPaths
-from ablative.study.home.submission_paths import SubmissionPaths
+from ablative.study.home.paths import Home, SubmissionPaths, TaskPaths
 from ablative.sweeps.queue import manifest
 from ablative.sweeps.queue.failures import VANISHED
 from ablative.sweeps.queue.leases import Owner

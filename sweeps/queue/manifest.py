@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ablative.study.core.files import read_json, write_json
-from ablative.study.home.paths import Home
-from ablative.study.home.submission_paths import SubmissionPaths
+from ablative.study.home.paths import Home, SubmissionPaths
 from ablative.study.plan.task import TaskRef
 
 if TYPE_CHECKING:

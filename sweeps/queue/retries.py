@@ -6,10 +6,10 @@ import os
 from collections.abc import Iterable
 from datetime import UTC, datetime
 
-from ablative.study.clip.config import RunConfig
+from ablative.study.clip.config import RunConfig, micro_batch
 from ablative.study.core.files import read_json
 from ablative.study.core.typed import load_config
-from ablative.study.home.failed_attempts import OUT_OF_MEMORY, failures, halvings, micro_batch
+from ablative.study.home.failed_attempts import OUT_OF_MEMORY, failures, halvings
 from ablative.study.home.paths import Home, TaskPaths
 from ablative.study.plan.task import TaskRef
 from ablative.sweeps.queue.failures import Failure, write_failure

@@ -8,14 +8,15 @@ from functools import cached_property
 from typing import Any
 
 from ablative.study.clip.config import EvaluationConfig, RunConfig
-from ablative.study.clip.metrics import RUN_METRICS, expand
+from ablative.study.clip.metrics import RUN_METRICS
 from ablative.study.core.files import read_json, write_json
 from ablative.study.core.identity import config_id
 from ablative.study.core.typed import build, plain
-from ablative.study.home.submission_paths import SubmissionPaths
+from ablative.study.home.paths import SubmissionPaths
 from ablative.study.plan.plan import Plan
 from ablative.study.plan.search_arms import VALIDATION, SearchArm
 from ablative.study.plan.task import Task
+from ablative.study.spec.metric_patterns import expand
 from ablative.study.spec.search import SearchConfig
 
 

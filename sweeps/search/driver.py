@@ -15,7 +15,7 @@ from ablative.study.clip.config import RunConfig
 from ablative.study.core.errors import ConfigError
 from ablative.study.core.files import read_json, write_json
 from ablative.study.core.identity import config_id, differences, flatten
-from ablative.study.home.submission_paths import SubmissionPaths
+from ablative.study.home.paths import SubmissionPaths
 from ablative.study.home.task_state import directory_state
 from ablative.study.plan.plan import Plan
 from ablative.study.plan.search_arms import SearchArm

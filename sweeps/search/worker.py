@@ -14,8 +14,7 @@ from typing import Any
 from ablative.study.core.files import read_json, write_atomic, write_json
 from ablative.study.core.typed import dump, plain
 from ablative.study.home.journal import read
-from ablative.study.home.paths import TaskPaths
-from ablative.study.home.search_paths import watched
+from ablative.study.home.paths import TaskPaths, watched
 from ablative.study.home.task_state import FINISHED, DirectoryState, directory_state
 from ablative.study.plan.search_arms import VALIDATION
 from ablative.study.plan.task import Task, TaskRef, trial_tasks

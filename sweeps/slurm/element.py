@@ -24,8 +24,7 @@ from typing import Any
 
 from ablative.study.core.processes import die_with_parent
 from ablative.study.core.secrets import guard
-from ablative.study.home.paths import Home
-from ablative.study.home.submission_paths import SubmissionPaths
+from ablative.study.home.paths import Home, SubmissionPaths
 from ablative.study.home.task_state import FINISHED, directory_state
 from ablative.study.plan.task import TaskRef
 from ablative.sweeps.queue import failures, manifest, snapshot

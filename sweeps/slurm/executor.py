@@ -16,8 +16,7 @@ from dataclasses import replace
 
 from ablative.study.core.errors import ConfigError
 from ablative.study.core.typed import build, plain
-from ablative.study.home.paths import Home, TaskPaths
-from ablative.study.home.submission_paths import SubmissionPaths
+from ablative.study.home.paths import Home, SubmissionPaths, TaskPaths
 from ablative.study.home.task_state import FINISHED, directory_state
 from ablative.study.plan.plan import Plan
 from ablative.study.plan.search_arms import SearchArm

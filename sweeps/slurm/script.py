@@ -21,8 +21,7 @@ from submitit.slurm.slurm import SlurmExecutor, _make_sbatch_string
 
 from ablative.study.core.errors import AblateError, ConfigError
 from ablative.study.core.typed import build
-from ablative.study.home.paths import Home
-from ablative.study.home.submission_paths import SubmissionPaths
+from ablative.study.home.paths import Home, SubmissionPaths
 from ablative.study.spec.cluster import ClusterConfig
 from ablative.sweeps.queue.manifest import Array
 from ablative.sweeps.slurm.team import PORT

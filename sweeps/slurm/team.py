@@ -28,8 +28,7 @@ from types import FrameType
 from typing import Any
 
 from ablative.study.core.registry import END_LIKE, PEER_LOST, load
-from ablative.study.home.paths import Home, TaskPaths
-from ablative.study.home.submission_paths import SubmissionPaths
+from ablative.study.home.paths import Home, SubmissionPaths, TaskPaths
 from ablative.sweeps.queue import manifest
 from ablative.sweeps.worker import task_process
 from ablative.sweeps.worker.task_process import Child, Execute

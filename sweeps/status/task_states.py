@@ -13,8 +13,7 @@ from typing import Any
 
 from ablative.study.clip.config import RunConfig, RuntimeConfig
 from ablative.study.core.files import read_json
-from ablative.study.home.paths import Home, TaskPaths
-from ablative.study.home.submission_paths import SubmissionPaths
+from ablative.study.home.paths import Home, SubmissionPaths, TaskPaths
 from ablative.study.home.task_state import FINISHED, directory_state
 from ablative.study.plan.plan import Plan
 from ablative.study.plan.task import Task

@@ -24,8 +24,7 @@ from typing import TYPE_CHECKING
 from ablative.study.clip.config import RunConfig, RuntimeConfig
 from ablative.study.core.errors import AblateError
 from ablative.study.core.secrets import guard, shielded
-from ablative.study.home.paths import Home, TaskPaths
-from ablative.study.home.submission_paths import SubmissionPaths
+from ablative.study.home.paths import Home, SubmissionPaths, TaskPaths
 from ablative.sweeps.queue import leases, manifest
 from ablative.sweeps.queue.manifest import Job, Layout, Manifest
 

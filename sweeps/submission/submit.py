@@ -18,8 +18,7 @@ from ablative.study.core import extras, registry
 from ablative.study.core.errors import AblateError, StoreError
 from ablative.study.core.files import write_atomic
 from ablative.study.core.secrets import redact
-from ablative.study.home.paths import HOME_VERSION, Home
-from ablative.study.home.submission_paths import SubmissionPaths
+from ablative.study.home.paths import HOME_VERSION, Home, SubmissionPaths
 from ablative.study.plan.plan import Plan
 from ablative.study.plan.task import Task, TaskRef
 from ablative.sweeps.queue import executors, manifest, nodes, snapshot

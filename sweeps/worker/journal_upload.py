@@ -9,8 +9,7 @@ from collections.abc import Callable, Iterable
 
 from ablative.study.core.registry import load
 from ablative.study.core.secrets import redact
-from ablative.study.home.paths import Home
-from ablative.study.home.submission_paths import SubmissionPaths
+from ablative.study.home.paths import Home, SubmissionPaths
 from ablative.study.plan.task import TaskRef
 from ablative.sweeps.queue import leases
 from ablative.sweeps.queue.manifest import Manifest

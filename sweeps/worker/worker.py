@@ -20,8 +20,7 @@ from types import FrameType
 from ablative.study.core.files import write_json
 from ablative.study.core.registry import SEARCH_WORKER, load
 from ablative.study.home.failed_attempts import OUT_OF_MEMORY
-from ablative.study.home.paths import Home, TaskPaths
-from ablative.study.home.submission_paths import SubmissionPaths
+from ablative.study.home.paths import Home, SubmissionPaths, TaskPaths
 from ablative.study.home.task_state import FINISHED, directory_state
 from ablative.study.plan.task import TaskRef
 from ablative.sweeps.queue import failures, leases, manifest, retries, snapshot

@@ -9,10 +9,11 @@ import pytest
 import stores
 
 from ablative.reports.build import one_table, open_warehouse, report
-from ablative.reports.store.coverage import Coverage, cover, missing_text, protocol_of
+from ablative.reports.store.coverage import Coverage, cover, missing_text
 from ablative.reports.tables.tables import Entry, Table, build_tables, number
 from ablative.study.core.errors import ConfigError
 from ablative.study.plan.plan import Plan
+from ablative.study.spec.metric_patterns import protocol_of
 
 
 def table_of(plan: Plan) -> Table:

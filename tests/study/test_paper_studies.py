@@ -17,9 +17,8 @@ from ablative.study.home.paths import Home
 from ablative.study.plan.claim_cells import undecidable
 from ablative.study.plan.layout import table_layout
 from ablative.study.plan.plan import Plan, make_plan
-from ablative.study.spec.cells import keep
 from ablative.study.spec.compose import CONF
-from ablative.study.spec.design import cell_name
+from ablative.study.spec.design import allows, cell_name
 
 ROWS = {
     "mae_clip_cc": {
@@ -94,7 +93,7 @@ def test_what_is_paid_for_is_printed(home: Home, name: str) -> None:
     pictures = [figure.where for figure in plan.study.figures.values() if figure.kind == "panels"]
     for cell in plan.cells:
         assert cell_name(cell) in {own for own, _ in printed}
-        if any(keep(cell, where) for where in pictures):
+        if any(allows(cell, where) for where in pictures):
             printed.add((cell_name(cell), "panels"))
     paid = {(cell_name(task.cells[0]), task.protocol) for task in plan.tasks if task.kind == "evaluate"}
     # Zero-shot of a linear probe's model costs next to nothing.
@@ -108,7 +107,7 @@ def test_the_papers_pictures_have_their_cells(home: Home) -> None:
     for name in ("mae_clip_cc", "mae_clip_web"):
         plan = plan_of(name, home)
         found = {k: v for k, v in plan.study.figures.items() if v.kind == "panels"}
-        cells[name] = {k: sum(keep(cell, v.where) for cell in plan.cells) for k, v in found.items()}
+        cells[name] = {k: sum(allows(cell, v.where) for cell in plan.cells) for k, v in found.items()}
         assert any(task.protocol == "panels" for task in plan.tasks)
     assert cells["mae_clip_cc"] == {"figure2_segments": 4, "figure2_evidence": 4, "figure3": 3}
     assert cells["mae_clip_web"] == {"figure3": 2}

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from ablative.study.core.errors import ConfigError
-from ablative.study.plan.layout import keep, split_levels, table_layout
+from ablative.study.plan.layout import split_levels, table_layout
+from ablative.study.spec.design import allows
 from ablative.study.spec.outputs import ColumnConfig, TableConfig
 
 FACTORS = {"scale": ("small", "large"), "method": ("clip", "mae")}
@@ -18,8 +19,8 @@ TABLE = TableConfig(rows=("method",), columns=(ColumnConfig(metric=("train/loss"
 
 
 def test_a_factor_that_a_cell_lacks_does_not_exclude_it() -> None:
-    assert keep({"a": "x"}, {"a": ("x", "y"), "b": ("z",)})
-    assert not keep({"a": "x"}, {"a": ("y",)})
+    assert allows({"a": "x"}, {"a": ("x", "y"), "b": ("z",)})
+    assert not allows({"a": "x"}, {"a": ("y",)})
 
 
 def test_rows_and_splits_follow_the_study() -> None:

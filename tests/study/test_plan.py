@@ -137,7 +137,7 @@ def test_written_configurations_read_back_as_they_were(tmp_path: Path) -> None:
 def test_a_later_field_keeps_old_ids_where_it_has_its_frozen_default() -> None:
     import dataclasses
 
-    from ablative.study.clip.config import field
+    from ablative.study.core.typed import field
 
     @dataclasses.dataclass(frozen=True, kw_only=True)
     class Before:

@@ -14,11 +14,11 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from ablative.study.clip.config import RunConfig
+from ablative.study.clip.config import RunConfig, micro_batch
 from ablative.study.core.errors import DataError
 from ablative.study.core.files import write_atomic, write_json
 from ablative.study.core.typed import load_config
-from ablative.study.home.failed_attempts import halvings, micro_batch
+from ablative.study.home.failed_attempts import halvings
 from ablative.study.home.journal import Journal
 from ablative.study.home.paths import Home, SubmissionPaths, TaskPaths
 from ablative.study.plan.plan import Plan, make_plan

@@ -17,8 +17,7 @@ from ablative.study.clip.config import EvaluationConfig, RunConfig
 from ablative.study.core.files import read_json, write_json
 from ablative.study.core.typed import load_config
 from ablative.study.home.journal import Journal
-from ablative.study.home.paths import Home
-from ablative.study.home.search_paths import watched
+from ablative.study.home.paths import Home, watched
 from ablative.study.plan.plan import Plan, make_plan
 from ablative.sweeps.search.driver import Searcher
 from ablative.sweeps.submission.submit import Code

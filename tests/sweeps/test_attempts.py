@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 from fakes import Behaviours, events, hand_over, start_worker, tiny_plan
 
-from ablative.study.clip.config import RunConfig
+from ablative.study.clip.config import RunConfig, micro_batch
 from ablative.study.core.files import write_json
 from ablative.study.core.packages import source_name
-from ablative.study.home.failed_attempts import failures, halvings, micro_batch
+from ablative.study.home.failed_attempts import failures, halvings
 from ablative.study.home.paths import Home, TaskPaths
 from ablative.study.plan.plan import Plan
 from ablative.study.plan.task import TaskRef

@@ -14,8 +14,7 @@ from ablative.study.clip.config import DatasetConfig, EvaluationConfig, Protocol
 from ablative.study.core.files import write_json
 from ablative.study.core.typed import plain
 from ablative.study.home.journal import Journal, metric_rows, read
-from ablative.study.home.paths import Home
-from ablative.study.home.search_paths import watched
+from ablative.study.home.paths import Home, watched
 from ablative.trainer.clip import checkpoint
 from ablative.trainer.clip.protocols import represent, score
 from ablative.trainer.clip.train import Interrupted, pretrain

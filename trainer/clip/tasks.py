@@ -17,7 +17,7 @@ from typing import TypeVar
 # tasks, pays them once here.
 import torch._dynamo  # noqa: F401
 
-from ablative.study.clip.config import EvaluationConfig, RunConfig
+from ablative.study.clip.config import EvaluationConfig, RunConfig, micro_batch
 from ablative.study.core.errors import DataError
 from ablative.study.core.files import read_json, write_json
 from ablative.study.core.identity import flatten
@@ -25,7 +25,7 @@ from ablative.study.core.secrets import redact
 from ablative.study.core.typed import load_config
 from ablative.study.costs.history import facts
 from ablative.study.home.attempt_times import START_EVENTS
-from ablative.study.home.failed_attempts import halvings, micro_batch
+from ablative.study.home.failed_attempts import halvings
 from ablative.study.home.journal import Journal, read
 from ablative.study.home.paths import Home, RunPaths, TaskPaths
 from ablative.trainer.clip.evaluate import evaluate

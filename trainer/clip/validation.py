@@ -14,8 +14,7 @@ import torch
 from ablative.study.clip.config import EvaluationConfig, RunConfig
 from ablative.study.core.files import read_json
 from ablative.study.core.typed import build
-from ablative.study.home.paths import Home, RunPaths
-from ablative.study.home.search_paths import watched
+from ablative.study.home.paths import Home, RunPaths, watched
 from ablative.study.plan.search_arms import VALIDATION
 from ablative.trainer.clip.data.pairs.tokenizer import Tokenizer
 from ablative.trainer.clip.objectives.system import System

@@ -1,0 +1,23 @@
+"""Metric names and the patterns that stand for several: `linear_probe/shapes_*/top1`."""
+
+from __future__ import annotations
+
+import fnmatch
+
+
+def expand(pattern: str, names: list[str]) -> list[str]:
+    """Names that a metric pattern means; `*` stays within one part between slashes."""
+    if not set(pattern) & set("*?["):
+        return [pattern] if pattern in names else []
+    parts = pattern.split("/")
+    return [
+        name
+        for name in names
+        if len(name.split("/")) == len(parts)
+        and all(fnmatch.fnmatchcase(part, want) for part, want in zip(name.split("/"), parts, strict=True))
+    ]
+
+
+def protocol_of(metric: str) -> str | None:
+    """The protocol that yields `<protocol>/<dataset>/<metric>`; None for a run's own (`train/loss`)."""
+    return None if metric.count("/") < 2 else metric.partition("/")[0]
