@@ -3,17 +3,18 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+TRAINER := $(VENV)/.installed-clip
 # More processes than cores: many tests wait for servers and jobs.
 PYTEST := $(BIN)/python -m pytest -n 4 --dist loadfile
 
 .PHONY: demo mini test test-long lint bench services clean
 .PHONY: timed-environment timed-services timed-lint timed-tests
 
-demo: $(STAMP)  ## run the embedded study and leave a report to open
+demo: $(TRAINER)  ## run the embedded study and leave a report to open
 	$(BIN)/ablate run demo
 	@echo "open $${ABLATE_HOME:-ablate_home}/studies/demo/report/index.html"
 
-mini: $(STAMP)  ## run the grid of MAE-CLIP's tables in miniature and leave a report (an hour on two cores)
+mini: $(TRAINER)  ## run the grid of MAE-CLIP's tables in miniature and leave a report (an hour on two cores)
 	$(BIN)/ablate run mae_clip_mini
 	@echo "open $${ABLATE_HOME:-ablate_home}/studies/mae_clip_mini/report/index.html"
 
@@ -51,11 +52,14 @@ bench: $(STAMP)  ## print the figures of tests/benchmarks; nothing fails on a ti
 services:  ## Debian packages that the tests use: PostgreSQL, Chromium, pdflatex, SLURM
 	@bash tests/install-services.sh
 
-$(STAMP): pyproject.toml constraints.txt
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[test]'
-	$(BIN)/python -m pip install --quiet --no-deps --requirement tests/oracles.txt
+$(TRAINER): pyproject.toml constraints.txt
+	PYTHON=$(PYTHON) .ci/install --editable '.[clip]'
 	touch $@
+
+$(STAMP): pyproject.toml constraints.txt tests/oracles.txt
+	PYTHON=$(PYTHON) .ci/install --editable '.[test]'
+	.ci/install --no-deps --requirement tests/oracles.txt
+	touch $(TRAINER) $@
 
 clean:
 	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache
