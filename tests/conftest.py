@@ -13,8 +13,14 @@ from xdist.scheduler import LoadScopeScheduling
 
 ROOT = Path(__file__).parents[1]
 FOLDERS = ("study", "trainer", "sweeps", "reports")
-ON_SLURM = ("test_slurm", "test_slurm_causes", "test_slurm_team", "test_search_slurm", "test_slurm_study")
-"""They share a scheduler, and do one after the other, in one process, what is waiting for the most part."""
+ON_SLURM = {
+    "test_slurm": "slurm 1",
+    "test_slurm_study": "slurm 1",
+    "test_slurm_causes": "slurm 2",
+    "test_slurm_team": "slurm 2",
+    "test_search_slurm": "slurm 2",
+}
+"""Files that share a scheduler do one after the other, in one process, what is waiting for the most part."""
 LONGEST = (
     *ON_SLURM,
     "test_tracking_server",
@@ -76,7 +82,7 @@ class Files(LoadScopeScheduling):
 
     def _split_scope(self, nodeid: str) -> str:
         file = nodeid.partition("::")[0]
-        return "slurm" if Path(file).stem in ON_SLURM else file
+        return ON_SLURM.get(Path(file).stem, file)
 
 
 def pytest_sessionfinish() -> None:

@@ -41,6 +41,24 @@ def wait_until(condition: Callable[[], bool], seconds: float, what: str) -> None
         time.sleep(0.05)
 
 
+@contextlib.contextmanager
+def ended_without_us(*command: str) -> Iterator[None]:
+    """If this process dies in the block, the command is run: no server is left behind by a crash."""
+    alive = 'grep -qs "^State:.[^ZX]" /proc/$0/status'
+    watcher = subprocess.Popen(
+        ["bash", "-c", f'while {alive}; do sleep 1; done; exec "$@"', str(os.getpid()), *command],
+        start_new_session=True,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        yield
+    finally:
+        os.killpg(watcher.pid, signal.SIGKILL)
+        watcher.wait()
+
+
 class MlflowServer:
     """MLflow's tracking server over a store; `kill` is SIGKILL to all of its processes, `start` brings it back.
 
@@ -59,6 +77,7 @@ class MlflowServer:
             line = documented_server().replace("$(hostname)", "127.0.0.1").replace("5000", str(self.port))
             self._command = ["bash", "-c", f"exec {line} {words}"]
         self._process: subprocess.Popen[bytes] | None = None
+        self._stack = contextlib.ExitStack()
 
     def start(self) -> None:
         """Start it unless it runs already, and wait until it answers."""
@@ -83,6 +102,7 @@ class MlflowServer:
                     stderr=log,
                     start_new_session=True,
                 )
+            self._stack.enter_context(ended_without_us("kill", "-KILL", "--", f"-{self._process.pid}"))
         wait_until(self._answers, START_SECONDS, f"mlflow server (see {self._folder}/server.log)")
 
     def kill(self) -> None:
@@ -90,6 +110,7 @@ class MlflowServer:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait()
+            self._stack.close()
             self._process = None
 
     def pause(self) -> None:
@@ -150,9 +171,10 @@ def postgres(folder: Path, password: str = PASSWORD) -> Iterator[str]:
             [*user, str(programs / "postgres"), "-D", str(data), *options], stdout=log, stderr=log, cwd=data
         )
     try:
-        ready = [str(programs / "pg_isready"), "-h", "127.0.0.1", "-p", str(port), "-q"]
-        wait_until(lambda: subprocess.run(ready, check=False).returncode == 0, 30, "postgres")
-        yield f"postgresql://ablate:{quote(password, safe='')}@127.0.0.1:{port}/postgres"
+        with ended_without_us("kill", "-QUIT", str(process.pid)):
+            ready = [str(programs / "pg_isready"), "-h", "127.0.0.1", "-p", str(port), "-q"]
+            wait_until(lambda: subprocess.run(ready, check=False).returncode == 0, 30, "postgres")
+            yield f"postgresql://ablate:{quote(password, safe='')}@127.0.0.1:{port}/postgres"
     finally:
         process.send_signal(signal.SIGQUIT)
         process.wait(30)

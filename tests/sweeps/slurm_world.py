@@ -11,8 +11,10 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import pytest
 from fakes import Behaviours, events, tiny_plan, wait_for
 from missing import program
+from services import ended_without_us
 
 from ablative.study.home.paths import Home
 from ablative.study.plan.plan import Plan
@@ -28,21 +30,48 @@ SECONDS = 200.0
 
 @contextlib.contextmanager
 def scheduler(folder: Path) -> Iterator[Path]:
-    """A controller with four virtual nodes of its own; its `slurm.conf` is in the environment until the block ends."""
+    """A controller with four virtual nodes, which the environment names; until the block ends."""
+    with daemons(folder), chosen(folder):
+        yield folder
+
+
+@contextlib.contextmanager
+def daemons(folder: Path) -> Iterator[None]:
+    """A controller with four virtual nodes; they end with the block."""
     for name in ("sbatch", "slurmctld", "munged"):
         os.environ["PATH"] += "" if "/usr/sbin" in os.environ["PATH"] else ":/usr/sbin"
         program(name)
     subprocess.run(["bash", str(SCRIPT), "start", str(folder)], check=True)
-    before = os.environ.get("SLURM_CONF")
-    os.environ["SLURM_CONF"] = str(folder / "slurm.conf")
-    cluster.inspect.cache_clear()
+    stop = ("bash", str(SCRIPT), "stop", str(folder))
     try:
-        yield folder
+        with ended_without_us(*stop):
+            yield
     finally:
-        subprocess.run(["bash", str(SCRIPT), "stop", str(folder)], check=True)
-        del os.environ["SLURM_CONF"]
-        if before is not None:
-            os.environ["SLURM_CONF"] = before
+        subprocess.run(stop, check=True)
+
+
+@contextlib.contextmanager
+def chosen(folder: Path) -> Iterator[None]:
+    """The environment names this scheduler until the block ends."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SLURM_CONF", str(folder / "slurm.conf"))
+        cluster.inspect.cache_clear()
+        yield
+    cluster.inspect.cache_clear()
+
+
+def tidy() -> None:
+    """End all jobs, and wait until all nodes are there for the next ones."""
+    slurm("scancel", "--user", str(os.getuid()), "--quiet")
+
+    def idle() -> bool:
+        nodes = slurm("sinfo", "--noheader", "--Node", "--format=%N %T").split()
+        for name, state in zip(nodes[::2], nodes[1::2], strict=True):
+            if state.startswith(("down", "drain")):
+                slurm("scontrol", "update", f"NodeName={name}", "State=RESUME")
+        return not slurm("squeue", "--noheader") and set(nodes[1::2]) == {"idle"}
+
+    wait_for(idle, SECONDS)
 
 
 def controller(folder: Path, action: str) -> None:

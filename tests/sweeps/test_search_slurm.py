@@ -6,7 +6,6 @@ import dataclasses
 import os
 import signal
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,20 +14,15 @@ import pytest
 import search_fakes
 from fakes import HERE, events, wait_for
 from optuna.trial import TrialState
-from slurm_world import CONFIG, SECONDS, begin_soon, scheduler, slurm
+from slurm_world import CONFIG, SECONDS, begin_soon, slurm
 
 from ablative.study.core.files import read_json
 from ablative.sweeps.queue import leases, manifest
 from ablative.sweeps.search.driver import Searcher
 from ablative.sweeps.slurm import squeue
 
+pytestmark = pytest.mark.usefixtures("world")
 SECTION: dict[str, Any] = {"budget": {"trials": 8}, "confirm": {"top": 1, "seeds": [1]}}
-
-
-@pytest.fixture(scope="module", autouse=True)
-def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    with scheduler(tmp_path_factory.mktemp("slurm")) as folder:
-        yield folder
 
 
 def running(found: Searcher) -> list[leases.Owner]:

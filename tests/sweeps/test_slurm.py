@@ -22,7 +22,6 @@ from slurm_world import (
     look,
     once,
     plan_on,
-    scheduler,
     slurm,
     until,
 )
@@ -42,12 +41,6 @@ STEPS = 800
 """That a run of `LONG` consists of."""
 LATER = {"begin": "now+1hour"}
 """Options of jobs that stay in the queue until `finish` is called."""
-
-
-@pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    with scheduler(tmp_path_factory.mktemp("slurm")) as folder:
-        yield folder
 
 
 @pytest.fixture(autouse=True)

@@ -20,7 +20,6 @@ from slurm_world import (
     node,
     once,
     plan_on,
-    scheduler,
     slurm,
     small_disk,
     steps,
@@ -41,12 +40,6 @@ STEPS = 1600
 """That a run of `LONG` consists of."""
 LATE_SECONDS = 45.0
 """Longer than it takes until the warning before a time limit of a minute, which comes within the first 40 s."""
-
-
-@pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    with scheduler(tmp_path_factory.mktemp("slurm")) as folder:
-        yield folder
 
 
 @pytest.fixture(scope="module")

@@ -8,15 +8,15 @@ import re
 import shlex
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from fakes import SOURCE, wait_for
-from slurm_world import SECONDS, scheduler
+from slurm_world import SECONDS
 
 from ablative.study.core.files import read_json
 
+pytestmark = pytest.mark.usefixtures("world")
 SLICE = (
     "schedule.steps=12",
     "schedule.warmup_steps=2",
@@ -36,12 +36,6 @@ SLICE = (
 TASKS = 4
 CLUSTER = ("cluster.memory_gib=1.5", "cluster.partition=cpu", "cluster.pack=2", "cluster.cpus=1")
 SECTION = (SOURCE / "README.md").read_text().split("## On a SLURM cluster")[1].split("```")[1]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    with scheduler(tmp_path_factory.mktemp("slurm")) as folder:
-        yield folder
 
 
 def ablate(home: Path, *words: str) -> str:

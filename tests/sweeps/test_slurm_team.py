@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from fakes import HERE, tiny_plan, wait_for, write_study
-from slurm_world import CONFIG, SECONDS, begin_soon, element_of, finish, look, scheduler, slurm, until
+from slurm_world import CONFIG, SECONDS, begin_soon, element_of, finish, look, slurm, until
 from team_tasks import seen
 
 from ablative.study.clip.config import RuntimeConfig
@@ -41,12 +41,6 @@ SMALL = (
     "drop=[{method: [clip, masked_clip]}]",
     "baseline={method: mae_clip}",
 )
-
-
-@pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    with scheduler(tmp_path_factory.mktemp("slurm")) as folder:
-        yield folder
 
 
 @pytest.fixture
