@@ -17,9 +17,10 @@ import torch
 from ablative.study.clip.config import RunConfig
 from ablative.study.home.journal import Journal
 from ablative.study.plan.plan import make_plan
-from ablative.trainer.clip.data.pairs.batch import BOS, EOS, Batch
+from ablative.trainer.clip.data.pairs.batch import Batch
 from ablative.trainer.clip.objectives.system import System
 from ablative.trainer.clip.step import TrainStep
+from ablative.trainer.clip.token_ids import BOS, EOS
 from ablative.trainer.runner.environment import arithmetic
 
 WARM, STEPS = 5, 60

@@ -18,7 +18,7 @@ from ablative.study.home.journal import metric_rows, read
 from ablative.study.home.paths import Home
 from ablative.trainer.clip import checkpoint
 from ablative.trainer.clip.tasks import Interrupted, execute
-from ablative.trainer.runner.environment import Meter, Spent
+from ablative.trainer.runner.environment import ElapsedCost, Meter
 from ablative.trainer.torch.distributed import World
 
 CPU = torch.device("cpu")
@@ -140,8 +140,8 @@ def test_all_gpus_and_all_processors_are_paid_for() -> None:
         def collect(self, value: Any) -> list[Any]:
             return [value, 1.0, 2.0, 3.0]
 
-    meter = Meter(Spent(100.0, 50.0, 300.0), torch.device("cuda"), Four(0, 4))
-    spent = meter.spent()
+    meter = Meter(ElapsedCost(100.0, 50.0, 300.0), torch.device("cuda"), Four(0, 4))
+    spent = meter.elapsed()
     assert spent.gpu_seconds == pytest.approx(300.0 + 4 * (spent.seconds - 100.0))
     assert 56.0 <= spent.cpu_seconds < 57.0
-    assert Meter(Spent(), CPU).spent().gpu_seconds == 0.0
+    assert Meter(ElapsedCost(), CPU).elapsed().gpu_seconds == 0.0

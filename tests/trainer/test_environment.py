@@ -10,8 +10,8 @@ from ablative.study.core.errors import ConfigError
 from ablative.trainer.clip.models.flops import train_flops
 from ablative.trainer.clip.train import Training
 from ablative.trainer.runner.environment import arithmetic, choose_device, utilisation
-from ablative.trainer.runner.record import History, history
-from ablative.trainer.torch.divergence import Divergence, Watch, bad_parameter
+from ablative.trainer.runner.record import AttemptTotals, attempt_totals
+from ablative.trainer.torch.divergence import Divergence, DivergenceWatch, bad_parameter
 
 CPU = torch.device("cpu")
 
@@ -59,13 +59,13 @@ def test_attempts_by_hand() -> None:
         {"t": 9000, "kind": "event", "name": "resumed"},
         {"t": 9250, "kind": "event", "name": "interrupted"},
     ]
-    assert history(entries) == History(attempts=2, seconds=2.25, started=1.0, configured=True)
-    assert history([]) == History(attempts=0, seconds=0.0, started=None, configured=False)
+    assert attempt_totals(entries) == AttemptTotals(attempts=2, seconds=2.25, started=1.0, configured=True)
+    assert attempt_totals([]) == AttemptTotals(attempts=0, seconds=0.0, started=None, configured=False)
 
 
 def test_the_first_bad_step_and_its_culprit() -> None:
     nan, inf = float("nan"), float("inf")
-    watch = Watch(("image", "text"), ("first", "second", "last"), CPU)
+    watch = DivergenceWatch(("image", "text"), ("first", "second", "last"), CPU)
     watch.update(1, torch.tensor([1.0, 2.0, 0.1, 1e30, 0.0]))
     assert watch.verdict() is None
     # Gradients went bad in the second layer and spread to the first: the last layer's is sound.
@@ -73,7 +73,7 @@ def test_the_first_bad_step_and_its_culprit() -> None:
     watch.update(3, torch.tensor([nan, 2.0, nan, nan, nan]))
     assert watch.verdict() == Divergence(2, "gradient of second")
     for value in (nan, inf, 1e5):
-        watch = Watch(("image", "text"), ("first",), CPU)
+        watch = DivergenceWatch(("image", "text"), ("first",), CPU)
         watch.update(7, torch.tensor([1.0, value, nan]))
         assert watch.verdict() == Divergence(7, "text loss")
 

@@ -22,7 +22,7 @@ from ablative.study.home.paths import Home, TaskPaths
 from ablative.trainer.clip import evaluate
 from ablative.trainer.clip.evaluate import Scores
 from ablative.trainer.clip.tasks import Interrupted, execute
-from ablative.trainer.runner.environment import Spent
+from ablative.trainer.runner.environment import ElapsedCost
 
 SHAPES = DatasetConfig(name="shape", kind="shapes", task="shape", train=60, test=40)
 SETS = tuple(replace(SHAPES, name=name, task=name) for name in ("shape", "color", "count"))
@@ -157,7 +157,7 @@ def test_what_was_kept_of_something_else_is_evaluated_again(
 
 def test_scores_keep_what_is_no_number_and_every_digit(tmp_path: Path) -> None:
     metrics = {"a": 100 * 2 / 3, "b": math.nan, "c": 0.1 + 0.2}
-    Scores(tmp_path / "scores.json", "key").keep("set", "content", metrics, Spent(1.5, 2.5, 0.0))
+    Scores(tmp_path / "scores.json", "key").keep("set", "content", metrics, ElapsedCost(1.5, 2.5, 0.0))
     scores = Scores(tmp_path / "scores.json", "key")
     found = scores.find("set", "content")
     assert found is not None and math.isnan(found.pop("b"))
@@ -165,7 +165,7 @@ def test_scores_keep_what_is_no_number_and_every_digit(tmp_path: Path) -> None:
     assert asdict(scores.spent) == {"seconds": 1.5, "cpu_seconds": 2.5, "gpu_seconds": 0.0}
     assert scores.find("set", "other") is None and scores.find("other", "content") is None
     other = Scores(tmp_path / "scores.json", "another key")
-    assert other.find("set", "content") is None and other.spent == Spent()
+    assert other.find("set", "content") is None and other.spent == ElapsedCost()
 
 
 def test_time_up_to_the_last_kept_set_is_not_lost(home: Home) -> None:

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from ablative.trainer.clip.models.sizes import keep_count
-from ablative.trainer.clip.models.splits import Split, keep_counts, restore, take
+from ablative.trainer.clip.models.splits import MaskSplit, keep_counts, restore, take
 from ablative.trainer.clip.objectives.masking import filip_similarity, pooled_similarity, split_image, split_text
 
 LENGTHS = torch.tensor([1, 2, 5, 8, 12])
@@ -38,7 +38,7 @@ def test_random_image_masks_are_uniform_and_per_sample() -> None:
     assert len(split.visible.sort(1).values.unique(dim=0)) > 1000  # of 1,820 possible sets
 
 
-def parts(split: Split, row: int) -> tuple[set[int], set[int]]:
+def parts(split: MaskSplit, row: int) -> tuple[set[int], set[int]]:
     """Visible and hidden places of one sample."""
     assert split.visible_valid is not None and split.hidden_valid is not None
     visible = split.visible[row][split.visible_valid[row]].tolist()
@@ -99,13 +99,13 @@ def test_similarities_keep_fp32_under_autocast() -> None:
 def test_restore_puts_everything_in_its_place() -> None:
     x = torch.arange(2 * 6 * 2, dtype=torch.float32).reshape(2, 6, 2)
     visible, hidden = torch.tensor([[4, 0], [1, 5]]), torch.tensor([[1, 2, 3, 5], [0, 2, 3, 4]])
-    full = restore(take(x, visible), torch.tensor([-1.0, -2.0]), Split(visible, hidden), 6)
+    full = restore(take(x, visible), torch.tensor([-1.0, -2.0]), MaskSplit(visible, hidden), 6)
     torch.testing.assert_close(take(full, visible), take(x, visible))
     torch.testing.assert_close(take(full, hidden), torch.tensor([-1.0, -2.0]).expand(2, 4, 2))
 
 
 def test_restore_skips_empty_slots() -> None:
     """A slot without element must not overwrite the place that it happens to name."""
-    split = Split(torch.tensor([[2, 0]]), torch.tensor([[0, 1]]), torch.tensor([[True, False]]))
+    split = MaskSplit(torch.tensor([[2, 0]]), torch.tensor([[0, 1]]), torch.tensor([[True, False]]))
     full = restore(torch.tensor([[[7.0], [9.0]]]), torch.tensor([-1.0]), split, 3)
     assert full.flatten().tolist() == [-1.0, -1.0, 7.0]

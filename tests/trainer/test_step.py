@@ -16,7 +16,7 @@ from ablative.trainer.clip.models.towers import trim_padding
 from ablative.trainer.clip.objectives.losses import contrastive_loss
 from ablative.trainer.clip.objectives.system import System
 from ablative.trainer.clip.optim import learning_rate, make_optimizer
-from ablative.trainer.clip.step import Gradients, Survey, TrainStep, in_order
+from ablative.trainer.clip.step import FirstPass, Gradients, TrainStep, in_order
 
 CPU = torch.device("cpu")
 
@@ -51,8 +51,8 @@ def test_pieces_hold_captions_of_like_length() -> None:
     assert [piece.tolist() for piece in places] == [[0, 1, 3, 4], [5, 6, 7, 2]]
     assert [trim_padding(tokens[piece]).shape[1] for piece in places] == [8, 20]
     assert by_length(tokens, 8) == [slice(None)], "one piece stays in its order"
-    survey = [Survey(None, None, piece) for piece in places]
-    assert in_order([piece * 10 for piece in places], survey).tolist() == [10 * i for i in range(8)]
+    first_passes = [FirstPass(None, None, piece) for piece in places]
+    assert in_order([piece * 10 for piece in places], first_passes).tolist() == [10 * i for i in range(8)]
 
 
 @pytest.mark.parametrize("objective", ["clip", "m3ae", "mae_clip similarity"])
@@ -94,7 +94,7 @@ def test_recomputed_activations_give_the_same_gradient(
     found_losses, found = gradients(again)
     assert torch.equal(found_losses, losses)
     assert all(torch.equal(found[name], gradient) for name, gradient in expected.items())
-    # Two towers see each piece twice, the decoder once; when there are three pieces, a survey goes before.
+    # Two towers see each piece twice, the decoder once; when there are three pieces, a first pass goes before.
     assert (once, len(calls) - once) == ((5, 10) if not micro_batch else (3 * 7, 3 * 12))
 
 

@@ -12,8 +12,8 @@ from ablative.study.clip.config import OBJECTIVES, POOLINGS
 from ablative.study.core.errors import ConfigError
 from ablative.trainer.clip.models.patches import patchify
 from ablative.trainer.clip.models.splits import take
-from ablative.trainer.clip.models.towers import PAD
 from ablative.trainer.clip.objectives.system import Draws, Embeddings, System, no_decay
+from ablative.trainer.clip.token_ids import PAD
 
 CONTRASTIVE = ("clip", "masked_clip", "mae_clip")
 GENERATIVE = ("mae", "m3ae", "mae_clip")

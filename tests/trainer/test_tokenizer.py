@@ -14,8 +14,8 @@ import pytest
 from tokenizers import pre_tokenizers
 
 from ablative.study.core.errors import DataError
-from ablative.trainer.clip.data.pairs.batch import BOS, EOS, PAD, UNK
 from ablative.trainer.clip.data.pairs.tokenizer import Tokenizer, _letters
+from ablative.trainer.clip.token_ids import BOS, EOS, PAD, UNK
 
 CAPTIONS = ["a red circle", "a blue circle", "Photo: Red STAR", "a green  star\non the left"] * 3
 

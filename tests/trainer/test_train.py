@@ -24,7 +24,7 @@ from ablative.study.home.paths import Home, RunPaths
 from ablative.trainer.clip import checkpoint
 from ablative.trainer.clip.checkpoint import load_system
 from ablative.trainer.clip.data.pairs.tokenizer import Tokenizer
-from ablative.trainer.clip.train import Interrupted, Outcome, pretrain
+from ablative.trainer.clip.train import Interrupted, TrainOutcome, pretrain
 from ablative.trainer.clip.training_data import open_corpus
 
 
@@ -38,7 +38,7 @@ def stop_after(steps: int) -> Callable[[], bool]:
     return lambda: next(left) == 0
 
 
-def train(home: Home, config: RunConfig, stop: Callable[[], bool] = never) -> Outcome:
+def train(home: Home, config: RunConfig, stop: Callable[[], bool] = never) -> TrainOutcome:
     """Train the run in `home`, starting or going on."""
     paths = home.run("aaaaaaaaaaaa")
     if not paths.root.exists():

@@ -19,7 +19,8 @@ from ablative.study.clip.config import (
 )
 from ablative.study.core.typed import plain
 from ablative.study.home.paths import Home, RunPaths
-from ablative.trainer.clip.data.pairs.batch import BOS, EOS, Batch
+from ablative.trainer.clip.data.pairs.batch import Batch
+from ablative.trainer.clip.token_ids import BOS, EOS
 
 OBJECTIVES: dict[str, dict[str, Any]] = {
     "clip": {"name": "clip"},

@@ -25,7 +25,7 @@ from ablative.study.home.paths import Home, RunPaths, TaskPaths
 from ablative.trainer.clip.data.sources import fingerprint_dataset
 from ablative.trainer.clip.protocols import represent, score_set
 from ablative.trainer.clip.train import Interrupted
-from ablative.trainer.runner.environment import Meter, Spent
+from ablative.trainer.runner.environment import ElapsedCost, Meter
 
 
 def evaluate(
@@ -60,7 +60,7 @@ def evaluate(
         if found is None:
             values = score_set(representation, config, dataset, content, home)
             found = {prefix + name: value for name, value in values}
-            scores.keep(dataset.name, content, found, meter.spent())
+            scores.keep(dataset.name, content, found, meter.elapsed())
             asked = number < len(config.datasets) and stop()
         # Only when it is kept, so that no other attempt reports another value; what the journal has, it leaves out.
         journal.metrics(0, found)
@@ -79,13 +79,13 @@ class Scores:
         """Reads what an earlier attempt kept, unless it was made by something else than `key` names."""
         self._path, self._key = path, key
         self._sets: dict[str, dict[str, Any]] = {}
-        self.spent = Spent()
+        self.spent = ElapsedCost()
         """Time that went into what is kept."""
         # A damaged file is as good as none.
         with suppress(ValueError, KeyError, TypeError):
             kept = read_json(path)
             if kept is not None and kept["key"] == key:
-                self.spent, self._sets = Spent(**kept["spent"]), dict(kept["sets"])
+                self.spent, self._sets = ElapsedCost(**kept["spent"]), dict(kept["sets"])
 
     def find(self, name: str, content: str) -> dict[str, float] | None:
         """What a data set of this content yielded; None where that is not known."""
@@ -94,7 +94,7 @@ class Scores:
             return None
         return {metric: float(value) for metric, value in kept["metrics"].items()}
 
-    def keep(self, name: str, content: str, metrics: Mapping[str, float], spent: Spent) -> None:
+    def keep(self, name: str, content: str, metrics: Mapping[str, float], spent: ElapsedCost) -> None:
         """Add a data set, in one step."""
         values = {metric: encode(value) for metric, value in metrics.items()}
         self._sets[name] = {"content": content, "metrics": values}

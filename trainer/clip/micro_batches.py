@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from ablative.trainer.clip.data.pairs.batch import PAD, to_pixels
+from ablative.trainer.clip.data.pairs.batch import to_pixels
 from ablative.trainer.clip.objectives.system import Draws
+from ablative.trainer.clip.token_ids import PAD
 
 WHOLE = slice(None)
 """Every row."""

@@ -34,12 +34,12 @@ from ablative.trainer.clip.objectives.losses import (
 from ablative.trainer.clip.objectives.system import Draws, Embeddings, System
 from ablative.trainer.clip.optim import learning_rate, make_optimizer, set_learning_rate
 from ablative.trainer.torch.distributed import ALONE, World
-from ablative.trainer.torch.divergence import Watch
+from ablative.trainer.torch.divergence import DivergenceWatch
 
 
 @dataclass(frozen=True)
-class Survey:
-    """What a first pass tells of a piece; no features or counts where the objective has none."""
+class FirstPass:
+    """Outcome of the first pass over a piece; features or counts are None where the objective has none."""
 
     features: Embeddings | None
     """With their graph where the piece is alone; then the pass is the only one."""
@@ -108,16 +108,16 @@ class Gradients:
         """This process's part of a batch of `size`, piece by piece: first what the means over the batch depend on,
         then the gradients. Losses (parts,) and gradients are those that its rows add to the batch's."""
         with torch.set_grad_enabled(len(pieces) == 1):
-            survey = [self._survey(piece) for piece in pieces]
+            first_passes = [self._first_pass(piece) for piece in pieces]
         values = dict.fromkeys(self.names, torch.zeros((), device=self.device))
         if self.system.contrastive:
-            values["contrastive"], image_slopes, text_slopes = self._slopes(survey, weights, size)
-        shares = self._shares(survey, size)
+            values["contrastive"], image_slopes, text_slopes = self._slopes(first_passes, weights, size)
+        shares = self._shares(first_passes, size)
         for piece in pieces:
             images, rows = piece.images(), piece.places
             loss, embeddings = torch.zeros((), device=self.device), None
             if self.system.contrastive:
-                embeddings = survey[0].features if len(pieces) == 1 else self._features(images, piece)
+                embeddings = first_passes[0].features if len(pieces) == 1 else self._features(images, piece)
                 assert embeddings is not None
                 # Only the gradient of this product means something: it is the contrastive loss's own.
                 loss = (embeddings.image * image_slopes[rows]).sum() + (embeddings.text * text_slopes[rows]).sum()
@@ -128,18 +128,18 @@ class Gradients:
             loss.backward()
         return torch.stack([values[name] for name in self.names])
 
-    def _survey(self, piece: Piece) -> Survey:
+    def _first_pass(self, piece: Piece) -> FirstPass:
         features = self._features(piece.images(), piece) if self.system.contrastive else None
         counts = None
         if "text" in self.names:
             counts = self.system.text_counts(piece.tokens, piece.draws, features)
-        return Survey(features, counts, piece.places)
+        return FirstPass(features, counts, piece.places)
 
-    def _slopes(self, survey: list[Survey], weights: LossWeights, size: int) -> tuple[Tensor, Tensor, Tensor]:
+    def _slopes(self, first_passes: list[FirstPass], weights: LossWeights, size: int) -> tuple[Tensor, Tensor, Tensor]:
         """This process's part of the batch's contrastive loss, and the whole loss's gradient to its image and
         text features (b,E); the logit scale, which no piece sees, gets its gradient here."""
-        features = [part.features for part in survey if part.features is not None]
-        own = in_order([torch.stack([part.image, part.text], 1) for part in features], survey)
+        features = [part.features for part in first_passes if part.features is not None]
+        own = in_order([torch.stack([part.image, part.text], 1) for part in features], first_passes)
         image, text = (side.contiguous().requires_grad_() for side in self.world.gather(own, size).unbind(1))
         loss = self._contrast(image, text, weights)
         (weights.contrastive * loss).backward()
@@ -149,12 +149,12 @@ class Gradients:
         rows = self.world.rows(size)
         return loss.detach(), image.grad[rows], text.grad[rows]
 
-    def _shares(self, survey: list[Survey], size: int) -> Tensor | None:
+    def _shares(self, first_passes: list[FirstPass], size: int) -> Tensor | None:
         """(b,) what each sample's summed token loss counts for in the text loss of a batch of `size`."""
-        counts = [part.counts for part in survey if part.counts is not None]
+        counts = [part.counts for part in first_passes if part.counts is not None]
         if not counts:
             return None
-        found = self.world.gather(in_order(counts, survey), size)
+        found = self.world.gather(in_order(counts, first_passes), size)
         return token_weights(found, self.config.objective.text_loss_norm)[self.world.rows(size)]
 
     def _piece(self, images: Tensor, tokens: Tensor, draws: Draws, places: Tensor | slice) -> Piece:
@@ -205,12 +205,12 @@ class Gradients:
         return parts
 
 
-def in_order(parts: list[Tensor], survey: list[Survey]) -> Tensor:
+def in_order(parts: list[Tensor], first_passes: list[FirstPass]) -> Tensor:
     """What each piece has for its samples (b,…), as this process's rows of the batch (B,…); one keeps its graph."""
     if len(parts) == 1:
         return parts[0]
     rows = torch.cat(parts)
-    for part, piece in zip(parts, survey, strict=True):
+    for part, piece in zip(parts, first_passes, strict=True):
         rows[piece.places] = part
     return rows
 
@@ -230,7 +230,7 @@ class TrainStep:
         self.gradients = Gradients(system, config, device, world)
         self.rows = world.rows(config.schedule.batch_size)
         self.parameters = dict(system.named_parameters())
-        self.watch = Watch(self.gradients.names, tuple(self.parameters), device)
+        self.watch = DivergenceWatch(self.gradients.names, tuple(self.parameters), device)
         self._generator = torch.Generator()
         self._step = 0
         self._losses = torch.zeros(len(self.gradients.names))

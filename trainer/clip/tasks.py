@@ -31,7 +31,7 @@ from ablative.study.home.paths import Home, RunPaths, TaskPaths
 from ablative.trainer.clip.evaluate import evaluate
 from ablative.trainer.clip.train import Interrupted, pretrain
 from ablative.trainer.runner.environment import arithmetic, choose_device, code
-from ablative.trainer.runner.record import History, Result, Silent, history, record
+from ablative.trainer.runner.record import AttemptTotals, Result, Silent, attempt_totals, record
 from ablative.trainer.runner.usage_tags import begin, settle
 from ablative.trainer.torch.distributed import World
 from ablative.trainer.torch.divergence import Divergence
@@ -59,8 +59,8 @@ def execute(kind: str, root: Path, home: Home, stop: Callable[[], bool]) -> None
     """
     assert kind in ("pretrain", "evaluate"), kind
     paths = TaskPaths(root)
-    place = scheduled()
-    if place is not None and place.world.rank:
+    rendezvous = scheduled()
+    if rendezvous is not None and rendezvous.world.rank:
         if kind == "pretrain" and not paths.record.exists():
             _assist(RunPaths(root), home, stop)
         return
@@ -76,7 +76,7 @@ def execute(kind: str, root: Path, home: Home, stop: Callable[[], bool]) -> None
 
 def _attempt(kind: str, paths: TaskPaths, home: Home, journal: Journal, stop: Callable[[], bool]) -> None:
     """One attempt: opening event, the work, closing event, record."""
-    past = history(read(paths.journal)[0])
+    past = attempt_totals(read(paths.journal)[0])
     since = time.time()
     journal.event(START_EVENTS[past.attempts > 0], attempt=past.attempts + 1)
     journal.tags(code())
@@ -111,7 +111,7 @@ def _attempt(kind: str, paths: TaskPaths, home: Home, journal: Journal, stop: Ca
     write_json(paths.record, record(kind, paths.root.name, result, spent, end) | accounts)
 
 
-def _config(paths: TaskPaths, kind: type[Config], journal: Journal, past: History) -> Config:
+def _config(paths: TaskPaths, kind: type[Config], journal: Journal, past: AttemptTotals) -> Config:
     """The task's configuration, reported to the journal unless an earlier attempt did."""
     config = load_config(paths.config, kind)
     if not past.configured:

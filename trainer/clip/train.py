@@ -27,12 +27,13 @@ from ablative.trainer.clip.data.pairs.pairs import Pairs
 from ablative.trainer.clip.data.pairs.tokenizer import Tokenizer
 from ablative.trainer.clip.micro_batches import by_length
 from ablative.trainer.clip.models.flops import train_flops
-from ablative.trainer.clip.models.towers import PAD, trim_padding
+from ablative.trainer.clip.models.towers import trim_padding
 from ablative.trainer.clip.objectives.system import System
 from ablative.trainer.clip.step import TrainStep
+from ablative.trainer.clip.token_ids import PAD
 from ablative.trainer.clip.training_data import open_corpus
-from ablative.trainer.clip.validation import Watch
-from ablative.trainer.runner.environment import Meter, Spent, arithmetic, choose_device, utilisation
+from ablative.trainer.clip.validation import ValidationWatch
+from ablative.trainer.runner.environment import ElapsedCost, Meter, arithmetic, choose_device, utilisation
 from ablative.trainer.torch.distributed import ALONE, World
 from ablative.trainer.torch.divergence import Divergence, bad_parameter
 
@@ -45,7 +46,7 @@ class Interrupted(Exception):
 
 
 @dataclass(frozen=True)
-class Outcome:
+class TrainOutcome:
     """How a training ended."""
 
     step: int
@@ -62,7 +63,7 @@ def pretrain(
     journal: Journal,
     stop: Callable[[], bool],
     world: World = ALONE,
-) -> Outcome:
+) -> TrainOutcome:
     """Train the run to its end and write its final model.
 
     Args:
@@ -87,9 +88,11 @@ def pretrain(
         training = Training(config, tokenizer, pairs, device, world)
         _resume(training, paths, journal)
         saver = Saver(paths, journal, config.runtime.checkpoint_seconds)
-        watch = Watch(paths, config, home, tokenizer, device)
+        validation = ValidationWatch(paths, config, home, tokenizer, device)
         with _quiet_collector():
-            outcome = _loop(training, _loader(config, pairs, tokenizer, world, device), saver, watch, journal, stop)
+            outcome = _loop(
+                training, _loader(config, pairs, tokenizer, world, device), saver, validation, journal, stop
+            )
         if outcome.divergence is None and world.rank == 0:
             checkpoint.save(paths.model, {"model": training.system.state_dict(), "step": outcome.step})
         world.wait()
@@ -97,8 +100,13 @@ def pretrain(
 
 
 def _loop(
-    training: Training, loader: Loader, saver: Saver, watch: Watch, journal: Journal, stop: Callable[[], bool]
-) -> Outcome:
+    training: Training,
+    loader: Loader,
+    saver: Saver,
+    validation: ValidationWatch,
+    journal: Journal,
+    stop: Callable[[], bool],
+) -> TrainOutcome:
     """Steps from the training's position to the last; reports every `log_every` of them and the last."""
     steps, every = training.config.schedule.steps, training.config.runtime.log_every
     world = training.world
@@ -122,8 +130,8 @@ def _loop(
                 journal.metrics(training.step, metrics)
             if divergence is not None:
                 break
-            if not last and world.rank == 0 and watch.due(training.step):
-                journal.metrics(training.step, watch.metrics(training.system))
+            if not last and world.rank == 0 and validation.due(training.step):
+                journal.metrics(training.step, validation.metrics(training.system))
             if save:
                 saver.save(training)
             if asked and not last:
@@ -131,7 +139,7 @@ def _loop(
     divergence = divergence or bad_parameter(training.system, training.step)
     metrics = training.cost() | metrics
     journal.metrics(training.step, metrics)
-    return Outcome(training.step, divergence, metrics)
+    return TrainOutcome(training.step, divergence, metrics)
 
 
 def _share_broken(loader: Loader, world: World) -> int:
@@ -157,7 +165,7 @@ class Training:
         self.update = TrainStep(self.system, config, device, world)
         self.step = 0
         self._tokens = torch.zeros(1, 1, dtype=torch.int64)
-        self.meter = Meter(Spent(), device, world)
+        self.meter = Meter(ElapsedCost(), device, world)
 
     def advance(self, batch: Batch) -> None:
         """Train on this process's rows of the batch of the current step, and move to the next."""
@@ -203,7 +211,7 @@ class Training:
             "optimizer": self.update.optimizer.state_dict(),
             "random": {"cpu": torch.get_rng_state(), "cuda": cuda},
             "fingerprints": self.fingerprints,
-            "spent": asdict(self.meter.spent()),
+            "spent": asdict(self.meter.elapsed()),
         }
 
     def restore(self, state: dict[str, Any]) -> None:
@@ -219,7 +227,7 @@ class Training:
         if self.device.type == "cuda" and state["random"]["cuda"] is not None:
             torch.cuda.set_rng_state(state["random"]["cuda"], self.device)
         self.step = state["step"]
-        self.meter = Meter(Spent(**state["spent"]), self.device, self.world)
+        self.meter = Meter(ElapsedCost(**state["spent"]), self.device, self.world)
 
 
 def _resume(training: Training, paths: RunPaths, journal: Journal) -> None:

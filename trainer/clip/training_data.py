@@ -16,7 +16,7 @@ from ablative.study.home.paths import Home, RunPaths
 from ablative.trainer.clip.data.pairs.pairs import Pairs
 from ablative.trainer.clip.data.pairs.tokenizer import Tokenizer
 from ablative.trainer.clip.data.sources import open_pairs
-from ablative.trainer.clip.data.texts import Lines, find_texts, texts_fingerprint
+from ablative.trainer.clip.data.texts import TextLines, find_texts, texts_fingerprint
 
 
 def open_corpus(paths: RunPaths, config: RunConfig, home: Home) -> tuple[Pairs, Tokenizer]:
@@ -50,7 +50,7 @@ def _fitted(pairs: Pairs, config: RunConfig, home: Home) -> Path:
     return path
 
 
-def _texts(data: DataConfig, home: Home) -> tuple[Lines, list[Any]]:
+def _texts(data: DataConfig, home: Home) -> tuple[TextLines, list[Any]]:
     """The text file's lines, and what names them; raises DataError when it is not what the study was planned with."""
     source = TextFile.of(data)
     found, expected = texts_fingerprint(source, home), data.tokenizer_fingerprint
@@ -59,7 +59,7 @@ def _texts(data: DataConfig, home: Home) -> tuple[Lines, list[Any]]:
             f"data {source.name} has changed: the fingerprint of {data.tokenizer_texts} is {found}, the study was "
             f"planned with {expected}; restore the file, or plan again"
         )
-    return Lines(find_texts(source), data.tokenizer_captions), [found, data.tokenizer_captions]
+    return TextLines(find_texts(source), data.tokenizer_captions), [found, data.tokenizer_captions]
 
 
 @dataclass(frozen=True)

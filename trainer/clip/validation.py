@@ -22,7 +22,7 @@ from ablative.trainer.clip.protocols import score
 from ablative.trainer.clip.protocols.parts.features import Representation
 
 
-class Watch:
+class ValidationWatch:
     """Evaluates the model every so many steps, where a search asked for it."""
 
     def __init__(

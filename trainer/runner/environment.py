@@ -21,7 +21,7 @@ from ablative.study.core.errors import ConfigError
 from ablative.study.costs.devices import find
 from ablative.trainer.torch.distributed import ALONE, World
 
-PACKAGES = ("ablate", "torch", "numpy", "pillow", "tokenizers", "scikit-learn")
+PACKAGES = ("ablative", "torch", "numpy", "pillow", "tokenizers", "scikit-learn")
 
 
 def choose_device(wanted: str) -> torch.device:
@@ -101,7 +101,7 @@ def code() -> dict[str, str]:
 
 
 @dataclass(frozen=True)
-class Spent:
+class ElapsedCost:
     """Time that went into a run up to some step, over all attempts whose work was kept."""
 
     seconds: float = 0.0
@@ -115,7 +115,7 @@ class Spent:
 class Meter:
     """Adds this attempt's time to what earlier attempts had spent."""
 
-    def __init__(self, earlier: Spent, device: torch.device, world: World = ALONE) -> None:
+    def __init__(self, earlier: ElapsedCost, device: torch.device, world: World = ALONE) -> None:
         self._earlier, self._device, self._world = earlier, device, world
         self._begin, self._cpu_begin = time.monotonic(), _cpu_seconds()
 
@@ -124,17 +124,17 @@ class Meter:
         """By the clock on the wall, so far."""
         return self._earlier.seconds + time.monotonic() - self._begin
 
-    def spent(self) -> Spent:
+    def elapsed(self) -> ElapsedCost:
         """Of all processes, all of which have to ask."""
         now = sum(self._world.collect(_cpu_seconds() - self._cpu_begin))
         seconds, gpus = self.seconds, self._world.size if self._device.type == "cuda" else 0
         gpu_seconds = gpus * (seconds - self._earlier.seconds)
-        return Spent(seconds, self._earlier.cpu_seconds + now, self._earlier.gpu_seconds + gpu_seconds)
+        return ElapsedCost(seconds, self._earlier.cpu_seconds + now, self._earlier.gpu_seconds + gpu_seconds)
 
     def cost(self) -> dict[str, float]:
         """`cost/…` metrics of the time spent, likewise; memory is the peak of the process that needed most, allocated
         on a GPU or resident on a CPU."""
-        spent = self.spent()
+        spent = self.elapsed()
         return {
             "cost/seconds": spent.seconds,
             "cost/cpu_hours": spent.cpu_seconds / 3600,

@@ -16,7 +16,7 @@ from ablative.trainer.torch.divergence import Divergence
 
 
 @dataclass(frozen=True)
-class History:
+class AttemptTotals:
     """Attempts at a task."""
 
     attempts: int
@@ -60,10 +60,10 @@ class Silent(Journal):
         """There is no file."""
 
 
-def history(entries: list[dict[str, Any]]) -> History:
+def attempt_totals(entries: list[dict[str, Any]]) -> AttemptTotals:
     """Attempts that a task's journal entries tell of."""
     found = attempts(entries)
-    return History(
+    return AttemptTotals(
         attempts=len(found),
         seconds=sum(attempt.seconds for attempt in found),
         started=found[0].start if found else None,
@@ -71,21 +71,21 @@ def history(entries: list[dict[str, Any]]) -> History:
     )
 
 
-def record(kind: str, task_id: str, result: Result, spent: History, finished: float) -> dict[str, Any]:
-    """Content of `record.json`; `spent` includes the last attempt, `finished` is in seconds since 1970."""
+def record(kind: str, task_id: str, result: Result, totals: AttemptTotals, finished: float) -> dict[str, Any]:
+    """Content of `record.json`; `totals` includes the last attempt, `finished` is in seconds since 1970."""
     metrics = {name: value if math.isfinite(value) else None for name, value in result.metrics.items()}
     halved = {"micro_batch": result.micro_batch, "halvings": result.halvings} if result.halvings else {}
-    assert spent.started is not None
+    assert totals.started is not None
     return {
         "state": result.state,
         "task_id": task_id,
         "kind": kind,
         "metrics": metrics,
         "diverged": asdict(result.divergence) if result.divergence else None,
-        "started": _iso(spent.started),
+        "started": _iso(totals.started),
         "finished": _iso(finished),
-        "seconds": round(spent.seconds, 3),
-        "attempts": spent.attempts,
+        "seconds": round(totals.seconds, 3),
+        "attempts": totals.attempts,
         "environment": {**describe(result.device), "processes": result.processes, **halved},
         "cost": {name.removeprefix("cost/"): value for name, value in metrics.items() if name.startswith("cost/")},
     }

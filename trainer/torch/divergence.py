@@ -25,7 +25,7 @@ class Divergence:
     """The loss part, or the parameter's gradient, that went first."""
 
 
-class Watch:
+class DivergenceWatch:
     """Keeps, on the device, the first bad step of every loss part and of every parameter's gradient.
 
     `update` costs three small kernels and no synchronisation; `verdict` reads the answer back. The answer is

@@ -49,7 +49,7 @@ _FAILURE = "ablate/failure"
 
 
 @dataclass(frozen=True)
-class Place:
+class Rendezvous:
     """One process, and where it meets the others."""
 
     world: World
@@ -59,8 +59,8 @@ class Place:
     """Descriptor of a socket that listens at `port` already, in rank 0 of processes that it forked itself."""
 
 
-def scheduled() -> Place | None:
-    """This process's place among those that a scheduler started; None where it is the only one."""
+def scheduled() -> Rendezvous | None:
+    """Where this process meets the others that a scheduler started; None where it is the only one."""
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         return None
     missing = [name for name in VARIABLES if name not in os.environ]
@@ -69,7 +69,7 @@ def scheduled() -> Place | None:
     rank, size, local_rank, port = (
         int(os.environ[name]) for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_PORT")
     )
-    return Place(World(rank, size, local_rank), os.environ["MASTER_ADDR"], port)
+    return Rendezvous(World(rank, size, local_rank), os.environ["MASTER_ADDR"], port)
 
 
 @contextmanager
@@ -83,9 +83,9 @@ def team(runtime: RuntimeConfig, follow: Callable[[World], None]) -> Iterator[Wo
         PeerLostError: another process died, or its machine did.
         AblateError, OSError, MemoryError, RuntimeError: what another process raised.
     """
-    place = scheduled()
-    if place is not None:
-        with _joined(place, runtime.device) as world:
+    rendezvous = scheduled()
+    if rendezvous is not None:
+        with _joined(rendezvous, runtime.device) as world:
             yield world
     elif runtime.processes == 1:
         yield ALONE
@@ -100,19 +100,19 @@ def _forked(runtime: RuntimeConfig, follow: Callable[[World], None]) -> Iterator
     parent, size = os.getpid(), runtime.processes
     with ExitStack() as cleanup:
         listener = cleanup.enter_context(socket.create_server(("127.0.0.1", 0), backlog=size))
-        places = [Place(World(rank, size, rank), *listener.getsockname()) for rank in range(size)]
+        meetings = [Rendezvous(World(rank, size, rank), *listener.getsockname()) for rank in range(size)]
         sys.stdout.flush()
         sys.stderr.flush()
         pids = {}
-        for place in places[1:]:
+        for rendezvous in meetings[1:]:
             pid = os.fork()
             if pid == 0:
                 listener.close()
-                _live(parent, place, runtime.device, follow)
-            pids[pid] = place.world.rank
+                _live(parent, rendezvous, runtime.device, follow)
+            pids[pid] = rendezvous.world.rank
         cleanup.callback(Peers(pids).end)
         _require_gpus(runtime)
-        first = Place(places[0].world, places[0].host, places[0].port, listener.detach())
+        first = Rendezvous(meetings[0].world, meetings[0].host, meetings[0].port, listener.detach())
         yield cleanup.enter_context(_joined(first, runtime.device))
 
 
@@ -125,19 +125,19 @@ def _require_gpus(runtime: RuntimeConfig) -> None:
         )
 
 
-def _live(parent: int, place: Place, device: str, follow: Callable[[World], None]) -> NoReturn:
+def _live(parent: int, rendezvous: Rendezvous, device: str, follow: Callable[[World], None]) -> NoReturn:
     """The whole life of a forked process."""
     code = 1
     try:
         if die_with_parent(parent):
-            with _joined(place, device) as world:
+            with _joined(rendezvous, device) as world:
                 follow(world)
             code = 0
     except PeerLostError as lost:
-        print(f"process {place.world.rank} of {place.world.size} ends: {lost}", file=sys.stderr)
+        print(f"process {rendezvous.world.rank} of {rendezvous.world.size} ends: {lost}", file=sys.stderr)
     except BaseException as error:
         code = exit_code(error)
-        print(f"process {place.world.rank} of {place.world.size} failed:", file=sys.stderr)
+        print(f"process {rendezvous.world.rank} of {rendezvous.world.size} failed:", file=sys.stderr)
         print(redact(traceback.format_exc()), end="", file=sys.stderr)
     finally:
         sys.stdout.flush()
@@ -203,17 +203,17 @@ def end_like(rank: int, code: int, dismissed: threading.Event) -> None:
 
 
 @contextmanager
-def _joined(place: Place, device: str) -> Iterator[World]:
+def _joined(rendezvous: Rendezvous, device: str) -> Iterator[World]:
     """Meet the others; in the block they can be talked to."""
-    world, cuda = place.world, device != "cpu" and torch.cuda.is_available()
+    world, cuda = rendezvous.world, device != "cpu" and torch.cuda.is_available()
     with _meeting():
         store = dist.TCPStore(
-            place.host,
-            place.port,
+            rendezvous.host,
+            rendezvous.port,
             world.size,
             is_master=world.rank == 0,
             timeout=TIMEOUT,
-            master_listen_fd=place.listener,
+            master_listen_fd=rendezvous.listener,
         )
         dist.init_process_group(
             "cpu:gloo,cuda:nccl" if cuda else "gloo",

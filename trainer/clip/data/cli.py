@@ -16,7 +16,7 @@ from ablative.study.home.paths import home
 
 if TYPE_CHECKING:
     from ablative.trainer.clip.data.pairs.pairs import Pairs
-    from ablative.trainer.clip.data.shards.check import Report
+    from ablative.trainer.clip.data.shards.check import ShardReport
 
 _TOLD = 5
 """Reasons that are printed; the rest is counted."""
@@ -144,7 +144,7 @@ def _sample(pairs: Pairs, i: int) -> tuple[object, str]:
         return None, str(error).rpartition(": ")[2]
 
 
-def _describe(report: Report, caption: str) -> str:
+def _describe(report: ShardReport, caption: str) -> str:
     found = report.findings
     sizes = ", ".join(f"{width}×{height} ({count})" for (width, height), count in found.sizes.most_common(3))
     rest = f", {len(found.sizes) - 3} other sizes" if len(found.sizes) > 3 else ""

@@ -19,7 +19,7 @@ from ablative.trainer.clip.data.shards.shard_index import writing
 
 
 @dataclass(frozen=True)
-class Lines:
+class TextLines:
     """The first `count` lines, read anew by everyone who walks through them."""
 
     path: Path

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from ablative.study.clip.config import ModelConfig
 from ablative.trainer.clip.models.blocks import LayerNorm, Transformer
 from ablative.trainer.clip.models.positions import sincos_2d
-from ablative.trainer.clip.models.splits import Split, restore, take
+from ablative.trainer.clip.models.splits import MaskSplit, restore, take
 
 
 class Decoder(nn.Module):
@@ -38,12 +38,14 @@ class Decoder(nn.Module):
             self.modality = nn.Parameter(0.02 * torch.randn(2, width))
             self.to_tokens = nn.Linear(width, vocab_size)
 
-    def image_rows(self, image: Tensor, split: Split) -> Tensor:
+    def image_rows(self, image: Tensor, split: MaskSplit) -> Tensor:
         """MAE: encoded visible patches (B,V,D) → decoded rows of the hidden ones (B,M,W)."""
         x = self.trunk(self._image_sequence(image, split))
         return self.norm(take(x, split.hidden))
 
-    def rows(self, image: Tensor, text: Tensor, splits: tuple[Split, Split], valid: Tensor) -> tuple[Tensor, Tensor]:
+    def rows(
+        self, image: Tensor, text: Tensor, splits: tuple[MaskSplit, MaskSplit], valid: Tensor
+    ) -> tuple[Tensor, Tensor]:
         """M3AE: encoded visible patches (B,V,D) and tokens (B,v,d), valid bool (B,L): not padding
         → decoded rows of the hidden patches (B,M,W) and of the hidden tokens (B,m,W)."""
         image_split, text_split = splits
@@ -56,6 +58,6 @@ class Decoder(nn.Module):
         x = self.trunk(torch.cat([patches, words], dim=1), attend)
         return self.norm(take(x, image_split.hidden)), self.norm(take(x, text_split.hidden + count))
 
-    def _image_sequence(self, image: Tensor, split: Split) -> Tensor:
+    def _image_sequence(self, image: Tensor, split: MaskSplit) -> Tensor:
         count = len(self.image_positions)
         return restore(self.from_image(image), self.image_mask, split, count) + self.image_positions

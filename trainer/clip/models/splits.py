@@ -15,7 +15,7 @@ def keep_counts(lengths: Tensor, ratio: float) -> Tensor:
     return ((1 - ratio) * lengths.double() + ROUNDING).long().clamp(min=1)
 
 
-class Split(NamedTuple):
+class MaskSplit(NamedTuple):
     """Which elements the encoder sees and which the decoder must restore, as places in the sequence.
 
     The counts V and M are the same for every sample, so that shapes never depend on the data (no
@@ -42,7 +42,7 @@ def take(x: Tensor, index: Tensor) -> Tensor:
     return x.gather(1, index[..., None].expand(-1, -1, x.shape[-1]))
 
 
-def restore(visible: Tensor, mask_token: Tensor, split: Split, length: int) -> Tensor:
+def restore(visible: Tensor, mask_token: Tensor, split: MaskSplit, length: int) -> Tensor:
     """Encoded elements back in their places, the mask token elsewhere.
 
     visible (B,V,W), mask_token (W) → (B,length,W). Slots of `visible` that hold no element go to an

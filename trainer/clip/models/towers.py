@@ -10,8 +10,7 @@ from ablative.study.clip.config import ModelConfig
 from ablative.trainer.clip.models.blocks import LayerNorm, Transformer
 from ablative.trainer.clip.models.patches import ConvStem, LinearStem
 from ablative.trainer.clip.models.positions import sincos_2d
-
-PAD = 0
+from ablative.trainer.clip.token_ids import PAD
 
 
 class ImageTower(nn.Module):

@@ -10,17 +10,17 @@ from torch import Tensor
 
 from ablative.trainer.clip.models.blocks import full_precision
 from ablative.trainer.clip.models.sizes import keep_count
-from ablative.trainer.clip.models.splits import Split, keep_counts
+from ablative.trainer.clip.models.splits import MaskSplit, keep_counts
 
 
-def split_image(scores: Tensor, ratio: float) -> Split:
+def split_image(scores: Tensor, ratio: float) -> MaskSplit:
     """Split of patches by scores (B,N): the keep_count lowest of every sample are visible."""
     order = scores.argsort(dim=1, stable=True)
     keep = keep_count(scores.shape[1], ratio)
-    return Split(order[:, :keep], order[:, keep:])
+    return MaskSplit(order[:, :keep], order[:, keep:])
 
 
-def split_text(scores: Tensor, valid: Tensor, ratio: float, include_pads: bool = False) -> Split:
+def split_text(scores: Tensor, valid: Tensor, ratio: float, include_pads: bool = False) -> MaskSplit:
     """Split of tokens by scores (B,L), valid bool (B,L): not padding; the ratio is over valid tokens.
 
     With `include_pads` padding is ranked and counted like anything else (the M3AE code), and only
@@ -40,7 +40,7 @@ def split_text(scores: Tensor, valid: Tensor, ratio: float, include_pads: bool =
     visible = order[:, :most]
     hidden = order.gather(1, keep + torch.arange(length - most, device=order.device))
     slots = torch.arange(most, device=order.device)
-    return Split(visible, hidden, (slots < keep) & valid.gather(1, visible), valid.gather(1, hidden))
+    return MaskSplit(visible, hidden, (slots < keep) & valid.gather(1, visible), valid.gather(1, hidden))
 
 
 def pooled_similarity(elements: Tensor, other: Tensor) -> Tensor:

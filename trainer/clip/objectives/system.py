@@ -20,10 +20,11 @@ from ablative.trainer.clip.models.blocks import initialise
 from ablative.trainer.clip.models.decoder import Decoder
 from ablative.trainer.clip.models.patches import patchify
 from ablative.trainer.clip.models.pooling import Head, make_pool
-from ablative.trainer.clip.models.splits import Split, keep_counts, take
-from ablative.trainer.clip.models.towers import PAD, ImageTower, TextTower
+from ablative.trainer.clip.models.splits import MaskSplit, keep_counts, take
+from ablative.trainer.clip.models.towers import ImageTower, TextTower
 from ablative.trainer.clip.objectives.losses import normalize_patches, pixel_loss, token_loss
 from ablative.trainer.clip.objectives.masking import filip_similarity, pooled_similarity, split_image, split_text
+from ablative.trainer.clip.token_ids import PAD
 
 UNDECAYED = ("positions", "text_positions", "image_mask", "text_mask", "modality", "probe", "log_scale")
 
@@ -257,7 +258,7 @@ class System(nn.Module):
         return F.pad(tokens, (0, missing), value=PAD) if missing else tokens
 
     @torch.no_grad()
-    def splits(self, valid: Tensor, draws: Draws, embeddings: Embeddings | None) -> tuple[Split, Split | None]:
+    def splits(self, valid: Tensor, draws: Draws, embeddings: Embeddings | None) -> tuple[MaskSplit, MaskSplit | None]:
         """What is hidden of images and of texts, valid bool (B,L); nothing of texts where there are none."""
         objective = self.objective
         image, text = draws.image, draws.text[:, : valid.shape[1]]
@@ -274,14 +275,14 @@ class System(nn.Module):
             return image_split, None
         return image_split, split_text(text, valid, objective.text_mask_ratio, objective.include_pads)
 
-    def _pixel_losses(self, rows: Tensor, images: Tensor, split: Split) -> Tensor:
+    def _pixel_losses(self, rows: Tensor, images: Tensor, split: MaskSplit) -> Tensor:
         """Decoded rows (B,M,W) of the hidden patches of images (B,3,S,S) → (B,)."""
         target = take(patchify(images, self.model.patch_size), split.hidden)
         if self.objective.normalize_pixels:
             target = normalize_patches(target)
         return pixel_loss(self.decoder.to_pixels(rows), target)
 
-    def _token_sums(self, rows: Tensor, tokens: Tensor, split: Split, limit: int | None) -> Tensor:
+    def _token_sums(self, rows: Tensor, tokens: Tensor, split: MaskSplit, limit: int | None) -> Tensor:
         """Decoded rows (B,M,W) of the hidden tokens of tokens (B,L) → (B,) summed losses.
 
         The vocabulary head is as dear as an encoder, so it sees real tokens only: valid slots are

@@ -21,12 +21,13 @@ from ablative.study.core.errors import DataError
 from ablative.trainer.clip.data.questions.questions import Questions, QuestionSplit, Targets, targets, vocabulary
 from ablative.trainer.clip.models.blocks import LayerNorm, Transformer, initialise
 from ablative.trainer.clip.models.positions import sincos_2d
-from ablative.trainer.clip.models.towers import PAD, trim_padding
+from ablative.trainer.clip.models.towers import trim_padding
 from ablative.trainer.clip.protocols.evaluation import Evaluation
 from ablative.trainer.clip.protocols.parts import metrics
 from ablative.trainer.clip.protocols.parts.features import Representation
 from ablative.trainer.clip.protocols.parts.row_store import gathered
 from ablative.trainer.clip.protocols.parts.training import batches, layered_adamw, set_rate
+from ablative.trainer.clip.token_ids import PAD
 
 INPUTS = ("words", "from_image", "from_text", "text_positions", "modality")
 """Parameters of `Answerer` before its blocks."""

@@ -8,9 +8,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-PAD, BOS, EOS, UNK = 0, 1, 2, 3
-"""Token ids with a meaning of their own."""
-
 
 @dataclass(frozen=True)
 class Batch:

@@ -18,7 +18,7 @@ from tokenizers import decoders, models, normalizers, pre_tokenizers, processors
 
 from ablative.study.core.errors import DataError
 from ablative.study.core.files import write_atomic
-from ablative.trainer.clip.data.pairs.batch import BOS, EOS, PAD, UNK
+from ablative.trainer.clip.token_ids import BOS, EOS, PAD, UNK
 
 _SPECIAL = {"<pad>": PAD, "<bos>": BOS, "<eos>": EOS, "<unk>": UNK}
 

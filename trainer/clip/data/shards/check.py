@@ -55,7 +55,7 @@ class Findings:
 
 
 @dataclass(frozen=True)
-class Report:
+class ShardReport:
     """Outcome of `check_shards`."""
 
     folder: Path
@@ -101,7 +101,7 @@ def check_shards(
     start: Callable[[int], Callable[[int], None]],
     workers: int = 0,
     exclude: tuple[str, ...] = (),
-) -> Report:
+) -> ShardReport:
     """Index, read and decode all samples of the shards that a pattern names, but those that `exclude` leaves out.
 
     Args:
@@ -125,7 +125,7 @@ def check_shards(
         for part in _examine_all(pairs, workers or len(os.sched_getaffinity(0))):
             findings.add(part)
             step(part.samples)
-    return Report(paths[0].parent, len(paths), unusable, fingerprint, findings, exclude, left_out)
+    return ShardReport(paths[0].parent, len(paths), unusable, fingerprint, findings, exclude, left_out)
 
 
 def _examine_all(pairs: ShardPairs, workers: int) -> Iterator[Findings]:
