@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import fcntl
 import json
@@ -10,6 +11,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tracking_world import PROCESSES, evaluation, pretraining, write_journal
@@ -20,6 +22,7 @@ from ablative.study.home.journal import Journal
 from ablative.study.home.paths import Home
 from ablative.study.home.task_state import DirectoryState
 from ablative.study.plan.task import TaskRef
+from ablative.sweeps.queue import leases
 from ablative.sweeps.tracking import locks, uri
 from ablative.sweeps.tracking.cursor import pending, read_cursor
 from ablative.sweeps.tracking.tags import cells_text, plan_tags
@@ -227,15 +230,37 @@ def test_a_lock_excludes_and_goes(lock_path: Path) -> None:
 def test_a_lock_of_a_dead_process_is_taken_over(lock_path: Path) -> None:
     dead = subprocess.Popen(["true"])
     dead.wait()
-    lock_path.write_text(f"{os.uname().nodename} {dead.pid} 0123")
+    write_json(lock_path, dataclasses.asdict(dataclasses.replace(leases.identify(), pid=dead.pid)))
     with locks.exclusive(lock_path, 0.2):
         pass
+
+
+def test_a_lock_of_a_killed_process_is_free_at_once(lock_path: Path) -> None:
+    locked = PROCESSES.Event()
+    holder = PROCESSES.Process(target=_hold, args=(lock_path, "_no_locks" in str(fcntl.flock), locked))
+    holder.start()
+    assert locked.wait(60)
+    with pytest.raises(locks.Busy), locks.exclusive(lock_path, 0.1):
+        pass
+    holder.kill()
+    holder.join()
+    with locks.exclusive(lock_path, 5):
+        pass
+    assert list(lock_path.parent.iterdir()) == []
+
+
+def _hold(path: Path, leased: bool, locked: Any) -> None:
+    if leased:
+        fcntl.flock = _no_locks  # type: ignore[assignment]
+    with locks.exclusive(path, 5):
+        locked.set()
+        time.sleep(600)
 
 
 def test_without_flock_only_age_tells_of_other_hosts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fcntl, "flock", _no_locks)
     lock_path = tmp_path / "task.lock"
-    lock_path.write_text("elsewhere 1 0123")
+    write_json(lock_path, dataclasses.asdict(dataclasses.replace(leases.identify(), host="elsewhere")))
     with pytest.raises(locks.Busy), locks.exclusive(lock_path, 0.1):
         pass
     old = time.time() - locks.STALE_SECONDS - 1

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import gzip
 import hashlib
 import os
@@ -17,6 +16,7 @@ from typing import Any
 from zipfile import BadZipFile
 
 import numpy as np
+from filelock import UnixFileLock
 
 from ablative.study.core.errors import DataError, StoreError
 from ablative.study.core.files import replacing
@@ -209,8 +209,16 @@ def writing(folder: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Exclusive while the block runs; on a file system without locks the atomic renames have to do."""
-    with path.open("wb") as file:
-        with contextlib.suppress(OSError):
-            fcntl.flock(file, fcntl.LOCK_EX)
+    """Exclusive while the block runs; on a file system without locks the atomic renames have to do.
+
+    Raises:
+        OSError: the lock file cannot be created.
+    """
+    path.touch()
+    lock = UnixFileLock(path)
+    with contextlib.suppress(OSError):
+        lock.acquire()
+    try:
         yield
+    finally:
+        lock.release()
