@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ablative.study.cli import load_plan
+from ablative.study.cli import config_dir_option, load_plan
 from ablative.study.core import registry
 from ablative.study.home.paths import home
 from ablative.study.plan.task import with_trials
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("study_name", metavar="STUDY")
 @click.argument("overrides", metavar="[OVERRIDES]...", nargs=-1)
-@click.option("--config-dir", type=click.Path(), help="Your own Hydra config folder, beside the shipped one.")
+@config_dir_option
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="Folder to write into.")
 @click.option(
     "--format",
@@ -37,12 +37,16 @@ if TYPE_CHECKING:
     help="Repeatable [default: all]; html includes the page, html and tex the figures, pdf needs tex and pdflatex.",
 )
 @click.option(
-    "--final", is_flag=True, help="Refuse what a draft marks: missing, stale and diverged runs, mixed code, …."
+    "--final", is_flag=True, help="Refuse what a draft marks: missing, stale and diverged runs, mixed code and more."
 )
-@click.option("--allow", multiple=True, type=click.Choice(FINDINGS), help="Repeatable: what --final is to let pass.")
-@click.option("--tag", metavar="NAME", help="Keep the numbers of this report under a name, for --since.")
-@click.option("--since", metavar="NAME", help="List the numbers that moved since the report of that name, and why.")
-@click.option("--reference", is_flag=True, help="The tables as printed of the paper STUDY: mae_clip or maskclip.")
+@click.option(
+    "--allow", multiple=True, type=click.Choice(FINDINGS), help="A kind of mark that --final accepts; repeatable."
+)
+@click.option("--tag", metavar="NAME", help="Keep the numbers of this report under NAME, for --since.")
+@click.option("--since", metavar="NAME", help="List the numbers that moved since the report tagged NAME, and why.")
+@click.option(
+    "--reference", is_flag=True, help="Write the tables that a paper prints; STUDY is the paper: mae_clip or maskclip."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the paths that were written as JSON.")
 def report(
     study_name: str,
@@ -57,9 +61,10 @@ def report(
     reference: bool,
     as_json: bool,
 ) -> None:
-    """Write STUDY's tables, figures and page from what is tracked, and print the tables.
+    """Write STUDY's tables, figures and page from the tracked results, and print the tables.
 
-    A draft marks the numbers that could not be defended as they stand and says why; with --final it is not written.
+    A report with missing, stale or otherwise doubtful numbers is a draft: it marks them and gives the reasons, and with
+    --final it is not written.
     """
     chosen = (*FORMATS, "pdf") if not formats or "all" in formats else tuple(dict.fromkeys(formats))
     if reference:
@@ -188,7 +193,7 @@ def _print_written(files: int, folder: Path, chosen: tuple[str, ...]) -> None:
 @click.argument("row", metavar="[ROW", required=False)
 @click.argument("column", metavar="COLUMN]", required=False)
 @click.argument("overrides", metavar="[OVERRIDES]...", nargs=-1)
-@click.option("--config-dir", type=click.Path(), help="Your own Hydra config folder, beside the shipped one.")
+@config_dir_option
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def why(
     study_name: str,
@@ -199,9 +204,9 @@ def why(
     config_dir: str | None,
     as_json: bool,
 ) -> None:
-    """The runs behind a number of a TABLE, or behind the verdict on a claim (then TABLE is the claim's name).
+    """Show the runs behind a number of TABLE, or behind the verdict on a claim (TABLE is then the claim's name).
 
-    ROW and COLUMN are labels ('clip, map', 'large / top-1') or places from 1 on.
+    ROW and COLUMN are labels ('clip, map', 'large / top-1') or positions, counted from 1.
     """
     from ablative.reports.build import one_number
     from ablative.reports.terminal import print_answer

@@ -13,14 +13,14 @@ from typing import Any
 import click
 
 from ablative.reports.cli import sync_first
-from ablative.study.cli import load_plan
+from ablative.study.cli import config_dir_option, load_plan
 
 
 @click.command()
 @click.argument("study_name", metavar="STUDY")
 @click.argument("query", metavar="[QUERY]", default="")
 @click.argument("overrides", metavar="[OVERRIDES]...", nargs=-1)
-@click.option("--config-dir", type=click.Path(), help="Your own Hydra config folder, beside the shipped one.")
+@config_dir_option
 @click.option(
     "--parquet",
     type=click.Path(file_okay=False, path_type=Path),
@@ -37,10 +37,10 @@ def sql(
     as_csv: bool,
     as_json: bool,
 ) -> None:
-    """Ask STUDY's warehouse a QUERY in DuckDB's SQL.
+    """Run QUERY, in DuckDB's SQL, on the results of STUDY.
 
-    Without one, save the warehouse as a file that any DuckDB client opens, and show its views. With a --parquet folder
-    and overrides but no query, give '' for it.
+    Without a query, save the results as a file that any DuckDB client opens, and list the views in it. To give
+    OVERRIDES without a query, write '' in its place.
     """
     from ablative.reports.build import open_warehouse
     from ablative.reports.store.queries import ask, export, views

@@ -37,7 +37,7 @@ SUMMARIES = {
     "why": "The runs behind a number of a table, or behind the verdict on a claim.",
     "sql": "Ask a study's results in SQL; export them as Parquet.",
     "diff": "Configuration keys in which two cells or runs differ.",
-    "sync": "Ship what is journalled but not yet in MLflow.",
+    "sync": "Upload the entries of journals that MLflow does not have yet.",
     "data": "Pack, check and show image-text data.",
     "doctor": "Check this machine: packages, home, store, disk, data.",
 }
@@ -65,7 +65,9 @@ class LazyGroup(click.Group):
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
 @click.option(
-    "--home", type=click.Path(file_okay=False), help="Where runs live [default: $ABLATE_HOME or ./ablate_home]."
+    "--home",
+    type=click.Path(file_okay=False),
+    help="Folder for everything that ablate writes [default: $ABLATE_HOME or ./ablate_home].",
 )
 @click.version_option(package_name="ablative", prog_name="ablate")
 @click.pass_context
@@ -79,12 +81,17 @@ def ablate(ctx: click.Context, debug: bool, home: str | None) -> None:
         os.environ["ABLATE_HOME"] = home
 
 
+config_dir_option = click.option(
+    "--config-dir", type=click.Path(), help="Your own Hydra config folder, searched together with the shipped one."
+)
+
+
 def study_command(function: Callable[..., Any], without_data: bool = False) -> Callable[..., Any]:
     """Add STUDY, OVERRIDES and --config-dir to a command; it is called with the `Plan` as first argument."""
 
     @click.argument("study_name", metavar="STUDY")
     @click.argument("overrides", metavar="[OVERRIDES]...", nargs=-1)
-    @click.option("--config-dir", type=click.Path(), help="Your own Hydra config folder, beside the shipped one.")
+    @config_dir_option
     @functools.wraps(function)
     def wrapper(*args: Any, study_name: str, overrides: tuple[str, ...], config_dir: str | None, **options: Any) -> Any:
         return function(load_plan(study_name, overrides, config_dir, without_data), *args, **options)
@@ -99,8 +106,12 @@ study_command_without_data = functools.partial(study_command, without_data=True)
 def selecting(function: Callable[..., Any]) -> Callable[..., Any]:
     """Add --budget and --for to a command of a study, which is called with a `budget.Selection` for the plan."""
 
-    @click.option("--budget", metavar="HOURS", help="As much as 200gpuh or 50cpuh pay for: whole table rows first.")
-    @click.option("--for", "table", metavar="TABLE", help="Only what this table still lacks.")
+    @click.option(
+        "--budget",
+        metavar="HOURS",
+        help="Only what this pays for, such as 200gpuh or 50cpuh: whole rows of tables first.",
+    )
+    @click.option("--for", "table", metavar="TABLE", help="Only tasks whose results this table still lacks.")
     @functools.wraps(function)
     def wrapper(plan: Plan, *args: Any, budget: str | None, table: str | None, **options: Any) -> Any:
         return function(registry.select(plan, budget, table), *args, **options)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ablative.study.cli import load_plan, selecting, study_command_without_data
+from ablative.study.cli import config_dir_option, load_plan, selecting, study_command_without_data
 from ablative.study.core import registry
 from ablative.study.core.errors import AblateError, ConfigError, unknown
 from ablative.study.core.registry import State
@@ -27,10 +27,10 @@ if TYPE_CHECKING:
 
 @click.command("list")
 @click.argument("group", required=False)
-@click.option("--config-dir", type=click.Path(), help="Your own Hydra config folder, beside the shipped one.")
+@config_dir_option
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def list_command(group: str | None, config_dir: str | None, as_json: bool) -> None:
-    """Studies (default), or the options of a config GROUP: model, objective, schedule, data, suite, protocol, …"""
+    """List the studies, or the options of a config GROUP: model, objective, schedule, data, suite, protocol, …"""
     from ablative.study.spec.compose import GROUPS, Composer
 
     composer = Composer(config_dir)
@@ -62,7 +62,7 @@ def _summary(text: str) -> str:
 @click.option("--tasks", "show_tasks", is_flag=True, help="List every task, not only the cells.")
 @click.option("--script", is_flag=True, help="Print the sbatch calls and scripts that a submission would make.")
 def plan_command(selection: Selection, as_json: bool, show_tasks: bool, script: bool) -> None:
-    """Cells, runs and tasks of STUDY, the state of each, what is missing and what it will cost."""
+    """Show the cells, runs and tasks of STUDY, the state of each, what is missing and what it will cost."""
     from ablative.study.costs.estimate import estimate
 
     plan = selection.plan
@@ -183,10 +183,10 @@ def _notes(plan: Plan) -> Iterator[str]:
 @click.argument("study_name", metavar="STUDY")
 @click.argument("left", metavar="A")
 @click.argument("right", metavar="B")
-@click.option("--config-dir", type=click.Path(), help="Your own Hydra config folder, beside the shipped one.")
+@config_dir_option
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def diff(study_name: str, left: str, right: str, config_dir: str | None, as_json: bool) -> None:
-    """Keys in which A and B differ; each is a task id, or a cell such as method=clip,pooling=map."""
+    """Show the keys in which A and B differ; each is a task id, or a cell such as method=clip,pooling=map."""
     from ablative.study.core.identity import differences
 
     plan = load_plan(study_name, (), config_dir)

@@ -21,9 +21,11 @@ if TYPE_CHECKING:
     from ablative.sweeps.submission.submit import Submission
 
 _JOBS = click.option(
-    "--jobs", type=click.IntRange(min=1), help="Worker jobs [default: as many as cores or GPUs allow]."
+    "--jobs", type=click.IntRange(min=1), help="Number of worker jobs [default: as many as cores or GPUs allow]."
 )
-_WHERE = click.option("--where", multiple=True, metavar="FACTOR=LEVEL", help="Only these cells; repeat to narrow down.")
+_WHERE = click.option(
+    "--where", multiple=True, metavar="FACTOR=LEVEL", help="Only tasks of cells with this level; repeatable."
+)
 
 
 @click.command()
@@ -31,9 +33,9 @@ _WHERE = click.option("--where", multiple=True, metavar="FACTOR=LEVEL", help="On
 @selecting
 @_JOBS
 def run(selection: Selection, jobs: int | None) -> int:
-    """Submit what is missing of STUDY, wait for it, and write the report.
+    """Train and evaluate what STUDY lacks, wait for it, and write the report.
 
-    Ctrl-C stops the workers at a checkpoint, and the same command goes on from there; a second one kills them.
+    Ctrl-C stops the workers at a checkpoint, from which the same command continues; a second Ctrl-C kills them.
     """
     from ablative.sweeps.run import Watcher
     from ablative.sweeps.status.live_display import Display
@@ -68,7 +70,7 @@ def run(selection: Selection, jobs: int | None) -> int:
 @_JOBS
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def submit(selection: Selection, jobs: int | None, as_json: bool) -> None:
-    """Submit what is missing of STUDY and return at once; the work outlives this terminal."""
+    """Submit what STUDY lacks and return at once; the jobs continue when the terminal is closed."""
     from ablative.sweeps.submission.submit import submit as hand_over
 
     _tell(hand_over(selection.plan, jobs or 0), as_json, selection)
@@ -79,7 +81,7 @@ def submit(selection: Selection, jobs: int | None, as_json: bool) -> None:
 @click.option("--watch", is_flag=True, help="Refresh until everything is done, or Ctrl-C.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def status(plan: Plan, watch: bool, as_json: bool) -> None:
-    """States of STUDY's tasks, what runs and how far it is, and what failed, grouped by where."""
+    """Show the states of STUDY's tasks, the progress of running ones, and failures grouped by their place."""
     from ablative.sweeps.queue.executors import queue_summary
     from ablative.sweeps.status.task_states import survey
     from ablative.sweeps.status.usage import spent
@@ -111,10 +113,10 @@ def status(plan: Plan, watch: bool, as_json: bool) -> None:
 
 @click.command()
 @click.argument("task")
-@click.option("-f", "--follow", is_flag=True, help="Go on printing until the task ends.")
-@click.option("--job", is_flag=True, help="What its SLURM job printed: how it started, and what ended it.")
+@click.option("-f", "--follow", is_flag=True, help="Continue to print until the task ends.")
+@click.option("--job", is_flag=True, help="Print the output of its SLURM job: how it started, and what ended it.")
 def logs(task: str, follow: bool, job: bool) -> None:
-    """What TASK printed; TASK is the beginning of a run's or an evaluation's id."""
+    """Print the log of TASK: the id of a run or of an evaluation, or the beginning of one."""
     from ablative.sweeps.status.logs import find_task, follow_log, job_log
 
     if job:
@@ -129,7 +131,7 @@ def logs(task: str, follow: bool, job: bool) -> None:
 @_WHERE
 @click.option("--all", "everything", is_flag=True, help="Every task of the study.")
 def cancel(plan: Plan, where: tuple[str, ...], everything: bool) -> None:
-    """Stop tasks of STUDY that are not done, running ones too; `ablate retry --cause cancelled` brings them back."""
+    """Stop tasks of STUDY that are not done, also running ones; `ablate retry --cause cancelled` takes it back."""
     from ablative.sweeps.queue.executors import withdraw
     from ablative.sweeps.status.task_states import survey
 
@@ -149,11 +151,15 @@ def cancel(plan: Plan, where: tuple[str, ...], everything: bool) -> None:
 @study_command
 @_JOBS
 @click.option(
-    "--cause", "causes", multiple=True, type=click.Choice(CAUSES), help="Only these [default: all but cancelled]."
+    "--cause",
+    "causes",
+    multiple=True,
+    type=click.Choice(CAUSES),
+    help="Only failures by this cause; repeatable [default: all but cancelled].",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def retry(plan: Plan, jobs: int | None, causes: tuple[str, ...], as_json: bool) -> None:
-    """Submit failed tasks of STUDY again, whatever they failed of, and what else is missing."""
+    """Submit failed tasks of STUDY again, for any cause, and whatever else STUDY lacks."""
     from ablative.sweeps.submission.submit import submit as hand_over
 
     chosen = causes or tuple(cause for cause in CAUSES if cause != "cancelled")

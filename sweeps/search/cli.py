@@ -18,13 +18,13 @@ if TYPE_CHECKING:
 @study_command
 @click.option("--jobs", type=click.IntRange(min=1), help="Worker jobs [default: the study's `parallel`, or what fits].")
 @click.option("--detach", is_flag=True, help="Return at once; the workers go on.")
-@click.option("--status", is_flag=True, help="Only say where the search stands.")
-@click.option("--stop", is_flag=True, help="Stop the search's workers at a checkpoint, whoever started them.")
+@click.option("--status", is_flag=True, help="Only show the state of the search.")
+@click.option("--stop", is_flag=True, help="Stop all workers of the search at a checkpoint.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def search(plan: Plan, jobs: int | None, detach: bool, status: bool, stop: bool, as_json: bool) -> int:
-    """Search the parameters that STUDY's `search` section names, separately for each arm, with Optuna.
+    """Search for the best values of the parameters in STUDY's `search` section, for each arm, with Optuna.
 
-    Kill anything at any moment, and run the same command again: trials go on from their checkpoints.
+    Anything may be killed at any moment: the same command continues trials from their checkpoints.
     """
     from ablative.sweeps.search.storage import faults
 

@@ -1,4 +1,4 @@
-"""`ablate sync`: ship what is journalled but not yet in MLflow."""
+"""`ablate sync`: upload the entries of journals that MLflow does not have yet."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from ablative.study.plan.plan import Plan
 @click.option("--again", is_flag=True, help="Send everything once more (adds no rows; fills a store that lost some).")
 @click.option("--json", "as_json", is_flag=True, help="Print what was done as JSON.")
 def sync(plan: Plan, again: bool, as_json: bool) -> None:
-    """Ship what is journalled but not yet in MLflow.
+    """Upload the entries of journals that MLflow does not have yet.
 
-    Idempotent; exit code 0 only when everything is shipped.
+    Uploading twice adds nothing. The exit code is 0 only when everything is in MLflow.
     """
     from rich.console import Console
     from rich.progress import Progress

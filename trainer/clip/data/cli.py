@@ -45,7 +45,11 @@ def data() -> None:
 @click.argument("source", type=click.Path(path_type=Path))
 @click.option("--out", required=True, type=click.Path(file_okay=False, path_type=Path), help="Folder for the shards.")
 @click.option(
-    "--shard-size", default=10_000, show_default=True, type=click.IntRange(min=1, max=99_999), help="Samples."
+    "--shard-size",
+    default=10_000,
+    show_default=True,
+    type=click.IntRange(min=1, max=99_999),
+    help="Samples in a shard.",
 )
 @click.option("--images", type=click.Path(path_type=Path), help="Where image paths start [default: SOURCE's folder].")
 @click.option("--image-column", help="Column of the image's path [default: image, file, filepath or path].")
@@ -62,8 +66,8 @@ def pack(
 ) -> None:
     """Make WebDataset shards from SOURCE.
 
-    SOURCE is a folder of images with a .txt beside each, a .csv, .tsv or .jsonl with a column for the image's path and
-    one for the caption (other columns go into the JSON), or a .json of COCO captions. The same command again
+    SOURCE is a folder of images with a .txt file for each, a .csv, .tsv or .jsonl with a column for the image's path
+    and one for the caption (other columns go into the JSON), or a .json of COCO captions. The same command
     continues an interrupted one.
     """
     from ablative.trainer.clip.data.shards.pack import pack as pack_items
@@ -86,7 +90,7 @@ def pack(
 @click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON.")
 @_max_broken
 @click.option("--workers", default=0, type=click.IntRange(min=0), help="Processes [default: one for each core].")
-@click.option("--exclude", multiple=True, metavar="TEXT", help="Leave out captions that hold it, as `data.exclude`.")
+@click.option("--exclude", multiple=True, metavar="TEXT", help="Leave out captions with this text, as `data.exclude`.")
 def check(pattern: str, caption: str, as_json: bool, max_broken: float, workers: int, exclude: tuple[str, ...]) -> None:
     """Read and decode all samples of PATTERN: counts, fingerprint, and what is broken."""
     from ablative.trainer.clip.data.shards.check import check_shards
@@ -110,8 +114,8 @@ def check(pattern: str, caption: str, as_json: bool, max_broken: float, workers:
 @data.command()
 @click.argument("pattern", metavar="PATTERN|shapes")
 @click.option("--out", required=True, type=click.Path(dir_okay=False, path_type=Path), help="PNG to write.")
-@click.option("--count", default=24, show_default=True, type=click.IntRange(min=1, max=600), help="Samples.")
-@click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0), help="Of the choice.")
+@click.option("--count", default=24, show_default=True, type=click.IntRange(min=1, max=600), help="Number of samples.")
+@click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0), help="Seed of the choice.")
 @_caption
 def show(pattern: str, out: Path, count: int, seed: int, caption: str) -> None:
     """Write a contact sheet of samples, drawn from all of PATTERN or from the procedural world."""
