@@ -12,9 +12,10 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
+from ablative.reports.store.store_tables import TAGS, Store, StoreTables
 from ablative.study.core.errors import StoreError
 from ablative.study.core.secrets import check_address, redact
 
@@ -24,36 +25,8 @@ if TYPE_CHECKING:
 SCHEMA_VERSIONS = {"dc11669786a5": "MLflow 3.17"}
 """Migration ids (`alembic_version`) whose tables this module knows."""
 
-COSTS = ("device", "gpus", "cores", "seconds", "seconds_wasted", "scheduler.queue_seconds")
-TAGS = ("task_id", "run_id", "kind", "protocol", "seed", "cells", "state", "cause", "commit", "dirty", "trials", *COSTS)
-"""Tags read, each `ablate.<name>`; anything else in the store is somebody else's."""
-
 BUSY_TIMEOUT_MS = 30_000
 """How long to wait for a writer: ADBC's own default is to fail at once."""
-
-
-@dataclass(frozen=True)
-class StoreTables:
-    """The rows of one experiment. Runs deleted in MLflow are left out.
-
-    `runs`: run, run_uuid, start_time, end_time (milliseconds since 1970, or null); `tags`: run, key, value;
-    `metrics` (latest values): run, key, value, is_nan. `run` is what these tables call a run: a number where the store
-    has one, which is read and joined in half the time of `run_uuid`.
-    """
-
-    runs: pyarrow.Table
-    tags: pyarrow.Table
-    metrics: pyarrow.Table
-
-
-class Store(Protocol):
-    """Where MLflow keeps an experiment."""
-
-    def read(self, experiment: str) -> StoreTables | None:
-        """Rows of the experiment, or None where the store has no such experiment. Raises StoreError."""
-
-    def history(self, run_uuids: Sequence[str], metrics: Sequence[str]) -> pyarrow.Table:
-        """run_uuid, key, step, value, is_nan: every logged point of some metrics of some runs. Raises StoreError."""
 
 
 def open_store(uri: str, cache: Path | None = None) -> Store:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ablative.reports.store.database_store import TAGS, StoreTables
+from ablative.reports.store.store_tables import TAGS, StoreTables
 from ablative.study.core.files import replacing
 from ablative.study.home.task_state import FINISHED
 

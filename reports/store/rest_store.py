@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import base64
+import functools
 import itertools
 import json
-import os
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
-from ablative.reports.store.database_store import StoreTables
+import requests
+
+from ablative.reports.store.http_settings import request_settings
 from ablative.reports.store.rest_cache import Kept, Memory, metric_value, nested, tables
+from ablative.reports.store.store_tables import HISTORY, StoreTables, table_of
 from ablative.study.core.errors import StoreError
 from ablative.study.core.secrets import check_address, redact, without_user
 
@@ -34,7 +35,7 @@ OVERLAP_SECONDS = 3600.0
 
 @dataclass(frozen=True)
 class RestStore:
-    """MLflow's tracking server, with the standard library's HTTP client alone."""
+    """MLflow's tracking server, reached with the settings of MLflow's own client but without MLflow."""
 
     uri: str
     cache: Path | None = None
@@ -98,17 +99,13 @@ class RestStore:
         return bool(self._search(number, which, 1, token if count > 1 else "").get("runs"))
 
     def history(self, run_uuids: Sequence[str], metrics: Sequence[str]) -> pyarrow.Table:
-        import pyarrow as pa
-
         rows = [
             (uuid, name, int(point.get("step", 0)), *metric_value(point))
             for uuid in run_uuids
             for name in metrics
             for point in self._pages("metrics/get-history", "metrics", run_id=uuid, metric_key=name)
         ]
-        text = pa.string()
-        types = {"run_uuid": text, "key": text, "step": pa.int64(), "value": pa.float64(), "is_nan": pa.bool_()}
-        return _table(rows, types)
+        return table_of(rows, HISTORY)
 
     def _experiment(self, name: str) -> tuple[str, str] | None:
         """An active experiment's id, and its id with its time of birth."""
@@ -145,38 +142,32 @@ class RestStore:
             if not token:
                 return
 
-    def _call(self, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
-        """One request. Raises FileNotFoundError for what does not exist, StoreError for every other failure."""
+    @functools.cached_property
+    def _address(self) -> tuple[str, dict[str, Any]]:
+        """The server's address without user and password, and what every request to it takes besides."""
         check_address("MLFLOW_TRACKING_URI", self.uri)
         address, user, password = without_user(self.uri)
-        request = urllib.request.Request(
-            f"{address.rstrip('/')}/api/2.0/mlflow/{path}",
-            data=None if body is None else json.dumps(body).encode(),
-            headers={"Content-Type": "application/json", **_credentials(user, password)},
-        )
+        return address.rstrip("/"), request_settings(user, password)
+
+    def _call(self, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
+        """One request. Raises FileNotFoundError for what does not exist, StoreError for every other failure."""
+        address, settings = self._address
+        url = f"{address}/api/2.0/mlflow/{path}"
         shown = redact(self.uri)
         try:
-            with urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS) as response:
-                answer: dict[str, Any] = json.load(response)
+            method = "GET" if body is None else "POST"
+            response = requests.request(method, url, json=body, timeout=TIMEOUT_SECONDS, **settings)
+            text = response.text
+            if response.ok:
+                answer: dict[str, Any] = response.json()
                 return answer
-        except urllib.error.HTTPError as error:
-            with error:
-                text = error.read(2000).decode(errors="replace")
-            if error.code == 404 and "RESOURCE_DOES_NOT_EXIST" in text:
-                raise FileNotFoundError(path) from error
-            raise StoreError(f"the tracking server {shown} answered {error.code} to {path}: {text[:200]}") from error
         except (OSError, ValueError) as error:
             raise StoreError(f"cannot reach the tracking server {shown}: {redact(str(error), self.uri)}") from error
-
-
-def _credentials(user: str, password: str) -> dict[str, str]:
-    """The header that MLflow's own client would send for the URI's user, or else for its environment variables."""
-    token = os.environ.get("MLFLOW_TRACKING_TOKEN")
-    user = user or os.environ.get("MLFLOW_TRACKING_USERNAME", "")
-    password = password or os.environ.get("MLFLOW_TRACKING_PASSWORD", "")
-    if user and password:
-        return {"Authorization": "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()}
-    return {"Authorization": f"Bearer {token}"} if token else {}
+        if response.status_code == 404 and "RESOURCE_DOES_NOT_EXIST" in text:
+            raise FileNotFoundError(path)
+        raise StoreError(
+            f"the tracking server {shown} answered {response.status_code} to {path}: {redact(text[:200], self.uri)}"
+        )
 
 
 def _shares(runs: int) -> list[str]:
@@ -186,11 +177,3 @@ def _shares(runs: int) -> list[str]:
     while runs > SHARE_RUNS * 16**digits:
         digits += 1
     return ["".join(share) for share in itertools.product("0123456789abcdef", repeat=digits)]
-
-
-def _table(rows: list[tuple[Any, ...]], types: dict[str, Any]) -> pyarrow.Table:
-    import pyarrow as pa
-
-    columns = zip(*rows, strict=True) if rows else [()] * len(types)
-    arrays = [pa.array(column, type=kind) for column, kind in zip(columns, types.values(), strict=True)]
-    return pa.table(dict(zip(types, arrays, strict=True)))

@@ -15,7 +15,17 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ablative.reports.store.database_store import Store
+from ablative.reports.store.store_tables import (
+    HISTORY,
+    METRICS,
+    RUN_TAGS,
+    RUNS,
+    Store,
+    StoreTables,
+    Types,
+    table_of,
+    typed,
+)
 from ablative.study.core.errors import StoreError
 from ablative.study.core.packages import folder
 
@@ -110,14 +120,9 @@ class Warehouse:
         self.connection.execute("set autoinstall_known_extensions = false; set enable_external_access = false")
         self.connection.execute("set threads = 1")
         self._store = store
-        tables = store.read(plan.study.name)
-        self._register("src_planned", _PLANNED, _planned(plan))
-        self._register("src_cells", {"run_id": "string", "cell": "string"}, _cells(plan))
-        for name, types in _SOURCES.items():
-            if tables is None:
-                self._register(name, types, [])
-            else:
-                self.connection.register(name, getattr(tables, name.removeprefix("src_")))
+        self._register_sources(store.read(plan.study.name))
+        self._register("src_planned", _PLANNED, table_of(_planned(plan), _PLANNED))
+        self._register("src_cells", _CELLS, table_of(_cells(plan), _CELLS))
         for model in STAGING:
             self._build("staging", model)
         for model in INTERMEDIATE:
@@ -149,8 +154,10 @@ class Warehouse:
         """
         positions = {group: i for i, group in enumerate(dict.fromkeys(groups))}
         wanted = [(i, metric, len(group)) for group, i in positions.items() for metric in group]
-        self._register("wanted", {"position": "int32", "metric": "string", "needed": "int32"}, wanted)
-        self._register("wanted_cells", {"cell": "string"}, [(cell,) for cell in dict.fromkeys(cells)])
+        self._register("wanted", _WANTED, table_of(wanted, _WANTED))
+        self._register(
+            "wanted_cells", _WANTED_CELLS, table_of([(cell,) for cell in dict.fromkeys(cells)], _WANTED_CELLS)
+        )
         return Values(positions, _grouped(self.connection.sql(_VALUES).to_arrow_table()))
 
     def curves(self, metrics: Sequence[str]) -> list[tuple[str, int, str, int, float]]:
@@ -177,10 +184,9 @@ class Warehouse:
 
     def _load_curves(self, metrics: Sequence[str]) -> None:
         runs = self.rows("select mlflow_run_id from runs where planned and kind = 'pretrain' order by all")
-        if runs and metrics:
-            self.connection.register("src_history", self._store.history([run for (run,) in runs], metrics))
-        else:
-            self._register("src_history", _HISTORY, [])
+        asked = runs and metrics
+        history = self._store.history([run for (run,) in runs], metrics) if asked else table_of([], HISTORY)
+        self._register("src_history", HISTORY, history)
         self._build("staging", "stg_history")
         self._build("marts", CURVES)
 
@@ -204,15 +210,14 @@ class Warehouse:
         kind = "table" if model in KEPT else "view"
         self.connection.execute(f"create or replace {kind} {model} as {_sql(folder, model)}")
 
-    def _register(self, name: str, types: Mapping[str, str], rows: list[tuple[Any, ...]]) -> None:
-        """A table of given rows, each column of an Arrow type."""
-        import pyarrow as pa
+    def _register_sources(self, tables: StoreTables | None) -> None:
+        """The store's tables; empty ones where it has no such experiment."""
+        for name, types in (("runs", RUNS), ("tags", RUN_TAGS), ("metrics", METRICS)):
+            self._register(f"src_{name}", types, table_of([], types) if tables is None else getattr(tables, name))
 
-        columns = zip(*rows, strict=True) if rows else [()] * len(types)
-        arrays = [
-            pa.array(column, type=pa.type_for_alias(kind)) for column, kind in zip(columns, types.values(), strict=True)
-        ]
-        self.connection.register(name, pa.table(dict(zip(types, arrays, strict=True))))
+    def _register(self, name: str, types: Types, table: pyarrow.Table) -> None:
+        """Every table from outside enters here, with the declared type of each of its columns."""
+        self.connection.register(name, typed(table, types))
 
 
 def check(connection: duckdb.DuckDBPyConnection) -> None:
@@ -272,13 +277,11 @@ def _cells(plan: Plan) -> list[tuple[Any, ...]]:
 
 _PLANNED = {"task_id": "string", "run_id": "string", "kind": "string", "protocol": "string", "seed": "int64"}
 
-_SOURCES = {
-    "src_runs": {"run": "int64", "run_uuid": "string", "start_time": "int64", "end_time": "int64"},
-    "src_tags": {"run": "int64", "key": "string", "value": "string"},
-    "src_metrics": {"run": "int64", "key": "string", "value": "double", "is_nan": "bool"},
-}
+_CELLS = {"run_id": "string", "cell": "string"}
 
-_HISTORY = {"run_uuid": "string", "key": "string", "step": "int64", "value": "double", "is_nan": "bool"}
+_WANTED = {"position": "int32", "metric": "string", "needed": "int32"}
+
+_WANTED_CELLS = {"cell": "string"}
 
 _VALUES = """
     with hits as materialized (

@@ -12,9 +12,9 @@ import pytest
 import services
 import stores
 
-from ablative.reports.store.database_store import StoreTables
 from ablative.reports.store.rest_cache import FORMAT
 from ablative.reports.store.rest_store import RestStore
+from ablative.reports.store.store_tables import StoreTables
 from ablative.study.plan.plan import Plan
 
 Rows = dict[str, tuple[dict[str, Any], dict[str, Any]]]

@@ -1,0 +1,48 @@
+"""A study's results: what it plans, how far it is, and the numbers in its store."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ablative.reports.store.coverage import Coverage, cover
+from ablative.reports.store.database_store import open_store
+from ablative.reports.store.warehouse import Warehouse
+
+if TYPE_CHECKING:
+    from ablative.study.plan.plan import Plan
+    from ablative.study.spec.design import Cell
+    from ablative.study.spec.study_file import Study
+
+
+@dataclass(frozen=True)
+class Results:
+    """What every table, figure and claim of a study is made from."""
+
+    plan: Plan
+    coverage: Coverage
+    """The state of each planned task."""
+    warehouse: Warehouse
+    """The numbers, as SQL views; it is open as long as the results are used."""
+
+    @property
+    def study(self) -> Study:
+        return self.plan.study
+
+    @property
+    def cells(self) -> Sequence[Cell]:
+        return self.plan.cells
+
+
+def open_warehouse(plan: Plan) -> Warehouse:
+    """The study's part of the tracking store that its home names. Raises StoreError."""
+    return Warehouse(open_store(plan.home.tracking_uri, plan.home.tracking_cache), plan)
+
+
+@contextlib.contextmanager
+def open_results(plan: Plan) -> Iterator[Results]:
+    """The study's results as its tracking store has them now. Raises StoreError."""
+    with open_warehouse(plan) as warehouse:
+        yield Results(plan, cover(plan, warehouse), warehouse)
