@@ -10,22 +10,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ablative.reports.provenance.finding_inputs import gather
-from ablative.reports.provenance.finding_text import NotFinalError
-from ablative.reports.provenance.findings import Finding, find, mark, uses
+from ablative.reports.provenance.finding_inputs import collect_facts
+from ablative.reports.provenance.findings import Finding, NotFinalError, cells_used, find, mark
 from ablative.reports.reference.comparison import with_reference
-from ablative.reports.store.coverage import Coverage, cover
-from ablative.reports.store.database_store import open_store
-from ablative.reports.store.warehouse import Warehouse
-from ablative.reports.tables.tables import Table, build_tables
+from ablative.reports.store.results import Results, open_results
+from ablative.reports.tables.grid_tables import build_tables
+from ablative.reports.tables.tables import Table
 from ablative.reports.write import file_name, write_claims, write_table
 from ablative.study.core.errors import ConfigError, unknown
 from ablative.study.core.files import write_atomic
 from ablative.study.spec.outputs import FORMATS, QueryConfig, TableConfig
 
 if TYPE_CHECKING:
+    from ablative.reports.figures.figure_data import Drawing
     from ablative.reports.html.overview import Overview
-    from ablative.reports.html.page import Drawing
     from ablative.reports.provenance.numbers import Numbers
     from ablative.reports.provenance.why import Answer
     from ablative.reports.search.section import SearchPart
@@ -34,13 +32,13 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Demand:
-    """How strict a report is to be, and what is known beside the store."""
+class ReportOptions:
+    """How strict a report is, and what is known of the study apart from its store."""
 
     final: bool = False
-    """Refuse while any finding stands."""
+    """Refuse to write anything while there is a finding."""
     allow: tuple[str, ...] = ()
-    """Kinds of findings that a final report may have all the same."""
+    """Kinds of findings that a final report may have."""
     pending: int = 0
     """Tasks with something in their journals that is not in the store."""
     numbers: bool = False
@@ -70,87 +68,75 @@ class Report:
         return self.counts.get("completed", 0) + self.counts.get("diverged", 0)
 
 
-def report(plan: Plan, out: Path, formats: Sequence[str] = FORMATS, demand: Demand = Demand()) -> Report:
+def report(plan: Plan, out: Path, formats: Sequence[str] = FORMATS, options: ReportOptions = ReportOptions()) -> Report:
     """Write everything that the study declares below `out`; the same store gives the same bytes.
 
     Each table (tables/) and the claims are written in the given formats. `html` also writes the page (index.html); it
     and `tex` bring the figures (figures/), the numbers under their keys, the compute statement, provenance as JSON
-    beside tables and claims, and the warehouse; `pdf` with `tex` all tables in one file.
+    for tables and claims, and the warehouse; `pdf` with `tex` all tables in one file.
 
     Raises StoreError for a store that cannot be read, ConfigError for a table or figure that cannot be filled as
     declared, NotFinalError (and nothing is written) where a final report is asked for that cannot be.
     """
-    with _collector_paused(), open_warehouse(plan) as warehouse:
-        coverage = cover(plan, warehouse)
-        claims = _claims(plan, coverage, warehouse)
-        tables = _tables(plan, plan.study.tables, coverage, warehouse)
-        tables += _effects(plan, coverage, warehouse) + _queries(plan.study.queries, warehouse)
-        findings = _findings(plan, tables, claims, coverage, warehouse, demand)
+    with _collector_paused(), open_results(plan) as results:
+        claims = _claims(results)
+        tables = _tables(results, plan.study.tables)
+        tables += _effects(results) + _queries(results, plan.study.queries)
+        findings = _findings(results, tables, claims, options)
         tables = mark(tables, findings)
         paths = [path for table in tables for path in write_table(table, plan.study.name, out / "tables", formats)]
         paths += write_claims(claims, plan.study.name, out, formats)
-        search = _search(plan, warehouse, out / "search", formats)
+        search = _search(results, out / "search", formats)
         if search is not None:
             paths += [*search.paths, *write_table(search.winners, plan.study.name, out / "search", formats)]
-        found = Report((), tables, coverage.counts(), claims, findings, search=search)
-        if demand.numbers or {"html", "tex"} & set(formats):
-            found = dataclasses.replace(found, numbers=_numbers(plan, found, coverage, warehouse))
+        found = Report((), tables, results.coverage.counts(), claims, findings, search=search)
+        if options.numbers or {"html", "tex"} & set(formats):
+            found = dataclasses.replace(found, numbers=_numbers(results, found))
         if {"html", "tex"} & set(formats):
-            found = _with_rest(plan, found, paths, coverage, warehouse, out, formats)
+            found = _write_extras(results, found, paths, out, formats)
     return dataclasses.replace(found, paths=tuple(paths))
 
 
 def _findings(
-    plan: Plan,
-    tables: Sequence[Table],
-    claims: Sequence[Judged],
-    coverage: Coverage,
-    warehouse: Warehouse,
-    demand: Demand,
+    results: Results, tables: Sequence[Table], claims: Sequence[Judged], options: ReportOptions
 ) -> tuple[Finding, ...]:
-    """What keeps the outputs from being final; raises NotFinalError where that is demanded of them."""
-    facts = gather(plan, coverage, warehouse, demand.pending, thorough=demand.final)
-    findings = find(plan.asked, uses(plan, tables, claims), coverage, facts)
-    refused = [finding for finding in findings if finding.kind not in demand.allow]
-    if demand.final and refused:
+    """What keeps the outputs from being final; raises NotFinalError where they have to be."""
+    plan = results.plan
+    facts = collect_facts(results, options.pending, thorough=options.final)
+    findings = find(plan.asked, cells_used(plan, tables, claims), results.coverage, facts)
+    refused = [finding for finding in findings if finding.kind not in options.allow]
+    if options.final and refused:
         raise NotFinalError(plan.study.name, refused)
     return findings
 
 
-def _with_rest(
-    plan: Plan,
-    found: Report,
-    paths: list[Path],
-    coverage: Coverage,
-    warehouse: Warehouse,
-    out: Path,
-    formats: Sequence[str],
-) -> Report:
-    """Write what stands beside the tables and the page, and add the files to `paths`."""
-    from ablative.reports.extras import write_compute, write_numbers, write_pdf
+def _write_extras(results: Results, found: Report, paths: list[Path], out: Path, formats: Sequence[str]) -> Report:
+    """Write the numbers, the compute statement, figures, the warehouse, the PDF and the page; add them to `paths`."""
     from ablative.reports.html.overview import survey
+    from ablative.reports.write import write_compute, write_numbers, write_pdf
 
+    study = results.study
     paths += write_numbers(found.numbers, out, formats)
-    overview = survey(plan, coverage, warehouse)
-    paths += write_compute(overview, warehouse, out)
-    figures, drawings = _write_figures(plan, coverage, warehouse, out / "figures")
+    overview = survey(results)
+    paths += write_compute(results, overview, out)
+    figures, drawings = _write_figures(results, out / "figures")
     paths += figures
-    saved = plan.home.study(plan.study.name).warehouse
-    warehouse.save(saved)
+    saved = results.plan.home.study(study.name).warehouse
+    results.warehouse.save(saved)
     paths.append(saved)
     left_out = ""
     if "pdf" in formats and "tex" in formats:
-        written, left_out = write_pdf(plan.study.title or plan.study.name, paths, out / "tables.pdf")
+        written, left_out = write_pdf(study.title or study.name, paths, out / "tables.pdf")
         paths += written
     if "html" in formats:
         paths.append(_write_page(overview, found, drawings, out / "index.html"))
     return dataclasses.replace(found, left_out=left_out)
 
 
-def _numbers(plan: Plan, found: Report, coverage: Coverage, warehouse: Warehouse) -> Numbers:
-    from ablative.reports.provenance.numbers import collect
+def _numbers(results: Results, found: Report) -> Numbers:
+    from ablative.reports.provenance.numbers import collect_numbers
 
-    return collect(plan, found.tables, found.claims, found.findings, coverage, warehouse)
+    return collect_numbers(results, found.tables, found.claims, found.findings)
 
 
 @contextlib.contextmanager
@@ -165,66 +151,53 @@ def _collector_paused() -> Iterator[None]:
             gc.enable()
 
 
-def open_warehouse(plan: Plan) -> Warehouse:
-    """The study's part of the tracking store that its home names."""
-    return Warehouse(open_store(plan.home.tracking_uri, plan.home.tracking_cache), plan)
-
-
-def one_table(plan: Plan, name: str) -> Table:
-    """A single table, of effects too; raises ConfigError for a name that the study does not declare."""
-    with open_warehouse(plan) as warehouse:
-        return _one_table(plan, name, cover(plan, warehouse), warehouse)
-
-
 def one_number(plan: Plan, name: str, row: str, column: str, pending: int = 0) -> tuple[Answer, Numbers]:
     """A single number of a table, and it alone as `numbers.json` has it; raises ConfigError for names not there."""
     from ablative.reports.provenance.number_keys import number_key
-    from ablative.reports.provenance.numbers import collect
+    from ablative.reports.provenance.numbers import collect_numbers
     from ablative.reports.provenance.why import find as find_number
 
-    with open_warehouse(plan) as warehouse:
-        coverage = cover(plan, warehouse)
-        table = _one_table(plan, name, coverage, warehouse)
-        findings = _findings(plan, (table,), (), coverage, warehouse, Demand(pending=pending))
+    with open_results(plan) as results:
+        table = declared_table(results, name)
+        findings = _findings(results, (table,), (), ReportOptions(pending=pending))
         [table] = mark((table,), findings)
         answer = find_number(table, row, column)
         key = number_key(plan.study.name, table, answer.row, answer.column)
-        return answer, collect(plan, (table,), (), findings, coverage, warehouse, only=key)
+        return answer, collect_numbers(results, (table,), (), findings, only=key)
 
 
-def _one_table(plan: Plan, name: str, coverage: Coverage, warehouse: Warehouse) -> Table:
-    if name in plan.study.effects:
-        return next(table for table in _effects(plan, coverage, warehouse) if table.name == name)
-    if name in plan.study.queries:
-        return _queries({name: plan.study.queries[name]}, warehouse)[0]
-    if name not in plan.study.tables:
-        known = [*plan.study.tables, *plan.study.effects, *plan.study.queries]
-        raise ConfigError(unknown("table", name, known, f"study '{plan.study.name}'"))
-    [table] = _tables(plan, {name: plan.study.tables[name]}, coverage, warehouse)
+def declared_table(results: Results, name: str) -> Table:
+    """A single table, of effects and of a query too; raises ConfigError for a name that the study does not declare."""
+    study = results.study
+    if name in study.effects:
+        return next(table for table in _effects(results) if table.name == name)
+    if name in study.queries:
+        return _queries(results, {name: study.queries[name]})[0]
+    if name not in study.tables:
+        known = [*study.tables, *study.effects, *study.queries]
+        raise ConfigError(unknown("table", name, known, f"study '{study.name}'"))
+    [table] = _tables(results, {name: study.tables[name]})
     return table
 
 
-def _tables(
-    plan: Plan, configs: Mapping[str, TableConfig], coverage: Coverage, warehouse: Warehouse
-) -> tuple[Table, ...]:
-    tables = build_tables(configs, plan.study, plan.cells, coverage, warehouse)
-    return tuple(with_reference(table, configs[table.name]) for table in tables)
+def _tables(results: Results, configs: Mapping[str, TableConfig]) -> tuple[Table, ...]:
+    return tuple(with_reference(table, configs[table.name]) for table in build_tables(configs, results))
 
 
-def _effects(plan: Plan, coverage: Coverage, warehouse: Warehouse) -> tuple[Table, ...]:
-    if not plan.study.effects:
+def _effects(results: Results) -> tuple[Table, ...]:
+    if not results.study.effects:
         return ()
     from ablative.reports.tables.effects import effects_tables
 
-    return effects_tables(plan.study, plan.cells, coverage, warehouse)
+    return effects_tables(results)
 
 
-def _queries(configs: Mapping[str, QueryConfig], warehouse: Warehouse) -> tuple[Table, ...]:
+def _queries(results: Results, configs: Mapping[str, QueryConfig]) -> tuple[Table, ...]:
     if not configs:
         return ()
     from ablative.reports.tables.query_tables import query_tables
 
-    return query_tables(configs, warehouse)
+    return query_tables(configs, results.warehouse)
 
 
 def one_claim(plan: Plan, name: str) -> Judged:
@@ -234,38 +207,36 @@ def one_claim(plan: Plan, name: str) -> Judged:
     if name not in plan.study.claims:
         known = [*plan.study.tables, *plan.study.claims]
         raise ConfigError(unknown("table or claim", name, known, f"study '{plan.study.name}'"))
-    with open_warehouse(plan) as warehouse:
-        [claim] = judge_claims(plan, cover(plan, warehouse), warehouse, (name,))
+    with open_results(plan) as results:
+        [claim] = judge_claims(results, (name,))
         return claim
 
 
-def _search(plan: Plan, warehouse: Warehouse, folder: Path, formats: Sequence[str]) -> SearchPart | None:
-    if plan.study.search is None:
+def _search(results: Results, folder: Path, formats: Sequence[str]) -> SearchPart | None:
+    if results.study.search is None:
         return None
     from ablative.reports.search.section import search_part
 
-    return search_part(plan, warehouse, folder, bool({"html", "tex"} & set(formats)))
+    return search_part(results, folder, bool({"html", "tex"} & set(formats)))
 
 
-def _claims(plan: Plan, coverage: Coverage, warehouse: Warehouse) -> tuple[Judged, ...]:
-    if not plan.study.claims:
+def _claims(results: Results) -> tuple[Judged, ...]:
+    if not results.study.claims:
         return ()
     from ablative.reports.verdicts.claim_runs import judge_claims
 
-    return judge_claims(plan, coverage, warehouse)
+    return judge_claims(results)
 
 
-def _write_figures(
-    plan: Plan, coverage: Coverage, warehouse: Warehouse, folder: Path
-) -> tuple[list[Path], list[Drawing]]:
-    from ablative.reports.figures.figure_data import figure_data
+def _write_figures(results: Results, folder: Path) -> tuple[list[Path], list[Drawing]]:
+    from ablative.reports.figures.fetch import figure_data
+    from ablative.reports.figures.figure_data import Drawing
     from ablative.reports.figures.figures import save_figure
-    from ablative.reports.html.page import Drawing
 
     paths: list[Path] = []
     drawings: list[Drawing] = []
-    for name, config in plan.study.figures.items():
-        data = figure_data(file_name(name), config, plan.study, plan.cells, coverage, warehouse, plan.home)
+    for name, config in results.study.figures.items():
+        data = figure_data(file_name(name), config, results)
         written = [] if data.empty else save_figure(data, folder / name)
         paths += written
         svg = next((path.read_text(encoding="utf-8") for path in written if path.suffix == ".svg"), "")

@@ -93,17 +93,17 @@ class Tags:
 def _report_study(
     plan: Plan, folder: Path, chosen: tuple[str, ...], final: bool, allow: tuple[str, ...], tags: Tags, as_json: bool
 ) -> None:
-    from ablative.reports.build import Demand
+    from ablative.reports.build import ReportOptions
     from ablative.reports.build import report as build
     from ablative.reports.provenance.changes import free, kept
-    from ablative.reports.provenance.finding_text import NotFinalError, render_findings_text
+    from ablative.reports.provenance.findings import NotFinalError, render_findings_text
 
     before = kept(tags.folder, tags.since) if tags.since else None
     if tags.tag:
         free(tags.folder, tags.tag)
-    demand = Demand(final, allow, sync_first(plan), bool(tags.tag or tags.since))
+    options = ReportOptions(final, allow, sync_first(plan), bool(tags.tag or tags.since))
     try:
-        result = build(plan, folder, chosen, demand)
+        result = build(plan, folder, chosen, options)
     except NotFinalError as error:
         if as_json:
             click.echo(json.dumps({"study": plan.study.name, "final": False, "findings": error.to_json(), "paths": []}))

@@ -42,8 +42,8 @@ def sql(
     Without a query, save the results as a file that any DuckDB client opens, and list the views in it. To give
     OVERRIDES without a query, write '' in its place.
     """
-    from ablative.reports.build import open_warehouse
     from ablative.reports.store.queries import ask, export, views
+    from ablative.reports.store.results import open_warehouse
 
     plan = load_plan(study_name, overrides, config_dir)
     sync_first(plan)

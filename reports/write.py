@@ -1,18 +1,27 @@
-"""Tables and claims as files, one for each format."""
+"""A report's files: tables and claims in each format, numbers, the compute statement, and all tables as one PDF."""
 
 from __future__ import annotations
 
+import os
 import re
+import shutil
+import subprocess
+import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ablative.reports.costs.compute import compute_items, render_compute_latex, render_compute_markdown
+from ablative.reports.provenance.numbers import Numbers, render_numbers_json, render_numbers_latex
+from ablative.reports.tables.escape import latex
 from ablative.reports.tables.renderers import render_csv, render_html, render_json, render_latex, render_markdown
 from ablative.reports.tables.tables import Table
 from ablative.study.core.errors import ConfigError
 from ablative.study.core.files import write_atomic
 
 if TYPE_CHECKING:
+    from ablative.reports.html.overview import Overview
+    from ablative.reports.store.results import Results
     from ablative.reports.verdicts.claim_runs import Judged
 
 RENDERERS: dict[str, Callable[[Table, str], str]] = {
@@ -22,6 +31,19 @@ RENDERERS: dict[str, Callable[[Table, str], str]] = {
     "html": lambda table, _: render_html(table),
 }
 """Format of `FORMATS` -> (table, study name) to text."""
+
+PDF_TIMEOUT_SECONDS = 300.0
+
+PDF_HEAD = r"""\documentclass[10pt,a4paper]{article}
+\usepackage[utf8]{inputenc}\usepackage[T1]{fontenc}
+\usepackage[margin=18mm,landscape]{geometry}
+\usepackage{booktabs,longtable,graphicx}
+\pdfinfoomitdate=1 \pdfsuppressptexinfo=-1 \pdftrailerid{}
+\setlength\tabcolsep{4pt}
+\makeatletter \@fptop=0pt \makeatother
+\pagestyle{myheadings}
+"""
+"""The same tables give the same bytes: no dates, no random id. Each table is at the top of a page."""
 
 
 def file_name(name: str) -> str:
@@ -47,7 +69,7 @@ def write_table(table: Table, study: str, folder: Path, formats: Sequence[str]) 
 
 
 def write_claims(claims: Sequence[Judged], study: str, folder: Path, formats: Sequence[str]) -> list[Path]:
-    """All claims in each format, likewise."""
+    """All claims in each format, and with `html` or `tex` everything about them as JSON; nothing without claims."""
     if not claims:
         return []
     from ablative.reports.verdicts.claim_tables import CLAIM_RENDERERS, render_claims_json
@@ -58,3 +80,75 @@ def write_claims(claims: Sequence[Judged], study: str, folder: Path, formats: Se
     for suffix, text in texts.items():
         write_atomic(folder / f"claims.{suffix}", text)
     return [folder / f"claims.{suffix}" for suffix in texts]
+
+
+def write_numbers(numbers: Numbers, out: Path, formats: Sequence[str]) -> list[Path]:
+    """`numbers.json`, and with `tex` the macros; raises ConfigError where two numbers have one key."""
+    texts = {"numbers.json": render_numbers_json(numbers)}
+    if "tex" in formats:
+        texts["numbers.tex"] = render_numbers_latex(numbers)
+    return _write(texts, out)
+
+
+def write_compute(results: Results, overview: Overview, out: Path) -> list[Path]:
+    """`compute.md` and `compute.tex`; nothing before anything has run."""
+    items = compute_items(results, overview.environment, overview.compute)
+    if not items:
+        return []
+    renderers = {"compute.md": render_compute_markdown, "compute.tex": render_compute_latex}
+    return _write({name: render(overview.study, items) for name, render in renderers.items()}, out)
+
+
+def write_pdf(title: str, written: Sequence[Path], path: Path) -> tuple[list[Path], str]:
+    """The PDF of the tables (`.tex` files) among what was written, and where there is none, why."""
+    names = ("numbers.tex", "compute.tex")
+    sources = [each for each in written if each.suffix == ".tex" and each.name not in names]
+    reason = make_pdf(title, sources, path)
+    return ([] if reason else [path]), reason
+
+
+def _write(texts: dict[str, str], out: Path) -> list[Path]:
+    for name, text in texts.items():
+        write_atomic(out / name, text)
+    return [out / name for name in texts]
+
+
+def make_pdf(title: str, sources: Sequence[Path], path: Path) -> str:
+    """Write the tables of some LaTeX files into one PDF; the reason why there is none, or empty.
+
+    Whatever keeps pdflatex from it (not installed, a character that it does not know) leaves the `.tex` files as they
+    are, which a paper's own preamble may well manage.
+    """
+    program = shutil.which("pdflatex")
+    if program is None:
+        return "pdflatex is not installed (Debian: texlive-latex-recommended)"
+    if not sources:
+        return "there are no tables"
+    bodies = (source.read_text(encoding="utf-8") for source in sources)
+    begin = f"\\begin{{document}}\\markright{{{latex(title)}}}\n"
+    text = PDF_HEAD + begin + "\n\\clearpage\n".join(bodies) + "\n\\end{document}\n"
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "tables.tex").write_text(text, encoding="utf-8")
+        command = [program, "-interaction=nonstopmode", "-halt-on-error", "-no-shell-escape", "tables.tex"]
+        for _ in range(2 if "longtable" in text else 1):  # columns that fill pages are measured first
+            try:
+                done = subprocess.run(
+                    command,
+                    check=False,
+                    cwd=folder,
+                    capture_output=True,
+                    timeout=PDF_TIMEOUT_SECONDS,
+                    env=_environment(),
+                )
+            except subprocess.TimeoutExpired:
+                return f"pdflatex took longer than {PDF_TIMEOUT_SECONDS:.0f} s"
+            if done.returncode:
+                lines = done.stdout.decode(errors="replace").splitlines()
+                return f"pdflatex failed: {next((line for line in lines if line.startswith('!')), lines[-1])}"
+        write_atomic(path, (Path(folder) / "tables.pdf").read_bytes())
+    return ""
+
+
+def _environment() -> dict[str, str]:
+    """Nothing may be read or written outside of pdflatex's own folder, whatever a level is called."""
+    return {**os.environ, "openin_any": "p", "openout_any": "p"}

@@ -8,18 +8,24 @@ from ablative.reports.costs.stage_costs import METHOD, amount
 from ablative.reports.tables.escape import comment, latex, markdown
 
 if TYPE_CHECKING:
-    from ablative.reports.html.overview import Overview
+    from ablative.reports.costs.environment import EnvironmentCounts
+    from ablative.reports.store.results import Results
     from ablative.reports.store.warehouse import Warehouse
 
 FACTS = ("code", "device", "host", "python")
 """Of the environment, what is no package."""
 
 
-def compute_items(overview: Overview, warehouse: Warehouse) -> tuple[tuple[str, str], ...]:
-    """What is asked -> the answer, as far as it was recorded; nothing before anything has run."""
-    if not overview.compute:
+def compute_items(results: Results, environment: EnvironmentCounts, total: str) -> tuple[tuple[str, str], ...]:
+    """What is asked -> the answer, as far as it was recorded; nothing before anything has run.
+
+    `total`: `stage_costs.statement`, empty before anything has run.
+    """
+    if not total:
         return ()
-    facts = dict(overview.environment)
+    plan, counts = results.plan, results.coverage.counts()
+    finished = counts.get("completed", 0) + counts.get("diverged", 0)
+    facts = dict(environment)
     devices = [f"{name} ({_count(count, 'task')})" for name, count in facts.get("device", ())]
     hosts = len(facts.get("host", ()))
     machines = f", on {_count(hosts, 'machine')}" if hosts else ""
@@ -28,13 +34,13 @@ def compute_items(overview: Overview, warehouse: Warehouse) -> tuple[tuple[str, 
     code = [f"{commit[:10]}{'-dirty' * commit.endswith('-dirty')} ({_count(n, 'task')})" for commit, n in commits]
     packages = [f"{name} {_versions(found)}" for name, found in facts.items() if name not in FACTS]
     python = [f"Python {_versions(facts['python'])}"] if "python" in facts else []
-    seeds = ", ".join(map(str, overview.seeds))
+    seeds = ", ".join(map(str, plan.study.seeds))
     items = {
         "Hardware": ", ".join(devices) + machines if devices else "not recorded in this home",
-        "Runs": f"{_count(overview.runs, 'run')} ({_count(overview.cells, 'cell')}, seeds {seeds}), "
-        f"{overview.finished} of {_count(overview.tasks, 'planned task')} finished",
-        "Hours for each task": "; ".join(_spans(warehouse)),
-        "In all": overview.compute,
+        "Runs": f"{_count(len(plan.runs), 'run')} ({_count(len(plan.cells), 'cell')}, seeds {seeds}), "
+        f"{finished} of {_count(sum(counts.values()), 'planned task')} finished",
+        "Hours for each task": "; ".join(_spans(results.warehouse)),
+        "In all": total,
         "Energy": METHOD,
         "Software": ", ".join([*python, *packages]) or "not recorded in this home",
         "Code": ", ".join(code) or "not recorded in this home",

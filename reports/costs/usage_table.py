@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-from ablative.reports.store.warehouse import Warehouse
+from ablative.reports.store.results import Results
 from ablative.study.costs.usage import TaskUsage, Usage, amount
 from ablative.study.costs.usage_totals import UsageTotals, usage_totals
-
-if TYPE_CHECKING:
-    from ablative.study.plan.plan import Plan
 
 
 @dataclass(frozen=True)
@@ -25,10 +21,10 @@ class BillTable:
     """The study's bill on one line."""
 
 
-def billed(plan: Plan, warehouse: Warehouse) -> BillTable | None:
+def billed(results: Results) -> BillTable | None:
     """None where no attempt has told its cost (stores that were filled before attempts did)."""
-    costs = {task_id: TaskUsage(*rest) for task_id, *rest in warehouse.rows(_SPENT)}
-    return bill_table(usage_totals(plan, costs)) if costs else None
+    costs = {task_id: TaskUsage(*rest) for task_id, *rest in results.warehouse.rows(_SPENT)}
+    return bill_table(usage_totals(results.plan, costs)) if costs else None
 
 
 def bill_table(found: UsageTotals) -> BillTable:

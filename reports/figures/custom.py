@@ -9,14 +9,13 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ablative.reports.figures.figure_data import FigureData
 from ablative.reports.figures.style import COLUMN_INCHES
 from ablative.reports.store.warehouse import Warehouse
 from ablative.study.core.errors import AblateError, ConfigError, unknown
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-    from ablative.reports.figures.figure_data import FigureData
 
 
 def frame(sql: str, warehouse: Warehouse, where: str) -> Any | None:

@@ -6,23 +6,21 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from ablative.reports.figures.figure_data import FigureData
 from ablative.reports.figures.style import FAINT, INK, MARKERS, PAGE_INCHES
 from ablative.reports.stats.decide import ALPHA
 from ablative.reports.stats.factorial import Analysis
-from ablative.reports.store.coverage import Coverage
-from ablative.reports.store.warehouse import Warehouse, cell_key
+from ablative.reports.store.results import Results
+from ablative.reports.store.warehouse import cell_key
 from ablative.reports.tables.effects import analysis_of, grid_levels
-from ablative.reports.tables.tables import make_column
+from ablative.reports.tables.grid_tables import make_column
 from ablative.study.plan.layout import effects_layout
-from ablative.study.spec.design import Cell
 from ablative.study.spec.outputs import EffectsConfig
-from ablative.study.spec.study_file import Study
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from ablative.reports.figures.figure_data import FigureData
 
 ROW_INCHES = 0.17
 
@@ -35,15 +33,13 @@ class EffectColumn:
     analysis: Analysis
 
 
-def effect_columns(
-    config: EffectsConfig, study: Study, cells: Sequence[Cell], coverage: Coverage, warehouse: Warehouse
-) -> tuple[tuple[EffectColumn, ...], tuple[str, ...]]:
+def effect_columns(config: EffectsConfig, results: Results) -> tuple[tuple[EffectColumn, ...], tuple[str, ...]]:
     """The columns that have a full grid of results, and the figure's notes."""
-    columns = [make_column(column, "", "sd", coverage) for column in config.columns]
-    places = effects_layout(config.title, config, cells)
-    values = warehouse.values([column.metrics for column in columns], map(cell_key, places.values()))
-    levels = grid_levels(config, study, places)
-    found = [(column, analysis_of(column.metrics, levels, places, values, study)) for column in columns]
+    columns = [make_column(column, "", "sd", results.coverage) for column in config.columns]
+    places = effects_layout(config.title, config, results.cells)
+    values = results.warehouse.values([column.metrics for column in columns], map(cell_key, places.values()))
+    levels = grid_levels(config, results.study, places)
+    found = [(column, analysis_of(column.metrics, levels, places, values, results.study)) for column in columns]
     drawn = tuple(EffectColumn(column.name, analysis) for column, analysis in found if analysis)
     lacking = [column.name for column, analysis in found if analysis is None]
     seeds = sorted({len(column.analysis.grid.seeds) for column in drawn})

@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ablative.reports.figures.figure_data import FigureData
 from ablative.reports.figures.style import FAINT, INK, MARKERS, PAGE_INCHES
-from ablative.reports.store.coverage import Coverage, TaskState
+from ablative.reports.store.coverage import TaskState
+from ablative.reports.store.results import Results
 from ablative.reports.store.warehouse import cell_key
 from ablative.study.clip.config import EvaluationConfig
 from ablative.study.clip.panel_pictures import BESIDE, NEEDED, pictures_path
@@ -22,7 +24,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from ablative.reports.figures.figure_data import FigureData
 
 EXAMPLES = 4
 """Rows of a figure, of which a model's archive may hold more."""
@@ -46,13 +47,11 @@ class Shown:
     arrays: Mapping[str, Any]
 
 
-def pictures(
-    show: str, cells: Sequence[Cell], coverage: Coverage, home: Home | None
-) -> tuple[tuple[Shown, ...], tuple[str, ...]]:
+def pictures(show: str, cells: Sequence[Cell], results: Results) -> tuple[tuple[Shown, ...], tuple[str, ...]]:
     """The cells that have the pictures, the first seed of each that is finished, and the figure's notes."""
     found, lacking = [], []
     for cell in cells:
-        arrays, seed = _first(show, coverage, cell, home)
+        arrays, seed = _first(show, cell, results)
         if arrays:
             found.append(Shown(_title(cell, cells), seed, arrays))
         else:
@@ -66,12 +65,12 @@ def pictures(
     return tuple(found), tuple(note for note in notes if note) if found else ()
 
 
-def _first(show: str, coverage: Coverage, cell: Cell, home: Home | None) -> tuple[dict[str, Any], int]:
+def _first(show: str, cell: Cell, results: Results) -> tuple[dict[str, Any], int]:
     """A picture's arrays, of the first data set that has them, of the first finished seed with such an archive in this
     home; and the seed."""
-    for (key, _), states in coverage.tasks.items():
+    for (key, _), states in results.coverage.tasks.items():
         for state in states if key == cell_key(cell) else ():
-            for path in _archives(state, home):
+            for path in _archives(state, results.plan.home):
                 with np.load(path, allow_pickle=False) as archive:
                     if all(name in archive for name in NEEDED[show]):
                         wanted = (*NEEDED[show], *BESIDE.get(show, ()))
@@ -79,10 +78,10 @@ def _first(show: str, coverage: Coverage, cell: Cell, home: Home | None) -> tupl
     return {}, 0
 
 
-def _archives(state: TaskState, home: Home | None) -> list[Path]:
+def _archives(state: TaskState, home: Home) -> list[Path]:
     """Where the pictures of a task lie; none of other tasks, unfinished ones, and those of another home."""
     config = state.task.config
-    if home is None or state.state != "completed" or not isinstance(config, EvaluationConfig):
+    if state.state != "completed" or not isinstance(config, EvaluationConfig):
         return []
     if config.protocol.kind != "panels":
         return []

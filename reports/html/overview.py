@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
 
+from ablative.reports.costs.environment import EnvironmentCounts, environment_counts
 from ablative.reports.costs.stage_costs import CostRow, cost_rows, statement, wasted
 from ablative.reports.costs.usage_table import BillTable, billed
-from ablative.reports.store.coverage import Coverage, TaskState, stages_of
-from ablative.reports.store.warehouse import Warehouse, cell_key
-from ablative.study.core.files import read_json
-from ablative.study.home.task_state import FINISHED
-
-if TYPE_CHECKING:
-    from ablative.study.plan.plan import Plan
+from ablative.reports.store.coverage import TaskState, stages_of
+from ablative.reports.store.results import Results
+from ablative.reports.store.warehouse import cell_key
 
 
 @dataclass(frozen=True)
@@ -64,8 +59,7 @@ class Overview:
     """What came to nothing, in words."""
     compute: str
     """What it cost, in the words that a paper's checklist asks for."""
-    environment: tuple[tuple[str, tuple[tuple[str, int], ...]], ...]
-    """Fact -> its values and how many tasks had each."""
+    environment: EnvironmentCounts
     leftovers: tuple[Leftover, ...]
     bills: BillTable | None
     """What was spent and wasted, by table and cell; None: no attempt has told."""
@@ -87,8 +81,9 @@ class Overview:
         return self.counts.get("completed", 0) + self.counts.get("diverged", 0)
 
 
-def survey(plan: Plan, coverage: Coverage, warehouse: Warehouse) -> Overview:
-    """Gather the overview from the plan, the states of its tasks and the marts."""
+def survey(results: Results) -> Overview:
+    """The overview, from the plan, the states of its tasks and the marts."""
+    plan, coverage, warehouse = results.plan, results.coverage, results.warehouse
     factors = tuple(plan.study.factors)
     stages = stages_of(plan)
     grid = tuple(
@@ -100,7 +95,7 @@ def survey(plan: Plan, coverage: Coverage, warehouse: Warehouse) -> Overview:
     )
     failures = Counter(state.cause for state in coverage.states.values() if state.state == "failed")
     [(newest,)] = warehouse.rows("select max(finished) from runs where planned")
-    environment = _environment(plan, coverage, warehouse)
+    environment = environment_counts(results)
     devices = dict(next((values for name, values in environment if name == "device"), ()))
     cost, waste = cost_rows(warehouse, devices), wasted(warehouse)
     return Overview(
@@ -120,29 +115,9 @@ def survey(plan: Plan, coverage: Coverage, warehouse: Warehouse) -> Overview:
         compute=statement(cost, devices, waste),
         environment=environment,
         leftovers=tuple(Leftover(*row) for row in warehouse.rows(_LEFTOVERS)),
-        bills=billed(plan, warehouse),
+        bills=billed(results),
     )
 
-
-def _environment(
-    plan: Plan, coverage: Coverage, warehouse: Warehouse
-) -> tuple[tuple[str, tuple[tuple[str, int], ...]], ...]:
-    """Commits from the store; machines and versions from the records of the tasks that ran in this home."""
-    facts: dict[str, Counter[str]] = {"code": Counter(dict(warehouse.rows(_COMMITS)))}
-    for state in coverage.states.values():
-        if state.state in FINISHED:
-            record: Mapping[str, Any] = read_json(state.task.paths(plan.home).record) or {}
-            for name, value in _flat(record.get("environment") or {}):
-                facts.setdefault(name, Counter())[value] += 1
-    return tuple((name, tuple(sorted(counter.items()))) for name, counter in facts.items() if counter)
-
-
-def _flat(environment: Mapping[str, Any]) -> list[tuple[str, str]]:
-    shown = [(name, str(environment[name])) for name in ("device", "host", "python") if environment.get(name)]
-    return shown + [(name, str(version)) for name, version in sorted((environment.get("packages") or {}).items())]
-
-
-_COMMITS = "select commit, count(*) from runs where planned group by commit order by commit"
 
 _LEFTOVERS = """
     select task_id, coalesce(cells, ''), coalesce(protocol, 'pretraining'), seed, coalesce(state, '')

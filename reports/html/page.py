@@ -9,24 +9,22 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from markupsafe import Markup
 
 from ablative.reports.costs.stage_costs import METHOD, amount
+from ablative.reports.figures.figure_data import Drawing
 from ablative.reports.figures.style import INK
 from ablative.reports.html.assets import render
 from ablative.reports.html.overview import Overview
 from ablative.reports.provenance.findings import Finding
 from ablative.reports.provenance.number_keys import table_keys
+from ablative.reports.search.section import SearchPart
 from ablative.reports.tables.renderers import provenance, render_html
 from ablative.reports.tables.tables import Table
 from ablative.reports.verdicts.claim_runs import Judged
 from ablative.reports.verdicts.claim_tables import render_claims_html
-
-if TYPE_CHECKING:
-    from ablative.reports.search.section import SearchPart
 
 SYMBOLS = {
     "completed": "●",
@@ -38,17 +36,6 @@ SYMBOLS = {
     "waiting": "·",
 }
 """State -> sign in the grid: shapes, so that nothing is told by colour alone."""
-
-
-@dataclass(frozen=True)
-class Drawing:
-    """A figure of the page."""
-
-    name: str
-    title: str
-    notes: tuple[str, ...]
-    svg: str
-    """Content of the SVG file; empty while there is nothing to draw."""
 
 
 def render_page(

@@ -92,7 +92,7 @@ def moves(before: Numbers, now: Numbers, changed: Changed = lambda former, run: 
     for key, number in now["numbers"].items():
         former = before["numbers"].get(key)
         if former is None:
-            found.append(Move(key, APPEARED, "", number["text"], _came(before, number)))
+            found.append(Move(key, APPEARED, "", number["text"], _why_new(before, number)))
         elif former["text"] != number["text"]:
             reasons = _reasons(former, number, before, now, changed)
             found.append(Move(key, MOVED, former["text"], number["text"], reasons))
@@ -127,7 +127,7 @@ def render_moves_text(found: Sequence[Move], tag: str, hidden: int) -> str:
     return "\n".join(lines)
 
 
-def _came(before: Numbers, number: Mapping[str, Any]) -> tuple[str, ...]:
+def _why_new(before: Numbers, number: Mapping[str, Any]) -> tuple[str, ...]:
     tables = {each.get("table", each.get("claim")) for each in before["numbers"].values()}
     name = number.get("table", number.get("claim"))
     what = "its table or claim is new" if name not in tables else "its row or column is new, or has another name"

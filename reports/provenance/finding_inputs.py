@@ -9,8 +9,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ablative.reports.store.coverage import Coverage
-from ablative.reports.store.warehouse import Warehouse, cell_key
+from ablative.reports.store.results import Results
+from ablative.reports.store.warehouse import cell_key
 from ablative.study.clip.config import EvaluationConfig, RunConfig
 from ablative.study.core import packages
 from ablative.study.core.errors import ConfigError
@@ -71,13 +71,17 @@ def edited(commit: str) -> bool:
     return commit.endswith("-dirty")
 
 
-def gather(plan: Plan, coverage: Coverage, warehouse: Warehouse, pending: int = 0, thorough: bool = False) -> Facts:
-    """Facts about the plan's tasks; `thorough` also reads the configuration of every run in this home."""
-    commits = dict(warehouse.rows(_COMMITS))
-    changed = _moved_on(plan, coverage, warehouse)
+def collect_facts(results: Results, pending: int = 0, thorough: bool = False) -> Facts:
+    """Facts about the plan's tasks; `thorough` also reads the configuration of every run in this home.
+
+    `pending`: tasks with something in their journals that the store lacks.
+    """
+    commits = dict(results.warehouse.rows(_COMMITS))
+    changed = _superseded(results)
     if thorough:
-        changed |= _edited(plan)
-    return Facts(commits, code_versions(set(commits.values())), dict(warehouse.rows(_STALE)), changed, pending)
+        changed |= _edited(results.plan)
+    stale = dict(results.warehouse.rows(_STALE))
+    return Facts(commits, code_versions(set(commits.values())), stale, changed, pending)
 
 
 def code_versions(commits: Iterable[str]) -> dict[str, str]:
@@ -105,10 +109,10 @@ def _trees(commit: str) -> str:
     return " ".join(found)
 
 
-def _moved_on(plan: Plan, coverage: Coverage, warehouse: Warehouse) -> dict[str, str]:
+def _superseded(results: Results) -> dict[str, str]:
     """Tasks without a result whose cell, seed and protocol have one under an id that the plan no longer has."""
-    lacking = [state.task for state in coverage.states.values() if state.state not in (*FINISHED, "not synced")]
-    rows = warehouse.rows(_LEFT) if lacking else []
+    lacking = [state.task for state in results.coverage.states.values() if state.state not in (*FINISHED, "not synced")]
+    rows = results.warehouse.rows(_LEFT) if lacking else []
     former = {
         (cell_key(cell), protocol, seed): run_id
         for cells, protocol, seed, run_id in rows
@@ -118,7 +122,7 @@ def _moved_on(plan: Plan, coverage: Coverage, warehouse: Warehouse) -> dict[str,
     for task in lacking:
         runs = [former.get((cell_key(cell), task.protocol, task.seed)) for cell in task.cells]
         if run_id := next(filter(None, runs), None):
-            found[task.task_id] = _difference(plan, run_id, task)
+            found[task.task_id] = _difference(results.plan, run_id, task)
     return found
 
 

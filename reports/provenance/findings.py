@@ -16,6 +16,7 @@ from ablative.reports.provenance.finding_inputs import Facts, edited
 from ablative.reports.store.coverage import TELLING, Coverage, TaskState, stages_of
 from ablative.reports.store.warehouse import cell_key
 from ablative.reports.tables.tables import Entry, Row, Table
+from ablative.study.core.errors import AblateError
 from ablative.study.home.task_state import FINISHED
 from ablative.study.plan.layout import effects_layout
 from ablative.study.spec.metric_patterns import protocol_of
@@ -82,7 +83,19 @@ class Finding:
         }
 
 
-def uses(plan: Plan, tables: Sequence[Table], claims: Sequence[Judged]) -> Uses:
+class NotFinalError(AblateError):
+    """A final build was asked for, and something is not final; nothing was written."""
+
+    def __init__(self, study: str, findings: Sequence[Finding]) -> None:
+        kinds = ", ".join(dict.fromkeys(finding.kind for finding in findings))
+        super().__init__(f"{study} is not final: {kinds}; nothing was written ('--allow KIND' accepts one)")
+        self.findings = tuple(findings)
+
+    def to_json(self) -> list[dict[str, Any]]:
+        return [finding.to_json() for finding in self.findings]
+
+
+def cells_used(plan: Plan, tables: Sequence[Table], claims: Sequence[Judged]) -> Uses:
     """Which cells and protocols each table, effect and claim prints from."""
     found: dict[str, dict[tuple[str, tuple[str | None, ...]], None]] = {}
     for table in tables:
@@ -277,3 +290,14 @@ def _dirty(asked: str, behind: Behind, facts: Facts) -> Finding | None:
     remedy = f"commit the code, move these runs' folders away, and ablate run {asked}"
     tail = f" (code {', '.join(sorted(commits))})"
     return _finding("dirty-code", found, "{} of edited code, which no commit holds", remedy, tail)
+
+
+def render_findings_text(findings: Sequence[Finding]) -> str:
+    """Two lines for each finding, under a heading; empty where there is none."""
+    if not findings:
+        return ""
+    lines = ["Before it is final:"]
+    for finding in findings:
+        where = f" [{finding.outputs}]" if finding.places else ""
+        lines += [f"  {finding.sign or '–'} {finding.kind}: {finding.text}{where}", f"      → {finding.remedy}"]
+    return "\n".join(lines)

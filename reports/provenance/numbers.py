@@ -6,45 +6,51 @@ table does. A key that does not exist is an error of LaTeX that names it.
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from ablative.reports.provenance.findings import Finding, tasks_behind, uses
+from ablative.reports.provenance.findings import Finding, cells_used, tasks_behind
 from ablative.reports.provenance.number_keys import check_unique, key_part, table_keys
-from ablative.reports.provenance.task_records import task_facts
-from ablative.reports.store.coverage import Coverage
+from ablative.reports.store.coverage import Coverage, TaskState
 from ablative.reports.store.warehouse import Source, cell_key, quoted
 from ablative.reports.tables.cell_text import PLAIN, PROSE, entry_parts, entry_text
 from ablative.reports.tables.escape import LATEX_SIGNS, bare, comment, latex
 from ablative.reports.tables.tables import Column, Table
 from ablative.reports.verdicts.claim_tables import lines, verdict_text
+from ablative.study.clip.config import DataConfig, DatasetConfig, RunConfig
+from ablative.study.core.files import read_json
 from ablative.study.plan.layout import effects_layout
 from ablative.study.spec.metric_patterns import protocol_of
 
 if TYPE_CHECKING:
-    from ablative.reports.store.warehouse import Warehouse
+    from ablative.reports.store.results import Results
     from ablative.reports.verdicts.claim_runs import Judged
     from ablative.study.plan.plan import Plan
+    from ablative.study.plan.task import Task
 
 Numbers = dict[str, Any]
 """The content of `numbers.json`: study, findings, numbers (by key), tasks (by id), environments."""
 
 
-def collect(
-    plan: Plan,
+SHOWN = ("device", "host", "python", "packages")
+"""Of a record's environment; code and command line are told elsewhere."""
+
+
+def collect_numbers(
+    results: Results,
     tables: Sequence[Table],
     claims: Sequence[Judged],
     findings: Sequence[Finding],
-    coverage: Coverage,
-    warehouse: Warehouse,
     only: str = "",
 ) -> Numbers:
     """Every number of the tables and every verdict, and the tasks behind them; raises ConfigError where keys clash.
 
-    `only`: the key of the one number to tell of, with its own tasks.
+    `only`: the key of the one number that is wanted, with its own tasks.
     """
-    pairs = [pair for table in tables for pair in _table_numbers(plan, table, coverage)]
+    plan, coverage = results.plan, results.coverage
+    pairs = [pair for table in tables for pair in _table_numbers(results, table)]
     pairs += [pair for judged in claims for pair in _claim_numbers(plan.study.name, judged, coverage)]
     check_unique(key for key, _ in pairs)
     if only:
@@ -52,9 +58,9 @@ def collect(
         behind = {task for _, number in pairs for run in number["runs"] for task in run["tasks"]}
         states = [state for name, state in coverage.states.items() if name in behind]
     else:
-        outputs = uses(plan, tables, claims).values()
+        outputs = cells_used(plan, tables, claims).values()
         states = list({name: state for own in outputs for name, state in tasks_behind(own, coverage).items()}.values())
-    tasks, environments = task_facts(plan, states, warehouse)
+    tasks, environments = task_facts(results, states)
     return {
         "study": plan.study.name,
         "final": not findings,
@@ -65,10 +71,10 @@ def collect(
     }
 
 
-def _table_numbers(plan: Plan, table: Table, coverage: Coverage) -> Iterator[tuple[str, dict[str, Any]]]:
+def _table_numbers(results: Results, table: Table) -> Iterator[tuple[str, dict[str, Any]]]:
     formulas = [formula(table, column) for column in table.columns]
-    grid = _grid(plan, table)
-    for i, (row, keys) in enumerate(zip(table.rows, table_keys(plan.study.name, table), strict=True)):
+    grid = _grid(results.plan, table)
+    for i, (row, keys) in enumerate(zip(table.rows, table_keys(results.study.name, table), strict=True)):
         for j, (entry, key) in enumerate(zip(row.entries, keys, strict=True)):
             if not entry.cell and not entry.printed:
                 continue  # it does not exist
@@ -92,7 +98,7 @@ def _table_numbers(plan: Plan, table: Table, coverage: Coverage) -> Iterator[tup
                     "planned": entry.planned,
                     "formula": formulas[j],
                     "query": column.query.replace("= $cell", f"in ({grid})") if grid else table.query(i, j),
-                    "runs": _runs(entry.sources, entry.cell, column.protocols, coverage),
+                    "runs": _runs(entry.sources, entry.cell, column.protocols, results.coverage),
                 },
             )
 
@@ -162,6 +168,60 @@ def _claim_numbers(study: str, judged: Judged, coverage: Coverage) -> Iterator[t
             yield name, {**shared, "text": text, "parts": parts, "value": result.parts[i].effect.estimate, "sd": None}
 
 
+def task_facts(results: Results, states: Iterable[TaskState]) -> tuple[dict[str, dict[str, Any]], list[dict[str, Any]]]:
+    """Finished tasks by id (kind, run, seed, commit, when it ended, data fingerprints, place of its environment), and
+    the environments. A task of another home has no record here: its environment is None."""
+    rows = {row[0]: row[1:] for row in results.warehouse.rows(_ENDS)}
+    environments: dict[str, int] = {}
+    tasks = {}
+    for state in states:
+        task = state.task
+        if task.task_id not in rows:
+            continue
+        commit, finished = rows[task.task_id]
+        tasks[task.task_id] = {
+            "kind": task.kind,
+            "protocol": task.protocol,
+            "run_id": task.run_id,
+            "seed": task.seed,
+            "state": state.state,
+            "commit": commit,
+            "finished": finished,
+            "data": fingerprints(task),
+            "environment": _place(environment(results.plan, task), environments),
+        }
+    return tasks, [json.loads(text) for text in environments]
+
+
+def environment(plan: Plan, task: Task) -> Mapping[str, Any]:
+    """Device, host and versions of a task that ran in this home; empty for others."""
+    record: Mapping[str, Any] = read_json(task.paths(plan.home).record) or {}
+    found = record.get("environment") or {}
+    return {name: found[name] for name in SHOWN if found.get(name)}
+
+
+def fingerprints(task: Task) -> dict[str, str]:
+    """Name of each data set -> its content's fingerprint; what the program makes itself is known by its version."""
+    return dict(_fingerprints((task.config.data,) if isinstance(task.config, RunConfig) else task.config.datasets))
+
+
+@functools.lru_cache(maxsize=1000)
+def _fingerprints(sets: tuple[DataConfig | DatasetConfig, ...]) -> tuple[tuple[str, str], ...]:
+    return tuple((data.name, _fingerprint(data)) for data in sets)
+
+
+def _fingerprint(data: DataConfig | DatasetConfig) -> str:
+    if data.fingerprint:
+        return data.fingerprint
+    version = f", version {data.version}" if isinstance(data, DataConfig) else ""
+    return f"comes with ablate ({data.kind}{version})"
+
+
+def _place(found: Mapping[str, Any], environments: dict[str, int]) -> int | None:
+    """Where an environment stands in the list; put there if it is new."""
+    return environments.setdefault(json.dumps(found, sort_keys=True), len(environments)) if found else None
+
+
 def render_numbers_json(numbers: Numbers) -> str:
     """One number a line, so that small differences stay small."""
     data = dict(numbers)
@@ -213,3 +273,8 @@ _MACROS = r"""% \ablate{STUDY.table.row.column} or, of the first study that is r
 \protected\def\ablateunknown#1{\textbf{??}\PackageError{ablate}{There is no number '#1'}{%
   See numbers.json for the keys that exist, or run ablate report again.}}
 \protected\def\ablatemissing#1{\textbf{[#1]}\PackageWarning{ablate}{A number is missing: #1}}"""
+
+_ENDS = """
+    select task_id, commit, strftime(finished, '%Y-%m-%dT%H:%M:%SZ')
+    from runs where planned and state in ('completed', 'diverged')
+"""

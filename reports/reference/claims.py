@@ -18,7 +18,7 @@ import yaml
 from ablative.reports.reference.values import FOLDER, PAPERS, PrintedValue, printed_values
 from ablative.reports.store.warehouse import cell_key
 from ablative.reports.verdicts.claim_runs import Judged, Remedy
-from ablative.reports.verdicts.claims import Results, evaluate
+from ablative.reports.verdicts.claims import CellValues, evaluate
 from ablative.study.core.errors import ConfigError, unknown
 from ablative.study.core.typed import build
 from ablative.study.spec.compose import CONF
@@ -131,7 +131,7 @@ def _factors(cells: Sequence[Cell]) -> dict[str, tuple[str, ...]]:
     return {factor: tuple(level for own, level in pairs if own == factor) for factor, _ in pairs}
 
 
-def _results(where: str, values: Sequence[PrintedValue]) -> Results:
+def _results(where: str, values: Sequence[PrintedValue]) -> CellValues:
     """Printed values as results of one seed; raises ConfigError where two tables print different ones."""
     found: dict[str, dict[str, dict[int, float]]] = {}
     for value in values:

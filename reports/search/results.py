@@ -7,18 +7,15 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ablative.reports.stats.columns import Delta
 from ablative.reports.stats.compare import difference
 from ablative.reports.stats.summary import Summary, sample_sd
-from ablative.reports.store.warehouse import Warehouse
+from ablative.reports.store.results import Results
 from ablative.reports.tables.tables import Column, Entry, Row, Table, number
 from ablative.study.plan.winners import Tried, winner
 from ablative.study.spec.search import GoalConfig, SearchConfig
-
-if TYPE_CHECKING:
-    from ablative.study.plan.plan import Plan
 
 DIGITS = 2
 
@@ -88,20 +85,23 @@ class ArmTrials:
         return [trial for trial in self.complete if not beaten(trial)]
 
 
-def read_trials(plan: Plan, warehouse: Warehouse) -> tuple[ArmTrials, ...]:
+def read_trials(results: Results) -> tuple[ArmTrials, ...]:
     """The trials of the search as the study has it now, arm by arm; those of an edited section do not count."""
-    if plan.study.search is None:
+    plan, search = results.plan, results.study.search
+    if search is None:
         return ()
     columns = "arm_key, trial, role, seed, state, first, parameters, objectives, seconds"
     rows: dict[str, dict[int, list[tuple[Any, ...]]]] = {}
-    for key, trial, *rest in warehouse.rows(f"select {columns} from trials order by arm_key, trial, role, seed"):
+    for key, trial, *rest in results.warehouse.rows(
+        f"select {columns} from trials order by arm_key, trial, role, seed"
+    ):
         rows.setdefault(key, {}).setdefault(trial, []).append(tuple(rest))
     found = []
     for arm in plan.arms:
         own = rows.get(arm.key, {})
         trials = tuple(trial for at, runs in own.items() for trial in _trial(at, runs))
         hours = sum(run[-1] for runs in own.values() for run in runs) / 3600
-        found.append(ArmTrials(arm.name, plan.study.search, trials, hours))
+        found.append(ArmTrials(arm.name, search, trials, hours))
     return tuple(found)
 
 

@@ -6,15 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from ablative.reports.figures.figure_data import Drawing
 from ablative.reports.search.results import ArmTrials, read_trials, winners_table
-from ablative.reports.store.warehouse import Warehouse
+from ablative.reports.store.results import Results
 from ablative.reports.tables.tables import Table
-
-if TYPE_CHECKING:
-    from ablative.reports.html.page import Drawing
-    from ablative.study.plan.plan import Plan
 
 
 @dataclass(frozen=True)
@@ -27,9 +23,9 @@ class SearchPart:
     """Of the figures."""
 
 
-def search_part(plan: Plan, warehouse: Warehouse, folder: Path, drawn: bool) -> SearchPart | None:
+def search_part(results: Results, folder: Path, drawn: bool) -> SearchPart | None:
     """The search's table, and `drawn` its figures as files in `folder`; None where the study has no search."""
-    arms = read_trials(plan, warehouse)
+    arms = read_trials(results)
     if not arms:
         return None
     drawings, paths = draw(arms, folder) if drawn else ((), ())
@@ -39,7 +35,6 @@ def search_part(plan: Plan, warehouse: Warehouse, folder: Path, drawn: bool) -> 
 def draw(arms: Sequence[ArmTrials], folder: Path) -> tuple[list[Drawing], list[Path]]:
     """Write every figure that some arm has enough trials for."""
     from ablative.reports.figures.figures import save
-    from ablative.reports.html.page import Drawing
     from ablative.reports.search.figures import KINDS, figure
 
     drawings, paths = [], []

@@ -16,9 +16,10 @@ from ablative.reports.stats.decide import ALPHA
 from ablative.reports.stats.factorial import Analysis, analyse, full_grid
 from ablative.reports.stats.suite import Aggregate, aggregate, improves, interquartile_mean, suite_mean
 from ablative.reports.stats.summary import Summary
-from ablative.reports.store.coverage import Coverage
-from ablative.reports.store.warehouse import Values, Warehouse, cell_key
-from ablative.reports.tables.tables import Column, Entry, Row, Table, make_column, number
+from ablative.reports.store.results import Results
+from ablative.reports.store.warehouse import Values, cell_key
+from ablative.reports.tables.grid_tables import make_column
+from ablative.reports.tables.tables import Column, Entry, Row, Table, number
 from ablative.study.plan.layout import effects_layout
 from ablative.study.spec.design import Cell
 from ablative.study.spec.outputs import EffectsConfig
@@ -28,15 +29,16 @@ Grid = Mapping[tuple[str, ...], Mapping[int, float]]
 """Levels -> seed -> value."""
 
 
-def effects_tables(study: Study, cells: Sequence[Cell], coverage: Coverage, warehouse: Warehouse) -> tuple[Table, ...]:
+def effects_tables(results: Results) -> tuple[Table, ...]:
     """The declared effects, with one query for all."""
+    study = results.study
     columns = {
-        name: [make_column(column, "", "sd", coverage) for column in config.columns]
+        name: [make_column(column, "", "sd", results.coverage) for column in config.columns]
         for name, config in study.effects.items()
     }
-    places = {name: effects_layout(name, config, cells) for name, config in study.effects.items()}
+    places = {name: effects_layout(name, config, results.cells) for name, config in study.effects.items()}
     groups = [column.metrics for own in columns.values() for column in own]
-    values = warehouse.values(
+    values = results.warehouse.values(
         [*groups, *((metric,) for group in groups for metric in group)],
         (cell_key(cell) for own in places.values() for cell in own.values()),
     )
@@ -171,13 +173,13 @@ def _suite(
         for label, what in kinds.items():
             parts.append(_part(column, label))
             found.append(
-                {_arm(at): _told(aggregate(own, what, _rng(name, at)), own, column.digits)
+                {_arm(at): _aggregate_entry(aggregate(own, what, _rng(name, at)), own, column.digits)
                  for at, own in arms.items() if own.size}
             )  # fmt: skip
         if base in arms and arms[base].size:
             parts.append(_part(column, f"P(> {_arm(base)})"))
             found.append(
-                {_arm(at): _told(improves(own, arms[base], _rng(name, at)), own, 2)
+                {_arm(at): _aggregate_entry(improves(own, arms[base], _rng(name, at)), own, 2)
                  for at, own in arms.items() if own.size and at != base}
             )  # fmt: skip
     notes = (
@@ -211,7 +213,7 @@ def _rng(name: str, levels: Sequence[str]) -> np.random.Generator:
     return np.random.default_rng(zlib.crc32("\n".join([name, *levels]).encode()))
 
 
-def _told(found: Aggregate, own: NDArray[np.float64], digits: int) -> Entry:
+def _aggregate_entry(found: Aggregate, own: NDArray[np.float64], digits: int) -> Entry:
     text = number(found.value, digits)
     if found.low is not None and found.high is not None:
         text += f" [{number(found.low, digits)}, {number(found.high, digits)}]"

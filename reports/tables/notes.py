@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
 
+from ablative.reports.tables.tables import Column, Entry, Row
 from ablative.study.plan.tuned_levels import Searched
 from ablative.study.spec.outputs import TableConfig
-
-if TYPE_CHECKING:
-    from ablative.reports.tables.tables import Column, Entry, Row
 
 
 def table_notes(config: TableConfig, rows: Sequence[Row], columns: Sequence[Column]) -> tuple[str, ...]:

@@ -2,27 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-from numpy.typing import NDArray
-
-from ablative.reports.stats.columns import Compared, Delta, compare_rows
-from ablative.reports.stats.summary import Summary, summarize
-from ablative.reports.store.coverage import Coverage, TaskState, missing_text
-from ablative.reports.store.warehouse import Source, Values, Warehouse, cell_key, quoted, value_query
-from ablative.reports.tables.notes import table_notes, tuning_notes
-from ablative.study.plan.layout import split_levels, table_layout
-from ablative.study.spec.design import Cell
+from ablative.reports.stats.columns import Delta
+from ablative.reports.stats.summary import Summary
+from ablative.reports.store.warehouse import Source, quoted, value_query
 from ablative.study.spec.metric_patterns import protocol_of
-from ablative.study.spec.outputs import ColumnConfig, TableConfig
-from ablative.study.spec.study_file import Study
-
-UNRANKED = ("chance", "majority")
-"""Metrics that no model is better at."""
 
 
 @dataclass(frozen=True)
@@ -144,18 +130,6 @@ class Table:
         return self.columns[column].query.replace("$cell", quoted(self.rows[row].entries[column].cell))
 
 
-def build_tables(
-    configs: Mapping[str, TableConfig], study: Study, cells: Sequence[Cell], coverage: Coverage, warehouse: Warehouse
-) -> tuple[Table, ...]:
-    """Fill declared tables, with one query for all."""
-    drafts = [_Draft.of(name, config, study, cells, coverage) for name, config in configs.items()]
-    values = warehouse.values(
-        (column.metrics for draft in drafts for column in draft.columns),
-        (key for draft in drafts for row in draft.slots.values() for key in row.values()),
-    )
-    return tuple(draft.fill(study, coverage, values) for draft in drafts)
-
-
 def number(value: float, digits: int, sign: bool = False) -> str:
     """A number as it is printed; a rounded zero has no minus sign.
 
@@ -164,121 +138,3 @@ def number(value: float, digits: int, sign: bool = False) -> str:
     """
     text = f"{value:+.{digits}f}" if sign else f"{value:.{digits}f}"
     return text if float(text) != 0 else ("+" if sign else "") + f"{0:.{digits}f}"
-
-
-def make_column(config: ColumnConfig, split: str, spread: str, coverage: Coverage) -> Column:
-    """A declared column, at one level of the split factor."""
-    metrics = coverage.expected(config.metric)
-    label = config.label or _label(config.metric)
-    usual = all(protocol_of(name) and name.rpartition("/")[2] not in UNRANKED for name in metrics)
-    ranked = bool(metrics) and (usual if config.better == "default" else config.better != "neither")
-    lowest = config.better == "lower"
-    return Column(label, config.group, split, config.digits, metrics, ranked, lowest, spread, key=config.key)
-
-
-def _label(patterns: Sequence[str]) -> str:
-    """`zero_shot/shapes_color/top1` -> `shapes_color top1`; several patterns are joined."""
-    return " + ".join(pattern.partition("/")[2].replace("/", " ") for pattern in patterns)
-
-
-@dataclass(frozen=True)
-class _Draft:
-    """A table without its numbers."""
-
-    name: str
-    config: TableConfig
-    columns: tuple[Column, ...]
-    slots: Mapping[tuple[str, ...], Mapping[str, str]]
-    """Row levels -> split level -> key of the cell there."""
-
-    @classmethod
-    def of(cls, name: str, config: TableConfig, study: Study, cells: Sequence[Cell], coverage: Coverage) -> _Draft:
-        splits = split_levels(config, study.factors, cells)
-        columns = [make_column(column, split, config.spread, coverage) for split in splits for column in config.columns]
-        slots = {
-            row: {split: cell_key(cell) for split, cell in by_split.items()}
-            for row, by_split in table_layout(name, config, study.factors, cells).items()
-        }
-        return cls(name, config, tuple(columns), slots)
-
-    def fill(self, study: Study, coverage: Coverage, values: Values) -> Table:
-        config = self.config
-        baseline = tuple((study.baseline or {}).get(factor, "") for factor in config.rows)
-        reference = list(self.slots).index(baseline) if config.delta and baseline in self.slots else None
-        filled = [
-            _fill([keys.get(column.split) for keys in self.slots.values()], column, coverage, values, reference)
-            for column in self.columns
-        ]
-        columns = tuple(column for column, _ in filled)
-        entries = zip(*(own for _, own in filled), strict=True)
-        rows = tuple(Row(levels, row) for levels, row in zip(self.slots, entries, strict=True))
-        shown = dict.fromkeys(entry.cell for row in rows for entry in row.entries if entry.summary)
-        tuned = tuning_notes(coverage.tuned[cell] for cell in shown if cell in coverage.tuned)
-        notes = (*table_notes(config, rows, columns), *tuned)
-        return Table(self.name, config.title or self.name, config.rows, config.split, columns, rows, notes)
-
-
-def _fill(
-    keys: Sequence[str | None], column: Column, coverage: Coverage, values: Values, baseline: int | None
-) -> tuple[Column, list[Entry]]:
-    """A column's entries, compared with each other, and the column with the method that compared them."""
-    lookup = values.of(column.metrics)
-    behind = [coverage.behind(key, column.protocols) if key else () for key in keys]
-    sources = [lookup(key) if key and tasks else () for key, tasks in zip(keys, behind, strict=True)]
-    compared = compare_rows(_matrix(sources), lambda mean: number(mean, column.digits), column.order, baseline)
-    entries = [
-        _gap(key, tasks, coverage) if not own or not tasks else _entry(key or "", tasks, own, compared, i)
-        for i, (key, tasks, own) in enumerate(zip(keys, behind, sources, strict=True))
-    ]
-    return dataclasses.replace(column, method=compared.method, pooled=compared.pooled), entries
-
-
-def _matrix(sources: Sequence[Sequence[Source]]) -> NDArray[np.float64]:
-    """Values (rows, seeds), NaN where missing."""
-    seeds = {seed: i for i, seed in enumerate(sorted({source.seed for own in sources for source in own}))}
-    values = np.full((len(sources), len(seeds)), np.nan)
-    for row, own in enumerate(sources):
-        for source in own:
-            values[row, seeds[source.seed]] = source.value
-    return values
-
-
-def _gap(key: str | None, tasks: Sequence[TaskState], coverage: Coverage) -> Entry:
-    """A number that is missing for every seed, and why."""
-    if key is None:
-        return Entry("", None, 0, missing="–", detail="the study has no such cell")
-    if key in coverage.searched:
-        return Entry(key, None, 0, missing="waiting", detail=coverage.searched[key])
-    if not tasks:
-        return Entry(key, None, 0, missing="–", detail="no task of the study measures this here")
-    lacking = [task for task in tasks if task.state != "completed"]
-    return Entry(key, None, _planned(tasks), missing=missing_text(lacking or tasks), detail=_detail(lacking))
-
-
-def _entry(key: str, tasks: Sequence[TaskState], sources: tuple[Source, ...], compared: Compared, row: int) -> Entry:
-    """A number with what its column's comparison says of it."""
-    summary, planned = summarize([source.value for source in sources]), _planned(tasks)
-    if summary is None:
-        return Entry(key, None, planned, sources, missing="diverged", detail="every value is NaN or infinite")
-    lacking = [task for task in tasks if task.state != "completed"] if summary.n < planned else []
-    delta = compared.deltas[row]
-    return Entry(
-        key,
-        summary,
-        planned,
-        sources,
-        delta.estimate if delta else None,
-        compared.best[row],
-        detail=_detail(lacking),
-        second=compared.second[row],
-        half=compared.halves[row],
-        error=delta,
-    )
-
-
-def _planned(tasks: Sequence[TaskState]) -> int:
-    return len({task.task.seed for task in tasks})
-
-
-def _detail(lacking: Sequence[TaskState]) -> str:
-    return "; ".join(f"seed {task.task.seed}: {task.text}" for task in lacking)

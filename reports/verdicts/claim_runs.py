@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ablative.reports.stats.compare import ESTIMANDS
-from ablative.reports.store.coverage import Coverage
-from ablative.reports.store.warehouse import Source, Values, Warehouse, cell_key, value_query
-from ablative.reports.verdicts.claims import ClaimResult, Results, evaluate
+from ablative.reports.store.results import Results
+from ablative.reports.store.warehouse import Source, Values, cell_key, value_query
+from ablative.reports.verdicts.claims import CellValues, ClaimResult, evaluate
 from ablative.study.home.task_state import FINISHED
 from ablative.study.spec.design import Cell, cell_name
 from ablative.study.spec.metric_patterns import protocol_of
@@ -49,29 +49,26 @@ class Judged:
         return value_query(self.result.metrics)
 
 
-def judge_claims(
-    plan: Plan, coverage: Coverage, warehouse: Warehouse, names: Sequence[str] | None = None
-) -> tuple[Judged, ...]:
+def judge_claims(results: Results, names: Sequence[str] | None = None) -> tuple[Judged, ...]:
     """The claims of the study (all, or those of these names), with one query for all."""
-    claims = {name: plan.study.claims[name] for name in (plan.study.claims if names is None else names)}
-    metrics = {name: coverage.expected(claim.metric) for name, claim in claims.items()}
+    declared = results.study.claims
+    claims = {name: declared[name] for name in (declared if names is None else names)}
+    metrics = {name: results.coverage.expected(claim.metric) for name, claim in claims.items()}
     singles = sorted({(metric,) for names in metrics.values() for metric in names})
-    keys = [cell_key(cell) for cell in plan.cells]
-    values = warehouse.values([*singles, *metrics.values()], keys)
-    return tuple(_judge(plan, coverage, name, claim, metrics[name], values) for name, claim in claims.items())
+    keys = [cell_key(cell) for cell in results.cells]
+    values = results.warehouse.values([*singles, *metrics.values()], keys)
+    return tuple(_judge(results, name, claim, metrics[name], values) for name, claim in claims.items())
 
 
-def _judge(
-    plan: Plan, coverage: Coverage, name: str, claim: ClaimConfig, metrics: tuple[str, ...], values: Values
-) -> Judged:
-    results = _results(plan.cells, metrics, values)
-    result = evaluate(name, claim, plan.study.factors, plan.cells, metrics, results)
+def _judge(results: Results, name: str, claim: ClaimConfig, metrics: tuple[str, ...], values: Values) -> Judged:
+    by_cell = _cell_values(results.cells, metrics, values)
+    result = evaluate(name, claim, results.study.factors, results.cells, metrics, by_cell)
     lookup = values.of(metrics)
     runs = tuple((cell_name(cell), lookup(cell_key(cell))) for cell in result.cells)
-    return Judged(result, _remedy(plan, coverage, result), runs)
+    return Judged(result, _remedy(results, result), runs)
 
 
-def _results(cells: Sequence[Cell], metrics: Sequence[str], values: Values) -> Results:
+def _cell_values(cells: Sequence[Cell], metrics: Sequence[str], values: Values) -> CellValues:
     found: dict[str, dict[str, Mapping[int, float]]] = {cell_key(cell): {} for cell in cells}
     for metric in metrics:
         lookup = values.of((metric,))
@@ -80,7 +77,7 @@ def _results(cells: Sequence[Cell], metrics: Sequence[str], values: Values) -> R
     return found
 
 
-def _remedy(plan: Plan, coverage: Coverage, result: ClaimResult) -> Remedy:
+def _remedy(results: Results, result: ClaimResult) -> Remedy:
     """First what is planned and not finished; then further seeds, as far as the spread tells how many."""
     if result.verdict != "undecided":
         return Remedy("")
@@ -88,13 +85,13 @@ def _remedy(plan: Plan, coverage: Coverage, result: ClaimResult) -> Remedy:
     behind = [
         state
         for cell in result.cells
-        for state in coverage.behind(cell_key(cell), protocols)
+        for state in results.coverage.behind(cell_key(cell), protocols)
         if state.state not in FINISHED
     ]
     if behind:
         names = tuple(dict.fromkeys(state.task.name for state in behind))
-        return Remedy(f"{len(names)} planned tasks are not finished", names, f"ablate run {plan.asked}")
-    return _more_seeds(plan, result)
+        return Remedy(f"{len(names)} planned tasks are not finished", names, f"ablate run {results.plan.asked}")
+    return _more_seeds(results.plan, result)
 
 
 def _more_seeds(plan: Plan, result: ClaimResult) -> Remedy:

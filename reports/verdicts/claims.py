@@ -26,7 +26,7 @@ from ablative.study.spec.outputs import ClaimConfig
 
 VERDICTS = ("supported", "contradicted", "equivalent", "undecided")
 
-Results = Mapping[str, Arm]
+CellValues = Mapping[str, Arm]
 """Cell's key -> metric -> seed -> value."""
 
 
@@ -85,7 +85,7 @@ class ClaimResult:
 
 
 def evaluate(
-    name: str, config: ClaimConfig, factors: Factors, cells: Sequence[Cell], metrics: Sequence[str], results: Results
+    name: str, config: ClaimConfig, factors: Factors, cells: Sequence[Cell], metrics: Sequence[str], results: CellValues
 ) -> ClaimResult:
     """The verdict on one claim; `metrics`: the tasks that its patterns mean.
 
@@ -112,7 +112,7 @@ def _together(parts: Sequence[Part]) -> str:
 
 
 def _part(
-    comparison: ClaimContrast, config: ClaimConfig, tasks: tuple[str, ...], results: Results, level: float
+    comparison: ClaimContrast, config: ClaimConfig, tasks: tuple[str, ...], results: CellValues, level: float
 ) -> Part:
     seeds = _common_seeds(comparison.cells, tasks, results)
     target = 0.0 if comparison.absolute else comparison.right.constant
@@ -160,14 +160,14 @@ def _agrees(sign: str, gap: float, margin: float) -> bool:
     return gap > 0 if sign == ">" else gap < 0 if sign == "<" else abs(gap) <= margin + 1e-9
 
 
-def _common_seeds(cells: Sequence[Cell], tasks: Sequence[str], results: Results) -> tuple[int, ...]:
+def _common_seeds(cells: Sequence[Cell], tasks: Sequence[str], results: CellValues) -> tuple[int, ...]:
     """Seeds with a finite value of every task in every cell."""
     arms = [results.get(cell_key(cell), {}) for cell in cells]
     found = [{seed for seed, v in arm.get(task, {}).items() if math.isfinite(v)} for arm in arms for task in tasks]
     return tuple(sorted(set.intersection(*found))) if found else ()
 
 
-def _measure(linear: Linear, estimand: str, tasks: Sequence[str], results: Results, seeds: Sequence[int]) -> Effect:
+def _measure(linear: Linear, estimand: str, tasks: Sequence[str], results: CellValues, seeds: Sequence[int]) -> Effect:
     """The weighted sum, paired by seed; the other cells that the claim's `where` keeps help to tell the spread."""
     weights = {cell_key(cell): weight for weight, cell in linear.weights}
     others = [key for key in results if key not in weights]
@@ -191,7 +191,7 @@ def _shifted(effect: Effect, target: float) -> Effect:
     return dataclasses.replace(effect, estimate=effect.estimate - target, low=low, high=high)
 
 
-def _value(linear: Linear, tasks: Sequence[str], results: Results, seeds: Sequence[int]) -> float:
+def _value(linear: Linear, tasks: Sequence[str], results: CellValues, seeds: Sequence[int]) -> float:
     """The weighted sum, averaged over tasks and seeds."""
     terms = [
         weight * math.fsum(results[cell_key(cell)][task][seed] for task in tasks for seed in seeds)
@@ -200,7 +200,7 @@ def _value(linear: Linear, tasks: Sequence[str], results: Results, seeds: Sequen
     return math.fsum(terms) / (len(tasks) * len(seeds)) + linear.constant
 
 
-def _signed(side: Linear, tasks: Sequence[str], results: Results, seeds: Sequence[int]) -> Linear:
+def _signed(side: Linear, tasks: Sequence[str], results: CellValues, seeds: Sequence[int]) -> Linear:
     """The side as it counts in its absolute value: turned where its estimate is negative."""
     return _sum(Linear(()), side, -1.0 if seeds and _value(side, tasks, results, seeds) < 0 else 1.0)
 

@@ -14,6 +14,9 @@ from typing import Any
 
 from shared import empty_store, once
 
+from ablative.reports.build import declared_table
+from ablative.reports.store.results import open_results
+from ablative.reports.tables.tables import Table
 from ablative.study.clip.config import EvaluationConfig
 from ablative.study.clip.metrics import METRICS
 from ablative.study.home.paths import Home
@@ -77,6 +80,12 @@ def write_study(folder: Path, text: str = STUDY, name: str = "pooled") -> Path:
 def plan_of(folder: Path, text: str = STUDY, overrides: tuple[str, ...] = ()) -> Plan:
     """The plan of a study text, with a home below `folder`."""
     return make_plan("pooled", overrides, str(write_study(folder / "conf", text)), Home(folder / "home"))
+
+
+def one_table(plan: Plan, name: str) -> Table:
+    """A single table of the study, filled from its store."""
+    with open_results(plan) as results:
+        return declared_table(results, name)
 
 
 def expected(task: Task, metric: str) -> float:

@@ -9,11 +9,11 @@ import matplotlib
 import pytest
 import stores
 
-from ablative.reports.build import open_warehouse
-from ablative.reports.figures.figure_data import FigureData, figure_data
+from ablative.reports.figures.fetch import figure_data
+from ablative.reports.figures.figure_data import FigureData
 from ablative.reports.figures.figures import color, draw, save_figure
 from ablative.reports.figures.style import COLUMN_INCHES, STYLE
-from ablative.reports.store.coverage import cover
+from ablative.reports.store.results import open_results
 from ablative.study.core.errors import ConfigError
 from ablative.study.plan.plan import Plan
 
@@ -21,9 +21,8 @@ matplotlib.use("Agg")
 
 
 def data_of(plan: Plan, name: str) -> FigureData:
-    with open_warehouse(plan) as warehouse:
-        coverage = cover(plan, warehouse)
-        return figure_data(name, plan.study.figures[name], plan.study, plan.cells, coverage, warehouse, plan.home)
+    with open_results(plan) as results:
+        return figure_data(name, plan.study.figures[name], results)
 
 
 def drawn(data: FigureData) -> matplotlib.figure.Figure:

@@ -11,10 +11,10 @@ import pytest
 import stores
 from altered import OTHER, TEXT, copy_of, ended, find, tag
 
-from ablative.reports.build import Demand, Report, open_warehouse, report
+from ablative.reports.build import Report, ReportOptions, report
 from ablative.reports.provenance import finding_inputs
-from ablative.reports.provenance.finding_text import NotFinalError, render_findings_text
-from ablative.reports.store.coverage import cover
+from ablative.reports.provenance.findings import NotFinalError, render_findings_text
+from ablative.reports.store.results import open_results
 from ablative.study.cli import main
 from ablative.study.core import packages
 from ablative.study.plan.plan import Plan
@@ -39,7 +39,7 @@ def drawn(odd: Plan, tmp_path_factory: pytest.TempPathFactory) -> tuple[Report, 
 
 def test_a_complete_study_of_one_code_version_is_final(full: Plan, tmp_path: Path) -> None:
     plan = copy_of(full, tmp_path)
-    found = report(plan, tmp_path / "out", ["md"], Demand(final=True))
+    found = report(plan, tmp_path / "out", ["md"], ReportOptions(final=True))
     assert found.findings == () and "Draft" not in (tmp_path / "out/tables/main.md").read_text()
     assert render_findings_text(found.findings) == ""
 
@@ -107,7 +107,7 @@ def test_what_is_missing_diverged_or_not_synced_is_refused(partial: Plan, tmp_pa
     record.parent.mkdir(parents=True)
     record.write_text('{"state": "completed", "metrics": {}}')
     with pytest.raises(NotFinalError, match="pooled is not final: missing, diverged, unsynced") as caught:
-        report(plan, tmp_path / "out", ["md"], Demand(final=True))
+        report(plan, tmp_path / "out", ["md"], ReportOptions(final=True))
     found = {finding.kind: finding for finding in caught.value.findings}
     assert "mae_clip,pooling=map seed=2 (failed: out of memory)" in found["missing"].text
     again = f"pooled --config-dir {plan.home.root.parent / 'conf'}"
@@ -118,7 +118,7 @@ def test_what_is_missing_diverged_or_not_synced_is_refused(partial: Plan, tmp_pa
 
 def test_journals_that_wait_are_a_reason(full: Plan, tmp_path: Path) -> None:
     with pytest.raises(NotFinalError, match="unsynced"):
-        report(copy_of(full, tmp_path), tmp_path / "out", ["md"], Demand(final=True, pending=3))
+        report(copy_of(full, tmp_path), tmp_path / "out", ["md"], ReportOptions(final=True, pending=3))
 
 
 def test_a_changed_default_is_told_with_its_key(full: Plan, tmp_path: Path) -> None:
@@ -132,11 +132,11 @@ def test_a_changed_default_is_told_with_its_key(full: Plan, tmp_path: Path) -> N
 def test_a_final_report_reads_the_configurations_that_ran(full: Plan, tmp_path: Path) -> None:
     plan = copy_of(full, tmp_path)
     plan.write()
-    assert report(plan, tmp_path / "out", ["md"], Demand(final=True)).findings == ()
+    assert report(plan, tmp_path / "out", ["md"], ReportOptions(final=True)).findings == ()
     path = plan.runs[0].paths(plan.home).config
     path.write_text(path.read_text().replace("warmup_steps: ", "warmup_steps: 1"))
     with pytest.raises(NotFinalError, match="changed-config") as caught:
-        report(plan, tmp_path / "out", ["md"], Demand(final=True))
+        report(plan, tmp_path / "out", ["md"], ReportOptions(final=True))
     assert caught.value.findings[0].tasks == (plan.runs[0].task_id,)
     assert "schedule.warmup_steps: 1" in caught.value.findings[0].text
 
@@ -155,8 +155,8 @@ def test_begun_again_is_stale(full: Plan, tmp_path: Path) -> None:
             store.execute(f"insert into {table} select {chosen} from {table} where run_uuid = ?", (uuid,))
         store.execute("update tags set value = 'running' where run_uuid = 'again' and key = 'ablate.state'")
     store.close()
-    with open_warehouse(plan) as warehouse:
-        found = finding_inputs.gather(plan, cover(plan, warehouse), warehouse)
+    with open_results(plan) as results:
+        found = finding_inputs.collect_facts(results)
     assert found.stale == {task.task_id: "begun again since"}
 
 

@@ -10,15 +10,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import stores
 from altered import OTHER, TEXT, copy_of, ended, find, recorded, remeasured, tag
 from missing import program
 from stores import COMMIT
 
-from ablative.reports.build import one_table, report
+from ablative.reports import write as booklet
+from ablative.reports.build import report
 from ablative.reports.provenance.changes import GRID, OTHERS, moves, unseen
 from ablative.reports.provenance.number_keys import check_unique, key_part, number_key, table_keys
 from ablative.reports.provenance.numbers import Numbers
-from ablative.reports.tables import pdf as booklet
 from ablative.study.cli import main
 from ablative.study.core.errors import ConfigError
 from ablative.study.plan.plan import Plan
@@ -45,7 +46,7 @@ def out(plan: Plan, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_key_says_what_a_number_is_not_where(full: Plan) -> None:
-    table = one_table(full, "main")
+    table = stores.one_table(full, "main")
     keys = table_keys("pooled", table)
     assert keys[1][0] == KEY and keys[4][5] == "pooled.main.mae.large.CPU-hours"
     assert number_key("pooled", table, table.rows[4], table.columns[5]) == keys[4][5]
@@ -57,7 +58,7 @@ def test_a_key_says_what_a_number_is_not_where(full: Plan) -> None:
 
 
 def test_keys_that_clash_are_refused(full: Plan) -> None:
-    table = one_table(full, "main")
+    table = stores.one_table(full, "main")
     twice = dataclasses.replace(table, columns=(table.columns[0], *table.columns[:5]))
     with pytest.raises(
         ConfigError, match=r"'clip, map: small / Zero-shot / shape' and .* have the same key .*\(key: …\)"

@@ -11,7 +11,7 @@ import browser
 import pytest
 import stores
 
-from ablative.reports.build import one_table, report
+from ablative.reports.build import report
 from ablative.reports.html.page import SYMBOLS, embed
 from ablative.reports.store.coverage import STATES
 from ablative.study.plan.plan import Plan
@@ -174,7 +174,7 @@ def test_a_click_opens_the_runs_behind_a_number(written: Path, partial: Plan, ta
     assert tab.value("document.querySelector('#why').hidden") is False
     assert tab.value("document.querySelector('#why-title').textContent") == "mae_clip, map: large / Zero-shot / shape"
     text = tab.value("document.querySelector('#why-body').innerText")
-    entry = one_table(partial, "main").rows[2].entries[3]
+    entry = stores.one_table(partial, "main").rows[2].entries[3]
     assert len(entry.sources) == 2
     for source in entry.sources:
         assert source.run_id in text and f"{source.value:.3f}" in text

@@ -10,11 +10,12 @@ from statistics import mean, stdev
 from typing import Any
 
 import pytest
+import stores
 import yaml
 from missing import program
 
-from ablative.reports.build import Demand, one_number, one_table, report
-from ablative.reports.provenance.finding_text import NotFinalError
+from ablative.reports.build import ReportOptions, one_number, report
+from ablative.reports.provenance.findings import NotFinalError
 from ablative.study.core.errors import ConfigError
 from ablative.study.core.typed import build
 from ablative.study.plan.plan import Plan
@@ -36,12 +37,12 @@ def with_query(plan: Plan, **query: Any) -> Plan:
 
 def values(plan: Plan) -> list[float]:
     """The first row's numbers from the declared table."""
-    return [source.value for source in one_table(plan, "main").rows[0].entries[0].sources]
+    return [source.value for source in stores.one_table(plan, "main").rows[0].entries[0].sources]
 
 
 def test_seeds_become_mean_spread_and_marks(full: Plan) -> None:
     better = {"shape": {"better": "higher", "label": "Shape", "digits": 2}, "error": {"better": "lower", "digits": 2}}
-    table = one_table(with_query(full, sql=BY_SEED, columns=better, note="Own."), "mine")
+    table = stores.one_table(with_query(full, sql=BY_SEED, columns=better, note="Own."), "mine")
     assert table.factors == ("method", "pooling") and [column.label for column in table.columns] == ["Shape", "error"]
     assert [row.name for row in table.rows] == ["clip, map", "clip, gap", "mae_clip, map", "mae_clip, gap"]
     own, entry = values(full), table.rows[0].entries[0]
@@ -55,12 +56,12 @@ def test_seeds_become_mean_spread_and_marks(full: Plan) -> None:
 
 def test_without_seeds_a_row_is_a_row(full: Plan) -> None:
     sql = "select cell->>'method' as method, count(*) as n, null::double as nothing from results group by 1 order by 1"
-    table = one_table(with_query(full, sql=sql, columns={"n": {"digits": 0}}), "mine")
+    table = stores.one_table(with_query(full, sql=sql, columns={"n": {"digits": 0}}), "mine")
     assert [row.levels for row in table.rows] == [("clip",), ("mae",), ("mae_clip",)]
     assert table.rows[0].entries[0].printed.isdecimal() and table.rows[0].entries[1].missing == "–"
     assert not any(entry.best for row in table.rows for entry in row.entries)
     assert table.notes == ("–: does not exist.", "Rows of a query of the study.")
-    assert one_table(with_query(full, sql="select 'a' as name, 1.5 as x where false"), "mine").rows == ()
+    assert stores.one_table(with_query(full, sql="select 'a' as name, 1.5 as x where false"), "mine").rows == ()
 
 
 def test_it_is_everywhere_that_tables_are(full: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -84,7 +85,7 @@ def test_it_is_everywhere_that_tables_are(full: Plan, tmp_path: Path, monkeypatc
 def test_the_example_in_the_readme(full: Plan) -> None:
     text = (Path(__file__).parents[2] / "README.md").read_text()
     [line] = re.findall(r"^queries: (.*)$", text, re.MULTILINE)
-    table = one_table(with_query(full, **yaml.safe_load(line)["cost"]), "mine")
+    table = stores.one_table(with_query(full, **yaml.safe_load(line)["cost"]), "mine")
     assert [row.name for row in table.rows] == ["clip", "mae", "mae_clip"]
     assert table.rows[0].entries[0].printed == "1.000 ± 0.000" and table.rows[0].entries[0].summary.n == 3  # type: ignore[union-attr]
 
@@ -93,7 +94,7 @@ def test_nobody_knows_what_a_query_reads_so_all_must_be_there(partial: Plan, tmp
     study = dataclasses.replace(partial.study, tables={}, effects={}, figures={})
     plan = with_query(dataclasses.replace(partial, study=study), sql="select 'a' as name, 1 as x")
     with pytest.raises(NotFinalError) as caught:
-        report(plan, tmp_path, ("md",), Demand(final=True))
+        report(plan, tmp_path, ("md",), ReportOptions(final=True))
     assert "table mine" in next(finding for finding in caught.value.findings if finding.kind == "missing").places
 
 
@@ -112,4 +113,4 @@ def test_nobody_knows_what_a_query_reads_so_all_must_be_there(partial: Plan, tmp
 )
 def test_mistakes_are_one_clear_error(full: Plan, query: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        one_table(with_query(full, **query), "mine")
+        stores.one_table(with_query(full, **query), "mine")

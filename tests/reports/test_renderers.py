@@ -10,9 +10,10 @@ import subprocess
 from html.parser import HTMLParser
 from pathlib import Path
 
+import stores
 from missing import program
 
-from ablative.reports.build import one_table, report
+from ablative.reports.build import report
 from ablative.reports.stats.columns import Delta
 from ablative.reports.stats.summary import Summary
 from ablative.reports.store.warehouse import Source
@@ -92,7 +93,7 @@ def test_every_special_character_of_latex_is_escaped() -> None:
 
 def test_latex_compiles(full: Plan, tmp_path: Path) -> None:
     odd = dataclasses.replace(TABLE, title='\\ & % $ # _ { } ~ ^ < > | " ± – − Δ × → ≥ ≤ é')
-    body = render_latex(odd) + render_latex(one_table(full, "main"), "pooled")
+    body = render_latex(odd) + render_latex(stores.one_table(full, "main"), "pooled")
     text = "\\documentclass{article}\\usepackage{booktabs}\\begin{document}\n" + body + "\\end{document}\n"
     (tmp_path / "paper.tex").write_text(text)
     command = [program("pdflatex"), "-interaction=nonstopmode", "-halt-on-error", "paper.tex"]

@@ -13,10 +13,11 @@ from typing import Any
 import pytest
 import stores
 
-from ablative.reports.build import open_warehouse, report
+from ablative.reports.build import report
 from ablative.reports.costs.stage_costs import cost_rows, wasted
 from ablative.reports.search.figures import KINDS, importances, ranges
 from ablative.reports.search.results import ArmTrials, Trial, goal_name, read_trials, winners_table
+from ablative.reports.store.results import open_results, open_warehouse
 from ablative.study.plan.plan import Plan
 from ablative.study.plan.winners import Tried, winner
 from ablative.study.spec.search import GoalConfig, parse_search
@@ -85,8 +86,8 @@ def searched(tmp_path_factory: pytest.TempPathFactory) -> Plan:
 
 
 def arms_of(plan: Plan) -> tuple[ArmTrials, ...]:
-    with open_warehouse(plan) as warehouse:
-        return read_trials(plan, warehouse)
+    with open_results(plan) as results:
+        return read_trials(results)
 
 
 def test_trials_are_read_by_arm_and_the_winner_is_the_best_of_fresh_seeds(searched: Plan) -> None:

@@ -11,8 +11,8 @@ import duckdb
 import pyarrow.parquet as pq
 import pytest
 
-from ablative.reports.build import open_warehouse
 from ablative.reports.store.queries import ask, export, views
+from ablative.reports.store.results import open_warehouse
 from ablative.study.cli import main
 from ablative.study.core.errors import ConfigError
 from ablative.study.plan.plan import Plan

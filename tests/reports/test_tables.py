@@ -8,16 +8,18 @@ from pathlib import Path
 import pytest
 import stores
 
-from ablative.reports.build import one_table, open_warehouse, report
+from ablative.reports.build import report
 from ablative.reports.store.coverage import Coverage, cover, missing_text
-from ablative.reports.tables.tables import Entry, Table, build_tables, number
+from ablative.reports.store.results import open_results, open_warehouse
+from ablative.reports.tables.grid_tables import build_tables
+from ablative.reports.tables.tables import Entry, Table, number
 from ablative.study.core.errors import ConfigError
 from ablative.study.plan.plan import Plan
 from ablative.study.spec.metric_patterns import protocol_of
 
 
 def table_of(plan: Plan) -> Table:
-    return one_table(plan, "main")
+    return stores.one_table(plan, "main")
 
 
 def entry(table: Table, row: str, column: str) -> Entry:
@@ -166,7 +168,7 @@ def test_two_cells_in_one_place_are_refused(tmp_path: Path) -> None:
 
 def test_an_unknown_table_names_the_nearest(full: Plan) -> None:
     with pytest.raises(ConfigError, match="unknown table 'mian'; did you mean 'main'"):
-        one_table(full, "mian")
+        stores.one_table(full, "mian")
 
 
 def test_shared_cells_count_in_both(tmp_path: Path) -> None:
@@ -194,6 +196,6 @@ def test_small_functions() -> None:
 
 
 def test_all_tables_of_the_study_are_built(full: Plan) -> None:
-    with open_warehouse(full) as warehouse:
-        tables = build_tables(full.study.tables, full.study, full.cells, cover(full, warehouse), warehouse)
+    with open_results(full) as results:
+        tables = build_tables(full.study.tables, results)
     assert [table.name for table in tables] == list(full.study.tables)

@@ -12,9 +12,9 @@ import duckdb
 import pytest
 import stores
 
-from ablative.reports.build import open_warehouse
 from ablative.reports.store.coverage import cover
 from ablative.reports.store.database_store import DatabaseStore, open_store
+from ablative.reports.store.results import open_warehouse
 from ablative.reports.store.warehouse import MARTS, Warehouse, cell_key, check, quoted, value_query
 from ablative.study.core.errors import StoreError
 from ablative.study.plan.plan import Plan

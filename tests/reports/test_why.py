@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 import stores
 
-from ablative.reports.build import one_table
 from ablative.reports.provenance.why import find
 from ablative.study.cli import main
 from ablative.study.core.errors import ConfigError
@@ -27,7 +26,7 @@ def at_home(full: Plan, monkeypatch: pytest.MonkeyPatch) -> Plan:
 
 
 def test_labels_and_places_find_the_same_number(full: Plan) -> None:
-    table = one_table(full, "main")
+    table = stores.one_table(full, "main")
     wanted = find(table, "mae_clip, gap", "large / Zero-shot / shape")
     for row, column in [
         ("4", "4"),
@@ -39,7 +38,7 @@ def test_labels_and_places_find_the_same_number(full: Plan) -> None:
 
 
 def test_a_wrong_name_gets_the_nearest(full: Plan) -> None:
-    table = one_table(full, "main")
+    table = stores.one_table(full, "main")
     with pytest.raises(ConfigError, match="table 'main': unknown row 'mae_clp, gap'; did you mean 'mae_clip, gap'"):
         find(table, "mae_clp, gap", "1")
     with pytest.raises(ConfigError, match="column 'shape' is ambiguous: small / Zero-shot / shape; large"):

@@ -1,0 +1,33 @@
+"""On what code, machines and versions a study's tasks have run."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+from ablative.reports.store.results import Results
+from ablative.study.core.files import read_json
+from ablative.study.home.task_state import FINISHED
+
+EnvironmentCounts = tuple[tuple[str, tuple[tuple[str, int], ...]], ...]
+"""Fact (`code`, `device`, `host`, `python`, a package) -> its values and how many tasks had each."""
+
+
+def environment_counts(results: Results) -> EnvironmentCounts:
+    """Commits from the store; machines and versions from the records of the tasks that ran in this home."""
+    facts: dict[str, Counter[str]] = {"code": Counter(dict(results.warehouse.rows(_COMMITS)))}
+    for state in results.coverage.states.values():
+        if state.state in FINISHED:
+            record: Mapping[str, Any] = read_json(state.task.paths(results.plan.home).record) or {}
+            for name, value in _flat(record.get("environment") or {}):
+                facts.setdefault(name, Counter())[value] += 1
+    return tuple((name, tuple(sorted(counter.items()))) for name, counter in facts.items() if counter)
+
+
+def _flat(environment: Mapping[str, Any]) -> list[tuple[str, str]]:
+    shown = [(name, str(environment[name])) for name in ("device", "host", "python") if environment.get(name)]
+    return shown + [(name, str(version)) for name, version in sorted((environment.get("packages") or {}).items())]
+
+
+_COMMITS = "select commit, count(*) from runs where planned group by commit order by commit"
