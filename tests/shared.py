@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import shutil
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -41,3 +42,10 @@ def _create_store(path: Path) -> None:
         from mlflow import MlflowClient
 
         MlflowClient(f"sqlite:///{path}").search_experiments()
+
+
+def with_store(root: Path) -> Path:
+    """A new home whose tracking store is there already."""
+    root.mkdir(parents=True)
+    shutil.copyfile(empty_store(), root / "mlflow.db")
+    return root

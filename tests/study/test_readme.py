@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from shared import with_store
 
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "README.md").read_text()
@@ -80,7 +81,7 @@ def test_data_commands_and_shards_of_ones_own(folder: Path) -> None:
 
 def test_every_day(folder: Path) -> None:
     """Each command of the section on the shipped demo, shortened; ids are those of the shortened demo."""
-    home = folder / "demo"
+    home = with_store(folder / "demo")
     quick = list(QUICK)
     plan = json.loads(run(["plan", "demo", *quick, "--json"], folder, home).stdout)
     first = plan["tasks"][0]["task_id"]

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from fakes import SOURCE, wait_for
+from shared import with_store
 from slurm_world import SECONDS
 
 from ablative.study.core.files import read_json
@@ -63,7 +64,7 @@ def metrics(home: Path) -> dict[str, dict[str, float]]:
 
 @pytest.mark.timeout(900)
 def test_the_readme_on_clusters_and_the_same_numbers_as_on_this_machine(tmp_path: Path) -> None:
-    here, there = tmp_path / "here", tmp_path / "there"
+    here, there = with_store(tmp_path / "here"), with_store(tmp_path / "there")
     ablate(here, "submit", "demo", *SLICE, "--jobs", "1")
     wait_for(lambda: len(records(here)) == TASKS, SECONDS)
     expected = metrics(here)

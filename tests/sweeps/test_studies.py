@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 from shard_world import encoded, write_shard
+from shared import with_store
 
 from ablative.study.core.files import read_json
 
@@ -126,7 +127,7 @@ def kill_workers(home: Path) -> None:
 
 @pytest.mark.timeout(900)
 def test_killed_in_the_middle_the_demo_ends_with_the_same_numbers(tmp_path: Path) -> None:
-    calm, rough = tmp_path / "calm", tmp_path / "rough"
+    calm, rough = with_store(tmp_path / "calm"), with_store(tmp_path / "rough")
     finish(start(calm, "run", "demo", *DEMO))
     process = start(rough, "run", "demo", *DEMO)
     deadline = time.monotonic() + 120
@@ -171,7 +172,7 @@ def icons(tmp_path: Path) -> Path:
 
 
 def test_a_slice_of_openart(tmp_path: Path, icons: Path) -> None:
-    home = tmp_path / "home"
+    home = with_store(tmp_path / "home")
     text = finish(start(home, "run", "openart", *OPENART, ABLATE_DATA=str(icons)))
     assert "Zero-shot, retrieval and probes" in text
     found = [metrics for metrics in final_metrics(home).values() if "zero_shot/concept/majority" in metrics]
@@ -187,7 +188,7 @@ def test_a_slice_of_openart(tmp_path: Path, icons: Path) -> None:
 
 
 def test_a_slice_of_the_mini_grid_has_every_protocol(tmp_path: Path) -> None:
-    home = tmp_path / "home"
+    home = with_store(tmp_path / "home")
     finish(start(home, "run", "mae_clip_mini", *MINI, OMP_NUM_THREADS="1"))
     tasks = json.loads(finish(start(home, "plan", "mae_clip_mini", *MINI, "--json")))["tasks"]
     assert [task["cell"] for task in tasks if task["kind"] == "pretrain"] == [MINI_CELL]
