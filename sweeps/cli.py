@@ -73,7 +73,7 @@ def submit(selection: Selection, jobs: int | None, as_json: bool) -> None:
     """Submit what STUDY lacks and return at once; the jobs continue when the terminal is closed."""
     from ablative.sweeps.submission.submit import submit as hand_over
 
-    _tell(hand_over(selection.plan, jobs or 0), as_json, selection)
+    _print_submission(hand_over(selection.plan, jobs or 0), as_json, selection)
 
 
 @click.command()
@@ -163,7 +163,7 @@ def retry(plan: Plan, jobs: int | None, causes: tuple[str, ...], as_json: bool) 
     from ablative.sweeps.submission.submit import submit as hand_over
 
     chosen = causes or tuple(cause for cause in CAUSES if cause != "cancelled")
-    _tell(hand_over(plan, jobs or 0, retry=frozenset(chosen)), as_json)
+    _print_submission(hand_over(plan, jobs or 0, retry=frozenset(chosen)), as_json)
 
 
 @click.command()
@@ -184,7 +184,7 @@ def doctor(as_json: bool) -> int:
     return int(any(check["broken"] for check in found))
 
 
-def _tell(made: Submission, as_json: bool, selection: Selection | None = None) -> None:
+def _print_submission(made: Submission, as_json: bool, selection: Selection | None = None) -> None:
     """Say what was submitted, on standard output, and what was not, on standard error."""
     from ablative.sweeps.run import describe, describe_left
 
@@ -192,9 +192,9 @@ def _tell(made: Submission, as_json: bool, selection: Selection | None = None) -
     if as_json:
         tasks = [state.task.task_id for state in made.choice.new]
         where = str(made.paths.root) if made.paths else None
-        told = {"submitted": tasks, "left": left, "workers": made.workers, "submission": where}
+        shown = {"submitted": tasks, "left": left, "workers": made.workers, "submission": where}
         budget = {"budget": selection.to_json()} if selection is not None and selection.budget else {}
-        click.echo(json.dumps({**told, **budget}))
+        click.echo(json.dumps({**shown, **budget}))
     else:
         click.echo(describe(made) if made.paths is not None else "nothing to submit")
     chosen = selection.describe() if selection is not None else []

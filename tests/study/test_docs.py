@@ -38,3 +38,12 @@ def test_the_architecture_page_names_modules_that_exist() -> None:
     for name in re.findall(r"\b(?:study|trainer|sweeps|reports)(?:\.[a-z_]+)+", ARCHITECTURE):
         path = ROOT.joinpath(*name.split("."))
         assert path.is_dir() or path.with_suffix(".py").exists() or name.endswith(".py"), name
+
+
+def test_the_guide_to_contributing_names_targets_and_folders_that_exist() -> None:
+    text = (ROOT / "CONTRIBUTING.md").read_text()
+    makefile = (ROOT / "Makefile").read_text()
+    for target in re.findall(r"`make ([\w-]+)`", text):
+        assert f"\n{target}:" in makefile, target
+    for name in re.findall(r"`?(tests/[\w/.]*)", text):
+        assert (ROOT / name).exists(), name

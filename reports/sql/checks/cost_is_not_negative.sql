@@ -1,4 +1,4 @@
--- Hours and seconds only add up, and no more than all of them can be wasted.
+-- Hours and seconds are not negative, and the wasted ones are part of them.
 with cost as (select * from cost),
 
 final as (

@@ -1,4 +1,4 @@
--- What a task's tags say of it is what the plan says: an id is a hash, so a difference is a mix-up.
+-- A task's tags agree with the plan: both are under one id, which is a hash, so a difference is a mix-up.
 with tags as (select * from stg_tags),
 
 planned as (select * from src_planned),

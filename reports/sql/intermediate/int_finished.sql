@@ -1,5 +1,5 @@
--- One row per finished task of the study and cell that it stands for: what all of its results share.
--- Tasks that still run are left out: an average over half of the data sets is no result.
+-- One row per finished task of the study and cell that it belongs to: the columns that all of its results share.
+-- Tasks that still run are left out, because an average over half of the data sets is no result.
 with tasks as (select * from int_tasks),
 
 cells as (select * from src_cells),

@@ -1,6 +1,6 @@
 -- One row per task in the store: what it has used, whether or not it ended well or is still part of the study.
--- seconds, cpu_hours, gpu_hours: of the work that led to its result. clock_seconds: of all its attempts by the clock,
--- wasted_seconds of them for nothing, on so many gpus and cores; queue_seconds before that in a scheduler's queue.
+-- seconds, cpu_hours, gpu_hours: of the work that led to its result. clock_seconds: wall-clock time of all its attempts,
+-- of which wasted_seconds led to nothing, on so many gpus and cores; queue_seconds: time in a scheduler's queue.
 with tasks as (select * from int_tasks),
 
 tags as (select * from stg_tags),

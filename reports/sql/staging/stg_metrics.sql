@@ -1,5 +1,5 @@
 -- One row per MLflow run and metric: its latest value. MLflow stores NaN as 0 with a flag, and the infinities
--- as the largest double; both become what they were.
+-- as the largest double; both are restored here.
 with source as (select * from src_metrics),
 
 final as (

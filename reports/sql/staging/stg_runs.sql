@@ -1,4 +1,4 @@
--- One row per MLflow run of the experiment (deleted ones were left out at reading); times in UTC.
+-- One row per MLflow run of the experiment (deleted ones are left out when the store is read); times in UTC.
 with source as (select * from src_runs),
 
 final as (
