@@ -23,6 +23,7 @@ from ablative.study.core.extras import EXTRAS, missing
 from ablative.study.core.registry import TORCH_DEVICES, load
 from ablative.study.core.secrets import without_user
 from ablative.study.costs.devices import driver_version
+from ablative.study.home import tracking_tags
 from ablative.study.home.paths import Home
 from ablative.sweeps.queue import leases
 from ablative.sweeps.submission import local
@@ -204,7 +205,7 @@ def _store(home: Home) -> Check:
             client = store.client(uri)
             # MLflow makes an experiment of its own with each store.
             number = experiment or next(one.experiment_id for one in client.search_experiments())
-            client.set_experiment_tag(number, "ablate.doctor", f"{time.time():.0f}")
+            client.set_experiment_tag(number, tracking_tags.DOCTOR, f"{time.time():.0f}")
         return Check("store", False, f"{redact(uri)} answers, and can be written")
     return Check("store", False, f"{redact(uri)} can be written")
 

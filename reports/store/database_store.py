@@ -15,9 +15,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from ablative.reports.store.store_tables import TAGS, Store, StoreTables
+from ablative.reports.store.store_tables import Store, StoreTables
 from ablative.study.core.errors import StoreError
 from ablative.study.core.secrets import check_address, redact
+from ablative.study.home import tracking_tags
 
 if TYPE_CHECKING:
     import pyarrow
@@ -64,7 +65,7 @@ class DatabaseStore:
             if number is None:
                 return None
             # Tags first: a run seen as completed has all its metrics in the rows read after.
-            keys = _literals(f"ablate.{tag}" for tag in TAGS)
+            keys = _literals(tracking_tags.READ)
             run = "runs.run_uuid" if self._file() is None else "runs.rowid"
             ours = f"runs.experiment_id = {number} and runs.lifecycle_stage = 'active'"
             # `cross join` and `key || ''` are for SQLite, which would rather walk the whole table, or its index of all

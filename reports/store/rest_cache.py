@@ -16,8 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ablative.reports.store.store_tables import TAGS, StoreTables
+from ablative.reports.store.store_tables import StoreTables
 from ablative.study.core.files import replacing
+from ablative.study.home import tracking_tags
 from ablative.study.home.task_state import FINISHED
 
 if TYPE_CHECKING:
@@ -115,18 +116,15 @@ def metric_value(metric: Mapping[str, Any]) -> tuple[float, bool]:
     return (0.0, True) if value != value else (value, False)
 
 
-_WANTED = frozenset(f"ablate.{tag}" for tag in TAGS)
-
-
 def _row(info: Mapping[str, Any], data: Mapping[str, Any]) -> dict[str, Any]:
-    tags = {tag["key"]: tag["value"] for tag in data.get("tags", ()) if tag["key"] in _WANTED}
+    tags = {tag["key"]: tag["value"] for tag in data.get("tags", ()) if tag["key"] in tracking_tags.READ}
     values = [(metric["key"], *metric_value(metric)) for metric in data.get("metrics", ())]
     return {
         "run_uuid": info["run_id"],
         "start_time": info.get("start_time"),
         "end_time": info.get("end_time"),
         # The status is written after everything else: what reads as finished is whole.
-        "finished": info.get("status") == "FINISHED" and tags.get("ablate.state") in FINISHED,
+        "finished": info.get("status") == "FINISHED" and tags.get(tracking_tags.STATE) in FINISHED,
         "tags": [{"key": key, "value": value} for key, value in tags.items()],
         "metrics": [{"key": key, "value": value, "is_nan": is_nan} for key, value, is_nan in values],
     }

@@ -9,10 +9,6 @@ from typing import TYPE_CHECKING, Any, Protocol
 if TYPE_CHECKING:
     import pyarrow
 
-COSTS = ("device", "gpus", "cores", "seconds", "seconds_wasted", "scheduler.queue_seconds")
-TAGS = ("task_id", "run_id", "kind", "protocol", "seed", "cells", "state", "cause", "commit", "dirty", "trials", *COSTS)
-"""Tags read, each `ablate.<name>`; other programs may write others."""
-
 Types = Mapping[str, str]
 """Column -> name of its Arrow type (`pyarrow.type_for_alias`)."""
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ablative.study.costs.devices import find
+from ablative.study.home import tracking_tags
 from ablative.study.home.attempt_times import attempts, elapsed
 from ablative.study.home.journal import read
 from ablative.study.home.paths import RunPaths, TaskPaths
@@ -70,13 +71,13 @@ class TaskUsage:
             if entry["kind"] == "tags":
                 tags.update(entry["values"])
         time = elapsed(found, saved, alive)
-        queued = float(tags.get("ablate.scheduler.queue_seconds") or 0.0)
-        gpus, cores = int(tags.get("ablate.gpus") or 0), int(tags.get("ablate.cores") or 1)
-        return cls(time.seconds, time.wasted, gpus, cores, tags.get("ablate.device", ""), queued)
+        queued = float(tags.get(tracking_tags.QUEUE_SECONDS) or 0.0)
+        gpus, cores = int(tags.get(tracking_tags.GPUS) or 0), int(tags.get(tracking_tags.CORES) or 1)
+        return cls(time.seconds, time.wasted, gpus, cores, tags.get(tracking_tags.DEVICE, ""), queued)
 
     def tags(self) -> dict[str, str]:
         """What a report is to know of it, from MLflow alone."""
-        return {"ablate.seconds": f"{self.seconds:.3f}", "ablate.seconds_wasted": f"{self.wasted:.3f}"}
+        return {tracking_tags.SECONDS: f"{self.seconds:.3f}", tracking_tags.SECONDS_WASTED: f"{self.wasted:.3f}"}
 
 
 @dataclass(frozen=True)

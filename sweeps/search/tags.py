@@ -6,11 +6,9 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from ablative.study.home import tracking_tags
 from ablative.study.home.journal import Journal, read
 from ablative.study.home.paths import TaskPaths
-
-TRIALS = "ablate.trials"
-"""Tag of a pretraining: JSON object `<arm's key>.<trial's number>` → how the trial ended, and what this run gave it."""
 
 
 def write(paths: TaskPaths, tags: Mapping[str, str]) -> None:
@@ -24,8 +22,8 @@ def write(paths: TaskPaths, tags: Mapping[str, str]) -> None:
 
 def write_trial(paths: TaskPaths, name: str, facts: Mapping[str, Any]) -> None:
     """Say how a trial ended, beside the other trials that have this run."""
-    known = json.loads(_tags(paths).get(TRIALS, "{}"))
-    write(paths, {TRIALS: json.dumps({**known, name: facts}, separators=(",", ":"))})
+    known = json.loads(_tags(paths).get(tracking_tags.TRIALS, "{}"))
+    write(paths, {tracking_tags.TRIALS: json.dumps({**known, name: facts}, separators=(",", ":"))})
 
 
 def _tags(paths: TaskPaths) -> dict[str, str]:

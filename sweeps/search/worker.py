@@ -13,6 +13,7 @@ from typing import Any
 
 from ablative.study.core.files import read_json, write_atomic, write_json
 from ablative.study.core.typed import dump, plain
+from ablative.study.home import tracking_tags
 from ablative.study.home.journal import read
 from ablative.study.home.paths import TaskPaths, watched
 from ablative.study.home.task_state import FINISHED, DirectoryState, directory_state
@@ -180,7 +181,7 @@ class SearchWorker(Worker):
     def _mark(self, work: Work, paths: TaskPaths) -> None:
         """Say in MLflow which trial a task belongs to."""
         study, arm, number = self._definition.study, work.arm.name, str(work.number)
-        tags.write(paths, {"ablate.search": study, "ablate.arm": arm, "ablate.trial": number})
+        tags.write(paths, {tracking_tags.SEARCH: study, tracking_tags.ARM: arm, tracking_tags.TRIAL: number})
 
     def _track(self, work: Work, state: str) -> None:
         """Say there how a trial, or a repeat, ended, and what each of its runs gave it."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+from ablative.study.home import tracking_tags
 from ablative.study.plan.task import TaskRef
 from ablative.sweeps.tracking.values import TAG_LENGTH, cut, key_name
 
@@ -11,17 +12,17 @@ from ablative.sweeps.tracking.values import TAG_LENGTH, cut, key_name
 def plan_tags(task: TaskRef, study: str) -> dict[str, str]:
     """Tags that follow from the plan alone: they change when the study renames its levels."""
     tags = {
-        "ablate.study": study,
-        "ablate.run_id": task.run_id,
-        "ablate.task_id": task.task_id,
-        "ablate.kind": task.kind,
-        "ablate.seed": str(task.seed),
-        "ablate.cells": cells_text(task.cells),
+        tracking_tags.STUDY: study,
+        tracking_tags.RUN_ID: task.run_id,
+        tracking_tags.TASK_ID: task.task_id,
+        tracking_tags.KIND: task.kind,
+        tracking_tags.SEED: str(task.seed),
+        tracking_tags.CELLS: cells_text(task.cells),
     }
     if task.protocol is not None:
-        tags["ablate.protocol"] = task.protocol
+        tags[tracking_tags.PROTOCOL] = task.protocol
     for factor, level in (task.cells[0] if task.cells else {}).items():
-        tags[key_name(f"ablate.cell.{factor}")] = cut(level, TAG_LENGTH)
+        tags[key_name(tracking_tags.CELL + factor)] = cut(level, TAG_LENGTH)
     return tags
 
 

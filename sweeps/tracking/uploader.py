@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ablative.study.costs.usage import TaskUsage
+from ablative.study.home import tracking_tags
 from ablative.study.home.journal import metric_rows
 from ablative.study.home.paths import Home, TaskPaths
 from ablative.study.home.task_state import directory_state
@@ -112,7 +113,7 @@ class Uploader:
         restorable): the task was started anew. Those of other homes on the same server are not ours.
         """
         ours = self._ours(task)
-        same = [run for run in ours if run.data.tags.get("ablate.journal", "") in ("", journal)]
+        same = [run for run in ours if run.data.tags.get(tracking_tags.JOURNAL, "") in ("", journal)]
         same.sort(key=lambda run: (run.info.start_time, run.info.run_id))
         for run in ours:
             if run not in same[:1]:
@@ -131,8 +132,10 @@ class Uploader:
 
     def _ours(self, task: TaskRef) -> list[Run]:
         """Live MLflow runs of a task that this home made."""
-        found = self.client.search_runs([self.experiment.id], filter_string=f"tags.`ablate.task_id` = '{task.task_id}'")
-        return [run for run in found if run.data.tags.get("ablate.home") == store.home_identity(self.home)]
+        found = self.client.search_runs(
+            [self.experiment.id], filter_string=f"tags.`{tracking_tags.TASK_ID}` = '{task.task_id}'"
+        )
+        return [run for run in found if run.data.tags.get(tracking_tags.HOME) == store.home_identity(self.home)]
 
     def _create(self, task: TaskRef, start: JournalStart) -> Cursor:
         running = Outcome("RUNNING", "running")
@@ -152,7 +155,11 @@ class Uploader:
 
     def _tags(self, task: TaskRef, journal: str, end: Outcome) -> dict[str, str]:
         tags = plan_tags(task, self.study) | end.tags()
-        tags |= {"ablate.home": store.home_identity(self.home), "ablate.journal": journal, "mlflow.user": _user()}
+        tags |= {
+            tracking_tags.HOME: store.home_identity(self.home),
+            tracking_tags.JOURNAL: journal,
+            "mlflow.user": _user(),
+        }
         if task.kind == "evaluate":
             tags["mlflow.parentRunId"] = self._parent(task.run())
         return tags
@@ -222,7 +229,7 @@ class Uploader:
             if (known | new).get(key, value) == value:
                 new[key] = value
             else:
-                tags[key_name(f"ablate.changed.{key}")] = value
+                tags[key_name(tracking_tags.CHANGED + key)] = value
         return changed(known, new), tags
 
     def _retag(self, task: TaskRef, cursor: Cursor, end: Outcome) -> tuple[Cursor, dict[str, str]]:
@@ -280,7 +287,7 @@ def _lines(journal: Path, offset: int) -> list[Line]:
 
 
 def _factors(tags: dict[str, str]) -> list[str]:
-    return [key for key in tags if key.startswith("ablate.cell.")]
+    return [key for key in tags if key.startswith(tracking_tags.CELL)]
 
 
 def _digest(tags: dict[str, str]) -> str:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from ablative.study.home import tracking_tags
 from ablative.study.home.task_state import FINISHED, DirectoryState
 
 KEY_LENGTH = 250
@@ -96,7 +97,7 @@ class Outcome:
     """Tags that name the code that ran, where the record knows it."""
 
     def tags(self) -> dict[str, str]:
-        return {"ablate.state": self.state, "ablate.cause": self.cause, **dict(self.code)}
+        return {tracking_tags.STATE: self.state, tracking_tags.CAUSE: self.cause, **dict(self.code)}
 
 
 def outcome(directory: DirectoryState, event: Mapping[str, Any] | None) -> Outcome:
@@ -120,8 +121,8 @@ def outcome(directory: DirectoryState, event: Mapping[str, Any] | None) -> Outco
 
 def _code(environment: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
     commit, dirty = environment.get("commit"), environment.get("dirty")
-    tags = [("ablate.commit", str(commit))] if commit else []
-    return (*tags, ("ablate.dirty", str(int(dirty)))) if dirty is not None else tuple(tags)
+    tags = [(tracking_tags.COMMIT, str(commit))] if commit else []
+    return (*tags, (tracking_tags.DIRTY, str(int(dirty)))) if dirty is not None else tuple(tags)
 
 
 def _milliseconds(moment: Any, default: int | None) -> int | None:

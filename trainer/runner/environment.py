@@ -19,6 +19,7 @@ import torch
 
 from ablative.study.core.errors import ConfigError
 from ablative.study.costs.devices import find
+from ablative.study.home import tracking_tags
 from ablative.trainer.torch.distributed import ALONE, World
 
 PACKAGES = ("ablative", "torch", "numpy", "pillow", "tokenizers", "scikit-learn")
@@ -96,8 +97,11 @@ def scheduler() -> dict[str, Any]:
 
 def code() -> dict[str, str]:
     """Which code this attempt runs, and as which job of a scheduler, as tags of its MLflow run."""
-    told = {f"ablate.{name}": os.environ.get(f"ABLATE_{name.upper()}", "") for name in ("commit", "dirty")}
-    return told | {f"ablate.scheduler.{key}": str(value) for key, value in scheduler().items() if value is not None}
+    told = {
+        tracking_tags.COMMIT: os.environ.get("ABLATE_COMMIT", ""),
+        tracking_tags.DIRTY: os.environ.get("ABLATE_DIRTY", ""),
+    }
+    return told | {tracking_tags.SCHEDULER + key: str(value) for key, value in scheduler().items() if value is not None}
 
 
 @dataclass(frozen=True)

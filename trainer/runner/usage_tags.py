@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from ablative.study.costs.usage import TaskUsage
+from ablative.study.home import tracking_tags
 from ablative.study.home.journal import Journal
 from ablative.study.home.paths import TaskPaths
 from ablative.trainer.runner.environment import device_name
@@ -16,7 +17,7 @@ def begin(journal: Journal, device: torch.device, threads: int, processes: int =
     """Say what this attempt holds while it runs; 0 threads are as many as the library takes."""
     gpus = processes if device.type == "cuda" else 0
     cores = processes * (threads or torch.get_num_threads())
-    journal.tags({"ablate.device": device_name(device), "ablate.gpus": gpus, "ablate.cores": cores})
+    journal.tags({tracking_tags.DEVICE: device_name(device), tracking_tags.GPUS: gpus, tracking_tags.CORES: cores})
 
 
 def settle(paths: TaskPaths, journal: Journal) -> dict[str, Any]:

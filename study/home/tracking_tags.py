@@ -1,0 +1,59 @@
+"""Every `ablate.*` tag of an MLflow run: those who write tags and those who read them name them from this list.
+
+The SQL models of `reports` name tags as text; a test holds them against the list. Stores keep tags for years: a tag may
+be added here, and none may be renamed.
+"""
+
+from __future__ import annotations
+
+# The plan's, sent by `sweeps.tracking`.
+STUDY = "ablate.study"
+RUN_ID = "ablate.run_id"
+TASK_ID = "ablate.task_id"
+KIND = "ablate.kind"
+PROTOCOL = "ablate.protocol"
+SEED = "ablate.seed"
+CELLS = "ablate.cells"
+"""JSON list of the cells that the task belongs to."""
+CELL = "ablate.cell."
+"""Prefix; with a factor's name, its level in the first cell."""
+
+# The task's state, sent by `sweeps.tracking`.
+STATE = "ablate.state"
+CAUSE = "ablate.cause"
+HOME = "ablate.home"
+"""Identity of the home that sent the run."""
+JOURNAL = "ablate.journal"
+"""Identity of the journal that was sent."""
+CHANGED = "ablate.changed."
+"""Prefix; with a param's name, its later value: MLflow refuses to change a param."""
+
+# What an attempt runs on and has used, written to the journal by the process that runs the task.
+COMMIT = "ablate.commit"
+DIRTY = "ablate.dirty"
+DEVICE = "ablate.device"
+GPUS = "ablate.gpus"
+CORES = "ablate.cores"
+SECONDS = "ablate.seconds"
+SECONDS_WASTED = "ablate.seconds_wasted"
+SCHEDULER = "ablate.scheduler."
+"""Prefix; with the name of a fact of the scheduler's job, such as `queue_seconds`."""
+QUEUE_SECONDS = SCHEDULER + "queue_seconds"
+
+# A search's, written to the journal by its worker.
+SEARCH = "ablate.search"
+ARM = "ablate.arm"
+TRIAL = "ablate.trial"
+TRIALS = "ablate.trials"
+"""JSON object, `<arm's key>.<trial's number>` → how the trial ended, and what this run gave it."""
+
+# The experiment's.
+DOCTOR = "ablate.doctor"
+"""When `ablate doctor` last wrote to the store."""
+
+PREFIXES = (CELL, CHANGED, SCHEDULER)
+READ = (
+    *(TASK_ID, RUN_ID, KIND, PROTOCOL, SEED, CELLS, STATE, CAUSE, COMMIT, DIRTY, TRIALS),
+    *(DEVICE, GPUS, CORES, SECONDS, SECONDS_WASTED, QUEUE_SECONDS),
+)
+"""Tags that reports read; whatever else a store has is not looked at."""
