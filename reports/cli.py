@@ -81,13 +81,13 @@ def report(
 
 @dataclass(frozen=True)
 class Tags:
-    """Reports whose numbers were kept, and what this one has to do with them."""
+    """The folder of reports whose numbers were kept, and the two that this report names in it."""
 
     folder: Path
     tag: str | None
-    """Name for this report's numbers."""
+    """Name under which this report's numbers are kept; None: they are not kept."""
     since: str | None
-    """Name of the report that this one is compared with."""
+    """Name of the report that this one is compared with; None: with none."""
 
 
 def _report_study(
@@ -252,9 +252,9 @@ def _why_claim(plan: Plan, name: str, as_json: bool) -> None:
 
 
 def sync_first(plan: Plan) -> int:
-    """Ship what waits in journals; the number of tasks of which something is left.
+    """Upload what waits in journals and return the number of tasks that still have entries to upload.
 
-    A store that cannot be written may still be read: then say so, and go on.
+    A store that cannot be written may still be read: a line says so, and the report is made.
     """
     tasks = with_trials(plan.tasks, plan.home.study(plan.study.name).search)
     if not registry.pending(tasks, plan.study.name, plan.home):
@@ -262,6 +262,6 @@ def sync_first(plan: Plan) -> int:
     left = registry.ship(tasks, plan.study.name, plan.home).pending
     if left:
         click.echo(
-            "some results are still in their journals ('ablate sync' tells why); this report is without them", err=True
+            "some results are still in their journals ('ablate sync' says why); this report is without them", err=True
         )
     return left

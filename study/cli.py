@@ -87,7 +87,7 @@ config_dir_option = click.option(
 
 
 def study_command(function: Callable[..., Any], without_data: bool = False) -> Callable[..., Any]:
-    """Add STUDY, OVERRIDES and --config-dir to a command; it is called with the `Plan` as first argument."""
+    """Add STUDY, OVERRIDES and --config-dir to a command, and call it with the `Plan` as first argument."""
 
     @click.argument("study_name", metavar="STUDY")
     @click.argument("overrides", metavar="[OVERRIDES]...", nargs=-1)
@@ -100,7 +100,7 @@ def study_command(function: Callable[..., Any], without_data: bool = False) -> C
 
 
 study_command_without_data = functools.partial(study_command, without_data=True)
-"""For commands that only look: the plan may be of data that are not on this machine (`Plan.absent`)."""
+"""`study_command` for commands that start nothing: the data may be absent from this machine (`Plan.absent`)."""
 
 
 def selecting(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -120,7 +120,7 @@ def selecting(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def load_plan(study_name: str, overrides: Sequence[str], config_dir: str | None, without_data: bool = False) -> Plan:
-    """`make_plan` as the command line means it: with the fingerprints of data in files."""
+    """The plan of a study, with the fingerprints of its data in files; raises ConfigError as `make_plan` does."""
     from ablative.study.plan.plan import make_plan
 
     return make_plan(study_name, overrides, config_dir, fingerprint=registry.fingerprint, without_data=without_data)
@@ -139,7 +139,10 @@ def call(command: str, arguments: Sequence[str]) -> int:
 
 
 def main(arguments: Sequence[str] | None = None, standalone: bool = True) -> int:
-    """Entry point; with `standalone` it leaves the process with the exit code."""
+    """Run the command that `arguments` (default: `sys.argv`) names and return its exit code.
+
+    With `standalone` the process ends with that code.
+    """
     words = list(sys.argv[1:] if arguments is None else arguments)
     if standalone:
         guard()

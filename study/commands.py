@@ -86,9 +86,9 @@ def plan_command(selection: Selection, as_json: bool, show_tasks: bool, script: 
 
 
 FEW = 4
-"""Factors with which there is room between the columns; claims that a note names."""
+"""Largest number of factors for which columns are set apart, and of claims that a note names."""
 WHOLE = 11
-"""Characters that are kept together in the column of states: `12 waiting,`."""
+"""Least width of the column of states, in characters: `12 waiting,` is not broken."""
 
 
 def _plan_table(plan: Plan, states: Mapping[str, State], costs: Costs, brief: bool = False) -> Table:

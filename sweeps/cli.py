@@ -185,7 +185,7 @@ def doctor(as_json: bool) -> int:
 
 
 def _print_submission(made: Submission, as_json: bool, selection: Selection | None = None) -> None:
-    """Say what was submitted, on standard output, and what was not, on standard error."""
+    """Print what was submitted to standard output, and what was not to standard error; exit code 1 for nothing."""
     from ablative.sweeps.run import describe, describe_left
 
     left = {state.task.task_id: state.cause for state in made.choice.left}
@@ -205,7 +205,7 @@ def _print_submission(made: Submission, as_json: bool, selection: Selection | No
 
 
 def _arguments() -> list[str]:
-    """STUDY, OVERRIDES and --config-dir as this command was given them."""
+    """STUDY, OVERRIDES and --config-dir of this call, as words for another command."""
     given: dict[str, Any] = click.get_current_context().params
     folder = ["--config-dir", given["config_dir"]] if given["config_dir"] else []
     return [given["study_name"], *given["overrides"], *folder]

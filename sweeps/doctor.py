@@ -31,10 +31,10 @@ from ablative.sweeps.submission.submit import prepare_home
 
 LOW_DISK_GIB = 2.0
 LOW_FILES = 10_000
-"""Each run leaves a few dozen."""
+"""Free files below which the disk is reported: each run leaves a few dozen."""
 LOW_MEMORY_GIB = 2.0
 MOST_SKEW_SECONDS = 5.0
-"""Workers of other machines are judged by the age of their heartbeats, which come as often."""
+"""Workers of other machines are judged by the age of their heartbeats, which come this often."""
 ANSWER_SECONDS = 8.0
 PACKAGES = ("mlflow", "submitit", "hydra", "duckdb", "optuna")
 GIB = 2**30
@@ -90,7 +90,7 @@ def _packages(_home: Home) -> Check:
 
 
 def _extras(_home: Home) -> Check:
-    """The optional parts; a machine that only plans and reports is complete without them."""
+    """Which extras are installed; none is an error, since a machine may only plan and report."""
     lines = []
     for name, extra in EXTRAS.items():
         absent = missing(name)
@@ -116,7 +116,7 @@ def _home(home: Home) -> Check:
 
 
 def _leases(home: Home) -> Check:
-    """Exclusive creation and atomic replacement, which leases and records rest on."""
+    """Whether the home's file system creates exclusively and replaces atomically, as leases and records need."""
     path = home.root / f".doctor.{secrets.token_hex(4)}"
     first = leases.acquire(path, "doctor", 60.0)
     second = leases.acquire(path, "doctor", 60.0)
@@ -132,7 +132,7 @@ def _leases(home: Home) -> Check:
 
 
 def _locks(home: Home) -> Check:
-    """Record locks between processes, which SQLite rests on: another process must be refused while we hold one."""
+    """Whether record locks work, which SQLite needs: another process must be refused while this one holds a lock."""
     path = home.root / f".doctor.{secrets.token_hex(4)}"
     attempt = "import fcntl, sys; fcntl.lockf(open(sys.argv[1], 'r+b'), fcntl.LOCK_EX | fcntl.LOCK_NB)"
     try:
@@ -156,7 +156,7 @@ _ELSEWHERE = (
 
 
 def _clock(home: Home) -> Check:
-    """This machine's clock against those of the home's file system and of the tracking server."""
+    """Whether this machine's clock agrees with those of the home's file system and of the tracking server."""
     from ablative.sweeps.tracking.uri import is_http
 
     path = home.root / f".doctor.{secrets.token_hex(4)}"
@@ -173,7 +173,7 @@ def _clock(home: Home) -> Check:
 
 
 def _server_clock(uri: str) -> float | None:
-    """Seconds that a server's clock is ahead of ours; None where it does not tell."""
+    """Seconds that a server's clock is ahead of this machine's; None where its answer has no date."""
     request = urllib.request.Request(without_user(uri)[0], method="HEAD")
     try:
         with urllib.request.urlopen(request, timeout=ANSWER_SECONDS) as answer:
@@ -203,7 +203,7 @@ def _store(home: Home) -> Check:
     if path is None:
         with quiet(uri), faults(uri):
             client = store.client(uri)
-            # MLflow makes an experiment of its own with each store.
+            # MLflow creates an experiment with each store.
             number = experiment or next(one.experiment_id for one in client.search_experiments())
             client.set_experiment_tag(number, tracking_tags.DOCTOR, f"{time.time():.0f}")
         return Check("store", False, f"{redact(uri)} answers, and can be written")
@@ -216,7 +216,7 @@ def _disk(home: Home) -> Check:
         advice = "checkpoints need more: free some, or point $ABLATE_HOME elsewhere"
         return Check("disk", True, f"{free:.1f} GiB free in {home.root}; {advice}")
     status = os.statvfs(home.root)
-    # Some file systems have no such limit and tell 0 of 0.
+    # A file system without such a limit reports 0 of 0.
     if status.f_files and status.f_favail < LOW_FILES:
         advice = "delete some (runs that are no longer needed), ask for a higher quota, or point $ABLATE_HOME elsewhere"
         return Check("disk", True, f"room for only {status.f_favail} more files in {home.root}; {advice}")
