@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ablative.reports.costs.stage_costs import METHOD, amount
 from ablative.reports.tables.escape import comment, latex, markdown
+from ablative.study.costs.usage import ENERGY_METHOD, amount
 
 if TYPE_CHECKING:
     from ablative.reports.costs.environment import EnvironmentCounts
@@ -41,7 +41,7 @@ def compute_items(results: Results, environment: EnvironmentCounts, total: str) 
         f"{finished} of {_count(sum(counts.values()), 'planned task')} finished",
         "Hours for each task": "; ".join(_spans(results.warehouse)),
         "In all": total,
-        "Energy": METHOD,
+        "Energy": ENERGY_METHOD,
         "Software": ", ".join([*python, *packages]) or "not recorded in this home",
         "Code": ", ".join(code) or "not recorded in this home",
     }

@@ -2,60 +2,43 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ablative.reports.store.warehouse import Warehouse
-from ablative.study.costs.devices import find
-
-CORE_WATTS = 12.0
-GPU_WATTS = 200.0
-"""A CPU core at work, and a GPU of unknown kind: Green Algorithms' averages (Lannelongue et al. 2021, `TDP_*.csv`)."""
-
-METHOD = (
-    f"Energy is an estimate: {CORE_WATTS:.0f} W for each busy core (Green Algorithms' average) and each GPU's rated "
-    f"power ({GPU_WATTS:.0f} W where its kind is not recorded); nothing is added for memory, idle machines and cooling."
-)
+from ablative.study.costs.usage import TaskUsage, amount, total
 
 
 @dataclass(frozen=True)
 class CostRow:
     """What one stage has used; None where nothing was recorded."""
 
-    gpu_watts: float
     stage: str
     tasks: int
     hours: float | None
     cpu_hours: float | None
     gpu_hours: float | None
     peak_memory_gib: float | None
-
-    @property
-    def energy_kwh(self) -> float | None:
-        """An estimate, see `METHOD`."""
-        if self.cpu_hours is None and self.gpu_hours is None:
-            return None
-        return ((self.cpu_hours or 0) * CORE_WATTS + (self.gpu_hours or 0) * self.gpu_watts) / 1000
+    energy_kwh: float | None
+    """An estimate (`study.costs.usage.ENERGY_METHOD`)."""
 
 
-def cost_rows(warehouse: Warehouse, devices: Mapping[str, int]) -> tuple[CostRow, ...]:
+def cost_rows(warehouse: Warehouse) -> tuple[CostRow, ...]:
     """Stages, then the search, then what the study no longer names, then the sum; nothing where nothing was spent.
 
-    `devices`: name -> tasks that ran on it.
+    GPU-hours and energy are those of `study.costs.usage`: all attempts count, as in `ablate status`.
     """
-    watts = gpu_watts(devices)
-    rows = [CostRow(watts, *row) for row in warehouse.rows(_COST)]
+    usages: dict[str, list[TaskUsage]] = defaultdict(list)
+    for stage, *rest in warehouse.rows(_TASKS):
+        usages[stage].append(TaskUsage(*rest))
+        usages["all"].append(usages[stage][-1])
+    rows = []
+    for stage, tasks, hours, cpu_hours, memory in warehouse.rows(_COST):
+        usage = total(usages[stage]) if stage in usages else None
+        gpu_hours, kwh = (None, None) if usage is None else (usage.gpu_hours, usage.kwh or 0.0)
+        rows.append(CostRow(stage, tasks, hours, cpu_hours, gpu_hours, memory, kwh))
     return tuple(rows) if len(rows) > 1 else ()  # the sum alone says that nothing was spent
-
-
-def gpu_watts(devices: Mapping[str, int]) -> float:
-    """Rated power of the GPUs among the devices, averaged over tasks.
-
-    >>> gpu_watts({"NVIDIA A100-SXM4-80GB": 3, "NVIDIA H200": 1, "x86_64": 10})
-    475.0
-    """
-    known = [(count, device.watts) for name, count in devices.items() if (device := find(name)) is not None]
-    return sum(count * watts for count, watts in known) / sum(count for count, _ in known) if known else GPU_WATTS
 
 
 def wasted(warehouse: Warehouse) -> str:
@@ -93,33 +76,33 @@ def statement(rows: tuple[CostRow, ...], devices: Mapping[str, int], waste: str)
     return f"{text} {waste}".strip()
 
 
-def amount(value: float | None) -> str:
-    """An amount that is not negative, in two decimals or two significant digits; a dash where nothing was recorded.
-
-    >>> [amount(value) for value in (12.345, 0.0, 0.00347, 6e-5, None)]
-    ['12.35', '0', '0.0035', '< 0.001', '–']
-    """
-    if value is None:
-        return "–"
-    if 0 < value < 0.001:
-        return "< 0.001"
-    return "0" if value == 0 else f"{value:.2f}" if value >= 0.1 else f"{value:.2g}"
-
-
 def _count(number: int, noun: str) -> str:
     return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
-_COST = """
-    select case when searched then 'search' when not planned then 'no longer in the study'
-                else coalesce(protocol, 'pretraining') end as stage,
-           count(*) as tasks, sum(seconds) / 3600 as hours, sum(cpu_hours) as cpu_hours, sum(gpu_hours) as gpu_hours,
+_STAGE = """
+    case when searched then 'search' when not planned then 'no longer in the study'
+         else coalesce(protocol, 'pretraining') end
+"""
+
+_COST = f"""
+    select {_STAGE} as stage, count(*) as tasks, sum(seconds) / 3600 as hours, sum(cpu_hours) as cpu_hours,
            max(peak_memory_gib) as peak_memory_gib
-    from cost group by all
+    from cost group by stage
     union all
-    select 'all', count(*), sum(seconds) / 3600, sum(cpu_hours), sum(gpu_hours), max(peak_memory_gib) from cost
+    select 'all', count(*), sum(seconds) / 3600, sum(cpu_hours), max(peak_memory_gib) from cost
     order by stage = 'all', stage = 'no longer in the study', stage = 'search', stage <> 'pretraining', stage
 """
+
+_TASKS = f"""
+    select {_STAGE} as stage, coalesce(clock_seconds, seconds, 3600 * gpu_hours, 0), coalesce(wasted_seconds, 0),
+           coalesce(gpus, round(3600 * gpu_hours / nullif(coalesce(seconds, 3600 * gpu_hours), 0))::integer, 0),
+           coalesce(cores, 1), coalesce(device, ''), coalesce(queue_seconds, 0), flops_utilisation,
+           case when state in ('completed', 'diverged') then cpu_hours end
+    from cost where coalesce(clock_seconds, seconds, cpu_hours, gpu_hours) is not null
+    order by task_id
+"""
+"""Stage and `TaskUsage` of each task; stores of early versions lack the tags of attempts, but have the metrics."""
 
 _WASTED = """
     select coalesce(sum(wasted_seconds * gpus) / 3600, 0),

@@ -97,7 +97,7 @@ def survey(results: Results) -> Overview:
     [(newest,)] = warehouse.rows("select max(finished) from runs where planned")
     environment = environment_counts(results)
     devices = dict(next((values for name, values in environment if name == "device"), ()))
-    cost, waste = cost_rows(warehouse, devices), wasted(warehouse)
+    cost, waste = cost_rows(warehouse), wasted(warehouse)
     return Overview(
         study=plan.study.name,
         title=plan.study.title,

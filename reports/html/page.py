@@ -13,7 +13,6 @@ from typing import Any
 
 from markupsafe import Markup
 
-from ablative.reports.costs.stage_costs import METHOD, amount
 from ablative.reports.figures.figure_data import Drawing
 from ablative.reports.figures.style import INK
 from ablative.reports.html.assets import render
@@ -25,6 +24,7 @@ from ablative.reports.tables.renderers import provenance, render_html
 from ablative.reports.tables.tables import Table
 from ablative.reports.verdicts.claim_runs import Judged
 from ablative.reports.verdicts.claim_tables import render_claims_html
+from ablative.study.costs.usage import ENERGY_METHOD, amount
 
 SYMBOLS = {
     "completed": "●",
@@ -60,7 +60,7 @@ def render_page(
         search=None if search is None else _search_part(search),
         symbols=SYMBOLS,
         amount=amount,
-        energy_method=METHOD,
+        energy_method=ENERGY_METHOD,
         data=Markup(embed(data)),
     )
 

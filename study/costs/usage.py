@@ -1,8 +1,8 @@
-"""What tasks have cost, and how much of it led to nothing.
+"""What tasks have cost, and how much of it led to nothing: the one accounting that `ablate status` and reports share.
 
-GPU-hours are hours by the clock times the GPUs that a task held; a task without GPUs costs core-hours likewise. The
-energy is what the GPUs would have drawn at their published thermal design power all the time: an upper bound, without
-the machines around them.
+GPU-hours are hours by the clock, in all attempts, times the GPUs that a task held: that is what a cluster charges. The
+metric `cost/gpu_hours` covers only the work that led to a result. A task without GPUs costs core-hours in the same way.
+Energy is the estimate of `energy_kwh`.
 """
 
 from __future__ import annotations
@@ -16,6 +16,31 @@ from ablative.study.home import tracking_tags
 from ablative.study.home.attempt_times import attempts, elapsed
 from ablative.study.home.journal import read
 from ablative.study.home.paths import RunPaths, TaskPaths
+
+CORE_WATTS = 12.0
+GPU_WATTS = 200.0
+"""A CPU core at work, and a GPU of unknown kind: Green Algorithms' averages (Lannelongue et al. 2021, `TDP_*.csv`)."""
+
+ENERGY_METHOD = (
+    f"Energy is an estimate: {CORE_WATTS:.0f} W for each busy core (Green Algorithms' average) and each GPU's rated "
+    f"power ({GPU_WATTS:.0f} W where its kind is not recorded); nothing is added for memory, idle machines and cooling."
+)
+
+
+def energy_kwh(cpu_hours: float, gpu_hours: float, device: str = "") -> float:
+    """Estimated energy in kWh (`ENERGY_METHOD`).
+
+    The method is Green Algorithms': it needs only hours and published powers, which are known of every task, finished
+    or not, and it counts processors, too. A GPU draws less than its rated power on average, and the machine around it
+    draws more than nothing, so the figure is no bound.
+
+    Args:
+        cpu_hours: hours of busy cores.
+        gpu_hours: hours of GPUs.
+        device: name of the GPUs as the driver gives it; `GPU_WATTS` is used where it is not in the table of devices.
+    """
+    known = find(device)
+    return (cpu_hours * CORE_WATTS + gpu_hours * (known.watts if known else GPU_WATTS)) / 1000
 
 
 @dataclass(frozen=True)
@@ -33,10 +58,27 @@ class TaskUsage:
     queue_seconds: float = 0.0
     utilisation: float | None = None
     """Share of the GPU's peak, in percent."""
+    cpu_hours: float | None = None
+    """Hours of busy cores that were measured; None: the task ended without a result, or has not ended."""
+
+    @property
+    def gpu_hours(self) -> float:
+        return self.seconds * self.gpus / 3600
+
+    @property
+    def core_hours(self) -> float:
+        """Hours by the clock times the cores held."""
+        return self.seconds * self.cores / 3600
+
+    @property
+    def energy_kwh(self) -> float:
+        """Estimated energy; cores held count as busy where busy ones were not measured."""
+        cpu_hours = self.core_hours if self.cpu_hours is None else self.cpu_hours
+        return energy_kwh(cpu_hours, self.gpu_hours, self.device)
 
     @classmethod
     def of(cls, record: Mapping[str, Any]) -> TaskUsage:
-        """Of a finished task; a record from before this was kept tells no cores and no waste."""
+        """Usage of a finished task by its record; records of early versions have no cores and no waste."""
         environment, cost = record.get("environment") or {}, record.get("cost") or {}
         seconds, processes = record.get("seconds") or 0.0, environment.get("processes") or 1
         usual = {
@@ -48,7 +90,7 @@ class TaskUsage:
         told = {**usual, **(record.get("spent") or {})}
         return cls(
             seconds, told["wasted"], told["gpus"], told["cores"], environment.get("device") or "", queued,
-            cost.get("flops_utilisation"),
+            cost.get("flops_utilisation"), cost.get("cpu_hours"),
         )  # fmt: skip
 
     @classmethod
@@ -93,7 +135,7 @@ class Usage:
     utilisation: float | None = None
     """Mean share of the GPUs' peak in percent, by GPU-hours, where it is known."""
     kwh: float | None = None
-    """None where the power of none of the GPUs is known."""
+    """Estimated energy (`ENERGY_METHOD`); None where nothing was spent."""
 
     def describe(self) -> str:
         """One line; empty where nothing was spent."""
@@ -108,7 +150,7 @@ class Usage:
         rest = [
             f"{amount(self.queue_hours)} hours in the queue" if self.queue_hours else "",
             f"{self.utilisation:.0f} % of the GPUs' peak" if self.utilisation is not None else "",
-            f"at most {amount(self.kwh)} kWh at the GPUs' design power" if self.kwh else "",
+            f"about {amount(self.kwh)} kWh" if self.kwh else "",
         ]
         return "; ".join(filter(None, [" and ".join(spent), *rest]))
 
@@ -117,27 +159,29 @@ def total(items: Iterable[TaskUsage]) -> Usage:
     """The sum of what tasks have cost."""
     gpu_hours = gpu_wasted = core_hours = core_wasted = queued = weighed = known = kwh = 0.0
     for item in items:
-        gpu_hours += item.seconds * item.gpus / 3600
+        gpu_hours += item.gpu_hours
         gpu_wasted += item.wasted * item.gpus / 3600
         if not item.gpus:
-            core_hours += item.seconds * item.cores / 3600
+            core_hours += item.core_hours
             core_wasted += item.wasted * item.cores / 3600
         queued += item.queue_seconds / 3600
         if item.utilisation is not None:
             weighed += item.utilisation * item.seconds * item.gpus
             known += item.seconds * item.gpus
-        device = find(item.device) if item.gpus else None
-        if device is not None:
-            kwh += device.watts / 1000 * item.seconds * item.gpus / 3600
+        kwh += item.energy_kwh
     return Usage(
         gpu_hours, gpu_wasted, core_hours, core_wasted, queued, weighed / known if known else None, kwh or None
     )
 
 
-def amount(hours: float) -> str:
-    """Hours for people.
+def amount(value: float | None) -> str:
+    """Hours, kWh or GiB for people: two significant digits, whole numbers from 10 on; a dash for None.
 
-    >>> amount(1234.5), amount(3.44), amount(0.0512)
-    ('1,234', '3.4', '0.051')
+    >>> [amount(value) for value in (1234.5, 14.36, 3.44, 0.0512, 6e-5, 0.0, None)]
+    ['1,234', '14', '3.4', '0.051', '< 0.001', '0', '–']
     """
-    return f"{hours:,.0f}" if hours >= 10 else f"{hours:.2g}"
+    if value is None:
+        return "–"
+    if 0 < value < 0.001:
+        return "< 0.001"
+    return f"{value:,.0f}" if value >= 9.95 else f"{value:.2g}"

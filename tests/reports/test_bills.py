@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 from shared import empty_store
 from stores import mlflow_client, plan_of, track_task
 
+from ablative.reports.costs.stage_costs import cost_rows, statement
 from ablative.reports.costs.usage_table import bill_table, billed
 from ablative.reports.store.database_store import open_store
 from ablative.reports.store.warehouse import Warehouse
 from ablative.study.core.errors import StoreError
-from ablative.study.costs.usage import TaskUsage
+from ablative.study.costs.usage import TaskUsage, amount, total
 from ablative.study.costs.usage_totals import usage_totals
 from ablative.study.plan.plan import Plan
+from ablative.sweeps.status.task_states import Survey, TaskState
+from ablative.sweeps.status.usage import spent
 
 STUDY = """
 name: pooled
@@ -94,3 +98,50 @@ def test_evaluations_count_where_a_table_needs_them(tmp_path: Path) -> None:
     assert set(map(lambda bill: bill.core_hours, found.cells.values())) == {4}
     assert {run: bill.core_hours for run, bill in found.runs.items()} == {task.run_id: 2 for task in plan.runs}
     assert bill_table(found).columns == ("core-hours", "wasted core-hours")
+
+
+def test_status_and_page_say_the_same_of_the_same_work(tmp_path: Path) -> None:
+    """One finished run on 2 H100 for 10 hours with an attempt that was lost, one failed run, one run on CPUs."""
+    plan = plan_of(tmp_path, STUDY)
+    device = "NVIDIA H100 80GB HBM3"
+    given = {
+        plan.runs[0].task_id: TaskUsage(36000, 7200, 2, 3, device, 1800, cpu_hours=0.25),
+        plan.runs[1].task_id: TaskUsage(3600, 3600, 1, 8, device, 0),
+        plan.runs[2].task_id: TaskUsage(3600, 0, 0, 4, "x86_64", 0, cpu_hours=0.25),
+    }
+    told = {
+        task_id: tags(
+            usage.seconds, usage.wasted, usage.gpus, usage.cores, device=usage.device,
+            state="failed" if usage.cpu_hours is None else "completed",
+        ) | {"scheduler.queue_seconds": f"{usage.queue_seconds}"}
+        for task_id, usage in given.items()
+    }  # fmt: skip
+    states = []
+    for task in plan.runs[:3]:
+        usage, paths = given[task.task_id], task.paths(plan.home)
+        if usage.cpu_hours is None:
+            values = {"ablate.gpus": usage.gpus, "ablate.cores": usage.cores, "ablate.device": usage.device}
+            lines = [
+                {"t": 0, "kind": "event", "name": "started"},
+                {"t": 0, "kind": "tags", "values": values},
+                {"t": 1000 * usage.seconds, "kind": "event", "name": "failed"},
+            ]
+            paths.root.mkdir(parents=True)
+            paths.journal.write_text("".join(json.dumps(line) + "\n" for line in lines))
+            states.append(TaskState(task, "failed", "code"))
+            continue
+        record = {
+            "state": "completed", "seconds": usage.seconds, "cost": {"cpu_hours": usage.cpu_hours},
+            "spent": {"wasted": usage.wasted, "gpus": usage.gpus, "cores": usage.cores},
+            "environment": {"device": usage.device, "scheduler": {"queue_seconds": usage.queue_seconds}},
+        }  # fmt: skip
+        states.append(TaskState(task, "completed", detail=record))
+    status = total(spent(Survey(tuple(states)), plan.home).values())
+    with Warehouse(open_store(store(plan, tmp_path / "mlflow.db", told), tmp_path), plan) as warehouse:
+        table, rows = billed(plan, warehouse), cost_rows(warehouse)
+    # 20 + 1 GPU-hours at 700 W; 0.25 + 0.25 busy core-hours, and 8 held by the run that failed, at 12 W.
+    assert (status.gpu_hours, status.kwh) == (21, pytest.approx(21 * 0.7 + 8.5 * 0.012))
+    assert table is not None and table.words == status.describe()
+    assert (rows[-1].gpu_hours, rows[-1].energy_kwh) == (status.gpu_hours, pytest.approx(status.kwh))
+    assert f"The estimated energy is {amount(status.kwh)} kWh" in statement(rows, {device: 2}, "")
+    assert f"about {amount(status.kwh)} kWh" in status.describe()

@@ -101,7 +101,7 @@ def test_trials_are_read_by_arm_and_the_winner_is_the_best_of_fresh_seeds(search
 
 def test_trials_are_a_stage_of_the_cost_and_no_leftovers(searched: Plan) -> None:
     with open_warehouse(searched) as warehouse:
-        rows = {row.stage: row.tasks for row in cost_rows(warehouse, {})}
+        rows = {row.stage: row.tasks for row in cost_rows(warehouse)}
         assert rows == {"search": 8 + 4 * 3, "all": 8 + 4 * 3}
         assert wasted(warehouse) == ""
         assert warehouse.rows("select count(*) from runs where not planned and not searched") == [(0,)]

@@ -222,14 +222,23 @@ def test_a_bill_by_hand() -> None:
     bill = total(items)
     expected = Usage(
         gpu_hours=7.0, gpu_wasted=1.0, core_hours=1.0, core_wasted=1.0, queue_hours=0.5,
-        utilisation=(40 * 4 + 60 * 2) / 6, kwh=4 * 0.7 + 2 * 0.35,
+        utilisation=(40 * 4 + 60 * 2) / 6, kwh=4 * 0.7 + 2 * 0.35 + 0.2 + 12 * 0.012,
     )  # fmt: skip
     assert dataclasses.astuple(bill) == pytest.approx(dataclasses.astuple(expected))
     assert bill.describe() == (
         "7 GPU-hours, 1 of them wasted (14%) and 1 core-hours, 1 of them wasted (100%); 0.5 hours in the queue; "
-        "47 % of the GPUs' peak; at most 3.5 kWh at the GPUs' design power"
+        "47 % of the GPUs' peak; about 3.8 kWh"
     )
     assert total([]).describe() == ""
+
+
+def test_the_energy_of_two_gpus_and_three_cores_for_ten_hours_by_hand() -> None:
+    """20 GPU-hours at 700 W and 30 core-hours at 12 W, whether cores are counted as held or measured as busy."""
+    task = TaskUsage(36000, 0, 2, 3, "NVIDIA H100 80GB HBM3")
+    assert (task.gpu_hours, task.core_hours) == (20, 30)
+    assert task.energy_kwh == pytest.approx(14.36)
+    assert dataclasses.replace(task, cores=16, cpu_hours=30.0).energy_kwh == pytest.approx(14.36)
+    assert total([task]).describe() == "20 GPU-hours; about 14 kWh"
 
 
 def test_what_a_record_tells() -> None:
