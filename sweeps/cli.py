@@ -185,7 +185,11 @@ def doctor(as_json: bool) -> int:
 
 
 def _print_submission(made: Submission, as_json: bool, selection: Selection | None = None) -> None:
-    """Print what was submitted to standard output, and what was not to standard error; exit code 1 for nothing."""
+    """Print what was submitted to standard output and what was not to standard error.
+
+    Raises:
+        SystemExit: tasks are left and none could be submitted.
+    """
     from ablative.sweeps.run import describe, describe_left
 
     left = {state.task.task_id: state.cause for state in made.choice.left}
