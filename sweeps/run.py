@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from types import FrameType
 
 from ablative.study.core.files import write_json
+from ablative.study.core.plurals import counted
 from ablative.study.home.paths import SubmissionPaths
 from ablative.study.plan.plan import Plan
 from ablative.sweeps.queue import manifest
@@ -125,9 +126,7 @@ class Watcher:
 
 def describe(made: Submission) -> str:
     """`submitted 40 tasks to 2 workers`."""
-    workers = f"{made.workers} worker{'s' * (made.workers != 1)}"
-    tasks = len(made.choice.new)
-    return f"submitted {tasks} task{'s' * (tasks != 1)} to {workers}"
+    return f"submitted {counted(len(made.choice.new), 'task')} to {counted(made.workers, 'worker')}"
 
 
 def describe_left(choice: Choice) -> list[str]:

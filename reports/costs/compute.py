@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ablative.reports.tables.escape import comment, latex, markdown
+from ablative.study.core.plurals import counted
 from ablative.study.costs.usage import ENERGY_METHOD, amount
 
 if TYPE_CHECKING:
@@ -26,19 +27,19 @@ def compute_items(results: Results, environment: EnvironmentCounts, total: str) 
     plan, counts = results.plan, results.coverage.counts()
     finished = counts.get("completed", 0) + counts.get("diverged", 0)
     facts = dict(environment)
-    devices = [f"{name} ({_count(count, 'task')})" for name, count in facts.get("device", ())]
+    devices = [f"{name} ({counted(count, 'task')})" for name, count in facts.get("device", ())]
     hosts = len(facts.get("host", ()))
-    machines = f", on {_count(hosts, 'machine')}" if hosts else ""
+    machines = f", on {counted(hosts, 'machine')}" if hosts else ""
     # A search's trials alone may have run: they are no planned tasks.
     commits = facts.get("code", ())
-    code = [f"{commit[:10]}{'-dirty' * commit.endswith('-dirty')} ({_count(n, 'task')})" for commit, n in commits]
+    code = [f"{commit[:10]}{'-dirty' * commit.endswith('-dirty')} ({counted(n, 'task')})" for commit, n in commits]
     packages = [f"{name} {_versions(found)}" for name, found in facts.items() if name not in FACTS]
     python = [f"Python {_versions(facts['python'])}"] if "python" in facts else []
     seeds = ", ".join(map(str, plan.study.seeds))
     items = {
         "Hardware": ", ".join(devices) + machines if devices else "not recorded in this home",
-        "Runs": f"{_count(len(plan.runs), 'run')} ({_count(len(plan.cells), 'cell')}, seeds {seeds}), "
-        f"{finished} of {_count(sum(counts.values()), 'planned task')} finished",
+        "Runs": f"{counted(len(plan.runs), 'run')} ({counted(len(plan.cells), 'cell')}, seeds {seeds}), "
+        f"{finished} of {counted(sum(counts.values()), 'planned task')} finished",
         "Hours for each task": "; ".join(_spans(results.warehouse)),
         "In all": total,
         "Energy": ENERGY_METHOD,
@@ -69,10 +70,6 @@ def _spans(warehouse: Warehouse) -> list[str]:
 
 def _versions(found: tuple[tuple[str, int], ...]) -> str:
     return " and ".join(version for version, _ in found)
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 _HOURS = """

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ablative.reports.store.warehouse import Warehouse
+from ablative.study.core.plurals import counted
 from ablative.study.costs.usage import TaskUsage, amount, total
 
 
@@ -50,11 +51,11 @@ def wasted(warehouse: Warehouse) -> str:
         amounts = [f"{amount(spent)} {unit}" for spent, unit in ((gpu, "GPU-hours"), (cores, "core-hours")) if spent]
         parts.append(f"{' and '.join(amounts)} in attempts that led to nothing")
     if failed:
-        parts.append(f"{_count(failed, 'failed task')}, at most {amount(hours)} hours from start to end")
+        parts.append(f"{counted(failed, 'failed task')}, at most {amount(hours)} hours from start to end")
     [(left, cpu, gpu)] = warehouse.rows(_LEFT)
     if left:
         parts.append(
-            f"{_count(left, 'task')} that the study no longer names, {amount(cpu)} CPU-hours and {amount(gpu)} "
+            f"{counted(left, 'task')} that the study no longer names, {amount(cpu)} CPU-hours and {amount(gpu)} "
             "GPU-hours"
         )
     return f"Wasted: {'; '.join(parts)}." if parts else ""
@@ -67,17 +68,13 @@ def statement(rows: tuple[CostRow, ...], devices: Mapping[str, int], waste: str)
     total = rows[-1]
     stages = [row for row in rows[:-1] if row.tasks]
     kinds = " and ".join(sorted(devices)) or "machines that were not recorded"
-    parts = ", ".join(f"{amount(row.hours)} in {row.stage} ({_count(row.tasks, 'task')})" for row in stages)
+    parts = ", ".join(f"{amount(row.hours)} in {row.stage} ({counted(row.tasks, 'task')})" for row in stages)
     text = (
         f"All experiments took {amount(total.cpu_hours)} CPU-hours and {amount(total.gpu_hours)} GPU-hours on {kinds}: "
         f"in hours by the clock, {parts}. A task used at most {amount(total.peak_memory_gib)} GiB of memory. The "
         f"estimated energy is {amount(total.energy_kwh)} kWh."
     )
     return f"{text} {waste}".strip()
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 _STAGE = """

@@ -17,6 +17,7 @@ from ablative.reports.store.coverage import TELLING, Coverage, TaskState, stages
 from ablative.reports.store.warehouse import cell_key
 from ablative.reports.tables.tables import Entry, Row, Table
 from ablative.study.core.errors import AblateError
+from ablative.study.core.plurals import counted
 from ablative.study.home.task_state import FINISHED
 from ablative.study.plan.layout import effects_layout
 from ablative.study.spec.metric_patterns import protocol_of
@@ -190,7 +191,7 @@ def _finding(
         for output, own in found.items()
         if own
     }
-    said = text.format(f"{len(states)} task{'s' * (len(states) > 1)}")
+    said = text.format(counted(len(states), "task"))
     return Finding(kind, f"{said}: {_named(states.values())}{tail}", remedy, tuple(states), places)
 
 

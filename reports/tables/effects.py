@@ -20,6 +20,7 @@ from ablative.reports.store.results import Results
 from ablative.reports.store.warehouse import Values, cell_key
 from ablative.reports.tables.grid_tables import make_column
 from ablative.reports.tables.tables import Column, Entry, Row, Table, number
+from ablative.study.core.plurals import counted
 from ablative.study.plan.layout import effects_layout
 from ablative.study.spec.design import Cell
 from ablative.study.spec.outputs import EffectsConfig
@@ -75,7 +76,7 @@ def _factors(
         found.append(_entries(analysis, column))
         sizes = " × ".join(f"{factor} ({len(own)})" for factor, own in grid.levels.items())
         left = f"; left out, since results are missing: {', '.join(grid.left_out)}" if grid.left_out else ""
-        notes.append(f"{column.name}: {sizes}, {len(grid.seeds)} seed{'s' * (len(grid.seeds) > 1)}{left}.")
+        notes.append(f"{column.name}: {sizes}, {counted(len(grid.seeds), 'seed')}{left}.")
     rows = _rows(found, ("effect",))
     return Table(name, config.title or name, ("effect",), "", tuple(columns), rows, _factor_notes(notes, found), True)
 

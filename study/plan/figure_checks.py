@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ablative.study.core.errors import ConfigError, unknown
+from ablative.study.core.plurals import plural
 from ablative.study.spec.design import Cell, allows, put
 from ablative.study.spec.outputs import BY_METRIC, FigureConfig
 from ablative.study.spec.study_file import Study
@@ -66,7 +67,7 @@ def _check_keys(where: str, config: FigureConfig) -> None:
         raise ConfigError(f"{where}: kind {config.kind} has no panel for each metric; bars and lines have")
     needed = FIGURE_METRICS.get(config.kind, max(1, len(config.metric)))
     if len(config.metric) != needed:
-        wanted = f"{needed or 'no'} metric{'s' * (needed != 1)}"
+        wanted = f"{needed or 'no'} {plural('metric', needed)}"
         raise ConfigError(f"{where}: kind {config.kind} needs {wanted}, found {len(config.metric)}")
 
 

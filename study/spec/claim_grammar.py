@@ -14,7 +14,6 @@ signs than letters, digits, "_" and "."; an arm stands for the mean over all cel
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ablative.study.core.errors import ConfigError
@@ -201,9 +200,3 @@ class _Parser:
     def _error(self, wanted: str) -> ConfigError:
         found = f"'{self.words[self.place].text}'" if self._peek() else "the end"
         return ConfigError(f"{self.where}: '{self.text}': expected {wanted}, found {found}")
-
-
-def levels_named(comparisons: Sequence[Comparison]) -> list[str]:
-    """Every level that a statement names, in order, as written."""
-    arms = (arm for each in comparisons for side in (each.left, each.right) for _, arm in side.arms)
-    return list(dict.fromkeys(level for arm in arms for level in arm))

@@ -15,6 +15,7 @@ from ablative.study.clip.config import RunConfig
 from ablative.study.core.errors import ConfigError
 from ablative.study.core.files import read_json, write_json
 from ablative.study.core.identity import config_id, differences, flatten
+from ablative.study.core.plurals import counted
 from ablative.study.home.paths import SubmissionPaths
 from ablative.study.home.task_state import directory_state
 from ablative.study.plan.plan import Plan
@@ -76,7 +77,7 @@ class Searcher:
         self.own.append(paths)
         if warning:
             self.say(warning)
-        self.say(f"{layout.workers} worker{'s' * (layout.workers != 1)} for {self._rest()}")
+        self.say(f"{counted(layout.workers, 'worker')} for {self._rest()}")
         return True
 
     def watch(self) -> bool:
