@@ -55,6 +55,9 @@ def require_snapshot(snapshot: Path | None) -> None:
     if snapshot is None:
         return
     for name, module in list(sys.modules.items()):
+        if name == "__main__" and module.__spec__ is not None:
+            # A module of ours that was started with `python -m`.
+            name = module.__spec__.name
         if _ours(name):
             _check(name, _origin(module), snapshot)
     if not any(isinstance(finder, _SnapshotFinder) for finder in sys.meta_path):

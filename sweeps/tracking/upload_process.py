@@ -16,6 +16,7 @@ from ablative.study.core.processes import die_with_parent
 from ablative.study.core.secrets import guard
 from ablative.study.home.paths import Home
 from ablative.study.plan.task import TaskRef
+from ablative.sweeps.queue import snapshot
 from ablative.sweeps.tracking.cursor import pending
 from ablative.sweeps.tracking.sync import ship
 
@@ -100,6 +101,7 @@ def _detach(parent: int) -> None:
 def main() -> None:
     guard()
     study, root, interval, parent = sys.argv[1:]
+    snapshot.require(Home(Path(root)))
     _detach(int(parent))
     inbox: queue.Queue[dict[str, Any] | None] = queue.Queue()
     threading.Thread(target=read_messages, args=(sys.stdin.buffer, inbox), daemon=True).start()

@@ -1,0 +1,83 @@
+"""A job imports every module from its snapshot, or refuses: an editable installation would fill what is missing."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+from checkouts import copy_packages, output, python
+
+from ablative.study.core.packages import ROOT
+from ablative.study.home.paths import Home
+
+DIGEST = "0123456789abcdef"
+STARTS = {
+    "local": ("-c", "from ablative.sweeps.worker.worker import work; work('{home}', 'own', 'stamp', 0)"),
+    "slurm": ("-m", "ablative.sweeps.slurm.element", "{home}", "{home}/none", "array"),
+    "upload": ("-m", "ablative.sweeps.tracking.upload_process", "own", "{home}", "1", "{parent}"),
+}
+"""How a job and the process that ships its journals begin."""
+REQUIRE = "from pathlib import Path; from ablative.study.core.packages import require_snapshot; "
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Home:
+    """A home with a snapshot of the packages."""
+    home = Home(tmp_path / "home")
+    copy_packages(home.snapshot(DIGEST))
+    return home
+
+
+@pytest.mark.parametrize("lacking", ["sweeps/queue", "study/core"])
+@pytest.mark.parametrize("start", STARTS)
+def test_a_job_whose_snapshot_lacks_a_package_refuses(home: Home, start: str, lacking: str) -> None:
+    shutil.rmtree(home.snapshot(DIGEST) / ROOT / lacking)
+    words = [word.format(home=home.root, parent=os.getpid()) for word in STARTS[start]]
+    done = python(home.snapshot(DIGEST), *words, variables={"ABLATE_SNAPSHOT": DIGEST})
+    last = done.stderr.strip().splitlines()[-1]
+    module = "ablative." + lacking.replace("/", ".")
+    assert done.returncode == 1
+    assert last.startswith("ImportError: ") and module in last and str(home.snapshot(DIGEST)) in last
+
+
+@pytest.mark.parametrize("start", ["local", "slurm"])
+def test_a_job_with_all_of_its_snapshot_begins(home: Home, start: str) -> None:
+    words = [word.format(home=home.root) for word in STARTS[start]]
+    variables = {"ABLATE_SNAPSHOT": DIGEST, "SLURM_ARRAY_TASK_ID": "0"}
+    done = python(home.snapshot(DIGEST), *words, variables=variables)
+    assert "AssertionError" in done.stderr and "ImportError" not in done.stderr, "it looked for its manifest"
+
+
+def test_what_is_imported_later_comes_from_the_snapshot_too(home: Home) -> None:
+    snapshot = home.snapshot(DIGEST)
+    shutil.rmtree(snapshot / ROOT / "reports" / "stats")
+    (snapshot / ROOT / "trainer" / "runner" / "__init__.py").unlink()
+    code = f"""
+import importlib, multiprocessing, pickle, sys
+{REQUIRE}
+require_snapshot(Path({str(snapshot)!r}))
+import ablative.sweeps.status.logs
+importlib.reload(ablative.sweeps.status.logs)
+function = pickle.loads(pickle.dumps(ablative.sweeps.status.logs.find_task))
+
+def attempt(module):
+    try:
+        importlib.import_module(module)
+    except ImportError as error:
+        return str(error)
+
+for module in ("ablative.reports.stats.student", "ablative.trainer.runner.record"):
+    print(attempt(module))
+with multiprocessing.get_context("fork").Pool(1) as pool:
+    print(pool.apply(attempt, ("ablative.reports.stats.student",)))
+"""
+    gone, outside, forked = output(snapshot, code).splitlines()
+    assert gone == forked == f"ablative.reports.stats is not in the snapshot {snapshot}"
+    assert outside == f"ablative.trainer.runner is imported from None, not from the job's snapshot {snapshot}"
+
+
+def test_nothing_is_refused_outside_a_job(tmp_path: Path) -> None:
+    code = REQUIRE + "require_snapshot(None); import ablative.reports.stats.student as found; print(found.__file__)"
+    assert output(copy_packages(tmp_path / "checkout"), code).startswith(str(tmp_path))
