@@ -6,31 +6,12 @@ import dataclasses
 from typing import Any
 
 import torch
+from small_models import MODEL, VOCAB
 from torch import Tensor
 
 from ablative.study.clip.config import ModelConfig, ObjectiveConfig
 from ablative.trainer.clip.objectives.losses import contrastive_loss, token_weights
 from ablative.trainer.clip.objectives.system import System
-
-VOCAB = 50
-MODEL = ModelConfig(
-    name="test",
-    image_size=32,
-    patch_size=8,
-    width=32,
-    depth=2,
-    heads=4,
-    text_width=24,
-    text_depth=2,
-    text_heads=2,
-    context_length=12,
-    vocab_size=VOCAB,
-    embed_dim=16,
-    decoder_width=20,
-    decoder_depth=1,
-    decoder_heads=2,
-)
-"""16 patches, of which 4 stay visible; 12 tokens at most."""
 
 
 def make_system(objective: str, seed: int = 0, **changes: Any) -> System:

@@ -3,25 +3,11 @@
 import dataclasses
 
 import pytest
+from small_models import MODEL
 
 from ablative.study.clip.checks import check_objective
-from ablative.study.clip.config import ModelConfig, ObjectiveConfig
+from ablative.study.clip.config import ObjectiveConfig
 from ablative.study.core.errors import ConfigError
-
-MODEL = ModelConfig(
-    name="test",
-    image_size=32,
-    patch_size=8,
-    width=32,
-    depth=1,
-    heads=1,
-    text_width=32,
-    text_depth=1,
-    text_heads=1,
-    context_length=8,
-    vocab_size=64,
-    embed_dim=8,
-)
 
 
 @pytest.mark.parametrize("name", ["mae", "m3ae"])

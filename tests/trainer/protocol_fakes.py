@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from small_systems import MODEL, make_system
+from small_models import MODEL
+from small_systems import make_system
 
 from ablative.study.clip.config import (
     DataConfig,

@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 import torch
-from small_systems import VOCAB, make_batch, make_system
+from small_models import VOCAB
+from small_systems import make_batch, make_system
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 

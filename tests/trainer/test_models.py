@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 from oracles import oracle
-from small_systems import MODEL, VOCAB, make_batch
+from small_models import MODEL, VOCAB
+from small_systems import make_batch
 from torch import nn
 
 from ablative.trainer.clip.models.blocks import Block, LayerNorm, Transformer, initialise

@@ -255,11 +255,26 @@ def test_greys_of_16_bits_are_scaled(tmp_path: Path, home: Home) -> None:
     assert image[0, :, 0].tolist() == [0, 128, 255]
 
 
-def test_photographs_are_turned_upright(tmp_path: Path, home: Home) -> None:
+@pytest.mark.parametrize(
+    ("orientation", "upright"),
+    [
+        (1, ["123", "456"]),
+        (2, ["321", "654"]),
+        (3, ["654", "321"]),
+        (4, ["456", "123"]),
+        (5, ["14", "25", "36"]),
+        (6, ["41", "52", "63"]),
+        (7, ["63", "52", "41"]),
+        (8, ["36", "25", "14"]),
+    ],
+)
+def test_photographs_are_turned_upright(tmp_path: Path, home: Home, orientation: int, upright: list[str]) -> None:
+    """The tag says where row 0 and column 0 of the stored pixels belong: 6 is row 0 right, column 0 top (EXIF 2.3)."""
     exif = Image.Exif()
-    exif[0x0112] = 6  # the camera was turned by 90 degrees
-    image = one(tmp_path, home, "jpg", encoded(plain(5, size=(16, 8)), "JPEG", exif=exif))
-    assert image.shape == (16, 8, 3)
+    exif[0x0112] = orientation
+    stored = np.repeat(np.array([[1, 2, 3], [4, 5, 6]], np.uint8)[..., None] * 40, 3, axis=2)
+    image = one(tmp_path, home, "png", encoded(stored, exif=exif))
+    assert [[f"{value // 40}" for value in row] for row in image[..., 0]] == [list(row) for row in upright]
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 import torch
-from small_systems import VOCAB, make_batch, make_system, total_loss
+from small_models import VOCAB
+from small_systems import make_batch, make_system, total_loss
 from torch import Tensor
 
 from ablative.study.clip.config import OBJECTIVES, POOLINGS
