@@ -142,7 +142,7 @@ from ablative.study.home.journal import Journal
 from ablative.study.home.paths import Home
 from ablative.study.clip.config import RunConfig
 from ablative.study.core.typed import load_config
-from ablative.trainer import train
+from ablative.trainer.clip import train
 train.CHECKPOINT_SHARE = 1.0  # as often as asked for, so that many a kill hits a checkpoint
 home = Home(Path(sys.argv[1]))
 paths = home.run("aaaaaaaaaaaa")
