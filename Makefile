@@ -26,8 +26,13 @@ test:  ## everything that continuous integration runs
 test-long: $(STAMP) services lint  ## the same, and the tests that take too long for each change
 	$(PYTEST) --durations=40 -m 'long or not long'
 
+# The bytecode of what all test processes import is made by one process, while apt is at work.
+IMPORTS := torch, torch._dynamo, mlflow, mlflow.store.tracking.sqlalchemy_store, mlflow.server, sklearn.linear_model
+IMPORTS += , matplotlib.pyplot, seaborn, scipy.stats, pandas, optuna, hydra, submitit, duckdb, tokenizers
+
 timed-environment:
 	@sh tests/timed.sh environment $(MAKE) --no-print-directory $(STAMP)
+	@sh tests/timed.sh bytecode $(BIN)/python -W ignore -c "import $(IMPORTS)"
 
 timed-services:
 	@sh tests/timed.sh services $(MAKE) --no-print-directory services

@@ -23,6 +23,7 @@ ON_SLURM = {
 """Files that share a scheduler do one after the other, in one process, what is waiting for the most part."""
 LONGEST = (
     *ON_SLURM,
+    "test_environments",
     "test_tracking_server",
     "test_readme",
     "test_figure_kinds",

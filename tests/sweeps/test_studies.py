@@ -125,8 +125,11 @@ def kill_workers(home: Path) -> None:
                 os.kill(int(folder.name), signal.SIGKILL)
 
 
+@pytest.mark.long
 @pytest.mark.timeout(900)
 def test_killed_in_the_middle_the_demo_ends_with_the_same_numbers(tmp_path: Path) -> None:
+    """Two runs of the demo. For each change, `test_run_real` interrupts a study and goes on with it, `test_train` kills
+    a run and compares weights and curve bit by bit, and `test_worker` kills workers and tasks at random."""
     calm, rough = with_store(tmp_path / "calm"), with_store(tmp_path / "rough")
     finish(start(calm, "run", "demo", *DEMO))
     process = start(rough, "run", "demo", *DEMO)
