@@ -7,7 +7,7 @@ TRAINER := $(VENV)/.installed-clip
 # More processes than cores: many tests wait for servers and jobs.
 PYTEST := $(BIN)/python -m pytest -n 4 --dist loadfile
 
-.PHONY: demo mini test test-long lint bench services clean
+.PHONY: demo mini test test-long types lint bench services clean
 .PHONY: timed-environment timed-services timed-lint timed-tests
 
 demo: $(TRAINER)  ## run the embedded study and leave a report to open
@@ -43,12 +43,14 @@ timed-lint:
 timed-tests: $(STAMP)
 	@sh tests/timed.sh tests $(PYTEST) --durations=20
 
-lint: $(STAMP)
-	$(BIN)/ruff check .
-	$(BIN)/ruff format --check .
+types:  ## the folders under the names that they are imported by, for mypy
 	@mkdir -p build/types/ablative
 	@ln -sfn ../../../study/namespace/__init__.py build/types/ablative/__init__.py
 	@for name in study trainer sweeps reports; do ln -sfn ../../../$$name build/types/ablative/$$name; done
+
+lint: $(STAMP) types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
 bench: $(STAMP)  ## print the figures of tests/benchmarks; nothing fails on a time

@@ -156,8 +156,9 @@ def test_a_researchers_packages_of_the_same_names_are_never_imported(
         (folder / name).write_text("raise RuntimeError('a module of the researcher')\n")
     (folder / "config" / "study" / "own.yaml").write_text(STUDY)
     words = ("own", "schedule.steps=4", "--config-dir", "config")
-    for command in ("plan", "run", "search", "sync", "report"):
-        done(python, folder, command, *words, PYTHONPATH=".")
+    one = ("--jobs", "1")
+    for command, *options in (("plan",), ("run", *one), ("search", *one), ("sync",), ("report",)):
+        done(python, folder, command, *words, *options, PYTHONPATH=".")
     counts = json.loads(done(python, folder, "status", *words, "--json", PYTHONPATH="."))["counts"]
     assert counts == {"completed": 2}
     numbers = json.loads((folder / "home" / "studies" / "own" / "report" / "numbers.json").read_text())["numbers"]
