@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 def print_table(table: Table) -> None:
     # A paper's caption is longer than its table is wide: it goes above.
-    title = None if table.printed else Text(bare(table.title))
+    title = None if table.preformatted else Text(bare(table.title))
     grid = Grid(title=title, title_justify="left", box=box.SIMPLE_HEAD)
     for factor in table.factors:
         grid.add_column(Text(bare(factor)))
@@ -39,7 +39,7 @@ def print_table(table: Table) -> None:
     console = Console()
     if not console.is_terminal:
         console = Console(width=400)  # a file or a pipe has no edge to wrap at
-    if table.printed:
+    if table.preformatted:
         console.print(Text(bare(table.title)), soft_wrap=True)
     console.print(grid)
     for note in table.notes:
@@ -56,7 +56,7 @@ def print_answer(answer: Answer, numbers: Numbers, plan: Plan) -> None:
     click.echo(f"n = {entry.summary.n if entry.summary else 0} of {entry.planned} seeds")
     if entry.detail:
         click.echo(f"missing: {entry.detail}")
-    if entry.marks:
+    if entry.finding_marks:
         click.echo(answer.table.notes[-1])
     for number in numbers["numbers"].values():
         for run in number["runs"]:

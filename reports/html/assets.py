@@ -6,12 +6,9 @@ import base64
 import hashlib
 from typing import Any
 
-import jinja2
 from markupsafe import Markup
 
-from ablative.study.core.packages import folder
-
-FOLDER = folder("ablative.reports") / "templates"
+from ablative.reports.tables.html_templates import FOLDER, environment
 
 
 def asset(name: str) -> str:
@@ -20,18 +17,15 @@ def asset(name: str) -> str:
 
 def render(template: str, scripts: tuple[str, ...] = (), **values: Any) -> str:
     """A template filled in; what comes from data is escaped. Its `head.html` lets the given scripts run, no others."""
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(FOLDER),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     script = "".join(map(asset, scripts))
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    return environment.get_template(template).render(
-        css=Markup(asset("page.css")),
-        script=Markup(script),
-        script_hash=f"sha256-{digest}" if script else "",
-        **values,
+    return (
+        environment()
+        .get_template(template)
+        .render(
+            css=Markup(asset("page.css")),
+            script=Markup(script),
+            script_hash=f"sha256-{digest}" if script else "",
+            **values,
+        )
     )

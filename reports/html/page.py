@@ -54,8 +54,8 @@ def render_page(
         ("page.js", "explore.js"),
         overview=overview,
         findings=findings,
-        claims=Markup(render_claims_html(claims, "Claims")) if claims else "",
-        tables=[(table, Markup(render_html(table))) for table in tables],
+        claims=render_claims_html(claims, "Claims") if claims else "",
+        tables=[(table, render_html(table)) for table in tables],
         drawings=[(drawing, Markup(inline_svg(drawing))) for drawing in drawings],
         search=None if search is None else _search_part(search),
         symbols=SYMBOLS,
@@ -67,7 +67,7 @@ def render_page(
 
 def _search_part(search: SearchPart) -> dict[str, Any]:
     drawings = [(drawing, Markup(inline_svg(drawing))) for drawing in search.drawings]
-    return {"winners": Markup(render_html(search.winners)), "drawings": drawings}
+    return {"winners": render_html(search.winners), "drawings": drawings}
 
 
 def embed(value: Any) -> str:

@@ -145,7 +145,7 @@ def _marked(table: Table, findings: Sequence[Finding]) -> Table:
     signed = {kind: places for kind, places in own.items() if kind in SIGNS}
     if not signed:
         return table
-    if table.printed:
+    if table.preformatted:
         said = "; ".join(MEANINGS[kind] for kind in signed)
         return dataclasses.replace(table, notes=(*table.notes, f"Draft: of some runs behind these numbers: {said}."))
     rows = tuple(
@@ -165,7 +165,7 @@ def _marked(table: Table, findings: Sequence[Finding]) -> Table:
 def _signed(entry: Entry, protocols: Iterable[str | None], signed: Mapping[str, frozenset[Place]]) -> Entry:
     places = [(entry.cell, protocol) for protocol in (None, *protocols)]
     marks = "".join(SIGNS[kind] for kind, own in signed.items() if any(place in own for place in places))
-    return dataclasses.replace(entry, marks=marks) if marks else entry
+    return dataclasses.replace(entry, finding_marks=marks) if marks else entry
 
 
 def tasks_behind(own: Iterable[tuple[str, tuple[str | None, ...]]], coverage: Coverage) -> dict[str, TaskState]:

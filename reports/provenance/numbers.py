@@ -76,12 +76,12 @@ def _table_numbers(results: Results, table: Table) -> Iterator[tuple[str, dict[s
     grid = _grid(results.plan, table)
     for i, (row, keys) in enumerate(zip(table.rows, table_keys(results.study.name, table), strict=True)):
         for j, (entry, key) in enumerate(zip(row.entries, keys, strict=True)):
-            if not entry.cell and not entry.printed:
+            if not entry.cell and not entry.literal:
                 continue  # it does not exist
             column = table.columns[j]
             value, spread, delta, _ = entry_parts(entry, column)
-            if entry.printed:  # an effect: its estimate, and its interval
-                value, _, spread = entry.printed.partition(" ")
+            if entry.literal:  # an effect: its estimate, and its interval
+                value, _, spread = entry.literal.partition(" ")
             summary = entry.summary
             yield (
                 key,
@@ -89,8 +89,8 @@ def _table_numbers(results: Results, table: Table) -> Iterator[tuple[str, dict[s
                     "table": table.name,
                     "row": bare(row.name),
                     "column": bare(column.name),
-                    "text": entry_text(entry, column, PLAIN).removesuffix(entry.marks),
-                    "marks": entry.marks,
+                    "text": entry_text(entry, column, PLAIN).removesuffix(entry.finding_marks),
+                    "marks": entry.finding_marks,
                     "parts": {"value": value, "spread": spread, "delta": delta} if summary else {},
                     "value": summary.mean if summary else None,
                     "sd": summary.sd if summary else None,
@@ -109,12 +109,12 @@ def formula(table: Table, column: Column) -> str:
         return "a column of the study's own query"
     names = column.metrics
     of = names[0] if len(names) == 1 else f"the mean over {len(names)} tasks ({', '.join(names)})"
-    return f"an estimate over the whole grid, of {of}" if table.printed else f"mean over seeds of {of}"
+    return f"an estimate over the whole grid, of {of}" if table.preformatted else f"mean over seeds of {of}"
 
 
 def _grid(plan: Plan, table: Table) -> str:
     """The cells behind a table of effects, as SQL literals; empty for other tables, whose numbers have a cell each."""
-    config = plan.study.effects.get(table.name) if table.printed else None
+    config = plan.study.effects.get(table.name) if table.preformatted else None
     cells = effects_layout(table.name, config, plan.cells).values() if config else ()
     return ", ".join(quoted(cell_key(cell)) for cell in cells)
 

@@ -155,7 +155,7 @@ def averages_table(paper: str) -> Table | None:
         columns=tuple(columns),
         rows=rows,
         notes=_notes(found, repeats(printed_values(paper))),
-        printed=True,
+        preformatted=True,
     )
 
 
@@ -171,7 +171,7 @@ def _entries(average: Average, groups: Sequence[str]) -> tuple[Entry, ...]:
     difference = average.recomputed - average.printed
     texts += [(difference, number(difference, 2, sign=True).replace("-", "−"))]
     return tuple(
-        Entry("", None, 0, missing="–") if value is None else Entry("", Summary(1, value, None), 1, printed=text)
+        Entry("", None, 0, missing="–") if value is None else Entry("", Summary(1, value, None), 1, literal=text)
         for value, text in texts
     )
 

@@ -84,7 +84,7 @@ def _find(
 
 
 def _put(entry: Entry, value: PrintedValue | None) -> Entry:
-    return dataclasses.replace(entry, beside=value.value) if value else entry
+    return dataclasses.replace(entry, reference_value=value.value) if value else entry
 
 
 def _notes(reference: ReferenceConfig, used: Sequence[PrintedValue]) -> tuple[str, ...]:

@@ -38,7 +38,7 @@ def printed_table(paper: str, number: str, declared: TableDeclaration, places: P
         columns=tuple(map(_column, declared.columns)),
         rows=rows,
         notes=(*_value_notes(declared, places), *declared.notes),
-        printed=True,
+        preformatted=True,
     )
 
 
@@ -57,7 +57,7 @@ def _entry(table: TableDeclaration, places: Places, i: int, j: int) -> Entry:
     texts = [printed_text(value, table.columns[j]) for value in values]
     text = texts[0] if len(texts) == 1 else f"{texts[0]} ({texts[1]})"
     beside = values[1].value if len(values) > 1 else None
-    return Entry("", Summary(1, first, None), 1, best=_bold(table, places, i, j), beside=beside, printed=text)
+    return Entry("", Summary(1, first, None), 1, best=_bold(table, places, i, j), reference_value=beside, literal=text)
 
 
 def printed_text(value: PrintedValue, column: ColumnDeclaration) -> str:

@@ -6,8 +6,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from markupsafe import Markup
-
 from ablative.reports.html.assets import render
 from ablative.reports.reference.checks import averages_table
 from ablative.reports.reference.claims import evaluate_reference_claims
@@ -78,7 +76,7 @@ def _page(paper: str, title: str, tables: Sequence[Table], claims: Sequence[Judg
         paper=PAPERS.get(paper, ""),
         heading=bool(paper),
         title=title,
-        tables=[(table.name, table.name.removeprefix(f"{paper}_"), Markup(render_html(table))) for table in tables],
-        claims=Markup(render_claims_html(claims, CLAIMS)) if claims else "",
+        tables=[(table.name, table.name.removeprefix(f"{paper}_"), render_html(table)) for table in tables],
+        claims=render_claims_html(claims, CLAIMS) if claims else "",
         verdicts=summary(claims),
     )

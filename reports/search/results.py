@@ -144,7 +144,7 @@ def winners_table(arms: Sequence[ArmTrials]) -> Table:
     columns = tuple(Column(label, "", "", DIGITS, (), False) for label in labels)
     rows = tuple(row for arm in arms for row in (_front_rows(arm) if several else _rows(arm)))
     title = "Best trade-offs of the search" if several else "Winners of the search against what was tried first"
-    return Table("winners", title, ("arm", "trial"), "", columns, rows, _notes(arms), printed=True)
+    return Table("winners", title, ("arm", "trial"), "", columns, rows, _notes(arms), preformatted=True)
 
 
 def _rows(arm: ArmTrials) -> list[Row]:
@@ -182,7 +182,7 @@ def _mean(trial: Trial) -> Entry:
     values = [found[0] for found in (trial.repeats or trial.seeds).values()]
     sd = sample_sd(values)
     text = number(fmean(values), DIGITS) + ("" if sd is None else f" ± {number(sd, DIGITS)}")
-    return Entry("", Summary(len(values), fmean(values), sd), len(values), printed=text)
+    return Entry("", Summary(len(values), fmean(values), sd), len(values), literal=text)
 
 
 def _sure(arm: ArmTrials, best: Trial, other: Trial) -> tuple[Entry, Entry]:
@@ -199,11 +199,11 @@ def _sure(arm: ArmTrials, best: Trial, other: Trial) -> tuple[Entry, Entry]:
     delta = Delta(effect.estimate, effect.low, effect.high, effect.p)
     summary = Summary(effect.n_seeds, effect.estimate, None)
     words = ">99" if sure > 99 else "<1" if sure < 1 else number(sure, 0)
-    return Entry("", summary, effect.n_seeds, printed=text, error=delta), _text(words, sure)
+    return Entry("", summary, effect.n_seeds, literal=text, error=delta), _text(words, sure)
 
 
 def _text(text: str, value: float | None = None) -> Entry:
-    return Entry("", None if value is None else Summary(1, value, None), 1, printed=text)
+    return Entry("", None if value is None else Summary(1, value, None), 1, literal=text)
 
 
 def _none(detail: str = "") -> Entry:

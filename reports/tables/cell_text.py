@@ -1,4 +1,4 @@
-"""How one number of a table reads: its value and mark, its spread, its difference, and the paper's number beside it."""
+"""How one number of a table reads: its value and mark, its spread, its difference, and the paper's number."""
 
 from __future__ import annotations
 
@@ -23,31 +23,34 @@ MARKDOWN = Marks("**{}**", "<u>{}</u>")
 LATEX = Marks(r"\textbf{{{}}}", r"\underline{{{}}}", r"\rlap{{\textsuperscript{{{}}}}}")
 PROSE = Marks("{}", "{}", r"\textsuperscript{{{}}}")
 """LaTeX outside a table."""
-HTML = Marks("<b>{}</b>", "<u>{}</u>", '<sup style="position:absolute">{}</sup>')
 PLAIN = Marks("{}", "{}")
+
+
+Parts = tuple[str, str, str, str]
+"""Value; spread, with the number of seeds where some lack; difference to the baseline; the paper's number."""
 
 
 def entry_text(entry: Entry, column: Column, marks: Marks) -> str:
     """`**71.2** ± 0.3 (2/3) +1.5 [+0.4, +2.6] [33.8]`: our number, or the state that explains the gap; the paper's."""
     value, *rest = entry_parts(entry, column)
     text = " ".join(part for part in (marks.mark(value, entry), *rest) if part)
-    return text + (marks.sign.format(entry.marks) if entry.marks else "")
+    return text + (marks.sign.format(entry.finding_marks) if entry.finding_marks else "")
 
 
-def entry_parts(entry: Entry, column: Column) -> tuple[str, str, str, str]:
+def entry_parts(entry: Entry, column: Column) -> Parts:
     """Value; spread, with the number of seeds where some lack; difference to the baseline; the paper's number."""
-    if entry.printed:
-        return entry.printed, "", "", ""
-    beside = "" if entry.beside is None else f"[{number(entry.beside, column.digits)}]"
+    if entry.literal:
+        return entry.literal, "", "", ""
+    reference = "" if entry.reference_value is None else f"[{number(entry.reference_value, column.digits)}]"
     if entry.summary is None:
-        return entry.missing, "", "", beside
+        return entry.missing, "", "", reference
     parts = []
-    width = entry.summary.sd if column.spread == "sd" else entry.half
+    width = entry.summary.sd if column.spread == "sd" else entry.ci_half_width
     if width is not None:
         parts.append(f"± {number(width, column.digits)}")
     if entry.summary.n < entry.planned:
         parts.append(f"({entry.summary.n}/{entry.planned})")
-    return number(entry.summary.mean, column.digits), " ".join(parts), _delta(entry, column), beside
+    return number(entry.summary.mean, column.digits), " ".join(parts), _delta(entry, column), reference
 
 
 def _delta(entry: Entry, column: Column) -> str:

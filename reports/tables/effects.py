@@ -146,7 +146,7 @@ def _share(share: float, n: int, p: float | None = None) -> Entry:
 
 def _entry(text: str, value: float, n: int, delta: Delta) -> Entry:
     supported = delta.p is not None and delta.p < ALPHA
-    return Entry("", Summary(n, value, None), n, best=supported, printed=text, error=delta)
+    return Entry("", Summary(n, value, None), n, best=supported, literal=text, error=delta)
 
 
 def _rows(found: Sequence[Mapping[str, Entry]], factors: Sequence[str]) -> tuple[Row, ...]:
@@ -220,4 +220,4 @@ def _aggregate_entry(found: Aggregate, own: NDArray[np.float64], digits: int) ->
         text += f" [{number(found.low, digits)}, {number(found.high, digits)}]"
     n = own.shape[1]
     delta = Delta(found.value, found.low, found.high)
-    return Entry("", Summary(n, found.value, None), n, printed=text.replace("-", "−"), error=delta)
+    return Entry("", Summary(n, found.value, None), n, literal=text.replace("-", "−"), error=delta)

@@ -6,6 +6,9 @@ import re
 from collections.abc import Callable
 from html import escape
 
+from markupsafe import Markup
+from markupsafe import escape as escape_html
+
 LATEX_SIGNS = str.maketrans(
     {"±": r"$\pm$", "–": "--", "−": "$-$", "×": r"$\times$"}
     | {"†": r"\dag{}", "‡": r"\ddag{}", "§": r"\S{}", "¶": r"\P{}"}
@@ -43,13 +46,13 @@ def latex(text: str) -> str:
     return _scripted(text, lambda part: part.translate(LATEX_SPECIAL), scripts)
 
 
-def html(text: str) -> str:
+def html(text: str) -> Markup:
     """Text as HTML shows it, between tags.
 
     >>> html("CLIP_{GAP} < 1")
-    'CLIP<sub>GAP</sub> &lt; 1'
+    Markup('CLIP<sub>GAP</sub> &lt; 1')
     """
-    return _scripted(text, escape, {"_": "<sub>{}</sub>", "^": "<sup>{}</sup>"})
+    return Markup(_scripted(text, _html, {"_": "<sub>{}</sub>", "^": "<sup>{}</sup>"}))
 
 
 def markdown(text: str) -> str:
@@ -78,6 +81,10 @@ def _scripted(text: str, escaped: Callable[[str], str], scripts: dict[str, str])
         done += escaped(text[position : match.start()]) + scripts[match[1]].format(escaped(match[2]))
         position = match.end()
     return done + escaped(text[position:])
+
+
+def _html(text: str) -> str:
+    return str(escape_html(text))
 
 
 def _markdown(text: str) -> str:

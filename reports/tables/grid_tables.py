@@ -141,7 +141,7 @@ def _entry(key: str, tasks: Sequence[TaskState], sources: tuple[Source, ...], co
         compared.best[row],
         detail=_detail(lacking),
         second=compared.second[row],
-        half=compared.halves[row],
+        ci_half_width=compared.halves[row],
         error=delta,
     )
 

@@ -135,7 +135,7 @@ def _entry(sources: tuple[Source, ...], digits: int, best: bool, second: bool, h
         return Entry("", None, 0, sources, missing="–")
     spread = "" if summary.sd is None else f" ± {number(summary.sd, digits)}"
     text = number(summary.mean, digits) + spread
-    return Entry("", summary, summary.n, sources, best=best, second=second, half=half, printed=text)
+    return Entry("", summary, summary.n, sources, best=best, second=second, ci_half_width=half, literal=text)
 
 
 def _notes(config: QueryConfig, rows: Sequence[Row], columns: Sequence[Column], seeded: bool) -> tuple[str, ...]:

@@ -6,13 +6,15 @@ import csv
 import io
 import itertools
 import json
-from collections.abc import Iterator
-from html import escape
+from collections.abc import Iterator, Sequence
 from typing import Any
 
+from markupsafe import Markup
+
 from ablative.reports.store.warehouse import Source
-from ablative.reports.tables.cell_text import HTML, LATEX, MARKDOWN, PLAIN, entry_parts, entry_text
-from ablative.reports.tables.escape import LATEX_SIGNS, bare, comment, html, latex, markdown
+from ablative.reports.tables.cell_text import LATEX, MARKDOWN, PLAIN, Parts, entry_parts, entry_text
+from ablative.reports.tables.escape import LATEX_SIGNS, bare, comment, latex, markdown
+from ablative.reports.tables.html_templates import fill
 from ablative.reports.tables.tables import Column, Entry, Row, Table
 
 LATEX_FIT = r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%"
@@ -36,7 +38,7 @@ def render_latex(table: Table, study: str = "") -> str:
     origin = f"study {comment(study)}, table {comment(table.name)}; the runs behind each number: {table.name}.json"
     fit, end = ([LATEX_FIT], ["}"]) if _fitted(table) else ([], [])
     lines = [
-        f"% table {comment(table.name)}, as printed" if table.printed and not table.sql else f"% {origin}",
+        f"% table {comment(table.name)}, as printed" if table.preformatted and not table.sql else f"% {origin}",
         r"\begin{table}[t]",
         r"\centering",
         rf"\caption{{{latex(table.title)}}}",
@@ -73,45 +75,39 @@ def render_csv(table: Table) -> str:
     writer = csv.writer(output, lineterminator="\n")
     # Only tables with such numbers have their column.
     every = [entry for row in table.rows for entry in row.entries]
-    beside = ["beside"] if any(entry.beside is not None for entry in every) else []
-    marks = ["marks"] if any(entry.marks for entry in every) else []
+    beside = ["beside"] if any(entry.reference_value is not None for entry in every) else []
+    marks = ["marks"] if any(entry.finding_marks for entry in every) else []
     heads = ["column", "mean", "sd", "half_ci", "n", "planned", "delta", "delta_low", "delta_high", "delta_p"]
     heads += ["best", "second", *beside, *marks, "state", "runs"]
     writer.writerow([*map(bare, table.factors), *heads])
     for row in table.rows:
         for entry, column in _pairs(table, row):
             summary, error = entry.summary, entry.error
-            numbers = (summary.mean, summary.sd, entry.half, summary.n) if summary else (None, None, None, 0)
+            numbers = (summary.mean, summary.sd, entry.ci_half_width, summary.n) if summary else (None, None, None, 0)
             gap = (entry.delta, *((error.low, error.high, error.p) if error else (None, None, None)))
             best = (int(entry.best), int(entry.second))
-            own = [*([entry.beside] if beside else []), *([entry.marks] if marks else [])]
+            own = [*([entry.reference_value] if beside else []), *([entry.finding_marks] if marks else [])]
             rest = [entry.planned, *gap, *best, *own, entry.missing]
             runs = " ".join(source.run_id for source in entry.sources)
             writer.writerow([*map(bare, row.levels), bare(column.name), *numbers, *rest, runs])
     return output.getvalue()
 
 
-def render_html(table: Table) -> str:
+def render_html(table: Table) -> Markup:
     """A semantic `<table>`; each number is a button that names its place (`data-why="table/row/column"`)."""
-    rows: list[str] = []
-    widths = _widths(table)
-    for i, row in enumerate(table.rows):
-        heads = "".join(f'<th scope="row">{html(level) or _no_level(table)}</th>' for level in row.levels)
-        texts = [_html_text(*pair, width) for pair, width in zip(_pairs(table, row), widths, strict=True)]
-        if not table.printed:
-            place = f"{escape(table.name)}/{i + 1}"
-            texts = [
-                f'<button type="button" data-why="{place}/{j + 1}">{text}</button>' for j, text in enumerate(texts)
-            ]
-        cells = "".join(f"<td{_css(entry)}>{text}</td>" for entry, text in zip(row.entries, texts, strict=True))
-        new = table.grouped and i > 0 and table.rows[i - 1].levels[0] != row.levels[0]
-        rows.append(f"<tr{' class=rule' if new else ''}>{heads}{cells}</tr>")
-    notes = "".join(f"<p>{html(note)}</p>" for note in table.notes)
-    return (
-        f'<div class="scroll" tabindex="0" role="region" aria-label="{escape(bare(table.title))}">'
-        f'<table class="{_classes(table)}" id="table-{escape(table.name)}"><caption>{html(table.title)}</caption>\n'
-        f"<thead>{_html_heads(table)}</thead>\n<tbody>\n" + "\n".join(rows) + f"\n</tbody></table></div>\n"
-        f'<div class="notes">{notes}</div>\n'
+    parts = [[entry_parts(*pair) for pair in _pairs(table, row)] for row in table.rows]
+    widths = _widths(table, parts)
+    rows = [
+        {
+            "levels": row.levels,
+            "rule": table.grouped and i > 0 and table.rows[i - 1].levels[0] != row.levels[0],
+            "cells": list(zip(row.entries, parts[i], widths, strict=True)),
+        }
+        for i, row in enumerate(table.rows)
+    ]
+    no_level = "" if table.preformatted else "–"
+    return fill(
+        "table.html", table=table, rows=rows, heads=_head_rows(table), classes=_classes(table), no_level=no_level
     )
 
 
@@ -137,12 +133,12 @@ def provenance(table: Table) -> dict[str, Any]:
 
 def entry_json(entry: Entry) -> dict[str, Any]:
     """One number with its runs, each a list of `Source`'s fields; NaN becomes null, which JSON can hold."""
-    summary = entry.summary
+    summary, half = entry.summary, entry.ci_half_width
     return {
         "cell": entry.cell,
         "value": summary.mean if summary else None,
         "sd": summary.sd if summary else None,
-        "interval": (summary.mean - entry.half, summary.mean + entry.half) if summary and entry.half else None,
+        "interval": (summary.mean - half, summary.mean + half) if summary and half else None,
         "n": summary.n if summary else 0,
         "planned": entry.planned,
         "delta": entry.delta,
@@ -150,8 +146,8 @@ def entry_json(entry: Entry) -> dict[str, Any]:
         "delta_p": entry.error.p if entry.error else None,
         "best": entry.best,
         "second": entry.second,
-        "beside": entry.beside,
-        "marks": entry.marks,
+        "beside": entry.reference_value,
+        "marks": entry.finding_marks,
         "state": entry.missing,
         "detail": entry.detail,
         "runs": [
@@ -178,31 +174,13 @@ def _pairs(table: Table, row: Row) -> Iterator[tuple[Entry, Column]]:
     return zip(row.entries, table.columns, strict=True)
 
 
-def _html_text(entry: Entry, column: Column, widths: tuple[int, ...]) -> str:
-    """The parts of a number, each as wide as the widest of the column, so that values align."""
-    sign = HTML.sign.format(entry.marks) if entry.marks else ""
-    if entry.summary is None and not entry.printed:
-        *_, beside = entry_parts(entry, column)
-        text = f'<span class="missing">{escape(entry.missing)}</span>' + (f" <small>{beside}</small>" if beside else "")
-        return text + sign
-    value, *parts = entry_parts(entry, column)
-    text = HTML.mark(value, entry) if entry.best or entry.second else f"<span>{value}</span>"
-    for tag, part, width in zip(("small", "i", "small"), parts, widths, strict=True):
-        text += f' <{tag} style="width:{width}ch">{part}</{tag}>' if width else ""
-    return text + sign
-
-
-def _widths(table: Table) -> list[tuple[int, ...]]:
+def _widths(table: Table, parts: Sequence[Sequence[Parts]]) -> list[tuple[int, ...]]:
     """Characters of the widest spread, the widest difference and the widest number of a paper of each column."""
-    parts = [
-        [entry_parts(row.entries[j], column) for row in table.rows if row.entries[j].summary]
-        for j, column in enumerate(table.columns)
-    ]
-    return [tuple(max((len(part[i]) for part in column), default=0) for i in (1, 2, 3)) for column in parts]
-
-
-def _no_level(table: Table) -> str:
-    return "" if table.printed else "–"
+    found = []
+    for j in range(len(table.columns)):
+        own = [parts[i][j] for i, row in enumerate(table.rows) if row.entries[j].summary]
+        found.append(tuple(max((len(part[k]) for part in own), default=0) for k in (1, 2, 3)))
+    return found
 
 
 def _wide(table: Table) -> bool:
@@ -212,15 +190,11 @@ def _wide(table: Table) -> bool:
 
 def _fitted(table: Table) -> bool:
     """LaTeX shrinks it to the page where it is wider: a paper's table was made for that paper's page."""
-    return table.printed or _wide(table)
+    return table.preformatted or _wide(table)
 
 
 def _classes(table: Table) -> str:
-    return "results" + " printed" * table.printed + " wide" * _wide(table)
-
-
-def _css(entry: Entry) -> str:
-    return ' class="gap"' if entry.summary is None else ""
+    return "results" + " printed" * table.preformatted + " wide" * _wide(table)
 
 
 def _spans(table: Table, part: str) -> list[tuple[str, int]]:
@@ -249,18 +223,6 @@ def _latex_heads(table: Table) -> list[str]:
     labels = [latex(column.label) for column in table.columns]
     upright = [rf"\rotatebox{{90}}{{{label}}}" for label in labels] if _wide(table) else labels
     return [*lines, " & ".join([*map(latex, table.factors), *upright]) + r" \\"]
-
-
-def _html_heads(table: Table) -> str:
-    heads = _head_rows(table)
-    factors = "".join(f'<th scope="col" rowspan="{len(heads) + 1}">{html(name)}</th>' for name in table.factors)
-    rows = [
-        "".join(f'<th scope="colgroup" colspan="{width}"><span>{html(text)}</span></th>' for text, width in spans)
-        for spans in heads
-    ]
-    rows.append("".join(f'<th scope="col">{html(column.label)}</th>' for column in table.columns))
-    rows[0] = factors + rows[0]
-    return "".join(f"<tr>{row}</tr>" for row in rows)
 
 
 def _pipes(cells: list[str]) -> str:

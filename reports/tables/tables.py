@@ -74,17 +74,17 @@ class Entry:
     """State that explains the lack of a number; a dash where there can be none."""
     detail: str = ""
     """State of every seed that lacks."""
-    beside: float | None = None
-    """The number that a paper prints at this place, beside ours."""
-    printed: str = ""
+    reference_value: float | None = None
+    """The number that a paper prints at this place."""
+    literal: str = ""
     """The text of the number, where it is given whole: in a paper's table, and of effects."""
     second: bool = False
     """Best of those that are not bold, and told apart from the others."""
-    half: float | None = None
+    ci_half_width: float | None = None
     """Half the 95 % interval of the mean; None for a single seed."""
     error: Delta | None = None
     """The difference to the baseline with its interval."""
-    marks: str = ""
+    finding_marks: str = ""
     """Signs of what keeps it from being final (`reports.provenance.findings.SIGNS`)."""
 
 
@@ -112,7 +112,7 @@ class Table:
     columns: tuple[Column, ...]
     rows: tuple[Row, ...]
     notes: tuple[str, ...]
-    printed: bool = False
+    preformatted: bool = False
     """Its numbers stand as they are printed (a paper's, or effects of a whole grid): no cell's runs are behind one, and
     its rows' labels are no levels of factors."""
     sql: str = ""
@@ -121,7 +121,7 @@ class Table:
     @property
     def grouped(self) -> bool:
         """Rows belong together by their first factor: its level is printed once, with a rule above."""
-        return len(self.factors) > 1 and not self.printed
+        return len(self.factors) > 1 and not self.preformatted
 
     def query(self, row: int, column: int) -> str:
         """The query of one number, ready to be run on the saved warehouse."""

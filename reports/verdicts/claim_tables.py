@@ -7,9 +7,11 @@ import io
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from html import escape
 
-from ablative.reports.tables.escape import comment, html, latex, markdown
+from markupsafe import Markup
+
+from ablative.reports.tables.escape import comment, latex, markdown
+from ablative.reports.tables.html_templates import fill
 from ablative.reports.tables.tables import number
 from ablative.reports.verdicts.claim_runs import Judged, claim_json
 from ablative.reports.verdicts.claims import VERDICTS, ClaimResult, Part
@@ -144,31 +146,11 @@ def render_claims_json(claims: Sequence[Judged]) -> str:
     return json.dumps([claim_json(judged) for judged in claims], ensure_ascii=False, indent=1, allow_nan=False) + "\n"
 
 
-def render_claims_html(claims: Sequence[Judged], title: str) -> str:
+def render_claims_html(claims: Sequence[Judged], title: str) -> Markup:
     """A semantic `<table>`; what would decide a claim folds out below it."""
-    rows: list[str] = []
-    for judged in claims:
-        own = lines(judged.result)
-        verdict = judged.result.verdict
-        head = (
-            f'<th scope="row" rowspan="{len(own)}" title="{escape(judged.result.name)}">{escape(judged.result.text)}'
-            f"{_small(judged.result.config.source)}{_fold(judged)}</th>"
-        )
-        tail = (
-            f'<td rowspan="{len(own)}" class="verdict {verdict}"><span aria-hidden="true">{SYMBOLS[verdict]}</span> '
-            f"{escape(verdict_text(judged.result))}</td>"
-        )
-        for i, line in enumerate(own):
-            cells = "".join(f"<td>{html(text)}</td>" for text in (line.effect, line.interval, line.size, line.agree))
-            first, last = (head, tail) if i == 0 else ("", "")
-            rows.append(f"<tr>{first}<td><code>{escape(line.statement)}</code></td>{last}{cells}</tr>")
-    heads = "".join(f'<th scope="col">{escape(text)}</th>' for text in HEADS)
-    notes = "".join(f"<p>{escape(note)}</p>" for note in NOTES)
-    return (
-        f'<div class="scroll" tabindex="0" role="region" aria-label="{escape(title)}">'
-        f'<table class="claims" id="table-claims"><caption>{escape(title)}: {escape(summary(claims))}</caption>\n'
-        f"<thead><tr>{heads}</tr></thead>\n<tbody>\n" + "\n".join(rows) + f"\n</tbody></table></div>\n"
-        f'<div class="notes">{notes}</div>\n'
+    own = [(judged, lines(judged.result), verdict_text(judged.result)) for judged in claims]
+    return fill(
+        "claims.html", title=title, summary=summary(claims), heads=HEADS, claims=own, symbols=SYMBOLS, notes=NOTES
     )
 
 
@@ -203,16 +185,3 @@ def _sentence(result: ClaimResult) -> str:
 def _remedy(judged: Judged) -> str:
     command = f": {judged.remedy.command}" if judged.remedy.command else ""
     return f"{judged.remedy.text}{command}"
-
-
-def _small(text: str) -> str:
-    return f" <small>{escape(text)}</small>" if text else ""
-
-
-def _fold(judged: Judged) -> str:
-    if not judged.remedy.text:
-        return ""
-    command = f"<p><code>{escape(judged.remedy.command)}</code></p>" if judged.remedy.command else ""
-    runs = "".join(f"<li>{escape(name)}</li>" for name in judged.remedy.runs)
-    listed = f"<ul>{runs}</ul>" if runs else ""
-    return f"<details><summary>{escape(judged.remedy.text)}</summary>{command}{listed}</details>"

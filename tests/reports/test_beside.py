@@ -63,7 +63,7 @@ CELLS = (
 
 def test_the_values_of_the_papers_table_4() -> None:
     found = with_reference(table(*CELLS), config())
-    values = [[entry.beside for entry in row.entries] for row in found.rows]
+    values = [[entry.reference_value for entry in row.entries] for row in found.rows]
     # No counterpart: a method or a pooling that is not mapped, and a column without a reference.
     assert values == [[29.7, None], [33.5, None], [None, None], [None, None]]
 
@@ -92,7 +92,7 @@ def test_a_factor_that_does_not_apply_narrows_nothing() -> None:
     probe = [{"metric": "linear_probe/a/top1", "reference": {"protocol": "linear-probe"}}] * 2
     declared = {**CONFIG, "columns": probe, "reference": {"paper": "mae_clip", "table": "1", "levels": levels}}
     found = with_reference(table({"method": "m3ae"}), build(TableConfig, declared))
-    assert found.rows[0].entries[0].beside == 52.5
+    assert found.rows[0].entries[0].reference_value == 52.5
 
 
 def test_without_a_reference_nothing_changes() -> None:
@@ -146,5 +146,5 @@ def test_the_shipped_studies_of_the_paper_have_its_values(study: str) -> None:
     counts = {}
     for name, config in plan.study.tables.items():
         found = with_reference(laid_out(plan, name), config)
-        counts[name] = sum(entry.beside is not None for row in found.rows for entry in row.entries)
+        counts[name] = sum(entry.reference_value is not None for row in found.rows for entry in row.entries)
     assert {name: count for name, count in counts.items() if count} == COUNTS[study]

@@ -66,9 +66,9 @@ def test_one_seed_gets_no_interval(tmp_path: Path) -> None:
     stores.track(plan, f"sqlite:///{plan.home.store}")
     tables = effects(plan, tmp_path / "out")
     found = entry(tables["factors"], "pooling: gap − map")
-    assert found.printed == "+3.0" and not found.best
+    assert found.literal == "+3.0" and not found.best
     assert "One seed (n = 1): no interval and no test." in tables["factors"].notes
-    assert entry(tables["suite"], "clip").printed.count("[") == 0
+    assert entry(tables["suite"], "clip").literal.count("[") == 0
 
 
 def test_suite_by_hand(full: Plan, tmp_path: Path) -> None:

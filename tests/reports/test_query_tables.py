@@ -46,7 +46,7 @@ def test_seeds_become_mean_spread_and_marks(full: Plan) -> None:
     assert table.factors == ("method", "pooling") and [column.label for column in table.columns] == ["Shape", "error"]
     assert [row.name for row in table.rows] == ["clip, map", "clip, gap", "mae_clip, map", "mae_clip, gap"]
     own, entry = values(full), table.rows[0].entries[0]
-    assert entry.printed == f"{mean(own):.2f} ± {stdev(own):.2f}"
+    assert entry.literal == f"{mean(own):.2f} ± {stdev(own):.2f}"
     assert [source.value for source in entry.sources] == own and all(source.run_id for source in entry.sources)
     # The same ranking by a number and by its negative.
     best = [[entry.best for entry in row.entries] for row in table.rows]
@@ -58,7 +58,7 @@ def test_without_seeds_a_row_is_a_row(full: Plan) -> None:
     sql = "select cell->>'method' as method, count(*) as n, null::double as nothing from results group by 1 order by 1"
     table = stores.one_table(with_query(full, sql=sql, columns={"n": {"digits": 0}}), "mine")
     assert [row.levels for row in table.rows] == [("clip",), ("mae",), ("mae_clip",)]
-    assert table.rows[0].entries[0].printed.isdecimal() and table.rows[0].entries[1].missing == "–"
+    assert table.rows[0].entries[0].literal.isdecimal() and table.rows[0].entries[1].missing == "–"
     assert not any(entry.best for row in table.rows for entry in row.entries)
     assert table.notes == ("–: does not exist.", "Rows of a query of the study.")
     assert stores.one_table(with_query(full, sql="select 'a' as name, 1.5 as x where false"), "mine").rows == ()
@@ -87,7 +87,7 @@ def test_the_example_in_the_readme(full: Plan) -> None:
     [line] = re.findall(r"^queries: (.*)$", text, re.MULTILINE)
     table = stores.one_table(with_query(full, **yaml.safe_load(line)["cost"]), "mine")
     assert [row.name for row in table.rows] == ["clip", "mae", "mae_clip"]
-    assert table.rows[0].entries[0].printed == "1.000 ± 0.000" and table.rows[0].entries[0].summary.n == 3  # type: ignore[union-attr]
+    assert table.rows[0].entries[0].literal == "1.000 ± 0.000" and table.rows[0].entries[0].summary.n == 3  # type: ignore[union-attr]
 
 
 def test_nobody_knows_what_a_query_reads_so_all_must_be_there(partial: Plan, tmp_path: Path) -> None:

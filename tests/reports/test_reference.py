@@ -43,7 +43,7 @@ TEXT = as_text()
 
 
 def cells(row: Row, bold: bool) -> list[str]:
-    numbers = [entry.printed or entry.missing for entry in row.entries]
+    numbers = [entry.literal or entry.missing for entry in row.entries]
     marked = [f"**{text}**" if entry.best and bold else text for text, entry in zip(numbers, row.entries, strict=True)]
     return [*row.levels, *marked]
 
@@ -93,14 +93,14 @@ def test_headers_are_the_papers_text(name: str) -> None:
 
 def test_bold() -> None:
     bold = {
-        name: [entry.printed for row in table.rows for entry in row.entries if entry.best]
+        name: [entry.literal for row in table.rows for entry in row.entries if entry.best]
         for name, table in TABLES.items()
     }
     assert {name for name, marked in bold.items() if marked} == {
         "mae_clip_3", "mae_clip_4", "mae_clip_7", "maskclip_5", "maskclip_6",
     }  # fmt: skip
     # Twelve columns, each won by MaskCLIP's last row; 26 columns, some won by CLIP.
-    assert bold["maskclip_6"] == [entry.printed for entry in TABLES["maskclip_6"].rows[-1].entries]
+    assert bold["maskclip_6"] == [entry.literal for entry in TABLES["maskclip_6"].rows[-1].entries]
     assert len(bold["maskclip_5"]) == 26 and "57.7" in bold["maskclip_5"]
     # The one table whose marks are not simply the largest.
     assert bold["mae_clip_7"] == ["96.9", "61.8", "55.3"]

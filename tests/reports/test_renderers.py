@@ -42,7 +42,7 @@ TABLE = Table(
                     (Source(0, "r" * 12, "c", 71.25),),
                     -1.5,
                     best=True,
-                    half=4.5,
+                    ci_half_width=4.5,
                     error=Delta(-1.5, -2.5, -0.5, 0.02),
                 ),
                 Entry("{}", None, 3, missing="failed", detail="seed 0: failed: data"),

@@ -117,7 +117,7 @@ def test_the_table_of_winners_by_hand(searched: Plan) -> None:
     assert [column.label for column in table.columns][:2] == ["w_image", "w_text"]
     best, paper, _ = (row.entries for row in table.rows)
     means = [fmean(quality(VALUES[i], seed) for seed in (1, 2, 3)) for i in (2, 0)]
-    assert best[0].printed == "0.3" and best[2].summary is not None and best[2].summary.mean == pytest.approx(means[0])
+    assert best[0].literal == "0.3" and best[2].summary is not None and best[2].summary.mean == pytest.approx(means[0])
     gap, sure = paper[3], paper[4]
     assert gap.summary is not None and gap.summary.mean == pytest.approx(means[0] - means[1]) and gap.summary.n == 3
     assert gap.error is not None and gap.error.low is not None and gap.error.low > 0

@@ -1,0 +1,38 @@
+"""Jinja's environment, through which all HTML of a report goes: text from data is escaped."""
+
+from __future__ import annotations
+
+import functools
+from typing import TYPE_CHECKING
+
+from ablative.reports.tables.escape import bare, html
+from ablative.study.core.packages import folder
+
+if TYPE_CHECKING:
+    import jinja2
+    from markupsafe import Markup
+
+FOLDER = folder("ablative.reports") / "templates"
+
+
+@functools.cache
+def environment() -> jinja2.Environment:
+    """With the filters `scripts` (`_{…}` and `^{…}` lowered and raised) and `bare` (both left out)."""
+    import jinja2
+
+    made = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(FOLDER),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    made.filters |= {"scripts": html, "bare": bare}
+    return made
+
+
+def fill(template: str, **values: object) -> Markup:
+    """A template of `reports/templates` filled in, as a part of a page."""
+    from markupsafe import Markup
+
+    return Markup(environment().get_template(template).render(**values))
