@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
+from test_structure import MODULES, PREFIX, modules_used
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("study", "trainer", "sweeps", "reports")
@@ -32,6 +33,24 @@ def test_the_architecture_page_names_every_room_and_no_other() -> None:
     )
     assert set(re.findall(r"^\| `([\w.]+)` \|", ARCHITECTURE, re.MULTILINE)) == rooms
     assert set(re.findall(r"^### `(\w+)`", ARCHITECTURE, re.MULTILINE)) == set(PACKAGES)
+
+
+def folder_of(module: str) -> str:
+    return ".".join(MODULES[module].parent.relative_to(ROOT).parts)
+
+
+def within(name: str, folders: list[str]) -> bool:
+    return any(name == folder or name.startswith(folder + ".") for folder in folders)
+
+
+def test_rooms_import_what_the_architecture_page_says_and_no_more() -> None:
+    for room, text in re.findall(r"^\| `([\w.]+)` \| .* \| (.*) \|$", ARCHITECTURE, re.MULTILINE):
+        allowed, _, denied = (re.findall(r"`([\w.]+)`", part) for part in text.partition("but not"))
+        for module, path in MODULES.items():
+            for other in modules_used(path) if folder_of(module) == room else ():
+                name = other.removeprefix(PREFIX)
+                permitted = within(name, [room, *allowed]) and not within(name, denied)
+                assert permitted or folder_of(other) in PACKAGES, f"{room} may not import {name}, but {module} does"
 
 
 def test_the_architecture_page_names_modules_that_exist() -> None:
