@@ -1,8 +1,7 @@
 """Checkpoints: written whole or not at all, and read back only when every byte is as it was written.
 
 A checkpoint is what `torch.save` writes: a zip file whose entries carry CRC-32 sums. `torch.load` does not
-look at them, so `load` does, first: a torn or rotten file is told from a good one before anything is
-restored from it.
+check them, so `load` does, first: a torn or altered file is found out before anything is restored from it.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """One evaluation, data set after data set: what is finished is kept, and an attempt goes on where the last one was.
 
-Every data set is evaluated by itself, with random numbers of its own, so that an evaluation that was killed between
+Every data set is evaluated by itself and draws its own random numbers, so that an evaluation that was killed between
 two of them ends with the values of one that was not (on a GPU, within rounding).
 """
 
@@ -39,7 +39,7 @@ def evaluate(
     """Evaluate a run's final model; returns and reports what each data set yields, and `cost/…` of all attempts.
 
     Args:
-        paths: the evaluation's files; whoever calls holds its claim.
+        paths: the evaluation's files; the caller holds its lease.
         stop: asked after every data set; true raises Interrupted.
 
     Raises:
@@ -50,7 +50,7 @@ def evaluate(
     scores = Scores(paths.scores, _key(run, config, device))
     meter = Meter(scores.spent, device)
     representation = represent(run, config, device)
-    # A search's: no table may take it for what a report is about.
+    # Values on a validation split serve a search: the prefix keeps them out of the tables of test results.
     prefix = "validation/" if any(dataset.split == "validation" for dataset in config.datasets) else ""
     metrics: dict[str, float] = {}
     for number, dataset in enumerate(config.datasets, start=1):
@@ -102,7 +102,7 @@ class Scores:
 
 
 def _key(run: RunPaths, config: EvaluationConfig, device: torch.device) -> str:
-    """What determines an evaluation's values beside the data sets' content: itself, the model, code and device."""
+    """Digest of what determines an evaluation's values, except the data sets: configuration, model, code, device."""
     files = []
     for path in (run.model, run.tokenizer):
         with suppress(FileNotFoundError), path.open("rb") as file:

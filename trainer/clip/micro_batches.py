@@ -23,7 +23,7 @@ class Piece:
     tokens: Tensor
     """int64 (b,L)."""
     draws: Draws
-    """Of these samples."""
+    """Random numbers of these samples."""
     rows: int | None
     """Masked tokens at most (`System.text_rows`); None lets the system count them."""
     places: Tensor | slice
@@ -39,7 +39,7 @@ class Piece:
 def by_length(tokens: Tensor, size: int) -> list[Tensor] | list[slice]:
     """Places of `size` captions each, the shortest first: tokens (B,L) on the CPU; one piece stays in its order.
 
-    Captions of 20 tokens beside one of 77 would all be computed as 77.
+    In one piece with a caption of 77 tokens, captions of 20 tokens would all cost as much as 77.
     """
     if len(tokens) <= size:
         return [WHOLE]

@@ -7,7 +7,7 @@ exact negatives in little memory. Reconstruction losses are weighted sums over s
 captions of like length, so that each is padded to its own longest alone; order is restored wherever it matters.
 
 Several processes do the same with their rows: features are gathered, each process takes the loss of its rows
-against all, and what the features' gradients, the losses and the parameters' gradients are is summed over them.
+against all, and the gradients of features, the losses and the gradients of parameters are summed over processes.
 """
 
 from __future__ import annotations
@@ -42,11 +42,11 @@ class FirstPass:
     """Outcome of the first pass over a piece; features or counts are None where the objective has none."""
 
     features: Embeddings | None
-    """With their graph where the piece is alone; then the pass is the only one."""
+    """They keep their graph where the batch is one piece: then the first pass is the only one."""
     counts: Tensor | None
     """(b,) masked tokens."""
     places: Tensor | slice
-    """Of the piece."""
+    """The piece's rows in this process's rows of the batch: int64 (b,) or a slice."""
 
 
 class Gradients:
@@ -92,7 +92,7 @@ class Gradients:
         return losses
 
     def _whole(self, piece: Piece, weights: LossWeights) -> Tensor:
-        """The batch in one pass."""
+        """Losses (parts,) of the whole batch in one pass; adds their gradients."""
         images = piece.images()
         parts: dict[str, Tensor] = {}
         embeddings = None
@@ -144,7 +144,7 @@ class Gradients:
         loss = self._contrast(image, text, weights)
         (weights.contrastive * loss).backward()
         assert image.grad is not None and text.grad is not None
-        # Everybody's rows have pulled and pushed at all features.
+        # The rows of every process contribute to the gradient of every feature.
         self.world.add([image.grad, text.grad])
         rows = self.world.rows(size)
         return loss.detach(), image.grad[rows], text.grad[rows]
@@ -174,7 +174,7 @@ class Gradients:
         return x.pin_memory().to(self.device, non_blocking=True) if self.device.type == "cuda" else x
 
     def _autocast(self) -> torch.autocast:
-        # A context of its own for each pass: weights cast in a pass without graph would cut the next one's off.
+        # One context per pass: weights that a pass without graph has cast would have no gradient in the next pass.
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.schedule.precision == "bf16")
 
     def _features(self, images: Tensor, piece: Piece) -> Embeddings:

@@ -50,7 +50,7 @@ def execute(kind: str, root: Path, home: Home, stop: Callable[[], bool]) -> None
 
     Args:
         kind: "pretrain" or "evaluate".
-        root: the task's directory, with its `config.yaml`; the caller holds its claim.
+        root: the task's directory, with its `config.yaml`; the caller holds its lease.
         stop: asked after every step, or every data set; true saves and raises Interrupted.
 
     Raises:
@@ -126,7 +126,7 @@ def _pretrain(paths: RunPaths, config: RunConfig, home: Home, journal: Journal, 
         journal.event("micro-batch halved", times=halved, micro_batch=config.runtime.micro_batch)
 
     def follow(world: World) -> None:
-        # Rank 0 is interrupted likewise, and says so.
+        # Rank 0 is interrupted at the same step and reports it.
         with suppress(Interrupted):
             pretrain(paths, config, home, Silent(), stop, world)
 

@@ -67,7 +67,7 @@ def pretrain(
     """Train the run to its end and write its final model.
 
     Args:
-        paths: the run's files; whoever calls holds the run's claim.
+        paths: the run's files; the caller holds the run's lease.
         journal: of rank 0; the other processes' reports go nowhere.
         stop: asked after every step; true in any process saves a checkpoint and raises Interrupted in all.
         world: the processes that train the run, each of which makes this call.
@@ -116,14 +116,14 @@ def _loop(
     with closing(loader.batches(training.step, steps - training.step)) as batches:
         for batch in batches:
             training.advance(batch)
-            # What a signal told some process, or rank 0 its clock, has to happen in all of them after the same step.
+            # A signal in one process, or the clock of rank 0, has to take effect in all processes after the same step.
             asked, due, broken = world.any(stop(), world.rank == 0 and saver.due(), loader.broken > known)
             last = training.step == steps
             report = last or training.step % every == 0
             save = not last and (asked or due)
             if broken:
                 known = _share_broken(loader, world)
-            # Also before saving: once a state that has diverged is resumed, nobody can tell where it began.
+            # Also before saving: a run resumed from a diverged state could not say at which step it diverged.
             divergence = training.update.watch.verdict() if report or save else None
             if report or divergence is not None:
                 metrics = training.metrics()

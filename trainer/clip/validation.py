@@ -1,7 +1,7 @@
 """A run evaluated while it trains, on a validation split, for the search that may prune it.
 
-What is asked for stands in a file beside the run's configuration, which the search's worker writes: it changes nothing
-of the run, whose weights are bit for bit those of a run that nobody watches (CPU). Its time counts as the run's.
+The search's worker writes which evaluation it wants, and how often, into a file in the run's folder. Evaluating changes
+nothing of the run: on a CPU its weights are bit for bit those of a run without it. Its time counts as the run's.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ class ValidationWatch:
         self, paths: RunPaths, config: RunConfig, home: Home, tokenizer: Tokenizer, device: torch.device
     ) -> None:
         self._config, self._home, self._tokenizer, self._device = config, home, tokenizer, device
-        told = read_json(watched(paths.root))
-        self._every = 0 if told is None else int(told["every"])
-        self._evaluation = None if told is None else build(EvaluationConfig, told["evaluation"])
+        request = read_json(watched(paths.root))
+        self._every = 0 if request is None else int(request["every"])
+        self._evaluation = None if request is None else build(EvaluationConfig, request["evaluation"])
 
     def due(self, step: int) -> bool:
         """Whether to evaluate after so many steps."""

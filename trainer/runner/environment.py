@@ -90,18 +90,18 @@ def device_name(device: torch.device) -> str:
 
 
 def scheduler() -> dict[str, Any]:
-    """What the scheduler's job told of itself: job id, node, requeues, seconds in the queue; empty without one."""
+    """Job id, node, requeues and seconds in the queue, as the scheduler's job passed them on; empty without a job."""
     found: dict[str, Any] = json.loads(os.environ.get("ABLATE_SCHEDULER") or "{}")
     return found
 
 
 def code() -> dict[str, str]:
     """Which code this attempt runs, and as which job of a scheduler, as tags of its MLflow run."""
-    told = {
+    tags = {
         tracking_tags.COMMIT: os.environ.get("ABLATE_COMMIT", ""),
         tracking_tags.DIRTY: os.environ.get("ABLATE_DIRTY", ""),
     }
-    return told | {tracking_tags.SCHEDULER + key: str(value) for key, value in scheduler().items() if value is not None}
+    return tags | {tracking_tags.SCHEDULER + key: str(value) for key, value in scheduler().items() if value is not None}
 
 
 @dataclass(frozen=True)
@@ -109,11 +109,11 @@ class ElapsedCost:
     """Time that went into a run up to some step, over all attempts whose work was kept."""
 
     seconds: float = 0.0
-    """By the clock on the wall."""
+    """Wall-clock time."""
     cpu_seconds: float = 0.0
-    """Of all processes, with their loader processes that have ended."""
+    """CPU time of all processes, with their loader processes that have ended."""
     gpu_seconds: float = 0.0
-    """Of all GPUs."""
+    """Time of all GPUs together."""
 
 
 class Meter:
@@ -125,19 +125,21 @@ class Meter:
 
     @property
     def seconds(self) -> float:
-        """By the clock on the wall, so far."""
+        """Wall-clock seconds so far."""
         return self._earlier.seconds + time.monotonic() - self._begin
 
     def elapsed(self) -> ElapsedCost:
-        """Of all processes, all of which have to ask."""
+        """Time so far, over all processes; every process has to make this call."""
         now = sum(self._world.collect(_cpu_seconds() - self._cpu_begin))
         seconds, gpus = self.seconds, self._world.size if self._device.type == "cuda" else 0
         gpu_seconds = gpus * (seconds - self._earlier.seconds)
         return ElapsedCost(seconds, self._earlier.cpu_seconds + now, self._earlier.gpu_seconds + gpu_seconds)
 
     def cost(self) -> dict[str, float]:
-        """`cost/…` metrics of the time spent, likewise; memory is the peak of the process that needed most, allocated
-        on a GPU or resident on a CPU."""
+        """`cost/…` metrics of the time so far; every process has to make this call.
+
+        Memory is the peak of the process that needed most, allocated on a GPU or resident on a CPU.
+        """
         spent = self.elapsed()
         return {
             "cost/seconds": spent.seconds,

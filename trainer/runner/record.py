@@ -1,4 +1,4 @@
-"""What a task has behind it, from its journal, and what it leaves behind, its record."""
+"""A task's earlier attempts, read from its journal, and the record that it leaves when it ends."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from ablative.trainer.torch.divergence import Divergence
 
 @dataclass(frozen=True)
 class AttemptTotals:
-    """Attempts at a task."""
+    """A task's attempts, added up."""
 
     attempts: int
     seconds: float
-    """Sum over attempts, each from its first journal entry to its last: a killed one cannot tell more."""
+    """Sum over attempts, each from its first journal entry to its last: nothing is known of a killed one after that."""
     started: float | None
     """When the first attempt began, in seconds since 1970."""
     configured: bool
@@ -48,7 +48,7 @@ class Result:
 
 
 class Silent(Journal):
-    """Journal of the processes for which rank 0 speaks: goes nowhere."""
+    """Journal that drops every entry, for processes of a run other than rank 0."""
 
     def __init__(self) -> None:
         self._last_step = {}
@@ -61,7 +61,7 @@ class Silent(Journal):
 
 
 def attempt_totals(entries: list[dict[str, Any]]) -> AttemptTotals:
-    """Attempts that a task's journal entries tell of."""
+    """Number, time and beginning of the attempts in a task's journal entries."""
     found = attempts(entries)
     return AttemptTotals(
         attempts=len(found),

@@ -14,17 +14,17 @@ from ablative.trainer.runner.environment import device_name
 
 
 def begin(journal: Journal, device: torch.device, threads: int, processes: int = 1) -> None:
-    """Say what this attempt holds while it runs; 0 threads are as many as the library takes."""
+    """Tag the run with the device, GPUs and cores that this attempt holds; `threads` 0 means torch's own number."""
     gpus = processes if device.type == "cuda" else 0
     cores = processes * (threads or torch.get_num_threads())
     journal.tags({tracking_tags.DEVICE: device_name(device), tracking_tags.GPUS: gpus, tracking_tags.CORES: cores})
 
 
 def settle(paths: TaskPaths, journal: Journal) -> dict[str, Any]:
-    """Say what the task has cost, when an attempt has told its end; returns what the record keeps.
+    """Tag the run with the usage of the task so far, after the closing event of an attempt; return it for the record.
 
-    Of an attempt that failed, the time since its last checkpoint is lost; should the task never be finished, all of
-    it is, which the next attempt would have to say.
+    For a failed attempt, the time since its last checkpoint counts as wasted. If the task is never finished all of its
+    time is wasted, but that is known to a later attempt only.
     """
     spent = TaskUsage.unfinished(paths)
     assert spent is not None, paths.journal

@@ -1,4 +1,4 @@
-"""Several processes that train one run: whose rows of a batch are whose, and how they add up what they find.
+"""Several processes that train one run: which rows of a batch each takes, and how they exchange sums and rows.
 
 Each process holds the whole model and takes its contiguous rows of every global batch. What a step needs of the
 others are sums and gathered rows, so that losses and gradients are those of one process on the whole batch, up
@@ -49,7 +49,7 @@ class World:
         return slice(self.rank * total // self.size, (self.rank + 1) * total // self.size)
 
     def device(self, wanted: torch.device) -> torch.device:
-        """The process's own among the GPUs that it sees; a CPU is anybody's."""
+        """The process's own among the GPUs that it sees; processes share CPUs."""
         if self.size == 1 or wanted.type != "cuda":
             return wanted
         device = torch.device("cuda", self.local_rank % torch.cuda.device_count())
@@ -57,7 +57,7 @@ class World:
         return device
 
     def gather(self, own: Tensor, total: int) -> Tensor:
-        """Everybody's rows (b,…) → those of the whole batch (total,…), without graph."""
+        """Rows (b,…) of every process → rows of the whole batch (total,…), without graph."""
         if self.size == 1:
             return own.detach()
         # Parts may differ in length, messages may not.
@@ -82,7 +82,7 @@ class World:
             torch._foreach_copy_(bucket, [part.view_as(tensor) for part, tensor in zip(sums, bucket, strict=True)])
 
     def any(self, *flags: bool) -> list[bool]:
-        """Of each flag, whether it is set anywhere."""
+        """For each flag, whether any process has set it."""
         if self.size == 1:
             return list(flags)
         votes = torch.tensor(flags, dtype=torch.int32)
@@ -91,7 +91,7 @@ class World:
         return [bool(vote) for vote in votes.tolist()]
 
     def collect(self, value: T) -> list[T]:
-        """Everybody's value, by rank; for small things and rare occasions."""
+        """The value of every process, by rank; pickles it, so only for small values outside the step."""
         if self.size == 1:
             return [value]
         values: list[T] = [value] * self.size
@@ -100,7 +100,7 @@ class World:
         return values
 
     def wait(self) -> None:
-        """Go on when everybody has come this far."""
+        """Return when every process has made this call."""
         self.any(False)
 
     @contextmanager
@@ -130,7 +130,7 @@ def _buckets(tensors: Sequence[Tensor]) -> Iterator[list[Tensor]]:
 
 @contextmanager
 def _talking() -> Iterator[None]:
-    """What torch raises when a connection breaks, under a name of its own."""
+    """Raise PeerLostError for what torch raises when a connection breaks."""
     try:
         yield
     except torch.OutOfMemoryError:

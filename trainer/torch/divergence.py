@@ -17,7 +17,7 @@ NEVER = torch.iinfo(torch.int64).max
 
 @dataclass(frozen=True)
 class Divergence:
-    """Where a run left the numbers: a result, not an error."""
+    """The first step at which a run diverged, and what diverged first: a result, not an error."""
 
     step: int
     """Optimiser step, counted from 1 as in the journal."""
@@ -28,8 +28,8 @@ class Divergence:
 class DivergenceWatch:
     """Keeps, on the device, the first bad step of every loss part and of every parameter's gradient.
 
-    `update` costs three small kernels and no synchronisation; `verdict` reads the answer back. The answer is
-    the same whenever it is asked for, since only first steps are kept.
+    `update` costs three small kernels and no synchronisation; `verdict` reads the answer back. The verdict
+    does not depend on how often it is read, since only first steps are kept.
     """
 
     def __init__(self, losses: Sequence[str], parameters: Sequence[str], device: torch.device) -> None:

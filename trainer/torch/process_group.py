@@ -7,7 +7,7 @@ process, and forks the others. That takes no time, and is safe where it happens:
 started a thread or computed a gradient.
 
 A failure of one process ends all. An exception is passed on to rank 0 through the store at which they met, and is
-raised there; a killed process takes rank 0 with it by the same signal, so that whoever watches the task sees the
+raised there; a killed process takes rank 0 with it by the same signal, so that the task's worker sees the
 cause; and the others follow rank 0 into its end, whatever that was.
 """
 
@@ -227,10 +227,10 @@ def _joined(rendezvous: Rendezvous, device: str) -> Iterator[World]:
         yield world
         clean = True
     except PeerLostError as lost:
-        raise (_told(store) if world.rank == 0 else None) or lost from None
+        raise (_passed_failure(store) if world.rank == 0 else None) or lost from None
     except Exception as error:
         if world.rank:
-            # Where rank 0 is gone too, there is nobody left to tell.
+            # Where rank 0 is gone too, no process is left to read it.
             with suppress(RuntimeError):
                 store.set(_FAILURE, _describe(error, world.rank))
         raise
@@ -248,7 +248,7 @@ def _meeting() -> Iterator[None]:
         raise PeerLostError(f"the processes of the run cannot meet: {error}") from error
 
 
-def _told(store: dist.TCPStore) -> Exception | None:
+def _passed_failure(store: dist.TCPStore) -> Exception | None:
     """What another process raised, in so far as it could say so."""
     deadline = time.monotonic() + PATIENCE
     while time.monotonic() < deadline:
@@ -268,12 +268,12 @@ _KINDS: tuple[type[Exception], ...] = (DataError, ConfigError, AblateError, Memo
 """Exceptions that mean the same whichever process raises them."""
 
 
-def _revive(told: dict[str, str | int | None]) -> Exception:
+def _revive(failure: dict[str, str | int | None]) -> Exception:
     """An exception like the one that another process described."""
-    message = str(told["message"])
-    if isinstance(told["errno"], int):
-        return OSError(told["errno"], message)
+    message = str(failure["message"])
+    if isinstance(failure["errno"], int):
+        return OSError(failure["errno"], message)
     for kind in _KINDS:
-        if kind.__name__ == told["kind"]:
+        if kind.__name__ == failure["kind"]:
             return kind(message)
-    return RuntimeError(f"process {told['rank']}: {told['kind']}: {message}")
+    return RuntimeError(f"process {failure['rank']}: {failure['kind']}: {message}")

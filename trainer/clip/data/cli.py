@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from ablative.trainer.clip.data.pairs.pairs import Pairs
     from ablative.trainer.clip.data.shards.check import ShardReport
 
-_TOLD = 5
+_LISTED = 5
 """Reasons that are printed; the rest is counted."""
 _caption = click.option(
     "--caption", default="txt", show_default=True, metavar="SOURCE", help="txt, or json.KEY for a key of the JSON."
@@ -164,23 +164,23 @@ def _describe(report: ShardReport, caption: str) -> str:
         f"images       {sizes or 'none'}{rest}",
         f"fingerprint  {report.fingerprint or 'none'}",
     ]
-    told = [*report.unusable, *found.examples]
-    lines += [f"  {reason}" for reason in told[:_TOLD]]
-    if len(told) > _TOLD:
-        lines.append(f"  … (--json tells {len(told)})")
+    reasons = [*report.unusable, *found.examples]
+    lines += [f"  {reason}" for reason in reasons[:_LISTED]]
+    if len(reasons) > _LISTED:
+        lines.append(f"  … (--json tells {len(reasons)})")
     return "\n".join(lines)
 
 
 def _list(reasons: tuple[str, ...]) -> None:
-    for reason in reasons[:_TOLD]:
+    for reason in reasons[:_LISTED]:
         click.echo(f"  {reason}")
-    if len(reasons) > _TOLD:
-        click.echo(f"  … and {len(reasons) - _TOLD} more")
+    if len(reasons) > _LISTED:
+        click.echo(f"  … and {len(reasons) - _LISTED} more")
 
 
 @contextmanager
 def _bar(length: int, label: str) -> Iterator[Callable[[int], None]]:
-    """Progress on a terminal's standard error; what is yielded is told how many more are done."""
+    """Progress on a terminal's standard error; yields a function that takes how many more are done."""
     with _bars(label) as start:
         yield start(length)
 

@@ -56,7 +56,7 @@ def fingerprint(config: DataConfig | DatasetConfig | TextFile, home: Home) -> st
 
 
 def _published_fingerprint(config: DatasetConfig, home: Home) -> str:
-    """Of a set in a published layout, whose layout this checks."""
+    """Fingerprint of a set in a published layout; raises where it is not laid out so."""
     if config.kind == "clip_benchmark":
         parts = clip_benchmark.fingerprints(config, home)
         return hashlib.sha256(":".join(parts).encode()).hexdigest()[:FINGERPRINT_DIGITS]
@@ -64,7 +64,7 @@ def _published_fingerprint(config: DatasetConfig, home: Home) -> str:
 
 
 def _dataset_fingerprint(config: DatasetConfig, home: Home) -> str:
-    """Of the test shards, the training shards where there are some, and class names that lie beside them."""
+    """Fingerprint of test shards, training shards where there are some, and the class names in their folder."""
     where = f"data set {config.name}"
     if not config.test_path:
         raise ConfigError(f"{where}: test_path is not set; name the shards of the test split")

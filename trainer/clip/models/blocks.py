@@ -85,7 +85,7 @@ class Block(nn.Module):
 
 
 class Transformer(nn.Module):
-    """A stack of blocks; the final norm belongs to whoever owns the stack."""
+    """A stack of blocks without a final norm, which towers and decoder add."""
 
     def __init__(self, width: int, depth: int, heads: int, mlp_ratio: float) -> None:
         super().__init__()

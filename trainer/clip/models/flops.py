@@ -24,7 +24,7 @@ GENERATIVE = ("mae", "m3ae", "mae_clip")
 TRAINED = ("linear_probe", "finetune", "vqa")
 """Protocols that train something on the train split."""
 QUESTION_TOKENS = 16
-"""Of a question, padding included: about what CLEVR's, VQAv2's and GQA's are trimmed to."""
+"""Tokens of a question, padding included: about the length to which CLEVR's, VQAv2's and GQA's are trimmed."""
 
 
 def train_flops(
@@ -48,8 +48,8 @@ def run_flops(config: RunConfig) -> float:
 def evaluation_flops(model: ModelConfig, evaluation: EvaluationConfig) -> float:
     """FLOPs of the passes of an evaluation whose sets' sizes are configured; 0 where one is not.
 
-    Images through the tower, once to be described and three times a step of fine-tuning; questions through the decoder.
-    Heads, prompts and the linear layers of probes are nothing beside them.
+    Counts images through the tower (a forward pass for features, three for a step of fine-tuning) and questions through
+    the decoder. Leaves out heads, prompts and the linear layers of probes, which are small against these.
     """
     total = 0.0
     for dataset in evaluation.datasets:

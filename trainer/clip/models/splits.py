@@ -29,7 +29,7 @@ class MaskSplit(NamedTuple):
     visible_valid: Tensor | None = None
     """bool (B,V); None: every slot holds an element."""
     hidden_valid: Tensor | None = None
-    """bool (B,M); None likewise."""
+    """bool (B,M); None: every slot holds an element."""
 
     def hidden_counts(self) -> Tensor:
         """int64 (B,): how many elements of each sample are hidden."""

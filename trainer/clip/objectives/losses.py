@@ -164,7 +164,7 @@ def token_weights(counts: Tensor, norm: str) -> Tensor:
 
 
 class LossWeights(NamedTuple):
-    """How the parts add up at one step."""
+    """Weights of the loss parts at one step, and which negatives the contrastive loss takes."""
 
     contrastive: float
     image: float

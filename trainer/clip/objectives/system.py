@@ -65,7 +65,7 @@ class Embeddings(NamedTuple):
     image_similarity: Tensor | None = None
     """(B,N) of every patch to the caption, without gradient; only where similarity masking will ask for it."""
     text_similarity: Tensor | None = None
-    """(B,L) of every token to the image, likewise; 0 for padding."""
+    """(B,L) of every token to the image, without gradient; 0 for padding; only with similarity masking."""
 
 
 class Reconstruction(NamedTuple):

@@ -30,7 +30,7 @@ def boxes(crops: Crops, width: np.ndarray, height: np.ndarray) -> np.ndarray:
 
     Args:
         width: of each image, in pixels (n,).
-        height: likewise.
+        height: of each image, in pixels (n,).
     """
     u = streams.uniforms(crops.keys, 4 * _TRIES).reshape(-1, _TRIES, 4)
     width, height = width.astype(np.float64)[:, None], height.astype(np.float64)[:, None]

@@ -1,4 +1,4 @@
-"""What the training loop eats."""
+"""A batch of training pairs as tensors, and its pixels as the model takes them."""
 
 from __future__ import annotations
 

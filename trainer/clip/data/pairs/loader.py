@@ -1,7 +1,7 @@
 """Batches of training pairs: step → the same batch for ever.
 
-The samples of all epochs stand in one endless line: epoch after epoch, each in an order of its own that is a
-function of (seed, epoch). Step s takes the places s·B … (s+1)·B−1 of that line. So nothing is drawn twice or
+The samples of all epochs form one endless line: epoch after epoch, each in an order that is a function of
+(seed, epoch). Step s takes the places s·B … (s+1)·B−1 of that line. So nothing is drawn twice or
 left out within an epoch, a batch may hold the end of one epoch and the beginning of the next, and resuming
 takes one integer. Crops are a function of (seed, place). Workers and caching change when a batch is
 made, never what is in it.

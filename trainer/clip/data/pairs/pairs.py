@@ -22,7 +22,7 @@ class Views:
 
 
 class Order(Protocol):
-    """Of an epoch's samples; an array, or something that works out what is asked for."""
+    """Order of an epoch's samples: an array, or an object that computes the places that are asked for."""
 
     def __getitem__(self, places: np.ndarray, /) -> np.ndarray:
         """Samples int64 (n,) at `places` int64 (n,)."""

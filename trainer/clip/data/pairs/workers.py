@@ -60,7 +60,7 @@ class Slots:
 
     def __init__(self, count: int, rows: int, size: int) -> None:
         self._shape = (count, rows, size, size, 3)
-        # Unlike files in /dev/shm it has no quota of its own (64 MiB in a container), and cannot be left behind.
+        # Unlike files in /dev/shm it has no separate quota (64 MiB in a container), and cannot be left behind.
         self._handle = os.memfd_create("ablate-loader")
         os.truncate(self._handle, count * rows * size * size * 3)
         self._map()
@@ -119,7 +119,7 @@ class Workers:
         """
         chunks = -(-rows // CHUNK)
         self.ahead = -(-PREFETCH * count // chunks)
-        """Readings that may be under way beside the one that is waited for."""
+        """Readings that may be under way besides the one that is waited for."""
         slots = (self.ahead + 1) * chunks
         self._size = size
         self._slots = Slots(slots, min(rows, CHUNK), size)
@@ -156,10 +156,10 @@ class Workers:
         broken: list[tuple[int, str]] = []
         for part, (slot, future) in zip(images.split(CHUNK), reading.chunks, strict=True):
             with _watched():
-                told, wrong = future.result()
+                words, wrong = future.result()
             part.numpy()[:] = self._slots[slot][: len(part)]
             self._free.append(slot)
-            tokens.append(told)
+            tokens.append(words)
             broken += wrong
         return Samples(images, torch.from_numpy(np.concatenate(tokens)), tuple(broken))
 

@@ -78,6 +78,6 @@ def _digits() -> tuple[np.ndarray, np.ndarray]:
 
 
 def fingerprint_digits() -> str:
-    """Of pixels, labels and the split."""
+    """Fingerprint of pixels, labels and the split."""
     pixels, labels = _digits()
     return hashlib.sha256(pixels.tobytes() + labels.tobytes() + str(TRAIN).encode()).hexdigest()[:16]

@@ -1,4 +1,4 @@
-"""Reads every sample of some shards and tells what is there and what is broken."""
+"""Reads every sample of some shards and counts what is there and what is broken."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from ablative.trainer.clip.data.shards.shards import ShardPairs
 
 _CHUNK = 1000
 _EXAMPLES = 20
-"""Broken samples that are told one by one."""
+"""Broken samples that are named one by one."""
 
 
 @dataclass
@@ -63,7 +63,7 @@ class ShardReport:
     unusable: tuple[str, ...]
     """Shards that cannot be read at all, and why."""
     fingerprint: str
-    """Of the usable shards; "" where there are none."""
+    """Fingerprint of the usable shards; "" where there are none."""
     findings: Findings
     exclude: tuple[str, ...] = ()
     left_out: int = 0
@@ -71,7 +71,7 @@ class ShardReport:
 
     @property
     def broken_share(self) -> float:
-        """Of the samples, 1 where there are none."""
+        """Share of the samples that are broken, 1 where there are no samples."""
         return self.findings.broken / self.findings.samples if self.findings.samples else 1.0
 
     def to_json(self) -> dict[str, Any]:
@@ -106,7 +106,7 @@ def check_shards(
 
     Args:
         caption: `txt` or `json.<key>`.
-        start: is called with the number of samples and returns what is told how many more are done.
+        start: is called with the number of samples and returns a function that takes how many more are done.
         workers: processes; 0 takes one for each core.
 
     Raises:

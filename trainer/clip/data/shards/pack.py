@@ -36,12 +36,12 @@ def pack(
 ) -> Packed:
     """Write `items` into `out/00000.tar` … of `shard_size` items each.
 
-    Items without a caption or a readable image are skipped and told. Images keep their bytes; formats other than
+    Items without a caption or a readable image are skipped and listed. Images keep their bytes; formats other than
     JPEG, PNG and WebP become PNG. Every shard appears whole or not at all and depends on the items alone, so that an
     interrupted packing continues where it was.
 
     Args:
-        step: is told how many more items are done, for a progress bar.
+        step: is called with how many more items are done, for a progress bar.
 
     Raises:
         DataError: no item is usable, or `out` holds other shards.

@@ -88,7 +88,7 @@ class _Blocks:
         return self._block(i, "drawn", self._render)[1][i % _BLOCK]
 
     def caption(self, i: int) -> str:
-        return self._block(i, "told", phrases.captions)[i % _BLOCK]
+        return self._block(i, "captions", phrases.captions)[i % _BLOCK]
 
     def _block(self, i: int, name: str, make: Callable[[Scenes], T]) -> T:
         """What `make` makes of the block that sample i is in."""
@@ -181,7 +181,7 @@ class ShapeSplit:
     """One split of an evaluation set of the procedural world; see `evaluation.Split`."""
 
     def __init__(self, dataset: DatasetConfig, name: str, image_size: int) -> None:
-        # The world is endless: a validation split has a stream of its own, and the train split is the same for both.
+        # The world is endless: a validation split is another stream, and the train split is the same for both.
         stream = dataset.split if name == "test" else name
         self._seed, self._stream = dataset.seed, f"evaluation {stream}"
         self._manner, self._occluded = manner(dataset.task), dataset.task == OCCLUDED
@@ -234,7 +234,7 @@ class ShapeSet:
 
 
 def fingerprint_shapes(seed: int) -> str:
-    """Of an evaluation set of the procedural world: it has no content but what version and seed mean."""
+    """Fingerprint of an evaluation set of the procedural world, whose content follows from version and seed."""
     return _fingerprint("evaluation", seed)
 
 
