@@ -14,10 +14,9 @@ import numpy as np
 
 from ablative.reports.stats.pooling import ROUNDING, contrasts
 from ablative.reports.stats.ranks import RankTest, rank_sum, signed_rank
-from ablative.reports.stats.sizes import hedges_correction
 from ablative.reports.stats.student import Floats, satterthwaite, t_quantile, two_sided
 
-Arm = Mapping[str, Mapping[int, float]]
+Sample = Mapping[str, Mapping[int, float]]
 """task -> seed -> value. The same seed in two tasks is the same run, evaluated twice."""
 
 ESTIMANDS = ("these tasks", "tasks like these")
@@ -69,12 +68,12 @@ class Effect:
 
 
 def difference(
-    a: Arm,
-    b: Arm,
+    a: Sample,
+    b: Sample,
     paired: bool,
     estimand: str = "these tasks",
     level: float = 0.95,
-    others: Sequence[Arm] = (),
+    others: Sequence[Sample] = (),
     together: bool = True,
 ) -> Effect:
     """The mean difference a - b over the tasks that both arms have; see `contrast`."""
@@ -83,7 +82,7 @@ def difference(
 
 
 def contrast(
-    arms: Sequence[Arm],
+    arms: Sequence[Sample],
     weights: Sequence[float],
     paired: bool,
     estimand: str = "these tasks",
@@ -141,7 +140,7 @@ def _effect(
     )  # fmt: skip
 
 
-def _aligned(used: Sequence[Arm], others: Sequence[Arm], paired: bool) -> tuple[tuple[str, ...], Floats]:
+def _aligned(used: Sequence[Sample], others: Sequence[Sample], paired: bool) -> tuple[tuple[str, ...], Floats]:
     """The tasks that all used arms have, and values (arms, tasks, seeds), used arms first, NaN where missing.
 
     Paired, only seeds stay that all used arms have, and only those other arms that have all of these.
@@ -249,3 +248,8 @@ def _residual(values: Floats, weights: Floats, paired: bool) -> float:
             rest = whole - whole.mean(axis=1, keepdims=True) - whole.mean(axis=0) + whole.mean()
             total += weight**2 * float(np.sum(rest**2)) / ((tasks - 1) * (seeds - 1) * tasks * seeds)
     return total
+
+
+def hedges_correction(df: float) -> float:
+    """Hedges' small-sample correction of a standardised difference (exact form, 1981); 1 for one degree of freedom."""
+    return math.exp(math.lgamma(df / 2) - math.lgamma((df - 1) / 2)) / math.sqrt(df / 2) if df > 1 else 1.0

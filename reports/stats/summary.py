@@ -5,7 +5,6 @@ Sums are exactly rounded (`math.fsum`), so that a mean does not depend on the or
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -38,18 +37,3 @@ def summarize(values: Sequence[float]) -> Summary | None:
     """Summary of the finite values; None where there are none (a diverged run's NaN is no number)."""
     finite = [value for value in values if math.isfinite(value)]
     return Summary(len(finite), mean(finite), sample_sd(finite)) if finite else None
-
-
-def t_interval(summary: Summary, level: float = 0.95) -> tuple[float, float] | None:
-    """Student's t interval for the mean over seeds; None for a single seed."""
-    if summary.sd is None:
-        return None
-    half = _t_quantile(summary.n - 1, (1 + level) / 2) * summary.sd / math.sqrt(summary.n)
-    return summary.mean - half, summary.mean + half
-
-
-@functools.cache
-def _t_quantile(freedom: int, probability: float) -> float:
-    from scipy.special import stdtrit  # scipy.stats takes a second longer to import
-
-    return float(stdtrit(freedom, probability))

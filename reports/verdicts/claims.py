@@ -16,7 +16,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from ablative.reports.stats.compare import Arm, Effect, contrast
+from ablative.reports.stats.compare import Effect, Sample, contrast
 from ablative.reports.stats.decide import ALPHA, Seeds, seeds_needed, tost
 from ablative.reports.stats.decide import verdict as verdict_of
 from ablative.reports.store.warehouse import cell_key
@@ -26,7 +26,7 @@ from ablative.study.spec.outputs import ClaimConfig
 
 VERDICTS = ("supported", "contradicted", "equivalent", "undecided")
 
-CellValues = Mapping[str, Arm]
+CellValues = Mapping[str, Sample]
 """Cell's key -> metric -> seed -> value."""
 
 

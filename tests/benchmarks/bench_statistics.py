@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ablative.reports.stats.compare import Arm, difference
+from ablative.reports.stats.compare import Sample, difference
 from ablative.reports.stats.decide import tost
 from ablative.reports.stats.pooling import moments, spread
 from ablative.reports.stats.student import t_quantile
@@ -40,7 +40,7 @@ class Setting:
         return f"n = {self.seeds}, run {self.run}, {pairing}, {self.arms} arms, {self.estimand}{unit}"
 
 
-def arm(values: np.ndarray) -> Arm:
+def arm(values: np.ndarray) -> Sample:
     return {f"t{i}": dict(enumerate(row)) for i, row in enumerate(values.tolist())}
 
 

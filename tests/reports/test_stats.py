@@ -17,7 +17,6 @@ from ablative.reports.stats.decide import holm, seeds_needed, tost, verdict
 from ablative.reports.stats.factorial import analyse, full_grid
 from ablative.reports.stats.pooling import against, contrasts, spread
 from ablative.reports.stats.ranks import rank_sum, signed_rank
-from ablative.reports.stats.sizes import hedges_g, superiority
 from ablative.reports.stats.student import bartlett
 from ablative.reports.stats.suite import aggregate, improvement, improves, interquartile_mean, suite_mean
 
@@ -147,12 +146,6 @@ def test_seeds_needed_has_the_power_it_promises() -> None:
     assert power[0] < 0.8 <= power[1]
     assert "equivalence" in seeds_needed(effect, margin=10.0).reason
     assert seeds_needed(difference(arm(a), arm(a), paired=True)).n is None
-
-
-def test_sizes() -> None:
-    assert hedges_g([2, 4, 6], [1, 3, 5]) == pytest.approx(0.5 * math.gamma(2) / (math.sqrt(2) * math.gamma(1.5)))
-    assert hedges_g([1.0], [2.0, 3.0]) is None
-    assert superiority([1, 2], [0, 2]) == pytest.approx((1 + 0 + 1 + 0.5) / 4)
 
 
 def test_a_column_is_marked_where_it_is_told_apart() -> None:
