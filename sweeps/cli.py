@@ -83,8 +83,7 @@ def submit(selection: Selection, jobs: int | None, as_json: bool) -> None:
 def status(plan: Plan, watch: bool, as_json: bool) -> None:
     """Show the states of STUDY's tasks, the progress of running ones, and failures grouped by their place."""
     from ablative.sweeps.queue.executors import queue_summary
-    from ablative.sweeps.status.task_states import survey
-    from ablative.sweeps.status.usage import spent
+    from ablative.sweeps.status.task_states import survey, task_usage
 
     states = survey(plan)
     if as_json:
@@ -93,7 +92,7 @@ def status(plan: Plan, watch: bool, as_json: bool) -> None:
         tasks = [state.to_json() for state in states.states]
         words = queue_summary(plan.home, plan.study.name)
         found = {"study": plan.study.name, "counts": states.counts, "tasks": tasks, "scheduler": words or None}
-        click.echo(json.dumps({**found, "cost": asdict(usage_totals(plan, spent(states, plan.home)))}))
+        click.echo(json.dumps({**found, "cost": asdict(usage_totals(plan, task_usage(states, plan.home)))}))
         return
     from ablative.sweeps.status.live_display import Display
 

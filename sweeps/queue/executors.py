@@ -17,7 +17,7 @@ from ablative.study.home.paths import Home, SubmissionPaths, TaskPaths
 from ablative.sweeps.queue import manifest
 from ablative.sweeps.queue.failures import VANISHED
 from ablative.sweeps.queue.leases import Owner
-from ablative.sweeps.queue.manifest import Job, Layout, Manifest
+from ablative.sweeps.queue.manifest import Job, Manifest, WorkerLayout
 
 if TYPE_CHECKING:
     from ablative.study.plan.plan import Plan
@@ -29,10 +29,10 @@ Ending = tuple[str, str]
 class Executor(Protocol):
     """What each module of `study.core.registry.EXECUTORS` provides."""
 
-    def arrange(self, plan: Plan, tasks: tuple[Task, ...], new: frozenset[str], jobs: int, prefix: str) -> Layout:
+    def arrange(self, plan: Plan, tasks: tuple[Task, ...], new: frozenset[str], jobs: int, prefix: str) -> WorkerLayout:
         """How to spread these tasks, of which those in `new` are nobody's yet; ConfigError when it cannot be done."""
 
-    def search_layout(self, plan: Plan, jobs: int, left: Mapping[str, int], prefix: str) -> Layout:
+    def search_layout(self, plan: Plan, jobs: int, left: Mapping[str, int], prefix: str) -> WorkerLayout:
         """Workers that look for a search's trials themselves: `jobs` of them (0: as many as fit).
 
         left: name of each arm that has any → trials or repeats that are still to be done; no more workers than that.

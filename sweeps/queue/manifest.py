@@ -5,14 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ablative.study.core.files import read_json, write_json
 from ablative.study.home.paths import Home, SubmissionPaths
 from ablative.study.plan.task import TaskRef
-
-if TYPE_CHECKING:
-    pass
 
 
 @dataclass(frozen=True)
@@ -61,7 +58,7 @@ class Array:
 
 
 @dataclass(frozen=True)
-class Layout:
+class WorkerLayout:
     """How an executor spreads a queue."""
 
     workers: int

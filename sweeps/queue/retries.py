@@ -1,16 +1,17 @@
-"""What failed attempts at a task mean for the next one: what is counted, and when they have been enough."""
+"""What failed attempts at a task mean for the next one: what counts, when they are enough, and which nodes to avoid."""
 
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterable
 from datetime import UTC, datetime
 
 from ablative.study.clip.config import RunConfig, micro_batch
-from ablative.study.core.files import read_json
+from ablative.study.core.files import read_json, write_json
 from ablative.study.core.typed import load_config
 from ablative.study.home.failed_attempts import OUT_OF_MEMORY, failures, halvings
-from ablative.study.home.paths import Home, TaskPaths
+from ablative.study.home.paths import Home, StudyPaths, TaskPaths
 from ablative.study.plan.task import TaskRef
 from ablative.sweeps.queue.failures import Failure, write_failure
 from ablative.sweeps.queue.leases import Owner
@@ -41,8 +42,8 @@ def record_abandoned(paths: TaskPaths, owner: Owner, cause: str, message: str) -
     write_failure(path, failure, time=now, job=owner.job, node=owner.node, claim=owner.token)
 
 
-def spent(paths: TaskPaths, cause: str, config: object, retries: int, owner: Owner | None) -> bool:
-    """Whether a failed task has had all the attempts that it gets without being told.
+def is_exhausted(paths: TaskPaths, cause: str, config: object, retries: int, owner: Owner | None) -> bool:
+    """Whether a failed task has had all the attempts that it gets unless a user asks for more.
 
     Args:
         paths: of the task.
@@ -76,6 +77,22 @@ def repetition(tasks: Iterable[TaskRef], home: Home, failure: Failure) -> str:
     if same < IDENTICAL_FAILURES:
         return ""
     return f"{same} tasks failed at the same place ({failure.type}: {failure.message})"
+
+
+def note_failed_node(study: StudyPaths, node: str, reason: str) -> None:
+    """Write down that a node failed just now: the study's next submissions stay away from it for some hours."""
+    write_json(study.failed_node(node), {"node": node, "time": time.time(), "reason": reason})
+
+
+def avoided_nodes(study: StudyPaths, hours: float) -> dict[str, float]:
+    """Nodes that failed within the last `hours`: name → until when to stay away, in seconds since 1970."""
+    found = {}
+    pattern = study.failed_node("*")
+    for path in sorted(pattern.parent.glob(pattern.name)):
+        failure = read_json(path)
+        if failure is not None and failure["time"] + hours * 3600 > time.time():
+            found[str(failure["node"])] = failure["time"] + hours * 3600
+    return found
 
 
 def _number(paths: TaskPaths) -> int:

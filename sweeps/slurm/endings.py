@@ -11,7 +11,7 @@ from pathlib import Path
 from ablative.study.home.failed_attempts import OUT_OF_MEMORY
 from ablative.sweeps.queue.executors import Ending
 from ablative.sweeps.queue.failures import NODE_FAILURE
-from ablative.sweeps.slurm.squeue import Element, SchedulerSilent, call
+from ablative.sweeps.slurm.squeue import QueuedElement, SchedulerSilent, call
 
 STATES = {
     "OUT_OF_MEMORY": (OUT_OF_MEMORY, "SLURM killed it: out of memory"),
@@ -37,7 +37,7 @@ BEGINS = "begins on node"
 BROKEN = ("DOWN", "NOT_RESPONDING", "FAIL", "DRAIN", "POWERED_DOWN")
 
 
-def told(elements: tuple[Element, ...], name: str, index: int, errors: Path) -> Ending | None:
+def told(elements: tuple[QueuedElement, ...], name: str, index: int, errors: Path) -> Ending | None:
     """Cause and message of an element's end; None when nobody says.
 
     Args:

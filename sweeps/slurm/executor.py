@@ -22,13 +22,13 @@ from ablative.study.plan.plan import Plan
 from ablative.study.plan.search_arms import SearchArm
 from ablative.study.plan.task import Task
 from ablative.study.spec.cluster import ClusterConfig
-from ablative.sweeps.queue import leases, nodes
+from ablative.sweeps.queue import leases, retries
 from ablative.sweeps.queue.executors import Ending
 from ablative.sweeps.queue.leases import Owner
-from ablative.sweeps.queue.manifest import Array, Job, Layout, Manifest, submissions
+from ablative.sweeps.queue.manifest import Array, Job, Manifest, WorkerLayout, submissions
 from ablative.sweeps.slurm import cluster, endings, layout, squeue
 from ablative.sweeps.slurm.cluster import Cluster
-from ablative.sweeps.slurm.squeue import Element, Queue
+from ablative.sweeps.slurm.squeue import Queue, QueuedElement
 from ablative.sweeps.submission import local
 
 LAUNCH_SECONDS = 120.0
@@ -40,7 +40,7 @@ CLOSED = (*FINISHED, "failed", "cancelled")
 invalidate_cache = squeue.invalidate_cache
 
 
-def arrange(plan: Plan, tasks: tuple[Task, ...], new: frozenset[str], jobs: int, prefix: str) -> Layout:
+def arrange(plan: Plan, tasks: tuple[Task, ...], new: frozenset[str], jobs: int, prefix: str) -> WorkerLayout:
     """Arrays for these tasks, checked against what the cluster has.
 
     Raises:
@@ -57,7 +57,7 @@ def arrange(plan: Plan, tasks: tuple[Task, ...], new: frozenset[str], jobs: int,
     exclude = _excluded(plan, configs, found)
     arrays = tuple(replace(array, exclude=exclude) for array in arrays)
     count = sum(bool(element) for array in arrays if not array.canary for element in array.elements)
-    return Layout(count, (), arrays, getpass.getuser())
+    return WorkerLayout(count, (), arrays, getpass.getuser())
 
 
 def _check_kind(config: ClusterConfig) -> None:
@@ -67,7 +67,7 @@ def _check_kind(config: ClusterConfig) -> None:
 
 def _excluded(plan: Plan, configs: Iterable[ClusterConfig], found: Cluster) -> tuple[str, ...]:
     """Nodes to stay away from, because they failed lately; none where the work could not be done without them."""
-    failed = nodes.avoided(plan.home.study(plan.study.name), plan.cluster.avoid_hours)
+    failed = retries.avoided_nodes(plan.home.study(plan.study.name), plan.cluster.avoid_hours)
     names = frozenset(failed) & {node.name for partition in found.partitions.values() for node in partition.nodes}
     try:
         for config in configs:
@@ -77,7 +77,7 @@ def _excluded(plan: Plan, configs: Iterable[ClusterConfig], found: Cluster) -> t
     return tuple(sorted(names))
 
 
-def search_layout(plan: Plan, jobs: int, left: Mapping[str, int], prefix: str) -> Layout:
+def search_layout(plan: Plan, jobs: int, left: Mapping[str, int], prefix: str) -> WorkerLayout:
     """Arrays whose elements look for trials themselves: none waits for another, and nothing has to outlive them.
 
     Arms that ask for the same resources share an array, and the arrays the number of elements.
@@ -103,7 +103,7 @@ def search_layout(plan: Plan, jobs: int, left: Mapping[str, int], prefix: str) -
         count = max(1, min(share, most, found.max_array, found.max_jobs // len(groups)))
         array = Array(f"{prefix}.{number}", ((),) * count, plain(config), arms=tuple(arm.name for arm in arms))
         arrays.append(array)
-    return Layout(sum(len(array.elements) for array in arrays), (), tuple(arrays), getpass.getuser())
+    return WorkerLayout(sum(len(array.elements) for array in arrays), (), tuple(arrays), getpass.getuser())
 
 
 def launch(home: Home, submission: SubmissionPaths, environment: Mapping[str, str]) -> None:
@@ -156,7 +156,7 @@ def queue_summary(home: Home, study: str) -> str:
     for submission, manifest in submissions(home, study):
         if manifest.arrays:
             hours = build(ClusterConfig, manifest.arrays[0].cluster, "cluster").avoid_hours
-            failed |= nodes.avoided(home.study(study), hours)
+            failed |= retries.avoided_nodes(home.study(study), hours)
             seen = _look(submission, manifest)
             if seen.silence:
                 return f"the scheduler does not answer ({seen.silence}): what it has is shown as it was handed over"
@@ -233,7 +233,7 @@ def _live(submission: SubmissionPaths, manifest: Manifest) -> list[tuple[str, Ar
     # In this order: who is seen to have finished launching has finished before the look at the queue.
     launching = leases.inspect(submission.launching, LAUNCH_SECONDS)
     seen = _look(submission, manifest)
-    by_name: dict[str, list[Element]] = {}
+    by_name: dict[str, list[QueuedElement]] = {}
     for element in seen.elements:
         by_name.setdefault(element.name, []).append(element)
     found = []
@@ -269,6 +269,6 @@ def _tasks(array: Array, number: int) -> tuple[str, ...]:
     return array.elements[number] if number < len(array.elements) else ()
 
 
-def _words(element: Element) -> str:
+def _words(element: QueuedElement) -> str:
     waits = element.state == "PENDING" and element.reason not in ("None", "")
     return f"{element.state.lower()} ({element.reason})" if waits else element.state.lower()

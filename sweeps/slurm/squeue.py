@@ -40,7 +40,7 @@ class SchedulerSilent(AblateError):
 
 
 @dataclass(frozen=True)
-class Element:
+class QueuedElement:
     """An array element as `squeue` shows it."""
 
     job_id: str
@@ -61,7 +61,7 @@ class Element:
 class Queue:
     """What a look found."""
 
-    elements: tuple[Element, ...]
+    elements: tuple[QueuedElement, ...]
     taken: float
     """When, in seconds since 1970."""
     silence: str = ""
@@ -131,12 +131,12 @@ def cancel(*words: str) -> None:
         invalidate_cache()
 
 
-def _squeue(users: frozenset[str]) -> tuple[Element, ...]:
+def _squeue(users: frozenset[str]) -> tuple[QueuedElement, ...]:
     form = "--format=%i|%K|%T|%r|%j"
     text = call("squeue", "--noheader", "--array", "--states=all", f"--user={','.join(sorted(users))}", form)
     elements = []
     for line in text.splitlines():
         job_id, index, state, reason, name = line.split("|", 4)
         if name.startswith("ablate.") and index.isdigit():
-            elements.append(Element(job_id, name, int(index), state, reason))
+            elements.append(QueuedElement(job_id, name, int(index), state, reason))
     return tuple(elements)

@@ -10,7 +10,7 @@ from ablative.study.home.failed_attempts import OUT_OF_MEMORY
 from ablative.study.home.journal import read
 from ablative.study.home.paths import TaskPaths
 from ablative.study.plan.task import TaskRef
-from ablative.sweeps.queue import leases, manifest, nodes
+from ablative.sweeps.queue import leases, manifest, retries
 from ablative.sweeps.queue.executors import Ending
 from ablative.sweeps.queue.failures import NODE_FAILURE, Failure
 from ablative.sweeps.queue.leases import Owner
@@ -46,7 +46,7 @@ class ElementWorker(Worker):
             return super()._ending(owner, age)
         if endings.node_failed(owner.node, time.time() - age):
             message = f"node {owner.node} failed"
-            nodes.note(self.home.study(self.queue.study), owner.node, message)
+            retries.note_failed_node(self.home.study(self.queue.study), owner.node, message)
             return NODE_FAILURE, message
         return "preempted", "the scheduler requeued it before it had saved"
 
@@ -59,7 +59,7 @@ class ElementWorker(Worker):
     def _react(self, failure: Failure) -> None:
         node = leases.identify().node
         if failure.cause == NODE_FAILURE and node:
-            nodes.note(self.home.study(self.queue.study), node, failure.message)
+            retries.note_failed_node(self.home.study(self.queue.study), node, failure.message)
         super()._react(failure)
 
     def _stop(self, reason: str, fingerprint: str) -> None:

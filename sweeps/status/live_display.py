@@ -13,8 +13,7 @@ from ablative.study.costs.usage import total
 from ablative.study.plan.plan import Plan
 from ablative.sweeps.status import render
 from ablative.sweeps.status.progress import seconds_left
-from ablative.sweeps.status.task_states import Survey
-from ablative.sweeps.status.usage import spent
+from ablative.sweeps.status.task_states import Survey, task_usage
 
 PLAIN_SECONDS = 10.0
 """Between two plain lines."""
@@ -65,6 +64,6 @@ class Display:
     def summary(self, states: Survey) -> None:
         """Where things stand and what they have cost, once."""
         self.console.print(render.overview(self.plan, states))
-        words = total(spent(states, self.plan.home).values()).describe()
+        words = total(task_usage(states, self.plan.home).values()).describe()
         if words:
             self.console.print(f"spent: {words}", markup=False)

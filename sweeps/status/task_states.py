@@ -1,4 +1,4 @@
-"""The state of every task of a plan: its directory's word, set against who is still alive.
+"""The state of every task of a plan (its directory, set against which workers live), and what it has cost.
 
 First match wins: completed, diverged, running, failed (with its cause; cancelled is one), submitted, eligible,
 waiting (an evaluation whose run is not trained).
@@ -13,6 +13,7 @@ from typing import Any
 
 from ablative.study.clip.config import RunConfig, RuntimeConfig
 from ablative.study.core.files import read_json
+from ablative.study.costs.usage import TaskUsage
 from ablative.study.home.paths import Home, SubmissionPaths, TaskPaths
 from ablative.study.home.task_state import FINISHED, directory_state
 from ablative.study.plan.plan import Plan
@@ -23,6 +24,9 @@ from ablative.sweeps.queue.leases import Owner
 from ablative.sweeps.queue.manifest import Manifest
 
 STATES = (*FINISHED, "running", "failed", "submitted", "eligible", "waiting")
+
+BEGUN = ("running", "failed")
+"""States of unfinished tasks that may have cost something."""
 
 
 @dataclass(frozen=True)
@@ -96,6 +100,22 @@ def survey(plan: Plan) -> Survey:
 def task_states(plan: Plan) -> dict[str, TaskState]:
     """{task id: state}."""
     return survey(plan).by_id
+
+
+def task_usage(states: Survey, home: Home) -> dict[str, TaskUsage]:
+    """Task id → what the task has cost so far; tasks that have cost nothing are left out.
+
+    Finished tasks are read from their records, others from their journals.
+    """
+    found = {}
+    for state in states.states:
+        if state.finished and state.detail:
+            found[state.task.task_id] = TaskUsage.of(state.detail)
+        elif state.state in BEGUN:
+            unfinished = TaskUsage.unfinished(state.task.paths(home), alive=state.state == "running")
+            if unfinished is not None:
+                found[state.task.task_id] = unfinished
+    return found
 
 
 def stale_seconds(plan: Plan) -> float:

@@ -26,7 +26,7 @@ from ablative.study.core.errors import AblateError
 from ablative.study.core.secrets import guard, shielded
 from ablative.study.home.paths import Home, SubmissionPaths, TaskPaths
 from ablative.sweeps.queue import leases, manifest
-from ablative.sweeps.queue.manifest import Job, Layout, Manifest
+from ablative.sweeps.queue.manifest import Job, Manifest, WorkerLayout
 
 if TYPE_CHECKING:
     from ablative.study.plan.plan import Plan
@@ -39,22 +39,22 @@ LAUNCH_SECONDS = 120.0
 """A submission without jobs after this time was abandoned by its launcher."""
 
 
-def arrange(plan: Plan, tasks: tuple[Task, ...], new: frozenset[str], jobs: int, prefix: str) -> Layout:
+def arrange(plan: Plan, tasks: tuple[Task, ...], new: frozenset[str], jobs: int, prefix: str) -> WorkerLayout:
     """Workers that share the whole queue, and the GPUs to deal out to them where a run may use one."""
     runtimes = {task.config.runtime for task in plan.runs if isinstance(task.config, RunConfig)}
     return _layout(runtimes, jobs or plan.cluster.jobs, len(tasks))
 
 
-def search_layout(plan: Plan, jobs: int, left: Mapping[str, int], prefix: str) -> Layout:
+def search_layout(plan: Plan, jobs: int, left: Mapping[str, int], prefix: str) -> WorkerLayout:
     """Workers for a search."""
     return _layout({arm.run.runtime for arm in plan.arms}, jobs or plan.cluster.jobs, sum(left.values()))
 
 
-def _layout(runtimes: set[RuntimeConfig], wanted: int, most: int) -> Layout:
+def _layout(runtimes: set[RuntimeConfig], wanted: int, most: int) -> WorkerLayout:
     processes = max(runtime.processes for runtime in runtimes)
     threads = max(runtime.threads for runtime in runtimes) * processes
     count, devices = workers(wanted, most, threads, processes)
-    return Layout(count, devices if any(runtime.device != "cpu" for runtime in runtimes) else ())
+    return WorkerLayout(count, devices if any(runtime.device != "cpu" for runtime in runtimes) else ())
 
 
 def workers(wanted: int, tasks: int, threads: int, processes: int = 1) -> tuple[int, tuple[str, ...]]:

@@ -21,11 +21,11 @@ from ablative.study.core.secrets import redact
 from ablative.study.home.paths import HOME_VERSION, Home, SubmissionPaths
 from ablative.study.plan.plan import Plan
 from ablative.study.plan.task import Task, TaskRef
-from ablative.sweeps.queue import executors, manifest, nodes, snapshot
+from ablative.sweeps.queue import executors, manifest, retries, snapshot
 from ablative.sweeps.queue.executors import executor, live_jobs
 from ablative.sweeps.queue.failures import NODE_FAILURE
-from ablative.sweeps.queue.manifest import Layout, Manifest
-from ablative.sweeps.queue.retries import archive_failure, record_abandoned, spent
+from ablative.sweeps.queue.manifest import Manifest, WorkerLayout
+from ablative.sweeps.queue.retries import archive_failure, is_exhausted, record_abandoned
 from ablative.sweeps.status.task_states import Survey, TaskState, runtimes, stale_seconds, survey
 
 
@@ -114,7 +114,7 @@ def require_extra(code: Code) -> None:
 def hand_over(
     plan: Plan,
     queue: tuple[Task, ...],
-    layout: Layout,
+    layout: WorkerLayout,
     code: Code,
     stamp: str,
     complete: Callable[[SubmissionPaths], None] = lambda paths: None,
@@ -213,7 +213,7 @@ def _record_abandoned(plan: Plan, state: TaskState) -> None:
     message = (state.detail or {})["message"]
     record_abandoned(state.task.paths(plan.home), state.owner, state.cause, message)
     if state.cause == NODE_FAILURE and state.owner.node:
-        nodes.note(plan.home.study(plan.study.name), state.owner.node, message)
+        retries.note_failed_node(plan.home.study(plan.study.name), state.owner.node, message)
 
 
 def _again(plan: Plan, state: TaskState, code: str) -> bool:
@@ -222,7 +222,7 @@ def _again(plan: Plan, state: TaskState, code: str) -> bool:
         return False
     retries = plan.clusters.get(state.task.run_id, plan.cluster).retries
     paths = state.task.paths(plan.home)
-    if state.resumable and not spent(paths, state.cause, state.task.config, retries, state.owner):
+    if state.resumable and not is_exhausted(paths, state.cause, state.task.config, retries, state.owner):
         return True
     return bool((state.detail or {}).get("snapshot", code) != code)
 
@@ -253,7 +253,7 @@ def new_stamp() -> str:
 
 
 def _write_manifest(
-    plan: Plan, tasks: tuple[Task, ...], layout: Layout, code: Code, stamp: str
+    plan: Plan, tasks: tuple[Task, ...], layout: WorkerLayout, code: Code, stamp: str
 ) -> tuple[SubmissionPaths, Manifest]:
     """Snapshot the code and write down what is queued."""
     copy, commit = snapshot.take(plan.home), snapshot.commit()

@@ -32,7 +32,7 @@ from ablative.sweeps.tracking.tags import plan_tags
 from ablative.sweeps.tracking.values import (
     PARAM_LENGTH,
     TAG_LENGTH,
-    Line,
+    JournalLine,
     Outcome,
     batches,
     cut,
@@ -201,7 +201,7 @@ class Uploader:
                 cursor = self._settle(task, cursor)
         replace(cursor, size=max(size, cursor.offset), state_digest=seen).write(paths, self.study)
 
-    def _log(self, run_id: str, batch: list[Line], params: dict[str, str], tags: dict[str, str]) -> None:
+    def _log(self, run_id: str, batch: list[JournalLine], params: dict[str, str], tags: dict[str, str]) -> None:
         from mlflow.entities import Metric, Param, RunTag
 
         if time.monotonic() > self.until:
@@ -217,7 +217,7 @@ class Uploader:
         )
         self.metrics += len(metrics)
 
-    def _texts(self, run_id: str, lines: list[Line]) -> tuple[dict[str, str], dict[str, str]]:
+    def _texts(self, run_id: str, lines: list[JournalLine]) -> tuple[dict[str, str], dict[str, str]]:
         """New params and tags of journal lines. MLflow refuses to change a param: a changed one becomes a tag."""
         tags = {key_name(key): cut(value, TAG_LENGTH) for key, value in _pairs(lines, "tags")}
         params = [(key_name(key), cut(value, PARAM_LENGTH)) for key, value in _pairs(lines, "params")]
@@ -259,30 +259,30 @@ class Uploader:
         return replace(cursor, status=str(end), name=name)
 
 
-def _advance(cursor: Cursor, batch: list[Line]) -> Cursor:
+def _advance(cursor: Cursor, batch: list[JournalLine]) -> Cursor:
     """The cursor behind a batch."""
     if not batch:
         return cursor
     return replace(cursor, offset=batch[-1].end, event=last_event(batch, cursor.event), state_digest="")
 
 
-def _pairs(lines: list[Line], kind: str) -> list[tuple[str, str]]:
+def _pairs(lines: list[JournalLine], kind: str) -> list[tuple[str, str]]:
     return [pair for line in lines if line.entry["kind"] == kind for pair in line.entry["values"].items()]
 
 
-def _lines(journal: Path, offset: int) -> list[Line]:
+def _lines(journal: Path, offset: int) -> list[JournalLine]:
     """Complete journal lines from byte `offset` on; raises ValueError that names the byte of an unreadable one."""
     with journal.open("rb") as file:
         file.seek(offset)
         data = file.read()
-    lines: list[Line] = []
+    lines: list[JournalLine] = []
     for text in data[: data.rfind(b"\n") + 1].splitlines(keepends=True):
         try:
             entry: dict[str, Any] = json.loads(text)
         except ValueError:
             raise ValueError(f"{journal}: byte {offset} begins a line that is not JSON") from None
         offset += len(text)
-        lines.append(Line(entry, offset))
+        lines.append(JournalLine(entry, offset))
     return lines
 
 

@@ -51,16 +51,16 @@ def cut(value: str, limit: int, ending: str = " … [{length} characters, sha256
 
 
 @dataclass(frozen=True)
-class Line:
+class JournalLine:
     """One journal entry, and the byte behind it."""
 
     entry: dict[str, Any]
     end: int
 
 
-def batches(lines: list[Line], size: int = BATCH) -> Iterator[list[Line]]:
+def batches(lines: list[JournalLine], size: int = BATCH) -> Iterator[list[JournalLine]]:
     """Runs of consecutive lines with at most `size` metric values each (more only where one line has more)."""
-    batch: list[Line] = []
+    batch: list[JournalLine] = []
     count = 0
     for line in lines:
         values = len(line.entry["values"]) if line.entry["kind"] == "metrics" else 0
@@ -73,7 +73,7 @@ def batches(lines: list[Line], size: int = BATCH) -> Iterator[list[Line]]:
         yield batch
 
 
-def last_event(lines: list[Line], before: dict[str, Any] | None) -> dict[str, Any] | None:
+def last_event(lines: list[JournalLine], before: dict[str, Any] | None) -> dict[str, Any] | None:
     """The newest event that says something about the task's state, reduced to what `outcome` reads."""
     for line in reversed(lines):
         if line.entry["kind"] == "event" and line.entry["name"] in STATE_EVENTS:

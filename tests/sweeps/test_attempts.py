@@ -18,7 +18,7 @@ from ablative.study.home.failed_attempts import failures, halvings
 from ablative.study.home.paths import Home, TaskPaths
 from ablative.study.plan.plan import Plan
 from ablative.study.plan.task import TaskRef
-from ablative.sweeps.queue import leases, nodes
+from ablative.sweeps.queue import leases, retries
 from ablative.sweeps.queue.failures import WORKER_FRAME, from_exception
 from ablative.sweeps.queue.retries import archive_failure, record_abandoned
 from ablative.sweeps.run import describe_left
@@ -137,11 +137,11 @@ def test_a_broken_gpu_or_mount_is_the_nodes_fault() -> None:
 
 def test_nodes_are_avoided_for_a_while(tmp_path: Path) -> None:
     study = Home(tmp_path).study("tiny")
-    assert nodes.avoided(study, 12.0) == {}
-    nodes.note(study, "n2", "it fell over")
+    assert retries.avoided_nodes(study, 12.0) == {}
+    retries.note_failed_node(study, "n2", "it fell over")
     write_json(study.failed_node("n1"), {"node": "n1", "time": time.time() - 7200, "reason": ""})
-    assert list(nodes.avoided(study, 3.0)) == ["n1", "n2"]
-    assert list(nodes.avoided(study, 1.0)) == ["n2"] and nodes.avoided(study, 0.0) == {}
+    assert list(retries.avoided_nodes(study, 3.0)) == ["n1", "n2"]
+    assert list(retries.avoided_nodes(study, 1.0)) == ["n2"] and retries.avoided_nodes(study, 0.0) == {}
 
 
 def test_a_lease_of_an_older_version_has_no_node(tmp_path: Path) -> None:

@@ -30,7 +30,7 @@ from ablative.study.core.files import write_json
 from ablative.study.home.failed_attempts import failures
 from ablative.study.home.paths import Home
 from ablative.study.plan.plan import Plan
-from ablative.sweeps.queue import executors, manifest, nodes
+from ablative.sweeps.queue import executors, manifest, retries
 from ablative.sweeps.slurm import preview
 from ablative.sweeps.status.render import notice
 from ablative.sweeps.submission.submit import submit
@@ -166,7 +166,7 @@ def test_a_node_that_dies_and_one_that_is_set_down(home: Home, world: Path) -> N
     undisturbed(plan, STEPS)
     assert causes(plan, 0) == ["node failure"]
     assert f"{dead} failed (submissions stay away from it until " in executors.queue_summary(home, "tiny")
-    assert list(nodes.avoided(home.study("tiny"), 1.0)) == [dead]
+    assert list(retries.avoided_nodes(home.study("tiny"), 1.0)) == [dead]
     record = plan.tasks[0].paths(home).record
     kept = record.rename(record.with_suffix(".kept"))
     assert f"#SBATCH --exclude={dead}\n" in "".join(preview.scripts(plan))

@@ -18,7 +18,7 @@ from ablative.sweeps.queue.manifest import Array
 from ablative.sweeps.slurm import advice, cluster, element, executor, layout, script
 from ablative.sweeps.slurm import squeue as queue
 from ablative.sweeps.slurm.cluster import Cluster, Partition
-from ablative.sweeps.slurm.squeue import Element, Queue
+from ablative.sweeps.slurm.squeue import Queue, QueuedElement
 from ablative.sweeps.status.task_states import survey
 from ablative.sweeps.submission.submit import submit
 
@@ -152,17 +152,17 @@ def test_what_accounts_and_qos_a_partition_takes() -> None:
 
 def test_a_recycled_job_id_is_not_taken_for_ours(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
     """After a controller lost its state: another array has our job id, and ours has none any more."""
-    seen = [Element("3_0", "ablate.other.x.0", 0, "RUNNING", "None")]
+    seen = [QueuedElement("3_0", "ablate.other.x.0", 0, "RUNNING", "None")]
     small = launched(plan, monkeypatch, seen)
     assert survey(small).counts == {"eligible": 3, "waiting": 3}
-    seen[:] = [Element("9_1", "ablate.tiny.x.0", 1, "PENDING", "Priority")]
+    seen[:] = [QueuedElement("9_1", "ablate.tiny.x.0", 1, "PENDING", "Priority")]
     assert survey(small).counts == {"submitted": 1, "eligible": 2, "waiting": 3}
     assert executor.queue_summary(small.home, "tiny") == "slurm: 1 pending (Priority)"
-    seen[:] = [Element("9_1", "ablate.tiny.x.1", 1, "PENDING", "DependencyNeverSatisfied")]
+    seen[:] = [QueuedElement("9_1", "ablate.tiny.x.1", 1, "PENDING", "DependencyNeverSatisfied")]
     assert survey(small).counts == {"eligible": 3, "waiting": 3}
 
 
-def launched(plan: Plan, monkeypatch: pytest.MonkeyPatch, seen: list[Element]) -> Plan:
+def launched(plan: Plan, monkeypatch: pytest.MonkeyPatch, seen: list[QueuedElement]) -> Plan:
     """A submission in a queue that we say the content of."""
     small = dataclasses.replace(tiny_plan(plan.home), cluster=CONFIG, clusters={})
     monkeypatch.setattr(queue, "look", lambda users, after: Queue(tuple(seen), 1e18))

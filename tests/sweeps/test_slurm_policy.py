@@ -19,12 +19,12 @@ from ablative.study.home.journal import Journal
 from ablative.study.home.paths import Home, SubmissionPaths
 from ablative.study.plan.plan import Plan
 from ablative.study.spec.cluster import ClusterConfig
-from ablative.sweeps.queue import executors, leases, manifest, nodes
+from ablative.sweeps.queue import executors, leases, manifest, retries
 from ablative.sweeps.queue.failures import Failure
 from ablative.sweeps.queue.manifest import Manifest
 from ablative.sweeps.slurm import cluster, element, endings, executor, layout, script, squeue, workers
 from ablative.sweeps.slurm.cluster import Cluster, Node, Partition
-from ablative.sweeps.slurm.squeue import Element, Queue
+from ablative.sweeps.slurm.squeue import Queue, QueuedElement
 from ablative.sweeps.slurm.workers import CanaryWorker, ElementWorker
 from ablative.sweeps.status.task_states import survey
 from ablative.sweeps.submission.submit import submit
@@ -43,9 +43,9 @@ def plan(tmp_path: Path) -> Plan:
 
 
 @pytest.fixture
-def seen(monkeypatch: pytest.MonkeyPatch) -> list[Element]:
+def seen(monkeypatch: pytest.MonkeyPatch) -> list[QueuedElement]:
     """The content of a scheduler's queue that takes everything; job ids are 1, 2, …"""
-    elements: list[Element] = []
+    elements: list[QueuedElement] = []
     numbers = iter(range(1, 100))
     monkeypatch.setattr(squeue, "look", lambda users, after: Queue(tuple(elements), 1e18))
     monkeypatch.setattr(cluster, "inspect", lambda: CLUSTER)
@@ -72,7 +72,7 @@ def worker(plan: Plan, kind: type[ElementWorker], job: str = "2_0") -> ElementWo
     return kind(plan.home, submission, found, lambda *_: None, KeyboardInterrupt, job)
 
 
-def test_the_first_task_is_tried_before_many_elements(plan: Plan, seen: list[Element]) -> None:
+def test_the_first_task_is_tried_before_many_elements(plan: Plan, seen: list[QueuedElement]) -> None:
     made = submit(plan, code=FAKE)
     canary, runs, evaluations = written(plan)[1].arrays
     assert canary.canary and canary.elements == ((plan.tasks[0].task_id,),)
@@ -88,7 +88,7 @@ def test_the_first_task_is_tried_before_many_elements(plan: Plan, seen: list[Ele
 
 
 def test_a_canary_lets_the_others_go_when_it_has_trained_some_steps(
-    plan: Plan, seen: list[Element], monkeypatch: pytest.MonkeyPatch
+    plan: Plan, seen: list[QueuedElement], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     submit(plan, code=FAKE)
     submission, found = written(plan)
@@ -121,7 +121,12 @@ def test_a_canary_lets_the_others_go_when_it_has_trained_some_steps(
     ],
 )
 def test_a_canary_that_fails_of_what_all_would_fail_of_stops_them(
-    plan: Plan, seen: list[Element], monkeypatch: pytest.MonkeyPatch, kind: type[ElementWorker], cause: str, stops: bool
+    plan: Plan,
+    seen: list[QueuedElement],
+    monkeypatch: pytest.MonkeyPatch,
+    kind: type[ElementWorker],
+    cause: str,
+    stops: bool,
 ) -> None:
     submit(plan, code=FAKE)
     cancelled: list[tuple[str, ...]] = []
@@ -137,7 +142,7 @@ def test_a_canary_that_fails_of_what_all_would_fail_of_stops_them(
 
 
 def test_three_identical_failures_take_the_rest_out_of_the_queue(
-    plan: Plan, seen: list[Element], monkeypatch: pytest.MonkeyPatch
+    plan: Plan, seen: list[QueuedElement], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     submit(plan, code=FAKE)
     cancelled: list[tuple[str, ...]] = []
@@ -179,12 +184,12 @@ def test_three_identical_failures_take_the_rest_out_of_the_queue(
     ],
 )
 def test_a_death_without_a_word_has_the_cause_that_the_scheduler_gives(
-    plan: Plan, seen: list[Element], state: str, errors: str, cause: str
+    plan: Plan, seen: list[QueuedElement], state: str, errors: str, cause: str
 ) -> None:
     submit(plan, code=FAKE)
     submission, found = written(plan)
     if state:
-        seen.append(Element("2_0", found.arrays[1].name, 0, state, "None"))
+        seen.append(QueuedElement("2_0", found.arrays[1].name, 0, state, "None"))
     if errors:
         submission.errors("2_0").parent.mkdir(exist_ok=True)
         submission.errors("2_0").write_text(f"{errors}\n")
@@ -201,10 +206,10 @@ def test_a_death_without_a_word_has_the_cause_that_the_scheduler_gives(
     assert next_one is not None and next_one.arrays[0].exclude == ("n1",) * (cause == "node failure")
 
 
-def test_failed_nodes_are_excluded_where_others_are_left(plan: Plan, seen: list[Element]) -> None:
+def test_failed_nodes_are_excluded_where_others_are_left(plan: Plan, seen: list[QueuedElement]) -> None:
     study = plan.home.study("tiny")
-    nodes.note(study, "n2", "it fell over")
-    nodes.note(study, "gone", "it is no node of this cluster any more")
+    retries.note_failed_node(study, "n2", "it fell over")
+    retries.note_failed_node(study, "gone", "it is no node of this cluster any more")
     submit(plan, code=FAKE)
     submission, found = written(plan)
     assert {array.exclude for array in found.arrays} == {("n2",)}
@@ -212,7 +217,7 @@ def test_failed_nodes_are_excluded_where_others_are_left(plan: Plan, seen: list[
     extra = dataclasses.replace(found.arrays[0], cluster={**found.arrays[0].cluster, "extra": {"exclude": "n7"}})
     assert "#SBATCH --exclude=n2,n7\n" in script.text(plan.home, submission, extra, {}, "")
     assert "n2 failed (submissions stay away from it until " in executors.queue_summary(plan.home, "tiny")
-    nodes.note(study, "n1", "and the other one, too")
+    retries.note_failed_node(study, "n1", "and the other one, too")
     assert executor._excluded(plan, [CONFIG], CLUSTER) == ()
     unafraid = dataclasses.replace(plan, cluster=dataclasses.replace(CONFIG, avoid_hours=0.0))
     assert executor._excluded(unafraid, [CONFIG], CLUSTER) == ()
@@ -235,7 +240,7 @@ def test_a_node_has_failed_that_is_down_or_was_started_again(
 
 
 def test_what_a_requeued_element_finds_of_its_last_life(
-    plan: Plan, seen: list[Element], monkeypatch: pytest.MonkeyPatch
+    plan: Plan, seen: list[QueuedElement], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     submit(plan, code=FAKE)
     again = worker(plan, ElementWorker)
@@ -243,13 +248,13 @@ def test_what_a_requeued_element_finds_of_its_last_life(
     for down, cause in ((True, "node failure"), (False, "preempted")):
         monkeypatch.setattr(endings, "node_failed", lambda node, since, down=down: down)
         assert again._ending(mine, 1.0)[0] == cause
-    assert list(nodes.avoided(plan.home.study("tiny"), 1.0)) == ["n1"]
+    assert list(retries.avoided_nodes(plan.home.study("tiny"), 1.0)) == ["n1"]
     assert again._ending(dataclasses.replace(mine, job="9_9"), 1.0)[0] == "killed"
     again.close()
 
 
 def test_a_scheduler_that_is_away_keeps_no_worker_from_stopping(
-    plan: Plan, seen: list[Element], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    plan: Plan, seen: list[QueuedElement], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     submit(plan, code=FAKE)
 

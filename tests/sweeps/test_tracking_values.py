@@ -26,7 +26,7 @@ from ablative.sweeps.queue import leases
 from ablative.sweeps.tracking import locks, uri
 from ablative.sweeps.tracking.cursor import pending, read_cursor
 from ablative.sweeps.tracking.tags import cells_text, plan_tags
-from ablative.sweeps.tracking.values import Line, Outcome, batches, cut, key_name, last_event, outcome
+from ablative.sweeps.tracking.values import JournalLine, Outcome, batches, cut, key_name, last_event, outcome
 
 
 @pytest.mark.parametrize("name", ["zero_shot/digits/top1", "model.width", "a b:c-d_é", "x" * 250])
@@ -89,10 +89,10 @@ def test_tags_of_a_plan() -> None:
 
 
 def test_batches_end_at_lines() -> None:
-    def line(values: int, end: int) -> Line:
-        return Line({"kind": "metrics", "values": dict.fromkeys(map(str, range(values)), 0.0)}, end)
+    def line(values: int, end: int) -> JournalLine:
+        return JournalLine({"kind": "metrics", "values": dict.fromkeys(map(str, range(values)), 0.0)}, end)
 
-    event = Line({"kind": "event", "name": "started", "t": 1}, 5)
+    event = JournalLine({"kind": "event", "name": "started", "t": 1}, 5)
     lines = [line(4, 1), line(6, 2), line(1, 3), line(25, 4), event]
     assert [[item.end for item in batch] for batch in batches(lines, 10)] == [[1, 2], [3], [4, 5]]
     assert list(batches([], 10)) == []
@@ -134,7 +134,8 @@ def test_outcomes(directory: DirectoryState, event: dict[str, object] | None, ex
 
 def test_the_last_event_that_tells_a_state_counts() -> None:
     lines = [
-        Line({"kind": "event", "name": name, "t": t}, t) for t, name in enumerate(["started", "checkpoint failed"])
+        JournalLine({"kind": "event", "name": name, "t": t}, t)
+        for t, name in enumerate(["started", "checkpoint failed"])
     ]
     assert last_event(lines, None) == {"name": "started", "t": 0, "cause": ""}
     assert last_event(lines[1:], {"name": "resumed"}) == {"name": "resumed"}
