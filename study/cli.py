@@ -129,7 +129,7 @@ def load_plan(study_name: str, overrides: Sequence[str], config_dir: str | None,
 def call(command: str, arguments: Sequence[str]) -> int:
     """Run another subcommand and return its exit code; errors are printed as usual.
 
-    In a process of its own: after hours of waiting, the code on disk may no longer be what this process has loaded.
+    It runs in a separate process: after hours of waiting, the code on disk may differ from the code loaded here.
     """
     import subprocess
 

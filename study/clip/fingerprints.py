@@ -21,7 +21,7 @@ class TextFile:
     """A plain text file that the tokenizer is fitted on."""
 
     name: str
-    """For messages."""
+    """What messages call the file."""
     path: str
 
     @classmethod

@@ -9,7 +9,7 @@ from importlib import resources
 from ablative.study.core.errors import ConfigError, unknown
 
 OWN = "own"
-"""Instead of a set's name: the templates that lie beside the data (CLIP_benchmark's)."""
+"""Value in place of a set's name: the templates in the data's own folder (CLIP_benchmark's)."""
 
 
 @functools.cache

@@ -55,7 +55,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def exit_code(error: BaseException) -> int:
-    """Of a process that ends because of `error`."""
+    """The exit code of a process that ends because of `error`."""
     return EXIT_OUT_OF_MEMORY if is_out_of_memory(error) else 1
 
 

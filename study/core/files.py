@@ -19,7 +19,7 @@ NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 def replacing(path: Path, durable: bool = True) -> Iterator[BinaryIO]:
     """A file to write that takes the place of `path` in one step when the block ends well.
 
-    Temporary file beside it, fsync, rename; `durable=False` skips the fsync, for what can be made again from
+    Temporary file in the same folder, fsync, rename; `durable=False` skips the fsync, for what can be made again from
     what is durable. Any exception (disk full, interrupt) leaves the old file as it
     was and removes the temporary one; only a kill leaves it behind, as `.<name>.<random>`.
     """

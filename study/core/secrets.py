@@ -92,7 +92,7 @@ def holds_secret(text: str) -> bool:
 
 
 def guard() -> None:
-    """From here on, an exception that nobody catches is printed without secrets."""
+    """Have uncaught exceptions printed without secrets, from this call on."""
     sys.excepthook = _print_exception
 
 

@@ -64,7 +64,7 @@ class Selection:
     currency: str = ""
     """What prices are in: `A100-hours`."""
     costs: Costs | None = None
-    """Of all tasks of the study, where something was selected."""
+    """Costs of all tasks of the study; None where everything is submitted."""
 
     def describe(self) -> list[str]:
         """Lines for people: what is submitted, what is left out, and what that would cost."""
@@ -205,7 +205,7 @@ class _Budget:
         self.left = budget * (1 + 1e-9)
 
     def price(self, units: frozenset[str]) -> float:
-        """Of those among `units` that are not bought yet."""
+        """Hours of those among `units` that are not chosen yet."""
         return sum(self.prices[unit] for unit in units if unit not in self.bought)
 
     def take(self, units: frozenset[str]) -> list[str] | None:

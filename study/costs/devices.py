@@ -20,7 +20,7 @@ class Device:
     bf16: float
     """Dense tensor-core peak in FLOP/s, without sparsity."""
     fp32: float
-    """Likewise; fp32 products run as TF32."""
+    """Dense tensor-core peak in FLOP/s of fp32 products, which run as TF32."""
     watts: float
     """Published thermal design power of one device: what it draws at most, not what it drew."""
     source: str
@@ -55,7 +55,7 @@ def label(name: str) -> str:
 
 
 def driven() -> str:
-    """Name of this machine's first GPU, as its driver tells it in a file; empty where it does not."""
+    """Name of this machine's first GPU, from the driver's files in /proc; empty where there is none."""
     for path in sorted(DRIVER.glob("gpus/*/information")):
         if found := re.search(r"^Model:\s*(.+)$", path.read_text(), re.MULTILINE):
             return found.group(1).strip()
@@ -63,7 +63,7 @@ def driven() -> str:
 
 
 def driver_version() -> str:
-    """Of the GPUs' driver; empty where there is none."""
+    """Version of the GPUs' driver, such as `550.54`; empty where there is none."""
     try:
         text = (DRIVER / "version").read_text()
     except OSError:

@@ -26,7 +26,7 @@ ASSUMED_EVALUATION_SECONDS = 5.0
 ASSUMED_UTILISATION = 0.4
 """Share of the peak that a pretraining makes of a GPU."""
 USUAL_GPUS = ("A100", "H100")
-"""For these a study is priced that is meant for GPUs, where it is not known for which."""
+"""GPUs to estimate hours for, where a study is meant for GPUs and their kind is not known."""
 
 SOURCES = ("measured", "history", "loose history", "flops", "passes", "assumed")
 """How a cost is known: seen, from tasks like this, from tasks of other models, from FLOPs (an evaluation's are those of
@@ -157,7 +157,7 @@ class _Estimator:
         return Costs(core_seconds, source, gpu_hours, self.gpus, self.either)
 
     def _choose_gpus(self) -> tuple[tuple[str, ...], bool]:
-        """The GPUs to tell hours of, and whether they are alternatives."""
+        """The GPUs to estimate hours for, and whether they are alternatives."""
         targets = [target.gpu for target in self.targets.values()]
         named = sorted({gpu for gpu in targets if gpu})
         if "" in targets and not named:
@@ -168,14 +168,14 @@ class _Estimator:
         return (USUAL_GPUS, True) if meant else ((), False)
 
     def _meant_for_gpus(self, run_id: str) -> bool:
-        """Whether a run goes to a GPU, or should: nobody trains in bf16 on CPUs, unless it has been seen."""
+        """Whether a run goes to a GPU, or should: bf16 means a GPU, unless such a run has been trained on CPUs."""
         target, took = self.targets[run_id].gpu, self.took.get(run_id)
         if target is not None:
             return True
         return self.configs[run_id].schedule.precision == "bf16" and (took is None or bool(took.gpu))
 
     def _own(self, task: Task) -> tuple[str, ...]:
-        """The GPUs that hours of a task are told of; where they are alternatives, evaluations are left out."""
+        """The GPUs to estimate a task's hours for; where they are alternatives, evaluations are left out."""
         target = self.targets[task.run_id].gpu
         if self.either:
             return self.gpus if task.kind == "pretrain" and self._meant_for_gpus(task.run_id) else ()

@@ -1,9 +1,9 @@
 """Which tasks take about the same time for the same amount of work, and what the finished ones of a home took.
 
-A pretraining's work is its floating-point operations, an evaluation's is one. Exactly alike are pretrainings of one
-model and objective, and evaluations by one protocol on the same data sets and model; loosely alike, those of other
-models. A record keeps both likenesses, so that finished tasks of other studies can be compared without their
-configurations, which are slow to read.
+A run's work is its floating-point operations, an evaluation's is one. Two runs are exactly similar if they have the
+same model and objective, two evaluations if they have the same protocol, data sets and model; they are approximately
+similar if only the model (and objective) differs. A record keeps a hash for each, so that finished tasks of other
+studies are compared without reading their configurations, which is slow.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from ablative.study.home.paths import Home, TaskPaths
 NEWEST_RUNS = 50
 """So many runs of other studies are looked at: a median needs no more."""
 RECORD_KEYS = ("like", "loose")
-"""From the likeness that says most to the one that says least."""
+"""Keys of the exact and the approximate similarity hash in a task's record."""
 
 
 def work(config: RunConfig | EvaluationConfig) -> float:
@@ -36,14 +36,14 @@ def work(config: RunConfig | EvaluationConfig) -> float:
 
 
 def similarity_keys(config: RunConfig | EvaluationConfig, model: ModelConfig) -> tuple[str, str]:
-    """Hashes that alike tasks share, in the order of `RECORD_KEYS`; `model` is the one that is trained or evaluated."""
+    """Hashes that alike tasks share, exact and approximate; `model` is the one that is trained or evaluated."""
     if isinstance(config, RunConfig):
         return _of_run(model, config.objective.name, config.schedule.precision, config.schedule.steps > 0)
     return _of_evaluation(config.protocol, config.datasets, model)
 
 
 def facts(config: RunConfig | EvaluationConfig, model: ModelConfig) -> dict[str, Any]:
-    """What a record keeps of this."""
+    """Similarity hashes and work, as a task's record keeps them."""
     return {**dict(zip(RECORD_KEYS, similarity_keys(config, model), strict=True)), "work": work(config)}
 
 
@@ -66,7 +66,7 @@ class RunTime:
     """What a record says of the time that its task took."""
 
     seconds: float
-    """By the clock, without what was wasted, times the processes that shared the work."""
+    """Seconds by the clock without wasted ones, times the processes that shared the work."""
     gpu: str
     """Label of its GPU; empty: it ran on CPUs."""
 
@@ -80,12 +80,12 @@ class RunTime:
 
 @dataclass
 class WorkRates:
-    """Process-seconds for a unit of work, of finished tasks by likeness and GPU."""
+    """Process-seconds for a unit of work, of finished tasks, by similarity hash and GPU."""
 
     rates: dict[tuple[str, str], list[float]] = field(default_factory=lambda: defaultdict(list))
 
     def add(self, keys: Iterable[str], amount: float, took: RunTime) -> None:
-        """A finished task of this likeness and amount of work."""
+        """Add a finished task with these similarity hashes and this amount of work."""
         for key in keys:
             self.rates[key, took.gpu].append(took.seconds / amount)
 
@@ -103,7 +103,7 @@ class WorkRates:
         return tuple(sorted((gpu for gpu in counts if gpu), key=lambda gpu: (-counts[gpu], gpu)))
 
     def add_others(self, home: Home, own: Iterable[str]) -> None:
-        """Finished tasks of the home's newest runs besides `own` (run ids), as far as their records tell."""
+        """Add finished tasks of the home's newest runs, except those of the runs `own` (ids)."""
         for record in _others(home, frozenset(own)):
             told = record.get("alike")
             if told and record["state"] == "completed":

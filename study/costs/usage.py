@@ -48,13 +48,13 @@ class TaskUsage:
     """What one task has cost so far."""
 
     seconds: float
-    """By the clock, in all attempts."""
+    """Seconds by the clock, in all attempts."""
     wasted: float
     """Seconds of these that led to nothing (`study.home.attempt_times`)."""
     gpus: int
     cores: int
     device: str = ""
-    """As the driver names it."""
+    """Name of the GPU, or processor, as the driver gives it."""
     queue_seconds: float = 0.0
     utilisation: float | None = None
     """Share of the GPU's peak, in percent."""
@@ -95,7 +95,7 @@ class TaskUsage:
 
     @classmethod
     def unfinished(cls, paths: TaskPaths, alive: bool = False) -> TaskUsage | None:
-        """Of a task without a record, by its journal and what it saved; None where it never began."""
+        """Usage of a task without a record, from its journal and checkpoint; None where it never began."""
         files = [path for path in (RunPaths(paths.root).checkpoint, paths.scores) if path.exists()]
         saved = files[0].stat().st_mtime if files else None
         return cls.by_journal(read(paths.journal)[0], saved, alive)
@@ -104,7 +104,7 @@ class TaskUsage:
     def by_journal(
         cls, entries: Sequence[Mapping[str, Any]], saved: float | None = None, alive: bool = False
     ) -> TaskUsage | None:
-        """By its journal's entries alone. `saved`, `alive`: as `study.home.attempt_times.elapsed`."""
+        """Usage of a task from its journal's entries; `saved` and `alive` as in `study.home.attempt_times.elapsed`."""
         found = attempts(entries)
         if not found:
             return None
@@ -118,7 +118,7 @@ class TaskUsage:
         return cls(time.seconds, time.wasted, gpus, cores, tags.get(tracking_tags.DEVICE, ""), queued)
 
     def tags(self) -> dict[str, str]:
-        """What a report is to know of it, from MLflow alone."""
+        """Tags of the task's MLflow run, from which reports compute its usage."""
         return {tracking_tags.SECONDS: f"{self.seconds:.3f}", tracking_tags.SECONDS_WASTED: f"{self.wasted:.3f}"}
 
 
@@ -129,7 +129,7 @@ class Usage:
     gpu_hours: float = 0.0
     gpu_wasted: float = 0.0
     core_hours: float = 0.0
-    """Of tasks without GPUs."""
+    """Core-hours of tasks without GPUs."""
     core_wasted: float = 0.0
     queue_hours: float = 0.0
     utilisation: float | None = None

@@ -14,14 +14,14 @@ from ablative.study.spec.design import cell_name
 
 @dataclass(frozen=True)
 class UsageTotals:
-    """Sums of one study. A task that stands in two tables counts in both, and once in the study."""
+    """Sums over one study. A task behind two tables counts in both, and once in the study."""
 
     study: Usage
     tables: dict[str, Usage]
     cells: dict[str, Usage]
-    """By the cell's name."""
+    """Cell's name → usage of its tasks."""
     runs: dict[str, Usage]
-    """By run id: the pretraining and its evaluations."""
+    """Run id → usage of the run and its evaluations."""
 
 
 def usage_totals(plan: Plan, costs: Mapping[str, TaskUsage]) -> UsageTotals:

@@ -1,4 +1,4 @@
-"""Attempts at a task as its journal tells of them, and how much of their time led to nothing.
+"""Attempts at a task, read from its journal, and how much of their time led to nothing.
 
 Lost is what had to be done again: of an attempt that was killed, all after the checkpoint from which the next one
 went on; and all of a task that diverged, or failed without a checkpoint.
@@ -20,10 +20,10 @@ END_EVENTS = (*FINISHED, "failed", "interrupted")
 
 @dataclass
 class Attempt:
-    """One attempt, from its first journal entry to its last: a killed one cannot tell more."""
+    """One attempt, from its first journal entry to its last: a killed one writes no end."""
 
     start: float
-    """In seconds since 1970."""
+    """Seconds since 1970."""
     end: float
     ended: str = ""
     """One of `ENDS`."""
@@ -51,7 +51,7 @@ class Elapsed:
 
 
 def attempts(entries: Iterable[Mapping[str, Any]]) -> list[Attempt]:
-    """The attempts that a task's journal entries tell of."""
+    """The attempts at a task, in order, from its journal's entries."""
     found: list[Attempt] = []
     for entry in entries:
         when = entry["t"] / 1000

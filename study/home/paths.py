@@ -65,7 +65,7 @@ class TaskPaths:
         return self.root / "shipped" / f"{study}.json"
 
     def shipping(self, study: str) -> Path:
-        """Lock of the one process that ships the journal into that study's experiment; gone when nobody does."""
+        """Lock of the one process that ships the journal into that study's experiment; absent when none does."""
         return self.root / "shipped" / f"{study}.lock"
 
 
@@ -109,7 +109,7 @@ class RunPaths(TaskPaths):
 
 
 def watched(run: Path) -> Path:
-    """In a run's folder: what is evaluated while it trains (JSON), where a search prunes by it."""
+    """File in a run's folder with the evaluation to do while it trains (JSON), where a search prunes by it."""
     return run / "watched.json"
 
 
@@ -121,21 +121,21 @@ class TrialPaths:
 
     @property
     def lease(self) -> Path:
-        """Of the worker that has the trial."""
+        """Lease of the worker that has the trial."""
         return self.root / "claim"
 
     @property
     def tasks(self) -> Path:
-        """The trial's tasks, JSON, for whoever ships journals."""
+        """The trial's tasks (JSON), whose journals are to be shipped."""
         return self.root / "tasks.json"
 
     @property
     def outcome(self) -> Path:
-        """Of a repeat, how it ended."""
+        """How a repeat ended (JSON)."""
         return self.root / "outcome.json"
 
     def repeat(self, seed: int) -> TrialPaths:
-        """Of the trial's values, run again with another seed."""
+        """Files of a repeat: the trial's values, run again with another seed."""
         return TrialPaths(self.root / "repeats" / str(seed))
 
 
@@ -152,7 +152,7 @@ class SearchPaths:
 
     @property
     def asking(self) -> Path:
-        """Claim of the worker that takes its next trial: one at a time."""
+        """Lease of the worker that takes the next trial: one at a time."""
         return self.root / "asking"
 
     def result(self, arm: str) -> Path:
@@ -201,11 +201,11 @@ class SubmissionPaths:
 
     @property
     def launching(self) -> Path:
-        """Claim of the process that is handing the submission's arrays to the scheduler."""
+        """Lease of the process that hands the submission's arrays to the scheduler."""
         return self.root / "launching"
 
     def output(self, job_id: str) -> Path:
-        """What an array element printed beside its tasks' logs, as Submitit names it; `job_id` as in `123_4`."""
+        """What an array element printed outside its tasks' logs; Submitit names the file. `job_id` as in `123_4`."""
         return self.jobs / f"{job_id}_0_log.out"
 
     def errors(self, job_id: str) -> Path:
@@ -218,12 +218,12 @@ class SubmissionPaths:
 
     @property
     def ended(self) -> Path:
-        """Present once the submission's jobs were found gone, so that nobody looks for them again."""
+        """Present once the submission's jobs were found gone, so that they are not looked for again."""
         return self.root / "ended"
 
     @property
     def shipper(self) -> Path:
-        """Claim of the worker that ships journals beside its tasks."""
+        """Lease of the worker that ships the submission's journals."""
         return self.root / "shipper"
 
 
@@ -235,7 +235,7 @@ class StudyPaths:
 
     @property
     def plan(self) -> Path:
-        """The last submitted plan: cells, runs and tasks; deleted cells are told from it."""
+        """The last submitted plan: cells, runs and tasks; comparing with it shows deleted cells."""
         return self.root / "plan.json"
 
     @property
@@ -290,12 +290,12 @@ class Home:
 
     @property
     def store_lock(self) -> Path:
-        """Held while the tracking store or an experiment is created; gone when nobody does."""
+        """Lock held while the tracking store or an experiment is created; absent otherwise."""
         return self.root / "mlflow.lock"
 
     @property
     def identity(self) -> Path:
-        """Random name of this home: tells several homes that share one tracking server apart."""
+        """Random name of this home, which distinguishes homes that share one tracking server."""
         return self.root / "identity"
 
     @property
@@ -323,7 +323,7 @@ class Home:
 
     @property
     def tracking_cache(self) -> Path:
-        """What tracking servers told of finished runs."""
+        """Finished runs as tracking servers returned them."""
         return self.cache / "tracking"
 
     @property
@@ -336,7 +336,7 @@ class Home:
         return self.cache / "tokenizers" / f"{key}.json"
 
     def texts_fingerprint(self, key: str) -> Path:
-        """Of a text file that tokenizers are fitted on; `key` names the file, its size and its time."""
+        """Fingerprint of a text file that tokenizers are fitted on; `key` names the file, its size and its time."""
         return self.cache / "texts" / key
 
     def kept_pairs(self, key: str) -> Path:

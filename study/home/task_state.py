@@ -1,4 +1,4 @@
-"""What one task's directory tells about its state, without asking any scheduler."""
+"""State of a task as its directory shows it, without asking any scheduler."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ class DirectoryState:
     state: str
     """completed | diverged | claimed | cancelled | failed | none"""
     cause: str = ""
-    """Of a failure: out of memory, time limit, preempted, node failure, data, disk, killed, interrupted, code."""
+    """Cause of a failure: out of memory, time limit, preempted, node failure, data, disk, killed, interrupted, code."""
     detail: dict[str, Any] | None = None
     """Content of `record.json` or `failure.json`."""
 
 
 def directory_state(paths: TaskPaths) -> DirectoryState:
-    """Read record, claim, cancellation and failure, in this order.
+    """Read record, lease, cancellation and failure, in this order.
 
-    A claim says only that some worker took the task; whether that worker lives is for `sweeps` to find out.
+    A lease says only that some worker took the task; `sweeps` finds out whether that worker lives.
     """
     record = read_json(paths.record)
     if record is not None:

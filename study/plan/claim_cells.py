@@ -98,7 +98,7 @@ def check_claims(
 
 
 def undecidable(study: Study) -> list[str]:
-    """Claims that the study's seeds cannot decide: one seed tells nothing of the spread, unless several tasks do."""
+    """Names of claims that the study's seeds cannot decide: one seed shows no spread, unless several tasks do."""
     if len(study.seeds) > 1:
         return []
     return [name for name, claim in study.claims.items() if claim.estimand != "tasks like these"]

@@ -1,4 +1,4 @@
-"""Which cell of the grid stands where in a declared table or figure: geometry only, so that a plan can check it."""
+"""Layout of tables: which cell of the grid has which row and column, so that a plan can check it."""
 
 from __future__ import annotations
 

@@ -44,7 +44,7 @@ class Plan:
     home: Home
     cluster: ClusterConfig
     arms: tuple[SearchArm, ...] = ()
-    """Of the study's search, if it has one."""
+    """Arms of the study's search, if it has one."""
     waiting: Mapping[str, str] = dataclasses.field(default_factory=dict)
     """Cells (their names) without tasks, since what they stand for is still searched; and why."""
     searched: Mapping[str, Searched] = dataclasses.field(default_factory=dict)

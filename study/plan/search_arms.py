@@ -30,19 +30,19 @@ Configure = Callable[[Cell], tuple[RunConfig, Sequence[EvaluationConfig], Cluste
 
 @dataclass(frozen=True)
 class SearchArm:
-    """One combination of levels with a search of its own."""
+    """One combination of levels that is searched separately."""
 
     cell: Cell
     run: RunConfig
     """Before the parameters are set."""
     evaluations: tuple[EvaluationConfig, ...]
-    """On the validation split, of the data sets that the objectives need; without a run's id."""
+    """Evaluations on the validation split, of the data sets that the goals need; without a run's id."""
     key: str
-    """Hash of all that makes values of the objectives comparable: trials of another key do not count here."""
+    """Hash of all that makes values of the goals comparable: trials of another key do not count here."""
     watched: EvaluationConfig | None = None
-    """What is evaluated while a trial trains, likewise; None: trials are pruned by metrics of training, or not."""
+    """Evaluation, on the validation split, while a trial trains; None: its pruner needs no such values."""
     cluster: ClusterConfig | None = None
-    """Where its trials run; a worker, which is there already, is not told."""
+    """Where its trials run; None in a worker, which runs there already."""
 
     @property
     def name(self) -> str:

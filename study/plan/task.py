@@ -14,7 +14,7 @@ from ablative.study.spec.design import Cell, cell_name
 
 @dataclass(frozen=True)
 class _Scheduled:
-    """What tells one task from another."""
+    """Identity of a task."""
 
     task_id: str
     kind: str
@@ -32,7 +32,7 @@ class _Scheduled:
 
 @dataclass(frozen=True)
 class TaskRef(_Scheduled):
-    """A task without its configuration, which stands in its directory: small, and can be sent to another process."""
+    """A task without its configuration, which lies in its directory: small enough to be sent to another process."""
 
     name: str
 

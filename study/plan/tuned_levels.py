@@ -17,7 +17,7 @@ from ablative.study.spec.search import SEARCH_KEY, SearchConfig
 
 @dataclass(frozen=True)
 class Searched:
-    """What it cost to find what a level means: stands below every table that shows the level."""
+    """What the search behind a level cost; it is printed below every table that shows the level."""
 
     level: str
     """`factor=level`."""
@@ -26,11 +26,11 @@ class Searched:
     """Key of the arm whose search it was."""
     trials: int
     seeds: int
-    """Of each trial."""
+    """Seeds of each trial."""
     repeats: int
     """Seeds with which the best were repeated."""
     hours: float
-    """Of the arm's trials and repeats together."""
+    """Hours of the arm's trials and repeats together."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Tuned:
     design: Design
     study: str
     arms: tuple[SearchArm, ...]
-    """Of the study's own search."""
+    """Arms of the study's own search."""
     search: SearchConfig | None
     home: Home
 
@@ -63,7 +63,7 @@ class Tuned:
         return f"the search of {name} {done}: ablate search {name}"
 
     def searched(self, cell: Cell) -> Searched | None:
-        """What stands behind a cell's searched level; None where it has none, or where that is not found yet."""
+        """The search behind a cell's searched level; None where the cell has none, or the search is not done."""
         level = next(((f, own) for f, own in cell.items() if SEARCH_KEY in self.design.factors[f][own]), None)
         name = self.design.factors[level[0]][level[1]][SEARCH_KEY] if level else ""
         found = self._results(cell, name) if name else []
@@ -98,7 +98,7 @@ class Tuned:
         for result in fit:
             if result["best"] is None:
                 several = len(result["objective"]) > 1
-                reason = "has several objectives and no single best" if several else "completed no trial"
+                reason = "has several goals and no single best" if several else "completed no trial"
                 raise ConfigError(f"cell {cell_name(cell)}: the search of {name} {reason}")
         values = [result["best"]["values"] for result in fit]
         if any(other != values[0] for other in values):

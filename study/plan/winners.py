@@ -9,7 +9,7 @@ from statistics import fmean
 
 @dataclass(frozen=True)
 class Tried:
-    """A complete trial of one objective."""
+    """A complete trial of a search with one goal."""
 
     number: int
     value: float

@@ -8,7 +8,7 @@
     arm        = level ["[" level {"," level} "]"]        mae_clip, mae_clip[gap, small]
 
 A level is written by its name, as `factor.name` where two factors share it, in single quotes where it holds other
-signs than letters, digits, "_" and "."; an arm stands for the mean over all cells with its levels.
+signs than letters, digits, "_" and "."; an arm means the average over all cells with its levels.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class Comparison:
     """`>`, `<` or `~`."""
     right: Sum
     text: str
-    """As written, with single spaces and plain signs."""
+    """The comparison as written, with single spaces and plain signs."""
 
 
 def parse(text: str, where: str) -> tuple[Comparison, ...]:

@@ -28,7 +28,7 @@ class ClusterConfig:
     gpus: int = field(0, low=0, identity=False)
     """GPUs of an array element on each of its nodes; the tasks packed into it share them."""
     gpu_type: str = field("", identity=False)
-    """As the cluster's GRES names it (`a100`); empty: any."""
+    """Kind of GPU by its name in the cluster's GRES (`a100`); empty: any."""
     cpus: int = field(1, low=1, identity=False)
     """Cores of one task, or of each process of a run that has several."""
     memory_gib: float = field(0.0, low=0, identity=False)

@@ -10,7 +10,7 @@ from ablative.study.core.typed import field
 FIGURE_KINDS = ("bars", "lines", "heatmap", "curves", "scatter", "effects", "panels", "custom")
 PANEL_PICTURES = ("grad_cam", "segmentation", "reconstruction", "retrieval", "tsne")
 BY_METRIC = "metric"
-"""As a figure's `panel`: one panel for each metric instead of one for each level of a factor."""
+"""Value of a figure's `panel`: one panel for each metric instead of one for each level of a factor."""
 AGGREGATES = ("mean",)
 BETTER = ("default", "higher", "lower", "neither")
 SPREADS = ("sd", "ci")
@@ -37,15 +37,15 @@ class ColumnConfig:
     better: str = field("default", choices=BETTER)
     """Which values are the best; by default the higher ones of what a protocol measures, neither of the rest."""
     reference: dict[str, str] = dataclasses.field(default_factory=dict)
-    """Fields of the paper's value to print beside each number: `{protocol: zero-shot, task: ImageNet}`."""
+    """Fields of the paper's value to print next to each number: `{protocol: zero-shot, task: ImageNet}`."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ReferenceConfig:
-    """The paper's table whose printed values stand beside a table's own numbers."""
+    """The paper's table whose printed values a table shows next to its own numbers."""
 
     paper: str = field()
-    """As in `ablate report PAPER --reference`."""
+    """Name of the paper in `ablate report PAPER --reference`."""
     table: str = field()
     """Its number, in quotes: `"4"`, `15a`."""
     levels: dict[str, dict[str, dict[str, str]]] = dataclasses.field(default_factory=dict)
@@ -68,10 +68,10 @@ class TableConfig:
     delta: bool = field(False)
     """Also print each value's difference to the study's baseline, with its 95 % interval."""
     spread: str = field("sd", choices=SPREADS)
-    """What stands after ±: the standard deviation over seeds, or half the mean's 95 % interval."""
+    """What is printed after ±: the standard deviation over seeds, or half the mean's 95 % interval."""
     note: str = field("")
     reference: ReferenceConfig | None = None
-    """The paper's table to print beside it."""
+    """The paper's table whose values are printed, too."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,7 +98,7 @@ class QueryColumnConfig:
     """The column's own name where empty."""
     group: str = field("")
     key: str = field("")
-    """As a table's columns have it."""
+    """Name of the column in the keys of its numbers, as in `ColumnConfig`."""
     digits: int = field(1, low=0, high=6)
     better: str = field("neither", choices=("higher", "lower", "neither"))
 
@@ -132,7 +132,7 @@ class FigureConfig:
     spread: str = field("sd", choices=SPREADS)
     """Whiskers of bars and lines: the standard deviation over seeds, or the mean's 95 % interval."""
     position: str = field("")
-    """Lines: key that the levels of x set (`data.pairs`); they make a logarithmic axis, and crossings are told."""
+    """Lines: key that the levels of x set (`data.pairs`); they make a logarithmic axis, and crossings are noted."""
     groups: dict[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
     """Heatmap: head -> metrics below it; `@groups` in `metric` become such heads by themselves."""
     effects: str = field("")
@@ -156,7 +156,7 @@ class ClaimConfig:
     where: dict[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
     """Keep cells with these levels (a cell without the factor stays)."""
     text: str = field("")
-    """The sentence; the statement stands in where there is none."""
+    """The sentence; empty: the statement is printed instead."""
     source: str = field("")
     """Where it is said: `section 4.2`."""
     margin: float = field(0.0, low=0)

@@ -31,7 +31,7 @@ PAPERS: tuple[dict[str, Any], ...] = (
 
 
 SEARCH_KEY = "search"
-"""In a level's meaning: the study whose search is meant."""
+"""Key in a level's meaning that names the study whose search is meant."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +50,7 @@ class ParameterConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class GoalConfig:
-    """One objective: a metric, or the mean of several, averaged over a trial's seeds."""
+    """One goal (key `objective`): a metric, or the mean of several, averaged over a trial's seeds."""
 
     metric: tuple[str, ...] = field()
     direction: str = field("maximize", choices=("maximize", "minimize"))
@@ -66,7 +66,7 @@ class MethodConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class BudgetConfig:
-    """Of every arm alike: one limit, or both."""
+    """Limits of each arm's search: trials, hours or both."""
 
     trials: int = field(0, low=0)
     """0: no limit."""
@@ -79,9 +79,9 @@ class ConfirmConfig:
     """Repeats of the best trials once an arm's budget is spent: what looked best among many was lucky, too."""
 
     top: int = field(3, low=1)
-    """How many of the best; what was tried first (the papers' loss weights) is repeated beside them."""
+    """How many of the best trials are repeated; what was tried first (the papers' loss weights) is repeated, too."""
     seeds: tuple[int, ...] = field(())
-    """Of the repeats, by which alone the winner is then chosen; none: the best trial wins as it is."""
+    """Seeds of the repeats, by which alone the winner is then chosen; none: the best trial wins as it is."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,20 +93,20 @@ class SearchConfig:
     """Several: the search looks for their Pareto front."""
     budget: BudgetConfig
     per: tuple[str, ...] = field(())
-    """Factors; every combination of their levels (an arm) has a search and a budget of its own."""
+    """Factors; each combination of their levels (an arm) has a separate search and budget."""
     where: dict[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
     """Only arms with these levels."""
     sampler: MethodConfig = MethodConfig(name="tpe")
     pruner: MethodConfig = MethodConfig(name="none")
     report: str = field("")
-    """By what trials are pruned: a metric of training, such as `train/contrastive` (smaller is better), or one that a
-    protocol yields on the validation split (larger is better), evaluated `every` so many steps."""
+    """Metric by which trials are pruned: one of training, such as `train/contrastive` (smaller is better), or one that
+    a protocol yields on the validation split (larger is better), evaluated `every` so many steps."""
     every: int = field(0, low=0)
     confirm: ConfirmConfig = ConfirmConfig()
     seeds: tuple[int, ...] = field((0,))
-    """Of the runs; each trial trains one run for each, and only the first may be pruned."""
+    """Seeds of the runs; each trial trains one run for each, and only the first may be pruned."""
     seed: int = field(0, low=0)
-    """Of the sampler."""
+    """Seed of the sampler."""
     parallel: int = field(0, low=0)
     """Worker jobs; 0 takes as many as the cluster configuration, or the machine, allows."""
     enqueue: tuple[dict[str, Any], ...] = ()
@@ -211,9 +211,7 @@ def _check_methods(search: SearchConfig, where: str) -> None:
             f"training to prune by, such as train/contrastive, or with `every` one of the validation split"
         )
     if search.pruner.name != "none" and len(search.objective) > 1:
-        raise ConfigError(
-            f"{where}.pruner: Optuna prunes searches of one objective only, found {len(search.objective)}"
-        )
+        raise ConfigError(f"{where}.pruner: Optuna prunes searches with one goal only, found {len(search.objective)}")
     if search.sampler.name == "grid":
         for key, parameter in search.parameters.items():
             if not parameter.choices and parameter.step is None:
@@ -261,7 +259,7 @@ def _check_sizes(search: SearchConfig, where: str) -> None:
             f"{where}.confirm.seeds: {repeated} are seeds of the search, by which the best were chosen; take others"
         )
     if search.confirm.seeds and len(search.objective) > 1:
-        raise ConfigError(f"{where}.confirm: several objectives have a front and no best trial to repeat")
+        raise ConfigError(f"{where}.confirm: several goals have a front and no best trial to repeat")
 
 
 def inside(parameter: ParameterConfig | None, value: Any) -> bool:

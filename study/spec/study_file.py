@@ -62,7 +62,7 @@ class Study:
         return {factor: tuple(levels) for factor, levels in self.design.factors.items()}
 
     def evaluates(self, protocol: str, cells: Sequence[Mapping[str, str]]) -> bool:
-        """Whether a run that stands for these cells is evaluated with the protocol."""
+        """Whether a run that is shared by these cells is evaluated with the protocol."""
         return any(allows(cell, self.measured[protocol]) for cell in cells)
 
     @property
