@@ -96,7 +96,7 @@ def _plan_table(plan: Plan, states: Mapping[str, State], costs: Costs, brief: bo
     from rich import box
     from rich.table import Table
 
-    from ablative.study.costs.usage import amount
+    from ablative.study.costs.estimate import estimated
 
     # Many factors, and 80 columns: little is spent on what is between them, names and numbers stay whole.
     title = f"{plan.study.name}: {plan.study.title}"
@@ -116,7 +116,7 @@ def _plan_table(plan: Plan, states: Mapping[str, State], costs: Costs, brief: bo
         runs = sum(task.kind == "pretrain" for task in tasks)
         counts = [] if brief else [str(runs), str(len(tasks) - runs)]
         row = [cell.get(factor, "–") for factor in plan.study.factors]
-        cost = [amount(costs.hours(tasks, gpu)) for gpu in costs.gpus] or [f"{60 * costs.core_hours(tasks):.1f}"]
+        cost = [estimated(costs.hours(tasks, gpu)) for gpu in costs.gpus] or [f"{60 * costs.core_hours(tasks):.1f}"]
         table.add_row(*row, *counts, _summary_of(plan, [states[task.task_id].state for task in tasks]), *cost)
     return table
 

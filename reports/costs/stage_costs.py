@@ -95,7 +95,7 @@ _TASKS = f"""
     select {_STAGE} as stage, coalesce(clock_seconds, seconds, 3600 * gpu_hours, 0), coalesce(wasted_seconds, 0),
            coalesce(gpus, round(3600 * gpu_hours / nullif(coalesce(seconds, 3600 * gpu_hours), 0))::integer, 0),
            coalesce(cores, 1), coalesce(device, ''), coalesce(queue_seconds, 0), flops_utilisation,
-           case when state in ('completed', 'diverged') then cpu_hours end
+           case when state in ('completed', 'diverged') or clock_seconds is null then cpu_hours end
     from cost where coalesce(clock_seconds, seconds, cpu_hours, gpu_hours) is not null
     order by task_id
 """

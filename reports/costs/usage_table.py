@@ -63,7 +63,7 @@ _CELLS = {
 _SPENT = """
     select task_id, clock_seconds, coalesce(wasted_seconds, 0), coalesce(gpus, 0), coalesce(cores, 1),
            coalesce(device, ''), coalesce(queue_seconds, 0), flops_utilisation,
-           case when state in ('completed', 'diverged') then cpu_hours end
+           case when state in ('completed', 'diverged') or clock_seconds is null then cpu_hours end
     from cost
     where planned and clock_seconds is not null
     order by task_id

@@ -14,8 +14,7 @@ from typing import Any
 
 from ablative.study.core.errors import ConfigError, unknown
 from ablative.study.core.plurals import counted
-from ablative.study.costs.estimate import Costs
-from ablative.study.costs.usage import amount
+from ablative.study.costs.estimate import Costs, estimated
 from ablative.study.plan.layout import effects_layout, table_layout
 from ablative.study.plan.plan import Plan
 from ablative.study.plan.task import Task
@@ -72,7 +71,7 @@ class Selection:
             return []
         spent, rest = (sum(each.price for each in units) for units in (self.chosen, self.left))
         rows = f", and completes {self.rows[0]} of {self.rows[1]} table rows" if self.rows[1] else ""
-        what = f"{counted(len(self.chosen), 'run')} for about {amount(spent)} {self.currency}{rows}"
+        what = f"{counted(len(self.chosen), 'run')} for about {estimated(spent)} {self.currency}{rows}"
         lines = [f"a budget of {self.budget.hours:,g} pays for {what}"]
         if self.left:
             cells: dict[str, list[int]] = {}
@@ -80,7 +79,7 @@ class Selection:
                 cells.setdefault(cell_name(each.run.cells[0]), []).append(each.run.seed)
             named = [f"{name} seed={','.join(map(str, seeds))}" for name, seeds in cells.items()]
             more = [f"and {len(named) - CELLS_NAMED} more cells"] if len(named) > CELLS_NAMED else []
-            what = f"left out {counted(len(self.left), 'run')} for about {amount(rest)} {self.currency} more"
+            what = f"left out {counted(len(self.left), 'run')} for about {estimated(rest)} {self.currency} more"
             lines.append(f"{what}: {'; '.join([*named[:CELLS_NAMED], *more])}")
         return lines
 

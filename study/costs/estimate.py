@@ -16,7 +16,6 @@ from ablative.study.core import registry
 from ablative.study.core.files import read_json
 from ablative.study.costs.devices import driven, find, label
 from ablative.study.costs.history import RunTime, WorkRates, similarity_keys, work
-from ablative.study.costs.usage import amount
 from ablative.study.plan.plan import Plan
 from ablative.study.plan.task import Task
 
@@ -90,10 +89,10 @@ class Costs:
     def amount(self, tasks: Sequence[Task]) -> str:
         """`12 A100-hours or 4 H100-hours of pretraining`, `5 core-minutes`."""
         if self.gpus:
-            words = [f"{amount(self.hours(tasks, gpu))} {gpu}-hours" for gpu in self.gpus]
+            words = [f"{estimated(self.hours(tasks, gpu))} {gpu}-hours" for gpu in self.gpus]
             return " or ".join(words) + " of pretraining" if self.either else " and ".join(words)
         hours = self.core_hours(tasks)
-        return f"{amount(hours)} core-hours" if hours >= 10 else f"{amount(60 * hours)} core-minutes"
+        return f"{estimated(hours)} core-hours" if hours >= 10 else f"{estimated(60 * hours)} core-minutes"
 
     def basis(self, tasks: Sequence[Task]) -> str:
         """How the costs of `tasks` are known, in words."""
@@ -200,6 +199,15 @@ class _Estimator:
 
     def _keys(self, task: Task) -> tuple[str, str]:
         return similarity_keys(task.config, self.configs[task.run_id].model)
+
+
+def estimated(hours: float) -> str:
+    """Estimated hours for people, in two significant digits or whole: an estimate has no more.
+
+    >>> estimated(1234.5), estimated(3.44), estimated(0.0512)
+    ('1,234', '3.4', '0.051')
+    """
+    return f"{hours:,.0f}" if hours >= 10 else f"{hours:.2g}"
 
 
 def _speed(precision: str, gpu: str) -> float:

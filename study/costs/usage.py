@@ -175,13 +175,15 @@ def total(items: Iterable[TaskUsage]) -> Usage:
 
 
 def amount(value: float | None) -> str:
-    """Hours, kWh or GiB for people: two significant digits, whole numbers from 10 on; a dash for None.
+    """Measured hours, kWh or GiB for people: two decimals, or two significant digits below 0.1; a dash for None.
 
-    >>> [amount(value) for value in (1234.5, 14.36, 3.44, 0.0512, 6e-5, 0.0, None)]
-    ['1,234', '14', '3.4', '0.051', '< 0.001', '0', '–']
+    >>> [amount(value) for value in (1234.5, 14.36, 3.5, 0.0512, 6e-5, 0.0, None)]
+    ['1,234', '14.36', '3.5', '0.051', '< 0.001', '0', '–']
     """
     if value is None:
         return "–"
     if 0 < value < 0.001:
         return "< 0.001"
-    return f"{value:,.0f}" if value >= 9.95 else f"{value:.2g}"
+    if value >= 100:
+        return f"{value:,.0f}"
+    return f"{value:.2f}".rstrip("0").rstrip(".") if value >= 0.1 else f"{value:.2g}"

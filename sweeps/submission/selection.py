@@ -17,8 +17,7 @@ from ablative.study.costs.budget import (
     rows_of,
     wanted,
 )
-from ablative.study.costs.estimate import Costs, estimate
-from ablative.study.costs.usage import amount
+from ablative.study.costs.estimate import Costs, estimate, estimated
 from ablative.study.plan.plan import Plan
 from ablative.study.plan.task import Task
 from ablative.study.spec.design import cell_name
@@ -59,7 +58,7 @@ def select(plan: Plan, budget: str | None = None, table: str | None = None) -> S
         cheapest = min(left, key=lambda unit: unit.price)
         raise AblateError(
             f"--budget {budget}: pays for none of {len(left)} runs; the cheapest, {cheapest.run.name}, costs about "
-            f"{amount(cheapest.price)} {_currency(costs, limit)}"
+            f"{estimated(cheapest.price)} {_currency(costs, limit)}"
         )
     out = {task.task_id for unit in left for task in unit.tasks}
     part = _part(plan, [task for task in plan.tasks if task.task_id not in out])

@@ -11,7 +11,9 @@ from stores import mlflow_client, plan_of, track_task
 
 from ablative.reports.costs.stage_costs import cost_rows, statement
 from ablative.reports.costs.usage_table import bill_table, billed
+from ablative.reports.store.coverage import cover
 from ablative.reports.store.database_store import open_store
+from ablative.reports.store.results import Results
 from ablative.reports.store.warehouse import Warehouse
 from ablative.study.core.errors import StoreError
 from ablative.study.costs.usage import TaskUsage, amount, total
@@ -61,7 +63,7 @@ def test_bills_come_from_the_tags_of_the_attempts(tmp_path: Path) -> None:
         fourth.task_id: {},
     }
     with Warehouse(open_store(store(plan, tmp_path / "mlflow.db", told), tmp_path), plan) as warehouse:
-        table = billed(plan, warehouse)
+        table = billed(Results(plan, cover(plan, warehouse), warehouse))
         assert table is not None
         assert table.columns == (
             "GPU-hours", "wasted GPU-hours", "core-hours", "wasted core-hours", "hours in the queue"
@@ -81,7 +83,7 @@ def test_a_store_that_tells_nothing_has_no_bill(tmp_path: Path) -> None:
     plan = plan_of(tmp_path, STUDY)
     uri = store(plan, tmp_path / "mlflow.db", {plan.runs[0].task_id: {}})
     with Warehouse(open_store(uri, tmp_path), plan) as warehouse:
-        assert billed(plan, warehouse) is None
+        assert billed(Results(plan, cover(plan, warehouse), warehouse)) is None
 
 
 def test_more_waste_than_time_is_refused(tmp_path: Path) -> None:
@@ -138,7 +140,7 @@ def test_status_and_page_say_the_same_of_the_same_work(tmp_path: Path) -> None:
         states.append(TaskState(task, "completed", detail=record))
     status = total(spent(Survey(tuple(states)), plan.home).values())
     with Warehouse(open_store(store(plan, tmp_path / "mlflow.db", told), tmp_path), plan) as warehouse:
-        table, rows = billed(plan, warehouse), cost_rows(warehouse)
+        table, rows = billed(Results(plan, cover(plan, warehouse), warehouse)), cost_rows(warehouse)
     # 20 + 1 GPU-hours at 700 W; 0.25 + 0.25 busy core-hours, and 8 held by the run that failed, at 12 W.
     assert (status.gpu_hours, status.kwh) == (21, pytest.approx(21 * 0.7 + 8.5 * 0.012))
     assert table is not None and table.words == status.describe()

@@ -227,7 +227,7 @@ def test_a_bill_by_hand() -> None:
     assert dataclasses.astuple(bill) == pytest.approx(dataclasses.astuple(expected))
     assert bill.describe() == (
         "7 GPU-hours, 1 of them wasted (14%) and 1 core-hours, 1 of them wasted (100%); 0.5 hours in the queue; "
-        "47 % of the GPUs' peak; about 3.8 kWh"
+        "47 % of the GPUs' peak; about 3.84 kWh"
     )
     assert total([]).describe() == ""
 
@@ -238,7 +238,7 @@ def test_the_energy_of_two_gpus_and_three_cores_for_ten_hours_by_hand() -> None:
     assert (task.gpu_hours, task.core_hours) == (20, 30)
     assert task.energy_kwh == pytest.approx(14.36)
     assert dataclasses.replace(task, cores=16, cpu_hours=30.0).energy_kwh == pytest.approx(14.36)
-    assert total([task]).describe() == "20 GPU-hours; about 14 kWh"
+    assert total([task]).describe() == "20 GPU-hours; about 14.36 kWh"
 
 
 def test_what_a_record_tells() -> None:
