@@ -15,8 +15,8 @@ from ablative.reports.provenance.findings import Finding, cells_used, tasks_behi
 from ablative.reports.provenance.number_keys import check_unique, key_part, table_keys
 from ablative.reports.store.coverage import Coverage, TaskState
 from ablative.reports.store.warehouse import Source, cell_key, quoted
-from ablative.reports.tables.cell_text import PLAIN, PROSE, entry_parts, entry_text
 from ablative.reports.tables.escape import LATEX_SIGNS, bare, comment, latex
+from ablative.reports.tables.renderers import PLAIN, PROSE, entry_parts, entry_text
 from ablative.reports.tables.tables import Column, Table
 from ablative.reports.verdicts.claim_tables import lines, verdict_text
 from ablative.study.clip.config import DataConfig, DatasetConfig, RunConfig
