@@ -63,7 +63,7 @@ def sql(
         _print(names, rows)
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: object) -> object:
     """JSON has no NaN."""
     return None if isinstance(value, float) and not math.isfinite(value) else value
 

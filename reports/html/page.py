@@ -70,7 +70,7 @@ def _search_part(search: SearchPart) -> dict[str, Any]:
     return {"winners": render_html(search.winners), "drawings": drawings}
 
 
-def embed(value: Any) -> str:
+def embed(value: object) -> str:
     """JSON that may stand inside `<script>`: no character there can end the element or open a comment.
 
     >>> embed({"level": "</script>"})

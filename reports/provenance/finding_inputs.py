@@ -7,7 +7,7 @@ import json
 import subprocess
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ablative.reports.store.results import Results
 from ablative.reports.store.warehouse import cell_key
@@ -135,7 +135,7 @@ def _difference(plan: Plan, former: str, task: Task) -> str:
     return f"run {former} is now {task.run_id}" + (f": {keys}" if keys else "")
 
 
-def changed_keys(home: Home, former: str, now: Any) -> str:
+def changed_keys(home: Home, former: str, now: object) -> str:
     """In which keys a run's configuration differs from another, where its file is in the home; else empty."""
     try:
         before = load_config(home.run(former).config, RunConfig)

@@ -98,14 +98,14 @@ def _flag(variable: str) -> bool:
     return text in ("true", "1")
 
 
-def _aws_signature() -> Any:
+def _aws_signature() -> object:
     try:
         return importlib.import_module("requests_auth_aws_sigv4").AWSSigV4("execute-api")
     except ImportError as error:
         raise StoreError("MLFLOW_TRACKING_AWS_SIGV4 needs the package requests_auth_aws_sigv4") from error
 
 
-def _plugin_auth(name: str) -> Any:
+def _plugin_auth(name: str) -> object:
     """What the plug-in of that name gives `requests` as `auth`; None and a warning, as in MLflow, where none has it.
 
     MLflow asks each plug-in for its name, which need not be its entry point's: the one so called is asked first, so
@@ -126,12 +126,12 @@ def _plugin_auth(name: str) -> Any:
     return None
 
 
-def _reporting(name: str, auth: Any) -> Any:
+def _reporting(name: str, auth: object) -> object:
     """The plug-in's auth, whose failures while it signs a request become a StoreError that names the plug-in."""
     if not callable(auth):
         return auth  # a pair of user and password
 
-    def sign(request: requests.PreparedRequest) -> Any:
+    def sign(request: requests.PreparedRequest) -> object:
         try:
             return auth(request)
         except Exception as error:

@@ -17,7 +17,7 @@ FOLDER = folder("ablative.reports") / "templates"
 
 @functools.cache
 def environment() -> jinja2.Environment:
-    """With the filters `scripts` (`_{…}` and `^{…}` lowered and raised) and `bare` (both left out)."""
+    """Jinja with the filters `scripts` (`_{…}` and `^{…}` are lowered and raised) and `bare` (both are left out)."""
     import jinja2
 
     made = jinja2.Environment(

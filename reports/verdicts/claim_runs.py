@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ablative.reports.stats.compare import ESTIMANDS
 from ablative.reports.store.results import Results
 from ablative.reports.store.warehouse import Source, Values, cell_key, value_query
-from ablative.reports.verdicts.claims import CellValues, ClaimResult, evaluate
+from ablative.reports.verdicts.claims import CellValues, ClaimResult, Part, evaluate
 from ablative.study.home.task_state import FINISHED
 from ablative.study.spec.design import Cell, cell_name
 from ablative.study.spec.metric_patterns import protocol_of
@@ -148,7 +148,7 @@ def claim_json(judged: Judged) -> dict[str, Any]:
     }
 
 
-def _part_json(part: Any) -> dict[str, Any]:
+def _part_json(part: Part) -> dict[str, Any]:
     effect = part.effect
     return {
         "comparison": part.text,
