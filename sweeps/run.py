@@ -28,7 +28,7 @@ FLUSH_SECONDS = 30.0
 
 @dataclass
 class Watcher:
-    """Waits for a plan's tasks; `show` is told every survey, `say` what happens."""
+    """Waits for a plan's tasks; `show` displays a survey, `say` prints one line."""
 
     plan: Plan
     jobs: int
@@ -98,7 +98,7 @@ class Watcher:
             self.say(text)
 
     def _report_dead_workers(self) -> None:
-        """Say what our workers died of, when that keeps work from being done."""
+        """Print the last error line of our newest submission's workers, which ended with work left."""
         for paths in self.own[-1:]:
             found = manifest.read(paths)
             words = executor(found.executor).last_error_line(paths) if found is not None else ""
@@ -146,7 +146,7 @@ def describe_left(choice: Choice) -> list[str]:
 
 
 def _unattended(now: Survey) -> bool:
-    """Whether some task could run but nobody is there to run it."""
+    """Whether some task could run and no worker is left to run it."""
     runs = now.by_id
     for state in now.states:
         if state.state == "eligible" or state.abandoned:

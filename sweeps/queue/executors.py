@@ -30,7 +30,7 @@ class Executor(Protocol):
     """What each module of `study.core.registry.EXECUTORS` provides."""
 
     def arrange(self, plan: Plan, tasks: tuple[Task, ...], new: frozenset[str], jobs: int, prefix: str) -> WorkerLayout:
-        """How to spread these tasks, of which those in `new` are nobody's yet; ConfigError when it cannot be done."""
+        """How to spread these tasks, of which those in `new` no worker has yet; ConfigError when it cannot be done."""
 
     def search_layout(self, plan: Plan, jobs: int, left: Mapping[str, int], prefix: str) -> WorkerLayout:
         """Workers that look for a search's trials themselves: `jobs` of them (0: as many as fit).
@@ -54,7 +54,7 @@ class Executor(Protocol):
         """What the scheduler says of the study, on one line; empty where there is no scheduler."""
 
     def output(self, home: Home, task: TaskPaths) -> str:
-        """What the job that last had this task printed beside the task's log."""
+        """What the job that last had this task printed outside the task's log."""
 
     def ending(self, submission: SubmissionPaths, manifest: Manifest, task_id: str, owner: Owner) -> Ending | None:
         """What ended a worker that died without a word with this task; None: it is not known, or was not one of these.
@@ -63,7 +63,7 @@ class Executor(Protocol):
         """
 
     def invalidate_cache(self) -> None:
-        """Ask the scheduler again at the next question, however lately it was asked."""
+        """Forget what the scheduler answered: the next question asks it again."""
 
     def last_error_line(self, submission: SubmissionPaths) -> str:
         """What the submission's jobs complained of last, on one line; empty when they did not."""
@@ -103,7 +103,7 @@ def queue_summary(home: Home, study: str) -> str:
 
 
 def output(home: Home, task: TaskPaths) -> str:
-    """What the jobs that had this task printed beside its log."""
+    """What the jobs that had this task printed outside its log."""
     kinds = dict.fromkeys(found.executor for _, found in manifest.submissions(home, ended=True))
     return "".join(executor(kind).output(home, task) for kind in kinds)
 
@@ -115,7 +115,7 @@ def ending(past: Iterable[tuple[SubmissionPaths, Manifest]], task_id: str, owner
 
 
 def invalidate_cache() -> None:
-    """Believe nothing that schedulers said before."""
+    """Have every executor in use ask its scheduler again."""
     for kind, module in EXECUTORS.items():
         if module in sys.modules:
             executor(kind).invalidate_cache()

@@ -100,7 +100,7 @@ def acquire(path: Path, job: str, stale_seconds: float) -> Lease | None:
 
 
 def inspect(path: Path, stale_seconds: float) -> LeaseState | None:
-    """Who holds the lease file, or None when nobody does."""
+    """Who holds the lease file, or None where the file does not exist."""
     try:
         status = path.stat()
     except FileNotFoundError:
@@ -133,7 +133,7 @@ def start_time(pid: int) -> int | None:
         text = Path(f"/proc/{pid}/stat").read_text()
     except (FileNotFoundError, ProcessLookupError, PermissionError):
         return None
-    # The command's name stands in parentheses and may hold anything, parentheses and spaces too.
+    # The command's name is in parentheses and may hold anything, parentheses and spaces too.
     fields = text[text.rindex(")") + 2 :].split()
     return None if fields[0] in "ZXx" else int(fields[19])
 

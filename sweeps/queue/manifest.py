@@ -53,7 +53,7 @@ class Array:
 
     @property
     def numbers(self) -> list[int]:
-        """Of the elements that are handed over."""
+        """Numbers of the elements that are handed over."""
         return [number for number, element in enumerate(self.elements) if element or self.arms]
 
 
@@ -91,7 +91,7 @@ class Manifest:
     tasks: tuple[TaskRef, ...]
     jobs: tuple[Job, ...] = ()
     arrays: tuple[Array, ...] = ()
-    """Of a SLURM submission."""
+    """Arrays of a SLURM submission."""
     user: str = ""
     """Who submitted, and in whose name the scheduler lists the jobs."""
 

@@ -96,7 +96,7 @@ def avoided_nodes(study: StudyPaths, hours: float) -> dict[str, float]:
 
 
 def _number(paths: TaskPaths) -> int:
-    """Of the next past failure."""
+    """Number of the task's next past failure."""
     number = 1
     while paths.past_failure(number).exists():
         number += 1

@@ -95,7 +95,7 @@ def environment(home: Home, digest: str, found: Commit) -> dict[str, str]:
 
 
 def require(home: Home) -> None:
-    """In a job, have every module come from the snapshot that it was submitted with; elsewhere, do nothing.
+    """Have every module of a job come from the snapshot that it was submitted with; elsewhere, do nothing.
 
     Raises:
         ImportError: a module came from elsewhere.
@@ -131,7 +131,7 @@ def _digest(contents: dict[str, bytes]) -> str:
 
 
 def _copy(contents: dict[str, bytes], target: Path) -> None:
-    """Write the files beside the target and rename: whoever sees the snapshot sees all of it."""
+    """Write the files into a hidden folder and rename it: a snapshot that can be seen is complete."""
     draft = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
     try:
         for name, content in contents.items():

@@ -1,4 +1,4 @@
-"""What a search's workers are told: the section of the study file and its arms, as a file of the submission."""
+"""Definition of a search for its workers: the `search` section and the arms, as a file of the submission."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class Definition:
 
 
 def read(paths: SubmissionPaths, only: Collection[str] = ()) -> Definition:
-    """What a submission's workers are told; of the arms, those with the names `only`, or without any, all."""
+    """Definition of a submission's search, with the arms named in `only`; without names, with all arms."""
     data: dict[str, Any] = read_json(paths.search) or {}
     arms = tuple(
         SearchArm(

@@ -39,7 +39,7 @@ UNLIMITED = 10**6
 
 @dataclass
 class Searcher:
-    """A study's search as its user drives it; `say` is told what happens."""
+    """A study's search as its user drives it; `say` prints one line."""
 
     plan: Plan
     jobs: int
@@ -161,7 +161,7 @@ class Searcher:
         return " and ".join([*words, *([f"{again} repeats of the best"] if again else [])])
 
     def _ended(self) -> int:
-        """Trials and repeats that have ended: what tells whether the workers get anywhere."""
+        """Trials and repeats that have ended: their number grows as long as the workers make progress."""
         trials = [(arm, trial) for arm in self.definition.arms for trial in self.trials.all(arm)]
         again = sum(len(self.trials.repeat_outcomes(arm, trial.number)) for arm, trial in trials)
         return again + sum(trial.state.is_finished() for _, trial in trials)

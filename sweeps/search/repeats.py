@@ -2,7 +2,7 @@
 
 The best of many trials was lucky, too: its value says more of the luck than of its parameters. Once an arm's trials
 have ended, its best ones and those that were tried first (the papers' loss weights) are run with fresh seeds, and
-these runs alone tell the winner. They are runs like others; how each ended is a file in its trial's folder.
+these runs alone decide the winner. They are runs like others; how each ended is a file in its trial's folder.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def open_repeats(trials: Trials, arm: SearchArm) -> Iterator[tuple[FrozenTrial, 
 
 
 def take(trials: Trials) -> Repeat | None:
-    """The next repeat that nobody has."""
+    """Take the next repeat that no worker holds; None where none is left."""
     for arm in trials.definition.arms:
         if not trials.ended(arm):
             continue

@@ -150,7 +150,7 @@ def faults(paths: SearchPaths) -> Iterator[None]:
 
 
 def describe(paths: SearchPaths) -> str:
-    """The storage as a person, or `optuna-dashboard`, is told it."""
+    """The storage as text for people and for `optuna-dashboard`, without passwords."""
     from ablative.sweeps.tracking.uri import redact
 
     return redact(os.environ.get(VARIABLE, "")) or str(paths.storage)

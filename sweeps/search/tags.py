@@ -12,7 +12,7 @@ from ablative.study.home.paths import TaskPaths
 
 
 def write(paths: TaskPaths, tags: Mapping[str, str]) -> None:
-    """Append the tags unless they are there; nobody else writes to the journal of a task that is leased or over."""
+    """Append the tags unless they are there; no other process writes to the journal of a leased or ended task."""
     if tags.items() <= _tags(paths).items():
         return
     journal = Journal(paths.journal)
@@ -21,13 +21,13 @@ def write(paths: TaskPaths, tags: Mapping[str, str]) -> None:
 
 
 def write_trial(paths: TaskPaths, name: str, facts: Mapping[str, Any]) -> None:
-    """Say how a trial ended, beside the other trials that have this run."""
+    """Add how a trial ended to the tag that lists the trials of this run."""
     known = json.loads(_tags(paths).get(tracking_tags.TRIALS, "{}"))
     write(paths, {tracking_tags.TRIALS: json.dumps({**known, name: facts}, separators=(",", ":"))})
 
 
 def _tags(paths: TaskPaths) -> dict[str, str]:
-    """As the journal's lines leave them."""
+    """Tags of a task as its journal leaves them: the last value of each."""
     found: dict[str, str] = {}
     for entry in read(paths.journal)[0]:
         if entry["kind"] == "tags":

@@ -32,7 +32,7 @@ MOST_LOSSES = 4
 """A trial whose worker, or whose task, died this often from outside is given up: it may be what kills them."""
 RETRY, LOSSES, ERROR, SECONDS, SEEDS = "retry_of", "losses", "error", "seconds", "values_by_seed"
 RUNS, CODE = "run_ids", "snapshot"
-"""Names of what a trial carries beside its parameters and values (Optuna's user attributes)."""
+"""Names of what a trial carries in addition to its parameters and values (Optuna's user attributes)."""
 
 
 @dataclass(frozen=True)
@@ -175,12 +175,12 @@ class Trials:
         return leases.acquire(paths.lease, self._job, self._stale)
 
     def note(self, paths: TrialPaths, tasks: tuple[Task, ...], arm: SearchArm, number: int) -> None:
-        """Write down which tasks a trial has, for whoever ships their journals."""
+        """Write down which tasks a trial has, for the process that uploads their journals."""
         planned = self.definition.planned
         write_json(paths.tasks, [_queued(task, arm, number, planned.get(task.task_id, [])) for task in tasks])
 
     def _tell(self, taken: Taken, state: TrialState, values: list[float] | None = None) -> None:
-        # Nobody else tells it: we have its lease. But we may be doing so again, killed right after the first time.
+        # No other process does: we hold its lease. But we may be doing so again, killed right after the first time.
         self.studies[taken.arm.key].tell(taken.number, values, state=state, skip_if_finished=True)
         taken.lease.release()
 
@@ -196,7 +196,7 @@ class Trials:
             turn.release()
 
     def _left_behind(self) -> tuple[SearchArm, int, Lease] | None:
-        """A running trial that nobody has; it counts as lost once more where its worker died."""
+        """A running trial that no worker holds; it counts as lost once more where its worker died."""
         for arm in self.definition.arms:
             for trial in self.all(arm, TrialState.RUNNING):
                 paths = self.paths.trial(arm.key, trial.number)

@@ -46,7 +46,7 @@ class SearchWorker(Worker):
         """Bytes of the journal by which the trial is judged that were reported."""
 
     def run(self) -> None:
-        """Return when there is nothing to take, or when told to stop: a trial then waits for the next worker."""
+        """Return when there is nothing to take, or after a stop signal: a trial then waits for the next worker."""
         while not self._stopped():
             self._heartbeat(None)
             taken = self._trials.take()
@@ -77,7 +77,7 @@ class SearchWorker(Worker):
         self._tried.clear()
 
     def _conduct(self, taken: Taken) -> None:
-        """Bring every task of a trial to its end, and tell what came of them."""
+        """Bring every task of a trial to its end, and report the trial's values to Optuna."""
         for task in taken.tasks:
             verdict = self._bring(taken, task)
             if verdict == "stopped":
@@ -97,7 +97,7 @@ class SearchWorker(Worker):
             self._trials.prune(taken, "diverged")
 
     def _repeat(self, repeat: Repeat) -> None:
-        """Likewise of a trial's values with one more seed."""
+        """Bring every task of a repeat (a trial's values with one more seed) to its end, and note its outcome."""
         for task in repeat.tasks:
             verdict = self._bring(repeat, task)
             lost = verdict in RESUMABLE and not task.paths(self.home).past_failure(MOST_LOSSES - 1).exists()
@@ -114,7 +114,7 @@ class SearchWorker(Worker):
         repeat.settle(state, values, self._seconds(repeat), self.queue.snapshot)
 
     def _bring(self, work: Work, task: Task) -> str:
-        """Have a task done, by us or by whoever has it; returns why it is not done: stopped, pruned, a cause."""
+        """Have a task done, here or by the worker that holds it; returns why it is not: stopped, pruned, a cause."""
         queued, paths = TaskRef.of(task), task.paths(self.home)
         if not paths.config.exists():
             write_atomic(paths.config, dump(task.config), durable=False)

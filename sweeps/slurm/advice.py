@@ -61,7 +61,7 @@ def limits(found: Cluster) -> str:
 
 
 def shared(found: Cluster, root: Path, kind: str) -> tuple[bool, str]:
-    """Whether the nodes can see the home, as far as that can be told from here.
+    """Whether the nodes can see the home, as far as this machine can know.
 
     Args:
         found: the cluster.

@@ -27,7 +27,7 @@ class Node:
     cpus: int
     memory_gib: float
     gpus: dict[str, int]
-    """By type; untyped ones under the empty name."""
+    """Type → number of GPUs; untyped ones under the empty name."""
     features: frozenset[str]
     host: str = ""
     """The machine that it is; several virtual nodes may be on one."""
@@ -148,7 +148,7 @@ def _chosen(config: ClusterConfig, cluster: Cluster) -> Iterable[Partition]:
 
 
 def _check_nodes(config: ClusterConfig, partition: Partition) -> None:
-    """As many nodes as an element asks for must have everything that it asks of each."""
+    """Raise ConfigError unless as many nodes as an element asks for have everything that it asks of each."""
     tasks = max(1, config.tasks)
     nodes = list(partition.nodes)
     if re.fullmatch(r"\w+", config.constraint):

@@ -2,9 +2,9 @@
 
 USR2 comes some time before the time limit, and before a preemption where the cluster sends it: the tasks save, the
 element is put back into the queue and goes on from there. TERM comes from `scancel`, from preemption and from requeues
-by others, and nobody says which: the tasks save, and the element waits to be killed, since one that ends by itself
-would count as failed and not be requeued. Neither is written down as a failure: the task is open again, and whoever
-begins next goes on from its checkpoint.
+by others, and carries no reason: the tasks save, and the element waits to be killed, since one that ends by itself
+would count as failed and not be requeued. Neither is written down as a failure: the task is open again, and the
+next worker goes on from its checkpoint.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
-"""What ended an element that left no word: the scheduler's state of it while that is remembered, and what the scheduler
-wrote into the element's errors. No accounting is needed.
+"""Why an element ended, when the element itself wrote nothing: by its state in `squeue` while the controller
+remembers it, else by what slurmstepd and srun wrote into its error file. Accounting (`sacct`) is not needed.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ WORDS = {
 }
 """What slurmstepd and srun print into a job's errors (src/slurmd/slurmstepd, src/srun) → the state that it means."""
 BEGINS = "begins on node"
-"""In the line that an element prints among its errors when it is started: what stands above is of its last life."""
+"""Part of the line that an element prints to its errors when it starts: lines above it are from before a requeue."""
 BROKEN = ("DOWN", "NOT_RESPONDING", "FAIL", "DRAIN", "POWERED_DOWN")
 
 
-def told(elements: tuple[QueuedElement, ...], name: str, index: int, errors: Path) -> Ending | None:
-    """Cause and message of an element's end; None when nobody says.
+def cause_of_end(elements: tuple[QueuedElement, ...], name: str, index: int, errors: Path) -> Ending | None:
+    """Cause and message of an element's end; None where neither the queue nor the errors say.
 
     Args:
         elements: the queue as it was seen last, ended elements too.

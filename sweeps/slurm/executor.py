@@ -34,7 +34,7 @@ from ablative.sweeps.submission import local
 LAUNCH_SECONDS = 120.0
 """A submission that is being made on another host is believed to be for so long."""
 SEARCHERS = 4
-"""Elements of a search where nobody says how many: with all trials at once, none learns from another."""
+"""Elements of a search by default: if all trials ran at once, none would learn from another."""
 CLOSED = (*FINISHED, "failed", "cancelled")
 
 invalidate_cache = squeue.invalidate_cache
@@ -175,7 +175,7 @@ def output(home: Home, task: TaskPaths) -> str:
     """What the element that last had this task printed: how it started, and what the scheduler did to it."""
     task_id = task.root.name
     for submission, manifest in submissions(home, ended=True):
-        # A canary, which stands first, leaves its task to an element of the others.
+        # A canary, the first array, leaves its task to an element of the others.
         for array in reversed(manifest.arrays):
             for index, element in enumerate(array.elements):
                 job_id = f"{array.job_id}_{index}"
@@ -191,7 +191,7 @@ def ending(submission: SubmissionPaths, manifest: Manifest, task_id: str, owner:
     for array in manifest.arrays:
         if array.job_id == job_id and number.isdigit() and task_id in _tasks(array, int(number)):
             elements = _look(submission, manifest).elements
-            return endings.told(elements, array.name, int(number), submission.errors(owner.job))
+            return endings.cause_of_end(elements, array.name, int(number), submission.errors(owner.job))
     return None
 
 

@@ -35,7 +35,7 @@ def arrange(
     Args:
         plan: says where each run goes.
         queue: tasks to hand over, in plan order.
-        new: ids of the tasks that nobody has yet. The others are runs that a queued evaluation waits for.
+        new: ids of the tasks that no live job has yet. The others are runs that a queued evaluation waits for.
         holders: task id → job id of the live element that has it.
         prefix: what the arrays' names begin with.
         max_array: elements that an array may have.
@@ -92,7 +92,7 @@ def _stages(
         if task.kind == "evaluate":
             evaluations.setdefault(task.run_id, []).append(task)
     if runs:
-        # Half of the room is for the evaluations, which wait in the queue beside the runs.
+        # Half of the room is for the evaluations, which wait in the queue together with the runs.
         slices = _deal([[run] for run in runs], config.pack, max(1, most // 2))
         yield slices, False, ()
         after = [[e for run in element for e in evaluations.get(run.task_id, ())] for element in slices]
@@ -109,6 +109,6 @@ def _stages(
 
 
 def _deal(bundles: Sequence[Sequence[Task]], pack: int, most: int) -> Slices:
-    """Bundles dealt out one by one, so that every element begins with what stands first in the plan."""
+    """Bundles dealt out one by one, so that every element begins with what comes first in the plan."""
     count = min(math.ceil(len(bundles) / pack), most)
     return [[task for bundle in bundles[i::count] for task in bundle] for i in range(count)]

@@ -1,8 +1,8 @@
 """The batch script of an array. Submitit writes and submits it; what the job calls is ours (`sweeps.slurm.element`).
 
 Submitit would pickle a function for each element and move the pickles to where the jobs look for them after `sbatch`:
-a submitter that dies in between leaves jobs that fail, and a thousand files are written for what stands in the
-manifest. The element reads the manifest instead, and its number from the scheduler.
+a submitter that dies in between leaves jobs that fail, and a thousand files are written for what the
+manifest says. The element reads the manifest instead, and its number from the scheduler.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ def text(home: Home, submission: SubmissionPaths, array: Array, where: Mapping[s
         setup=[
             *config.setup,
             *(f"export {name}={shlex.quote(value)}" for name, value in where.items()),
-            # Since version 22.05, srun gives a step one core unless it is told again.
+            # Since version 22.05, srun gives a step one core unless the variable is set again.
             'export SRUN_CPUS_PER_TASK="$SLURM_CPUS_PER_TASK"',
             *([f"export {PORT}=$({python} -m ablative.sweeps.slurm.team)"] if team else []),
         ],
@@ -170,7 +170,7 @@ def _check_extra(config: ClusterConfig) -> None:
 
 @contextmanager
 def _clean_environment() -> Iterator[None]:
-    """Without what this process inherits from a job that it may run in."""
+    """Hide the variables that this process inherits from a job that it may run in."""
     hidden = {key: value for key, value in os.environ.items() if key.startswith(LEAKING) and key != "SLURM_CONF"}
     for key in hidden:
         del os.environ[key]
@@ -182,7 +182,7 @@ def _clean_environment() -> Iterator[None]:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without Submitit's own print of what `sbatch` complains of, which we say in one line."""
+    """Hide what Submitit prints of the complaints of `sbatch`, which our error says in one line."""
     kept = sys.stderr
     with Path(os.devnull).open("w") as sys.stderr:
         try:

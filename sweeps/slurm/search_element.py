@@ -7,4 +7,4 @@ from ablative.sweeps.slurm.workers import ElementWorker
 
 
 class SearchElementWorker(ElementWorker, SearchWorker):
-    """Takes trials; told to stop, it lets the one in hand be saved, which then waits for whoever asks next."""
+    """Takes trials. On a stop signal it saves the current trial, which the next worker that asks for one takes up."""

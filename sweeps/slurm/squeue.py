@@ -1,6 +1,6 @@
 """The scheduler's queue, read with one `squeue` for all submissions, seldom, and believed only when it answers.
 
-Elements are told by the name of their array, which no other array ever had, and not by their job ids, which start
+Elements are recognised by the name of their array, which no other array ever had, and not by their job ids, which start
 again from 1 when a controller loses its state. `sacct` is not needed.
 """
 
@@ -46,7 +46,7 @@ class QueuedElement:
     job_id: str
     """`123_4`."""
     name: str
-    """Of its array."""
+    """Name of its array."""
     index: int
     state: str
     reason: str

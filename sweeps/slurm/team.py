@@ -2,7 +2,7 @@
 
 `srun` starts one process for each, on all nodes. The first (SLURM_PROCID 0) is the element, and works through its
 tasks as every element does; the others follow it. A follower connects to the element and waits. When the element
-comes to a pretraining, it tells its followers which, and they train it with it, with SLURM's numbers as torch's ranks
+comes to a pretraining, it sends its followers the task's id, and all train it, with SLURM's numbers as torch's ranks
 (`process_group`). An evaluation is the element's own. A connection lasts as long as the run: who loses it knows that
 the run has ended at the other end.
 
@@ -86,7 +86,7 @@ def first_host(environment: Mapping[str, str]) -> str:
 
 
 def free_port() -> int:
-    """A port of this machine that nobody has at the moment."""
+    """A port of this machine that no process uses at the moment."""
     for port in random.sample(PORTS, len(PORTS)):
         with socket.socket() as probe:
             try:
@@ -185,7 +185,7 @@ class Follower:
         return 0
 
     def _connect(self) -> socket.socket | None:
-        """To the element; None when that has been there, and is no more."""
+        """Connect to the element; None when the element was there once and has ended."""
         deadline = time.monotonic() + MEET_SECONDS
         while time.monotonic() < deadline:
             try:
@@ -204,7 +204,7 @@ class Follower:
         raise TimeoutError(f"nobody listens at port {self.position.port} of {self.position.host}")
 
     def _follow(self, paths: TaskPaths, port: int, link: socket.socket) -> None:
-        """One run, in a process of its own."""
+        """Train one run, in a forked process."""
         os.environ.update(self.position.variables(port))
         beside = _Beside(paths.root, self.output)
         running = self._child = task_process.start("pretrain", beside, self.home, self.execute, self.interrupted)
@@ -230,7 +230,7 @@ class Follower:
             return
 
     def _on_signal(self, number: int, _frame: FrameType | None) -> None:
-        """To the run, which saves in all its processes; the scheduler ends this one when it likes."""
+        """Pass a signal on to the run, which saves in all its processes; the scheduler ends this process."""
         if self._child is not None:
             self._child.signal(number)
 

@@ -52,7 +52,7 @@ def follow_log(paths: TaskPaths, follow: bool) -> Iterator[str]:
 
 
 def job_log(paths: TaskPaths) -> str:
-    """What the job that last had the task printed beside it."""
+    """What the job that last had the task printed outside the task's log."""
     from ablative.sweeps.queue.executors import output
 
     text = output(home(), paths)

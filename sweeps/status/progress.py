@@ -106,7 +106,7 @@ def _alike(task: Task) -> tuple[str, str]:
 
 
 def _untrained(task: Task) -> bool:
-    """A run of no steps tells nothing about the speed of training."""
+    """A run of no steps says nothing about the speed of training."""
     return isinstance(task.config, RunConfig) and task.config.schedule.steps == 0
 
 

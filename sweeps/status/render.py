@@ -53,14 +53,14 @@ def failure_groups(survey: Survey) -> list[FailureGroup]:
 
 
 def notice(plan: Plan, survey: Survey) -> str:
-    """Why nothing more is begun although there is work: told off, or no worker left. Empty otherwise."""
+    """Why no further task begins although there is work: stopped, or no worker left. Empty otherwise."""
     if survey.finished:
         return ""
     for paths, found in manifest.submissions(plan.home, plan.study.name):
         stopped = read_json(paths.stopped)
         if stopped is not None:
             return f"stopped: {stopped['reason']}"
-        # Of a study of which a part was submitted, the rest waits for nobody.
+        # Where a part of a study was submitted, the rest waits for no worker.
         own = {task.task_id for task in found.tasks}
         open_tasks = any(state.task.task_id in own for state in survey.having("eligible"))
         if open_tasks and not live_jobs(paths, found):

@@ -36,13 +36,13 @@ class TaskState:
     task: Task
     state: str
     cause: str = ""
-    """Of a failure; see `sweeps.queue.failures.CAUSES`."""
+    """Cause of a failure, one of `sweeps.queue.failures.CAUSES`."""
     detail: dict[str, Any] | None = None
     """Content of `record.json` (finished) or `failure.json` (failed)."""
     owner: Owner | None = None
-    """Of a running task, and of an abandoned one."""
+    """Owner of the lease of a running or abandoned task."""
     abandoned: bool = False
-    """Its worker died without a word, so that nobody has the task."""
+    """Its worker died without writing a failure, and no other has the task."""
 
     @property
     def finished(self) -> bool:

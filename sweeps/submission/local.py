@@ -2,9 +2,9 @@
 
 What Submitit 1.5 does locally: each job is a controller process (`submitit.local._local`) that starts the worker,
 looks 24 times a second whether it has ended, passes SIGTERM on to it, and ends with it. The controller stays in
-the session of whoever submitted and keeps its standard output open, so Ctrl-C and a closing terminal would reach
+the submitter's session and keeps its standard output open, so Ctrl-C and a closing terminal would reach
 it, and `ablate submit | tee log` would hang until the last task is done. Hence the launcher: a process in a
-session of its own that submits and ends, and whose output is a file. Submitit also ends jobs after two minutes by
+new session that submits and ends, and whose output is a file. Submitit also ends jobs after two minutes by
 default, and shows them no GPU (`CUDA_VISIBLE_DEVICES` is empty); the worker puts its own back.
 """
 
@@ -160,7 +160,7 @@ def output(home: Home, task: TaskPaths) -> str:
 
 
 def ending(submission: SubmissionPaths, manifest: Manifest, task_id: str, owner: leases.Owner) -> None:
-    """Nothing: nobody notes what ends a process of this machine."""
+    """Nothing: no one records what ends a process of this machine."""
 
 
 def invalidate_cache() -> None:

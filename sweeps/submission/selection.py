@@ -39,7 +39,7 @@ def select(plan: Plan, budget: str | None = None, table: str | None = None) -> S
     if limit is None and table is None:
         return Selection(plan, None, (), (), (0, 0))
     states = survey(plan)
-    # Of the whole plan: what is finished outside the table tells of what is not finished in it.
+    # For the whole plan: finished tasks outside the table give prices for open ones in it.
     costs = estimate(plan, {state.task.task_id: state.detail or {} for state in states.states if state.finished})
     if table is not None:
         places = wanted(plan, table)

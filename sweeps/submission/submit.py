@@ -47,7 +47,7 @@ class Choice:
     """What a submission takes, and what it leaves."""
 
     queue: tuple[Task, ...]
-    """In plan order; runs that a queued evaluation waits for are in it too."""
+    """Tasks in plan order; runs that a queued evaluation waits for are in it too."""
     new: tuple[TaskState, ...]
     """The part of the queue that no living worker has yet."""
     left: tuple[TaskState, ...]
@@ -55,7 +55,7 @@ class Choice:
 
     @property
     def ids(self) -> frozenset[str]:
-        """Of the new tasks."""
+        """Ids of the new tasks."""
         return frozenset(state.task.task_id for state in self.new)
 
 
@@ -228,7 +228,7 @@ def _again(plan: Plan, state: TaskState, code: str) -> bool:
 
 
 def _close_ended(home: Home) -> None:
-    """Mark submissions whose jobs are gone, so that nobody reads their manifests again."""
+    """Mark submissions whose jobs are gone, so that no command reads their manifests again."""
     for paths, found in manifest.submissions(home):
         if not live_jobs(paths, found):
             paths.ended.touch()
@@ -246,7 +246,7 @@ def _prepare_store(plan: Plan) -> str:
 
 
 def new_stamp() -> str:
-    """Name of a new submission: sorts by time, and is nobody else's."""
+    """Name of a new submission: sorts by time, and no other submission has it."""
     now = time.time()
     # Two of one second sort by its fraction, in 65,536ths.
     return f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime(now))}-{int(now % 1 * 65536):04x}{secrets.token_hex(1)}"

@@ -40,7 +40,7 @@ class Cursor:
     state_digest: str = ""
     """`state_digest` of the task when everything was shipped; empty while something is not."""
     event: dict[str, Any] | None = None
-    """The newest event before `offset` that tells the task's state."""
+    """The newest event before `offset` that says something about the task's state."""
     tags: str = ""
     """Digest of the tags last sent."""
     factors: list[str] = field(default_factory=list)

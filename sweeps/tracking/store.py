@@ -43,7 +43,7 @@ class Experiment:
     """Resolved, with its secrets."""
     id: str
     key: str
-    """`<id>@<creation time>`: tells a store that was created anew from the one before."""
+    """`<id>@<creation time>`: a store that was created anew has another."""
 
 
 @contextlib.contextmanager
@@ -69,7 +69,7 @@ def client(uri: str) -> MlflowClient:
 def prepare(home: Home, study: str) -> Experiment:
     """Open the tracking store and the study's experiment, creating what is missing; safe for many processes at once.
 
-    Call it before jobs start. Returns within seconds or raises StoreError: nobody answers, the file is locked,
+    Call it before jobs start. Returns within seconds or raises StoreError: no server answers, the file is locked,
     read-only or full, the schema is another version's, the URI is none, the experiment was deleted. Costs
     milliseconds where an SQLite store is as we left it, else MLflow's import.
     """
@@ -139,7 +139,7 @@ def _find(uri: str, study: str) -> Any:
 
 
 def _create(home: Home, uri: str, study: str) -> Any:
-    """Create store and experiment under the home's lock: whoever comes second finds both."""
+    """Create store and experiment under the home's lock: the second process finds both."""
     try:
         with exclusive(home.store_lock, CREATE_SECONDS):
             if not is_http(uri) and _ready(uri) is None:
@@ -162,7 +162,7 @@ def _create_experiment(uri: str, home: Home, study: str) -> Any:
 
 
 def _create_store(uri: str, home: Home) -> None:
-    """Create MLflow's tables. SQLite: in a file of another name, so that nobody ever opens half a store."""
+    """Create MLflow's tables. SQLite: in a file of another name, so that no process opens half a store."""
     path = sqlite_path(uri)
     if path is None:
         _create_tables(uri, home)

@@ -48,7 +48,7 @@ def ship(
         again: send everything once more, whatever was sent before (adds no rows; repairs a damaged store).
         verify: ask the store even when there is no news: it may have been replaced behind our back.
         until: `time.monotonic()` at which to stop between two batches.
-        progress: told (tasks done, tasks to do) after each task.
+        progress: called with (tasks done, tasks to do) after each task.
     """
     found = [TaskRef.of(task) for task in tasks]
     todo = _waiting(found, study, home, again)

@@ -1,4 +1,4 @@
-"""A process beside the worker that ships while the task trains, so that the training step never waits for a store."""
+"""Starts and feeds the process that ships journals: the training step never waits for a store."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ STARTS = 3
 
 
 class UploadClient:
-    """Ships the journals of the tasks that it is told to follow; nothing here blocks but `close`, which is bounded.
+    """Ships the journals of the tasks given to `follow`; nothing here blocks but `close`, which is bounded.
 
     The process costs about 2 s of CPU to start (MLflow's import, at low priority) and dies with its parent. One
     is enough for any number of tasks. Use it from a thread that lives as long as the process: on Linux, "parent"
@@ -89,7 +89,7 @@ class UploadClient:
 
 
 def _post(process: subprocess.Popen[bytes], mail: queue.SimpleQueue[bytes | None]) -> None:
-    """Write into the process's pipe, in a thread: a pipe that nobody empties must not hold up the worker."""
+    """Write into the process's pipe, in a thread: a full pipe must not hold up the worker."""
     assert process.stdin is not None
     with contextlib.suppress(BrokenPipeError), process.stdin:
         while (data := mail.get()) is not None:

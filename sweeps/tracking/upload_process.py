@@ -66,7 +66,7 @@ class UploadLoop:
 
 
 def serve(follower: UploadLoop, inbox: queue.Queue[dict[str, Any] | None]) -> int:
-    """Follow and ship until told to stop (exit code 0 or `LEFT_BEHIND`) or left alone."""
+    """Follow and ship until a stop message (exit code 0 or `LEFT_BEHIND`) or the end of the worker."""
     due = time.monotonic() + follower.interval
     while True:
         try:

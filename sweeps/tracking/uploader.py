@@ -175,7 +175,7 @@ class Uploader:
         return cursor.mlflow_run_id
 
     def _send(self, task: TaskRef, paths: TaskPaths, cursor: Cursor) -> None:
-        """Batch after batch; params go with the first, what tells the task's state with the last.
+        """Batch after batch; params go with the first, tags and status with the last.
 
         MLflow writes params, then metrics, then tags, then the status: a run that reads as completed is complete.
         """

@@ -87,7 +87,7 @@ def redact(text: str, *uris: str) -> str:
 
 
 def store_key(home: Home) -> str:
-    """Short name of the store that the home's tasks are shipped to, the same whoever the user is.
+    """Short name of the store that the home's tasks are shipped to, the same for every user.
 
     The default store moves with its home; any other is known by its URI without secrets.
     """

@@ -84,7 +84,7 @@ def last_event(lines: list[JournalLine], before: dict[str, Any] | None) -> dict[
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a task stands, in MLflow's words and in ours."""
+    """State of a task, in MLflow's words and in ours."""
 
     status: str
     """RUNNING | FINISHED | FAILED | KILLED"""
@@ -101,7 +101,7 @@ class Outcome:
 
 
 def outcome(directory: DirectoryState, event: Mapping[str, Any] | None) -> Outcome:
-    """From the task's directory, and where that is silent from its journal's last event.
+    """State of a task by its directory, and where that has none by its journal's last event.
 
     A journal that says "completed" without a record is still running: the record is completion.
     """

@@ -1,6 +1,6 @@
-"""The shipper beside a submission's workers: one of them keeps it running, and has it ship the rest at the end.
+"""Upload of journals while a submission's workers run: one of them keeps the upload process alive.
 
-Nothing here may hold up or end the work: what is not shipped waits in the journals for `ablate sync`.
+No error here may delay or end the work: what is not uploaded waits in the journals for `ablate sync`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from ablative.sweeps.tracking.upload_client import UploadClient
 
 
 class JournalUpload:
-    """Keeps one shipper for a whole submission, whichever of its workers are alive."""
+    """Keeps one upload process for a whole submission, as long as any of its workers lives."""
 
     def __init__(
         self,
@@ -27,7 +27,7 @@ class JournalUpload:
         job: str,
         tasks: Callable[[], Iterable[TaskRef]],
     ) -> None:
-        """`tasks`: those to ship, asked at every heartbeat; of a search, they grow more."""
+        """`tasks` returns the tasks to upload; called at every heartbeat, since a search adds tasks."""
         self.home, self.submission, self.queue, self.job = home, submission, queue, job
         self._tasks = tasks
         self._lease: leases.Lease | None = None
@@ -35,16 +35,16 @@ class JournalUpload:
         self._broken = not queue.shipper
 
     def keep(self) -> None:
-        """Take the shipping over if nobody has it; called at every heartbeat."""
+        """Start the upload process if no worker keeps one, restart it if it died; called at every heartbeat."""
         if self._lease is not None:
             self._guard(self._lease.heartbeat)
-            # Told again, it starts a process that has died, and does nothing while one lives.
+            # Called again, it starts a process that has died, and does nothing while one lives.
             self._guard(self._follow)
         elif not self._broken:
             self._guard(self._begin)
 
     def finish(self) -> None:
-        """Ship what is left and let another worker have the shipping."""
+        """Upload what is left and give the lease back, so that another worker can take the upload over."""
         if self._client is not None:
             self._guard(self._follow)
             self._guard(self._client.close)
@@ -65,7 +65,7 @@ class JournalUpload:
             self._client.follow(task)
 
     def _guard(self, action: Callable[[], object]) -> None:
-        """Tracking may fail in any way it likes: it is told once, and the work goes on without it."""
+        """Call `action`; on any error of tracking print one line, and go on without uploading."""
         try:
             action()
         except Exception as error:

@@ -1,4 +1,4 @@
-"""What a job prints beside its tasks' logs."""
+"""Printing of a job to its output, which a full disk must not end."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from typing import TextIO
 
 
 def say(text: str, stream: TextIO | None = None) -> None:
-    """Print at once. Where the disk takes no more words, the work goes on without them."""
+    """Print a line and flush it; on a full disk the line is lost and the work goes on."""
     with suppress(OSError):
         print(text, file=stream or sys.stdout, flush=True)
 
 
 def flush_output() -> None:
-    """Before a process ends: what was printed is out, as far as the disk takes it."""
+    """Flush standard output and error before a process ends; a full disk is no error."""
     for stream in (sys.stdout, sys.stderr):
         with suppress(OSError):
             stream.flush()

@@ -154,7 +154,7 @@ def _tell(report: int, error: BaseException, interrupted: type[BaseException]) -
 
 
 def read_report(data: bytes) -> failures.Failure | None:
-    """What the child told before it died, or None when it did not come to that."""
+    """The failure that the child reported before it ended, or None where it reported none."""
     try:
         fields: dict[str, Any] = json.loads(data)
     except ValueError:
@@ -176,7 +176,7 @@ def out_of_memory_kills() -> int:
 
 
 def _memory_events() -> list[Path]:
-    """Where the count stands: control groups version 2, then 1, then the whole machine."""
+    """Files that have the count, the best first: control groups version 2, then 1, then the whole machine."""
     found = []
     for line in Path("/proc/self/cgroup").read_text().splitlines():
         _, controllers, group = line.split(":", 2)

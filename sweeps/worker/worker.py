@@ -1,7 +1,7 @@
 """The code in the job: works through a submission's queue, one leased task after the other.
 
-Every worker of a submission is given the whole queue and takes what nobody else holds, so that no worker idles
-while another has work left, and so that what a dead worker leaves is taken up by the others.
+Every worker of a submission has the whole queue, and takes the next task that no other worker holds: no worker idles
+while another has work left, and the others take up what a dead worker leaves.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ IDLE_SHARE = 20
 REPEAT_SECONDS = 1.0
 """A stop signal within this time of the last one is the same request."""
 FINISH_SECONDS = 10.0
-"""How long an evaluation that is told to stop may take to finish its data set; those before are kept anyhow."""
+"""How long an evaluation may take after a stop signal to finish its data set; those before are kept anyhow."""
 
 
 def work(home_root: str, study: str, stamp: str, index: int) -> dict[str, int]:
@@ -100,7 +100,7 @@ class Worker:
         self._upload = journal_upload.JournalUpload(home, submission, queue, job, self._known)
 
     def run(self) -> None:
-        """Return when nothing is left that this worker could ever run, or when it is told to stop."""
+        """Return when nothing is left that this worker could ever run, or after a stop signal."""
         while not self._stopped():
             self._heartbeat(None)
             begin = time.monotonic()
@@ -139,7 +139,7 @@ class Worker:
         return found
 
     def _prospect(self, task: TaskRef, queued: set[str], runs: dict[str, str]) -> str:
-        """now | later | never, as the directories tell it; `runs` remembers what was seen of runs in this pass."""
+        """now | later | never, as the directories show; `runs` remembers what was seen of runs in this pass."""
         if task.task_id in self._tried:
             return "never"
         if task.kind == "evaluate":
@@ -162,7 +162,7 @@ class Worker:
         return state if holder is not None and holder.alive else "none"
 
     def _acquire(self, task: TaskRef) -> leases.Lease | None:
-        """The task's lease, if nobody was quicker and the task is still to be done."""
+        """Take the task's lease; None where another worker holds it, or the task is done, failed or cancelled."""
         paths = task.paths(self.home)
         before = leases.inspect(paths.lease, self.queue.stale_seconds)
         lease = leases.acquire(paths.lease, self.job, self.queue.stale_seconds)
@@ -252,7 +252,7 @@ class Worker:
             say(f"{task.task_id}: failure.json could not be written: {error}")
             return
         if failure.cause == OUT_OF_MEMORY and task.kind == "pretrain" and retries.divisible(paths):
-            # While the lease is ours: nobody may take the failure for the last word.
+            # While the lease is ours: no other worker may take the failure for final.
             retries.archive_failure(paths)
             self._tried.discard(task.task_id)
             self._remaining.insert(0, task)
@@ -266,7 +266,7 @@ class Worker:
             self._stop(reason, failure.fingerprint)
 
     def _stop(self, reason: str, fingerprint: str) -> None:
-        """Let nobody begin another task of the submission."""
+        """Have no worker begin another task of the submission."""
         if not self.submission.stopped.exists():
             write_json(self.submission.stopped, {"reason": reason, "fingerprint": fingerprint})
             say(f"stopping: {reason}")
