@@ -158,7 +158,7 @@ class Gradients:
         return token_weights(found, self.config.objective.text_loss_norm)[self.world.rows(size)]
 
     def _piece(self, images: Tensor, tokens: Tensor, draws: Draws, places: Tensor | slice) -> Piece:
-        """From images on the device, and tokens and draws on the CPU."""
+        """A piece on the device, from images (B,…) on it and from its tokens (b,L) and draws on the CPU."""
         # Contiguous: a view would be copied once more on its way, and be another graph to the compiler.
         tokens = trim_padding(tokens).contiguous()
         return Piece(
@@ -170,7 +170,7 @@ class Gradients:
         )
 
     def _moved(self, x: Tensor) -> Tensor:
-        """On the device. From pageable memory a copy would wait for everything that is queued there."""
+        """x on the device; pinned first, since a copy from pageable memory would wait for all work queued there."""
         return x.pin_memory().to(self.device, non_blocking=True) if self.device.type == "cuda" else x
 
     def _autocast(self) -> torch.autocast:

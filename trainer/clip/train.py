@@ -267,7 +267,7 @@ class Saver:
             if training.world.rank == 0:
                 checkpoint.save(self._path, state)
         except OSError as error:
-            # The disk may be free again by the next time; until then the older checkpoint stands.
+            # The disk may be free again by the next time; until then the older checkpoint remains.
             self._journal.event("checkpoint failed", step=training.step, message=str(error))
         end = time.monotonic()
         self._next = end + max(self._seconds, (end - start) / CHECKPOINT_SHARE)

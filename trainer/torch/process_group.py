@@ -198,7 +198,7 @@ def end_like(rank: int, code: int, dismissed: threading.Event) -> None:
     print(f"process {rank} of the run {reason}; the run ends here", file=sys.stderr, flush=True)
     if code < 0:
         os.kill(os.getpid(), -code)
-    # Whoever waits for this process halves the micro-batch, if that is what it takes.
+    # This exit code makes the next attempt halve the micro-batch.
     os._exit(code if code == EXIT_OUT_OF_MEMORY else 1)
 
 

@@ -2,14 +2,13 @@
 
 A model without a joint embedding has no Grad-CAM, segmentation and retrieval, one without a decoder no restored images,
 and a data set without masks or captions lacks theirs. A prompt without `{}`, as in MAE-CLIP's Figure 2 ("a photo of a
-dog"), is looked for in every image as it stands, and segmented against the background alone.
+dog"), is looked for in every image without change, and segmented against the background alone.
 """
 
 from __future__ import annotations
 
 import io
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 import torch
@@ -47,7 +46,7 @@ def keep(evaluation: Evaluation, task: TaskPaths) -> None:
     """Compute all pictures that model and data set allow, and write them in one step."""
     system = evaluation.representation.system
     images = np.stack([evaluation.split("test").images(i) for i in examples(len(evaluation.split("test")))])
-    arrays: dict[str, Any] = {"images": images, **_points(evaluation)}
+    arrays: dict[str, np.ndarray] = {"images": images, **_points(evaluation)}
     if system.contrastive:
         arrays |= _evidence(evaluation, images) | _segments(evaluation, images) | _nearest(evaluation)
     if system.generative:
@@ -90,7 +89,7 @@ def _prompt(evaluation: Evaluation, i: int) -> str:
     return captions[i][0] if captions is not None and captions[i] else ""
 
 
-def _evidence(evaluation: Evaluation, images: np.ndarray) -> dict[str, Any]:
+def _evidence(evaluation: Evaluation, images: np.ndarray) -> dict[str, np.ndarray]:
     representation = evaluation.representation
     prompts = [_prompt(evaluation, i) for i in examples(len(evaluation.split("test")))]
     # Without anything to look for there is no evidence: an empty text would have some.
@@ -104,9 +103,9 @@ def _evidence(evaluation: Evaluation, images: np.ndarray) -> dict[str, Any]:
     return {"prompts": np.array(prompts), "grad_cam": maps}
 
 
-def _segments(evaluation: Evaluation, images: np.ndarray) -> dict[str, Any]:
-    """Labels of the examples' pixels as zero-shot segmentation has them: of classes, beside the given ones, or of one
-    prompt."""
+def _segments(evaluation: Evaluation, images: np.ndarray) -> dict[str, np.ndarray]:
+    """Labels of the examples' pixels as zero-shot segmentation has them: of the classes, with the true labels, or of
+    one prompt."""
     split, dataset, protocol = evaluation.split("test"), evaluation.dataset, evaluation.protocol
     background = background_names(protocol, dataset.background)
     if protocol.prompt and not names_class(protocol.prompt):
@@ -134,7 +133,7 @@ def _labels(evaluation: Evaluation, images: np.ndarray, prompts: np.ndarray, gro
     return np.where(labels < 0, IGNORE, labels).astype(np.uint8)
 
 
-def _nearest(evaluation: Evaluation) -> dict[str, Any]:
+def _nearest(evaluation: Evaluation) -> dict[str, np.ndarray]:
     """The images of the split that some captions find."""
     split = evaluation.split("test")
     captions = split.captions
@@ -151,8 +150,8 @@ def _nearest(evaluation: Evaluation) -> dict[str, Any]:
     return {"queries": np.array(queries), "found": found, "hits": np.array(hits)}
 
 
-def _restored(evaluation: Evaluation, images: np.ndarray) -> dict[str, Any]:
-    """Images with what the decoder puts into the hidden patches; captions stand beside them where there are some."""
+def _restored(evaluation: Evaluation, images: np.ndarray) -> dict[str, np.ndarray]:
+    """Images with what the decoder puts into the hidden patches; the decoder sees captions where there are some."""
     representation, split = evaluation.representation, evaluation.split("test")
     captions = split.captions
     texts = [captions[i][0] if captions and captions[i] else "" for i in examples(len(split))]
@@ -164,7 +163,7 @@ def _restored(evaluation: Evaluation, images: np.ndarray) -> dict[str, Any]:
     return {"visible": (~hidden).to(torch.uint8).cpu().numpy(), "restored": colors.cpu().numpy()}
 
 
-def _points(evaluation: Evaluation) -> dict[str, Any]:
+def _points(evaluation: Evaluation) -> dict[str, np.ndarray]:
     """t-SNE of pooled features of labelled images, `POINTS` spread over the split."""
     from sklearn.manifold import TSNE
 

@@ -40,7 +40,7 @@ def merge_captions(captions: list[list[str]]) -> tuple[list[str], np.ndarray]:
 
 
 def own_captions(captions: list[list[str]]) -> tuple[list[str], np.ndarray]:
-    """The same, with every caption as a text of its own: CLIP_benchmark's counting.
+    """The same, with every caption as a separate text: CLIP_benchmark's counting.
 
     Two texts that read alike tie, and a tie is a miss, where CLIP_benchmark leaves it to the order of `topk`.
     """

@@ -78,7 +78,7 @@ class Loader:
 
     @property
     def broken(self) -> int:
-        """Different samples found unreadable so far; each time, the next readable one stands in."""
+        """Number of samples found unreadable so far; the next readable one replaces each of them."""
         return len(self._reasons)
 
     @property
@@ -146,7 +146,7 @@ class Loader:
         return self._cache is None or not self._cache.known[request.indices].all()
 
     def _crops(self, request: _Request) -> Crops | None:
-        """For `Pairs.views`: the cache holds whole images, which are cropped when they are taken out of it."""
+        """Crops to read with; None where there is a cache, which holds whole images and crops what is taken out."""
         return request.crops if self._cache is None else None
 
     def _read(self, request: _Request) -> Samples:
@@ -156,7 +156,7 @@ class Loader:
         return self._batch(request, None if reading is None else workers.result(reading))
 
     def _batch(self, request: _Request, samples: Samples | None) -> Batch:
-        """From freshly read samples, or (None) all from the cache."""
+        """The request's batch, from samples just read, or (`samples` None) from the cache."""
         if samples is not None:
             self.learn(dict(samples.broken))
             if self._cache is None:

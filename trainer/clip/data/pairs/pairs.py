@@ -18,7 +18,7 @@ class Views:
     """uint8 (n, S, S, 3)."""
     captions: list[str]
     broken: tuple[tuple[int, str], ...] = ()
-    """Samples that could not be read and why; the next readable one stands in their place."""
+    """Samples that could not be read and why; the next readable one replaces each of them."""
 
 
 class Order(Protocol):

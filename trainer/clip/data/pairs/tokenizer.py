@@ -119,7 +119,7 @@ def _alphabet(core: tokenizers.Tokenizer, captions: Iterable[str], room: int) ->
     """The most frequent letters (stand-ins for bytes), at most `room` of them.
 
     Chosen here because the library breaks ties between equally frequent letters differently in every process. Every
-    caption stands behind a space, as `add_prefix_space` has it.
+    caption begins with a space, as `add_prefix_space` has it.
     """
     counts = np.zeros(256, np.int64)
     for caption in captions:

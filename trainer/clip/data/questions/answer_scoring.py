@@ -1,7 +1,7 @@
 """Answers to questions about images: how they are compared, and what a partly right one is worth.
 
 The rules are those of VQA's official evaluation (Antol et al. 2015, section 3; GT-Vision-Lab/VQA `vqaEval.py`), so that
-accuracies on VQAv2 are comparable. CLEVR and GQA have one answer a question, compared as it stands.
+accuracies on VQAv2 are comparable. CLEVR and GQA have one answer a question, compared without changes.
 """
 
 from __future__ import annotations

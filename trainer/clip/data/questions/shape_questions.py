@@ -4,7 +4,7 @@
 |------------|-----------------|---------------------------------------------------------------------------------|
 | questions  | CLEVR           | counting, existence, colour; one answer, which is right                          |
 | opinions   | VQAv2           | the same questions, ten people's answers, of whom some err                      |
-| balanced   | GQA             | all questions (stage `broad`), and a part in which no answer stands out         |
+| balanced   | GQA             | all questions (stage `broad`), and a part in which no answer is the usual one   |
 """
 
 from __future__ import annotations

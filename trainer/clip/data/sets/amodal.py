@@ -4,7 +4,7 @@ MAE-CLIP's Table 10 prints zero-shot top-1 and top-5 accuracy on it and says no 
 (supplement E). Two readings, by `task`: `objects` (the default) cuts every object out by the box around its amodal
 outline, hidden parts included, and asks for its name; `images` shows whole images and asks for the name of the object
 with the largest amodal box. Names are the 80 categories of COCOA-cls (Follmann et al. 2019), or those that annotators
-wrote in the original (Zhu et al. 2017), told apart by their content; there, stuff is left out.
+wrote in the original (Zhu et al. 2017), distinguished by their content; there, stuff is left out.
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ def _box(region: Any) -> Box:
 
 
 def _largest(objects: list[tuple[str, str, Box]]) -> Iterator[tuple[str, str, Box]]:
-    """Of every image, its object with the largest box."""
+    """The object with the largest box in each image."""
     best: dict[str, tuple[str, str, Box]] = {}
     for one in objects:
         if one[0] not in best or _area(one[2]) > _area(best[one[0]][2]):

@@ -121,7 +121,7 @@ def split_shards(root: Path, split: str, where: str) -> list[Path]:
 
 
 def fingerprints(dataset: DatasetConfig, home: Home) -> list[str]:
-    """Of the splits that are there, and of the class names (unless a list of ours is used) and templates."""
+    """Fingerprints of the splits that are there, of class names (unless a list of ours is used) and templates."""
     where = f"data set {dataset.name}"
     if dataset.task or dataset.annotations:
         raise ConfigError(

@@ -1,7 +1,7 @@
 """Evaluation sets of plain image files: class folders, and images with a JSON of captions.
 
 Class folders are torchvision's `ImageFolder` layout; captions are COCO's own JSON (`captions_val2017.json`) or
-Karpathy's split (`dataset_coco.json`, `dataset_flickr30k.json`), told apart by their content.
+Karpathy's split (`dataset_coco.json`, `dataset_flickr30k.json`), distinguished by their content.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ CAPTIONS = (
     "({images: [{filename, split, sentences: [{raw}]}]})"
 )
 CLASSNAMES = "classnames.txt"
-"""Beside train/ and test/: names for the sorted class folders, one a line (ImageNet's folders are WordNet ids)."""
+"""File in the folder of train/ and test/: a name a line for the sorted class folders (ImageNet's are WordNet ids)."""
 
 
 class FolderSet:

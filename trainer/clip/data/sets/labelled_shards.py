@@ -1,8 +1,8 @@
-"""Evaluation sets in WebDataset shards: labels and captions from the JSON, masks beside the image.
+"""Evaluation sets in WebDataset shards: labels and captions from the JSON, masks in files of the sample.
 
 Masks are `.seg.png`, a map of labels (0 background, i the i-th class, 255 ignored), or `.mask.png`, a bitmap that is
 not zero where the sample's labelled object is. Class names come from the labels; a set without labels takes them
-from a `classes.json` (a list of names) beside its test shards.
+from a `classes.json` (a list of names) in the folder of its test shards.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class ShardSet:
     """Shards as an evaluation set (see `evaluation.EvaluationSet`).
 
     With a `task`, samples whose JSON has no such key are left out, the classes are the labels that the train
-    split (without one, the test split) holds, and test samples of other classes are left out, which is told.
+    split (without one, the test split) holds, and test samples of other classes are left out, as a note says.
     `train` and `test` take a fixed random subset of what remains.
     """
 

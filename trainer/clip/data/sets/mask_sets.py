@@ -1,4 +1,4 @@
-"""Segmentation sets in the layouts people have: Pascal VOC, images beside label PNGs (ADE20K), COCO panoptic.
+"""Segmentation sets in the layouts people have: Pascal VOC, images with label PNGs (ADE20K), COCO panoptic.
 
 All masks come out as segmentation wants them: 0 the background or what is not scored, i the i-th class, 255 ignored.
 """

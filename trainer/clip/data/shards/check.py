@@ -30,9 +30,9 @@ class Findings:
     samples: int = 0
     no_caption: int = 0
     no_image: int = 0
-    """Without an image, or with one that cannot be decoded."""
+    """Samples without an image, or with one that cannot be decoded."""
     words: int = 0
-    """In all captions."""
+    """Words in all captions together."""
     sizes: Counter[tuple[int, int]] = field(default_factory=Counter)
     """(width, height) → images."""
     examples: list[str] = field(default_factory=list)

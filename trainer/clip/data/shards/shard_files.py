@@ -118,12 +118,12 @@ class ShardFiles:
 
     def _forget(self) -> None:
         paths, home = self.paths, self._home
-        # Without `self` in it, so that all is closed as soon as nobody uses it.
+        # Without `self` in it, so that all is closed as soon as no reader uses it.
         self._opened = functools.lru_cache(_OPEN)(lambda shard: _Opened(shard_index(paths[shard], home)))
 
 
 class _Opened:
-    """An index with a file handle, which is closed when nobody reads any more."""
+    """An index with a file handle, which is closed when the last reader is gone."""
 
     def __init__(self, index: ShardIndex) -> None:
         self.index = index

@@ -12,7 +12,6 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 from zipfile import BadZipFile
 
 import numpy as np
@@ -42,7 +41,7 @@ class ShardIndex:
     tar: Path
     """What is read: the shard itself, or its decompressed copy in the cache."""
     sha256: str
-    """Of the uncompressed archive."""
+    """Hexadecimal digest of the uncompressed archive."""
     stamp: tuple[int, int]
     """Size in bytes and modification time in ns of `tar`."""
     suffixes: tuple[str, ...]
@@ -117,7 +116,7 @@ def _decompress(path: Path, tar: Path) -> str:
     return state.hexdigest()
 
 
-def _read_gzip(file: Any, path: Path) -> bytes:
+def _read_gzip(file: gzip.GzipFile, path: Path) -> bytes:
     try:
         return file.read(_CHUNK)
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
@@ -195,7 +194,7 @@ def _load(cached: Path, path: Path) -> ShardIndex | None:
 
 @contextlib.contextmanager
 def writing(folder: Path) -> Iterator[None]:
-    """Tells which folder cannot be written, and what helps."""
+    """Raise StoreError that names the folder where it cannot be written, and what helps."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         yield

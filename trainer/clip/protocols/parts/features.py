@@ -176,7 +176,7 @@ def images_in_blocks(split: Split, size: int, threads: int = 0) -> Iterator[np.n
 
 
 def images_of(dataset: DatasetConfig) -> dict[str, Any]:
-    """What of a data set's configuration determines its images, beside content, split and number of samples.
+    """What of a data set's configuration determines its images, apart from content, split and number of samples.
 
     The procedural world shows the same scenes for all tasks of one manner, so that a run's seven probes need three
     sets of features.
