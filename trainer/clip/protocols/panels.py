@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import torch
@@ -46,7 +47,7 @@ def keep(evaluation: Evaluation, task: TaskPaths) -> None:
     """Compute all pictures that model and data set allow, and write them in one step."""
     system = evaluation.representation.system
     images = np.stack([evaluation.split("test").images(i) for i in examples(len(evaluation.split("test")))])
-    arrays: dict[str, np.ndarray] = {"images": images, **_points(evaluation)}
+    arrays: dict[str, Any] = {"images": images, **_points(evaluation)}
     if system.contrastive:
         arrays |= _evidence(evaluation, images) | _segments(evaluation, images) | _nearest(evaluation)
     if system.generative:
