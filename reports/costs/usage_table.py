@@ -1,4 +1,4 @@
-"""What was spent and wasted, by table and cell, from what the tasks' attempts told MLflow."""
+"""What was spent and wasted, by table and cell, as the tasks' attempts reported it to MLflow."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class BillTable:
 
 
 def billed(results: Results) -> BillTable | None:
-    """None where no attempt has told its cost (stores that were filled before attempts did)."""
+    """Usage by table and cell; None where no attempt has reported its cost (stores of before attempts did)."""
     costs = {task_id: TaskUsage(*rest) for task_id, *rest in results.warehouse.rows(_SPENT)}
     return bill_table(usage_totals(results.plan, costs)) if costs else None
 

@@ -41,7 +41,7 @@ def save_figure(data: FigureData, stem: Path) -> list[Path]:
 
 
 def save(drawn: Callable[[], Figure], stem: Path) -> list[Path]:
-    """Likewise, of whatever the function draws."""
+    """Draw a figure by calling `drawn`, and write it as `save_figure` does."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -165,7 +165,7 @@ def _lines(axis: Axes, data: FigureData, points: list[Point]) -> None:
              if point.summary),
             key=lambda pair: pair[0],
         )  # fmt: skip
-        # Whiskers stand beside each other: at the same place they would hide one another.
+        # Whiskers are shifted sideways: at the same place they would hide one another.
         aside = 0.05 * (i - (len(hues) - 1) / 2)
         span = max(places.values()) / min(places.values()) if data.places else 1.0
         xs = [x * span ** (aside / 3) if data.places else x + aside for x, _ in found]
@@ -232,7 +232,7 @@ def _curves(axis: Axes, data: FigureData, curves: list[Curve]) -> None:
 
 
 def _wrapped(label: str) -> str:
-    """An axis label in lines that fit beside a small panel."""
+    """An axis label in lines that fit the side of a small panel."""
     return "\n".join(textwrap.wrap(label, 26))
 
 

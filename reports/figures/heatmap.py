@@ -75,7 +75,7 @@ def _short(labels: Sequence[str]) -> list[str]:
 
 
 def _row_name(data: FigureData, cell: dict[str, str]) -> str:
-    """The row's level, and those of the other factors that tell the figure's rows apart."""
+    """The row's level, and those of the other factors in which the figure's rows differ."""
     names = [cell[factor] for factor in (data.config.x,) if factor in cell]
     rest = [cell[f] for f in varying(data) if f in cell and f not in (data.config.x, data.config.panel)]
     return ", ".join(names + rest) or "all"

@@ -90,7 +90,7 @@ def _archives(state: TaskState, home: Home) -> list[Path]:
 
 
 def _title(cell: Cell, cells: Sequence[Cell]) -> str:
-    """The levels that tell a cell from the others."""
+    """The levels in which a cell differs from the others."""
     own = {factor for other in cells for factor in differences(cell, other)}
     return ", ".join(level for factor, level in cell.items() if factor in own) or "all"
 
@@ -108,7 +108,7 @@ def draw_panels(data: FigureData, color: Callable[[str, str], Any]) -> Figure:
 
 
 def _figure(rows: int, columns: int, extra: float) -> Figure:
-    """For square tiles, as wide as they need and at most as a page; `extra`: inches of height beside them."""
+    """For square tiles, as wide as they need and at most as a page; `extra`: further inches of height."""
     from matplotlib.figure import Figure
     from matplotlib.layout_engine import ConstrainedLayoutEngine
 

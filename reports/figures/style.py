@@ -1,4 +1,4 @@
-"""How figures look: sizes, fonts, and the signs that tell levels apart in colour, in grey and in print."""
+"""How figures look: sizes, fonts, and the signs by which levels differ in colour, in grey and in print."""
 
 from __future__ import annotations
 

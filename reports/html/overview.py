@@ -62,7 +62,7 @@ class Overview:
     environment: EnvironmentCounts
     leftovers: tuple[Leftover, ...]
     bills: BillTable | None
-    """What was spent and wasted, by table and cell; None: no attempt has told."""
+    """What was spent and wasted, by table and cell; None where no attempt has reported it."""
 
     @property
     def levels(self) -> tuple[tuple[str, tuple[str, ...]], ...]:

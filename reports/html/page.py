@@ -35,7 +35,7 @@ SYMBOLS = {
     "eligible": "○",
     "waiting": "·",
 }
-"""State -> sign in the grid: shapes, so that nothing is told by colour alone."""
+"""State -> sign in the grid: shapes, so that no meaning rests on colour alone."""
 
 
 def render_page(

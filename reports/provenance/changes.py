@@ -28,7 +28,7 @@ GRID = "runs of the grid behind it"
 """Reasons of a number whose own runs are what they were, and of an effect."""
 
 Changed = Callable[[str, str], str]
-"""(former run id, run id) -> in which keys their configurations differ; empty where nobody knows."""
+"""(former run id, run id) -> in which keys their configurations differ; empty where it is not known."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ def kept(folder: Path, tag: str) -> Numbers:
 
 
 def compared(plan: Plan, before: Numbers, now: Numbers) -> tuple[Move, ...]:
-    """`moves`, with the keys of configurations that changed, as far as they are in the plan's home."""
+    """`moves`, with the keys that changed of those configurations that lie in the plan's home."""
     configs = {task.run_id: task.config for task in plan.runs}
     return moves(before, now, lambda former, run: changed_keys(plan.home, former, configs[run]))
 
@@ -103,7 +103,7 @@ def moves(before: Numbers, now: Numbers, changed: Changed = lambda former, run: 
 
 
 def unseen(before: Numbers, now: Numbers) -> int:
-    """Numbers that print as before, and are not what they were in further digits or in the runs behind them."""
+    """How many numbers print as before although their further digits or the runs behind them have changed."""
     pairs = ((before["numbers"].get(key), number) for key, number in now["numbers"].items())
     return sum(
         old is not None and old["text"] == new["text"] and (old["value"], old["runs"]) != (new["value"], new["runs"])
@@ -189,7 +189,7 @@ def _details(one: Mapping[str, Any], other: Mapping[str, Any], before: Sequence[
         a, b = one["data"].get(name), other["data"].get(name)
         found += [f"; data {name}: {a} → {b}"] if a != b else []
     a, b = (_flat(task["environment"], places) for task, places in ((one, before), (other, now)))
-    if a and b:  # a task of another home has told nothing of its environment
+    if a and b:  # the environment of another home's task is not known
         found += [f"; {name} {a.get(name)} → {b.get(name)}" for name in {**a, **b} if a.get(name) != b.get(name)]
     return found
 

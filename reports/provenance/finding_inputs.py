@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 TRAINED_BY = ("ablative.study", "ablative.trainer")
 """Packages whose code can change a result."""
 KEYS = 5
-"""So many changed keys of a configuration are told."""
+"""The most changed keys of a configuration that a finding names."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Facts:
     commits: Mapping[str, str]
     """As the store has them: `<commit>`, `<commit>-dirty`, `unknown`."""
     versions: Mapping[str, str]
-    """Commit -> what makes it one version with others: the contents of TRAINED_BY, where git can tell."""
+    """Commit -> what makes it one version with others: the contents of TRAINED_BY, where git knows them."""
     stale: Mapping[str, str]
     """Why, of tasks that are older than what they measured."""
     changed: Mapping[str, str]
@@ -95,7 +95,7 @@ def code_versions(commits: Iterable[str]) -> dict[str, str]:
 
 @functools.cache
 def _trees(commit: str) -> str:
-    """Git's hashes of the packages' contents at a commit; empty where it cannot tell."""
+    """Git's hashes of the packages' contents at a commit; empty where git does not know it."""
     found = []
     for package in TRAINED_BY:
         command = ["git", "-C", str(packages.folder(package)), "rev-parse", "--verify", "--quiet", f"{commit}:./"]

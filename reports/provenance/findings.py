@@ -106,7 +106,7 @@ def cells_used(plan: Plan, tables: Sequence[Table], claims: Sequence[Judged]) ->
             own |= {(cell_key(cell), column.protocols): None for cell in cells for column in table.columns}
             continue
         if table.sql:
-            # Nobody knows what a query reads: all there is.
+            # What a query reads is not known, so it counts as reading everything.
             own |= {(cell_key(cell), stages_of(plan)): None for cell in plan.cells}
             continue
         for row in table.rows:

@@ -35,7 +35,7 @@ Numbers = dict[str, Any]
 
 
 SHOWN = ("device", "host", "python", "packages")
-"""Of a record's environment; code and command line are told elsewhere."""
+"""Facts of a record's environment that are printed; code and command line are printed elsewhere."""
 
 
 def collect_numbers(

@@ -112,7 +112,7 @@ def _history(axis: Axes, arm: ArmTrials) -> None:
             axis.plot([trial.number] * len(each), each, ".", color=PAINT, markersize=2.5)
         again = [own[0] for own in trial.repeats.values()]
         if again:
-            # Beside the trial, not over it.
+            # To the right of the trial, not over it.
             axis.plot([trial.number + 0.3] * len(again), again, "D", color=INK, fillstyle="none", markersize=3)
             axis.plot([trial.number, trial.number + 0.3], [trial.objectives[0], fmean(again)], "-", color=INK, lw=0.6)
     _points(axis, arm, {trial.number: (trial.number, trial.objectives[0]) for trial in arm.complete})

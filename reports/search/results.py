@@ -34,11 +34,11 @@ class Trial:
     seeds: Mapping[int, tuple[float, ...]]
     """Seed of the search → objectives, on the validation split."""
     repeats: Mapping[int, tuple[float, ...]]
-    """Likewise of the seeds with which the best were repeated."""
+    """Seed of a repeat of this trial → value of each goal, on the validation split."""
 
     @property
     def objectives(self) -> tuple[float, ...]:
-        """Means over the search's seeds, as the sampler was told them; empty unless the trial is complete."""
+        """Means over the search's seeds, as the sampler got them; empty unless the trial is complete."""
         return tuple(map(fmean, zip(*self.seeds.values(), strict=True))) if self.state == "complete" else ()
 
 

@@ -33,7 +33,7 @@ BUSY_TIMEOUT_MS = 30_000
 def open_store(uri: str, cache: Path | None = None) -> Store:
     """The reader for a tracking URI; raises StoreError for a kind of store that it cannot read.
 
-    `cache`: folder for what a server told of finished runs; a database is quick enough to be read anew.
+    `cache`: folder for the finished runs of a server; a database is quick enough to be read each time.
     """
     from ablative.reports.store.rest_store import RestStore
 

@@ -30,7 +30,7 @@ def ask(warehouse: Warehouse, query: str) -> Answer:
 
 
 def views(warehouse: Warehouse) -> Answer:
-    """One row per column of every view; what a row of the view stands for is told at its first."""
+    """One row for each column of every view; the first row of a view also says what a row of that view means."""
     warehouse.load_curves()
     found = []
     for view in warehouse.views:

@@ -1,8 +1,8 @@
-"""What a tracking server said last time: finished runs in a Parquet file, so that a report asks for the others alone.
+"""A cache of a tracking server's finished runs in a Parquet file, so that a report requests only the other runs.
 
-A server needs some 6 ms for each run that it tells of, a minute for ten thousand. What has finished stays as it is, and
-is kept under the server's address and the experiment's id and birth (another server behind the same address has other
-births). See `reports.store.rest_store.RestStore` for how it finds out what is new, changed and gone.
+A server needs about 6 ms for each run that it returns: a minute for ten thousand. Finished runs do not change. The
+cache is keyed by the server's address and by the experiment's id and creation time, since another server behind the
+same address has other creation times. `reports.store.rest_store.RestStore` finds out what is new, changed and deleted.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ if TYPE_CHECKING:
 FORMAT = 2
 """Version of the file's content; another one is as good as none."""
 MAX_AGE_SECONDS = 86_400.0
-"""After so long everything is asked for again: somebody may have edited a finished run through MLflow's own API."""
+"""An older cache is not used: a finished run may have been edited through MLflow's API."""
 
 
 @dataclass(frozen=True)
 class Memory:
-    """Finished runs as the server told of them."""
+    """Finished runs as the server returned them."""
 
     runs: pyarrow.Table
     """As `nested` makes it."""
@@ -71,7 +71,7 @@ class Kept:
             return None
 
     def save(self, memory: Memory) -> None:
-        """Replace the file in one step: readers and writers beside us see either the old or the new. A folder that
+        """Replace the file in one step: other readers and writers see either the old or the new. A folder that
         cannot be written costs the next report time, nothing else."""
         import pyarrow.compute as pc
         import pyarrow.parquet as pq

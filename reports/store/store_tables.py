@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     import pyarrow
@@ -61,7 +61,7 @@ def typed(table: pyarrow.Table, types: Types) -> pyarrow.Table:
     return table.select(list(types)).cast(schema) if table.num_rows else schema.empty_table()
 
 
-def table_of(rows: Iterable[tuple[Any, ...]], types: Types) -> pyarrow.Table:
+def table_of(rows: Iterable[tuple[object, ...]], types: Types) -> pyarrow.Table:
     """A table of rows of Python values, each column of its declared type."""
     import pyarrow as pa
 

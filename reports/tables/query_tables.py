@@ -1,7 +1,7 @@
 """Tables of the user's own: rows of an SQL query over the study's views, as the one model that every renderer prints.
 
 Text columns are the rows' labels, numbers are numbers. A column `seed` makes rows of the same labels one row: mean,
-spread and marks over the seeds, as in other tables; `run_id` and `commit` beside it are what stands behind each.
+spread and marks over the seeds, as in other tables; further columns `run_id` and `commit` name the runs behind each.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from ablative.study.spec.outputs import QueryColumnConfig, QueryConfig, TableCon
 
 SEED = "seed"
 BEHIND = ("run_id", "commit")
-"""Columns that tell what is behind a row, and are not printed."""
+"""Columns that name the run and the code behind a row, and are not printed."""
 LABELS = ("VARCHAR", "BOOLEAN", "ENUM")
 
 Lines = dict[tuple[str, ...], dict[int, dict[str, Any]]]

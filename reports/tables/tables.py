@@ -79,7 +79,7 @@ class Entry:
     literal: str = ""
     """The text of the number, where it is given whole: in a paper's table, and of effects."""
     second: bool = False
-    """Best of those that are not bold, and told apart from the others."""
+    """The best of those that are not bold, and significantly better than the others."""
     ci_half_width: float | None = None
     """Half the 95 % interval of the mean; None for a single seed."""
     error: Delta | None = None

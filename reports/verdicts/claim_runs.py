@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ablative.study.spec.outputs import ClaimConfig
 
 MOST_SEEDS = 20
-"""Beyond this many further seeds, a claim is told to be out of reach instead of being planned."""
+"""Beyond this many further seeds, a claim is called out of reach and no runs are planned for it."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ def _cell_values(cells: Sequence[Cell], metrics: Sequence[str], values: Values) 
 
 
 def _remedy(results: Results, result: ClaimResult) -> Remedy:
-    """First what is planned and not finished; then further seeds, as far as the spread tells how many."""
+    """First what is planned and not finished; then as many further seeds as the spread asks for."""
     if result.verdict != "undecided":
         return Remedy("")
     protocols = sorted({protocol_of(metric) for metric in result.metrics}, key=str)

@@ -17,7 +17,7 @@ from ablative.reports.verdicts.claim_runs import Judged, claim_json
 from ablative.reports.verdicts.claims import VERDICTS, ClaimResult, Part
 
 SYMBOLS = {"supported": "✓", "contradicted": "✕", "equivalent": "≈", "undecided": "?"}
-"""Shapes, so that nothing is told by colour alone."""
+"""Shapes, so that no meaning rests on colour alone."""
 
 HEADS = ("claim", "statement", "verdict", "effect", "interval", "seeds × tasks", "tasks that agree")
 DIGITS = 2

@@ -3,7 +3,7 @@
 - supported: at 5 %, what the statement says (`~`: the two one-sided tests put the difference within ± the margin);
 - contradicted: at 5 %, its contrary; of a claim of m comparisons, one of them at 5/m %;
 - equivalent: a difference is claimed, and what there is lies within ± the margin: too small to matter;
-- undecided: none of these. The effect is told all the same, and whether it agrees.
+- undecided: none of these. The effect is printed all the same, and whether it agrees.
 
 A claim of several comparisons (`and`, chains, `every`) is supported only if each is, which needs no correction. Each
 claim is tested by itself: nothing is adjusted for the number of claims.
@@ -168,7 +168,7 @@ def _common_seeds(cells: Sequence[Cell], tasks: Sequence[str], results: CellValu
 
 
 def _measure(linear: Linear, estimand: str, tasks: Sequence[str], results: CellValues, seeds: Sequence[int]) -> Effect:
-    """The weighted sum, paired by seed; the other cells that the claim's `where` keeps help to tell the spread."""
+    """The weighted sum, paired by seed; the other cells that the claim's `where` keeps help to estimate the spread."""
     weights = {cell_key(cell): weight for weight, cell in linear.weights}
     others = [key for key in results if key not in weights]
     arms = [
