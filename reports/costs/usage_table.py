@@ -10,7 +10,7 @@ from ablative.study.costs.usage_totals import UsageTotals, usage_totals
 
 
 @dataclass(frozen=True)
-class BillTable:
+class UsageTable:
     """A table for the page: columns that say nothing of this study are left out."""
 
     columns: tuple[str, ...]
@@ -18,46 +18,46 @@ class BillTable:
     """Tables of the study, then the study: name and numbers."""
     cells: tuple[tuple[str, tuple[str, ...]], ...]
     words: str
-    """The study's bill on one line."""
+    """Usage of the whole study, on one line."""
 
 
-def billed(results: Results) -> BillTable | None:
+def study_usage(results: Results) -> UsageTable | None:
     """Usage by table and cell; None where no attempt has reported its cost (stores of before attempts did)."""
     costs = {task_id: TaskUsage(*rest) for task_id, *rest in results.warehouse.rows(_SPENT)}
-    return bill_table(usage_totals(results.plan, costs)) if costs else None
+    return usage_table(usage_totals(results.plan, costs)) if costs else None
 
 
-def bill_table(found: UsageTotals) -> BillTable:
+def usage_table(found: UsageTotals) -> UsageTable:
     """Numbers as the page prints them."""
     whole = found.study
     columns = [name for name, used in _used(whole) if used]
 
-    def row(bill: Usage) -> tuple[str, ...]:
-        return tuple(_CELLS[name](bill) for name in columns)
+    def row(usage: Usage) -> tuple[str, ...]:
+        return tuple(_CELLS[name](usage) for name in columns)
 
-    parts = [(name, row(bill)) for name, bill in found.tables.items()]
-    cells = [(name, row(bill)) for name, bill in found.cells.items()]
-    return BillTable(tuple(columns), (*parts, ("the study", row(whole))), tuple(cells), whole.describe())
+    parts = [(name, row(usage)) for name, usage in found.tables.items()]
+    cells = [(name, row(usage)) for name, usage in found.cells.items()]
+    return UsageTable(tuple(columns), (*parts, ("the study", row(whole))), tuple(cells), whole.describe())
 
 
-def _used(bill: Usage) -> tuple[tuple[str, bool], ...]:
+def _used(usage: Usage) -> tuple[tuple[str, bool], ...]:
     return (
-        ("GPU-hours", bill.gpu_hours > 0),
-        ("wasted GPU-hours", bill.gpu_hours > 0),
-        ("core-hours", bill.core_hours > 0),
-        ("wasted core-hours", bill.core_hours > 0),
-        ("hours in the queue", bill.queue_hours > 0),
-        ("% of the GPUs' peak", bill.utilisation is not None),
+        ("GPU-hours", usage.gpu_hours > 0),
+        ("wasted GPU-hours", usage.gpu_hours > 0),
+        ("core-hours", usage.core_hours > 0),
+        ("wasted core-hours", usage.core_hours > 0),
+        ("hours in the queue", usage.queue_hours > 0),
+        ("% of the GPUs' peak", usage.utilisation is not None),
     )
 
 
 _CELLS = {
-    "GPU-hours": lambda bill: amount(bill.gpu_hours),
-    "wasted GPU-hours": lambda bill: amount(bill.gpu_wasted),
-    "core-hours": lambda bill: amount(bill.core_hours),
-    "wasted core-hours": lambda bill: amount(bill.core_wasted),
-    "hours in the queue": lambda bill: amount(bill.queue_hours),
-    "% of the GPUs' peak": lambda bill: "–" if bill.utilisation is None else f"{bill.utilisation:.0f}",
+    "GPU-hours": lambda usage: amount(usage.gpu_hours),
+    "wasted GPU-hours": lambda usage: amount(usage.gpu_wasted),
+    "core-hours": lambda usage: amount(usage.core_hours),
+    "wasted core-hours": lambda usage: amount(usage.core_wasted),
+    "hours in the queue": lambda usage: amount(usage.queue_hours),
+    "% of the GPUs' peak": lambda usage: "–" if usage.utilisation is None else f"{usage.utilisation:.0f}",
 }
 
 _SPENT = """

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from ablative.reports.costs.environment import EnvironmentCounts, environment_counts
 from ablative.reports.costs.stage_costs import CostRow, cost_rows, statement, wasted
-from ablative.reports.costs.usage_table import BillTable, billed
+from ablative.reports.costs.usage_table import UsageTable, study_usage
 from ablative.reports.store.coverage import TaskState, stages_of
 from ablative.reports.store.results import Results
 from ablative.reports.store.warehouse import cell_key
@@ -61,7 +61,7 @@ class Overview:
     """What it cost, in the words that a paper's checklist asks for."""
     environment: EnvironmentCounts
     leftovers: tuple[Leftover, ...]
-    bills: BillTable | None
+    bills: UsageTable | None
     """What was spent and wasted, by table and cell; None where no attempt has reported it."""
 
     @property
@@ -115,7 +115,7 @@ def survey(results: Results) -> Overview:
         compute=statement(cost, devices, waste),
         environment=environment,
         leftovers=tuple(Leftover(*row) for row in warehouse.rows(_LEFTOVERS)),
-        bills=billed(results),
+        bills=study_usage(results),
     )
 
 

@@ -10,7 +10,7 @@ from shared import empty_store
 from stores import mlflow_client, plan_of, track_task
 
 from ablative.reports.costs.stage_costs import cost_rows, statement
-from ablative.reports.costs.usage_table import bill_table, billed
+from ablative.reports.costs.usage_table import study_usage, usage_table
 from ablative.reports.store.coverage import cover
 from ablative.reports.store.database_store import open_store
 from ablative.reports.store.results import Results
@@ -19,8 +19,7 @@ from ablative.study.core.errors import StoreError
 from ablative.study.costs.usage import TaskUsage, amount, total
 from ablative.study.costs.usage_totals import usage_totals
 from ablative.study.plan.plan import Plan
-from ablative.sweeps.status.task_states import Survey, TaskState
-from ablative.sweeps.status.usage import spent
+from ablative.sweeps.status.task_states import Survey, TaskState, task_usage
 
 STUDY = """
 name: pooled
@@ -63,7 +62,7 @@ def test_bills_come_from_the_tags_of_the_attempts(tmp_path: Path) -> None:
         fourth.task_id: {},
     }
     with Warehouse(open_store(store(plan, tmp_path / "mlflow.db", told), tmp_path), plan) as warehouse:
-        table = billed(Results(plan, cover(plan, warehouse), warehouse))
+        table = study_usage(Results(plan, cover(plan, warehouse), warehouse))
         assert table is not None
         assert table.columns == (
             "GPU-hours", "wasted GPU-hours", "core-hours", "wasted core-hours", "hours in the queue"
@@ -83,7 +82,7 @@ def test_a_store_that_tells_nothing_has_no_bill(tmp_path: Path) -> None:
     plan = plan_of(tmp_path, STUDY)
     uri = store(plan, tmp_path / "mlflow.db", {plan.runs[0].task_id: {}})
     with Warehouse(open_store(uri, tmp_path), plan) as warehouse:
-        assert billed(Results(plan, cover(plan, warehouse), warehouse)) is None
+        assert study_usage(Results(plan, cover(plan, warehouse), warehouse)) is None
 
 
 def test_more_waste_than_time_is_refused(tmp_path: Path) -> None:
@@ -99,7 +98,7 @@ def test_evaluations_count_where_a_table_needs_them(tmp_path: Path) -> None:
     assert (found.study.core_hours, found.tables["main"].core_hours, found.tables["gap"].core_hours) == (8, 8, 2)
     assert set(map(lambda bill: bill.core_hours, found.cells.values())) == {4}
     assert {run: bill.core_hours for run, bill in found.runs.items()} == {task.run_id: 2 for task in plan.runs}
-    assert bill_table(found).columns == ("core-hours", "wasted core-hours")
+    assert usage_table(found).columns == ("core-hours", "wasted core-hours")
 
 
 def test_status_and_page_say_the_same_of_the_same_work(tmp_path: Path) -> None:
@@ -138,9 +137,9 @@ def test_status_and_page_say_the_same_of_the_same_work(tmp_path: Path) -> None:
             "environment": {"device": usage.device, "scheduler": {"queue_seconds": usage.queue_seconds}},
         }  # fmt: skip
         states.append(TaskState(task, "completed", detail=record))
-    status = total(spent(Survey(tuple(states)), plan.home).values())
+    status = total(task_usage(Survey(tuple(states)), plan.home).values())
     with Warehouse(open_store(store(plan, tmp_path / "mlflow.db", told), tmp_path), plan) as warehouse:
-        table, rows = billed(Results(plan, cover(plan, warehouse), warehouse)), cost_rows(warehouse)
+        table, rows = study_usage(Results(plan, cover(plan, warehouse), warehouse)), cost_rows(warehouse)
     # 20 + 1 GPU-hours at 700 W; 0.25 + 0.25 busy core-hours, and 8 held by the run that failed, at 12 W.
     assert (status.gpu_hours, status.kwh) == (21, pytest.approx(21 * 0.7 + 8.5 * 0.012))
     assert table is not None and table.words == status.describe()
