@@ -12,7 +12,7 @@ import os
 import warnings
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ablative.study.core.errors import StoreError
 from ablative.study.core.secrets import redact
@@ -30,14 +30,14 @@ SHIPPED = {
 """Plug-ins that MLflow has without an entry point."""
 
 
-def request_settings(user: str, password: str) -> dict[str, object]:
+def request_settings(user: str, password: str) -> dict[str, Any]:
     """Keyword arguments of `requests.request`: headers, auth, verify, cert, allow_redirects.
 
     `user`, `password`: those of the server's URI, or empty; the environment and `~/.mlflow/credentials` are asked for
     what it lacks. Raises StoreError for settings that exclude each other and for a plug-in that fails.
     """
     plugin = os.environ.get("MLFLOW_TRACKING_AUTH", "")
-    settings: dict[str, object] = {
+    settings: dict[str, Any] = {
         "headers": _headers(user, password, basic=plugin not in SHIPPED),
         "verify": _verify(),
         "allow_redirects": os.environ.get("MLFLOW_ALLOW_HTTP_REDIRECTS", "true").lower() in ("true", "1"),

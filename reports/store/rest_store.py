@@ -143,7 +143,7 @@ class RestStore:
                 return
 
     @functools.cached_property
-    def _address(self) -> tuple[str, dict[str, object]]:
+    def _address(self) -> tuple[str, dict[str, Any]]:
         """The server's address without user and password, and the settings of every request to it."""
         check_address("MLFLOW_TRACKING_URI", self.uri)
         address, user, password = without_user(self.uri)
