@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from ablative.study.plan.plan import Plan
     from ablative.study.plan.task import Task
 
-TRAINED_BY = ("ablative.study", "ablative.trainer")
-"""Packages whose code can change a result."""
 KEYS = 5
 """The most changed keys of a configuration that a finding names."""
 
@@ -36,7 +34,7 @@ class Facts:
     commits: Mapping[str, str]
     """As the store has them: `<commit>`, `<commit>-dirty`, `unknown`."""
     versions: Mapping[str, str]
-    """Commit -> what makes it one version with others: the contents of TRAINED_BY, where git knows them."""
+    """Commit -> what makes it one version with others: the contents of `packages.TRAINED_BY`, where git knows them."""
     stale: Mapping[str, str]
     """Why, of tasks that are older than what they measured."""
     changed: Mapping[str, str]
@@ -85,7 +83,7 @@ def collect_facts(results: Results, pending: int = 0, thorough: bool = False) ->
 
 
 def code_versions(commits: Iterable[str]) -> dict[str, str]:
-    """Commit -> version. Commits between which no code of TRAINED_BY changed are one; git is asked only where there are
+    """Commit -> version. Commits between which no code of `packages.TRAINED_BY` changed are one; git is asked only where there are
     several, and a commit that it does not know stands for itself."""
     known = sorted(set(commits))
     if len(known) < 2:
@@ -97,7 +95,7 @@ def code_versions(commits: Iterable[str]) -> dict[str, str]:
 def _trees(commit: str) -> str:
     """Git's hashes of the packages' contents at a commit; empty where git does not know it."""
     found = []
-    for package in TRAINED_BY:
+    for package in packages.TRAINED_BY:
         command = ["git", "-C", str(packages.folder(package)), "rev-parse", "--verify", "--quiet", f"{commit}:./"]
         try:
             done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=10)

@@ -1,1 +1,4 @@
-"""Statistics of ablations: two to five seeds, some tasks, many variants. Pure functions; scipy underneath."""
+"""Statistics of ablations for two to five seeds, some tasks and many variants: pure functions, with scipy underneath.
+
+It may import nothing of `ablative`.
+"""

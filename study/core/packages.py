@@ -14,6 +14,8 @@ from types import ModuleType
 
 ROOT = "ablative"
 PACKAGES = tuple(f"{ROOT}.{name}" for name in ("study", "trainer", "sweeps", "reports"))
+TRAINED_BY = PACKAGES[:2]
+"""Packages whose code can change a result."""
 
 
 def folder(package: str) -> Path:
