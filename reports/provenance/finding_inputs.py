@@ -83,8 +83,11 @@ def collect_facts(results: Results, pending: int = 0, thorough: bool = False) ->
 
 
 def code_versions(commits: Iterable[str]) -> dict[str, str]:
-    """Commit -> version. Commits between which no code of `packages.TRAINED_BY` changed are one; git is asked only where there are
-    several, and a commit that it does not know stands for itself."""
+    """Commit -> version; a commit that git does not know is its own version.
+
+    Commits between which no code of `packages.TRAINED_BY` changed are one version. Git is asked only where there are
+    several commits.
+    """
     known = sorted(set(commits))
     if len(known) < 2:
         return {commit: commit for commit in known}
