@@ -19,7 +19,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from ablative.study.core.errors import AblateError
-from ablative.study.core.extras import EXTRAS, missing
+from ablative.study.core.extras import EXTRAS, install_command, missing
 from ablative.study.core.registry import TORCH_DEVICES, load
 from ablative.study.core.secrets import without_user
 from ablative.study.costs.devices import driver_version
@@ -94,8 +94,7 @@ def _extras(_home: Home) -> Check:
     lines = []
     for name, extra in EXTRAS.items():
         absent = missing(name)
-        command = f"pip install 'ablative[{name}]'"
-        lines.append(f"{name} ({', '.join(extra.modules)})" if not absent else f"without {extra.purpose} ({command})")
+        lines.append(f"{name} ({', '.join(extra.modules)})" if not absent else f"without {extra.purpose} ({install_command(name)})")
     return Check("extras", False, "; ".join(lines))
 
 

@@ -40,12 +40,17 @@ def require(extra: str) -> None:
 
 
 def sentence(extra: str) -> str:
-    """What to install.
+    """What is missing and what to install.
 
     >>> sentence("clip")
-    "this needs the training extra: pip install 'ablative[clip]'"
+    "this needs the training extra: pip install '.[clip]' in the checkout of ablative"
     """
-    return f"this needs the {EXTRAS[extra].purpose} extra: pip install 'ablative[{extra}]'"
+    return f"this needs the {EXTRAS[extra].purpose} extra: {install_command(extra)}"
+
+
+def install_command(extra: str) -> str:
+    """What installs an extra; the distribution is on no package index."""
+    return f"pip install '.[{extra}]' in the checkout of ablative"
 
 
 def missing_extra(error: ModuleNotFoundError) -> MissingExtraError | None:

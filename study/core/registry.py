@@ -42,14 +42,14 @@ EXECUTORS = {"local": "ablative.sweeps.submission.local", "slurm": "ablative.swe
 SEARCH_WORKER = "ablative.sweeps.search.worker:SearchWorker"
 """Class of a worker that takes trials of a search; its module imports Optuna, which takes a third of a second."""
 
-SEARCH_ELEMENT_WORKER = "ablative.sweeps.slurm.search_element:SearchElementWorker"
-"""Class of the same worker in an element of a SLURM job array."""
-
-PEER_LOST_ERROR = "ablative.trainer.torch.distributed:PeerLostError"
+PEER_LOST = "ablative.trainer.torch.distributed:PeerLostError"
 """Exception class: another process of the run is gone."""
 
 END_LIKE = "ablative.trainer.torch.process_group:end_like"
-"""(rank, exit code, dismissed) → ends this process as the first process of the run has ended."""
+"""(rank, exit code, dismissed event) → ends this process as the first process of the run has ended."""
+
+TORCH_DEVICES = "ablative.trainer.torch.distributed:visible_gpus"
+"""() → (version of torch, names of the GPUs that torch sees)."""
 
 
 class State(Protocol):
@@ -69,22 +69,6 @@ class Shipped(Protocol):
 
     pending: int
     """Number of tasks of which something is left."""
-
-
-EXECUTORS = {"local": "ablative.sweeps.submission.local", "slurm": "ablative.sweeps.slurm.executor"}
-"""Cluster's `kind` → the module that is its executor (`sweeps.queue.executors.Executor`)."""
-
-SEARCH_WORKER = "ablative.sweeps.search.worker:SearchWorker"
-"""The worker of a search's submission: imports Optuna, so only its jobs load it."""
-
-PEER_LOST = "ablative.trainer.torch.distributed:PeerLostError"
-"""Exception of a run that lost one of its processes."""
-
-END_LIKE = "ablative.trainer.torch.process_group:end_like"
-"""(rank, exit code, dismissed event) → ends this process as another one of the run has ended."""
-
-TORCH_DEVICES = "ablative.trainer.torch.distributed:visible_gpus"
-"""() → (version of torch, names of the GPUs that torch sees)."""
 
 
 def load(target: str) -> Any:
