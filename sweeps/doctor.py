@@ -94,7 +94,11 @@ def _extras(_home: Home) -> Check:
     lines = []
     for name, extra in EXTRAS.items():
         absent = missing(name)
-        lines.append(f"{name} ({', '.join(extra.modules)})" if not absent else f"without {extra.purpose} ({install_command(name)})")
+        lines.append(
+            f"{name} ({', '.join(extra.modules)})"
+            if not absent
+            else f"without {extra.purpose} ({install_command(name)})"
+        )
     return Check("extras", False, "; ".join(lines))
 
 

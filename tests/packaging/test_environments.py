@@ -17,7 +17,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from shard_world import sample, write_shard
 
-from ablative.study.core.extras import EXTRAS, sentence
+from ablative.study.core.extras import EXTRAS, install_command, sentence
 
 FROZEN_HOME = ROOT / "tests" / "frozen" / "home.tar.gz"
 NAMESPACE = "study/namespace/"
