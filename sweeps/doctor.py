@@ -193,14 +193,14 @@ def _store(home: Home) -> Check:
     from ablative.sweeps.tracking import store
     from ablative.sweeps.tracking.faults import faults
     from ablative.sweeps.tracking.quiet import quiet
-    from ablative.sweeps.tracking.uri import redact, resolve, sqlite_path
+    from ablative.sweeps.tracking.uri import redact_store, resolve, sqlite_path
 
     uri = resolve(home.tracking_uri)
     path = sqlite_path(uri)
     if path is not None and not path.exists():
         if not os.access(path.parent, os.W_OK):
             return Check("store", True, f"{path.parent} cannot be written; change MLFLOW_TRACKING_URI")
-        return Check("store", False, f"{redact(uri)} (the first submission creates it)")
+        return Check("store", False, f"{redact_store(uri)} (the first submission creates it)")
     prepared = [study.name for study in home.studies.glob("*") if home.study(study.name).tracking.exists()]
     experiment = store.prepare(home, prepared[0]).id if prepared else None
     if path is None:
@@ -209,8 +209,8 @@ def _store(home: Home) -> Check:
             # MLflow creates an experiment with each store.
             number = experiment or next(one.experiment_id for one in client.search_experiments())
             client.set_experiment_tag(number, tracking_tags.DOCTOR, f"{time.time():.0f}")
-        return Check("store", False, f"{redact(uri)} answers, and can be written")
-    return Check("store", False, f"{redact(uri)} can be written")
+        return Check("store", False, f"{redact_store(uri)} answers, and can be written")
+    return Check("store", False, f"{redact_store(uri)} can be written")
 
 
 def _disk(home: Home) -> Check:

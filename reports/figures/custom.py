@@ -52,7 +52,11 @@ def draw_custom(data: FigureData, color: Callable[[str, str], Any]) -> Figure:
 
 
 def load(function: str, where: str) -> Callable[..., object]:
-    """The function that `FILE.py:NAME` (from the working folder) or `MODULE:NAME` means; raises ConfigError."""
+    """The function that `FILE.py:NAME` (from the working folder) or `MODULE:NAME` means; raises ConfigError.
+
+    `study.core.registry.load` loads what the packages name themselves, where a missing name is a fault of ours. This
+    target is the user's: it may be a file, and the error names the line of the study file and the functions to choose.
+    """
     source, _, name = function.rpartition(":")
     opened = partial(runpy.run_path, source) if source.endswith(".py") else partial(_module, source)
     try:

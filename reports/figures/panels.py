@@ -12,7 +12,7 @@ import numpy as np
 
 from ablative.reports.figures.figure_data import FigureData
 from ablative.reports.figures.style import FAINT, INK, MARKERS, PAGE_INCHES
-from ablative.reports.store.coverage import TaskState
+from ablative.reports.store.coverage import StoredState
 from ablative.reports.store.results import Results
 from ablative.reports.store.warehouse import cell_key
 from ablative.study.clip.config import EvaluationConfig
@@ -78,7 +78,7 @@ def _first(show: str, cell: Cell, results: Results) -> tuple[dict[str, Any], int
     return {}, 0
 
 
-def _archives(state: TaskState, home: Home) -> list[Path]:
+def _archives(state: StoredState, home: Home) -> list[Path]:
     """Where the pictures of a task lie; none of other tasks, unfinished ones, and those of another home."""
     config = state.task.config
     if state.state != "completed" or not isinstance(config, EvaluationConfig):

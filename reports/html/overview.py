@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from ablative.reports.costs.environment import EnvironmentCounts, environment_counts
 from ablative.reports.costs.stage_costs import CostRow, cost_rows, statement, wasted
 from ablative.reports.costs.usage_table import UsageTable, study_usage
-from ablative.reports.store.coverage import TaskState, stages_of
+from ablative.reports.store.coverage import StoredState, stages_of
 from ablative.reports.store.results import Results
 from ablative.reports.store.warehouse import cell_key
 
@@ -19,7 +19,7 @@ class GridRow:
 
     levels: tuple[str, ...]
     """Level of each factor; empty where it does not apply."""
-    stages: tuple[tuple[TaskState, ...], ...]
+    stages: tuple[tuple[StoredState, ...], ...]
     """In the order of `Overview.stages`; empty where the protocol cannot be applied."""
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ablative.reports.provenance.finding_inputs import Facts, edited
-from ablative.reports.store.coverage import TELLING, Coverage, TaskState, stages_of
+from ablative.reports.store.coverage import TELLING, Coverage, StoredState, stages_of
 from ablative.reports.store.warehouse import cell_key
 from ablative.reports.tables.tables import Entry, Row, Table
 from ablative.study.core.errors import AblateError
@@ -45,7 +45,7 @@ Place = tuple[str, str | None]
 Uses = Mapping[str, Sequence[tuple[str, tuple[str | None, ...]]]]
 """Output (`table main`) -> the cells behind it, with the protocols that it takes from each."""
 
-Behind = Mapping[str, Mapping[str, TaskState]]
+Behind = Mapping[str, Mapping[str, StoredState]]
 """Output -> task id -> the state of that task."""
 
 
@@ -168,7 +168,7 @@ def _signed(entry: Entry, protocols: Iterable[str | None], signed: Mapping[str, 
     return dataclasses.replace(entry, finding_marks=marks) if marks else entry
 
 
-def tasks_behind(own: Iterable[tuple[str, tuple[str | None, ...]]], coverage: Coverage) -> dict[str, TaskState]:
+def tasks_behind(own: Iterable[tuple[str, tuple[str | None, ...]]], coverage: Coverage) -> dict[str, StoredState]:
     """Every task behind an output: those of its protocols, and the pretrainings that these evaluate."""
     groups = {(cell, protocol) for cell, protocols in own for protocol in (None, *protocols)}
     return {
@@ -180,7 +180,7 @@ def tasks_behind(own: Iterable[tuple[str, tuple[str | None, ...]]], coverage: Co
 
 
 def _finding(
-    kind: str, found: Mapping[str, Sequence[TaskState]], text: str, remedy: str, tail: str = ""
+    kind: str, found: Mapping[str, Sequence[StoredState]], text: str, remedy: str, tail: str = ""
 ) -> Finding | None:
     """A finding about tasks by output; None where there are none. `{}` in the text is their number and noun."""
     states = {state.task.task_id: state for own in found.values() for state in own}
@@ -195,7 +195,7 @@ def _finding(
     return Finding(kind, f"{said}: {_named(states.values())}{tail}", remedy, tuple(states), places)
 
 
-def _named(states: Iterable[TaskState]) -> str:
+def _named(states: Iterable[StoredState]) -> str:
     """`a seed=0 [zero_shot] (failed: out of memory); b seed=1 (eligible); 12 more`."""
     listed = sorted(states, key=lambda state: TELLING.index(state.state))
     names = [f"{state.task.name} ({state.text})" if state.state != "completed" else state.task.name for state in listed]
@@ -257,9 +257,9 @@ def _stale(asked: str, behind: Behind, facts: Facts) -> Finding | None:
 
 def _mixed(asked: str, behind: Behind, facts: Facts) -> Finding | None:
     """Within an output, tasks of one stage whose code (the pretraining's, the evaluation's) is not that of most."""
-    found: dict[str, list[TaskState]] = {}
+    found: dict[str, list[StoredState]] = {}
     for output, own in behind.items():
-        stages: dict[str | None, list[tuple[TaskState, tuple[str, ...]]]] = {}
+        stages: dict[str | None, list[tuple[StoredState, tuple[str, ...]]]] = {}
         for state in own.values():
             if (code := facts.code(state.task)) is not None:
                 stages.setdefault(state.task.protocol, []).append((state, code))
@@ -276,7 +276,7 @@ def _mixed(asked: str, behind: Behind, facts: Facts) -> Finding | None:
     return _finding("mixed-code", found, f"{{}} of other code than most ({versions})", remedy)
 
 
-def _minority(stage: Sequence[tuple[TaskState, tuple[str, ...]]]) -> list[TaskState]:
+def _minority(stage: Sequence[tuple[StoredState, tuple[str, ...]]]) -> list[StoredState]:
     counts = Counter(code for _, code in stage)
     usual = max(counts, key=lambda code: (counts[code], code))
     return [state for state, code in stage if code != usual]

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from ablative.reports.provenance.findings import Finding, cells_used, tasks_behind
 from ablative.reports.provenance.number_keys import check_unique, key_part, table_keys
-from ablative.reports.store.coverage import Coverage, TaskState
+from ablative.reports.store.coverage import Coverage, StoredState
 from ablative.reports.store.warehouse import Source, cell_key, quoted
 from ablative.reports.tables.escape import LATEX_SIGNS, bare, comment, latex
 from ablative.reports.tables.renderers import PLAIN, PROSE, entry_parts, entry_text
@@ -168,7 +168,9 @@ def _claim_numbers(study: str, judged: Judged, coverage: Coverage) -> Iterator[t
             yield name, {**shared, "text": text, "parts": parts, "value": result.parts[i].effect.estimate, "sd": None}
 
 
-def task_facts(results: Results, states: Iterable[TaskState]) -> tuple[dict[str, dict[str, Any]], list[dict[str, Any]]]:
+def task_facts(
+    results: Results, states: Iterable[StoredState]
+) -> tuple[dict[str, dict[str, Any]], list[dict[str, Any]]]:
     """Finished tasks by id (kind, run, seed, commit, when it ended, data fingerprints, place of its environment), and
     the environments. A task of another home has no record here: its environment is None."""
     rows = {row[0]: row[1:] for row in results.warehouse.rows(_ENDS)}

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from ablative.study.plan.plan import Plan
     from ablative.study.plan.task import Task
 
-STATES = (*FINISHED, "running", "failed", "not synced", "eligible", "waiting")
-"""As a report knows them, from the store and the run's directory; it asks no scheduler."""
+REPORT_STATES = (*FINISHED, "running", "failed", "not synced", "eligible", "waiting")
+"""States of a task as a report finds them, in the store and the run's directory; it asks no scheduler."""
 
 TELLING = ("failed", "diverged", "not synced", "running", "eligible", "waiting", "completed")
 """Which state explains a missing number best, where several seeds differ."""
@@ -31,8 +31,8 @@ def stages_of(plan: Plan) -> tuple[str | None, ...]:
 
 
 @dataclass(frozen=True)
-class TaskState:
-    """One task with its state."""
+class StoredState:
+    """One task with the state that the store and the run's directory give it (one of `REPORT_STATES`)."""
 
     task: Task
     state: str
@@ -50,9 +50,9 @@ class TaskState:
 class Coverage:
     """States of all planned tasks, and the metrics that they can yield."""
 
-    tasks: Mapping[tuple[str, str | None], tuple[TaskState, ...]]
+    tasks: Mapping[tuple[str, str | None], tuple[StoredState, ...]]
     """(cell key, protocol, or None for the pretraining) -> one task for each seed."""
-    states: Mapping[str, TaskState]
+    states: Mapping[str, StoredState]
     """task id -> state."""
     possible: tuple[str, ...]
     """Metric names that the planned tasks may report."""
@@ -62,7 +62,7 @@ class Coverage:
     """Cells (their keys) whose configuration a search has still to find; and why."""
     tuned: Mapping[str, Searched] = field(default_factory=dict)
     """Cells (their keys) that stand for what a search has found; and what that cost."""
-    _behind: dict[tuple[str, tuple[str | None, ...]], tuple[TaskState, ...]] = field(
+    _behind: dict[tuple[str, tuple[str | None, ...]], tuple[StoredState, ...]] = field(
         default_factory=dict, init=False, repr=False, compare=False
     )
 
@@ -77,7 +77,7 @@ class Coverage:
         found = {name for pattern in patterns for name in expand(pattern, names)}
         return tuple(name for name in sorted(found) if name in self.observed or name.rpartition("/")[0] not in seen)
 
-    def behind(self, cell: str, protocols: Iterable[str | None]) -> tuple[TaskState, ...]:
+    def behind(self, cell: str, protocols: Iterable[str | None]) -> tuple[StoredState, ...]:
         """The tasks of a cell (its key) that some protocols mean; none where one of these is not applied to it."""
         key = cell, tuple(protocols)
         if key not in self._behind:  # asked for at every number of a table
@@ -87,12 +87,12 @@ class Coverage:
         return self._behind[key]
 
     def counts(self) -> dict[str, int]:
-        """state -> number of tasks, in the order of STATES, without zeros."""
+        """state -> number of tasks, in the order of REPORT_STATES, without zeros."""
         counter = Counter(state.state for state in self.states.values())
-        return {state: counter[state] for state in STATES if counter[state]}
+        return {state: counter[state] for state in REPORT_STATES if counter[state]}
 
 
-def missing_text(tasks: Sequence[TaskState]) -> str:
+def missing_text(tasks: Sequence[StoredState]) -> str:
     """The word that stands in place of a number; a dash where no task could yield it."""
     if not tasks:
         return "–"
@@ -105,10 +105,10 @@ def cover(plan: Plan, warehouse: Warehouse) -> Coverage:
     """States of the plan's tasks: the store's word for what is finished, the directory's for the rest."""
     rows = warehouse.rows("select task_id, coalesce(state, ''), coalesce(cause, '') from runs where planned")
     stored = {task_id: (state, cause) for task_id, state, cause in rows}
-    states: dict[str, TaskState] = {}
+    states: dict[str, StoredState] = {}
     for task in sorted(plan.tasks, key=lambda task: task.kind == "evaluate"):  # an evaluation's state needs its run's
         states[task.task_id] = _state(plan, task, stored.get(task.task_id, _UNSEEN), states.get(task.run_id))
-    groups: dict[tuple[str, str | None], list[TaskState]] = {}
+    groups: dict[tuple[str, str | None], list[StoredState]] = {}
     for task in plan.tasks:
         for cell in task.cells:
             groups.setdefault((cell_key(cell), task.protocol), []).append(states[task.task_id])
@@ -125,19 +125,19 @@ def cover(plan: Plan, warehouse: Warehouse) -> Coverage:
 _UNSEEN = ("", "")
 
 
-def _state(plan: Plan, task: Task, stored: tuple[str, str], run: TaskState | None) -> TaskState:
+def _state(plan: Plan, task: Task, stored: tuple[str, str], run: StoredState | None) -> StoredState:
     """First match wins: the store's finished, the directory, the store's unfinished (another home's), the run's."""
     if stored[0] in FINISHED:
-        return TaskState(task, stored[0])
+        return StoredState(task, stored[0])
     found = directory_state(task.paths(plan.home))
     if found.state in FINISHED:
-        return TaskState(task, "not synced", found.state)
+        return StoredState(task, "not synced", found.state)
     state, cause = {"claimed": ("running", ""), "none": stored}.get(found.state, ("failed", found.cause))
     if state in ("running", "failed"):
-        return TaskState(task, state, cause)
+        return StoredState(task, state, cause)
     if run is not None and run.state in ("failed", "diverged"):
         cause = f"its run {run.state}" + (f", {run.cause}" if run.cause else "")
-        return TaskState(task, "waiting", cause, blocked=run.state)
+        return StoredState(task, "waiting", cause, blocked=run.state)
     if run is not None and run.state not in ("completed", "not synced"):
-        return TaskState(task, "waiting")
-    return TaskState(task, "eligible")
+        return StoredState(task, "waiting")
+    return StoredState(task, "eligible")

@@ -10,26 +10,26 @@ from ablative.study.core.errors import ConfigError
 from ablative.study.core.files import write_atomic
 
 
-class Answer(NamedTuple):
+class QueryRows(NamedTuple):
     """Rows of a query, with the names of their columns."""
 
     names: list[str]
     rows: list[tuple[Any, ...]]
 
 
-def ask(warehouse: Warehouse, query: str) -> Answer:
+def ask(warehouse: Warehouse, query: str) -> QueryRows:
     """Run a query of the user's; raises ConfigError with DuckDB's reason where it cannot be run."""
     import duckdb
 
     warehouse.provide(query)
     try:
         found = warehouse.connection.execute(query)
-        return Answer([column[0] for column in found.description or ()], found.fetchall())
+        return QueryRows([column[0] for column in found.description or ()], found.fetchall())
     except duckdb.Error as error:
         raise ConfigError(f"query: {' '.join(str(error).split())}") from None
 
 
-def views(warehouse: Warehouse) -> Answer:
+def views(warehouse: Warehouse) -> QueryRows:
     """One row for each column of every view; the first row of a view also says what a row of that view means."""
     warehouse.load_curves()
     found = []
@@ -37,7 +37,7 @@ def views(warehouse: Warehouse) -> Answer:
         text = description((SQL / "marts" / f"{view}.sql").read_text(encoding="utf-8"))
         for i, (column, kind) in enumerate(_columns(warehouse, view)):
             found.append((view if i == 0 else "", column, kind, text if i == 0 else ""))
-    return Answer(["view", "column", "type", "meaning"], found)
+    return QueryRows(["view", "column", "type", "meaning"], found)
 
 
 def export(warehouse: Warehouse, folder: Path) -> list[Path]:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from ablative.reports.stats.columns import Compared, compare_rows
 from ablative.reports.stats.summary import summarize
-from ablative.reports.store.coverage import Coverage, TaskState, missing_text
+from ablative.reports.store.coverage import Coverage, StoredState, missing_text
 from ablative.reports.store.results import Results
 from ablative.reports.store.warehouse import Source, Values, cell_key
 from ablative.reports.tables.notes import table_notes, tuning_notes
@@ -113,7 +113,7 @@ def _matrix(sources: Sequence[Sequence[Source]]) -> NDArray[np.float64]:
     return values
 
 
-def _gap(key: str | None, tasks: Sequence[TaskState], coverage: Coverage) -> Entry:
+def _gap(key: str | None, tasks: Sequence[StoredState], coverage: Coverage) -> Entry:
     """A number that is missing for every seed, and why."""
     if key is None:
         return Entry("", None, 0, missing="–", detail="the study has no such cell")
@@ -125,7 +125,7 @@ def _gap(key: str | None, tasks: Sequence[TaskState], coverage: Coverage) -> Ent
     return Entry(key, None, _planned(tasks), missing=missing_text(lacking or tasks), detail=_detail(lacking))
 
 
-def _entry(key: str, tasks: Sequence[TaskState], sources: tuple[Source, ...], compared: Compared, row: int) -> Entry:
+def _entry(key: str, tasks: Sequence[StoredState], sources: tuple[Source, ...], compared: Compared, row: int) -> Entry:
     """A number with what its column's comparison says of it."""
     summary, planned = summarize([source.value for source in sources]), _planned(tasks)
     if summary is None:
@@ -146,9 +146,9 @@ def _entry(key: str, tasks: Sequence[TaskState], sources: tuple[Source, ...], co
     )
 
 
-def _planned(tasks: Sequence[TaskState]) -> int:
+def _planned(tasks: Sequence[StoredState]) -> int:
     return len({task.task.seed for task in tasks})
 
 
-def _detail(lacking: Sequence[TaskState]) -> str:
+def _detail(lacking: Sequence[StoredState]) -> str:
     return "; ".join(f"seed {task.task.seed}: {task.text}" for task in lacking)

@@ -35,7 +35,7 @@ RUN_METRICS = (
 
 
 TRAINED = ("linear_probe", "vqa", "finetune")
-"""Kinds of protocols that train something on top, for which a model needs no joint embedding."""
+"""Kinds of protocols that train something on the train split, for which a model needs no joint embedding."""
 
 
 def applicable(kind: str, objective: str) -> bool:

@@ -64,7 +64,7 @@ class State(Protocol):
         """There is a result; divergence is one."""
 
 
-class Shipped(Protocol):
+class ShipResult(Protocol):
     """Result of shipping journals."""
 
     pending: int
@@ -126,7 +126,7 @@ def pending(tasks: object, study: str, home: object) -> int:
     return int(load("ablative.sweeps.tracking.cursor:pending")(tasks, study, home))
 
 
-def ship(tasks: object, study: str, home: object) -> Shipped:
+def ship(tasks: object, study: str, home: object) -> ShipResult:
     """Ship the tasks' journals to the tracking store; never raises for a fault of the store."""
-    found: Shipped = load("ablative.sweeps.tracking.sync:ship")(tasks, study, home)
+    found: ShipResult = load("ablative.sweeps.tracking.sync:ship")(tasks, study, home)
     return found

@@ -51,7 +51,6 @@ TRIALS = "ablate.trials"
 DOCTOR = "ablate.doctor"
 """When `ablate doctor` last wrote to the store."""
 
-PREFIXES = (CELL, CHANGED, SCHEDULER)
 READ = (
     *(TASK_ID, RUN_ID, KIND, PROTOCOL, SEED, CELLS, STATE, CAUSE, COMMIT, DIRTY, TRIALS),
     *(DEVICE, GPUS, CORES, SECONDS, SECONDS_WASTED, QUEUE_SECONDS),

@@ -6,13 +6,12 @@ An executor starts a submission's workers, says which of its jobs still live, an
 
 from __future__ import annotations
 
-import importlib
 import sys
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Protocol
 
 from ablative.study.core.errors import ConfigError, unknown
-from ablative.study.core.registry import EXECUTORS
+from ablative.study.core.registry import EXECUTORS, load
 from ablative.study.home.paths import Home, SubmissionPaths, TaskPaths
 from ablative.sweeps.queue import manifest
 from ablative.sweeps.queue.failures import VANISHED
@@ -76,7 +75,7 @@ def executor(kind: str) -> Executor:
     """The executor for a cluster's `kind`."""
     if kind not in EXECUTORS:
         raise ConfigError(unknown("cluster kind", kind, EXECUTORS))
-    module: Executor = importlib.import_module(EXECUTORS[kind])
+    module: Executor = load(EXECUTORS[kind])
     return module
 
 

@@ -102,24 +102,24 @@ def open_storage(paths: SearchPaths) -> BaseStorage:
     if not uri:
         paths.root.mkdir(parents=True, exist_ok=True)
         return JournalStorage(Backend(paths.storage))
-    from ablative.sweeps.tracking.uri import redact, resolve, scheme
+    from ablative.sweeps.tracking.uri import redact_store, resolve, scheme
 
     if scheme(uri) not in SCHEMES:
-        raise ConfigError(f"{VARIABLE}={redact(uri)}: {unknown('storage', scheme(uri), SCHEMES)}")
+        raise ConfigError(f"{VARIABLE}={redact_store(uri)}: {unknown('storage', scheme(uri), SCHEMES)}")
     patient: dict[str, Any] = {"connect_args": {"timeout": BUSY_SECONDS}}
     arguments = patient if scheme(uri) == "sqlite" else {"pool_pre_ping": True}
     try:
         address = resolve(uri, VARIABLE)
         # Before Optuna lays out its tables: both keep their version in one of the same name.
         if "experiments" in _tables(address, arguments):
-            raise ConfigError(f"{VARIABLE}={redact(uri)}: this is MLflow's database; give Optuna one of its own")
+            raise ConfigError(f"{VARIABLE}={redact_store(uri)}: this is MLflow's database; give Optuna one of its own")
         return RDBStorage(address, engine_kwargs=arguments)
     except (ConfigError, StoreError):
         raise
     except Exception as error:
         # SQLAlchemy, its drivers and alembic each have their own.
-        said = redact(str(error).partition("\n")[0], uri)
-        raise StoreError(f"{VARIABLE}={redact(uri)}: {type(error).__name__}: {said}") from None
+        said = redact_store(str(error).partition("\n")[0], uri)
+        raise StoreError(f"{VARIABLE}={redact_store(uri)}: {type(error).__name__}: {said}") from None
 
 
 def _tables(address: str, arguments: dict[str, Any]) -> list[str]:
@@ -138,12 +138,12 @@ def faults(paths: SearchPaths) -> Iterator[None]:
     from optuna.exceptions import StorageInternalError
     from sqlalchemy.exc import SQLAlchemyError
 
-    from ablative.sweeps.tracking.uri import redact
+    from ablative.sweeps.tracking.uri import redact_store
 
     try:
         yield
     except (StorageInternalError, SQLAlchemyError) as error:
-        said = redact(str(error.__cause__ or error).partition("\n")[0])
+        said = redact_store(str(error.__cause__ or error).partition("\n")[0])
         raise StoreError(
             f"{describe(paths)} does not answer ({said}); nothing is lost: the same command goes on when it does"
         ) from None
@@ -151,9 +151,9 @@ def faults(paths: SearchPaths) -> Iterator[None]:
 
 def describe(paths: SearchPaths) -> str:
     """The storage as text for people and for `optuna-dashboard`, without passwords."""
-    from ablative.sweeps.tracking.uri import redact
+    from ablative.sweeps.tracking.uri import redact_store
 
-    return redact(os.environ.get(VARIABLE, "")) or str(paths.storage)
+    return redact_store(os.environ.get(VARIABLE, "")) or str(paths.storage)
 
 
 def _write(handle: int, lines: bytes) -> None:

@@ -13,7 +13,7 @@ from ablative.sweeps.queue.executors import Ending
 from ablative.sweeps.queue.failures import NODE_FAILURE
 from ablative.sweeps.slurm.squeue import QueuedElement, SchedulerSilent, call
 
-STATES = {
+ENDINGS = {
     "OUT_OF_MEMORY": (OUT_OF_MEMORY, "SLURM killed it: out of memory"),
     "NODE_FAIL": (NODE_FAILURE, "its node failed"),
     "BOOT_FAIL": (NODE_FAILURE, "its node did not boot"),
@@ -47,13 +47,13 @@ def cause_of_end(elements: tuple[QueuedElement, ...], name: str, index: int, err
         errors: the file of its errors.
     """
     for element in elements:
-        if (element.name, element.index) == (name, index) and element.state in STATES:
-            return STATES[element.state]
+        if (element.name, element.index) == (name, index) and element.state in ENDINGS:
+            return ENDINGS[element.state]
     if not errors.exists():
         return None
     lines = errors.read_text(errors="replace").rpartition(BEGINS)[2].splitlines()
     known = [state for line in lines for words, state in WORDS.items() if words in line]
-    return STATES[known[-1]] if known else None
+    return ENDINGS[known[-1]] if known else None
 
 
 def node_failed(node: str, since: float) -> bool:

@@ -25,7 +25,7 @@ def sync(plan: Plan, again: bool, as_json: bool) -> None:
 
     from ablative.study.plan.task import with_trials
     from ablative.sweeps.tracking.sync import ship
-    from ablative.sweeps.tracking.uri import redact
+    from ablative.sweeps.tracking.uri import redact_store
 
     with Progress(console=Console(stderr=True), transient=True, disable=as_json) as bar:
         task = bar.add_task("shipping", total=None)
@@ -37,7 +37,7 @@ def sync(plan: Plan, again: bool, as_json: bool) -> None:
             verify=True,
             progress=lambda done, total: bar.update(task, completed=done, total=total),
         )
-    uri = redact(plan.home.tracking_uri)
+    uri = redact_store(plan.home.tracking_uri)
     if as_json:
         click.echo(json.dumps({"study": plan.study.name, "store": uri, **asdict(shipped)}))
     else:

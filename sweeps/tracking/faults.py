@@ -7,7 +7,7 @@ import sqlite3
 from collections.abc import Iterator
 
 from ablative.study.core.errors import StoreError
-from ablative.sweeps.tracking.uri import redact
+from ablative.sweeps.tracking.uri import redact_store
 
 LATE, BROKE_OFF = "does not answer in time", "broke off"
 SIGNS = (
@@ -78,8 +78,8 @@ def _from_mlflow(code: str, text: str, uri: str) -> StoreError:
 def _sentence(text: str, uri: str) -> str:
     """One line: the store, what it means, and where we know no meaning the beginning of the message itself."""
     meaning = _meaning(text)
-    said = " ".join(redact(text, uri).split())
-    return f"tracking store {redact(uri)}" + (f" {meaning}" if meaning else f": {said[:300]}")
+    said = " ".join(redact_store(text, uri).split())
+    return f"tracking store {redact_store(uri)}" + (f" {meaning}" if meaning else f": {said[:300]}")
 
 
 def _meaning(text: str) -> str:

@@ -24,7 +24,7 @@ from ablative.sweeps.tracking.cursor import Target, read_target
 from ablative.sweeps.tracking.faults import Exists, faults
 from ablative.sweeps.tracking.locks import Busy, exclusive
 from ablative.sweeps.tracking.quiet import quiet
-from ablative.sweeps.tracking.uri import is_http, redact, resolve, sqlite_path, store_key
+from ablative.sweeps.tracking.uri import is_http, redact_store, resolve, sqlite_path, store_key
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -91,7 +91,7 @@ def _prepare(home: Home, study: str) -> Experiment:
             schema = schema if is_http(uri) else _ready(uri)
     if found.lifecycle_stage != "active":
         raise StoreError(
-            f"{redact(uri)}: experiment '{study}' was deleted; bring it back with "
+            f"{redact_store(uri)}: experiment '{study}' was deleted; bring it back with "
             f"'mlflow experiments restore -x {found.experiment_id}', or rename the study"
         )
     experiment = Experiment(uri, found.experiment_id, f"{found.experiment_id}@{found.creation_time}")
@@ -147,7 +147,7 @@ def _create(home: Home, uri: str, study: str) -> Any:
             return _find(uri, study) or _create_experiment(uri, home, study)
     except Busy:
         raise StoreError(
-            f"{redact(uri)}: another process has been creating the store for {CREATE_SECONDS:.0f} s; "
+            f"{redact_store(uri)}: another process has been creating the store for {CREATE_SECONDS:.0f} s; "
             f"if none is, remove {home.store_lock}"
         ) from None
 
@@ -247,11 +247,11 @@ def _check_version(uri: str, found: str) -> None:
         return
     known = any(script.revision == found for script in scripts.walk_revisions())
     advice = (
-        f"an older MLflow wrote it: back it up, then run 'mlflow db upgrade {redact(uri)}'"
+        f"an older MLflow wrote it: back it up, then run 'mlflow db upgrade {redact_store(uri)}'"
         if known
         else "a newer MLflow wrote it: install that version here, or use another store"
     )
     raise StoreError(
-        f"{redact(uri)}: the store's schema is {found}, MLflow {mlflow.__version__} "
+        f"{redact_store(uri)}: the store's schema is {found}, MLflow {mlflow.__version__} "
         f"needs {scripts.get_current_head()}; {advice}"
     )

@@ -14,7 +14,7 @@ from ablative.sweeps.tracking.faults import Refused, faults
 from ablative.sweeps.tracking.locks import Busy
 from ablative.sweeps.tracking.quiet import quiet
 from ablative.sweeps.tracking.uploader import OutOfTime, Uploader
-from ablative.sweeps.tracking.uri import redact
+from ablative.sweeps.tracking.uri import redact_store
 
 
 @dataclass(frozen=True)
@@ -92,4 +92,4 @@ def _ship_all(uploader: Uploader, todo: list[TaskRef], progress: Callable[[int, 
 
 
 def _line(error: Exception) -> str:
-    return str(error) if isinstance(error, StoreError) else f"{type(error).__name__}: {redact(str(error))}"
+    return str(error) if isinstance(error, StoreError) else f"{type(error).__name__}: {redact_store(str(error))}"

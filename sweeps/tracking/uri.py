@@ -50,7 +50,7 @@ def resolve(uri: str, variable: str = "MLFLOW_TRACKING_URI") -> str:
     kind = scheme(uri)
     if kind not in SCHEMES:
         found = kind or "a folder (MLflow's file store)"
-        raise StoreError(f"{variable}={redact(uri)}: {unknown('tracking store', found, SCHEMES)}")
+        raise StoreError(f"{variable}={redact_store(uri)}: {unknown('tracking store', found, SCHEMES)}")
     if kind == "sqlite":
         return f"sqlite:///{_sqlite_file(uri, variable)}"
     secrets.check_address(variable, uri)
@@ -60,7 +60,9 @@ def resolve(uri: str, variable: str = "MLFLOW_TRACKING_URI") -> str:
 def _sqlite_file(uri: str, variable: str) -> Path:
     name = uri.partition(":///")[2].partition("?")[0]
     if not name or name == ":memory:":
-        raise StoreError(f"{variable}={redact(uri)}: an SQLite store needs a file, as in sqlite:////folder/mlflow.db")
+        raise StoreError(
+            f"{variable}={redact_store(uri)}: an SQLite store needs a file, as in sqlite:////folder/mlflow.db"
+        )
     return Path(name).absolute()
 
 
@@ -78,7 +80,7 @@ def _postgres_driver() -> str:
     raise StoreError(f"a PostgreSQL tracking store needs a driver; {sentence('postgres')}")
 
 
-def redact(text: str, *uris: str) -> str:
+def redact_store(text: str, *uris: str) -> str:
     """`study.core.secrets.redact`, which also leaves out what `resolve` added."""
     text = secrets.redact(text, *uris)
     for key, value in POSTGRES_LIMITS.items():

@@ -6,7 +6,6 @@ imports a task. For this the job itself must start no threads and must not touch
 
 from __future__ import annotations
 
-import importlib
 import io
 import json
 import os
@@ -21,6 +20,7 @@ from typing import Any
 
 from ablative.study.core.errors import exit_code
 from ablative.study.core.processes import die_with_parent
+from ablative.study.core.registry import load
 from ablative.study.core.secrets import redact
 from ablative.study.home.paths import Home, TaskPaths
 from ablative.sweeps.queue import failures
@@ -63,14 +63,13 @@ class Child:
 
 
 def load_entry(entry: str) -> tuple[Execute, type[BaseException]]:
-    """The function that runs one task, and the exception by which it says "saved and stopped as asked".
+    """The function that runs one task, and the exception with which it says that it saved and stopped as asked.
 
     Args:
         entry: `module:function`; the module also has the exception, under the name `Interrupted`.
     """
-    module, _, function = entry.partition(":")
-    loaded = importlib.import_module(module)
-    return getattr(loaded, function), loaded.Interrupted
+    module = entry.partition(":")[0]
+    return load(entry), load(f"{module}:Interrupted")
 
 
 def start(kind: str, paths: TaskPaths, home: Home, execute: Execute, interrupted: type[BaseException]) -> Child:

@@ -13,7 +13,7 @@ import stores
 
 from ablative.reports.build import report
 from ablative.reports.html.page import SYMBOLS, embed
-from ablative.reports.store.coverage import STATES
+from ablative.reports.store.coverage import REPORT_STATES
 from ablative.study.plan.plan import Plan
 
 HOSTILE = "<script>alert(1)</script>"
@@ -33,7 +33,7 @@ def tab() -> Iterator[browser.Page]:
 
 
 def test_every_state_has_a_sign() -> None:
-    assert set(SYMBOLS) == set(STATES) and len(set(SYMBOLS.values())) == len(STATES)
+    assert set(SYMBOLS) == set(REPORT_STATES) and len(set(SYMBOLS.values())) == len(REPORT_STATES)
 
 
 def test_embedded_json_cannot_leave_its_element() -> None:

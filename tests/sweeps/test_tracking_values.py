@@ -153,12 +153,12 @@ def test_the_last_event_that_tells_a_state_counts() -> None:
     ],
 )
 def test_secrets_are_not_shown(text: str, shown: str) -> None:
-    assert uri.redact(text) == shown
+    assert uri.redact_store(text) == shown
 
 
 def test_secrets_are_not_shown_in_messages(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", "t0ken")
-    message = uri.redact("no: s3cr:t or s3cr%3At or t0ken\nat http://a:b@c", "http://ann:s3cr%3At@host")
+    message = uri.redact_store("no: s3cr:t or s3cr%3At or t0ken\nat http://a:b@c", "http://ann:s3cr%3At@host")
     assert message == "no: *** or *** or ***\nat http://***@c"
 
 
@@ -167,9 +167,9 @@ def test_uris(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert uri.resolve("sqlite:///runs.db") == f"sqlite:///{tmp_path}/runs.db"
     assert uri.resolve("http://host:5000/") == "http://host:5000"
     assert uri.resolve("postgres://a:b@h/m").startswith("postgresql+psycopg2://a:b@h/m?connect_timeout=5&")
-    assert uri.redact(uri.resolve("postgres://a:b@h/m")) == "postgresql+psycopg2://***@h/m"
+    assert uri.redact_store(uri.resolve("postgres://a:b@h/m")) == "postgresql+psycopg2://***@h/m"
     shown = "postgresql+psycopg2://***@h/m?sslmode=require"
-    assert uri.redact(uri.resolve("postgresql://a:b@h/m?sslmode=require")) == shown
+    assert uri.redact_store(uri.resolve("postgresql://a:b@h/m?sslmode=require")) == shown
     assert "connect_timeout=60" in uri.resolve("postgresql://h/m?connect_timeout=60")
     for wrong in ("./mlruns", "file:///tmp/mlruns", "databricks", "htp://host", "sqlite://", "sqlite:///:memory:"):
         with pytest.raises(StoreError, match=r"MLFLOW_TRACKING_URI=.*sqlite"):

@@ -10,13 +10,13 @@ from small_systems import make_batch, make_system, total_loss
 from torch import Tensor
 
 from ablative.study.clip.config import OBJECTIVES, POOLINGS
+from ablative.study.clip.metrics import CONTRASTIVE
 from ablative.study.core.errors import ConfigError
 from ablative.trainer.clip.models.patches import patchify
 from ablative.trainer.clip.models.splits import take
 from ablative.trainer.clip.objectives.system import Draws, Embeddings, System, no_decay
 from ablative.trainer.clip.token_ids import PAD
 
-CONTRASTIVE = ("clip", "masked_clip", "mae_clip")
 GENERATIVE = ("mae", "m3ae", "mae_clip")
 VARIANTS: list[tuple[str, dict[str, Any]]] = [
     *((name, {}) for name in OBJECTIVES),

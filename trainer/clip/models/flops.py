@@ -17,12 +17,10 @@ from ablative.study.clip.config import (
     ProtocolConfig,
     RunConfig,
 )
+from ablative.study.clip.metrics import CONTRASTIVE, TRAINED
 from ablative.trainer.clip.models.sizes import conv_widths, keep_count
 
-CONTRASTIVE = ("clip", "masked_clip", "mae_clip")
 GENERATIVE = ("mae", "m3ae", "mae_clip")
-TRAINED = ("linear_probe", "finetune", "vqa")
-"""Protocols that train something on the train split."""
 QUESTION_TOKENS = 16
 """Tokens of a question, padding included: about the length to which CLEVR's, VQAv2's and GQA's are trimmed."""
 
