@@ -168,7 +168,7 @@ def test_commits_with_the_same_code_are_one_version(tmp_path: Path, monkeypatch:
     git("init", "-q")
     commits = []
     for study, notes in (("1", "1"), ("1", "2"), ("2", "2")):
-        for package in finding_inputs.TRAINED_BY:
+        for package in packages.TRAINED_BY:
             (tmp_path / package).mkdir(exist_ok=True)
             (tmp_path / package / "code.py").write_text(study)
         (tmp_path / "notes").write_text(notes)

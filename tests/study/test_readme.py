@@ -27,7 +27,7 @@ QUICK = (
     "schedule.steps=2",
     "schedule.warmup_steps=1",
     "seeds=[0]",
-    "drop=[{method: [random_init, mae, m3ae]}, {scale: small}, {pooling: [gap, max]}]",
+    "drop=[{method: [random_init, mae, m3ae, masked_clip]}, {scale: small}, {pooling: [gap, max]}]",
     "claims={}",
     "effects={}",
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import re
 import subprocess
 import sys
@@ -48,6 +49,7 @@ MODULES = {module_name(path): path for path in FILES}
 TREES = {path: ast.parse(path.read_text()) for path in FILES}
 
 
+@functools.cache
 def imports(path: Path) -> set[str]:
     """Absolute names of all that a file imports, inside functions and for type checkers too."""
     found: set[str] = set()
@@ -60,6 +62,7 @@ def imports(path: Path) -> set[str]:
     return found
 
 
+@functools.cache
 def named(path: Path) -> set[str]:
     """Modules of ours that a file names in strings, such as "ablative.study.cli:main" (docstrings do not count)."""
     docstrings = {
@@ -77,6 +80,7 @@ def named(path: Path) -> set[str]:
     return {match.group() for text in texts for match in _STRING.finditer(text) if match.group() in MODULES}
 
 
+@functools.cache
 def modules_used(path: Path) -> set[str]:
     """Modules of ours that a file needs: `from package import module` needs the module, not the package's own file."""
     found = imports(path) & set(MODULES)
@@ -85,6 +89,7 @@ def modules_used(path: Path) -> set[str]:
     return ((found - parents) | own) - {module_name(path)}
 
 
+@functools.cache
 def room(name: str) -> str:
     """What is drawn as one place: a folder without folders in it, else the module itself."""
     path = MODULES[name]

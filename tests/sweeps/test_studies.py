@@ -174,7 +174,9 @@ def icons(tmp_path: Path) -> Path:
     return tmp_path / "data"
 
 
+@pytest.mark.long
 def test_a_slice_of_openart(tmp_path: Path, icons: Path) -> None:
+    """A study on shards, from data to report; for each change the slice of the mini grid and `test_shards.py` stay."""
     home = with_store(tmp_path / "home")
     text = finish(start(home, "run", "openart", *OPENART, ABLATE_DATA=str(icons)))
     assert "Zero-shot, retrieval and probes" in text

@@ -126,8 +126,12 @@ def test_parameters_of_vit_b16() -> None:
         assert counts[part] == sum(p.numel() for p in getattr(system, part).parameters())
 
 
+@pytest.mark.long
 def test_vit_b16_trains() -> None:
-    """The papers' size, two samples: shapes, and a gradient everywhere."""
+    """The papers' size, two samples: shapes, and a gradient everywhere.
+
+    For each change its parameters are counted on the meta device, and small models train.
+    """
     torch.manual_seed(0)
     system = System(dataclasses.replace(VIT_B16, pooling="map", vocab_size=1000), MAE_CLIP, 1000)
     images, tokens = torch.randn(2, 3, 224, 224), torch.randint(3, 1000, (2, 77))
