@@ -285,6 +285,7 @@ def test_doctor_finds_what_is_broken_and_says_what_to_do(plan: Plan, tmp_path: P
     assert list(lines) == [
         "python",
         "packages",
+        "extras",
         "device",
         "home",
         "claims",
