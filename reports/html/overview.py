@@ -61,7 +61,7 @@ class Overview:
     """What it cost, in the words that a paper's checklist asks for."""
     environment: EnvironmentCounts
     leftovers: tuple[Leftover, ...]
-    bills: UsageTable | None
+    usage: UsageTable | None
     """What was spent and wasted, by table and cell; None where no attempt has reported it."""
 
     @property
@@ -115,7 +115,7 @@ def survey(results: Results) -> Overview:
         compute=statement(cost, devices, waste),
         environment=environment,
         leftovers=tuple(Leftover(*row) for row in warehouse.rows(_LEFTOVERS)),
-        bills=study_usage(results),
+        usage=study_usage(results),
     )
 
 

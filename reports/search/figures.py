@@ -73,7 +73,7 @@ def ranges(arm: ArmTrials) -> list[str]:
 
 
 def importances(arm: ArmTrials) -> dict[str, float]:
-    """fANOVA's share of the (first) objective's variance that each parameter explains; sums to 1, largest first.
+    """fANOVA's share of the (first) goal's variance that each parameter explains; sums to 1, largest first.
 
     Of the parameters that all complete trials have; computed by Optuna from the trials as the store has them.
     """
@@ -81,13 +81,13 @@ def importances(arm: ArmTrials) -> dict[str, float]:
     from optuna.importance import FanovaImportanceEvaluator, get_param_importances
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    if len(arm.complete) < FEWEST or len({trial.objectives[0] for trial in arm.complete}) < 2:
+    if len(arm.complete) < FEWEST or len({trial.goal_values[0] for trial in arm.complete}) < 2:
         return {}
     study = optuna.create_study(direction=arm.search.objective[0].direction)  # type: ignore[arg-type]
     for trial in arm.complete:
         distributions = {key: _distribution(arm.search.parameters[key]) for key in trial.values}
         study.add_trial(
-            optuna.trial.create_trial(value=trial.objectives[0], params=dict(trial.values), distributions=distributions)
+            optuna.trial.create_trial(value=trial.goal_values[0], params=dict(trial.values), distributions=distributions)
         )
     return get_param_importances(study, evaluator=FanovaImportanceEvaluator(seed=0))
 
@@ -104,7 +104,7 @@ def _distribution(parameter: ParameterConfig) -> Any:
 def _history(axis: Axes, arm: ArmTrials) -> None:
     better = max if arm.search.objective[0].direction == "maximize" else min
     numbers = [trial.number for trial in arm.complete]
-    values = [trial.objectives[0] for trial in arm.complete]
+    values = [trial.goal_values[0] for trial in arm.complete]
     axis.step(numbers, list(itertools.accumulate(values, better)), where="post", color=FAINT, linewidth=1)
     for trial in arm.complete:
         each = [own[0] for own in trial.seeds.values()]
@@ -114,9 +114,9 @@ def _history(axis: Axes, arm: ArmTrials) -> None:
         if again:
             # To the right of the trial, not over it.
             axis.plot([trial.number + 0.3] * len(again), again, "D", color=INK, fillstyle="none", markersize=3)
-            axis.plot([trial.number, trial.number + 0.3], [trial.objectives[0], fmean(again)], "-", color=INK, lw=0.6)
-    _points(axis, arm, {trial.number: (trial.number, trial.objectives[0]) for trial in arm.complete})
-    lost = [trial.number for trial in arm.trials if not trial.objectives]
+            axis.plot([trial.number, trial.number + 0.3], [trial.goal_values[0], fmean(again)], "-", color=INK, lw=0.6)
+    _points(axis, arm, {trial.number: (trial.number, trial.goal_values[0]) for trial in arm.complete})
+    lost = [trial.number for trial in arm.trials if not trial.goal_values]
     if values:
         axis.plot(lost, [axis.get_ylim()[0]] * len(lost), "x", color=FAINT, markersize=4, clip_on=False)
     axis.set_xlabel("trial")
@@ -131,7 +131,7 @@ def _map(axis: Axes, arm: ArmTrials) -> None:
     keys = ranges(arm)[:2]
     parameters = [arm.search.parameters[key] for key in keys]
     places = {t.number: [place(p, t.values[k]) for k, p in zip(keys, parameters, strict=True)] for t in arm.complete}
-    values = [trial.objectives[0] for trial in arm.complete]
+    values = [trial.goal_values[0] for trial in arm.complete]
     x, y = np.array(list(places.values())).T
     lines = np.linspace(0, 1, GRID)
     surface = LinearTriInterpolator(Triangulation(x, y), values)(*np.meshgrid(lines, lines))
@@ -143,7 +143,7 @@ def _map(axis: Axes, arm: ArmTrials) -> None:
     bar = axis.figure.colorbar(shades, ax=axis, shrink=0.9)
     bar.ax.tick_params(labelsize=7)
     bar.ax.ticklabel_format(useOffset=False)
-    lost = [trial for trial in arm.trials if not trial.objectives and all(key in trial.values for key in keys)]
+    lost = [trial for trial in arm.trials if not trial.goal_values and all(key in trial.values for key in keys)]
     axis.plot(*([trial.values[key] for trial in lost] for key in keys), "x", color=FAINT, markersize=4)
     _points(axis, arm, {t.number: (t.values[keys[0]], t.values[keys[1]]) for t in arm.complete})
     for name, parameter, key in zip("xy", parameters, keys, strict=True):
@@ -183,22 +183,22 @@ def _parallel(axis: Axes, arm: ArmTrials) -> None:
     from matplotlib import colormaps
 
     keys = list(arm.search.parameters)
-    values = [trial.objectives[0] for trial in arm.complete]
+    values = [trial.goal_values[0] for trial in arm.complete]
     low, high = min(values), max(values)
     width = (high - low) or 1.0
-    for trial in sorted(arm.complete, key=lambda trial: trial.objectives[0]):
+    for trial in sorted(arm.complete, key=lambda trial: trial.goal_values[0]):
         heights = [height(arm, trial, key) for key in keys]
-        share = (trial.objectives[0] - low) / width
+        share = (trial.goal_values[0] - low) / width
         axis.plot(range(len(keys) + 1), [*heights, share], color=colormaps[COLORS](share), linewidth=0.9, alpha=0.9)
     if (best := arm.best) is not None:
-        heights = [*(height(arm, best, key) for key in keys), (best.objectives[0] - low) / width]
+        heights = [*(height(arm, best, key) for key in keys), (best.goal_values[0] - low) / width]
         axis.plot(range(len(heights)), heights, "o", color=INK, fillstyle="none", markersize=5)
     for i, key in enumerate(keys):
         axis.axvline(i, color=INK, linewidth=0.6)
         _ends(axis, i, [value_text(value) for value in extremes(arm.search.parameters[key])])
     axis.axvline(len(keys), color=INK, linewidth=0.6)
     _ends(axis, len(keys), [f"{low:.1f}", f"{high:.1f}"])
-    axis.set_xticks(range(len(keys) + 1), [*map(short_name, keys), "objective"])
+    axis.set_xticks(range(len(keys) + 1), [*map(short_name, keys), "goal"])
     axis.tick_params(axis="x", length=0, pad=11)
     axis.set_yticks([])
     axis.set_ylim(-0.02, 1.02)
@@ -215,7 +215,7 @@ def _ends(axis: Axes, x: float, texts: Sequence[str]) -> None:
 
 
 def _front(axis: Axes, arm: ArmTrials) -> None:
-    points = {trial.number: (trial.objectives[0], trial.objectives[1]) for trial in arm.complete}
+    points = {trial.number: (trial.goal_values[0], trial.goal_values[1]) for trial in arm.complete}
     front = sorted(points[trial.number] for trial in arm.front)
     axis.plot([x for x, _ in front], [y for _, y in front], "-", color=FAINT, linewidth=1)
     _points(axis, arm, points)
@@ -231,7 +231,7 @@ def _spread_out(arm: ArmTrials) -> bool:
     keys = ranges(arm)[:2]
     if len(keys) < 2 or len(arm.search.objective) > 1 or len(arm.complete) < FEWEST:
         return False
-    if len({trial.objectives for trial in arm.complete}) < 2:
+    if len({trial.goal_values for trial in arm.complete}) < 2:
         return False
     points = np.array([[place(arm.search.parameters[k], t.values[k]) for k in keys] for t in arm.complete])
     return bool(np.linalg.matrix_rank(points - points.mean(axis=0), tol=1e-6) == 2)
@@ -247,27 +247,27 @@ KINDS = {
     ),
     "map": Kind(
         "Map",
-        "The objective between the trials, interpolated linearly: one seed each, so hills of the size of the seeds' "
+        "The goal between the trials, interpolated linearly: one seed each, so hills of the size of the seeds' "
         "spread mean nothing.",
         _spread_out,
         _map,
     ),
     "importance": Kind(
         "Importance of the parameters",
-        "fANOVA (a random forest over the complete trials), the first objective's.",
+        "fANOVA (a random forest over the complete trials), the first goal's.",
         lambda arm: len(arm.search.parameters) > 1 and bool(importances(arm)),
         _importance,
     ),
     "parallel": Kind(
         "Parallel coordinates",
-        "A line for each complete trial, the lighter the larger its objective.",
+        "A line for each complete trial, the lighter the larger its goal's value.",
         lambda arm: len(arm.complete) > 1 and len(arm.search.objective) == 1,
         _parallel,
         title_pad=14.0,
     ),
     "front": Kind(
         "Pareto front",
-        "Rings: no other trial is as good in every objective and better in one.",
+        "Rings: no other trial is as good in every goal and better in one.",
         lambda arm: bool(arm.complete) and len(arm.search.objective) > 1,
         _front,
     ),

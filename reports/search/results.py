@@ -32,13 +32,13 @@ class Trial:
     values: Mapping[str, Any]
     """Parameter → value, of those that exist for this trial."""
     seeds: Mapping[int, tuple[float, ...]]
-    """Seed of the search → objectives, on the validation split."""
+    """Seed of the search → value of each goal, on the validation split."""
     repeats: Mapping[int, tuple[float, ...]]
     """Seed of a repeat of this trial → value of each goal, on the validation split."""
 
     @property
-    def objectives(self) -> tuple[float, ...]:
-        """Means over the search's seeds, as the sampler got them; empty unless the trial is complete."""
+    def goal_values(self) -> tuple[float, ...]:
+        """Each goal's mean over the search's seeds, as the sampler got it; empty unless the trial is complete."""
         return tuple(map(fmean, zip(*self.seeds.values(), strict=True))) if self.state == "complete" else ()
 
 
@@ -55,15 +55,15 @@ class ArmTrials:
 
     @property
     def complete(self) -> list[Trial]:
-        return [trial for trial in self.trials if trial.objectives]
+        return [trial for trial in self.trials if trial.goal_values]
 
     @property
     def best(self) -> Trial | None:
-        """The winner; None where there is none (yet), or several objectives."""
+        """The winner; None where there is none (yet), or the search has several goals."""
         if len(self.search.objective) > 1:
             return None
         tried = [
-            Tried(t.number, t.objectives[0], {seed: values[0] for seed, values in t.repeats.items()})
+            Tried(t.number, t.goal_values[0], {seed: values[0] for seed, values in t.repeats.items()})
             for t in self.complete
         ]
         found = winner(tried, self.search.objective[0].direction, self.search.confirm.seeds)
@@ -71,11 +71,11 @@ class ArmTrials:
 
     @property
     def front(self) -> list[Trial]:
-        """Trials that no other is at least as good as in every objective and better in one."""
+        """Trials that no other is at least as good as in every goal and better in one."""
         signs = [1 if goal.direction == "maximize" else -1 for goal in self.search.objective]
 
         def oriented(trial: Trial) -> list[float]:
-            return [sign * value for sign, value in zip(signs, trial.objectives, strict=True)]
+            return [sign * value for sign, value in zip(signs, trial.goal_values, strict=True)]
 
         def beaten(trial: Trial) -> bool:
             own = oriented(trial)
@@ -112,9 +112,9 @@ def _trial(at: int, runs: Sequence[tuple[Any, ...]]) -> Iterator[Trial]:
         return
     _, _, state, first, values, *_ = searched[0]
     by_role: dict[str, dict[int, tuple[float, ...]]] = {"search": {}, "repeat": {}}
-    for role, seed, _, _, _, objectives, _ in runs:
-        if objectives is not None:
-            by_role[role][seed] = tuple(objectives)
+    for role, seed, _, _, _, reached, _ in runs:
+        if reached is not None:
+            by_role[role][seed] = tuple(reached)
     yield Trial(at, state, first, json.loads(values), by_role["search"], by_role["repeat"])
 
 
@@ -135,7 +135,7 @@ def value_text(value: Any) -> str:
 
 
 def winners_table(arms: Sequence[ArmTrials]) -> Table:
-    """For each arm its winner and what was tried first, or with several objectives its front."""
+    """For each arm its winner and what was tried first, or with several goals its front."""
     search = arms[0].search
     goals = [goal_name(goal) for goal in search.objective]
     several = len(goals) > 1
@@ -164,9 +164,9 @@ def _front_rows(arm: ArmTrials) -> list[Row]:
     return [
         Row(
             (arm.name, str(trial.number)),
-            (*_values(arm, trial), *(_text(number(v, DIGITS), v) for v in trial.objectives)),
+            (*_values(arm, trial), *(_text(number(v, DIGITS), v) for v in trial.goal_values)),
         )
-        for trial in sorted(arm.front, key=lambda trial: trial.objectives)
+        for trial in sorted(arm.front, key=lambda trial: trial.goal_values)
     ]
 
 

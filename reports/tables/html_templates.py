@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from ablative.reports.tables.escape import bare, html
 from ablative.study.core.packages import folder
+from ablative.study.core.plurals import counted
 
 if TYPE_CHECKING:
     import jinja2
@@ -17,7 +18,10 @@ FOLDER = folder("ablative.reports") / "templates"
 
 @functools.cache
 def environment() -> jinja2.Environment:
-    """Jinja with the filters `scripts` (`_{…}` and `^{…}` are lowered and raised) and `bare` (both are left out)."""
+    """Jinja with our filters.
+
+    `scripts` lowers `_{…}` and raises `^{…}`, `bare` leaves both out, and `counted` puts a noun after a number.
+    """
     import jinja2
 
     made = jinja2.Environment(
@@ -27,7 +31,7 @@ def environment() -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.filters |= {"scripts": html, "bare": bare}
+    made.filters |= {"scripts": html, "bare": bare, "counted": counted}
     return made
 
 

@@ -25,9 +25,9 @@ class UsageTotals:
 
 
 def usage_totals(plan: Plan, costs: Mapping[str, TaskUsage]) -> UsageTotals:
-    """Sums of `costs` (by task id); what cost nothing yet has a bill of nothing."""
+    """Sums of `costs` (by task id); the sum over no task is zero."""
 
-    def bill(tasks: Iterable[Task]) -> Usage:
+    def usage(tasks: Iterable[Task]) -> Usage:
         return total(costs[task.task_id] for task in tasks if task.task_id in costs)
 
     runs: dict[str, list[Task]] = {}
@@ -37,8 +37,8 @@ def usage_totals(plan: Plan, costs: Mapping[str, TaskUsage]) -> UsageTotals:
         for cell in task.cells:
             cells[cell_name(cell)].append(task)
     return UsageTotals(
-        study=bill(plan.tasks),
-        tables={name: bill(restrict(plan.tasks, wanted(plan, name))) for name in plan.study.tables},
-        cells={name: bill(tasks) for name, tasks in cells.items()},
-        runs={run: bill(tasks) for run, tasks in runs.items()},
+        study=usage(plan.tasks),
+        tables={name: usage(restrict(plan.tasks, wanted(plan, name))) for name in plan.study.tables},
+        cells={name: usage(tasks) for name, tasks in cells.items()},
+        runs={run: usage(tasks) for run, tasks in runs.items()},
     )

@@ -67,7 +67,7 @@ def _show(arms: list[dict[str, Any]]) -> None:
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False)
-    for heading in ("arm", "trials", "best", "objective", "at", "hours"):
+    for heading in ("arm", "trials", "best", "goal", "at", "hours"):
         table.add_column(heading, overflow="fold")
     for arm in arms:
         states = ", ".join(f"{count} {state}" for state, count in arm["states"].items())

@@ -91,8 +91,8 @@ def trial_tasks(arm: SearchArm, values: Mapping[str, Any], seed: int) -> tuple[T
     return tuple(tasks)
 
 
-def objectives(search: SearchConfig, metrics: Mapping[str, float | None]) -> list[float] | None:
-    """Values of the objectives, from the metrics of a run and of its evaluations; None where one is missing."""
+def goal_values(search: SearchConfig, metrics: Mapping[str, float | None]) -> list[float] | None:
+    """Values of the search's goals, from the metrics of a run and of its evaluations; None where one is missing."""
     values = []
     for goal in search.objective:
         found = [metrics[name] for name in _names(goal.metric, metrics)]

@@ -36,9 +36,9 @@ class Repeat:
     tasks: tuple[Task, ...]
     """The run, and its evaluations."""
 
-    def settle(self, state: str, objectives: list[float] | None, seconds: float, snapshot: str) -> None:
+    def settle(self, state: str, goal_values: list[float] | None, seconds: float, snapshot: str) -> None:
         """Note how it ended (complete, diverged, failed) and under which code, and give it back."""
-        content = {"state": state, "objectives": objectives, "seconds": seconds, "snapshot": snapshot}
+        content = {"state": state, "objectives": goal_values, "seconds": seconds, "snapshot": snapshot}
         write_json(self.paths.outcome, content)
         self.lease.release()
 

@@ -172,7 +172,7 @@ class SearchWorker(Worker):
         metrics: dict[str, float | None] = {}
         for task in _of_seed(work, seed):
             metrics |= (read_json(task.paths(self.home).record) or {}).get("metrics", {})
-        return definition.objectives(self._search, metrics)
+        return definition.goal_values(self._search, metrics)
 
     def _seconds(self, work: Work) -> float:
         """What its tasks took so far."""
@@ -216,7 +216,7 @@ class SearchWorker(Worker):
 
     @property
     def _sign(self) -> float:
-        """Optuna compares what is reported in the objective's direction; metrics of training are better when smaller,
+        """Optuna compares what is reported in the goal's direction; metrics of training are better when smaller,
         those of protocols when larger."""
         larger = self._search.objective[0].direction == "maximize"
         return 1.0 if larger == bool(self._search.every) else -1.0

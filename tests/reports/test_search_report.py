@@ -94,9 +94,9 @@ def test_trials_are_read_by_arm_and_the_winner_is_the_best_of_fresh_seeds(search
     found, empty = arms_of(searched)
     assert [trial.number for trial in found.trials] == list(range(8)) and not empty.trials
     assert found.hours == pytest.approx((8 + 4 * 3) * 36 / 3600)
-    luckiest = max(found.complete, key=lambda trial: trial.objectives[0])
+    luckiest = max(found.complete, key=lambda trial: trial.goal_values[0])
     assert luckiest.number == LUCKY and found.best is not None and found.best.number == 2
-    assert found.trials[7].state == "pruned" and found.trials[7].objectives == ()
+    assert found.trials[7].state == "pruned" and found.trials[7].goal_values == ()
 
 
 def test_trials_are_a_stage_of_the_cost_and_no_leftovers(searched: Plan) -> None:

@@ -51,7 +51,7 @@ def store(plan: Plan, path: Path, told: dict[str, dict[str, str]]) -> str:
     return uri
 
 
-def test_bills_come_from_the_tags_of_the_attempts(tmp_path: Path) -> None:
+def test_usage_comes_from_the_tags_of_the_attempts(tmp_path: Path) -> None:
     plan = plan_of(tmp_path, STUDY)
     first, second, third, fourth = plan.runs
     told = {
@@ -78,7 +78,7 @@ def test_bills_come_from_the_tags_of_the_attempts(tmp_path: Path) -> None:
         assert rows == [(second.task_id, 3600.0)], "a task that failed has a cost, too"
 
 
-def test_a_store_that_tells_nothing_has_no_bill(tmp_path: Path) -> None:
+def test_a_store_without_the_tags_gives_no_usage_table(tmp_path: Path) -> None:
     plan = plan_of(tmp_path, STUDY)
     uri = store(plan, tmp_path / "mlflow.db", {plan.runs[0].task_id: {}})
     with Warehouse(open_store(uri, tmp_path), plan) as warehouse:
@@ -96,8 +96,8 @@ def test_evaluations_count_where_a_table_needs_them(tmp_path: Path) -> None:
     plan = plan_of(tmp_path, STUDY)
     found = usage_totals(plan, {task.task_id: TaskUsage(3600, 0, 0, 1) for task in plan.tasks})
     assert (found.study.core_hours, found.tables["main"].core_hours, found.tables["gap"].core_hours) == (8, 8, 2)
-    assert set(map(lambda bill: bill.core_hours, found.cells.values())) == {4}
-    assert {run: bill.core_hours for run, bill in found.runs.items()} == {task.run_id: 2 for task in plan.runs}
+    assert set(map(lambda usage: usage.core_hours, found.cells.values())) == {4}
+    assert {run: usage.core_hours for run, usage in found.runs.items()} == {task.run_id: 2 for task in plan.runs}
     assert usage_table(found).columns == ("core-hours", "wasted core-hours")
 
 

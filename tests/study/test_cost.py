@@ -212,20 +212,20 @@ def test_a_task_that_is_not_over_keeps_what_it_has_saved() -> None:
     assert elapsed(again, saved=6.0) == Elapsed(14, 1 + 5), "nothing was saved since the second began"
 
 
-def test_a_bill_by_hand() -> None:
+def test_usage_by_hand() -> None:
     items = [
         TaskUsage(3600, 900, 4, 8, "NVIDIA H200", queue_seconds=1800, utilisation=40.0),
         TaskUsage(7200, 0, 1, 1, "NVIDIA H100 PCIe", utilisation=60.0),
         TaskUsage(1800, 1800, 0, 2, "x86_64"),
         TaskUsage(3600, 0, 1, 1, "a GPU of unknown power"),
     ]
-    bill = total(items)
+    usage = total(items)
     expected = Usage(
         gpu_hours=7.0, gpu_wasted=1.0, core_hours=1.0, core_wasted=1.0, queue_hours=0.5,
         utilisation=(40 * 4 + 60 * 2) / 6, kwh=4 * 0.7 + 2 * 0.35 + 0.2 + 12 * 0.012,
     )  # fmt: skip
-    assert dataclasses.astuple(bill) == pytest.approx(dataclasses.astuple(expected))
-    assert bill.describe() == (
+    assert dataclasses.astuple(usage) == pytest.approx(dataclasses.astuple(expected))
+    assert usage.describe() == (
         "7 GPU-hours, 1 of them wasted (14%) and 1 core-hours, 1 of them wasted (100%); 0.5 hours in the queue; "
         "47 % of the GPUs' peak; about 3.84 kWh"
     )

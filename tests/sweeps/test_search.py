@@ -246,7 +246,7 @@ def test_a_grid_is_walked_once_and_conditions_hold(tmp_path: Path) -> None:
     assert masks == {"random", "similarity"}
 
 
-def test_several_objectives_give_a_front(tmp_path: Path) -> None:
+def test_several_goals_give_a_front(tmp_path: Path) -> None:
     goals = [{"metric": "zero_shot/shapes_object/top1"}, {"metric": "cost/gpu_hours", "direction": "minimize"}]
     found = searcher(tmp_path, objective=goals, where={"pooling": ["map"]}, budget={"trials": 5})
     assert found.watch()

@@ -171,8 +171,8 @@ def test_scores_keep_what_is_no_number_and_every_digit(tmp_path: Path) -> None:
 def test_time_up_to_the_last_kept_set_is_not_lost(home: Home) -> None:
     paths = write_evaluation(home, "linear_probe", "killed")
     assert Forked(die_after_a_set, paths, home).exitcode() == -signal.SIGKILL
-    bill = TaskUsage.unfinished(paths)
-    assert bill is not None and bill.wasted < 0.5 * bill.seconds
+    usage = TaskUsage.unfinished(paths)
+    assert usage is not None and usage.wasted < 0.5 * usage.seconds
     paths.scores.unlink()
     lost = TaskUsage.unfinished(paths)
     assert lost is not None and lost.wasted == lost.seconds

@@ -1,8 +1,8 @@
 -- One row per trial of a search and run that it trained (one for each of its seeds): how the trial ended, and what this
 -- run gave it. arm_key: arms of one key compare, `arm` is the key's name for people. role: search, or repeat of one of
--- the best with another seed. parameters: JSON object of the searched keys. objectives: values on the validation
--- split, in the order of the study file; null where there are none (pruned, diverged, failed). seconds: of the run and
--- its validation evaluations.
+-- the best with another seed. parameters: JSON object of the searched keys. objectives: the goals' values on
+-- the validation split, in the order of the study file; null where there are none (pruned, diverged, failed). seconds:
+-- of the run and its validation evaluations.
 with tags as (select * from src_tags),
 
 tasks as (select * from int_tasks),
