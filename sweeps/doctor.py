@@ -58,7 +58,7 @@ def examine(home: Home) -> Iterator[Check]:
         ("extras", _extras),
         ("device", _device),
         ("home", _home),
-        ("claims", _leases),
+        ("leases", _leases),
         ("locks", _locks),
         ("clock", _clock),
         ("store", _store),
@@ -130,8 +130,8 @@ def _leases(home: Home) -> Check:
     path.unlink()
     if first is None or second is not None or not replaced:
         advice = "put the home on another file system (local disk, NFS, Lustre)"
-        return Check("claims", True, f"this file system creates or renames files without exclusion; {advice}")
-    return Check("claims", False, "exclusive creation and atomic rename work in the home")
+        return Check("leases", True, f"this file system creates or renames files without exclusion; {advice}")
+    return Check("leases", False, "exclusive creation and atomic rename work in the home")
 
 
 def _locks(home: Home) -> Check:

@@ -70,8 +70,8 @@ def test_the_driver_is_told_from_its_own_file(tmp_path: Path, monkeypatch: pytes
 
 def test_home_and_leases(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
     home.version.write_text("99\n")
-    lines = {check.name: check for check in doctor.examine(home) if check.name in ("home", "claims")}
-    assert broken(lines["home"], "layout version '99'", "use the newer ablate") and not lines["claims"].broken
+    lines = {check.name: check for check in doctor.examine(home) if check.name in ("home", "leases")}
+    assert broken(lines["home"], "layout version '99'", "use the newer ablate") and not lines["leases"].broken
     monkeypatch.setattr(leases, "acquire", lambda *_: object())
     assert broken(doctor._leases(home), "without exclusion", "put the home on another file system")
 

@@ -288,7 +288,7 @@ def test_doctor_finds_what_is_broken_and_says_what_to_do(plan: Plan, tmp_path: P
         "extras",
         "device",
         "home",
-        "claims",
+        "leases",
         "locks",
         "clock",
         "store",
