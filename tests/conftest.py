@@ -51,7 +51,9 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 # Several tests run side by side, each with processes of its own: more threads would only wait for each other.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 # `python -m pytest` puts the repository's root on the path, where `import study` would find the folder; installed, the
-# packages are `ablative.study`, …, and a forgotten prefix must fail here as it would there.
+# packages are `ablative.study`, …, and a forgotten prefix must fail here as it would there, and in processes that tests
+# start with the root as their working folder.
+os.environ["PYTHONSAFEPATH"] = "1"
 sys.path[:] = [entry for entry in sys.path if Path(entry or ".").resolve() != ROOT]
 
 

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Install what the tests use beside Python: PostgreSQL (a tracking store), Chromium (the report's page), pdflatex (its
+# Install what the tests use in addition to Python: PostgreSQL (a tracking store), Chromium (the report's page), pdflatex (its
 # tables) and SLURM (the cluster).
 # For Debian and its children, as root; elsewhere it says what is missing and changes nothing. Idempotent.
 set -eu

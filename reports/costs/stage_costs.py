@@ -106,13 +106,13 @@ _WASTED = """
            coalesce(sum(wasted_seconds * cores) filter (coalesce(gpus, 0) = 0) / 3600, 0)
     from cost where planned or searched
 """
-"""GPU-hours, and the core-hours of tasks without GPUs, by what their attempts told."""
+"""GPU-hours, and the core-hours of tasks without GPUs, that attempts have reported as wasted."""
 
 _FAILED = """
     select count(*), sum(epoch(finished - started)) / 3600
     from runs anti join (select task_id from cost where clock_seconds is not null) using (task_id)
     where state = 'failed'
 """
-"""Of failed tasks whose attempts told nothing, only start and end are known."""
+"""Number and hours of failed tasks whose attempts reported no usage: only their start and end are known."""
 
 _LEFT = "select count(*), sum(cpu_hours), sum(gpu_hours) from cost where not planned and not searched"

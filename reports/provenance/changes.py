@@ -39,7 +39,7 @@ class Move:
     kind: str
     """moved | appeared | vanished"""
     before: str
-    """As printed; empty for one that was not there."""
+    """The number as it was printed; empty for one that was not there."""
     now: str
     reasons: tuple[str, ...]
 
@@ -112,7 +112,7 @@ def unseen(before: Numbers, now: Numbers) -> int:
 
 
 def render_moves_text(found: Sequence[Move], tag: str, hidden: int) -> str:
-    """For the terminal: a line for each number, its reasons below it."""
+    """Moves as text for the terminal: a line for each number, its reasons below it."""
     if not found:
         lines = [f"since {tag}: every published number prints as it did"]
     else:

@@ -32,7 +32,7 @@ class Facts:
     """Facts about finished tasks, by task id."""
 
     commits: Mapping[str, str]
-    """As the store has them: `<commit>`, `<commit>-dirty`, `unknown`."""
+    """Codes as the store has them: `<commit>`, `<commit>-dirty`, `unknown`."""
     versions: Mapping[str, str]
     """Commit -> what makes it one version with others: the contents of `packages.TRAINED_BY`, where git knows them."""
     stale: Mapping[str, str]
@@ -137,7 +137,7 @@ def _difference(plan: Plan, former: str, task: Task) -> str:
 
 
 def changed_keys(home: Home, former: str, now: object) -> str:
-    """In which keys a run's configuration differs from another, where its file is in the home; else empty."""
+    """Keys in which a run's configuration differs from that of run `former`; empty where the home lacks its file."""
     try:
         before = load_config(home.run(former).config, RunConfig)
     except ConfigError:  # another home's, or of a version with other keys

@@ -87,7 +87,9 @@ def importances(arm: ArmTrials) -> dict[str, float]:
     for trial in arm.complete:
         distributions = {key: _distribution(arm.search.parameters[key]) for key in trial.values}
         study.add_trial(
-            optuna.trial.create_trial(value=trial.goal_values[0], params=dict(trial.values), distributions=distributions)
+            optuna.trial.create_trial(
+                value=trial.goal_values[0], params=dict(trial.values), distributions=distributions
+            )
         )
     return get_param_importances(study, evaluator=FanovaImportanceEvaluator(seed=0))
 

@@ -49,9 +49,9 @@ class ArmTrials:
     name: str
     search: SearchConfig
     trials: tuple[Trial, ...]
-    """By number."""
+    """Trials, ordered by number."""
     hours: float
-    """Of all runs and their validation evaluations."""
+    """Hours of all runs and their validation evaluations."""
 
     @property
     def complete(self) -> list[Trial]:
@@ -135,7 +135,7 @@ def value_text(value: Any) -> str:
 
 
 def winners_table(arms: Sequence[ArmTrials]) -> Table:
-    """For each arm its winner and what was tried first, or with several goals its front."""
+    """Table of each arm's winner and of what was tried first; with several goals, of its Pareto front."""
     search = arms[0].search
     goals = [goal_name(goal) for goal in search.objective]
     several = len(goals) > 1

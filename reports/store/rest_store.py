@@ -61,7 +61,7 @@ class RestStore:
         return tables(memory.runs)
 
     def _renewed(self, number: str, known: Memory) -> pyarrow.Table:
-        """All active runs: the known ones that still stand, and the others as the server tells of them now."""
+        """All active runs: the cached ones that have not changed, and the others as the server has them now."""
         import pyarrow as pa
         import pyarrow.compute as pc
 

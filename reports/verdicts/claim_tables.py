@@ -26,7 +26,8 @@ NOTES = (
     "the least favourable one.",
     "Interval: 95 %, or 90 % where the verdict is about the margin (two one-sided tests at 5 %).",
     "Supported: the statement holds at 5 %. Contradicted: its contrary does. Equivalent: a difference is claimed, and "
-    "it is certain to lie within the margin. Undecided: none of these; whether the estimates agree is told anyway.",
+    "it is certain to lie within the margin. Undecided: none of these; the last column still "
+    "says whether the estimates agree.",
     "Each claim is tested by itself; nothing is adjusted for the number of claims.",
 )
 
@@ -155,7 +156,7 @@ def render_claims_html(claims: Sequence[Judged], title: str) -> Markup:
 
 
 def render_claims_text(claims: Sequence[Judged]) -> str:
-    """For the terminal: a line for each claim, its comparisons below it."""
+    """Claims as text for the terminal: a line for each, its comparisons below it."""
     rows: list[str] = []
     for judged in claims:
         rows.append(f"{verdict_text(judged.result):21} {judged.result.text}  [{judged.result.name}]")

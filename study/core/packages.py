@@ -29,7 +29,7 @@ def folder(package: str) -> Path:
 
 
 def source_name(path: Path) -> str:
-    """`trainer/train.py` for that file, wherever its package lies; empty for a file of other packages."""
+    """`trainer/clip/train.py` for that file, wherever its package lies; empty for a file of other packages."""
     for package in PACKAGES:
         top = folder(package)
         if path.is_relative_to(top):

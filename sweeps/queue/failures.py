@@ -82,7 +82,7 @@ def from_exception(error: BaseException, interrupted: type[BaseException]) -> Fa
 
 
 def from_exit(status: int, out_of_memory: bool) -> Failure:
-    """Failure of a task process that left no word.
+    """Failure of a task process that ended without reporting an exception.
 
     Args:
         status: as `os.waitpid` reports it.

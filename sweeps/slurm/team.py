@@ -201,13 +201,13 @@ class Follower:
                 self._met = True
                 return link
             time.sleep(POLL_SECONDS)
-        raise TimeoutError(f"nobody listens at port {self.position.port} of {self.position.host}")
+        raise TimeoutError(f"nothing listens at port {self.position.port} of {self.position.host}")
 
     def _follow(self, paths: TaskPaths, port: int, link: socket.socket) -> None:
         """Train one run, in a forked process."""
         os.environ.update(self.position.variables(port))
-        beside = _Beside(paths.root, self.output)
-        running = self._child = task_process.start("pretrain", beside, self.home, self.execute, self.interrupted)
+        files = _OwnLog(paths.root, self.output)
+        running = self._child = task_process.start("pretrain", files, self.home, self.execute, self.interrupted)
         gone, report = 0.0, b""
         while (status := running.ended()) is None:
             report += drain(running.report)
@@ -219,9 +219,9 @@ class Follower:
             if gone and time.monotonic() > gone + PATIENCE:
                 running.kill()
         self._child = None
-        told = task_process.read_report(report + drain(running.report))
+        found = task_process.read_report(report + drain(running.report))
         os.close(running.report)
-        stopped = told is not None and told.cause == "interrupted"
+        stopped = found is not None and found.cause == "interrupted"
         try:
             link.sendall(_line({"code": 0 if stopped else os.waitstatus_to_exitcode(status)}))
             # Until it has ended there, too.
@@ -236,7 +236,7 @@ class Follower:
 
 
 @dataclass(frozen=True)
-class _Beside(TaskPaths):
+class _OwnLog(TaskPaths):
     """A task's files, with this process's own output as its log: the task's is another node's to write."""
 
     output: Path

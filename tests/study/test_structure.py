@@ -23,9 +23,9 @@ MAY_IMPORT = {
 }
 NEVER = {
     "study": {"torch", "mlflow", "optuna", "duckdb", "matplotlib"},
-    "trainer": {"submitit", "optuna", "duckdb", "mlflow"},
-    "sweeps": {"duckdb", "torch"},
-    "reports": {"torch", "submitit"},
+    "trainer": {"submitit", "optuna", "duckdb", "mlflow", "matplotlib"},
+    "sweeps": {"duckdb", "torch", "matplotlib"},
+    "reports": {"torch", "submitit", "mlflow"},
 }
 REGISTRY = "study/core/registry.py"
 """The one file that may name modules of every package, as strings."""

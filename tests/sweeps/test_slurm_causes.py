@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from edited import VERSION, edit, submit_checkout
 from fakes import FAKE, HERE, Behaviours, events, tiny_plan, wait_for
+from missing import missing
 from slurm_world import (
     SECONDS,
     CannotMountError,
@@ -201,7 +202,7 @@ def small(tmp_path: Path, late: Plan) -> Iterator[Path]:
             yield folder
             clear(late)
     except CannotMountError as error:
-        pytest.skip(str(error))
+        missing(str(error))
 
 
 def test_a_full_disk_is_told_where_it_can_be_and_forgotten_when_there_is_room(small: Path) -> None:

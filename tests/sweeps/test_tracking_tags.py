@@ -1,4 +1,4 @@
-"""Whoever writes an `ablate.*` tag and whoever reads one take it from one list."""
+"""Modules that write or read an `ablate.*` tag take its name from one list."""
 
 import ast
 import re

@@ -85,7 +85,7 @@ def describe(device: torch.device) -> dict[str, Any]:
 
 
 def device_name(device: torch.device) -> str:
-    """As its driver names a GPU; the machine's architecture of a CPU."""
+    """The driver's name of a GPU; for a CPU, the machine's architecture."""
     return torch.cuda.get_device_name(device) if device.type == "cuda" else (platform.machine() or "cpu")
 
 

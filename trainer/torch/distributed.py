@@ -82,7 +82,7 @@ class World:
             torch._foreach_copy_(bucket, [part.view_as(tensor) for part, tensor in zip(sums, bucket, strict=True)])
 
     def any(self, *flags: bool) -> list[bool]:
-        """For each flag, whether any process has set it."""
+        """Whether any process has set each flag: one answer for a flag, in their order."""
         if self.size == 1:
             return list(flags)
         votes = torch.tensor(flags, dtype=torch.int32)

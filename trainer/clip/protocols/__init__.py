@@ -1,6 +1,6 @@
 """Protocols: how a representation is evaluated. Each yields (metric, percent) for one data set.
 
-It may import `study`, and the models, the objectives, the data and the checkpoint of `trainer.clip`.
+It may import `study` and every room and module of `trainer.clip`.
 """
 
 from __future__ import annotations

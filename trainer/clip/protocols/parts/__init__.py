@@ -1,4 +1,4 @@
 """What several protocols share: features, prompts, similarities, metrics, classifiers' training.
 
-It may import `trainer.clip`'s models, objectives and data, and no protocol.
+It may import `study`, `trainer.clip.models`, `trainer.clip.objectives` and `trainer.clip.data`.
 """
