@@ -1,4 +1,4 @@
 """The page: one self-contained HTML file.
 
-It may import every other room of `reports`.
+It may import `study` and every other room of `reports`.
 """

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 import re
 from pathlib import Path
 
 import pytest
-from test_structure import MODULES, PREFIX, modules_used
+from test_structure import MODULES, PREFIX, TREES, modules_used
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("study", "trainer", "sweeps", "reports")
@@ -39,18 +40,43 @@ def folder_of(module: str) -> str:
     return ".".join(MODULES[module].parent.relative_to(ROOT).parts)
 
 
-def within(name: str, folders: list[str]) -> bool:
+def within(name: str, folders: set[str]) -> bool:
     return any(name == folder or name.startswith(folder + ".") for folder in folders)
 
 
-def test_rooms_import_what_the_architecture_page_says_and_no_more() -> None:
-    for room, text in re.findall(r"^\| `([\w.]+)` \| .* \| (.*) \|$", ARCHITECTURE, re.MULTILINE):
-        allowed, _, denied = (re.findall(r"`([\w.]+)`", part) for part in text.partition("but not"))
-        for module, path in MODULES.items():
-            for other in modules_used(path) if folder_of(module) == room else ():
-                name = other.removeprefix(PREFIX)
-                permitted = within(name, [room, *allowed]) and not within(name, denied)
-                assert permitted or folder_of(other) in PACKAGES, f"{room} may not import {name}, but {module} does"
+def names(text: str) -> tuple[set[str], set[str]]:
+    """What a sentence or a cell of the table allows, and what of that it excepts."""
+    allowed, *denied = re.split(r"\b(?:but|neither)\b", text, maxsplit=1)
+    return set(re.findall(r"`([\w.]+)`", allowed)), set(re.findall(r"`([\w.]+)`", "".join(denied)))
+
+
+ON_THE_PAGE = {
+    room: names(text) for room, text in re.findall(r"^\| `([\w.]+)` \| .* \| (.*) \|$", ARCHITECTURE, re.MULTILINE)
+}
+
+
+def in_the_docstring(room: str) -> tuple[set[str], set[str]]:
+    text = ast.get_docstring(TREES[MODULES[PREFIX + room]]) or ""
+    found = re.search(r"^It (?:may import|imports) (.*)", text, re.MULTILINE | re.DOTALL)
+    assert found, f"{room}/__init__.py does not say what it may import"
+    return names(found.group(1))
+
+
+@pytest.mark.parametrize("room", [*PACKAGES, *ON_THE_PAGE])
+def test_rooms_import_what_their_docstring_and_the_architecture_page_say_and_no_more(room: str) -> None:
+    allowed, denied = in_the_docstring(room)
+    assert ON_THE_PAGE.get(room, (allowed, denied)) == (allowed, denied), "the page says otherwise"
+    for module, path in MODULES.items():
+        for other in modules_used(path) if folder_of(module) == room else ():
+            name = other.removeprefix(PREFIX)
+            # A package's own name leads to its folder: its `__init__.py` has nothing to import.
+            permitted = within(name, {room, *allowed}) and not within(name, denied)
+            assert permitted or name in PACKAGES, f"{room} may not import {name}, but {module} does"
+
+
+def test_the_files_of_packages_have_nothing_to_import() -> None:
+    for package in PACKAGES:
+        assert len(TREES[MODULES[PREFIX + package]].body) == 1, package
 
 
 def test_the_architecture_page_names_modules_that_exist() -> None:
