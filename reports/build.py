@@ -61,7 +61,7 @@ class Report:
     left_out: str = ""
     """Why there is no PDF, where one was asked for."""
     search: SearchPart | None = None
-    """Of the study's search, where it has one."""
+    """The report's part on the study's search, where it has one."""
 
     @property
     def finished(self) -> int:

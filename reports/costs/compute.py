@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from ablative.reports.store.warehouse import Warehouse
 
 FACTS = ("code", "device", "host", "python")
-"""Of the environment, what is no package."""
+"""Facts of an environment that are no versions of packages."""
 
 
 def compute_items(results: Results, environment: EnvironmentCounts, total: str) -> tuple[tuple[str, str], ...]:

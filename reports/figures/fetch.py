@@ -119,7 +119,7 @@ def _rounded(value: float) -> str:
 
 
 def _head_widths(config: FigureConfig, groups: Sequence[tuple[str, ...]]) -> dict[str, int]:
-    """Head -> its columns, in the order of `_metric_groups`; a column stands below the first head that names it."""
+    """Head -> its columns, in the order of `_metric_groups`; a column goes below the first head that names it."""
     widths: dict[str, int] = {}
     for (metric,) in groups:
         head = next((name for name, metrics in config.groups.items() if metric in metrics), "")

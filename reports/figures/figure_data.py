@@ -13,7 +13,7 @@ from ablative.study.spec.design import Cell
 from ablative.study.spec.outputs import FigureConfig
 
 NONE = "–"
-"""Stands for the level of a factor that does not apply."""
+"""Level that is shown for a factor that does not apply."""
 
 
 @dataclass(frozen=True)

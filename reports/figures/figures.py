@@ -284,6 +284,6 @@ def _legend(figure: Figure, data: FigureData) -> None:
 
 
 def _legend_columns(figure: Figure, handles: Sequence[Any]) -> int:
-    """As many as fit into the figure's width, four at most."""
+    """Number of legend columns that fit into the figure's width, four at most."""
     inches = 0.62 + 0.062 * max(len(handle.get_label()) for handle in handles)  # sign, gap and 8 pt letters
     return max(1, min(len(handles), 4, int(figure.get_size_inches()[0] / inches)))

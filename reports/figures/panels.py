@@ -108,7 +108,7 @@ def draw_panels(data: FigureData, color: Callable[[str, str], Any]) -> Figure:
 
 
 def _figure(rows: int, columns: int, extra: float) -> Figure:
-    """For square tiles, as wide as they need and at most as a page; `extra`: further inches of height."""
+    """A figure for square tiles, at most as wide as a page; `extra`: further inches of height."""
     from matplotlib.figure import Figure
     from matplotlib.layout_engine import ConstrainedLayoutEngine
 

@@ -20,7 +20,7 @@ class GridRow:
     levels: tuple[str, ...]
     """Level of each factor; empty where it does not apply."""
     stages: tuple[tuple[StoredState, ...], ...]
-    """In the order of `Overview.stages`; empty where the protocol cannot be applied."""
+    """States of the tasks of each of `Overview.stages`; empty where the protocol cannot be applied."""
 
 
 @dataclass(frozen=True)

@@ -81,7 +81,9 @@ def embed(value: object) -> str:
 
 
 def inline_svg(drawing: Drawing) -> str:
-    """The SVG as part of the page: ids of its own, text in the reader's colour (light or dark), a name to read out."""
+    """The SVG as part of the page: the figure's name in its ids, text in the reader's colour (light or dark), and a
+    name for screen readers.
+    """
     svg = drawing.svg[drawing.svg.find("<svg") :]
     prefix = f"figure-{drawing.name}-"
     svg = re.sub(r'\bid="', f'id="{prefix}', svg)

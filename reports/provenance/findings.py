@@ -1,4 +1,4 @@
-"""What keeps a report from being final: every reason why a printed number could not be defended as it stands.
+"""What keeps a report from being final: every reason why a printed number could not be defended.
 
 `finding_inputs` reads the warehouse and the home, `find` is a pure function over that. A draft marks the numbers
 concerned (`mark`), a final build refuses.

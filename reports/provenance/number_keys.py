@@ -1,6 +1,6 @@
 r"""Names of printed numbers: `study.table.row levels.column`, the same in LaTeX (`\ablate{…}`), JSON, and `ablate why`.
 
-A key says what a number is, not where it stands: another row or column added to the table leaves it as it is.
+A key says what a number is, not where it is printed: another row or column added to the table leaves it as it is.
 Characters other than letters, digits, `_` and `+` become `-`; a column's part is its `key`, or its group and label.
 """
 

@@ -220,7 +220,7 @@ def _fingerprint(data: DataConfig | DatasetConfig) -> str:
 
 
 def _place(found: Mapping[str, Any], environments: dict[str, int]) -> int | None:
-    """Where an environment stands in the list; put there if it is new."""
+    """Index of an environment in the list, to which a new one is added."""
     return environments.setdefault(json.dumps(found, sort_keys=True), len(environments)) if found else None
 
 

@@ -53,7 +53,7 @@ def _row_names(table: Table, row: Row) -> tuple[str, ...]:
 
 
 def _column_names(column: Column) -> tuple[str, ...]:
-    """From the full name to the label alone."""
+    """Names by which the user may mean a column, from the full name to the label alone."""
     parts = [part for part in (column.split, column.group, column.label) if part]
     return tuple(dict.fromkeys([" / ".join(parts[i:]) for i in range(len(parts))] + [f"{parts[0]} / {parts[-1]}"]))
 
@@ -72,5 +72,5 @@ def _locate(table: str, kind: str, names: Sequence[tuple[str, ...]], wanted: str
 
 
 def _normal(name: str) -> str:
-    """Labels without the differences in spacing and case that nobody means."""
+    """A label without spaces and case, so that they make no difference."""
     return "".join(name.split()).casefold()

@@ -45,7 +45,7 @@ METRICS = {
     **{f"image-to-text R@{k}": f"i2t_r{k}" for k in (1, 5, 10)},
     **{f"text-to-image R@{k}": f"t2i_r{k}" for k in (1, 5, 10)},
 }
-"""As printed -> as in a study's metric names; what is not listed is written in small letters."""
+"""Printed metric -> its part of a study's metric names; what is not listed is written in small letters."""
 
 
 def evaluate_reference_claims(paper: str) -> tuple[Judged, ...]:
@@ -64,7 +64,7 @@ def metric_name(value: PrintedValue) -> str:
 
 
 def cell_of(value: PrintedValue) -> Cell:
-    """Factor -> level; a paper's dash, and a masking that its table does not tell, is no level.
+    """Factor -> level; a paper's dash, and a masking that its table does not name, is no level.
 
     MAE-CLIP's epochs follow from its data (32 on CC, 6 on the web's) and are no factor of their own.
     """

@@ -1,4 +1,4 @@
-"""A paper's printed values beside ours: which value of its table stands for which place of a study's table."""
+"""A paper's printed values next to ours: which value of its table belongs to which place of a study's table."""
 
 from __future__ import annotations
 

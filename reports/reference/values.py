@@ -1,4 +1,4 @@
-"""Every value that the papers' tables print, typed, from `paper_results.csv` beside this file.
+"""Every value that the papers' tables print, typed, from `paper_results.csv` in this folder.
 
 MAE-CLIP: Weers et al., "Masked Autoencoding Does Not Help Natural Language Supervision at Scale", Tables 1 to 7 and
 9 to 15 (8 lists hyperparameters). MaskCLIP: Dong et al., "MaskCLIP: Masked Self-Distillation Advances Contrastive
@@ -35,7 +35,7 @@ class PrintedValue:
     pretrain_data: str
     """`CC` (11.3M pairs), `web-crawled` (1.4B), `LAION-20M`, `LAION-50M`, `LAION-100M`, `IN1K-1.3M`."""
     epochs: int
-    """Of pretraining."""
+    """Epochs of pretraining."""
     protocol: str
     """`zero-shot`, `linear-probe`, `full-finetune`, `vqa-finetune`, `zero-shot segmentation`, …"""
     task: str
@@ -43,7 +43,7 @@ class PrintedValue:
     metric: str
     """`top-1 accuracy`, `mIoU`, `image-to-text R@1`, …: percent, except for training costs (GiB and a ratio)."""
     value: float | None
-    """As printed; a misprint is read as it must have been meant (see `note`). None where the paper prints a dash."""
+    """The printed value, None for a dash; a misprint is read as it must have been meant (see `note`)."""
     note: str
     """What the paper says of this value alone: `M3AE 50% trained`, `masking=random`, `printed as 956`."""
 

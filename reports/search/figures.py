@@ -274,11 +274,11 @@ KINDS = {
         _front,
     ),
 }
-"""By the name of the file."""
+"""Kinds of figures, by the name of the file."""
 
 
 def extremes(parameter: ParameterConfig) -> tuple[Any, Any]:
-    """What stands at the two ends of its axis."""
+    """Values at the two ends of the parameter's axis."""
     if parameter.choices:
         return parameter.choices[0], parameter.choices[-1]
     return parameter.low, parameter.high

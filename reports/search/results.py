@@ -125,7 +125,7 @@ def goal_name(goal: GoalConfig) -> str:
 
 
 def short_name(key: str) -> str:
-    """A parameter without the section of the configuration that it stands in."""
+    """A parameter's name without the section of the configuration, such as `w_image`."""
     return key.rpartition(".")[2]
 
 

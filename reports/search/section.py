@@ -20,7 +20,7 @@ class SearchPart:
     winners: Table
     drawings: tuple[Drawing, ...]
     paths: tuple[Path, ...]
-    """Of the figures."""
+    """Files of the figures."""
 
 
 def search_part(results: Results, folder: Path, drawn: bool) -> SearchPart | None:

@@ -35,7 +35,7 @@ class Compared:
     """The best of the rest, distinguishable from every row that is not bold; never without a test."""
     tested: bool
     halves: Sequence[float | None]
-    """Half the width of each mean's interval; None where one seed stands behind it, or none."""
+    """Half the width of each mean's interval; None for fewer than two seeds."""
     pooled: bool
     """The intervals rest on the spread of all rows together."""
     deltas: Sequence[Delta | None]
@@ -68,7 +68,7 @@ def compare_rows(
         method = stacked.method
     if leader is not None:
         p = _adjusted(stacked.p[:rows], leader) if stacked else np.zeros(rows)
-        best[have] = ~(p[have] < ALPHA)  # what cannot be tested is not told apart
+        best[have] = ~(p[have] < ALPHA)  # what cannot be tested counts as alike
         best[leader] = True
         best |= _alike(means, leader, text)
         if stacked is not None:
@@ -96,7 +96,7 @@ def _alike(means: Floats, leader: int, text: Callable[[float], str]) -> np.ndarr
 def _second(
     values: Floats, means: Floats, best: np.ndarray, order: int, text: Callable[[float], str], paired: bool
 ) -> np.ndarray:
-    """The best row that is not bold, if it is told apart from all others that are not."""
+    """The best row that is not bold, if it differs significantly from all others that are not."""
     marks = np.zeros(len(values), dtype=np.bool_)
     rest = np.flatnonzero(np.isfinite(means) & ~best)
     if not len(rest):
@@ -105,8 +105,8 @@ def _second(
     others = rest[rest != top]
     if len(others):
         found = contrasts(values, against(len(values), top)[others], paired)
-        told = all(p < ALPHA for p in holm(found.p.tolist()))  # NaN is not told apart
-        if not told or _alike(means, top, text)[others].any():
+        different = all(p < ALPHA for p in holm(found.p.tolist()))  # NaN is no difference
+        if not different or _alike(means, top, text)[others].any():
             return marks
     marks[top] = True
     return marks

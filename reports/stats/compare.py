@@ -92,10 +92,10 @@ def contrast(
     """A weighted sum of arms, averaged over the tasks that all arms with a weight have.
 
     `paired`: the same seed means the same data order and initialisation in all arms; contrasts are taken by seed.
-    Arms of weight 0 only tell the spread: where all have the same, the error is pooled over them, which narrows the
-    interval at two or three seeds. `together`: the tasks of a seed are evaluations of one run, which moves them
-    together, so that a seed's mean over tasks is the unit; False where every task has runs of its own, whose variances
-    are pooled. Treating evaluations of one run as independent covers 40 to 80 % instead of 95 %
+    Arms of weight 0 only add to the estimate of the spread: where all have the same, the error is pooled over them,
+    which narrows the interval at two or three seeds. `together`: the tasks of a seed are evaluations of one run, which
+    moves them together, so that a seed's mean over tasks is the unit; False where every task has separate runs, whose
+    variances are pooled. Treating evaluations of one run as independent covers 40 to 80 % instead of 95 %
     (`tests/benchmarks/bench_statistics.py`). Values that are not finite count as missing.
     """
     if estimand not in ESTIMANDS:
@@ -192,7 +192,7 @@ def _rank(units: Floats, weights: Floats, paired: bool) -> RankTest | None:
 
 
 def _by_task(values: Floats, weights: Floats, paired: bool, rank: RankTest | None) -> _Found:
-    """Variances of all tasks pooled, each of its own size, with Welch and Satterthwaite's degrees of freedom."""
+    """Variances of all tasks pooled, each with its size, with Welch and Satterthwaite's degrees of freedom."""
     means = np.nanmean(values, axis=2)
     estimate = float(np.mean(weights @ means))
     # Samples (samples, seeds) whose errors are independent, and the factor with which each enters a task's contrast.

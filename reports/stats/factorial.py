@@ -1,7 +1,7 @@
 """Which factor moves a metric by how much: exact factorial analysis of variance of a full grid with seeds.
 
 Balanced, so that sums of squares of main effects and two-way interactions are orthogonal and add up; what is left of
-the cells' sum (interactions of more factors) is told too. The error is the seeds' spread within cells.
+the cells' sum (interactions of more factors) is reported too. The error is the seeds' spread within cells.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Term:
     """Largest less smallest level mean, in the metric's units; of two factors, of the interaction's deviations."""
     f: float | None
     p: float | None
-    """By the F test against the spread over seeds; None without repeated seeds."""
+    """P-value of the F test against the spread over seeds; None without repeated seeds."""
 
 
 @dataclass(frozen=True)

@@ -35,7 +35,7 @@ class Contrasts:
 
 @dataclass(frozen=True)
 class Spread:
-    """Standard deviations over seeds that the cells of a column share, or that each has of its own."""
+    """Standard deviations over seeds that the cells of a column share, or separate ones of each cell."""
 
     sd: Floats
     """(rows,); NaN where a row of one seed stands alone."""

@@ -26,7 +26,7 @@ def mean(values: Sequence[float]) -> float:
 
 
 def sample_sd(values: Sequence[float]) -> float | None:
-    """Standard deviation with n - 1; None for fewer than two numbers, which tell nothing of a spread."""
+    """Standard deviation with n - 1; None for fewer than two numbers, which say nothing of a spread."""
     if len(values) < 2:
         return None
     center = mean(values)

@@ -37,7 +37,7 @@ class StoredState:
     task: Task
     state: str
     cause: str = ""
-    """Of a failure; of an evaluation that waits for nothing, what became of its run."""
+    """Cause of a failure; for an evaluation that waits in vain, how its run ended."""
     blocked: str = ""
     """State of its run, where an evaluation waits for one that failed or diverged."""
 
@@ -67,7 +67,7 @@ class Coverage:
     )
 
     def expected(self, patterns: Iterable[str]) -> tuple[str, ...]:
-        """Metric names that a column stands for: all that are possible, less those proved not to exist.
+        """Metric names that a column covers: all that are possible, less those proved not to exist.
 
         A possible name is proved not to exist (`top5` of three classes) once a finished task has reported other
         metrics of that data set, but not this one.
@@ -93,7 +93,7 @@ class Coverage:
 
 
 def missing_text(tasks: Sequence[StoredState]) -> str:
-    """The word that stands in place of a number; a dash where no task could yield it."""
+    """The word that a table prints instead of a number; a dash where no task could yield it."""
     if not tasks:
         return "–"
     present = {task.blocked or task.state for task in tasks}

@@ -35,7 +35,7 @@ class Memory:
     """Finished runs as the server returned them."""
 
     runs: pyarrow.Table
-    """As `nested` makes it."""
+    """Runs with their parameters and tags, in the table that `nested` makes."""
     whole: float
     """When everything was last asked for, seconds since 1970."""
     latest: float

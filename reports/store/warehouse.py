@@ -41,7 +41,7 @@ INTERMEDIATE = ("int_tasks", "int_finished")
 KEPT = ("stg_tags", *INTERMEDIATE)
 """Built once; they are small."""
 MARTS = ("runs", "results", "cost", "trials")
-"""In the order of their dependencies."""
+"""Marts, in the order of their dependencies."""
 CURVES = "curves"
 """One more mart, of all that was logged over steps: large, and built only where it is asked for."""
 
@@ -65,7 +65,7 @@ class Values:
         self._positions, self._found = positions, found
 
     def of(self, group: tuple[str, ...]) -> Callable[[str], tuple[Source, ...]]:
-        """From a cell's key to its seeds, in order, for a group that was asked for."""
+        """Function from a cell's key to its seeds, in order, for a group of metrics that was asked for."""
         position = self._positions[group]
         return lambda cell: self._found.get((cell, position), ())
 
@@ -88,7 +88,7 @@ def _cell_key(items: tuple[tuple[str, str], ...]) -> str:
 
 
 def value_query(metrics: Sequence[str]) -> str:
-    """The query behind one number: its value for each seed. `$cell` stands for a cell's key.
+    """The query behind one number: its value for each seed. `$cell` is the parameter for a cell's key.
 
     A seed that lacks one of the metrics has no row: averages never cover different sets of tasks. The values are
     averaged in the order of their names, so that the last bit is always the same.

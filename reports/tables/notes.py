@@ -1,4 +1,4 @@
-"""What stands below a table: how its numbers, marks and differences are to be read."""
+"""Notes below a table: how its numbers, marks and differences are to be read."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ class Marks(NamedTuple):
     best: str
     second: str
     sign: str = "{}"
-    """Of what keeps a number from being final; it takes no room where a column has to stay aligned."""
+    """Mark of a number that is not final; it takes no room where a column has to stay aligned."""
 
     def mark(self, value: str, entry: Entry) -> str:
         return (self.best if entry.best else self.second if entry.second else "{}").format(value)

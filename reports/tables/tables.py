@@ -28,7 +28,7 @@ class Column:
     lowest: bool = False
     """Smaller is better."""
     spread: str = "sd"
-    """What stands after ±: `sd` over seeds, or `ci`, half the 95 % interval of the mean."""
+    """What is printed after ±: `sd` over seeds, or `ci`, half the 95 % interval of the mean."""
     method: str = ""
     """How its rows were compared; empty where one seed allows no test."""
     pooled: bool = False
@@ -69,7 +69,7 @@ class Entry:
     sources: tuple[Source, ...] = ()
     delta: float | None = None
     best: bool = False
-    """With two seeds or more: not distinguishable from the column's best mean; else, the best mean as printed."""
+    """Not distinguishable from the column's best mean; with one seed, the best mean as printed."""
     missing: str = ""
     """State that explains the lack of a number; a dash where there can be none."""
     detail: str = ""

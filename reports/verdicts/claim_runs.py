@@ -28,7 +28,7 @@ class Remedy:
     """What would decide a claim."""
 
     text: str
-    """In words; empty for a claim that is decided."""
+    """The need in words; empty for a claim that is decided."""
     runs: tuple[str, ...] = ()
     """Names of the tasks to be run: unfinished ones of the plan, or pretrainings with further seeds."""
     command: str = ""

@@ -39,7 +39,7 @@ class Part:
     task: str
     """The metric, where the claim must hold on every task; else empty."""
     effect: Effect
-    """Of the left side less the arms of the right; of absolute values, the left's less the right's. Its interval is of
+    """The left side's mean less the right's; for absolute values, the left's less the right's. Its interval is of
     90 % where the verdict is about the margin: within ± the margin is what the two one-sided tests ask."""
     target: float
     """The constant that the effect is compared with; mostly 0."""
@@ -47,7 +47,7 @@ class Part:
     agrees: bool | None
     """Whether the estimate is as claimed; None without one."""
     favourable: int
-    """On how many of the tasks it is."""
+    """Number of tasks on which the estimate is as claimed."""
     seeds: Seeds | None
     """What would decide it; None where it is decided."""
 
@@ -60,7 +60,7 @@ class Part:
 
 @dataclass(frozen=True)
 class ClaimResult:
-    """A claim with its verdict and what stands behind it."""
+    """A claim with its verdict and the comparisons that the verdict rests on."""
 
     name: str
     config: ClaimConfig

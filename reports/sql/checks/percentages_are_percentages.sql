@@ -1,4 +1,4 @@
--- Every <protocol>/<dataset>/<metric> is in percent; NaN is a result of its own (diverged).
+-- Every <protocol>/<dataset>/<metric> is in percent; NaN is a result, too (diverged).
 with results as (select * from results where metric like '%/%/%' and not isnan(value)),
 
 final as (

@@ -17,7 +17,7 @@ final as (
         finished.commit
     from finished
     join metrics using (run)
-    -- what an evaluation cost is in the mart `cost`; here it would stand beside its run's
+    -- what an evaluation cost is in the mart `cost`; here it would appear next to its run's
     where finished.pretrains or metrics.metric not like 'cost/%'
 )
 

@@ -187,7 +187,7 @@ def _bar(length: int, label: str) -> Iterator[Callable[[int], None]]:
 
 @contextmanager
 def _bars(label: str) -> Iterator[Callable[[int], Callable[[int], None]]]:
-    """As `_bar`, for a length that becomes known later."""
+    """A progress bar like `_bar`'s, for a length that becomes known later."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 

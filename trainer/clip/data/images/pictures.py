@@ -12,7 +12,7 @@ from ablative.study.core.errors import DataError
 _TRANSPARENT = ("RGBA", "LA", "PA", "La", "RGBa")
 _ORIENTATION = 0x0112
 _FORMATS = {b"\xff\xd8": ("JPEG",), b"\x89P": ("PNG",), b"RI": ("WEBP",)}
-"""By first bytes. Left to itself, Pillow tries one decoder after the other, which costs more than a small image."""
+"""First bytes → format. Pillow would try one decoder after the other, which costs more than a small image."""
 
 
 def decode(content: bytes, name: str, turn: bool = True) -> Image.Image:

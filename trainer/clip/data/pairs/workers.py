@@ -34,7 +34,7 @@ PREFETCH = 2
 """Chunks under way for each worker, but at least the next batch."""
 
 _worker: tuple[Pairs, Tokenizer, Slots] | None = None
-"""In a worker: what it reads from and where it puts the images."""
+"""What a worker process reads from, and where it puts the images."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Samples:
     tokens: torch.Tensor
     """int64 (n, L)."""
     broken: tuple[tuple[int, str], ...]
-    """As in `Views`."""
+    """Samples that could not be read and why, as `Views` has them."""
 
 
 def read(pairs: Pairs, tokenizer: Tokenizer, indices: np.ndarray, size: int, crops: Crops | None) -> Samples:
@@ -179,7 +179,7 @@ def _died() -> AblateError:
 
 
 def _start(pairs: Pairs, tokenizer: Tokenizer, slots: Slots) -> None:
-    """In a new worker: keep what it is given, leave signals to the training process, and never outlive it."""
+    """Initialise a worker: keep the arguments, leave signals to the training process, and never outlive it."""
     global _worker  # noqa: PLW0603 - the one way in which a pool hands its workers something once
     _worker = pairs, tokenizer, slots
     # A scheduler signals every process of a job; the training process saves first and ends its workers then.

@@ -44,7 +44,7 @@ def normalize(answer: str) -> str:
     tight = bool(_THOUSANDS.search(text))
     cleaned = text
     for mark in _PUNCTUATION:
-        # As the official rule has it: a mark beside a space goes, one inside a word becomes a space.
+        # As the official rule has it: a mark next to a space goes, one inside a word becomes a space.
         beside = f"{mark} " in text or f" {mark}" in text
         cleaned = cleaned.replace(mark, "" if beside or tight else " ")
     words = (_DIGITS.get(word, word) for word in _FULL_STOP.sub("", cleaned).lower().split())

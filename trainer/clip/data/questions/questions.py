@@ -93,7 +93,7 @@ def vocabulary(asked: Iterable[Questions], fewest: int) -> tuple[str, ...]:
 
 
 def targets(questions: Questions, answers: Sequence[str]) -> Targets:
-    """For every question, its answers that the vocabulary has, with the score of each."""
+    """The answers to every question that the vocabulary has, with the score of each."""
     number = {answer: i for i, answer in enumerate(answers)}
     width = max((len(given) for given in questions.answers), default=1)
     ids = np.full((len(questions), width), UNKNOWN, dtype=np.int32)

@@ -190,7 +190,7 @@ def _label(files: ShardFiles, i: int, key: str) -> str:
 
 
 def _sorted_classes(labels: set[str]) -> tuple[str, ...]:
-    """In the order of their names, or of their numbers when all are numbers."""
+    """The labels in the order of their names, or of their numbers when all are numbers."""
     if all(label.removeprefix("-").isdecimal() for label in labels):
         return tuple(sorted(labels, key=int))
     return tuple(sorted(labels))

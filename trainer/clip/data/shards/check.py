@@ -140,7 +140,7 @@ def _examine_all(pairs: ShardPairs, workers: int) -> Iterator[Findings]:
 
 
 _pairs: ShardPairs | None = None
-"""In a worker: what it reads from."""
+"""The shards that a worker process reads."""
 
 
 def _start(pairs: ShardPairs) -> None:

@@ -131,7 +131,7 @@ def _files(item: Item) -> list[tuple[str, bytes]]:
 
 
 def _write_tar(file: BinaryIO, samples: Sequence[tuple[str, list[tuple[str, bytes]]]]) -> None:
-    """Without times, owners or paths: the same samples give the same bytes."""
+    """Write a tar file without times, owners or paths: the same samples give the same bytes."""
     with tarfile.open(fileobj=file, mode="w", format=tarfile.USTAR_FORMAT) as tar:
         for key, files in samples:
             for suffix, content in files:

@@ -13,7 +13,7 @@ from ablative.study.core.errors import ConfigError, DataError, unknown
 
 PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 MASKS = (".seg.png", ".mask.png")
-"""Files beside `x.jpg` that go into its sample: `x.seg.png`, `x.mask.png`."""
+"""Files next to `x.jpg` that go into its sample: `x.seg.png`, `x.mask.png`."""
 IMAGE_COLUMNS = ("image", "file", "filepath", "path")
 CAPTION_COLUMNS = ("caption", "text", "title")
 

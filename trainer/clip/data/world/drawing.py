@@ -98,7 +98,7 @@ def _draw_objects(canvas: np.ndarray, masks: np.ndarray, scenes: Scenes, slots: 
     flat, flat_mask = canvas.reshape(-1, 3), masks.reshape(-1)
     ends = np.searchsorted(slot[one], np.arange(len(columns) + 1))
     for start, end in itertools.pairwise(ends):
-        # Within a slot every object has a scene of its own: no pixel is written twice.
+        # Within a slot every object belongs to another scene: no pixel is written twice.
         of = slice(start, end)
         under = flat[pixels[of]]
         flat[pixels[of]] = under + alpha[of, None] * (rgb[of] - under)
@@ -204,7 +204,7 @@ _SIGNED: tuple[Callable[[np.ndarray, np.ndarray], np.ndarray], ...] = (
     _moon,
     _heart,
 )
-"""In the order of `world.SHAPES`."""
+"""The shapes' functions, in the order of `world.SHAPES`."""
 
 
 def _textures(texture: np.ndarray, u: np.ndarray, v: np.ndarray, radius: np.ndarray) -> np.ndarray:

@@ -65,7 +65,7 @@ def captions(scenes: Scenes, start: int = 0) -> list[str]:
 
 
 def references(scenes: Scenes) -> list[list[str]]:
-    """`REFERENCES` captions a scene for retrieval; the first two say more than most, to tell scenes apart."""
+    """`REFERENCES` captions a scene for retrieval; the first two say more than most, to distinguish scenes."""
     numbers = streams.uniforms(scenes.key ^ np.uint64(0xC0C0), 10)
     short = [captions(scenes, start) for start in range(1, REFERENCES - 1)]
     return [

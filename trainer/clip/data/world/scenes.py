@@ -29,7 +29,7 @@ MAX_COUNT = 6
 GAP = 0.03
 """Room between the circles around two objects."""
 MANNERS = ("portrait", "turned", "roaming")
-"""How the main object stands: large, central, upright; turned by any angle; smaller and anywhere."""
+"""How the main object is placed: large, central, upright; turned by any angle; smaller and anywhere."""
 TILT = np.radians(15)
 """Largest turn of an object, except for main objects that are `turned`."""
 _STRAY = 0.3

@@ -2,7 +2,7 @@
 
 One rule for ties everywhere: a tie is a miss. The right answer counts only where its score is *strictly*
 greater than a rival's, and a score that is not a number beats nothing. Classes or captions that the model
-cannot tell apart (their texts tokenize alike) share one embedding; counting their ties as hits rewards
+cannot distinguish (their texts tokenize alike) share one embedding; counting their ties as hits rewards
 a model for what it does not know.
 
 Shapes: n samples or queries, C classes or candidates.

@@ -1,4 +1,4 @@
-"""One row for each image of a split, computed once and then read at random, in memory or beside it."""
+"""One row for each image of a split, computed once and then read at random, from memory or from a file."""
 
 from __future__ import annotations
 
