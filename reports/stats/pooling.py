@@ -38,7 +38,7 @@ class Spread:
     """Standard deviations over seeds that the cells of a column share, or separate ones of each cell."""
 
     sd: Floats
-    """(rows,); NaN where a row of one seed stands alone."""
+    """(rows,); NaN where a row has one seed and shares no spread."""
     df: Floats
     pooled: bool
     p_equal: float

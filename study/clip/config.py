@@ -87,7 +87,7 @@ class ObjectiveConfig:
     w_image: float = field(0.1, low=0)
     """Weight of the pixel loss once the contrastive loss is global: 0.1 in the paper, 0.05 in its supplement."""
     w_text: float = field(0.05, low=0)
-    """Weight of the token loss, likewise: 0.05 in the paper, 0.1 in its supplement."""
+    """Weight of the token loss in the same phase: 0.05 in the paper, 0.1 in its supplement."""
     text_loss_norm: str = field("sample", choices=("sample", "token"))
     """Average token losses per sample and then over the batch (M3AE), or over all tokens at once."""
     include_pads: bool = field(False)
@@ -106,7 +106,7 @@ class ObjectiveConfig:
     local_steps: int = field(500, low=0)
     """Steps with a contrastive loss inside groups of `local_batch` and unweighted losses (section 4.1)."""
     local_batch: int = field(256, low=2)
-    """Size of those groups: one device's share in the paper, a value of its own here."""
+    """Size of those groups: one device's share in the paper, a separate value here."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -175,7 +175,7 @@ class RuntimeConfig:
     threads: int = field(1, low=0, identity=False)
     """CPU threads of the arithmetic of each process; 0 leaves the library's choice."""
     processes: int = field(1, low=1, identity=False)
-    """Processes that share every batch, each on a GPU of its own where there are GPUs: on one machine, or on the nodes
+    """Processes that share every batch, each on a separate GPU where there are GPUs: on one machine, or on the nodes
     that `cluster.nodes` asks SLURM for."""
     compile: bool = field(False, identity=False)
     """Compile the passes where they run on a GPU; on a CPU it gains nothing and takes minutes."""
@@ -205,7 +205,7 @@ class DatasetConfig:
     """One evaluation set."""
 
     name: str = field()
-    """As it appears in metric names: `<protocol>/<name>/<metric>`."""
+    """The name in metric names: `<protocol>/<name>/<metric>`."""
     kind: str = field(choices=DATASET_KINDS)
     task: str = field("")
     """Shapes: which label (`shape`, `color`, `count`, …) or questions; shards: JSON key of the label (`concept`);
@@ -217,12 +217,12 @@ class DatasetConfig:
     """Samples of the published train split (question answering: questions), by which a plan prices the evaluation."""
     test_size: int = field(0, low=0, identity=False)
     first_size: int = field(0, low=0, identity=False)
-    """Likewise of the broader set that `first_epochs` go to."""
+    """Training samples of the broader set that `first_epochs` go to."""
     split: str = field("test", choices=("test", "validation"), identity_default="test")
     """What is scored: the test split, or one that no report touches, by which a search chooses."""
     seed: int = field(0, low=0)
     templates: str = field("plain")
-    """Prompt templates for the class names (`study/templates.json`); `own`: those beside CLIP_benchmark shards."""
+    """Prompt templates for the class names (`study/templates.json`); `own`: those of CLIP_benchmark shards."""
     path: str = field("", identity=False)
     """Shards: of the train split. Otherwise the set's own folder; of `captions`, `vqa_v2` and `gqa`, the images'."""
     test_path: str = field("", identity=False)
@@ -251,7 +251,7 @@ class ProtocolConfig:
     """How a representation is evaluated; the recipe's numbers stand in `conf/protocol`."""
 
     name: str = field()
-    """As it appears in metric names."""
+    """The name in metric names."""
     kind: str = field(choices=PROTOCOL_KINDS)
     features: str = field("pooled", choices=("pooled", "projected", "mean"))
     """Input of a linear layer: pooled before projection, after it, or the mean of the tokens whatever the pooling."""

@@ -1,4 +1,4 @@
-"""What the protocol `panels` keeps of a model for a report's pictures: a NumPy archive beside the evaluation's record.
+"""What the protocol `panels` keeps of a model for a report's pictures: a NumPy archive in the evaluation's folder.
 
 The store names the evaluation, whose id covers model, data and settings; the archive lies in the folder of that id, one
 for each data set. Its arrays, for k examples of side S, q queries and n points:

@@ -2,8 +2,8 @@
 
 A job needs the addresses of its stores with their passwords, and has them from the environment alone
 (`MLFLOW_TRACKING_URI`, `OPTUNA_STORAGE`): no script, file or command line holds them. What is left are messages and
-tracebacks, many of them of libraries that quote what they were given, or what they made of it. `redact` stands
-wherever such a text leaves the program.
+tracebacks, many of them of libraries that quote what they were given, or what they made of it. `redact` is
+called wherever such a text leaves the program.
 """
 
 from __future__ import annotations

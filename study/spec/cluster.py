@@ -32,7 +32,7 @@ class ClusterConfig:
     cpus: int = field(1, low=1, identity=False)
     """Cores of one task, or of each process of a run that has several."""
     memory_gib: float = field(0.0, low=0, identity=False)
-    """Memory likewise; 0: the partition's default, which on many clusters is the whole node."""
+    """Memory of one task or process; 0: the partition's default, which on many clusters is the whole node."""
     hours: float = field(1.0, above=0, identity=False)
     """Time limit of an array element. What it has not finished by then is saved, requeued and gone on with."""
     nodes: int = field(1, low=1, identity=False)

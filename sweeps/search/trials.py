@@ -145,12 +145,12 @@ class Trials:
                 return taken
 
     def complete(self, taken: Taken, by_seed: list[list[float]]) -> None:
-        """Tell the means over seeds, and give the trial back."""
+        """Report the means over seeds to Optuna, and give the trial back."""
         taken.trial.set_user_attr(SEEDS, by_seed)
         self._tell(taken, TrialState.COMPLETE, [sum(column) / len(column) for column in zip(*by_seed, strict=True)])
 
     def prune(self, taken: Taken, why: str) -> None:
-        """Tell that the trial ended early: by the pruner's word, or since it diverged (samplers keep away from it)."""
+        """Report that the trial was pruned, or that it diverged (samplers keep away from it)."""
         taken.trial.set_user_attr("why", why)
         self._tell(taken, TrialState.PRUNED)
 
@@ -204,7 +204,7 @@ class Trials:
                 lease = self.acquire(paths)
                 if lease is None:
                     continue
-                # Its worker may have told it, and given it back, since we looked.
+                # Its worker may have reported it, and given it back, since we looked.
                 if self.all(arm)[trial.number].state != TrialState.RUNNING:
                     lease.release()
                     continue

@@ -36,7 +36,7 @@ class Progress:
         return min(1.0, self.step / self.steps) if self.steps else 1.0
 
     def seconds_left(self, batch_size: int) -> float | None:
-        """At the reported speed; None before the first report of it."""
+        """Seconds that the rest takes at the reported speed; None before the first report of it."""
         if not self.samples_per_second:
             return None
         return max(0.0, (self.steps - self.step) * batch_size / self.samples_per_second - self.age)

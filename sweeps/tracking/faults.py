@@ -28,7 +28,7 @@ SIGNS = (
 
 
 class Unanswered(StoreError):
-    """Nobody knows whether the store has done it, or is going to: it broke off, or did not answer in time."""
+    """It is unknown whether the store has done it, or will: it broke off, or did not answer in time."""
 
 
 class Refused(StoreError):
