@@ -15,10 +15,10 @@ from urllib.parse import urlencode
 
 import requests
 
-from ablative.reports.store.http_settings import request_settings
 from ablative.reports.store.rest_cache import Kept, Memory, metric_value, nested, tables
 from ablative.reports.store.store_tables import HISTORY, StoreTables, table_of
 from ablative.study.core.errors import StoreError
+from ablative.study.core.http_settings import request_settings
 from ablative.study.core.secrets import check_address, redact, without_user
 
 if TYPE_CHECKING:

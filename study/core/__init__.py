@@ -1,4 +1,4 @@
-"""What every other package rests on: errors, files, typed configurations, identity, secrets, and names loaded late.
+"""What every other package rests on: errors, files, configurations, identity, secrets, HTTP settings, late imports.
 
 It imports nothing of `ablative`.
 """
