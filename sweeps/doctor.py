@@ -11,15 +11,14 @@ import shutil
 import subprocess
 import sys
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
-from ablative.study.core.errors import AblateError
+from ablative.study.core.errors import AblateError, StoreError
 from ablative.study.core.extras import EXTRAS, install_command, missing
+from ablative.study.core.http_settings import request_settings
 from ablative.study.core.registry import TORCH_DEVICES, load
 from ablative.study.core.secrets import without_user
 from ablative.study.costs.devices import driver_version
@@ -177,14 +176,14 @@ def _clock(home: Home) -> Check:
 
 def _server_clock(uri: str) -> float | None:
     """Seconds that a server's clock is ahead of this machine's; None where its answer has no date."""
-    request = urllib.request.Request(without_user(uri)[0], method="HEAD")
+    import requests
+
+    address, user, password = without_user(uri)
     try:
-        with urllib.request.urlopen(request, timeout=ANSWER_SECONDS) as answer:
-            date = answer.headers["Date"]
-    except urllib.error.HTTPError as refused:
-        date = refused.headers["Date"]
-    except (OSError, ValueError):
+        answer = requests.head(address, timeout=ANSWER_SECONDS, **request_settings(user, password))
+    except (OSError, ValueError, StoreError):
         return None  # whether it can be reached is for the store's line to say
+    date = answer.headers.get("Date")
     return email.utils.parsedate_to_datetime(date).timestamp() - time.time() if date else None
 
 

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
-import datetime
 import http.server
-import ipaddress
 import ssl
 import subprocess
 import sys
@@ -21,10 +19,7 @@ from typing import Any
 import pytest
 import services
 import stores
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
+from authority import Authority
 
 from ablative.reports.build import report
 from ablative.reports.store.rest_store import RestStore
@@ -33,42 +28,6 @@ from ablative.study.plan.plan import Plan
 
 Accepts = Callable[[Any], bool]
 """Whether the server lets a request with these headers through."""
-
-
-class Authority:
-    """A private certificate authority, and what it has signed."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder, self._key = folder, ec.generate_private_key(ec.SECP256R1())
-        self._name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "a site's own authority")])
-        root = self._builder(self._name, self._key).add_extension(x509.BasicConstraints(True, None), critical=True)
-        usage = x509.KeyUsage(False, False, False, False, False, True, True, False, False)
-        root = root.add_extension(usage, critical=True)
-        self.bundle = folder / "bundle.pem"
-        self.bundle.write_bytes(root.sign(self._key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM))
-
-    def certificate(self, name: str) -> Path:
-        """A file with a key and its certificate for 127.0.0.1, which serves a server and a client."""
-        key = ec.generate_private_key(ec.SECP256R1())
-        own = self._builder(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)]), key)
-        address = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
-        identifier = x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key())
-        signed = own.add_extension(address, False).add_extension(identifier, False).sign(self._key, hashes.SHA256())
-        path = self._folder / f"{name}.pem"
-        path.write_bytes(
-            key.private_bytes(
-                serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-            )
-            + signed.public_bytes(serialization.Encoding.PEM)
-        )
-        return path
-
-    def _builder(self, name: x509.Name, key: ec.EllipticCurvePrivateKey) -> x509.CertificateBuilder:
-        now = datetime.datetime.now(datetime.UTC)
-        builder = x509.CertificateBuilder().subject_name(name).issuer_name(self._name).public_key(key.public_key())
-        builder = builder.serial_number(x509.random_serial_number()).not_valid_before(now - datetime.timedelta(hours=1))
-        builder = builder.add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), False)
-        return builder.not_valid_after(now + datetime.timedelta(hours=1))
 
 
 @dataclass(frozen=True)
@@ -254,6 +213,12 @@ class Broken(Signing):
         def sign(request):
             raise RuntimeError("token=s3cret has expired")
         return sign
+
+class Helpless(Signing):
+    def get_name(self):
+        return "helpless"
+    def get_auth(self):
+        import a_package_that_is_missing
 """
 
 
@@ -267,7 +232,8 @@ def plugins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: site-auth\nVersion: 1\n")
     (info / "entry_points.txt").write_text(
         "[mlflow.request_auth_provider]\n"
-        "signing = site_auth:Signing\nbasic = site_auth:Pair\nbroken = site_auth:Broken\ngone = site_auth:Missing\n"
+        "signing = site_auth:Signing\nbasic = site_auth:Pair\nbroken = site_auth:Broken\n"
+        "helpless = site_auth:Helpless\ngone = site_auth:Missing\n"
     )
     monkeypatch.syspath_prepend(str(folder))
     return folder
@@ -290,6 +256,8 @@ def test_plug_ins(site: Site, plugins: Path, monkeypatch: pytest.MonkeyPatch) ->
         assert RestStore(uri).read("another study") is None
         monkeypatch.setenv("MLFLOW_TRACKING_AUTH", "broken")
         refused(uri, "plug-in of MLFLOW_TRACKING_AUTH=broken failed: token=")
+        monkeypatch.setenv("MLFLOW_TRACKING_AUTH", "helpless")
+        refused(uri, "plug-in of MLFLOW_TRACKING_AUTH=helpless failed: No module named 'a_package_that_is_missing'")
         monkeypatch.setenv("MLFLOW_TRACKING_AUTH", "unknown")
         with pytest.warns(match="'gone' cannot be loaded|AUTH=unknown: no such plug-in is installed"):
             refused(uri, "answered 401")

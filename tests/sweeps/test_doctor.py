@@ -8,6 +8,7 @@ import fcntl
 import http.server
 import os
 import shutil
+import ssl
 import threading
 import time
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from authority import Authority
 
 from ablative.study.costs import devices
 from ablative.study.home.paths import Home
@@ -90,8 +92,8 @@ def test_locks(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @contextlib.contextmanager
-def server(ahead: float) -> Iterator[str]:
-    """A web server whose clock is `ahead` seconds ahead, and which refuses everything."""
+def server(ahead: float, authority: Authority | None = None) -> Iterator[str]:
+    """A web server whose clock is `ahead` seconds ahead, and which refuses everything; over TLS with an authority."""
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_HEAD(self) -> None:
@@ -104,10 +106,14 @@ def server(ahead: float) -> Iterator[str]:
             """Quiet."""
 
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as listening:
+        if authority is not None:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(authority.certificate("server"))
+            listening.socket = context.wrap_socket(listening.socket, server_side=True)
         thread = threading.Thread(target=listening.serve_forever)
         thread.start()
         try:
-            yield f"http://ann:secret@127.0.0.1:{listening.server_address[1]}"
+            yield f"{'http' if authority is None else 'https'}://ann:secret@127.0.0.1:{listening.server_address[1]}"
         finally:
             listening.shutdown()
             thread.join()
@@ -123,6 +129,16 @@ def test_clock(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
     now = time.time()
     monkeypatch.setattr(doctor, "time", SimpleNamespace(time=lambda: now + 3600))
     assert broken(doctor._clock(home), "file system is -3", "judged by their age")
+
+
+def test_the_clock_of_a_server_with_a_private_authority(
+    home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    authority = Authority(tmp_path)
+    monkeypatch.setenv("MLFLOW_TRACKING_SERVER_CERT_PATH", str(authority.bundle))
+    with server(ahead=7200, authority=authority) as uri:
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+        assert broken(doctor._clock(home), "the tracking server is +7")
 
 
 def test_store(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
