@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import json
 import multiprocessing
 import os
 import pickle
 import shutil
+import signal
 import subprocess
 import sys
 import tarfile
@@ -383,6 +386,21 @@ def test_processes_that_index_at_once(tmp_path: Path, home: Home) -> None:
     assert len(set(results)) == 1
     kinds = sorted(path.suffix for path in (home.cache / "shards").iterdir() if path.suffix != ".lock")
     assert kinds == [".json", *[".npz"] * 4, *[".tar"] * 4]  # and no temporary files
+
+
+@pytest.mark.parametrize("number", [errno.ENOSYS, errno.ENOLCK])
+def test_indexed_where_the_file_system_has_no_locks(
+    tmp_path: Path, home: Home, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    def refuse(handle: int, operation: int) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    signal.alarm(60)  # it must not wait for a lock that no process holds
+    try:
+        assert numbers(ShardPairs(config(write_shards(tmp_path / "s")), home))
+    finally:
+        signal.alarm(0)
 
 
 def test_copies_in_other_processes_read_on(tmp_path: Path, home: Home) -> None:

@@ -214,7 +214,8 @@ def locked(path: Path) -> Iterator[None]:
         OSError: the lock file cannot be created.
     """
     path.touch()
-    lock = UnixFileLock(path)
+    # filelock's replacement for a missing flock takes the file that is there already for another process's lock.
+    lock = UnixFileLock(path, fallback_to_soft=False)
     with contextlib.suppress(OSError):
         lock.acquire()
     try:
