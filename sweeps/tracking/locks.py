@@ -6,12 +6,13 @@ import contextlib
 import errno
 import fcntl
 import functools
+import os
 import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from filelock import Timeout, UnixFileLock
+from filelock import lock_descriptor
 
 from ablative.sweeps.queue import leases
 
@@ -45,17 +46,32 @@ def exclusive(path: Path, wait: float) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _flock(path: Path, wait: float) -> Iterator[None]:
-    lock = UnixFileLock(path)
-    try:
-        lock.acquire(timeout=wait, poll_interval=POLL_SECONDS)
-    except Timeout:
-        raise Busy(path) from None
+    deadline = time.monotonic() + wait
+    while (handle := _locked(path)) is None:
+        if time.monotonic() >= deadline:
+            raise Busy(path)
+        time.sleep(POLL_SECONDS)
     try:
         yield
     finally:
-        # Removed while held: filelock compares inodes, so that a process that waits for the removed file starts anew.
+        # Removed while held: a process that waits for the removed file sees that the name is gone, and starts anew.
         path.unlink(missing_ok=True)
-        lock.release()
+        os.close(handle)
+
+
+def _locked(path: Path) -> int | None:
+    """An open descriptor of the file `path` that holds its lock; None where another process holds it.
+
+    Raises OSError when the file cannot be created.
+    """
+    handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    # An error is no lock yet: a file server that is away (EIO, ESTALE) may come back before the deadline.
+    with contextlib.suppress(OSError):
+        # NFS renames a removed file that is open, so its count of links does not show that its name is gone.
+        if lock_descriptor(handle, blocking=False) and os.path.samestat(os.fstat(handle), path.stat()):
+            return handle
+    os.close(handle)
+    return None
 
 
 @contextlib.contextmanager

@@ -270,6 +270,40 @@ def test_without_flock_only_age_tells_of_other_hosts(tmp_path: Path, monkeypatch
         pass
 
 
+def test_a_lock_on_a_file_that_nfs_renamed_is_no_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """NFS keeps a removed file that is open under another name, with one link."""
+    path, lock, renamed = tmp_path / "task.lock", locks.lock_descriptor, tmp_path / ".nfs01"
+
+    def lock_late(handle: int, *, blocking: bool) -> bool:
+        if not renamed.exists():
+            path.rename(renamed)
+        return lock(handle, blocking=blocking)
+
+    monkeypatch.setattr(locks, "lock_descriptor", lock_late)
+    with locks.exclusive(path, 5):
+        assert path.exists()
+        with pytest.raises(locks.Busy), locks.exclusive(path, 0.1):
+            pass
+
+
+@pytest.mark.parametrize("number", [errno.ESTALE, errno.EIO])
+def test_a_file_server_that_is_away_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    path, lock, fails = tmp_path / "task.lock", fcntl.flock, [True, True]
+    assert locks._has_flock(tmp_path)
+
+    def away(handle: int, operation: int) -> None:
+        if fails and fails.pop():
+            raise OSError(number, os.strerror(number))
+        lock(handle, operation)
+
+    monkeypatch.setattr(fcntl, "flock", away)
+    with locks.exclusive(path, 5):
+        assert not fails
+    fails += [True] * 100
+    with pytest.raises(locks.Busy), locks.exclusive(path, 0.1):
+        pass
+
+
 def _count(path: Path, times: int, flock: bool) -> None:
     if not flock:
         fcntl.flock = _no_locks  # type: ignore[assignment]
