@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import re
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NoReturn
 
 import click
 import pytest
 
 from ablative.study.cli import SUMMARIES, ablate, main
+from ablative.study.core.extras import missing_extra, sentence
 from ablative.study.core.registry import COMMANDS, load
 
 ROOT = Path(__file__).parents[2]
@@ -151,3 +155,37 @@ def test_home_on_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert (tmp_path / "other" / "cache" / "composed.json").exists()
     assert main(["--version"], standalone=False) == 0
     assert "ablate" in capsys.readouterr().out
+
+
+def test_a_broken_installation_is_not_taken_for_a_missing_extra(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "torch").mkdir()
+    (tmp_path / "torch" / "__init__.py").write_text("import torch._C")
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
+    for name in [name for name in sys.modules if name.partition(".")[0] == "torch"]:
+        monkeypatch.delitem(sys.modules, name)
+    with pytest.raises(ModuleNotFoundError, match=r"torch\._C") as broken:
+        importlib.import_module("torch")
+    assert missing_extra(broken.value) is None
+    monkeypatch.setattr(ablate, "main", raising(broken.value))
+    with pytest.raises(ModuleNotFoundError, match=r"torch\._C"):
+        main(["list"], standalone=False)
+
+
+def test_a_missing_extra_is_named_in_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "torch", None)
+    with pytest.raises(ModuleNotFoundError) as absent:
+        importlib.import_module("torch.nn")
+    monkeypatch.setattr(ablate, "main", raising(absent.value))
+    assert main(["list"], standalone=False) == 1
+    assert capsys.readouterr().err == f"ablate: {sentence('clip')}\n"
+
+
+def raising(error: Exception) -> Callable[..., NoReturn]:
+    def fail(*_: object, **__: object) -> NoReturn:
+        raise error
+
+    return fail
