@@ -55,7 +55,7 @@ def test_a_run_leaves_journal_model_and_record(tmp_path: Path, monkeypatch: pyte
     assert (record["attempts"], record["diverged"]) == (1, None)
     assert record["finished"] >= record["started"] and record["seconds"] >= record["cost"]["seconds"] > 0
     assert record["environment"]["commit"] == "abc123" and record["environment"]["dirty"] is True
-    assert record["environment"]["packages"].keys() >= {"ablative", "torch"}
+    assert record["environment"]["packages"].keys() >= {"ablate", "torch"}
     assert names(paths) == ["started", "completed"]
     last = {name: value for name, step, value, _ in metric_rows(read(paths.journal)[0]) if step == 8}
     assert record["metrics"] == last

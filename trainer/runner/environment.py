@@ -22,7 +22,11 @@ from ablative.study.costs.devices import find
 from ablative.study.home import tracking_tags
 from ablative.trainer.torch.distributed import ALONE, World
 
-PACKAGES = ("ablative", "torch", "numpy", "pillow", "tokenizers", "scikit-learn")
+PACKAGES = {
+    "ablate": "ablative",
+    **{name: name for name in ("torch", "numpy", "pillow", "tokenizers", "scikit-learn")},
+}
+"""Key in `record.json` → distribution; the key of this program is the name that its distribution had in 0.1.0."""
 
 
 def choose_device(wanted: str) -> torch.device:
@@ -76,7 +80,7 @@ def describe(device: torch.device) -> dict[str, Any]:
         "host": socket.gethostname(),
         "device": device_name(device),
         "python": platform.python_version(),
-        "packages": {name: version for name in PACKAGES if (version := _version(name))},
+        "packages": {key: version for key, name in PACKAGES.items() if (version := _version(name))},
         "commit": os.environ.get("ABLATE_COMMIT") or None,
         "dirty": None if dirty is None else dirty == "1",
         "command": " ".join(sys.argv),
