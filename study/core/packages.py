@@ -66,6 +66,11 @@ def require_snapshot(snapshot: Path | None) -> None:
         sys.meta_path.insert(0, _SnapshotFinder(snapshot))
 
 
+def required_snapshot() -> Path | None:
+    """The snapshot that `require_snapshot` holds this process to; None outside a job."""
+    return next((finder.snapshot for finder in sys.meta_path if isinstance(finder, _SnapshotFinder)), None)
+
+
 class _SnapshotFinder(MetaPathFinder):
     """Finds modules of `ablative` in the snapshot, and refuses to look anywhere else."""
 

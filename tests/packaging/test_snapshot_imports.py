@@ -16,9 +16,14 @@ DIGEST = "0123456789abcdef"
 STARTS = {
     "local": ("-c", "from ablative.sweeps.worker.worker import work; work('{home}', 'own', 'stamp', 0)"),
     "slurm": ("-m", "ablative.sweeps.slurm.element", "{home}", "{home}/none", "array"),
+    "loader": (
+        "-c",
+        "import ablative.sweeps.queue.leases; from ablative.trainer.clip.data.pairs import workers; "
+        "from pathlib import Path; workers._start(Path('{snapshot}'), None, None, None)",
+    ),
     "upload": ("-m", "ablative.sweeps.tracking.upload_process", "own", "{home}", "1", "{parent}"),
 }
-"""How a job and the process that ships its journals begin."""
+"""How a job, a loader process of its and the process that ships its journals begin."""
 REQUIRE = "from pathlib import Path; from ablative.study.core.packages import require_snapshot; "
 
 
@@ -34,7 +39,7 @@ def home(tmp_path: Path) -> Home:
 @pytest.mark.parametrize("start", STARTS)
 def test_a_job_whose_snapshot_lacks_a_package_refuses(home: Home, start: str, lacking: str) -> None:
     shutil.rmtree(home.snapshot(DIGEST) / ROOT / lacking)
-    words = [word.format(home=home.root, parent=os.getpid()) for word in STARTS[start]]
+    words = [word.format(home=home.root, parent=os.getpid(), snapshot=home.snapshot(DIGEST)) for word in STARTS[start]]
     done = python(home.snapshot(DIGEST), *words, variables={"ABLATE_SNAPSHOT": DIGEST})
     last = done.stderr.strip().splitlines()[-1]
     module = "ablative." + lacking.replace("/", ".")
@@ -76,6 +81,35 @@ with multiprocessing.get_context("fork").Pool(1) as pool:
     gone, outside, forked = output(snapshot, code).splitlines()
     assert gone == forked == f"ablative.reports.stats is not in the snapshot {snapshot}"
     assert outside == f"ablative.trainer.runner is imported from None, not from the job's snapshot {snapshot}"
+
+
+LOADER = """
+import shutil, sys
+from pathlib import Path
+import numpy as np
+from ablative.study.clip.config import DataConfig
+from ablative.study.core.packages import require_snapshot
+from ablative.trainer.clip.data.pairs.tokenizer import Tokenizer
+from ablative.trainer.clip.data.pairs.workers import Workers
+from ablative.trainer.clip.data.world.shapes import ShapePairs
+if __name__ == "__main__":
+    snapshot = Path(sys.argv[1])
+    require_snapshot(snapshot)
+    pairs = ShapePairs(DataConfig(name="s", kind="shapes", pairs=9), 16)
+    tokenizer = Tokenizer.fit([pairs.caption(i) for i in range(9)], 300, 8)
+    for _ in range(2):
+        with Workers(pairs, tokenizer, 1, rows=9, size=16) as workers:
+            print(len(workers.result(workers.submit(np.arange(9), None)).images), flush=True)
+        shutil.rmtree(snapshot / "ablative" / "study" / "core", ignore_errors=True)
+"""
+
+
+def test_loader_processes_import_from_the_snapshot_too(home: Home, tmp_path: Path) -> None:
+    (tmp_path / "training.py").write_text(LOADER)
+    snapshot = home.snapshot(DIGEST)
+    done = python(snapshot, str(tmp_path / "training.py"), str(snapshot))
+    assert done.stdout == "9\n" and "a loader process died" in done.stderr
+    assert "ImportError: ablative.study.core" in done.stderr and str(snapshot) in done.stderr
 
 
 def test_nothing_is_refused_outside_a_job(tmp_path: Path) -> None:

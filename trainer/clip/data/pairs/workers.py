@@ -17,6 +17,7 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing import connection, reduction
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
@@ -24,6 +25,7 @@ import numpy as np
 import torch
 
 from ablative.study.core.errors import AblateError
+from ablative.study.core.packages import require_snapshot, required_snapshot
 from ablative.trainer.clip.data.images.crops import Crops
 from ablative.trainer.clip.data.pairs.pairs import Pairs
 from ablative.trainer.clip.data.pairs.tokenizer import Tokenizer
@@ -126,7 +128,7 @@ class Workers:
         self._free = list(range(slots))
         self._pinned = pinned
         context = multiprocessing.get_context("spawn")
-        given = (pairs, tokenizer, self._slots)
+        given = (required_snapshot(), pairs, tokenizer, self._slots)
         self._pool = ProcessPoolExecutor(count, mp_context=context, initializer=_start, initargs=given)
 
     def __enter__(self) -> Workers:
@@ -178,8 +180,13 @@ def _died() -> AblateError:
     )
 
 
-def _start(pairs: Pairs, tokenizer: Tokenizer, slots: Slots) -> None:
-    """Initialise a worker: keep the arguments, leave signals to the training process, and never outlive it."""
+def _start(snapshot: Path | None, pairs: Pairs, tokenizer: Tokenizer, slots: Slots) -> None:
+    """Initialise a worker: keep the arguments, leave signals to the training process, and never outlive it.
+
+    `snapshot` is that of the worker's job, if any. Raises ImportError where a module came from elsewhere.
+    """
+    # A process that is spawned imports afresh, and inherits no import hook.
+    require_snapshot(snapshot)
     global _worker  # noqa: PLW0603 - the one way in which a pool hands its workers something once
     _worker = pairs, tokenizer, slots
     # A scheduler signals every process of a job; the training process saves first and ends its workers then.
