@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from ablative.reports.costs.task_usage import STAGE, stored_usage
 from ablative.reports.store.warehouse import Warehouse
 from ablative.study.core.plurals import counted
 from ablative.study.costs.usage import TaskUsage, amount, total
@@ -31,9 +32,9 @@ def cost_rows(warehouse: Warehouse) -> tuple[CostRow, ...]:
     GPU-hours and energy are those of `study.costs.usage`: all attempts count, as in `ablate status`.
     """
     usages: dict[str, list[TaskUsage]] = defaultdict(list)
-    for stage, *rest in warehouse.rows(_TASKS):
-        usages[stage].append(TaskUsage(*rest))
-        usages["all"].append(usages[stage][-1])
+    for task in stored_usage(warehouse):
+        usages[task.stage].append(task.usage)
+        usages["all"].append(task.usage)
     rows = []
     for stage, tasks, hours, cpu_hours, memory in warehouse.rows(_COST):
         usage = total(usages[stage]) if stage in usages else None
@@ -77,29 +78,14 @@ def statement(rows: tuple[CostRow, ...], devices: Mapping[str, int], waste: str)
     return f"{text} {waste}".strip()
 
 
-_STAGE = """
-    case when searched then 'search' when not planned then 'no longer in the study'
-         else coalesce(protocol, 'pretraining') end
-"""
-
 _COST = f"""
-    select {_STAGE} as stage, count(*) as tasks, sum(seconds) / 3600 as hours, sum(cpu_hours) as cpu_hours,
+    select {STAGE} as stage, count(*) as tasks, sum(seconds) / 3600 as hours, sum(cpu_hours) as cpu_hours,
            max(peak_memory_gib) as peak_memory_gib
     from cost group by stage
     union all
     select 'all', count(*), sum(seconds) / 3600, sum(cpu_hours), max(peak_memory_gib) from cost
     order by stage = 'all', stage = 'no longer in the study', stage = 'search', stage <> 'pretraining', stage
 """
-
-_TASKS = f"""
-    select {_STAGE} as stage, coalesce(clock_seconds, seconds, 3600 * gpu_hours, 0), coalesce(wasted_seconds, 0),
-           coalesce(gpus, round(3600 * gpu_hours / nullif(coalesce(seconds, 3600 * gpu_hours), 0))::integer, 0),
-           coalesce(cores, 1), coalesce(device, ''), coalesce(queue_seconds, 0), flops_utilisation,
-           case when state in ('completed', 'diverged') or clock_seconds is null then cpu_hours end
-    from cost where coalesce(clock_seconds, seconds, cpu_hours, gpu_hours) is not null
-    order by task_id
-"""
-"""Stage and `TaskUsage` of each task; stores of early versions lack the tags of attempts, but have the metrics."""
 
 _WASTED = """
     select coalesce(sum(wasted_seconds * gpus) / 3600, 0),

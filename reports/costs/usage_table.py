@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ablative.reports.costs.task_usage import stored_usage
 from ablative.reports.store.results import Results
-from ablative.study.costs.usage import TaskUsage, Usage, amount
+from ablative.study.costs.usage import Usage, amount
 from ablative.study.costs.usage_totals import UsageTotals, usage_totals
 
 
@@ -23,7 +24,8 @@ class UsageTable:
 
 def study_usage(results: Results) -> UsageTable | None:
     """Usage by table and cell; None where no attempt has reported its cost (stores of before attempts did)."""
-    costs = {task_id: TaskUsage(*rest) for task_id, *rest in results.warehouse.rows(_SPENT)}
+    found = stored_usage(results.warehouse)
+    costs = {task.task_id: task.usage for task in found if task.planned and task.timed}
     return usage_table(usage_totals(results.plan, costs)) if costs else None
 
 
@@ -59,12 +61,3 @@ _CELLS = {
     "hours in the queue": lambda usage: amount(usage.queue_hours),
     "% of the GPUs' peak": lambda usage: "–" if usage.utilisation is None else f"{usage.utilisation:.0f}",
 }
-
-_SPENT = """
-    select task_id, clock_seconds, coalesce(wasted_seconds, 0), coalesce(gpus, 0), coalesce(cores, 1),
-           coalesce(device, ''), coalesce(queue_seconds, 0), flops_utilisation,
-           case when state in ('completed', 'diverged') or clock_seconds is null then cpu_hours end
-    from cost
-    where planned and clock_seconds is not null
-    order by task_id
-"""
