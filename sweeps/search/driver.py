@@ -65,7 +65,7 @@ class Searcher:
             return False
         if any(jobs for _, _, jobs in self._live()):
             return True
-        require_extra(self.code)
+        require_extra(self.code, self.plan)
         code = snapshot.current()
         self.trials.prepare(code, self._tried())
         repeats.reopen(self.trials, code)

@@ -82,7 +82,7 @@ def submit(plan: Plan, jobs: int = 0, code: Code = TRAINER, retry: frozenset[str
 
     Raises:
         StoreError: the home cannot be written, or is of a newer version.
-        MissingExtraError: this environment, in which the jobs would run, lacks what they need.
+        MissingExtraError: this environment lacks what the jobs need, and they would run in it, on this machine.
         AblateError: the workers could not be started.
     """
     prepare_home(plan.home)
@@ -91,7 +91,7 @@ def submit(plan: Plan, jobs: int = 0, code: Code = TRAINER, retry: frozenset[str
     choice = choose(plan, found, snapshot.current(), retry)
     if not choice.new:
         return Submission(choice, None, 0, "")
-    require_extra(code)
+    require_extra(code, plan)
     for state in choice.new:
         _record_abandoned(plan, state)
     stamp = new_stamp()
@@ -104,10 +104,13 @@ def submit(plan: Plan, jobs: int = 0, code: Code = TRAINER, retry: frozenset[str
     return Submission(choice, paths, layout.workers, warning)
 
 
-def require_extra(code: Code) -> None:
-    """Raise MissingExtraError where jobs would lack a package: they run under this process's interpreter."""
+def require_extra(code: Code, plan: Plan) -> None:
+    """Raise MissingExtraError where workers on this machine would lack a package.
+
+    A scheduler's nodes may have what the machine that submits lacks; a task that lacks it there says so itself.
+    """
     extra = registry.EXTRA.get(code.entry)
-    if extra is not None:
+    if extra is not None and plan.cluster.kind == "local":
         extras.require(extra)
 
 

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from ablative.study.core.errors import exit_code
+from ablative.study.core.extras import MissingExtraError, missing_extra
 from ablative.study.core.processes import die_with_parent
 from ablative.study.core.registry import load
 from ablative.study.core.secrets import redact
@@ -65,11 +66,26 @@ class Child:
 def load_entry(entry: str) -> tuple[Execute, type[BaseException]]:
     """The function that runs one task, and the exception with which it says that it saved and stopped as asked.
 
+    Where the module needs an extra that is not installed, the function raises MissingExtraError: each task fails with
+    the line that names the extra, as with any other fault of the code.
+
     Args:
         entry: `module:function`; the module also has the exception, under the name `Interrupted`.
     """
-    module = entry.partition(":")[0]
-    return load(entry), load(f"{module}:Interrupted")
+    try:
+        return load(entry), load(f"{entry.partition(':')[0]}:Interrupted")
+    except ModuleNotFoundError as error:
+        missing = missing_extra(error)
+        if missing is None:
+            raise
+        return _lacking(missing), InterruptedError
+
+
+def _lacking(error: MissingExtraError) -> Execute:
+    def fail(kind: str, root: Path, home: Home, stop: Callable[[], bool]) -> None:
+        raise error
+
+    return fail
 
 
 def start(kind: str, paths: TaskPaths, home: Home, execute: Execute, interrupted: type[BaseException]) -> Child:

@@ -137,7 +137,9 @@ def test_the_core_reports_without_torch(core: Path, folder: Path) -> None:
 
 
 @pytest.mark.parametrize("command", ["run", "submit", "search"])
-def test_without_the_training_extra_nothing_is_submitted(core: Path, folder: Path, command: str) -> None:
+def test_without_the_training_extra_nothing_is_submitted_to_this_machine(
+    core: Path, folder: Path, command: str
+) -> None:
     (folder / "config" / "study" / "own.yaml").write_text(STUDY)
     result = ablate(core, folder, command, "own", "schedule.steps=4", "--config-dir", "config")
     assert (result.returncode, result.stderr) == (1, f"ablate: {sentence('clip')}\n")

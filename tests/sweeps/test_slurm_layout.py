@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 from fakes import FAKE, tiny_plan, write_study
 
+from ablative.study.core import extras
 from ablative.study.core.errors import ConfigError
 from ablative.study.home.paths import Home
 from ablative.study.plan.plan import Plan, Task, make_plan
@@ -20,7 +22,7 @@ from ablative.sweeps.slurm import squeue as queue
 from ablative.sweeps.slurm.cluster import Cluster, Partition
 from ablative.sweeps.slurm.squeue import Queue, QueuedElement
 from ablative.sweeps.status.task_states import survey
-from ablative.sweeps.submission.submit import submit
+from ablative.sweeps.submission.submit import Code, submit
 
 CONFIG = ClusterConfig(name="slurm", kind="slurm", canary=0)
 
@@ -162,14 +164,24 @@ def test_a_recycled_job_id_is_not_taken_for_ours(plan: Plan, monkeypatch: pytest
     assert survey(small).counts == {"eligible": 3, "waiting": 3}
 
 
-def launched(plan: Plan, monkeypatch: pytest.MonkeyPatch, seen: list[QueuedElement]) -> Plan:
+def test_a_cluster_may_have_the_extra_that_this_machine_lacks(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(extras, "missing", lambda extra: ("torch",))
+    code = Code(shipper="")
+    with pytest.raises(extras.MissingExtraError, match=re.escape(extras.sentence("clip"))):
+        submit(tiny_plan(plan.home), code=code)
+    assert not any(plan.home.study("tiny").submissions.glob("*"))
+    seen = [QueuedElement(f"3_{i}", "ablate.tiny.x.0", i, "PENDING", "None") for i in range(3)]
+    assert survey(launched(plan, monkeypatch, seen, code)).counts["submitted"] == 3
+
+
+def launched(plan: Plan, monkeypatch: pytest.MonkeyPatch, seen: list[QueuedElement], code: Code = FAKE) -> Plan:
     """A submission in a queue that we say the content of."""
     small = dataclasses.replace(tiny_plan(plan.home), cluster=CONFIG, clusters={})
     monkeypatch.setattr(queue, "look", lambda users, after: Queue(tuple(seen), 1e18))
     monkeypatch.setattr(cluster, "inspect", lambda: Cluster({}, {"p": WIDE}))
     monkeypatch.setattr(script, "submit", lambda submission, text: "3")
     monkeypatch.setattr("ablative.sweeps.submission.submit.prefix", lambda plan, stamp: "ablate.tiny.x")
-    submit(small, code=FAKE)
+    submit(small, code=code)
     return small
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import random
 import signal
@@ -13,10 +14,11 @@ from typing import Any
 import pytest
 from fakes import evaluation, events, run_task, start_worker, submission, wait_for
 
+from ablative.study.core.extras import sentence
 from ablative.study.core.files import read_json
 from ablative.study.home.paths import Home
 from ablative.study.plan.task import TaskRef
-from ablative.sweeps.queue import leases
+from ablative.sweeps.queue import leases, manifest
 from ablative.sweeps.worker.worker import FINISH_SECONDS
 
 
@@ -79,6 +81,21 @@ def test_three_identical_failures_of_the_code_stop_the_rest(tmp_path: Path) -> N
     stopped = read_json(paths.stopped)
     assert stopped is not None and stopped["fingerprint"] == failure(home, "a")["fingerprint"]
     assert "ValueError" in stopped["reason"]
+
+
+def test_a_job_without_the_training_extra_names_it_in_each_failure(tmp_path: Path) -> None:
+    home = Home(tmp_path)
+    names = ["a", "b", "c", "d"]
+    paths = submission(home, [run_task(name) for name in names], {})
+    queue = manifest.read(paths)
+    assert queue is not None
+    dataclasses.replace(queue, entry="lacking_tasks:execute").write(paths)
+    assert start_worker(home, paths).wait(30) == 0
+    found = [failure(home, name) for name in names if home.run(name).failure.exists()]
+    assert [(one["cause"], one["message"]) for one in found] == [("code", sentence("clip"))] * 3
+    stopped = read_json(paths.stopped)
+    assert stopped is not None and sentence("clip") in stopped["reason"]
+    assert "Traceback" not in (paths.root / "worker0.log").read_text()
 
 
 def test_evaluations_follow_their_runs_in_plan_order(tmp_path: Path) -> None:
