@@ -56,7 +56,7 @@ def install_command(extra: str) -> str:
 def missing_extra(error: ModuleNotFoundError) -> MissingExtraError | None:
     """The error to show for an import that failed because an extra is missing; None where it failed otherwise.
 
-    A package that is installed and lacks one of its own modules is broken, not missing.
+    A package that is installed and lacks one of its modules is broken, not missing.
     """
     module = (error.name or "").partition(".")[0]
     extra = next((name for name in EXTRAS if module in missing(name)), None)

@@ -115,22 +115,19 @@ def _plugin_auth(name: str) -> object:
     plugins += sorted(entry_points(group=AUTH_PLUGINS), key=lambda plugin: plugin.name != name)
     for plugin in plugins:
         try:
-            provider = _provider(plugin)
-            if provider is not None and provider.get_name() == name:
-                return _reporting(name, provider.get_auth())
+            provider = plugin.load()()
+        except (AttributeError, ImportError) as error:
+            warnings.warn(f"MLflow's auth plug-in '{plugin.name}' cannot be loaded: {error}", stacklevel=2)
+            continue
         except Exception as error:  # a plug-in may fail in any way
+            raise _failed(name, error) from error
+        try:
+            if provider.get_name() == name:
+                return _reporting(name, provider.get_auth())
+        except Exception as error:
             raise _failed(name, error) from error
     warnings.warn(f"MLFLOW_TRACKING_AUTH={name}: no such plug-in is installed, so none is used", stacklevel=2)
     return None
-
-
-def _provider(plugin: EntryPoint) -> Any:
-    """The plug-in's provider; None and a warning, as in MLflow, where it or what it needs is not installed."""
-    try:
-        return plugin.load()()
-    except (AttributeError, ImportError) as error:
-        warnings.warn(f"MLflow's auth plug-in '{plugin.name}' cannot be loaded: {error}", stacklevel=2)
-        return None
 
 
 def _reporting(name: str, auth: object) -> object:
