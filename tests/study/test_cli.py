@@ -178,7 +178,7 @@ def test_a_missing_extra_is_named_in_one_line(
 ) -> None:
     monkeypatch.setitem(sys.modules, "torch", None)
     with pytest.raises(ModuleNotFoundError) as absent:
-        importlib.import_module("torch.nn")
+        importlib.import_module("torch")
     monkeypatch.setattr(ablate, "main", raising(absent.value))
     assert main(["list"], standalone=False) == 1
     assert capsys.readouterr().err == f"ablate: {sentence('clip')}\n"
