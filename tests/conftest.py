@@ -1,7 +1,6 @@
 """Lies here so that pytest puts this folder on the import path: several tests share its helpers. Orders the tests."""
 
 import os
-import shutil
 import signal
 import sys
 import tempfile
@@ -59,11 +58,13 @@ sys.path[:] = [entry for entry in sys.path if Path(entry or ".").resolve() != RO
 
 def pytest_configure(config: pytest.Config) -> None:
     """A folder for what the processes of this run share, made by the first of them and removed with it."""
-    if "ABLATE_TEST_FOLDER" not in os.environ:
-        folder = os.environ["ABLATE_TEST_FOLDER"] = tempfile.mkdtemp(prefix="ablate-tests-")
-        config.add_cleanup(lambda: shutil.rmtree(folder))
     import composing
+    import shared
 
+    if shared.FOLDER not in os.environ:
+        os.environ[shared.FOLDER] = tempfile.mkdtemp(prefix="ablate-tests-")
+        (shared.folder() / "process").write_text(str(os.getpid()))
+        config.add_cleanup(shared.end)
     composing.remember()
 
 

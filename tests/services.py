@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 import pwd
+import secrets
 import shutil
 import signal
 import socket
@@ -20,6 +21,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from urllib.parse import quote
 
+import psycopg2
+import shared
 from missing import missing
 
 START_SECONDS = 240.0
@@ -44,14 +47,7 @@ def wait_until(condition: Callable[[], bool], seconds: float, what: str) -> None
 @contextlib.contextmanager
 def ended_without_us(*command: str) -> Iterator[None]:
     """If this process dies in the block, the command is run: no server is left behind by a crash."""
-    alive = 'grep -qs "^State:.[^ZX]" /proc/$0/status'
-    watcher = subprocess.Popen(
-        ["bash", "-c", f'while {alive}; do sleep 1; done; exec "$@"', str(os.getpid()), *command],
-        start_new_session=True,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
+    watcher = shared.run_after(os.getpid(), *command)
     try:
         yield
     finally:
@@ -156,28 +152,58 @@ def postgres_binaries() -> Path:
 
 @contextlib.contextmanager
 def postgres(folder: Path, password: str = PASSWORD) -> Iterator[str]:
-    """A fresh PostgreSQL server and its URI; it ends with the block."""
+    """The URI of a new database, with a user and a password of its own.
+
+    All processes of a run of the tests share one server, which ends with the run; elsewhere (benchmarks) a server in
+    `folder` ends with the block.
+    """
+    with contextlib.ExitStack() as stack:
+        if shared.FOLDER in os.environ:
+            port = int(shared.once("postgres.port", _start_shared_postgres).read_text())
+        else:
+            port = start_postgres(folder)
+            stack.callback(subprocess.run, stop_postgres(folder), check=True, capture_output=True)
+        name = f"test_{secrets.token_hex(6)}"
+        with contextlib.closing(psycopg2.connect(_address("ablate", PASSWORD, port, "postgres"))) as connection:
+            connection.autocommit = True
+            with connection.cursor() as cursor:
+                cursor.execute(f"CREATE ROLE {name} LOGIN CREATEDB PASSWORD %s", (password,))
+                cursor.execute(f"CREATE DATABASE {name} OWNER {name}")
+        yield _address(name, password, port, name)
+
+
+def start_postgres(folder: Path) -> int:
+    """Start a new PostgreSQL server with its data in `folder`; returns its port."""
     programs, port = postgres_binaries(), free_port()
     data = folder / "postgres"
     data.mkdir(parents=True)
     secret = folder / "password"
-    secret.write_text(password)
+    secret.write_text(PASSWORD)
     user = _unprivileged(data, secret)
     base = [*user, str(programs / "initdb"), "-D", str(data), "-U", "ablate", "--no-sync", "-A", "scram-sha-256"]
     subprocess.run([*base, f"--pwfile={secret}", "-E", "UTF8"], check=True, capture_output=True, cwd=data)
-    options = ["-p", str(port), "-k", str(data), "-c", "listen_addresses=127.0.0.1", "-c", "fsync=off"]
-    with (folder / "postgres.log").open("wb") as log:
-        process = subprocess.Popen(
-            [*user, str(programs / "postgres"), "-D", str(data), *options], stdout=log, stderr=log, cwd=data
-        )
-    try:
-        with ended_without_us("kill", "-QUIT", str(process.pid)):
-            ready = [str(programs / "pg_isready"), "-h", "127.0.0.1", "-p", str(port), "-q"]
-            wait_until(lambda: subprocess.run(ready, check=False).returncode == 0, 30, "postgres")
-            yield f"postgresql://ablate:{quote(password, safe='')}@127.0.0.1:{port}/postgres"
-    finally:
-        process.send_signal(signal.SIGQUIT)
-        process.wait(30)
+    options = f"-p {port} -k {data} -c listen_addresses=127.0.0.1 -c fsync=off"
+    start = [*user, str(programs / "pg_ctl"), "-D", str(data), "-o", options, "-l", str(data / "log"), "-w", "start"]
+    subprocess.run(start, check=True, stdout=subprocess.DEVNULL, cwd=data)
+    return port
+
+
+def stop_postgres(folder: Path) -> list[str]:
+    """The command that ends the server at once."""
+    data = folder / "postgres"
+    return [*_unprivileged(), str(postgres_binaries() / "pg_ctl"), "-D", str(data), "-m", "immediate", "-w", "stop"]
+
+
+def _start_shared_postgres(path: Path) -> None:
+    """Start the run's server, write its port to `path`, and have it end with the run, however that ends."""
+    folder = shared.folder() / "postgresql"
+    port = start_postgres(folder)
+    shared.at_the_end(*stop_postgres(folder))
+    path.write_text(str(port))
+
+
+def _address(user: str, password: str, port: int, database: str) -> str:
+    return f"postgresql://{user}:{quote(password, safe='')}@127.0.0.1:{port}/{database}"
 
 
 def _unprivileged(*owned: Path) -> list[str]:

@@ -49,7 +49,7 @@ def bench(study: str, home: Home, server: MlflowServer, database: str, jobs: int
         wait_until(lambda: sum(store_rows(database, study).values()) > 2 * jobs * steps, 300, "half of the rows")
         server.kill()
         server.start()
-    connections = query(database, "SELECT count(*) FROM pg_stat_activity WHERE datname = 'postgres'")[0][0]
+    connections = query(database, "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()")[0][0]
     answers = [outbox.get() for _ in tasks]
     seconds = sorted(when - began for _, when in answers)
     assert_shipped(database, study, home, [source for sources in tasks for source in sources])

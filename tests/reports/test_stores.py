@@ -55,5 +55,5 @@ def test_postgresql_tells_the_same_as_sqlite(tmp_path: Path, monkeypatch: pytest
     report(plan, tmp_path / "b", ["md"])
     assert (tmp_path / "a/tables/main.md").read_bytes() == (tmp_path / "b/tables/main.md").read_bytes()
     with pytest.raises(StoreError) as error:
-        open_store(uri).read("pooled")
+        open_store(f"{uri.rpartition(':')[0]}:1/gone").read("pooled")
     assert "s3cr" not in str(error.value)

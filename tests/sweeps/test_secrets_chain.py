@@ -7,7 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 import pytest
 import search_fakes
@@ -77,9 +77,10 @@ def test_from_plan_to_report(
     monkeypatch.setenv("MLFLOW_TRACKING_URI", database)
     engine = sqlalchemy.create_engine(database.replace("postgresql://", "postgresql+psycopg2://"))
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-        connection.execute(sqlalchemy.text("CREATE DATABASE optuna"))
-    place = database.rpartition("@")[2].replace("/postgres", "/optuna")
-    monkeypatch.setenv("OPTUNA_STORAGE", f"postgresql://ablate@{place}?password={quote(MARK, safe='')}")
+        connection.execute(sqlalchemy.text(f"CREATE DATABASE {urlsplit(database).username}_optuna"))
+    server = urlsplit(database)
+    place = f"{server.username}@{server.hostname}:{server.port}/{server.username}_optuna"
+    monkeypatch.setenv("OPTUNA_STORAGE", f"postgresql://{place}?password={quote(MARK, safe='')}")
     write_study(tmp_path / "config")
     words = ["tiny", *SMALL, "--config-dir", str(tmp_path / "config")]
     assert main(["run", *words, "--jobs", "1"], standalone=False) == 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 from services import PASSWORD, postgres
@@ -87,11 +88,12 @@ def test_several_ship_the_same_tasks_at_once(home: Home, database: str) -> None:
 def test_errors_are_clear_quick_and_without_the_password(
     home: Home, database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    password = database.partition("ablate:")[2].partition("@")[0]
+    password = urlsplit(database).password or ""
+    server, _, name = database.rpartition("/")
     wrong = {
-        database.replace(password, "wr0ng"): "refuses our user or password",
-        database.replace("/postgres", "/nowhere"): "is not there",
-        f"{database.rpartition(':')[0]}:1/postgres": "nobody answers",
+        database.replace(f":{password}@", ":wr0ng@"): "refuses our user or password",
+        f"{server}/nowhere": "is not there",
+        f"{server.rpartition(':')[0]}:1/{name}": "nobody answers",
     }
     for uri, message in wrong.items():
         monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
@@ -106,7 +108,8 @@ def test_a_killed_connection_is_made_anew(home: Home, database: str) -> None:
     run = pretraining(30)
     write_journal(home, run, steps=3)
     ship([run], "cut", home)
-    query(database, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid()")
+    others = "usename = current_user AND pid <> pg_backend_pid()"
+    query(database, f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {others}")
     write_record(home, run)
     assert ship([run], "cut", home) == Shipped(tasks=1)
     assert_shipped(database, "cut", home, [run])
