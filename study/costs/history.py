@@ -105,9 +105,9 @@ class WorkRates:
     def add_others(self, home: Home, own: Iterable[str]) -> None:
         """Add finished tasks of the home's newest runs, except those of the runs `own` (ids)."""
         for record in _others(home, frozenset(own)):
-            told = record.get("alike")
-            if told and record["state"] == "completed":
-                self.add([told[level] for level in RECORD_KEYS], told["work"], RunTime.of(record))
+            alike = record.get("alike")
+            if alike and record["state"] == "completed":
+                self.add([alike[level] for level in RECORD_KEYS], alike["work"], RunTime.of(record))
 
 
 def _others(home: Home, own: frozenset[str]) -> Iterator[dict[str, Any]]:

@@ -87,9 +87,9 @@ class TaskUsage:
             "cores": processes,
         }
         queued = (environment.get("scheduler") or {}).get("queue_seconds") or 0.0
-        told = {**usual, **(record.get("spent") or {})}
+        spent = {**usual, **(record.get("spent") or {})}
         return cls(
-            seconds, told["wasted"], told["gpus"], told["cores"], environment.get("device") or "", queued,
+            seconds, spent["wasted"], spent["gpus"], spent["cores"], environment.get("device") or "", queued,
             cost.get("flops_utilisation"), cost.get("cpu_hours"),
         )  # fmt: skip
 

@@ -234,9 +234,9 @@ class Worker:
         return self.queue.tasks
 
     def _failure(self, status: int, report: bytes, verdict: str, out_of_memory: bool) -> failures.Failure:
-        told = task_process.read_report(report)
-        if told is not None:
-            return told
+        reported = task_process.read_report(report)
+        if reported is not None:
+            return reported
         if verdict:
             return failures.Failure(verdict, "SIGKILL", f"{verdict} while it ran", "", "")
         return failures.from_exit(status, out_of_memory)

@@ -167,7 +167,7 @@ def _describe(report: ShardReport, caption: str) -> str:
     reasons = [*report.unusable, *found.examples]
     lines += [f"  {reason}" for reason in reasons[:_LISTED]]
     if len(reasons) > _LISTED:
-        lines.append(f"  … (--json tells {len(reasons)})")
+        lines.append(f"  … (--json lists {len(reasons)})")
     return "\n".join(lines)
 
 
