@@ -13,16 +13,19 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ablative.study import trainer_names
 from ablative.study.core import registry
 from ablative.study.core.errors import AblateError, unknown
 from ablative.study.core.extras import missing_extra
 from ablative.study.core.files import NO_ROOM
-from ablative.study.core.registry import COMMANDS, load
+from ablative.study.core.registry import load
 from ablative.study.core.secrets import guard, redact
 
 if TYPE_CHECKING:
     from ablative.study.plan.plan import Plan
 
+COMMANDS = {**registry.COMMANDS, **trainer_names.COMMANDS}
+"""Subcommand → where the package that owns it defines it."""
 SUMMARIES = {
     "list": "Studies, config groups and their options.",
     "plan": "Cells, runs and tasks of a study, their states and estimated cost.",
@@ -123,7 +126,7 @@ def load_plan(study_name: str, overrides: Sequence[str], config_dir: str | None,
     """The plan of a study, with the fingerprints of its data in files; raises ConfigError as `make_plan` does."""
     from ablative.study.plan.plan import make_plan
 
-    return make_plan(study_name, overrides, config_dir, fingerprint=registry.fingerprint, without_data=without_data)
+    return make_plan(study_name, overrides, config_dir, read_data=True, without_data=without_data)
 
 
 def call(command: str, arguments: Sequence[str]) -> int:

@@ -31,10 +31,11 @@ if TYPE_CHECKING:
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def list_command(group: str | None, config_dir: str | None, as_json: bool) -> None:
     """List the studies, or the options of a config GROUP: model, objective, schedule, data, suite, protocol, …"""
-    from ablative.study.spec.compose import GROUPS, Composer
+    from ablative.study.installed_trainers import conf_folders
+    from ablative.study.spec.compose import Composer
 
-    composer = Composer(config_dir)
-    groups = ("study", "protocol", *GROUPS)
+    composer = Composer(config_dir, conf_folders())
+    groups = ("study", *(name for name in composer.groups() if name != "study"))
     if group is not None and group not in groups:
         raise ConfigError(unknown("config group", group, groups))
     shown = [group or "study"]
@@ -113,7 +114,7 @@ def _plan_table(plan: Plan, states: Mapping[str, State], costs: Costs, brief: bo
         tasks = plan.of_cell(cell)
         if not tasks and cell_name(cell) not in plan.waiting:
             continue
-        runs = sum(task.kind == "pretrain" for task in tasks)
+        runs = sum(task.opens and task.seeded for task in tasks)
         counts = [] if brief else [str(runs), str(len(tasks) - runs)]
         row = [cell.get(factor, "–") for factor in plan.study.factors]
         cost = [estimated(costs.hours(tasks, gpu)) for gpu in costs.gpus] or [f"{60 * costs.core_hours(tasks):.1f}"]

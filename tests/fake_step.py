@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from ablative.study.clip.config import RunConfig
+from ablative.trainer.clip.spec.config import RunConfig
 from ablative.trainer.clip import step as module
 from ablative.trainer.clip.data.pairs.batch import Batch
 from ablative.trainer.clip.micro_batches import Piece

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from ablative.study.clip.config import DataConfig
+from ablative.trainer.clip.spec.config import DataConfig
 from ablative.study.home.paths import Home
 from ablative.trainer.clip.data.shards.shards import ShardPairs
 

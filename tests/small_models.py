@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ablative.study.clip.config import ModelConfig
+from ablative.trainer.clip.spec.config import ModelConfig
 
 VOCAB = 50
 MODEL = ModelConfig(

@@ -9,7 +9,7 @@ import torch
 from small_models import MODEL, VOCAB
 from torch import Tensor
 
-from ablative.study.clip.config import ModelConfig, ObjectiveConfig
+from ablative.trainer.clip.spec.config import ModelConfig, ObjectiveConfig
 from ablative.trainer.clip.objectives.losses import contrastive_loss, token_weights
 from ablative.trainer.clip.objectives.system import System
 

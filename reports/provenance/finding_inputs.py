@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from ablative.reports.store.results import Results
 from ablative.reports.store.warehouse import cell_key
-from ablative.study.clip.config import EvaluationConfig, RunConfig
+from ablative.trainer.clip.spec.config import EvaluationConfig, RunConfig
 from ablative.study.core import packages
 from ablative.study.core.errors import ConfigError
 from ablative.study.core.identity import differences, identity

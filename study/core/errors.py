@@ -32,6 +32,10 @@ class StoreError(AblateError):
     """The tracking store or the home directory cannot be read or written."""
 
 
+class Interrupted(Exception):
+    """A task was asked to stop, has saved what it needs to go on, and ends."""
+
+
 EXIT_OUT_OF_MEMORY = 71
 """Exit code of a task's process that ran out of memory: what ends because of it can say so when it can say no more."""
 

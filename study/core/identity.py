@@ -8,6 +8,7 @@ silently serving an old result.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import json
 from collections.abc import Mapping
@@ -35,6 +36,8 @@ def identity(config: Any) -> Any:
         return result
     if isinstance(config, tuple | list):
         return [identity(item) for item in config]
+    if isinstance(config, Mapping):
+        return {str(key): identity(value) for key, value in config.items()}
     return config
 
 
@@ -47,9 +50,46 @@ def digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:ID_DIGITS]
 
 
+def content(config: Any) -> str:
+    """`canonical(identity(config))`; the text of a section that many configurations share is made once."""
+    if not dataclasses.is_dataclass(config):
+        return canonical(identity(config))
+    parts = []
+    for spec in dataclasses.fields(config):
+        value = getattr(config, spec.name)
+        kept = spec.metadata.get("identity", True)
+        if kept and value != spec.metadata.get("identity_default", dataclasses.MISSING):
+            parts.append(f'"{spec.name}":{_section(value)}')
+    return "{" + ",".join(sorted(parts)) + "}"
+
+
+def _section(value: Any) -> str:
+    return _shared_section(value) if dataclasses.is_dataclass(value) else canonical(identity(value))
+
+
+@functools.lru_cache(maxsize=4096)
+def _shared_section(value: Any) -> str:
+    # Equal sections give equal text: `study.core.typed.build` gives a field one type.
+    return canonical(identity(value))
+
+
 def config_id(config: Any) -> str:
-    """Id of a `RunConfig` or an `EvaluationConfig` (whose `run_id` is part of it)."""
-    return digest(canonical(identity(config)))
+    """Id of a configuration that holds the seed and the ids of what its task needs."""
+    return digest(content(config))
+
+
+def stage_id(trainer: str, stage: str, config: Any, needs: Mapping[str, str], seed: int | None) -> str:
+    """Id of a task whose configuration holds neither its seed nor what it needs.
+
+    Args:
+        trainer: its name.
+        stage: its name.
+        config: of the stage.
+        needs: stage → id of the task that it needs.
+        seed: of the run; None: the stage does not depend on it.
+    """
+    beside = {"trainer": trainer, "stage": stage, "needs": dict(needs), "seed": seed}
+    return digest(canonical({**beside, "config": identity(config)}))
 
 
 def flatten(config: Any, prefix: str = "") -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """What `study` and `sweeps` use of packages that they may not import: by name, and imported when it is used.
 
-This is the only file that names modules of every package. Parameters that a function hands on unread have the type
-`object`: the rooms that define their types lie above this one.
+This file and `study.trainer_names` alone name modules of other packages. Parameters that a function hands on unread
+have the type `object`: the rooms that define their types lie above this one.
 """
 
 from __future__ import annotations
@@ -23,18 +23,11 @@ COMMANDS = {
     "doctor": "ablative.sweeps.cli:doctor",
     "search": "ablative.sweeps.search.cli:search",
     "sync": "ablative.sweeps.tracking.cli:sync",
-    "data": "ablative.trainer.clip.data.cli:data",
     "report": "ablative.reports.cli:report",
     "why": "ablative.reports.cli:why",
     "sql": "ablative.reports.sql_cli:sql",
 }
 """Subcommand → where the package that owns it defines it."""
-
-TRAIN_ENTRY = "ablative.trainer.clip.tasks:execute"
-"""Runs one task in a job; its module also has the exception `Interrupted`."""
-
-EXTRA = {TRAIN_ENTRY: "clip"}
-"""What a job calls → the extra that it needs (`study.core.extras`); none where it is not listed."""
 
 EXECUTORS = {"local": "ablative.sweeps.submission.local", "slurm": "ablative.sweeps.slurm.executor"}
 """Kind of a cluster → module that submits to it (`sweeps.queue.executors.Executor`)."""
@@ -81,21 +74,6 @@ def load(target: str) -> Any:
     module, _, attribute = target.partition(":")
     loaded = importlib.import_module(module)
     return getattr(loaded, attribute) if attribute else loaded
-
-
-def fingerprint(source: object, home: object) -> str:
-    """Content hash of data in files (`study.clip.fingerprints.Fingerprint`)."""
-    return str(load("ablative.trainer.clip.data.fingerprints:fingerprint")(source, home))
-
-
-def run_flops(config: object) -> float:
-    """Floating-point operations of a whole run (a `RunConfig`)."""
-    return float(load("ablative.trainer.clip.models.flops:run_flops")(config))
-
-
-def evaluation_flops(model: object, evaluation: object) -> float:
-    """Floating-point operations of an evaluation's passes (`ModelConfig`, `EvaluationConfig`); 0: not known."""
-    return float(load("ablative.trainer.clip.models.flops:evaluation_flops")(model, evaluation))
 
 
 def task_states(plan: object) -> Mapping[str, State]:

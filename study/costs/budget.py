@@ -19,15 +19,15 @@ from ablative.study.plan.layout import effects_layout, table_layout
 from ablative.study.plan.plan import Plan
 from ablative.study.plan.task import Task
 from ablative.study.spec.design import allows, cell_name
-from ablative.study.spec.metric_patterns import expand, protocol_of
+from ablative.study.spec.metric_patterns import expand
 from ablative.study.spec.outputs import EffectsConfig, TableConfig
 
 UNITS = {"gpuh": "GPU-hours", "cpuh": "core-hours"}
 CELLS_NAMED = 5
 """Cells that are named as left out."""
 
-CellProtocols = dict[str, frozenset[str]]
-"""Cell (its name) → names of protocols of which something is wanted there; the run itself always is."""
+CellStages = dict[str, frozenset[str]]
+"""Cell (its name) → names of stages of which something is wanted there; what they need always is."""
 
 
 @dataclass(frozen=True)
@@ -112,32 +112,33 @@ def parse_budget(text: str) -> Budget:
     return Budget(float(found[1]), found[2])
 
 
-def wanted(plan: Plan, table: str) -> CellProtocols:
-    """Cells and protocols behind the numbers of a table (or of a table of effects); ConfigError: no such table."""
+def wanted(plan: Plan, table: str) -> CellStages:
+    """Cells and stages behind the numbers of a table (or of a table of effects); ConfigError: no such table."""
     outputs: Mapping[str, TableConfig | EffectsConfig] = {**plan.study.tables, **plan.study.effects}
     if table not in outputs:
         raise ConfigError(unknown("table", table, outputs, f"--for: study '{plan.study.name}'"))
     config = outputs[table]
     names = list(plan.metrics)
     metrics = {name for column in config.columns for pattern in column.metric for name in expand(pattern, names)}
-    protocols = frozenset(filter(None, map(protocol_of, metrics)))
+    stages = frozenset(plan.declared[metric].stage for metric in metrics)
     if isinstance(config, EffectsConfig):
         cells = list(effects_layout(table, config, plan.cells).values())
     else:
         cells = [cell for cell in plan.cells if allows(cell, config.where)]
-    return {cell_name(cell): protocols for cell in cells}
+    return {cell_name(cell): stages for cell in cells}
 
 
-def restrict(tasks: Sequence[Task], places: CellProtocols) -> tuple[Task, ...]:
-    """Those of `tasks` that some of the places want."""
-    names = {task.task_id: [cell_name(cell) for cell in task.cells] for task in tasks}
-    return tuple(
-        task
-        for task in tasks
-        if any(
-            name in places and (task.protocol is None or task.protocol in places[name]) for name in names[task.task_id]
-        )
-    )
+def restrict(tasks: Sequence[Task], places: CellStages) -> tuple[Task, ...]:
+    """Those of `tasks` that some of the places want, and all that these need."""
+    known = {task.task_id: task for task in tasks}
+    wanted = [task for task in tasks if any(task.stage in places.get(cell_name(cell), ()) for cell in task.cells)]
+    kept: set[str] = set()
+    while wanted:
+        task = wanted.pop()
+        if task.task_id not in kept:
+            kept.add(task.task_id)
+            wanted += [known[need] for need in task.needs if need in known]
+    return tuple(task for task in tasks if task.task_id in kept)
 
 
 def rows_of(plan: Plan, tables: Sequence[str]) -> list[frozenset[str]]:

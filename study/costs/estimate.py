@@ -1,7 +1,8 @@
 """What a plan's tasks will cost: from finished tasks like them, else from their arithmetic.
 
-The time of a pretraining goes with its exact FLOPs (`history` says which tasks are alike). Where nothing like a
-task is finished in this home, FLOPs are set against the peak of the device that it would run on.
+The time of a task goes with its work, as its trainer counts it (`history` says which tasks are alike). Where nothing
+like a task is finished in this home, its FLOPs, if the trainer knows them, are set against the peak of the device that
+it would run on.
 """
 
 from __future__ import annotations
@@ -11,19 +12,19 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ablative.study.clip.config import EvaluationConfig, RunConfig
 from ablative.study.core import registry
 from ablative.study.core.files import read_json
 from ablative.study.costs.devices import driven, find, label
-from ablative.study.costs.history import RunTime, WorkRates, similarity_keys, work
+from ablative.study.costs.history import RunTime, WorkRates, similarity_keys
 from ablative.study.plan.plan import Plan
 from ablative.study.plan.task import Task
+from ablative.study.spec.runtime import RuntimeConfig
 
 ASSUMED_FLOPS_PER_CORE = 40e9
 """fp32 on one CPU core at half of its peak: a guess for the first run, replaced by history after it."""
-ASSUMED_EVALUATION_SECONDS = 5.0
+ASSUMED_SECONDS = 5.0
 ASSUMED_UTILISATION = 0.4
-"""Share of the peak that a pretraining makes of a GPU."""
+"""Share of a GPU's peak that a task makes use of."""
 USUAL_GPUS = ("A100", "H100")
 """GPUs to estimate hours for, where a study is meant for GPUs and their kind is not known."""
 
@@ -53,7 +54,7 @@ class Costs:
     source: dict[str, str]
     """Task id → one of `SOURCES`."""
     gpu_hours: dict[str, dict[str, float]]
-    """Task id → GPU → hours, of tasks for GPUs; also of pretrainings in bf16, which are meant for them."""
+    """Task id → GPU → hours, of tasks for GPUs; also of runs that their trainer means for them."""
     gpus: tuple[str, ...]
     """GPUs of `gpu_hours`."""
     either: bool
@@ -105,7 +106,7 @@ class Costs:
             "loose history": "by FLOPs from finished tasks with other models",
             "flops": peak if self.gpus else guess,
             "passes": "evaluations by FLOPs of their images and questions",
-            "assumed": f"at an assumed {ASSUMED_EVALUATION_SECONDS:.0f} s an evaluation",
+            "assumed": f"at an assumed {ASSUMED_SECONDS:.0f} s a task",
         }
         parts = [
             f"{counts[kind]} {words[kind]}" if len(counts) > 1 else words[kind] for kind in SOURCES if counts[kind]
@@ -131,15 +132,14 @@ class _Estimator:
     def __init__(self, plan: Plan, records: Records) -> None:
         self.plan = plan
         self.took = {task_id: RunTime.of(record) for task_id, record in records.items()}
-        self.configs = {task.run_id: task.config for task in plan.runs if isinstance(task.config, RunConfig)}
-        self.targets = {run_id: _target(plan, run_id, config) for run_id, config in self.configs.items()}
+        self.targets = {task.task_id: _target(plan, task.run_id, task.runtime) for task in plan.tasks if task.opens}
         self.history = WorkRates()
         for task in plan.tasks:
             if task.task_id in records and records[task.task_id]["state"] == "completed":
-                self.history.add(self._keys(task), work(task.config), self.took[task.task_id])
+                self.history.add(self._keys(task), self._work(task), self.took[task.task_id])
         self.gpus, self.either = self._choose_gpus()
         if any(self._seconds(task)[1] in ("flops", "passes", "assumed") for task in plan.tasks):
-            self.history.add_others(plan.home, self.configs)
+            self.history.add_others(plan.home, self.targets)
             self.gpus, self.either = self._choose_gpus()
 
     def costs(self) -> Costs:
@@ -163,21 +163,21 @@ class _Estimator:
             named = list(self.history.gpus[:1])
         if named:
             return tuple(named), False
-        meant = any(self._meant_for_gpus(run_id) for run_id in self.configs)
+        meant = any(self._meant_for_gpus(task) for task in self.plan.tasks if task.opens)
         return (USUAL_GPUS, True) if meant else ((), False)
 
-    def _meant_for_gpus(self, run_id: str) -> bool:
-        """Whether a run goes to a GPU, or should: bf16 means a GPU, unless such a run has been trained on CPUs."""
-        target, took = self.targets[run_id].gpu, self.took.get(run_id)
+    def _meant_for_gpus(self, task: Task) -> bool:
+        """Whether a task goes to a GPU, or should, as its trainer says, unless it was done on CPUs."""
+        target, took = self.targets[task.run_id].gpu, self.took.get(task.task_id)
         if target is not None:
             return True
-        return self.configs[run_id].schedule.precision == "bf16" and (took is None or bool(took.gpu))
+        return self.plan.trainer.meant_for_gpus(task.stage, task.config) and (took is None or bool(took.gpu))
 
     def _own(self, task: Task) -> tuple[str, ...]:
         """The GPUs to estimate a task's hours for; where they are alternatives, evaluations are left out."""
         target = self.targets[task.run_id].gpu
         if self.either:
-            return self.gpus if task.kind == "pretrain" and self._meant_for_gpus(task.run_id) else ()
+            return self.gpus if task.opens and self._meant_for_gpus(task) else ()
         return () if target is None else (target or self.gpus[0],)
 
     def _seconds(self, task: Task, gpu: str = "") -> tuple[float, str]:
@@ -188,17 +188,26 @@ class _Estimator:
         for key, source in zip(self._keys(task), ("history", "loose history"), strict=True):
             rate = self.history.rate(key, gpu)
             if rate is not None:
-                return work(task.config) * rate, source
-        run = self.configs[task.run_id]
-        speed = _speed(run.schedule.precision, gpu)
-        if isinstance(task.config, RunConfig):
-            return work(task.config) / speed, "flops"
-        assert isinstance(task.config, EvaluationConfig)
-        seconds = registry.evaluation_flops(run.model, task.config) / speed
-        return (seconds, "passes") if seconds > ASSUMED_EVALUATION_SECONDS else (ASSUMED_EVALUATION_SECONDS, "assumed")
+                return self._work(task) * rate, source
+        trainer, needs = self.plan.trainer, self._needs(task)
+        # All stages of a run do their arithmetic as the one that opens it.
+        first = self.plan.by_id.get(task.run_id, task)
+        operations = trainer.operations(task.stage, task.config, needs)
+        seconds = operations / _speed(trainer.precision(first.stage, first.config), gpu)
+        if task.opens and operations:
+            return seconds, "flops"
+        return (seconds, "passes") if seconds > ASSUMED_SECONDS else (ASSUMED_SECONDS, "assumed")
+
+    def _work(self, task: Task) -> float:
+        return self.plan.trainer.work(task.stage, task.config)
+
+    def _needs(self, task: Task) -> dict[str, Any]:
+        """Stage → configuration of a task that it needs; of the plan's part that is looked at, where that has it."""
+        whole = (self.plan.whole or self.plan).by_id
+        return {whole[need].stage: whole[need].config for need in task.needs if need in whole}
 
     def _keys(self, task: Task) -> tuple[str, str]:
-        return similarity_keys(task.config, self.configs[task.run_id].model)
+        return similarity_keys(self.plan.trainer, task.stage, task.config, self._needs(task))
 
 
 def estimated(hours: float) -> str:
@@ -219,9 +228,9 @@ def _speed(precision: str, gpu: str) -> float:
     return device.peak(precision) * ASSUMED_UTILISATION
 
 
-def _target(plan: Plan, run_id: str, config: RunConfig) -> TargetDevice:
+def _target(plan: Plan, run_id: str, runtime: RuntimeConfig) -> TargetDevice:
     cluster = plan.clusters.get(run_id, plan.cluster)
     if cluster.kind == "slurm":
         return TargetDevice(label(cluster.gpu_type) if cluster.gpus else None, cluster.cpus)
-    gpus = registry.gpus() if config.runtime.device != "cpu" else ()
-    return TargetDevice(label(driven()) if gpus else None, max(1, config.runtime.threads))
+    gpus = registry.gpus() if runtime.device != "cpu" else ()
+    return TargetDevice(label(driven()) if gpus else None, max(1, runtime.threads))

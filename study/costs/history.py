@@ -1,14 +1,12 @@
 """Which tasks take about the same time for the same amount of work, and what the finished ones of a home took.
 
-A run's work is its floating-point operations, an evaluation's is one. Two runs are exactly similar if they have the
-same model and objective, two evaluations if they have the same protocol, data sets and model; they are approximately
-similar if only the model (and objective) differs. A record keeps a hash for each, so that finished tasks of other
-studies are compared without reading their configurations, which is slow.
+The trainer says what tasks have in common that are exactly similar, and what if they are so approximately, and how much
+work each is (`study.trainers.Trainer.alike` and `work`). A record keeps a hash for each similarity, so that finished
+tasks of other studies are compared without reading their configurations, which is slow.
 """
 
 from __future__ import annotations
 
-import functools
 import os
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
@@ -16,13 +14,12 @@ from dataclasses import dataclass, field
 from statistics import median
 from typing import Any
 
-from ablative.study.clip.config import DatasetConfig, EvaluationConfig, ModelConfig, ProtocolConfig, RunConfig
-from ablative.study.core import registry
 from ablative.study.core.files import read_json
-from ablative.study.core.identity import canonical, digest, identity
+from ablative.study.core.identity import canonical, digest
 from ablative.study.costs.devices import label
 from ablative.study.costs.usage import TaskUsage
 from ablative.study.home.paths import Home, TaskPaths
+from ablative.study.trainers import Config, Trainer
 
 NEWEST_RUNS = 50
 """So many runs of other studies are looked at: a median needs no more."""
@@ -30,35 +27,27 @@ RECORD_KEYS = ("like", "loose")
 """Keys of the exact and the approximate similarity hash in a task's record."""
 
 
-def work(config: RunConfig | EvaluationConfig) -> float:
-    """FLOPs of a pretraining; 1 for an evaluation, and for a run that is not trained."""
-    return registry.run_flops(config) or 1.0 if isinstance(config, RunConfig) else 1.0
+def similarity_keys(trainer: Trainer, stage: str, config: Config, needs: Mapping[str, Config]) -> tuple[str, str]:
+    """Hashes that alike tasks share, exact and approximate.
+
+    Args:
+        trainer: of the task.
+        stage: of the task.
+        config: of the task.
+        needs: stage → configuration of a task that it needs.
+    """
+    exact, approximate = trainer.alike(stage, config, needs)
+    return _hash(exact), _hash(approximate)
 
 
-def similarity_keys(config: RunConfig | EvaluationConfig, model: ModelConfig) -> tuple[str, str]:
-    """Hashes that alike tasks share, exact and approximate; `model` is the one that is trained or evaluated."""
-    if isinstance(config, RunConfig):
-        return _of_run(model, config.objective.name, config.schedule.precision, config.schedule.steps > 0)
-    return _of_evaluation(config.protocol, config.datasets, model)
-
-
-def facts(config: RunConfig | EvaluationConfig, model: ModelConfig) -> dict[str, Any]:
+def facts(trainer: Trainer, stage: str, config: Config, needs: Mapping[str, Config]) -> dict[str, Any]:
     """Similarity hashes and work, as a task's record keeps them."""
-    return {**dict(zip(RECORD_KEYS, similarity_keys(config, model), strict=True)), "work": work(config)}
+    keys = similarity_keys(trainer, stage, config, needs)
+    return {**dict(zip(RECORD_KEYS, keys, strict=True)), "work": trainer.work(stage, config)}
 
 
-@functools.lru_cache(maxsize=4096)
-def _of_run(model: ModelConfig, objective: str, precision: str, trained: bool) -> tuple[str, str]:
-    loose = ["pretrain", precision, trained]
-    return digest(canonical([*loose, identity(model), objective])), digest(canonical(loose))
-
-
-@functools.lru_cache(maxsize=4096)
-def _of_evaluation(
-    protocol: ProtocolConfig, datasets: tuple[DatasetConfig, ...], model: ModelConfig
-) -> tuple[str, str]:
-    loose = ["evaluate", identity(protocol), identity(datasets)]
-    return digest(canonical([*loose, identity(model)])), digest(canonical(loose))
+def _hash(value: Any) -> str:
+    return value if isinstance(value, str) else digest(canonical(value))
 
 
 @dataclass(frozen=True)

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ablative.study.clip.metrics import RUN_METRICS
 from ablative.study.core.errors import ConfigError, unknown
 from ablative.study.spec.claim_grammar import ArmExpression, Comparison, Sum, arm_text, parse
 from ablative.study.spec.design import Cell, allows, cell_name
 from ablative.study.spec.metric_patterns import expand
 from ablative.study.spec.outputs import ClaimConfig
+from ablative.study.trainers import Metric
 
 if TYPE_CHECKING:
     from ablative.study.spec.study_file import Study
@@ -69,10 +69,16 @@ def resolve(claim: ClaimConfig, factors: Factors, cells: Sequence[Cell], where: 
 
 
 def check_claims(
-    study: Study, cells: Sequence[Cell], metrics: Sequence[str], measured: Iterable[tuple[Cell, str | None]]
+    study: Study, cells: Sequence[Cell], metrics: Mapping[str, Metric], measured: Collection[tuple[str, str]]
 ) -> None:
-    """Refuse a claim that could never be decided. `measured`: each cell with each protocol that is applied to it."""
-    known = {(cell_name(cell), protocol) for cell, protocol in measured} if study.claims else set()
+    """Refuse a claim that could never be decided.
+
+    Args:
+        study: the study.
+        cells: of its grid.
+        metrics: by name, all that the study's stages may yield.
+        measured: names of cells with the stages that they have.
+    """
     unanswered: dict[str, UnansweredError] = {}
     for name, claim in study.claims.items():
         at = f"study/{study.name}.yaml: claims.{name}"
@@ -91,7 +97,7 @@ def check_claims(
             )
         for cell in (cell for contrast in contrasts for cell in contrast.cells):
             for metric in names:
-                if metric not in RUN_METRICS and (cell_name(cell), metric.partition("/")[0]) not in known:
+                if (cell_name(cell), metrics[metric].stage) not in measured:
                     raise ConfigError(f"{at}.metric: '{metric}' is not measured in cell {cell_name(cell)}")
     if unanswered:
         raise ConfigError(_unanswered(unanswered))
@@ -112,7 +118,7 @@ def _unanswered(found: Mapping[str, UnansweredError]) -> str:
     return f"{next(iter(found.values()))}{others}; without: claims: {{{nulls}}} (all claims away: claims=null)"
 
 
-def _expand(pattern: str, metrics: Sequence[str], at: str) -> list[str]:
+def _expand(pattern: str, metrics: Mapping[str, Metric], at: str) -> list[str]:
     found = expand(pattern, list(metrics))
     if not found:
         raise ConfigError(unknown("metric", pattern, metrics, f"{at}.metric"))

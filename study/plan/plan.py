@@ -1,34 +1,37 @@
-"""A study's plan: its cells, and every task (pretraining or evaluation) with its whole typed configuration."""
+"""A study's plan: its cells, and every task (one stage of one run) with its whole configuration."""
 
 from __future__ import annotations
 
 import dataclasses
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, get_type_hints
+from typing import Any
 
-from ablative.study.clip.checks import check_protocol, check_run
-from ablative.study.clip.config import DataConfig, EvaluationConfig, ProtocolConfig, RunConfig
-from ablative.study.clip.fingerprints import Fingerprint, Fingerprints
-from ablative.study.clip.metrics import RUN_METRICS, applicable, metric_names
+from ablative.study import installed_trainers, trainer_names
 from ablative.study.core.errors import ConfigError, unknown
 from ablative.study.core.files import write_atomic, write_json
-from ablative.study.core.identity import canonical, digest, identity
-from ablative.study.core.typed import build, dump
+from ablative.study.core.typed import dump
 from ablative.study.home.paths import Home
 from ablative.study.home.paths import home as default_home
 from ablative.study.plan.claim_cells import check_claims
 from ablative.study.plan.layout import check_outputs
-from ablative.study.plan.search_arms import SearchArm, resolve
+from ablative.study.plan.metric_groups import with_groups
+from ablative.study.plan.read_keys import ReadKeys
+from ablative.study.plan.search_arms import SearchArm, parameter_kinds, resolve
+from ablative.study.plan.stage_graph import bound_tasks, opening
 from ablative.study.plan.task import Task
 from ablative.study.plan.tuned_levels import Searched, Tuned
 from ablative.study.spec.cluster import ClusterConfig, spread
-from ablative.study.spec.compose import GROUPS, Composer, Overrides, check_key, parse_overrides, set_value
-from ablative.study.spec.design import Cell, cell_name, check_one_evaluation
-from ablative.study.spec.metric_groups import with_groups
-from ablative.study.spec.study_file import KEYS, Study, parse_study
+from ablative.study.spec.compose import GROUPS, Composer, Overrides, parse_words, set_value, sort_words
+from ablative.study.spec.design import Cell, allows, cell_name
+from ablative.study.spec.parents import PARENT_KEY, parents
+from ablative.study.spec.runtime import RuntimeConfig
+from ablative.study.spec.search import with_kinds
+from ablative.study.spec.sections import Choices, Sections, Values
+from ablative.study.spec.study_file import KEYS, TRAINER, Study, check_factors, parse_study
+from ablative.study.trainers import Metric, Request, Stage, Trainer
 
 
 @dataclass(frozen=True)
@@ -38,11 +41,12 @@ class Plan:
     study: Study
     cells: tuple[Cell, ...]
     tasks: tuple[Task, ...]
-    """Runs in cell order with the baseline first, then their evaluations in the same order."""
-    metrics: tuple[str, ...]
-    """Names of every metric that some task of the plan may yield."""
+    """Each after those that it needs; those that need nothing first, in cell order with the baseline before all."""
+    declared: Mapping[str, Metric]
+    """Name → every metric that some task of the plan may yield."""
     home: Home
     cluster: ClusterConfig
+    trainer: Trainer
     arms: tuple[SearchArm, ...] = ()
     """Arms of the study's search, if it has one."""
     waiting: Mapping[str, str] = dataclasses.field(default_factory=dict)
@@ -50,7 +54,7 @@ class Plan:
     searched: Mapping[str, Searched] = dataclasses.field(default_factory=dict)
     """Cells (their names) that stand for what was searched; and what that cost."""
     clusters: Mapping[str, ClusterConfig] = dataclasses.field(default_factory=dict)
-    """Run id → where this run and its evaluations go, since a level may ask for other resources."""
+    """Run id → where the run's tasks go, since a level may ask for other resources."""
     absent: Mapping[str, str] = dataclasses.field(default_factory=dict)
     """Data (their names) that are not on this machine, and where they were looked for: ids are provisional then, since
     fingerprints of data are part of them. Only `make_plan(without_data=True)` gives such a plan."""
@@ -61,7 +65,21 @@ class Plan:
 
     @cached_property
     def runs(self) -> tuple[Task, ...]:
-        return tuple(task for task in self.tasks if task.kind == "pretrain")
+        """The tasks that open a run."""
+        return tuple(task for task in self.tasks if task.opens and task.seeded)
+
+    @cached_property
+    def metrics(self) -> tuple[str, ...]:
+        return tuple(self.declared)
+
+    @cached_property
+    def stages(self) -> tuple[str, ...]:
+        """Names of its tasks' stages, in the order of the tasks."""
+        return tuple(dict.fromkeys(task.stage for task in self.tasks))
+
+    @cached_property
+    def by_id(self) -> Mapping[str, Task]:
+        return {task.task_id: task for task in self.tasks}
 
     def of_cell(self, cell: Mapping[str, str]) -> tuple[Task, ...]:
         return tuple(task for task in self.tasks if dict(cell) in task.cells)
@@ -96,7 +114,7 @@ def make_plan(
     overrides: Sequence[str] = (),
     config_dir: str | None = None,
     home: Home | None = None,
-    fingerprint: Fingerprint | None = None,
+    read_data: bool = False,
     without_data: bool = False,
 ) -> Plan:
     """Compose, enumerate and check a study.
@@ -106,86 +124,131 @@ def make_plan(
         overrides: `key=value` words (config groups, dotted keys, keys of the study file).
         config_dir: a user's own Hydra config folder, searched after the shipped one.
         home: where runs live; default `$ABLATE_HOME`.
-        fingerprint: reads the content fingerprint of file data; without it, fingerprints stay empty.
+        read_data: read the content fingerprints of data in files; without, they stay empty.
         without_data: plan even where data are not on this machine (`Plan.absent`): nothing of such a plan can be run.
 
     Raises:
         ConfigError: whatever is wrong with the study, before anything is spent.
     """
-    words = parse_overrides(overrides, KEYS)
+    given = parse_words(overrides)
     home = home or default_home()
-    composer = Composer(config_dir, home.composed if home.root.is_dir() else None)
+    where = f"study/{study_name}.yaml"
+    cache = home.composed if home.root.is_dir() else None
+    composer = Composer(config_dir, installed_trainers.conf_folders(), cache)
     data = composer.study(study_name)
+    trainer = installed_trainers.trainer(str(given.get(TRAINER, data.get(TRAINER, trainer_names.DEFAULT))), where)
+    own = [trainer.conf] if trainer.conf else []
+    if own != list(installed_trainers.conf_folders()):
+        composer = Composer(config_dir, own, cache)
+    groups = (*trainer.groups, *GROUPS)
+    words = sort_words(given, groups, (*KEYS, *trainer.study_keys))
     for key, value in words.study.items():
         data = set_value(data, key, value)
-    study = parse_study(data, f"study/{study_name}.yaml")
-    found = _Planner(study, composer, words, home, fingerprint, without_data).plan()
-    own = ["--config-dir", config_dir] if config_dir else []
-    return dataclasses.replace(found, asked=shlex.join([study_name, *overrides, *own]))
+    others = installed_trainers.others_keys(trainer)
+    study = parse_study(data, where, trainer.name, trainer.study_keys, trainer.condition_keys, others)
+    sections = Sections(composer, study.base, words)
+    sections.check_choices(groups, f"{where}: base")
+    planner = _Planner(study, trainer, sections, words, home, read_data, without_data)
+    folders = ["--config-dir", config_dir] if config_dir else []
+    return dataclasses.replace(planner.plan(), asked=shlex.join([study_name, *overrides, *folders]))
 
 
 class _Planner:
-    """Builds each section of a configuration once, however many cells share it: 10,000 cells take about a second."""
+    """Enumerates the cells of a study and their tasks."""
 
     def __init__(
         self,
         study: Study,
-        composer: Composer,
+        trainer: Trainer,
+        sections: Sections,
         words: Overrides,
         home: Home,
-        fingerprint: Fingerprint | None,
+        read_data: bool,
         without_data: bool,
     ) -> None:
-        self.study, self.composer, self.words, self.home = study, composer, words, home
-        self._fingerprints = Fingerprints(fingerprint, home, without_data)
-        self.base = {**study.base, **words.choices}
-        for group in self.base:
-            if group not in GROUPS:
-                raise ConfigError(unknown("config group", group, GROUPS, f"study/{study.name}.yaml: base"))
+        self.study, self.trainer, self.words, self.home = study, trainer, words, home
+        self.where = f"study/{study.name}.yaml"
+        self._sections = sections
+        self._groups = (*trainer.groups, *GROUPS)
+        self._configurations = trainer.configurations(
+            Request(
+                name=study.name,
+                where=self.where,
+                own=study.own,
+                choices=sections.base,
+                tree=sections.tree,
+                section=sections.section,
+                options=sections.composer.options,
+                check_choice=sections.composer.check_choice,
+                words=words.values,
+                check_factors=lambda condition, at: check_factors(study, [], condition, at),
+                home=home,
+                read_data=read_data,
+                without_data=without_data,
+            )
+        )
         for key in words.values:
-            check_key(key, _KEYED, study.protocols, "override")
-        self._sections: dict[tuple[Any, ...], tuple[Any, str]] = {}
-        self._checked: set[tuple[int, ...]] = set()
-        self._evaluations: dict[tuple[Any, ...], tuple[tuple[str, EvaluationConfig, Any], ...]] = {}
-        self._metrics: dict[str, None] = {}
+            self._check_word(key)
         self._tuned = Tuned(study.design, study.name, (), None, home)
 
     def plan(self) -> Plan:
-        self.study = with_groups(self.study, self._tree((), ())["suite"])
+        self.study = with_groups(self.study, self._configurations.members)
         cells = self.study.design.cells()
+        self._parents = parents(self.study.design, cells, self.where)
         arms = self._arms(cells)
         waiting: dict[str, str] = {}
-        runs: dict[str, Task] = {}
-        trees: dict[str, tuple[Any, ...]] = {}
+        found: dict[str, Task] = {}
+        wanted: set[str] = set()
         clusters: dict[str, ClusterConfig] = {}
-        baseline_first = sorted(cells, key=lambda cell: cell != self.study.baseline)
-        for cell in baseline_first:
-            if reason := self._tuned.waiting(cell):
+        read_keys = ReadKeys(self.study, self.trainer, self.words.values)
+        self._runs: dict[tuple[str, int], list[Task]] = {}
+        self._stages: dict[str, list[Stage]] = {}
+        for cell in sorted(cells, key=lambda cell: cell != self.study.baseline):
+            if reason := self._waiting(cell):
                 waiting[cell_name(cell)] = reason
                 continue
-            choices, values = self._split(cell)
+            stages = {stage.name: stage for stage in self._configured(cell)}
+            read_keys.note(cell, self._split(cell)[1], opening(list(stages.values())))
             for seed in self.study.seeds:
-                run_id, config = self._run(choices, values, seed, cell)
-                if run_id in runs:
-                    one = runs[run_id].cells[0]
-                    check_one_evaluation(self.study.name, (one, cell), (trees[run_id], (choices, values)))
-                    runs[run_id] = dataclasses.replace(runs[run_id], cells=(*runs[run_id].cells, cell))
-                    continue
-                runs[run_id] = Task(run_id, "pretrain", run_id, seed, (cell,), None, config)
-                trees[run_id] = (choices, values)
-                clusters[run_id] = self._cluster(choices, values, config)
-        evaluations = [task for run in runs.values() for task in self._evaluate(run, *trees[run.run_id])]
-        metrics = (*RUN_METRICS, *self._metrics)
-        check_outputs(self.study, list(metrics), cells)
-        check_claims(self.study, cells, metrics, ((c, task.protocol) for task in evaluations for c in task.cells))
-        cluster = self._section("cluster", ClusterConfig, (), ())[0]
-        tasks = (*runs.values(), *evaluations)
-        absent = self._fingerprints.absent
-        found = {cell_name(cell): self._tuned.searched(cell) for cell in cells}
-        searched = {cell: what for cell, what in found.items() if what is not None}
+                for task in self._run(cell, seed):
+                    found[task.task_id] = found[task.task_id].also_in(cell) if task.task_id in found else task
+                    if allows(cell, stages[task.stage].where):
+                        wanted |= {task.task_id, *task.needs}
+                    if task.run_id not in clusters:
+                        clusters[task.run_id] = self._cluster(*self._split(cell), task.runtime)
+        read_keys.check()
+        tasks = _by_depth([task for task in found.values() if task.task_id in wanted])
+        declared = {metric.name: metric for metric in self._configurations.metrics}
+        measured = {(cell_name(cell), task.stage) for task in tasks for cell in task.cells}
+        check_outputs(self.study, list(declared), cells)
+        check_claims(self.study, cells, declared, measured)
+        cluster = self._sections.section("cluster", ClusterConfig)
+        searched = {cell_name(cell): self._tuned.searched(cell) for cell in cells}
         return Plan(
-            self.study, tuple(cells), tasks, metrics, self.home, cluster, arms, waiting, searched, clusters, absent
+            self.study,
+            tuple(cells),
+            tasks,
+            declared,
+            self.home,
+            cluster,
+            self.trainer,
+            arms,
+            waiting,
+            {cell: what for cell, what in searched.items() if what is not None},
+            clusters,
+            self._configurations.absent,
         )
+
+    def _check_word(self, key: str) -> None:
+        if key.split(".")[0] == "cluster" and "." in key:
+            return
+        try:
+            self._configurations.check_key(key, "override")
+        except ConfigError:
+            if "." in key:
+                raise
+            allowed = [*self._groups, *KEYS, *self.trainer.study_keys, "a key of a configuration"]
+            raise ConfigError(unknown("key", key, allowed, f"override '{key}'")) from None
 
     def _arms(self, cells: list[Cell]) -> tuple[SearchArm, ...]:
         """Arms of the study's search; from here on, levels that mean it can be looked up."""
@@ -193,105 +256,74 @@ class _Planner:
         if search is None:
             return ()
         base = self._tuned.fixed(self.study.baseline or {})
-        arms = resolve(search, cells, base, self._configure, f"study/{self.study.name}.yaml: search")
+        search = search.after(self.trainer.enqueue)
+        stages = self._configurations.stages(*self._split(self._tuned.fixed(cells[0])))
+        kinds = parameter_kinds(self.trainer, stages)
+        search = with_kinds(search, kinds, f"{self.where}: search")
+        self.study = dataclasses.replace(self.study, search=search)
+        arms = resolve(search, cells, base, self._configure, self.trainer, f"{self.where}: search")
         self._tuned = dataclasses.replace(self._tuned, arms=arms, search=search)
         return arms
 
-    def _configure(self, levels: Cell) -> tuple[RunConfig, list[EvaluationConfig], ClusterConfig]:
+    def _configure(self, levels: Cell) -> tuple[list[Stage], ClusterConfig]:
         choices, values = self._split(levels)
-        config = self._run(choices, values, 0, levels)[1]
-        made = self._protocols(choices, values, config.objective.name)
-        evaluations = [item for name, item, _ in made if self.study.evaluates(name, [levels])]
-        return config, evaluations, self._cluster(choices, values, config)
+        if PARENT_KEY in self._tuned.meaning(levels):
+            raise ConfigError(f"{self.where}: search: {cell_name(levels)} starts from another run; a trial cannot")
+        stages = [stage for stage in self._configurations.stages(choices, values) if allows(levels, stage.where)]
+        return stages, self._cluster(choices, values, opening(stages).runtime)
 
-    def _split(self, cell: Cell) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
+    def _waiting(self, cell: Cell) -> str:
+        """Why it, or a cell that it starts from, has no tasks yet."""
+        parent = self._parents.get(cell_name(cell))
+        return self._tuned.waiting(cell) or (self._waiting(parent) if parent is not None else "")
+
+    def _configured(self, cell: Cell) -> list[Stage]:
+        name = cell_name(cell)
+        if name not in self._stages:
+            try:
+                self._stages[name] = list(self._configurations.stages(*self._split(cell)))
+            except ConfigError as error:
+                raise ConfigError(f"study '{self.study.name}', cell {name}: {error}") from error.__cause__
+        return self._stages[name]
+
+    def _run(self, cell: Cell, seed: int) -> list[Task]:
+        """The tasks of a run, whether its cell has all of them or not."""
+        key = (cell_name(cell), seed)
+        if key not in self._runs:
+            parent = self._parents.get(cell_name(cell))
+            run_id = next(t for t in self._run(parent, seed) if t.opens and t.seeded).task_id if parent else ""
+            self._runs[key] = bound_tasks(self.trainer, self._configured(cell), seed, cell, run_id)
+        return self._runs[key]
+
+    def _split(self, cell: Cell) -> tuple[Choices, Values]:
         """A cell's overrides as hashable group choices and dotted values."""
         choices, values = [], []
         for key, value in self._tuned.meaning(cell).items():
-            where = f"study/{self.study.name}.yaml: factors"
-            if key in GROUPS and not isinstance(value, Mapping):
+            if key == PARENT_KEY:
+                continue
+            if key in self._groups and not isinstance(value, Mapping):
                 choices.append((key, str(value)))
             else:
-                check_key(key, _KEYED, self.study.protocols, where)
+                if key.split(".")[0] != "cluster" or "." not in key:
+                    self._configurations.check_key(key, f"{self.where}: factors")
                 values.append((key, tuple(value) if isinstance(value, list) else value))
             # Where a run goes is no part of what it is: a level's own resources and a cluster given here agree.
             if key.split(".")[0] != "cluster" and (key in self.words.values or key in self.words.choices):
                 raise ConfigError(f"override '{key}': a factor of the study sets this key; restrict the factor instead")
         return tuple(choices), tuple(values)
 
-    def _tree(self, choices: tuple[Any, ...], values: tuple[Any, ...]) -> dict[str, Any]:
-        """The configuration tree of a cell: base choices, then the cell's, then overrides, then the cell's values."""
-        merged = {**self.base, **dict(choices)}
-        tree = self.composer.tree(tuple(sorted(merged.items())), self.study.protocols)
-        for key, value in (*self.words.values.items(), *values):
-            tree = set_value(tree, key, value)
-        return tree
-
-    def _section(self, name: str, cls: type, choices: tuple[Any, ...], values: tuple[Any, ...]) -> tuple[Any, str]:
-        """One typed section and its canonical JSON, built once for equal choices and values."""
-        key = (name, choices, own := tuple(item for item in values if item[0].split(".")[0] == name))
-        if key not in self._sections:
-            section: Any = build(cls, self._tree(choices, own).get(name, {}), name)
-            if isinstance(section, DataConfig):
-                section = self._fingerprints.with_fingerprint(section)
-            self._sections[key] = section, canonical(identity(section))
-        return self._sections[key]
-
-    def _run(self, choices: tuple[Any, ...], values: tuple[Any, ...], seed: int, cell: Cell) -> tuple[str, RunConfig]:
-        sections, texts = {}, []
-        try:
-            for spec in dataclasses.fields(RunConfig):
-                if spec.name == "seed":
-                    texts.append(f'"seed":{seed}')
-                    continue
-                sections[spec.name], text = self._section(spec.name, _SECTIONS[spec.name], choices, values)
-                if spec.metadata.get("identity", True):
-                    texts.append(f'"{spec.name}":{text}')
-            config = RunConfig(**sections, seed=seed)
-            key = tuple(id(section) for section in sections.values())
-            if key not in self._checked:
-                check_run(config)
-                self._checked.add(key)
-        except ConfigError as error:
-            raise ConfigError(f"study '{self.study.name}', cell {cell_name(cell)}: {error}") from None
-        # The same text as canonical(identity(config)), put together from the sections' own.
-        return digest("{" + ",".join(sorted(texts)) + "}"), config
-
-    def _cluster(self, choices: tuple[Any, ...], values: tuple[Any, ...], config: RunConfig) -> ClusterConfig:
-        return spread(self._section("cluster", ClusterConfig, choices, values)[0], config.runtime)
-
-    def _evaluate(self, run: Task, choices: tuple[Any, ...], values: tuple[Any, ...]) -> Iterator[Task]:
-        assert isinstance(run.config, RunConfig)
-        own = tuple(item for item in values if item[0].split(".")[0] in ("suite", "protocol"))
-        key = (choices, own, run.config.objective.name)
-        if key not in self._evaluations:
-            self._evaluations[key] = tuple(self._protocols(*key))
-        for name, config, content in self._evaluations[key]:
-            if self.study.evaluates(name, run.cells):
-                task_id = digest(canonical({**content, "run_id": run.run_id}))
-                config = dataclasses.replace(config, run_id=run.run_id)
-                yield Task(task_id, "evaluate", run.run_id, run.seed, run.cells, config.protocol.name, config)
-
-    def _protocols(
-        self, choices: tuple[Any, ...], values: tuple[Any, ...], objective: str
-    ) -> Iterator[tuple[str, EvaluationConfig, Any]]:
-        tree = self._tree(choices, values)
-        suite = tree["suite"]
-        for name in self.study.protocols:
-            protocol = build(ProtocolConfig, tree["protocol"][name], f"protocol.{name}")
-            check_protocol(protocol, f"protocol.{name}")
-            datasets = tuple(
-                self._fingerprints.dataset(suite, item) for item in suite["protocols"].get(protocol.kind, ())
-            )
-            if not datasets:
-                raise ConfigError(f"protocols: '{name}' has no evaluation set; give suite.protocols.{protocol.kind}")
-            names = metric_names(protocol.name, protocol.kind, tuple(item.name for item in datasets))
-            self._metrics.update(dict.fromkeys(names))
-            if applicable(protocol.kind, objective):
-                config = EvaluationConfig(run_id="", protocol=protocol, datasets=datasets)
-                yield name, config, identity(config)
+    def _cluster(self, choices: Choices, values: Values, runtime: RuntimeConfig) -> ClusterConfig:
+        return spread(self._sections.section("cluster", ClusterConfig, choices, values), runtime)
 
 
-_SECTIONS: dict[str, type] = {name: kind for name, kind in get_type_hints(RunConfig).items() if name != "seed"}
-_KEYED = (*_SECTIONS, "suite", "protocol", "cluster")
-"""Branches of the configuration that dotted keys may reach."""
+def _by_depth(tasks: Sequence[Task]) -> tuple[Task, ...]:
+    """The tasks by the longest chain of needs behind each, else in the given order."""
+    known = {task.task_id: task for task in tasks}
+    depths: dict[str, int] = {}
+
+    def depth(task: Task) -> int:
+        if task.task_id not in depths:
+            depths[task.task_id] = 1 + max((depth(known[need]) for need in task.needs), default=-1)
+        return depths[task.task_id]
+
+    return tuple(sorted(tasks, key=depth))

@@ -1,4 +1,4 @@
-"""Arms of a search: the cells that are tuned separately, and the run that each set of parameter values means."""
+"""Arms of a search: the cells that are tuned separately, and the tasks that each set of parameter values means."""
 
 from __future__ import annotations
 
@@ -7,25 +7,22 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ablative.study.clip.checks import check_run
-from ablative.study.clip.config import EvaluationConfig, RunConfig
-from ablative.study.clip.metrics import RUN_METRICS
 from ablative.study.core.errors import ConfigError, unknown
 from ablative.study.core.identity import canonical, digest, flatten, identity
-from ablative.study.core.typed import build, plain
+from ablative.study.core.typed import plain
+from ablative.study.plan.stage_graph import bound_tasks, closure, opening
+from ablative.study.plan.task import Task
 from ablative.study.spec.cluster import ClusterConfig
 from ablative.study.spec.design import Cell, allows, cell_name
 from ablative.study.spec.metric_patterns import expand
 from ablative.study.spec.search import ParameterConfig, SearchConfig
+from ablative.study.trainers import Config, Metric, Stage, Trainer, with_values
 
 VALIDATION = "validation"
-"""Split on which trials are judged, and the prefix of its metrics' names: `validation/zero_shot/…`."""
+"""Prefix of the names of metrics that a held-out stage yields: `validation/zero_shot/…`."""
 
-HELD_OUT = ("shapes", "digits", "shards")
-"""Kinds of data sets with a validation split (`trainer.clip.data.sets.holdout`)."""
-
-Configure = Callable[[Cell], tuple[RunConfig, Sequence[EvaluationConfig], ClusterConfig]]
-"""Levels → the run that they mean, its evaluations (on the test split, without a run's id), and where they run."""
+Configure = Callable[[Cell], tuple[Sequence[Stage], ClusterConfig]]
+"""Levels → the stages that they mean (on the test split, without a seed), and where they run."""
 
 
 @dataclass(frozen=True)
@@ -33,14 +30,14 @@ class SearchArm:
     """One combination of levels that is searched separately."""
 
     cell: Cell
-    run: RunConfig
-    """Before the parameters are set."""
-    evaluations: tuple[EvaluationConfig, ...]
-    """Evaluations on the validation split, of the data sets that the goals need; without a run's id."""
+    stages: tuple[Stage, ...]
+    """What a trial runs, before the parameters are set: the stage that opens a run, those that yield the goals, on the
+    validation split where the trainer has one, and what they need."""
     key: str
     """Hash of all that makes values of the goals comparable: trials of another key do not count here."""
-    watched: EvaluationConfig | None = None
-    """Evaluation, on the validation split, while a trial trains; None: its pruner needs no such values."""
+    trainer: Trainer
+    watched: Stage | None = None
+    """Stage, on the validation split, to evaluate while a trial trains; None: its pruner needs no such values."""
     cluster: ClusterConfig | None = None
     """Where its trials run; None in a worker, which runs there already."""
 
@@ -48,21 +45,53 @@ class SearchArm:
     def name(self) -> str:
         return cell_name(self.cell)
 
-    def configure(self, values: Mapping[str, Any], seed: int) -> RunConfig:
-        """The run with these parameters; raises ConfigError for one that cannot be trained."""
-        config = _with(self.run, {**values, "seed": seed})
-        check_run(config)
-        return config
+    @property
+    def opening(self) -> Stage:
+        return opening(self.stages)
+
+    @property
+    def run(self) -> Config:
+        """Configuration of the stage that opens a run, before the parameters are set."""
+        return self.opening.config
+
+    def configure(self, values: Mapping[str, Any]) -> tuple[Stage, ...]:
+        """The stages with these parameters; raises ConfigError for one that cannot be run."""
+        found = []
+        for stage in self.stages:
+            kinds = self.trainer.parameters(stage.name, stage.config)
+            own = {key: value for key, value in values.items() if key in kinds}
+            config = self.trainer.changed(stage.name, stage.config, own) if own else stage.config
+            found.append(dataclasses.replace(stage, config=config, former=None))
+        return tuple(found)
+
+    def tasks(self, values: Mapping[str, Any], seed: int) -> tuple[Task, ...]:
+        """The tasks that the values mean; raises ConfigError.
+
+        They are identified like any other, so a run that the grid has too is trained once.
+        """
+        return tuple(bound_tasks(self.trainer, self.configure(values), seed, self.cell))
+
+    def flat(self) -> dict[str, Any]:
+        """Dotted keys of all stages' configurations and their values; the earlier stage's, where two have one."""
+        found: dict[str, Any] = {}
+        for stage in reversed(self.stages):
+            found |= flatten(stage.config)
+        return found
 
     def active(
         self, parameters: Mapping[str, ParameterConfig], values: Mapping[str, Any]
     ) -> dict[str, ParameterConfig]:
-        """Parameters whose conditions hold, given the values so far (and of what has none yet, any value)."""
-        known = flatten(self.run) | dict(values)
+        """Parameters whose conditions hold, given the values so far (and of what has none yet, any value).
+
+        A parameter that no run of the arm would read does not exist there.
+        """
+        known = self.flat() | dict(values)
+        unread = self.trainer.unread(self.opening.name, self.run)
         return {
             key: parameter
             for key, parameter in parameters.items()
-            if all(
+            if key not in unread
+            and all(
                 known.get(other) in allowed or (other in parameters and other not in values)
                 for other, allowed in parameter.when.items()
             )
@@ -70,7 +99,12 @@ class SearchArm:
 
 
 def resolve(
-    search: SearchConfig, cells: Iterable[Cell], base: Mapping[str, str], configure: Configure, where: str
+    search: SearchConfig,
+    cells: Iterable[Cell],
+    base: Mapping[str, str],
+    configure: Configure,
+    trainer: Trainer,
+    where: str,
 ) -> tuple[SearchArm, ...]:
     """The search's arms, in the order of the cells, with every parameter's range checked against the schema.
 
@@ -80,6 +114,7 @@ def resolve(
         base: levels of the factors that are not searched separately (the baseline's); those of factors that an
             arm's cells lack are left out.
         configure: see `Configure`.
+        trainer: of the study.
         where: of the section, for messages.
     """
     found: dict[str, SearchArm] = {}
@@ -88,8 +123,8 @@ def resolve(
         if cell_name(levels) in found or not allows(levels, search.where):
             continue
         others = {factor: level for factor, level in base.items() if factor in cell and factor not in search.per}
-        run, evaluations, cluster = configure({**others, **levels})
-        arm = dataclasses.replace(_arm(search, levels, run, evaluations, where), cluster=cluster)
+        stages, cluster = configure({**others, **levels})
+        arm = dataclasses.replace(_arm(search, levels, stages, trainer, where), cluster=cluster)
         _check_ranges(arm, search, where)
         found[arm.name] = arm
     if not found:
@@ -97,74 +132,77 @@ def resolve(
     return tuple(found.values())
 
 
-def _arm(
-    search: SearchConfig, cell: Cell, run: RunConfig, evaluations: Sequence[EvaluationConfig], where: str
-) -> SearchArm:
+def parameter_kinds(trainer: Trainer, stages: Sequence[Stage]) -> dict[str, type]:
+    """Keys that a search may set, with the types of their values."""
+    found: dict[str, type] = {}
+    for stage in reversed(stages):
+        found |= trainer.parameters(stage.name, stage.config)
+    return found
+
+
+def _arm(search: SearchConfig, cell: Cell, stages: Sequence[Stage], trainer: Trainer, where: str) -> SearchArm:
     patterns = [pattern for goal in search.objective for pattern in goal.metric]
-    needed = _needed(patterns, evaluations, f"{where}.objective")
-    watched = _watched(search, run, evaluations, where)
+    needed = _needed(patterns, stages, trainer, f"{where}.objective")
+    watched = _watched(search, stages, trainer, where)
+    run, others = opening(needed), [stage for stage in needed if stage is not opening(needed)]
     content = [
-        identity(run),
-        [identity(item) for item in needed],
+        _content(trainer, run),
+        [_content(trainer, stage) for stage in others],
         plain(search.objective),
         [list(search.seeds), search.report, *([search.every] if search.every else [])],
     ]
-    return SearchArm(cell, run, needed, digest(canonical(content)), watched)
+    return SearchArm(cell, tuple(needed), digest(canonical(content)), trainer, watched)
 
 
-def _watched(
-    search: SearchConfig, run: RunConfig, evaluations: Sequence[EvaluationConfig], where: str
-) -> EvaluationConfig | None:
-    """The evaluation that yields `report` while a trial trains."""
-    if not search.every:
-        return None
-    found = _needed([search.report], evaluations, f"{where}.report")
-    if len(found) != 1 or set(search.report) & set("*?["):
-        raise ConfigError(f"{where}.report: '{search.report}' is not the name of one metric of a protocol")
-    if search.every >= run.schedule.steps:
-        raise ConfigError(
-            f"{where}.every: {search.every} leaves no evaluation before the last of {run.schedule.steps} steps"
-        )
-    return found[0]
+def _content(trainer: Trainer, stage: Stage) -> Any:
+    own = identity(stage.config)
+    return own if trainer.self_identified else [trainer.name, stage.name, own]
 
 
-def _needed(
-    patterns: Iterable[str], evaluations: Sequence[EvaluationConfig], where: str
-) -> tuple[EvaluationConfig, ...]:
-    """The evaluations that yield these metrics, on the validation split."""
-    possible = list(RUN_METRICS)
-    by_protocol = {item.protocol.name: item for item in evaluations}
-    for item in evaluations:
-        possible += [name for dataset in item.datasets for name in dataset_metrics(item, dataset.name)]
-    wanted: dict[str, set[str]] = {}
-    for pattern in patterns:
-        names = expand(pattern, possible)
-        if not names:
-            raise ConfigError(unknown("metric", pattern, possible, where))
-        for name in (name for name in names if name not in RUN_METRICS):
-            wanted.setdefault(name.split("/")[0], set()).add(name.split("/")[1])
-    return tuple(_validation(by_protocol[protocol], datasets, where) for protocol, datasets in wanted.items())
-
-
-def dataset_metrics(evaluation: EvaluationConfig, dataset: str) -> list[str]:
-    """Metrics of one data set of an evaluation."""
-    from ablative.study.clip.metrics import metric_names
-
-    return metric_names(evaluation.protocol.name, evaluation.protocol.kind, (dataset,))
-
-
-def _validation(evaluation: EvaluationConfig, names: set[str], where: str) -> EvaluationConfig:
-    datasets = []
-    for dataset in evaluation.datasets:
-        if dataset.name not in names:
-            continue
-        if dataset.kind not in HELD_OUT or (dataset.kind == "shards" and not dataset.path):
+def _watched(search: SearchConfig, stages: Sequence[Stage], trainer: Trainer, where: str) -> Stage | None:
+    """The stage that yields `report` while a trial trains; None where the run itself logs it, or there is none."""
+    run = opening(stages)
+    logged = [metric.name for metric in run.metrics]
+    possible = [metric.name for stage in stages for metric in stage.metrics]
+    if search.report in logged or not search.report:
+        if search.every:
             raise ConfigError(
-                f"{where}: data set '{dataset.name}' has no training split to hold a validation split back from; "
-                f"choose another metric (kinds that have one: {', '.join(HELD_OUT)}, the last with a `path`)"
+                f"{where}.every: only another stage's metric in `report` is evaluated every so many steps"
             )
-        datasets.append(dataclasses.replace(dataset, split=VALIDATION))
-    return dataclasses.replace(evaluation, datasets=tuple(datasets))
+        return None
+    owners = [stage for stage in stages if search.report in [metric.name for metric in stage.metrics]]
+    if not owners:
+        raise ConfigError(unknown("metric of a stage", search.report, possible, f"{where}.report"))
+    if not search.every:
+        raise ConfigError(
+            f"{where}.report: {search.report} is no metric that the run logs, so tell with `every` after how many "
+            f"steps it is evaluated (metrics of the run: {', '.join(logged)})"
+        )
+    trainer.check_watched(run.config, search.every, where)
+    return trainer.held_out(owners[0], [search.report], f"{where}.report") or owners[0]
+
+
+def reported(search: SearchConfig, stages: Sequence[Stage]) -> Metric:
+    """The metric by which trials are pruned."""
+    return next(metric for stage in stages for metric in stage.metrics if metric.name == search.report)
+
+
+def _needed(patterns: Iterable[str], stages: Sequence[Stage], trainer: Trainer, where: str) -> list[Stage]:
+    """The stages that yield these metrics, on the validation split where there is one, and all that they need."""
+    owners = {metric.name: stage for stage in stages for metric in stage.metrics}
+    wanted: dict[str, set[str]] = {opening(stages).name: set()}
+    for pattern in patterns:
+        names = expand(pattern, list(owners))
+        if not names:
+            raise ConfigError(unknown("metric", pattern, owners, where))
+        for name in names:
+            wanted.setdefault(owners[name].name, set()).add(name)
+    found = []
+    for stage in closure(stages, set(wanted)):
+        names = sorted(wanted.get(stage.name, ()))
+        held = trainer.held_out(stage, names, where) if names and stage is not opening(stages) else None
+        found.append(held or stage)
+    return found
 
 
 def _check_ranges(arm: SearchArm, search: SearchConfig, where: str) -> None:
@@ -175,22 +213,17 @@ def _check_ranges(arm: SearchArm, search: SearchConfig, where: str) -> None:
     for key, parameter in active.items():
         for value in parameter.choices or (parameter.low, parameter.high):
             try:
-                _with(arm.run, {key: number(value)})
+                _check_value(arm, key, number(value))
             except ConfigError as error:
                 raise ConfigError(f"{where}.parameters: {error}") from None
+
+
+def _check_value(arm: SearchArm, key: str, value: Any) -> None:
+    for stage in arm.stages:
+        if key in arm.trainer.parameters(stage.name, stage.config):
+            with_values(stage.config, {key: value})
 
 
 def number(value: Any) -> Any:
     """A whole number as int: a range's ends are read as floats, and an int becomes a float where one is wanted."""
     return int(value) if isinstance(value, float) and value.is_integer() else value
-
-
-def _with(run: RunConfig, values: Mapping[str, Any]) -> RunConfig:
-    tree = plain(run)
-    for key, value in values.items():
-        *sections, name = key.split(".")
-        branch = tree
-        for section in sections:
-            branch = branch[section]
-        branch[name] = list(value) if isinstance(value, tuple) else value
-    return build(RunConfig, tree)

@@ -1,15 +1,18 @@
-"""What is scheduled: one pretraining, or one evaluation of it."""
+"""What is scheduled: one stage of one run."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from ablative.study.clip.config import EvaluationConfig, RunConfig
 from ablative.study.home.paths import Home, SearchPaths, TaskPaths
 from ablative.study.spec.design import Cell, cell_name
+from ablative.study.spec.runtime import RuntimeConfig
+
+TRAIN = "train"
+"""The stage of what manifests, trials and tags of version 1 call a task of kind `pretrain`."""
 
 
 @dataclass(frozen=True)
@@ -17,17 +20,34 @@ class _Scheduled:
     """Identity of a task."""
 
     task_id: str
-    kind: str
-    """pretrain | evaluate"""
+    stage: str
+    """Name of the stage: `train`, `zero_shot`, …"""
     run_id: str
+    """Id of the task that opens the run; its own, where it does so itself, or belongs to no run (not seeded)."""
     seed: int
     cells: tuple[Cell, ...]
     """Every cell with this configuration; mostly one. The same configuration is run once."""
-    protocol: str | None
+    needs: tuple[str, ...]
+    """Ids of the tasks that have to be finished before."""
+
+    @property
+    def opens(self) -> bool:
+        """Whether its directory, and its MLflow run, are those of a run."""
+        return self.task_id == self.run_id
 
     def paths(self, home: Home) -> TaskPaths:
         run = home.run(self.run_id)
-        return run if self.kind == "pretrain" else run.evaluation(self.task_id)
+        return run if self.opens else run.evaluation(self.task_id)
+
+    @property
+    def kind(self) -> str:
+        """What `--json` calls it until 1.0, beside the stage."""
+        return "pretrain" if self.opens else "evaluate"
+
+    @property
+    def protocol(self) -> str | None:
+        """What `--json` calls the stage until 1.0; None for what opens a run."""
+        return None if self.opens else self.stage
 
 
 @dataclass(frozen=True)
@@ -35,24 +55,35 @@ class TaskRef(_Scheduled):
     """A task without its configuration, which lies in its directory: small enough to be sent to another process."""
 
     name: str
+    processes: int = 1
+    """That share its work."""
+    opening: str = TRAIN
+    """Stage of the task that opens its run."""
 
     @classmethod
     def of(cls, task: Task | TaskRef) -> TaskRef:
         if isinstance(task, TaskRef):
             return task
-        return cls(task.task_id, task.kind, task.run_id, task.seed, task.cells, task.protocol, task.name)
+        own = (task.task_id, task.stage, task.run_id, task.seed, task.cells, task.needs)
+        return cls(*own, task.name, task.runtime.processes, task.opening)
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> TaskRef:
-        return cls(**{**value, "cells": tuple(value["cells"])})
+        """A task of a manifest or a trial; those of version 1 have a kind and a protocol instead of stage and needs."""
+        known = {**value, "cells": tuple(value["cells"])}
+        kind, protocol = known.pop("kind", None), known.pop("protocol", None)
+        if "stage" not in known:
+            known["stage"] = protocol or TRAIN
+            known["needs"] = () if kind == "pretrain" else (known["run_id"],)
+        return cls(**{**known, "needs": tuple(known["needs"])})
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
 
     def run(self) -> TaskRef:
-        """The pretraining that an evaluation belongs to."""
-        name = self.name.removesuffix(f" [{self.protocol}]")
-        return TaskRef(self.run_id, "pretrain", self.run_id, self.seed, self.cells, None, name)
+        """The task that opens the run that it belongs to."""
+        name = self.name.removesuffix(f" [{self.stage}]")
+        return TaskRef(self.run_id, self.opening, self.run_id, self.seed, self.cells, (), name)
 
 
 def trial_tasks(search: SearchPaths) -> Iterator[TaskRef]:
@@ -72,17 +103,34 @@ def with_trials(tasks: Sequence[Task], search: SearchPaths) -> list[Task | TaskR
 class Task(_Scheduled):
     """One task of a plan."""
 
-    config: RunConfig | EvaluationConfig
+    config: Any
+    """Its stage's configuration, of the type that the study's trainer gives it."""
+    runtime: RuntimeConfig = field(default_factory=RuntimeConfig)
+    seeded: bool = True
+    """False: it is the same for all seeds; `seed` is one of them."""
+    opening: str = TRAIN
+    """Stage of the task that opens its run."""
+    former_id: str = ""
+    """Id under which a finished run may be known, whose configuration differs in keys alone that it does not read."""
+
+    def also_in(self, cell: Cell) -> Task:
+        """The task, of one more cell."""
+        return self if cell in self.cells else replace(self, cells=(*self.cells, cell))
 
     @property
     def name(self) -> str:
-        suffix = f" [{self.protocol}]" if self.protocol else ""
+        if not self.seeded:
+            rest = f" and {len(self.cells) - 1} more" if len(self.cells) > 1 else ""
+            return f"{cell_name(self.cells[0])}{rest} [{self.stage}]"
+        suffix = "" if self.opens else f" [{self.stage}]"
         return f"{cell_name(self.cells[0])} seed={self.seed}{suffix}"
 
     def to_json(self) -> dict[str, Any]:
         return {
             "task_id": self.task_id,
             "run_id": self.run_id,
+            "stage": self.stage,
+            "needs": list(self.needs),
             "kind": self.kind,
             "cell": self.cells[0],
             "cells": list(self.cells),

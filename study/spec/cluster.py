@@ -5,10 +5,10 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 
-from ablative.study.clip.config import RuntimeConfig
 from ablative.study.core.errors import ConfigError
 from ablative.study.core.secrets import holds_secret
 from ablative.study.core.typed import field
+from ablative.study.spec.runtime import RuntimeConfig
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import itertools
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,8 +17,12 @@ from ablative.study.core.packages import folder as package_folder
 from ablative.study.spec.inherit import check_own_factors
 
 CONF = package_folder("ablative.study") / "conf"
-GROUPS = ("model", "objective", "schedule", "data", "suite", "runtime", "cluster")
-"""Groups that a study's `base`, a level or an override may choose from."""
+GROUPS = ("runtime", "cluster")
+"""Groups that every study has; its trainer adds others."""
+
+
+KEPT_STAMPS = 3
+"""Sets of config folders, besides the one in use, whose composed trees are kept: studies of several trainers."""
 
 
 @dataclass(frozen=True)
@@ -28,16 +32,16 @@ class Overrides:
     choices: dict[str, str]
     """Config group → option (`model=small`)."""
     values: dict[str, Any]
-    """Dotted configuration key → value (`schedule.steps=10`)."""
+    """Key of a configuration → value (`schedule.steps=10`)."""
     study: dict[str, Any]
     """Key of the study file → value (`seeds=[0,1]`)."""
 
 
-def parse_overrides(texts: Sequence[str], study_keys: Sequence[str]) -> Overrides:
-    """Sort `key=value` words with Hydra's grammar; raises ConfigError for anything else."""
-    result = Overrides({}, {}, {})
+def parse_words(texts: Sequence[str]) -> dict[str, Any]:
+    """Key → value of `key=value` words, by Hydra's grammar; raises ConfigError for anything else."""
+    found: dict[str, Any] = {}
     if not texts:
-        return result  # most commands have none, and are spared Hydra's import, which costs a quarter of a second
+        return found  # most commands have none, and are spared Hydra's import, which costs a quarter of a second
 
     from hydra.core.override_parser.overrides_parser import OverridesParser
     from hydra.errors import HydraException
@@ -49,46 +53,52 @@ def parse_overrides(texts: Sequence[str], study_keys: Sequence[str]) -> Override
             raise ConfigError(f"override '{text}': expected key=value") from None
         if override.is_add() or override.is_delete() or override.is_sweep_override():
             raise ConfigError(f"override '{text}': only key=value is allowed; sweeps are a study's factors")
-        key, value = override.key_or_group, override.value()
-        if key in GROUPS:
+        found[override.key_or_group] = override.value()
+    return found
+
+
+def sort_words(words: Mapping[str, Any], groups: Collection[str], study_keys: Collection[str]) -> Overrides:
+    """Words by what they change; keys of configurations are left to the trainer to check."""
+    result = Overrides({}, {}, {})
+    for key, value in words.items():
+        if key in groups:
             result.choices[key] = str(value)
         elif key.split(".")[0] in study_keys:
             result.study[key] = value
-        elif "." in key:
-            result.values[key] = value
         else:
-            allowed = [*GROUPS, *study_keys, "a dotted key such as schedule.steps"]
-            raise ConfigError(unknown("key", key, allowed, f"override '{text}'"))
+            result.values[key] = value
     return result
 
 
-def check_key(key: str, branches: Iterable[str], protocols: Sequence[str], where: str) -> None:
-    """Refuse a dotted key that nothing of the configuration would read."""
-    head, _, rest = key.partition(".")
-    if head not in branches or not rest:
-        raise ConfigError(unknown("key", key, [*GROUPS, *(f"{name}.…" for name in branches)], where))
-    if head == "protocol" and (name := rest.partition(".")[0]) not in protocols:
-        raise ConfigError(unknown("protocol of the study", name, protocols, f"{where}: {key}"))
-
-
 class Composer:
-    """Composes configuration trees from the shipped groups and a user's own `--config-dir`."""
+    """Composes configuration trees from the shipped groups, a trainer's, and a user's own `--config-dir`."""
 
-    def __init__(self, config_dir: str | None, cache: Path | None = None) -> None:
-        """`cache`: file that keeps composed trees between processes; importing Hydra and composing costs 0.5 s."""
+    def __init__(self, config_dir: str | None, shipped: Sequence[Path] = (), cache: Path | None = None) -> None:
+        """Look for config groups in the common folder, then in others.
+
+        Args:
+            config_dir: the user's folder.
+            shipped: folders of trainers; the last `config.yaml` among them is the one that trees start from.
+            cache: file that keeps composed trees between processes; importing Hydra and composing costs 0.5 s.
+        """
         if config_dir is not None and not Path(config_dir).is_dir():
             raise ConfigError(f"--config-dir {config_dir}: no such folder")
-        self.folders = [CONF] + ([Path(config_dir).absolute()] if config_dir else [])
+        self.shipped = [CONF, *shipped]
+        self.folders = self.shipped + ([Path(config_dir).absolute()] if config_dir else [])
         self.tree = functools.cache(self._tree)
         self._check_shadowing()
         self._cache = _TreeCache(cache, self.folders) if cache is not None else None
 
     def _check_shadowing(self) -> None:
         """Hydra searches the shipped folder first: a file of the same name would be ignored without a word."""
-        for folder in self.folders[1:]:
+        for folder in self.folders[len(self.shipped) :]:
             for path in folder.glob("*/*.yaml"):
-                if (CONF / path.relative_to(folder)).exists():
+                if any((shipped / path.relative_to(folder)).exists() for shipped in self.shipped):
                     raise ConfigError(f"{path}: ablate ships a {path.parent.name} of this name; choose another name")
+
+    def groups(self) -> list[str]:
+        """Names of all config groups."""
+        return sorted({path.parent.name for folder in self.folders for path in folder.glob("*/*.yaml")})
 
     def options(self, group: str) -> list[str]:
         """Names that a config group offers."""
@@ -111,21 +121,12 @@ class Composer:
         check_own_factors(data, source.read_text(), f"study/{name}.yaml")
         return data
 
-    def _tree(self, choices: tuple[tuple[str, str], ...], protocols: tuple[str, ...]) -> dict[str, Any]:
-        """The whole configuration for some group choices, with the named protocols under `protocol`."""
+    def _tree(self, choices: tuple[tuple[str, str], ...], more: tuple[str, ...] = ()) -> dict[str, Any]:
+        """The whole configuration for some group choices; `more`: further overrides in Hydra's grammar."""
         for group, option in choices:
             self.check_choice(group, option, "config group")
-        overrides = [f"{group}={option}" for group, option in choices]
-        for name in protocols:
-            self.check_choice("protocol", name, "protocols")
-            overrides.append(f"+protocol@protocol.{name}={name}")
-        data = dict(choices).get("data")
-        if data is not None and "suite" not in dict(choices) and data not in self.options("suite"):
-            raise ConfigError(
-                f"data '{data}' has no evaluation suite of its name; choose one in the study's base: "
-                f"suite: {' | '.join(self.options('suite'))}"
-            )
-        return self._compose("config", overrides, CONF)
+        overrides = [*(f"{group}={option}" for group, option in choices), *more]
+        return self._compose("config", overrides, self.shipped[-1])
 
     def _compose(self, name: str, overrides: list[str], main: Path) -> dict[str, Any]:
         """Compose the primary config `name` of the folder `main`; the other folders serve its defaults list."""
@@ -151,7 +152,7 @@ class Composer:
 
 
 class _TreeCache:
-    """Composed trees in one JSON file, valid while no file of the config folders has changed."""
+    """Composed trees in one JSON file, each valid while no file of its config folders has changed."""
 
     def __init__(self, path: Path, folders: Sequence[Path]) -> None:
         self.path = path
@@ -162,13 +163,14 @@ class _TreeCache:
             stored = read_json(path) or {}
         except (OSError, ValueError):
             stored = {}
-        self.trees: dict[str, dict[str, Any]] = stored.get(self.stamp, {})
+        self.trees: dict[str, dict[str, Any]] = stored.pop(self.stamp, {})
+        self._others = dict(list(stored.items())[-KEPT_STAMPS:])
 
     def get(self, key: str, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
         if key not in self.trees:
             self.trees[key] = make()
             with contextlib.suppress(OSError):  # a home that cannot be written is the submission's to report
-                write_json(self.path, {self.stamp: self.trees})
+                write_json(self.path, {**self._others, self.stamp: self.trees})
         return self.trees[key]
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -196,30 +196,3 @@ def differences(one: Cell, other: Cell) -> list[str]:
 def cell_name(cell: Mapping[str, str]) -> str:
     """`method=clip,pooling=map`; the only cell of a study without factors is `all`."""
     return ",".join(f"{factor}={level}" for factor, level in cell.items()) or "all"
-
-
-_EVALUATED = ("suite", "protocol")
-"""Branches of the configuration on which no run depends, only its evaluations."""
-
-
-def check_one_evaluation(
-    study: str, cells: Sequence[Cell], meanings: Sequence[Iterable[Iterable[tuple[str, Any]]]]
-) -> None:
-    """Cells that are one run have to be evaluated alike: a run has one value of a metric.
-
-    Args:
-        cells: two of them.
-        meanings: group choices and dotted values of each.
-    """
-    first, second = (
-        {key: value for part in meaning for key, value in part if key.split(".")[0] in _EVALUATED}
-        for meaning in meanings
-    )
-    differing = sorted(key for key in {*first, *second} if first.get(key) != second.get(key))
-    if differing:
-        names = " and ".join(cell_name(cell) for cell in cells)
-        raise ConfigError(
-            f"study/{study}.yaml: factors: cells {names} are one run, and their "
-            f"levels differ in {differing[0]}, which only evaluates it; make each way of evaluating a protocol of its "
-            "own (protocol/<name>.yaml in your --config-dir), whose metrics are columns of a table"
-        )

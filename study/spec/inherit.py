@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ablative.study.core.errors import ConfigError
@@ -31,8 +31,11 @@ def check_own_factors(data: Mapping[str, Any], text: str, where: str) -> None:
                 )
 
 
-def without_removed(data: Mapping[str, Any]) -> dict[str, Any]:
-    """A study's content without what is null in it, and without what it says of factors and levels that are."""
+def without_removed(data: Mapping[str, Any], condition_keys: Sequence[str] = ()) -> dict[str, Any]:
+    """A study's content without what is null in it, and without what it says of factors and levels that are.
+
+    `condition_keys`: its trainer's keys that map names to conditions on cells, as `applies` does.
+    """
     factors = data.get("factors") or {}
     if not isinstance(factors, Mapping):
         return dict(data)  # reported where factors are read
@@ -40,7 +43,7 @@ def without_removed(data: Mapping[str, Any]) -> dict[str, Any]:
     kept = {name: _present(levels, 1) for name, levels in factors.items() if levels is not None}
     found = {**data, "factors": kept}
     removed = [name for name, levels in gone.items() if levels is None]
-    for key in ("applies", "baseline", "protocols"):
+    for key in ("applies", "baseline", *condition_keys):
         if isinstance(data.get(key), Mapping):
             own = {name: what for name, what in _present(data[key]).items() if name not in removed}
             found[key] = own if key == "baseline" else {name: _condition(what, gone) for name, what in own.items()}

@@ -16,8 +16,3 @@ def expand(pattern: str, names: list[str]) -> list[str]:
         if len(name.split("/")) == len(parts)
         and all(fnmatch.fnmatchcase(part, want) for part, want in zip(name.split("/"), parts, strict=True))
     ]
-
-
-def protocol_of(metric: str) -> str | None:
-    """The protocol that yields `<protocol>/<dataset>/<metric>`; None for a run's own (`train/loss`)."""
-    return None if metric.count("/") < 2 else metric.partition("/")[0]

@@ -7,13 +7,10 @@ is imported only where a search runs (`sweeps.search`).
 from __future__ import annotations
 
 import dataclasses
-import functools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, get_type_hints
+from typing import Any
 
-from ablative.study.clip.config import RunConfig
-from ablative.study.clip.metrics import RUN_METRICS
 from ablative.study.core.errors import ConfigError, unknown
 from ablative.study.core.typed import build, field
 from ablative.study.spec.design import Design
@@ -23,13 +20,6 @@ Levels = Mapping[str, Mapping[str, Any]]
 
 SAMPLERS = ("tpe", "gp", "cmaes", "qmc", "grid", "random")
 PRUNERS = ("none", "median", "hyperband", "halving")
-PAPERS: tuple[dict[str, Any], ...] = (
-    {"objective.w_image": 0.1, "objective.w_text": 0.05},
-    {"objective.w_image": 0.05, "objective.w_text": 0.1},
-)
-"""Loss weights that MAE-CLIP's paper and its supplement print; the first trials of every search over both."""
-
-
 SEARCH_KEY = "search"
 """Key in a level's meaning that names the study whose search is meant."""
 
@@ -46,6 +36,8 @@ class ParameterConfig:
     choices: tuple[Any, ...] = field(())
     when: dict[str, tuple[Any, ...]] = dataclasses.field(default_factory=dict)
     """Keys and values without which the parameter does not exist; keys of parameters come earlier in the file."""
+    whole: bool = field(False)
+    """The key takes whole numbers; the plan fills it in."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,8 +91,8 @@ class SearchConfig:
     sampler: MethodConfig = MethodConfig(name="tpe")
     pruner: MethodConfig = MethodConfig(name="none")
     report: str = field("")
-    """Metric by which trials are pruned: one of training, such as `train/contrastive` (smaller is better), or one that
-    a protocol yields on the validation split (larger is better), evaluated `every` so many steps."""
+    """Metric by which trials are pruned: one that the run itself logs, such as `train/contrastive`, or one that another
+    stage yields on the validation split, evaluated `every` so many steps."""
     every: int = field(0, low=0)
     confirm: ConfirmConfig = ConfirmConfig()
     seeds: tuple[int, ...] = field((0,))
@@ -110,16 +102,17 @@ class SearchConfig:
     parallel: int = field(0, low=0)
     """Worker jobs; 0 takes as many as the cluster configuration, or the machine, allows."""
     enqueue: tuple[dict[str, Any], ...] = ()
-    """Values of parameters to try first, after the papers' loss weights (where these are searched)."""
+    """Values of parameters to try first, after those that the trainer's papers print (where these are searched)."""
     warm_start: bool = field(False)
     """Then try what the study's finished runs have tried; they are not trained again."""
 
-    @property
-    def first(self) -> tuple[dict[str, Any], ...]:
-        """What is tried before the sampler is asked."""
-        papers = [pair for pair in PAPERS if all(inside(self.parameters.get(key), pair[key]) for key in pair)]
-        both = (*papers, *self.enqueue)
-        return tuple(values for i, values in enumerate(both) if values not in both[:i])
+    def after(self, printed: Sequence[Mapping[str, Any]]) -> SearchConfig:
+        """The section with what is tried first of all, where it lies in the parameters' ranges, before `enqueue`."""
+        fit = [values for values in printed if all(inside(self.parameters.get(key), values[key]) for key in values)]
+        both = [*map(dict, fit), *self.enqueue]
+        return dataclasses.replace(
+            self, enqueue=tuple(values for i, values in enumerate(both) if values not in both[:i])
+        )
 
 
 def parse_search(data: Mapping[str, Any], factors: Mapping[str, Levels], where: str) -> SearchConfig:
@@ -137,21 +130,9 @@ def parse_search(data: Mapping[str, Any], factors: Mapping[str, Levels], where: 
         _check_parameter(key, parameter, f"{where}.parameters.{key}")
     _check_conditions(search, where)
     _check_methods(search, where)
-    _check_report(search, where)
     _check_arms(search, factors, where)
     _check_sizes(search, where)
     return search
-
-
-@functools.cache
-def searchable() -> dict[str, Any]:
-    """Keys that a search may set, with their types: whatever changes a run's result, but its seed."""
-    keys = {}
-    for section, kind in get_type_hints(RunConfig).items():
-        for spec in dataclasses.fields(kind) if dataclasses.is_dataclass(kind) else ():
-            if spec.metadata.get("identity", True):
-                keys[f"{section}.{spec.name}"] = get_type_hints(kind)[spec.name]
-    return keys
 
 
 def _method(value: Any, where: str) -> dict[str, Any]:
@@ -163,10 +144,35 @@ def _method(value: Any, where: str) -> dict[str, Any]:
     return {"name": value["name"], "options": {k: v for k, v in value.items() if k != "name"}}
 
 
+def with_kinds(search: SearchConfig, kinds: Mapping[str, type], where: str) -> SearchConfig:
+    """The section with `whole` filled in; raises ConfigError for a parameter that no configuration has, or whose range
+    is none of its type's.
+
+    Args:
+        search: the section.
+        kinds: keys that a search may set, with the types of their values.
+        where: of the section, for messages.
+    """
+    for key, parameter in search.parameters.items():
+        at = f"{where}.parameters.{key}"
+        for other in (key, *parameter.when):
+            if other not in kinds:
+                place = f"{where}.parameters" if other == key else f"{at}.when"
+                raise ConfigError(unknown("configuration key", other, kinds, place))
+        if parameter.choices:
+            continue
+        kind = kinds[key]
+        if kind not in (int, float):
+            raise ConfigError(f"{at}: {kind.__name__} has no range; give choices")
+        if kind is int and any(not float(x or 1).is_integer() for x in (parameter.low, parameter.high, parameter.step)):
+            raise ConfigError(f"{at}: {key} is a whole number, and so are its low, high and step")
+    parameters = {
+        key: dataclasses.replace(parameter, whole=kinds[key] is int) for key, parameter in search.parameters.items()
+    }
+    return dataclasses.replace(search, parameters=parameters)
+
+
 def _check_parameter(key: str, parameter: ParameterConfig, where: str) -> None:
-    if key not in searchable():
-        raise ConfigError(unknown("configuration key", key, searchable(), where.removesuffix(f".{key}")))
-    kind = searchable()[key]
     if parameter.choices:
         if parameter.low is not None or parameter.high is not None or parameter.log or parameter.step is not None:
             raise ConfigError(f"{where}: give choices, or a range (low, high, log, step), not both")
@@ -175,12 +181,8 @@ def _check_parameter(key: str, parameter: ParameterConfig, where: str) -> None:
         return
     if parameter.low is None or parameter.high is None:
         raise ConfigError(f"{where}: missing; give low and high, or choices")
-    if kind not in (int, float):
-        raise ConfigError(f"{where}: {kind.__name__} has no range; give choices")
     if not parameter.low < parameter.high:
         raise ConfigError(f"{where}: low {parameter.low} is not less than high {parameter.high}")
-    if kind is int and any(not float(x).is_integer() for x in (parameter.low, parameter.high, parameter.step or 1)):
-        raise ConfigError(f"{where}: {key} is a whole number, and so are its low, high and step")
     if parameter.log and (parameter.low <= 0 or parameter.step is not None):
         raise ConfigError(f"{where}: a log range has no step and begins above 0, found low {parameter.low}")
 
@@ -189,8 +191,6 @@ def _check_conditions(search: SearchConfig, where: str) -> None:
     keys = list(search.parameters)
     for at, (key, parameter) in enumerate(search.parameters.items()):
         for other in parameter.when:
-            if other not in searchable():
-                raise ConfigError(unknown("configuration key", other, searchable(), f"{where}.parameters.{key}.when"))
             if other in keys[at:]:
                 raise ConfigError(f"{where}.parameters.{key}.when: {other} must stand before {key}")
     for values in search.enqueue:
@@ -218,19 +218,6 @@ def _check_methods(search: SearchConfig, where: str) -> None:
                 raise ConfigError(f"{where}.parameters.{key}: a grid needs choices or a step")
             if parameter.when:
                 raise ConfigError(f"{where}.parameters.{key}.when: a grid has no conditional parameters")
-
-
-def _check_report(search: SearchConfig, where: str) -> None:
-    trained = search.report.startswith(("train/", "cost/"))
-    if trained and search.report not in RUN_METRICS:
-        raise ConfigError(unknown("metric of training", search.report, RUN_METRICS, f"{where}.report"))
-    if search.every and (trained or not search.report):
-        raise ConfigError(f"{where}.every: only a protocol's metric in `report` is evaluated every so many steps")
-    if search.report and not trained and not search.every:
-        raise ConfigError(
-            f"{where}.report: {search.report} is no metric of training, so tell with `every` after how many steps it "
-            f"is evaluated (metrics of training: {', '.join(RUN_METRICS)})"
-        )
 
 
 def _check_arms(search: SearchConfig, factors: Mapping[str, Levels], where: str) -> None:

@@ -5,18 +5,21 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 from ablative.study.core.errors import ConfigError, unknown
 from ablative.study.core.typed import build
-from ablative.study.spec.design import DESIGNS, Design, allows
+from ablative.study.spec.design import DESIGNS, Design
 from ablative.study.spec.inherit import without_removed
 from ablative.study.spec.outputs import BY_METRIC, ClaimConfig, EffectsConfig, FigureConfig, QueryConfig, TableConfig
+from ablative.study.spec.parents import check_parents
 from ablative.study.spec.search import SearchConfig, check_searched_levels, parse_search
 
 KEYS = (
     "name",
     "title",
+    "trainer",
     "base",
     "seeds",
     "design",
@@ -24,7 +27,6 @@ KEYS = (
     "applies",
     "drop",
     "baseline",
-    "protocols",
     "tables",
     "effects",
     "queries",
@@ -32,13 +34,16 @@ KEYS = (
     "claims",
     "search",
 )
+"""Keys of every study; its trainer owns others."""
+TRAINER = "trainer"
+"""Key that names the trainer."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 """Names become folder names, MLflow experiments and LaTeX labels."""
 
 
 @dataclass(frozen=True)
 class Study:
-    """One study: its grid, its seeds, how its runs are evaluated, and what is printed of them."""
+    """One study: its grid, its seeds, its trainer's part, and what is printed of its runs."""
 
     name: str
     title: str
@@ -46,9 +51,9 @@ class Study:
     """Config group → option that every run starts from."""
     seeds: tuple[int, ...]
     design: Design
-    protocols: tuple[str, ...]
-    measured: dict[str, dict[str, list[str]]]
-    """Protocol → levels of the cells that are evaluated with it (a cell without the factor is)."""
+    trainer: str
+    own: dict[str, Any]
+    """What the file says under the trainer's own keys."""
     tables: dict[str, TableConfig]
     effects: dict[str, EffectsConfig]
     queries: dict[str, QueryConfig]
@@ -61,36 +66,53 @@ class Study:
         """Names of the levels of each factor, in order."""
         return {factor: tuple(levels) for factor, levels in self.design.factors.items()}
 
-    def evaluates(self, protocol: str, cells: Sequence[Mapping[str, str]]) -> bool:
-        """Whether a run that is shared by these cells is evaluated with the protocol."""
-        return any(allows(cell, self.measured[protocol]) for cell in cells)
-
     @property
     def baseline(self) -> dict[str, str] | None:
         return dict(self.design.baseline) or None
 
 
-def parse_study(data: Mapping[str, Any], where: str) -> Study:
-    """The `Study` that a study file's content means; raises ConfigError naming `where` and the key."""
+def parse_study(
+    data: Mapping[str, Any],
+    where: str,
+    trainer: str = "",
+    own_keys: Sequence[str] = (),
+    condition_keys: Sequence[str] = (),
+    others: Mapping[str, str] = MappingProxyType({}),
+) -> Study:
+    """The `Study` that a study file's content means; raises ConfigError naming `where` and the key.
+
+    Args:
+        data: the file's content.
+        where: for messages.
+        trainer: name of the study's trainer.
+        own_keys: the study keys that it owns.
+        condition_keys: those of them that map names to conditions on cells.
+        others: keys of other trainers, and whose they are, for messages.
+    """
     for key in data:
-        if key not in KEYS:
-            raise ConfigError(unknown("key", str(key), KEYS, where))
-    data = without_removed(data)
+        if key not in KEYS and key not in own_keys:
+            if key in others:
+                raise ConfigError(
+                    f"{where}: {key}: a key of the trainer '{others[key]}', and this study's is '{trainer}' "
+                    f"(its own keys: {', '.join(own_keys) or 'none'})"
+                )
+            raise ConfigError(unknown("key", str(key), [*KEYS, *own_keys], where))
+    data = without_removed(data, condition_keys)
     name = _text(data, "name", where)
     if not _NAME.fullmatch(name):
         raise ConfigError(f"{where}: name: '{name}' may hold letters, digits, '_', '-' and '.' only")
     design = _design(data, where)
     search = parse_search(data["search"], design.factors, f"{where}: search") if data.get("search") else None
     check_searched_levels(design, name, search is not None, where)
-    measured = _protocols(data.get("protocols") or [], f"{where}: protocols")
+    check_parents(design, where)
     study = Study(
         name=name,
         title=_text(data, "title", where, name),
         base=_base(data.get("base") or {}, where),
         seeds=_seeds(data.get("seeds", [0]), where),
         design=design,
-        protocols=tuple(measured),
-        measured=measured,
+        trainer=trainer,
+        own={key: data[key] for key in own_keys if key in data},
         tables={k: build(TableConfig, v, f"{where}: tables.{k}") for k, v in _mapping(data, "tables", where).items()},
         effects={
             k: build(EffectsConfig, v, f"{where}: effects.{k}") for k, v in _mapping(data, "effects", where).items()
@@ -104,10 +126,6 @@ def parse_study(data: Mapping[str, Any], where: str) -> Study:
         claims={k: build(ClaimConfig, v, f"{where}: claims.{k}") for k, v in _mapping(data, "claims", where).items()},
         search=search,
     )
-    for protocol, levels in measured.items():
-        _check_factors(
-            study, [], {factor: tuple(own) for factor, own in levels.items()}, f"{where}: protocols.{protocol}"
-        )
     _check_outputs(study, where)
     return study
 
@@ -132,8 +150,8 @@ def _design(data: Mapping[str, Any], where: str) -> Design:
         raise ConfigError(f"{where}: drop: expected a list of conditions, found {drop!r}")
     design = Design(
         factors=factors,
-        applies={k: _condition(v, f"{where}: applies.{k}") for k, v in _mapping(data, "applies", where).items()},
-        drop=[_condition(item, f"{where}: drop") for item in drop],
+        applies={k: condition(v, f"{where}: applies.{k}") for k, v in _mapping(data, "applies", where).items()},
+        drop=[condition(item, f"{where}: drop") for item in drop],
         baseline={k: str(v) for k, v in _mapping(data, "baseline", where).items()},
         kind=kind,
     )
@@ -150,27 +168,28 @@ def _check_outputs(study: Study, where: str) -> None:
         at = f"{where}: tables.{name}"
         if not table.columns or not table.rows:
             raise ConfigError(f"{at}: needs at least one row factor and one column")
-        _check_factors(study, [*table.rows, table.split], table.where, at)
+        check_factors(study, [*table.rows, table.split], table.where, at)
         levels = table.reference.levels if table.reference else {}
-        _check_factors(study, [], {factor: tuple(named) for factor, named in levels.items()}, f"{at}.reference")
+        check_factors(study, [], {factor: tuple(named) for factor, named in levels.items()}, f"{at}.reference")
     for name, effects in study.effects.items():
         at = f"{where}: effects.{name}"
         if not effects.columns or not effects.factors:
             raise ConfigError(f"{at}: needs at least one factor and one column")
         if name in study.tables:
             raise ConfigError(f"{at}: a table has this name already")
-        _check_factors(study, list(effects.factors), effects.where, at)
+        check_factors(study, list(effects.factors), effects.where, at)
     for name in study.queries:
         if name in study.tables or name in study.effects:
             raise ConfigError(f"{where}: queries.{name}: a table has this name already")
     for name, figure in study.figures.items():
         panel = "" if figure.panel == BY_METRIC else figure.panel
-        _check_factors(study, [figure.x, figure.hue, panel], figure.where, f"{where}: figures.{name}")
+        check_factors(study, [figure.x, figure.hue, panel], figure.where, f"{where}: figures.{name}")
     for name, claim in study.claims.items():
-        _check_factors(study, [], claim.where, f"{where}: claims.{name}")
+        check_factors(study, [], claim.where, f"{where}: claims.{name}")
 
 
-def _check_factors(study: Study, named: list[str], condition: Mapping[str, tuple[str, ...]], where: str) -> None:
+def check_factors(study: Study, named: Sequence[str], condition: Mapping[str, Sequence[str]], where: str) -> None:
+    """Raise ConfigError for factors, and levels of a condition, that the study does not have."""
     for factor in [*named, *condition]:
         if factor and factor not in study.factors:
             raise ConfigError(unknown("factor", factor, study.factors, where))
@@ -195,18 +214,8 @@ def _seeds(data: Any, where: str) -> tuple[int, ...]:
     return tuple(seeds)
 
 
-def _protocols(data: Any, where: str) -> dict[str, dict[str, list[str]]]:
-    """Protocol → which cells; a plain list of names means all cells."""
-    if isinstance(data, Mapping):
-        return {str(name): _condition(condition, f"{where}.{name}") for name, condition in data.items()}
-    if not isinstance(data, list) or not all(isinstance(item, str) for item in data):
-        raise ConfigError(f"{where}: expected a list of names (or name: levels of the cells), found {data!r}")
-    if len(set(data)) < len(data):
-        raise ConfigError(f"{where}: {data} holds a protocol twice")
-    return {name: {} for name in data}
-
-
-def _condition(data: Any, where: str) -> dict[str, list[str]]:
+def condition(data: Any, where: str) -> dict[str, list[str]]:
+    """Factor → levels, of `factor: level` or `factor: [levels]`; raises ConfigError for anything else."""
     if not isinstance(data, Mapping):
         raise ConfigError(f"{where}: expected factor: level (or a list of levels), found {data!r}")
     return {str(k): [str(i) for i in v] if isinstance(v, list) else [str(v)] for k, v in data.items()}

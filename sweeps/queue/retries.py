@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterable
 from datetime import UTC, datetime
 
-from ablative.study.clip.config import RunConfig, micro_batch
+from ablative.trainer.clip.spec.config import RunConfig, micro_batch
 from ablative.study.core.files import read_json, write_json
 from ablative.study.core.typed import load_config
 from ablative.study.home.failed_attempts import OUT_OF_MEMORY, failures, halvings

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from ablative.study.clip.config import EvaluationConfig, RunConfig
-from ablative.study.clip.metrics import RUN_METRICS
+from ablative.trainer.clip.spec.config import EvaluationConfig, RunConfig
+from ablative.trainer.clip.spec.metrics import RUN_METRICS
 from ablative.study.core.files import read_json, write_json
 from ablative.study.core.identity import config_id
 from ablative.study.core.typed import build, plain

@@ -11,7 +11,7 @@ from typing import Any
 
 from optuna.trial import TrialState
 
-from ablative.study.clip.config import RunConfig
+from ablative.trainer.clip.spec.config import RunConfig
 from ablative.study.core.errors import ConfigError
 from ablative.study.core.files import read_json, write_json
 from ablative.study.core.identity import config_id, differences, flatten

@@ -13,7 +13,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 
 from ablative.study.core.errors import ConfigError, unknown
 from ablative.study.plan.search_arms import SearchArm, number
-from ablative.study.spec.search import MethodConfig, ParameterConfig, SearchConfig, searchable
+from ablative.study.spec.search import MethodConfig, ParameterConfig, SearchConfig
 
 Method = TypeVar("Method", optuna.samplers.BaseSampler, optuna.pruners.BasePruner)
 
@@ -81,7 +81,7 @@ def distribution(key: str, parameter: ParameterConfig) -> BaseDistribution:
     if parameter.choices:
         return CategoricalDistribution(parameter.choices)
     assert parameter.low is not None and parameter.high is not None
-    if searchable()[key] is int:
+    if parameter.whole:
         step = int(parameter.step or 1)
         return IntDistribution(int(parameter.low), int(parameter.high), log=parameter.log, step=step)
     return FloatDistribution(parameter.low, parameter.high, log=parameter.log, step=parameter.step)
@@ -102,7 +102,7 @@ def _points(key: str, parameter: ParameterConfig) -> list[Any]:
     assert parameter.low is not None and parameter.high is not None and parameter.step is not None
     count = int((parameter.high - parameter.low) / parameter.step + 1e-9) + 1
     points = [parameter.low + i * parameter.step for i in range(count)]
-    return [int(point) for point in points] if searchable()[key] is int else [float(point) for point in points]
+    return [int(point) for point in points] if parameter.whole else [float(point) for point in points]
 
 
 def _make(config: MethodConfig, kind: Callable[..., Method], fixed: dict[str, Any], what: str) -> Method:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ablative.study.clip.config import RunConfig
+from ablative.trainer.clip.spec.config import RunConfig
 from ablative.study.costs.estimate import ASSUMED_EVALUATION_SECONDS
 from ablative.study.home.paths import Home, TaskPaths
 from ablative.study.plan.task import Task

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from ablative.study.clip.config import RunConfig, RuntimeConfig
+from ablative.trainer.clip.spec.config import RunConfig, RuntimeConfig
 from ablative.study.core.files import read_json
 from ablative.study.costs.usage import TaskUsage
 from ablative.study.home.paths import Home, SubmissionPaths, TaskPaths

@@ -21,7 +21,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ablative.study.clip.config import RunConfig, RuntimeConfig
+from ablative.trainer.clip.spec.config import RunConfig, RuntimeConfig
 from ablative.study.core.errors import AblateError
 from ablative.study.core.secrets import guard, shielded
 from ablative.study.home.paths import Home, SubmissionPaths, TaskPaths

@@ -25,7 +25,7 @@ import numpy as np
 import webdataset
 from PIL import Image
 
-from ablative.study.clip.config import DataConfig
+from ablative.trainer.clip.spec.config import DataConfig
 from ablative.study.home.paths import Home
 from ablative.trainer.clip.data.images.crops import Crops
 from ablative.trainer.clip.data.pairs.batch import to_pixels

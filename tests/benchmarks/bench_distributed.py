@@ -18,7 +18,7 @@ from pathlib import Path
 
 import torch
 
-from ablative.study.clip.config import RunConfig
+from ablative.trainer.clip.spec.config import RunConfig
 from ablative.study.plan.plan import make_plan
 from ablative.trainer.clip.data.pairs.batch import Batch
 from ablative.trainer.clip.objectives.system import System

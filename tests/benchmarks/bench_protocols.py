@@ -8,7 +8,7 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-from ablative.study.clip.config import ProtocolConfig
+from ablative.trainer.clip.spec.config import ProtocolConfig
 from ablative.trainer.clip.protocols.linear_probe import fit
 from ablative.trainer.clip.protocols.retrieval import retrieval_ranks
 from ablative.trainer.clip.protocols.zero_shot import nearest_ranks

@@ -25,7 +25,7 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
-from ablative.study.clip.config import EvaluationConfig, RunConfig
+from ablative.trainer.clip.spec.config import EvaluationConfig, RunConfig
 from ablative.study.home.paths import Home
 from ablative.study.plan.plan import Plan, Task, make_plan
 from ablative.study.spec.cluster import ClusterConfig

@@ -23,7 +23,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from ablative.study.clip.config import ModelConfig, ObjectiveConfig, RunConfig
+from ablative.trainer.clip.spec.config import ModelConfig, ObjectiveConfig, RunConfig
 from ablative.study.costs.devices import find
 from ablative.study.plan.plan import make_plan
 from ablative.trainer.clip.data.pairs.batch import Batch

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from ablative.study.clip.config import ModelConfig, ObjectiveConfig
+from ablative.trainer.clip.spec.config import ModelConfig, ObjectiveConfig
 from ablative.trainer.clip.objectives.losses import contrastive_loss, token_weights
 from ablative.trainer.clip.objectives.system import System, no_decay
 

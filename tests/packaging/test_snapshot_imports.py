@@ -87,7 +87,7 @@ LOADER = """
 import shutil, sys
 from pathlib import Path
 import numpy as np
-from ablative.study.clip.config import DataConfig
+from ablative.trainer.clip.spec.config import DataConfig
 from ablative.study.core.packages import require_snapshot
 from ablative.trainer.clip.data.pairs.tokenizer import Tokenizer
 from ablative.trainer.clip.data.pairs.workers import Workers

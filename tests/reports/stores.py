@@ -17,8 +17,8 @@ from shared import empty_store, once
 from ablative.reports.build import declared_table
 from ablative.reports.store.results import open_results
 from ablative.reports.tables.tables import Table
-from ablative.study.clip.config import EvaluationConfig
-from ablative.study.clip.metrics import METRICS
+from ablative.trainer.clip.spec.config import EvaluationConfig
+from ablative.trainer.clip.spec.metrics import METRICS
 from ablative.study.home.paths import Home
 from ablative.study.plan.plan import Plan, Task, make_plan
 

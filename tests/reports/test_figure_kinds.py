@@ -17,7 +17,7 @@ from ablative.reports.build import report
 from ablative.reports.figures.crossings import crossings, meetings
 from ablative.reports.figures.figures import color, save_figure
 from ablative.reports.store.warehouse import cell_key
-from ablative.study.clip.panel_pictures import NEEDED, pictures_path
+from ablative.trainer.clip.spec.panel_pictures import NEEDED, pictures_path
 from ablative.study.core.errors import ConfigError
 from ablative.study.home.paths import Home
 from ablative.study.plan.figure_checks import check_figure

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from ablative.study.clip.config import RunConfig
+from ablative.trainer.clip.spec.config import RunConfig
 from ablative.study.core.files import write_json
 from ablative.study.costs import estimate as estimate_module
 from ablative.study.costs.devices import driven, find, known, label

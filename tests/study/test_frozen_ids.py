@@ -7,7 +7,7 @@ import json
 from collections import Counter
 from pathlib import Path
 
-from ablative.study.clip.config import EvaluationConfig, RunConfig
+from ablative.trainer.clip.spec.config import EvaluationConfig, RunConfig
 from ablative.study.core.identity import config_id
 from ablative.study.core.typed import build
 from ablative.study.plan.plan import make_plan

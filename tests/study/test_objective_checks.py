@@ -5,8 +5,8 @@ import dataclasses
 import pytest
 from small_models import MODEL
 
-from ablative.study.clip.checks import check_objective
-from ablative.study.clip.config import ObjectiveConfig
+from ablative.trainer.clip.spec.checks import check_objective
+from ablative.trainer.clip.spec.config import ObjectiveConfig
 from ablative.study.core.errors import ConfigError
 
 

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from ablative.study.cli import main
-from ablative.study.clip.config import DataConfig, DatasetConfig, EvaluationConfig, RunConfig
+from ablative.trainer.clip.spec.config import DataConfig, DatasetConfig, EvaluationConfig, RunConfig
 from ablative.study.core.errors import AbsentDataError, ConfigError
 from ablative.study.costs.devices import find
 from ablative.study.costs.estimate import ASSUMED_UTILISATION, estimate

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from ablative.study.clip.config import EvaluationConfig, RunConfig
+from ablative.trainer.clip.spec.config import EvaluationConfig, RunConfig
 from ablative.study.core.errors import ConfigError
 from ablative.study.core.identity import config_id
 from ablative.study.core.typed import load_config

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from ablative.study.clip.config import RunConfig, micro_batch
+from ablative.trainer.clip.spec.config import RunConfig, micro_batch
 from ablative.study.core.errors import DataError
 from ablative.study.core.files import write_atomic, write_json
 from ablative.study.core.typed import load_config

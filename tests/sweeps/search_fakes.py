@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 from fakes import Interrupted, note
 
-from ablative.study.clip.config import EvaluationConfig, RunConfig
+from ablative.trainer.clip.spec.config import EvaluationConfig, RunConfig
 from ablative.study.core.files import read_json, write_json
 from ablative.study.core.typed import load_config
 from ablative.study.home.journal import Journal

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from fakes import Behaviours, events, hand_over, start_worker, tiny_plan
 
-from ablative.study.clip.config import RunConfig, micro_batch
+from ablative.trainer.clip.spec.config import RunConfig, micro_batch
 from ablative.study.core.files import write_json
 from ablative.study.core.packages import source_name
 from ablative.study.home.failed_attempts import failures, halvings

@@ -14,7 +14,7 @@ from fakes import HERE, tiny_plan, wait_for, write_study
 from slurm_world import CONFIG, SECONDS, begin_soon, element_of, finish, look, slurm, until
 from team_tasks import seen
 
-from ablative.study.clip.config import RuntimeConfig
+from ablative.trainer.clip.spec.config import RuntimeConfig
 from ablative.study.core.errors import ConfigError
 from ablative.study.core.files import read_json
 from ablative.study.home.journal import metric_rows, read

@@ -11,7 +11,7 @@ import torch
 from small_models import MODEL
 from small_systems import make_system
 
-from ablative.study.clip.config import (
+from ablative.trainer.clip.spec.config import (
     DataConfig,
     DatasetConfig,
     ObjectiveConfig,

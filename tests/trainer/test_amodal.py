@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from shard_world import encoded, turned
 
-from ablative.study.clip.config import DatasetConfig
+from ablative.trainer.clip.spec.config import DatasetConfig
 from ablative.study.core.errors import ConfigError, DataError
 from ablative.study.home.paths import Home
 from ablative.trainer.clip.data.images.pictures import square_around

@@ -11,8 +11,8 @@ import torch
 from forked import Forked
 from tiny_run import MODEL, OBJECTIVES, make_batch, make_config
 
-from ablative.study.clip.checks import check_run
-from ablative.study.clip.config import RunConfig, RuntimeConfig
+from ablative.trainer.clip.spec.checks import check_run
+from ablative.trainer.clip.spec.config import RunConfig, RuntimeConfig
 from ablative.study.core.errors import ConfigError, DataError
 from ablative.trainer.clip.data.pairs.batch import Batch
 from ablative.trainer.clip.data.pairs.loader import Loader

@@ -14,7 +14,7 @@ import torch
 from forked import Forked
 from tiny_run import make_config, make_home, write_run
 
-from ablative.study.clip.config import RuntimeConfig
+from ablative.trainer.clip.spec.config import RuntimeConfig
 from ablative.study.core.errors import EXIT_OUT_OF_MEMORY, ConfigError, DataError
 from ablative.study.home.journal import read
 from ablative.study.home.paths import Home, RunPaths

@@ -12,7 +12,7 @@ import torch
 from forked import Forked
 from tiny_run import make_config, make_home, write_run
 
-from ablative.study.clip.config import RunConfig
+from ablative.trainer.clip.spec.config import RunConfig
 from ablative.study.core.files import read_json
 from ablative.study.home.journal import metric_rows, read
 from ablative.study.home.paths import Home

@@ -13,7 +13,7 @@ import yaml
 from forked import Forked
 from tiny_run import make_config, make_home, write_run
 
-from ablative.study.clip.config import DatasetConfig, EvaluationConfig, ProtocolConfig
+from ablative.trainer.clip.spec.config import DatasetConfig, EvaluationConfig, ProtocolConfig
 from ablative.study.core.files import read_json, write_json
 from ablative.study.core.typed import plain
 from ablative.study.costs.usage import TaskUsage

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from shard_world import config, numbers, sample, write_shard, write_shards
 
-from ablative.study.clip.checks import check_data
-from ablative.study.clip.config import DataConfig, ScheduleConfig
+from ablative.trainer.clip.spec.checks import check_data
+from ablative.trainer.clip.spec.config import DataConfig, ScheduleConfig
 from ablative.study.core.errors import ConfigError, DataError
 from ablative.study.core.identity import identity
 from ablative.study.home.paths import Home

@@ -11,7 +11,7 @@ import pytest
 import torch
 from protocol_fakes import DATASET, Split, Words, random_split, representation
 
-from ablative.study.clip.config import DatasetConfig
+from ablative.trainer.clip.spec.config import DatasetConfig
 from ablative.study.core.errors import ConfigError, DataError
 from ablative.study.core.identity import canonical
 from ablative.trainer.clip.data.pairs.batch import to_pixels

@@ -11,7 +11,7 @@ import torch
 from protocol_fakes import MODEL, EvaluationSet, Split, evaluation
 from small_systems import make_system
 
-from ablative.study.clip.config import ProtocolConfig
+from ablative.trainer.clip.spec.config import ProtocolConfig
 from ablative.trainer.clip.protocols.finetune import INPUTS, Classifier, finetune, fit
 from ablative.trainer.clip.protocols.parts import row_store as storage
 from ablative.trainer.clip.protocols.parts.features import Representation

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 from shard_world import encoded, plain, sample, turned, write_shard
 
-from ablative.study.clip.config import DatasetConfig
+from ablative.trainer.clip.spec.config import DatasetConfig
 from ablative.study.core.errors import ConfigError, DataError
 from ablative.study.home.paths import Home
 from ablative.trainer.clip.data.fingerprints import fingerprint

@@ -12,7 +12,7 @@ import yaml
 from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
 
-from ablative.study.clip.config import ProtocolConfig
+from ablative.trainer.clip.spec.config import ProtocolConfig
 from ablative.study.core.packages import folder
 from ablative.study.core.typed import build
 from ablative.trainer.clip.protocols.linear_probe import Probe, _optimizer, fit, predict

@@ -18,7 +18,7 @@ import torch
 from PIL import Image
 from shard_world import sample, write_shard
 
-from ablative.study.clip.config import DataConfig
+from ablative.trainer.clip.spec.config import DataConfig
 from ablative.study.core.errors import AblateError, DataError
 from ablative.study.home.paths import Home
 from ablative.trainer.clip.data.images import crops, streams
@@ -254,7 +254,7 @@ def test_workers_never_outlive_a_killed_training(tmp_path: Path) -> None:
     script.write_text(
         "import multiprocessing, time\n"
         "import numpy as np\n"
-        "from ablative.study.clip.config import DataConfig\n"
+        "from ablative.trainer.clip.spec.config import DataConfig\n"
         "from ablative.trainer.clip.data.world.shapes import ShapePairs\n"
         "from ablative.trainer.clip.data.pairs.tokenizer import Tokenizer\n"
         "from ablative.trainer.clip.data.pairs.workers import Workers\n"

@@ -7,7 +7,7 @@ import torch
 from oracles import oracle
 from torch.nn.functional import cross_entropy, linear, normalize
 
-from ablative.study.clip.config import ObjectiveConfig
+from ablative.trainer.clip.spec.config import ObjectiveConfig
 from ablative.trainer.clip.objectives.losses import (
     contrastive_loss,
     local_contrastive_loss,

@@ -13,8 +13,8 @@ from PIL import Image
 from protocol_fakes import representation
 from shard_world import encoded, plain, turned
 
-from ablative.study.clip.class_sets import class_set
-from ablative.study.clip.config import DatasetConfig, ProtocolConfig
+from ablative.trainer.clip.spec.class_sets import class_set
+from ablative.trainer.clip.spec.config import DatasetConfig, ProtocolConfig
 from ablative.study.core.errors import ConfigError, DataError
 from ablative.study.home.paths import Home
 from ablative.trainer.clip.data.sets.evaluation import EvaluationSet

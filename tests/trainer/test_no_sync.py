@@ -17,7 +17,7 @@ from tiny_run import MODEL, OBJECTIVES, make_batch, make_config
 from torch._dynamo.utils import counters
 from torch._subclasses.fake_tensor import DataDependentOutputException
 
-from ablative.study.clip.config import RunConfig
+from ablative.trainer.clip.spec.config import RunConfig
 from ablative.trainer.clip.objectives import losses
 from ablative.trainer.clip.objectives.system import System
 

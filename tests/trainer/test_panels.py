@@ -13,7 +13,7 @@ from protocol_fakes import EvaluationSet, Split, evaluation, random_split
 from small_systems import make_batch, make_system
 from torch import nn
 
-from ablative.study.clip.panel_pictures import NEEDED, pictures_path
+from ablative.trainer.clip.spec.panel_pictures import NEEDED, pictures_path
 from ablative.study.home.paths import TaskPaths
 from ablative.trainer.clip.models.patches import patchify
 from ablative.trainer.clip.objectives.losses import normalize_patches

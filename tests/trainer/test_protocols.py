@@ -10,8 +10,8 @@ import torch
 from protocol_fakes import EvaluationSet, evaluation, random_split
 from tiny_run import make_config, make_home, write_run
 
-from ablative.study.clip.config import DatasetConfig, EvaluationConfig, ProtocolConfig
-from ablative.study.clip.metrics import METRICS
+from ablative.trainer.clip.spec.config import DatasetConfig, EvaluationConfig, ProtocolConfig
+from ablative.trainer.clip.spec.metrics import METRICS
 from ablative.study.core.errors import ConfigError, DataError
 from ablative.study.home.paths import Home, RunPaths
 from ablative.trainer.clip import checkpoint

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from shard_world import encoded, plain, write_shard
 
-from ablative.study.clip.config import DatasetConfig
+from ablative.trainer.clip.spec.config import DatasetConfig
 from ablative.study.core.errors import AbsentDataError, ConfigError, DataError
 from ablative.study.home.paths import Home
 from ablative.trainer.clip.data.sets.clip_benchmark import ClipBenchmarkSet

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from shard_world import encoded, plain
 
-from ablative.study.clip.config import DatasetConfig
+from ablative.trainer.clip.spec.config import DatasetConfig
 from ablative.study.core.errors import AbsentDataError, ConfigError, DataError
 from ablative.study.home.paths import Home
 from ablative.trainer.clip.data.questions.answer_scoring import normalize, soft_accuracy

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 
-from ablative.study.clip.config import DataConfig, DatasetConfig
+from ablative.trainer.clip.spec.config import DataConfig, DatasetConfig
 from ablative.study.core.errors import DataError
 from ablative.study.home.paths import Home
 from ablative.trainer.clip.data.sets.digits import CLASSES, TRAIN

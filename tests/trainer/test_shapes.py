@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from ablative.study.clip.config import DataConfig, DatasetConfig
+from ablative.trainer.clip.spec.config import DataConfig, DatasetConfig
 from ablative.study.core.errors import DataError
 from ablative.trainer.clip.data.world import drawing, phrases
 from ablative.trainer.clip.data.world import shapes as world_shapes

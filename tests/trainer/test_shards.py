@@ -23,7 +23,7 @@ import webdataset
 from PIL import Image
 from shard_world import config, encoded, index_at, numbers, plain, sample, write_shard, write_shards
 
-from ablative.study.clip.config import DatasetConfig
+from ablative.trainer.clip.spec.config import DatasetConfig
 from ablative.study.core.errors import AblateError, ConfigError, DataError, StoreError
 from ablative.study.home.paths import Home
 from ablative.trainer.clip.data.fingerprints import fingerprint

@@ -8,7 +8,7 @@ import pytest
 import torch
 from tiny_run import MODEL, OBJECTIVES, make_batch, make_config
 
-from ablative.study.clip.config import RunConfig, ScheduleConfig
+from ablative.trainer.clip.spec.config import RunConfig, ScheduleConfig
 from ablative.trainer.clip.data.pairs.batch import to_pixels
 from ablative.trainer.clip.micro_batches import by_length
 from ablative.trainer.clip.models.blocks import Block

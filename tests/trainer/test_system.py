@@ -9,8 +9,8 @@ from small_models import VOCAB
 from small_systems import make_batch, make_system, total_loss
 from torch import Tensor
 
-from ablative.study.clip.config import OBJECTIVES, POOLINGS
-from ablative.study.clip.metrics import CONTRASTIVE
+from ablative.trainer.clip.spec.config import OBJECTIVES, POOLINGS
+from ablative.trainer.clip.spec.metrics import CONTRASTIVE
 from ablative.study.core.errors import ConfigError
 from ablative.trainer.clip.models.patches import patchify
 from ablative.trainer.clip.models.splits import take

@@ -10,7 +10,7 @@ import pytest
 import yaml
 from tiny_run import make_config, make_home, write_run
 
-from ablative.study.clip.config import DatasetConfig, EvaluationConfig, ProtocolConfig
+from ablative.trainer.clip.spec.config import DatasetConfig, EvaluationConfig, ProtocolConfig
 from ablative.study.core.errors import ConfigError, DataError
 from ablative.study.core.files import read_json
 from ablative.study.core.identity import flatten

@@ -17,7 +17,7 @@ import pytest
 import torch
 from tiny_run import OBJECTIVES, make_config, make_home, write_run
 
-from ablative.study.clip.config import RunConfig
+from ablative.trainer.clip.spec.config import RunConfig
 from ablative.study.core.errors import DataError
 from ablative.study.home.journal import Journal, metric_rows, read
 from ablative.study.home.paths import Home, RunPaths
@@ -140,7 +140,7 @@ import sys
 from pathlib import Path
 from ablative.study.home.journal import Journal
 from ablative.study.home.paths import Home
-from ablative.study.clip.config import RunConfig
+from ablative.trainer.clip.spec.config import RunConfig
 from ablative.study.core.typed import load_config
 from ablative.trainer.clip import train
 train.CHECKPOINT_SHARE = 1.0  # as often as asked for, so that many a kill hits a checkpoint

@@ -10,8 +10,8 @@ from shard_world import config as shards
 from shard_world import sample, write_shard
 from tiny_run import make_config, make_home
 
-from ablative.study.clip.checks import check_run
-from ablative.study.clip.config import DataConfig, RunConfig
+from ablative.trainer.clip.spec.checks import check_run
+from ablative.trainer.clip.spec.config import DataConfig, RunConfig
 from ablative.study.core.errors import AbsentDataError, ConfigError, DataError
 from ablative.study.core.identity import config_id
 from ablative.study.home.paths import Home

@@ -10,7 +10,7 @@ import pytest
 import torch
 from tiny_run import make_config, make_home, write_run
 
-from ablative.study.clip.config import DatasetConfig, EvaluationConfig, ProtocolConfig
+from ablative.trainer.clip.spec.config import DatasetConfig, EvaluationConfig, ProtocolConfig
 from ablative.study.core.files import write_json
 from ablative.study.core.typed import plain
 from ablative.study.home.journal import Journal, metric_rows, read

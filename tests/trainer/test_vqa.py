@@ -12,7 +12,7 @@ import pytest
 import torch
 from protocol_fakes import MODEL, Words, representation
 
-from ablative.study.clip.config import DatasetConfig, ProtocolConfig
+from ablative.trainer.clip.spec.config import DatasetConfig, ProtocolConfig
 from ablative.study.core.errors import ConfigError, DataError
 from ablative.study.home.paths import Home
 from ablative.trainer.clip.data.questions.questions import Questions, QuestionSplit, targets

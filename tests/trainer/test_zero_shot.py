@@ -12,8 +12,8 @@ import torch
 from oracles import oracle
 from protocol_fakes import EvaluationSet, Split, evaluation, random_split, representation
 
-from ablative.study.clip.config import DatasetConfig
-from ablative.study.clip.prompts import fill, template_sets, templates
+from ablative.trainer.clip.spec.config import DatasetConfig
+from ablative.trainer.clip.spec.prompts import fill, template_sets, templates
 from ablative.study.core.errors import ConfigError, DataError
 from ablative.study.core.packages import folder
 from ablative.trainer.clip.protocols.parts.prompts import class_embeddings
@@ -24,7 +24,7 @@ ZERO_SHOT = {"kind": "zero_shot"}
 
 
 def test_template_sets_are_well_formed() -> None:
-    path = folder("ablative.study.clip") / "templates.json"
+    path = folder("ablative.trainer.clip.spec") / "templates.json"
     for name, entry in json.loads(path.read_text()).items():
         assert set(entry) == {"source", "templates"}, name
         assert entry["source"] and entry["templates"], name

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 import yaml
 
-from ablative.study.clip.config import (
+from ablative.trainer.clip.spec.config import (
     DataConfig,
     ModelConfig,
     ObjectiveConfig,

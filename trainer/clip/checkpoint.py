@@ -13,13 +13,13 @@ from typing import Any
 
 import torch
 
-from ablative.study.clip.config import RunConfig
 from ablative.study.core.errors import DataError
 from ablative.study.core.files import replacing
 from ablative.study.core.typed import load_config
 from ablative.study.home.paths import RunPaths
 from ablative.trainer.clip.data.pairs.tokenizer import Tokenizer
 from ablative.trainer.clip.objectives.system import System
+from ablative.trainer.clip.spec.config import RunConfig
 
 FORMAT = 1
 """Layout of both files; a file of another layout counts as corrupt."""

@@ -16,7 +16,6 @@ from typing import Any
 
 import torch
 
-from ablative.study.clip.config import EvaluationConfig
 from ablative.study.core.files import read_json, write_json
 from ablative.study.core.identity import canonical, digest, identity
 from ablative.study.core.packages import sources_digest
@@ -24,6 +23,7 @@ from ablative.study.home.journal import Journal, encode
 from ablative.study.home.paths import Home, RunPaths, TaskPaths
 from ablative.trainer.clip.data.sources import fingerprint_dataset
 from ablative.trainer.clip.protocols import represent, score_set
+from ablative.trainer.clip.spec.config import EvaluationConfig
 from ablative.trainer.clip.train import Interrupted
 from ablative.trainer.runner.environment import ElapsedCost, Meter
 

@@ -17,7 +17,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ablative.study.clip.config import RunConfig
 from ablative.trainer.clip.data.images.streams import stream
 from ablative.trainer.clip.data.pairs.batch import Batch
 from ablative.trainer.clip.micro_batches import Piece, by_length
@@ -33,6 +32,7 @@ from ablative.trainer.clip.objectives.losses import (
 )
 from ablative.trainer.clip.objectives.system import Draws, Embeddings, System
 from ablative.trainer.clip.optim import learning_rate, make_optimizer, set_learning_rate
+from ablative.trainer.clip.spec.config import RunConfig
 from ablative.trainer.torch.distributed import ALONE, World
 from ablative.trainer.torch.divergence import DivergenceWatch
 

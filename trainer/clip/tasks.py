@@ -17,7 +17,6 @@ from typing import TypeVar
 # tasks, pays them once here.
 import torch._dynamo  # noqa: F401
 
-from ablative.study.clip.config import EvaluationConfig, RunConfig, micro_batch
 from ablative.study.core.errors import DataError
 from ablative.study.core.files import read_json, write_json
 from ablative.study.core.identity import flatten
@@ -29,6 +28,7 @@ from ablative.study.home.failed_attempts import halvings
 from ablative.study.home.journal import Journal, read
 from ablative.study.home.paths import Home, RunPaths, TaskPaths
 from ablative.trainer.clip.evaluate import evaluate
+from ablative.trainer.clip.spec.config import EvaluationConfig, RunConfig, micro_batch
 from ablative.trainer.clip.train import Interrupted, pretrain
 from ablative.trainer.runner.environment import arithmetic, choose_device, code
 from ablative.trainer.runner.record import AttemptTotals, Result, Silent, attempt_totals, record

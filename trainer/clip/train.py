@@ -16,7 +16,6 @@ from typing import Any
 
 import torch
 
-from ablative.study.clip.config import RunConfig
 from ablative.study.core.errors import AblateError, DataError
 from ablative.study.home.journal import Journal
 from ablative.study.home.paths import Home, RunPaths
@@ -29,6 +28,7 @@ from ablative.trainer.clip.micro_batches import by_length
 from ablative.trainer.clip.models.flops import train_flops
 from ablative.trainer.clip.models.towers import trim_padding
 from ablative.trainer.clip.objectives.system import System
+from ablative.trainer.clip.spec.config import RunConfig
 from ablative.trainer.clip.step import TrainStep
 from ablative.trainer.clip.token_ids import PAD
 from ablative.trainer.clip.training_data import open_corpus

@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ablative.study.clip.config import DataConfig, RunConfig
-from ablative.study.clip.fingerprints import TextFile
 from ablative.study.core.errors import DataError
 from ablative.study.core.files import write_atomic
 from ablative.study.core.identity import canonical, digest, identity
@@ -17,6 +15,8 @@ from ablative.trainer.clip.data.pairs.pairs import Pairs
 from ablative.trainer.clip.data.pairs.tokenizer import Tokenizer
 from ablative.trainer.clip.data.sources import open_pairs
 from ablative.trainer.clip.data.texts import TextLines, find_texts, texts_fingerprint
+from ablative.trainer.clip.spec.config import DataConfig, RunConfig
+from ablative.trainer.clip.spec.fingerprints import TextFile
 
 
 def open_corpus(paths: RunPaths, config: RunConfig, home: Home) -> tuple[Pairs, Tokenizer]:

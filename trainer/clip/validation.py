@@ -11,7 +11,6 @@ from pathlib import Path
 
 import torch
 
-from ablative.study.clip.config import EvaluationConfig, RunConfig
 from ablative.study.core.files import read_json
 from ablative.study.core.typed import build
 from ablative.study.home.paths import Home, RunPaths, watched
@@ -20,6 +19,7 @@ from ablative.trainer.clip.data.pairs.tokenizer import Tokenizer
 from ablative.trainer.clip.objectives.system import System
 from ablative.trainer.clip.protocols import score
 from ablative.trainer.clip.protocols.parts.features import Representation
+from ablative.trainer.clip.spec.config import EvaluationConfig, RunConfig
 
 
 class ValidationWatch:

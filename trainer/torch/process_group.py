@@ -31,10 +31,10 @@ from typing import NoReturn
 import torch
 import torch.distributed as dist
 
-from ablative.study.clip.config import RuntimeConfig
 from ablative.study.core.errors import EXIT_OUT_OF_MEMORY, AblateError, ConfigError, DataError, exit_code
 from ablative.study.core.processes import die_with_parent
 from ablative.study.core.secrets import redact
+from ablative.study.spec.runtime import RuntimeConfig
 from ablative.trainer.torch.distributed import ALONE, PeerLostError, World
 
 TIMEOUT = timedelta(minutes=30)

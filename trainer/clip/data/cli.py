@@ -119,10 +119,10 @@ def check(pattern: str, caption: str, as_json: bool, max_broken: float, workers:
 @_caption
 def show(pattern: str, out: Path, count: int, seed: int, caption: str) -> None:
     """Write a contact sheet of samples, drawn from all of PATTERN or from the procedural world."""
-    from ablative.study.clip.config import DataConfig
     from ablative.trainer.clip.data.images import streams
     from ablative.trainer.clip.data.images.contact_sheet import contact_sheet
     from ablative.trainer.clip.data.sources import open_pairs
+    from ablative.trainer.clip.spec.config import DataConfig
 
     kind = "shapes" if pattern == "shapes" else "shards"
     wanted = DataConfig(name=pattern, kind=kind, path=pattern, caption=caption, pairs=count if kind == "shapes" else 0)

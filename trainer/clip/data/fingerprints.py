@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 
-from ablative.study.clip.config import DataConfig, DatasetConfig
-from ablative.study.clip.fingerprints import TextFile
 from ablative.study.core.errors import ConfigError
 from ablative.study.home.paths import Home
 from ablative.trainer.clip.data.questions.question_sets import ClevrSet, GqaSet, VqaSet
@@ -20,6 +18,8 @@ from ablative.trainer.clip.data.shards.shard_files import FINGERPRINT_DIGITS, Sh
 from ablative.trainer.clip.data.shards.shard_paths import find_shards
 from ablative.trainer.clip.data.shards.shards import subset
 from ablative.trainer.clip.data.texts import texts_fingerprint
+from ablative.trainer.clip.spec.config import DataConfig, DatasetConfig
+from ablative.trainer.clip.spec.fingerprints import TextFile
 
 FileSet = FolderSet | CaptionSet | VocSet | PngSet | PanopticSet | ClevrSet | VqaSet | GqaSet | AmodalSet
 FILE_SETS: dict[str, type[FileSet]] = {

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from ablative.study.clip.config import DATASET_KINDS, DataConfig, DatasetConfig
 from ablative.study.core.errors import ConfigError, DataError, unknown
 from ablative.study.home.paths import Home
 from ablative.trainer.clip.data.fingerprints import FILE_SETS, fingerprint
@@ -15,6 +14,7 @@ from ablative.trainer.clip.data.sets.holdout import HoldOut
 from ablative.trainer.clip.data.sets.labelled_shards import ShardSet
 from ablative.trainer.clip.data.shards.shards import ShardPairs
 from ablative.trainer.clip.data.world.shapes import ShapePairs, ShapeSet, fingerprint_shapes
+from ablative.trainer.clip.spec.config import DATASET_KINDS, DataConfig, DatasetConfig
 
 
 def open_pairs(data: DataConfig, image_size: int, home: Home) -> Pairs:

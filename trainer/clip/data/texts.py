@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from ablative.study.clip.fingerprints import TextFile
 from ablative.study.core.errors import DataError
 from ablative.study.core.files import write_atomic
 from ablative.study.core.identity import digest
@@ -16,6 +15,7 @@ from ablative.study.home.paths import Home
 from ablative.trainer.clip.data.sets.set_files import locate
 from ablative.trainer.clip.data.shards.shard_files import FINGERPRINT_DIGITS
 from ablative.trainer.clip.data.shards.shard_index import writing
+from ablative.trainer.clip.spec.fingerprints import TextFile
 
 
 @dataclass(frozen=True)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from ablative.study.clip.config import ModelConfig
 from ablative.trainer.clip.models.blocks import LayerNorm, Transformer
 from ablative.trainer.clip.models.positions import sincos_2d
 from ablative.trainer.clip.models.splits import MaskSplit, restore, take
+from ablative.trainer.clip.spec.config import ModelConfig
 
 
 class Decoder(nn.Module):

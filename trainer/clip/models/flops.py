@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from itertools import pairwise
 
-from ablative.study.clip.config import (
+from ablative.trainer.clip.models.sizes import conv_widths, keep_count
+from ablative.trainer.clip.spec.config import (
     DatasetConfig,
     EvaluationConfig,
     ModelConfig,
@@ -17,8 +18,7 @@ from ablative.study.clip.config import (
     ProtocolConfig,
     RunConfig,
 )
-from ablative.study.clip.metrics import CONTRASTIVE, TRAINED
-from ablative.trainer.clip.models.sizes import conv_widths, keep_count
+from ablative.trainer.clip.spec.metrics import CONTRASTIVE, TRAINED
 
 GENERATIVE = ("mae", "m3ae", "mae_clip")
 QUESTION_TOKENS = 16

@@ -6,9 +6,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ablative.study.clip.config import POOLINGS
 from ablative.study.core.errors import ConfigError, unknown
 from ablative.trainer.clip.models.blocks import LayerNorm, Mlp, l2_normalize
+from ablative.trainer.clip.spec.config import POOLINGS
 
 
 class MeanPool(nn.Module):

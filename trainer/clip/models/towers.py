@@ -6,10 +6,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ablative.study.clip.config import ModelConfig
 from ablative.trainer.clip.models.blocks import LayerNorm, Transformer
 from ablative.trainer.clip.models.patches import ConvStem, LinearStem
 from ablative.trainer.clip.models.positions import sincos_2d
+from ablative.trainer.clip.spec.config import ModelConfig
 from ablative.trainer.clip.token_ids import PAD
 
 

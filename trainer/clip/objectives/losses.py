@@ -9,8 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.flop_counter import register_flop_formula
 
-from ablative.study.clip.config import ObjectiveConfig
 from ablative.trainer.clip.models.blocks import full_precision, narrow
+from ablative.trainer.clip.spec.config import ObjectiveConfig
 
 PIXEL_EPS = 1e-6
 

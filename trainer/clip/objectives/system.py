@@ -14,7 +14,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ablative.study.clip.config import ModelConfig, ObjectiveConfig
 from ablative.study.core.errors import ConfigError
 from ablative.trainer.clip.models.blocks import initialise
 from ablative.trainer.clip.models.decoder import Decoder
@@ -24,6 +23,7 @@ from ablative.trainer.clip.models.splits import MaskSplit, keep_counts, take
 from ablative.trainer.clip.models.towers import ImageTower, TextTower
 from ablative.trainer.clip.objectives.losses import normalize_patches, pixel_loss, token_loss
 from ablative.trainer.clip.objectives.masking import filip_similarity, pooled_similarity, split_image, split_text
+from ablative.trainer.clip.spec.config import ModelConfig, ObjectiveConfig
 from ablative.trainer.clip.token_ids import PAD
 
 UNDECAYED = ("positions", "text_positions", "image_mask", "text_mask", "modality", "probe", "log_scale")

@@ -9,8 +9,6 @@ from collections.abc import Callable, Iterator
 
 import torch
 
-from ablative.study.clip.config import DatasetConfig, EvaluationConfig
-from ablative.study.clip.metrics import TRAINED, applicable
 from ablative.study.core.errors import ConfigError
 from ablative.study.core.identity import canonical, digest, identity
 from ablative.study.home.paths import Home, RunPaths
@@ -25,6 +23,8 @@ from ablative.trainer.clip.protocols.retrieval import retrieval
 from ablative.trainer.clip.protocols.segmentation import segmentation
 from ablative.trainer.clip.protocols.vqa import vqa
 from ablative.trainer.clip.protocols.zero_shot import zero_shot
+from ablative.trainer.clip.spec.config import DatasetConfig, EvaluationConfig
+from ablative.trainer.clip.spec.metrics import TRAINED, applicable
 
 __all__ = ["represent", "score", "score_set"]
 

@@ -7,8 +7,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ablative.study.clip.config import QUESTIONS, DatasetConfig, ProtocolConfig
-from ablative.study.clip.prompts import OWN, templates
 from ablative.study.core.errors import ConfigError, DataError
 from ablative.study.home.paths import TaskPaths
 from ablative.trainer.clip.data.questions.questions import QuestionSplit
@@ -16,6 +14,8 @@ from ablative.trainer.clip.data.questions.shape_questions import TASKS as QUESTI
 from ablative.trainer.clip.data.sets.clip_benchmark import ClipBenchmarkSet
 from ablative.trainer.clip.data.sets.evaluation import EvaluationSet, Split
 from ablative.trainer.clip.protocols.parts.features import Representation
+from ablative.trainer.clip.spec.config import QUESTIONS, DatasetConfig, ProtocolConfig
+from ablative.trainer.clip.spec.prompts import OWN, templates
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,6 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from ablative.study.clip.config import ProtocolConfig
 from ablative.trainer.clip.data.pairs.batch import to_pixels
 from ablative.trainer.clip.data.sets.evaluation import Split
 from ablative.trainer.clip.objectives.system import System
@@ -25,6 +24,7 @@ from ablative.trainer.clip.protocols.parts import metrics
 from ablative.trainer.clip.protocols.parts.features import BATCH, Representation, images_in_blocks
 from ablative.trainer.clip.protocols.parts.row_store import gathered
 from ablative.trainer.clip.protocols.parts.training import batches, layered_adamw, set_rate
+from ablative.trainer.clip.spec.config import ProtocolConfig
 
 INPUTS = ("system.image.stem",)
 """Parameters of `Classifier` before its blocks."""

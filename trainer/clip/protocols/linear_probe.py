@@ -14,11 +14,11 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from ablative.study.clip.config import ProtocolConfig
 from ablative.trainer.clip.protocols.evaluation import Evaluation
 from ablative.trainer.clip.protocols.parts import metrics
 from ablative.trainer.clip.protocols.parts.lars import LARS
 from ablative.trainer.clip.protocols.parts.training import batches
+from ablative.trainer.clip.spec.config import ProtocolConfig
 
 BASE_BATCH = 256
 """LARS: `lr` is for this many samples and grows linearly with the batch."""

@@ -1,4 +1,4 @@
-"""Panels: nothing is scored; arrays are kept from which a report draws what a model sees (`study.clip.panel_pictures`).
+"""Panels: nothing is scored; arrays are kept from which a report draws what a model sees (`study.spec.panel_pictures`).
 
 A model without a joint embedding has no Grad-CAM, segmentation and retrieval, one without a decoder no restored images,
 and a data set without masks or captions lacks theirs. A prompt without `{}`, as in MAE-CLIP's Figure 2 ("a photo of a
@@ -14,8 +14,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from ablative.study.clip.panel_pictures import pictures_path
-from ablative.study.clip.prompts import fill, names_class
 from ablative.study.core.files import write_atomic
 from ablative.study.home.paths import TaskPaths
 from ablative.trainer.clip.data.pairs.batch import to_pixels
@@ -24,6 +22,8 @@ from ablative.trainer.clip.protocols.parts.prompts import class_embeddings
 from ablative.trainer.clip.protocols.parts.similarity import score_chunks
 from ablative.trainer.clip.protocols.parts.visualise import grad_cam, restore_images
 from ablative.trainer.clip.protocols.segmentation import IGNORE, background_names, prompt_groups, prompt_maps, segment
+from ablative.trainer.clip.spec.panel_pictures import pictures_path
+from ablative.trainer.clip.spec.prompts import fill, names_class
 
 EXAMPLES = 6
 QUERIES = 3

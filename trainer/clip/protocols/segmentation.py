@@ -14,12 +14,12 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from ablative.study.clip.config import DatasetConfig, ProtocolConfig
 from ablative.study.core.errors import ConfigError, DataError
 from ablative.trainer.clip.protocols.evaluation import Evaluation
 from ablative.trainer.clip.protocols.parts import metrics
 from ablative.trainer.clip.protocols.parts.prompts import class_embeddings
 from ablative.trainer.clip.protocols.parts.similarity import distinct_rows
+from ablative.trainer.clip.spec.config import DatasetConfig, ProtocolConfig
 
 BATCH = 32
 IGNORE = 255

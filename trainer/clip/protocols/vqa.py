@@ -16,7 +16,6 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from ablative.study.clip.config import ModelConfig, ProtocolConfig
 from ablative.study.core.errors import DataError
 from ablative.trainer.clip.data.questions.questions import Questions, QuestionSplit, Targets, targets, vocabulary
 from ablative.trainer.clip.models.blocks import LayerNorm, Transformer, initialise
@@ -27,6 +26,7 @@ from ablative.trainer.clip.protocols.parts import metrics
 from ablative.trainer.clip.protocols.parts.features import Representation
 from ablative.trainer.clip.protocols.parts.row_store import gathered
 from ablative.trainer.clip.protocols.parts.training import batches, layered_adamw, set_rate
+from ablative.trainer.clip.spec.config import ModelConfig, ProtocolConfig
 from ablative.trainer.clip.token_ids import PAD
 
 INPUTS = ("words", "from_image", "from_text", "text_positions", "modality")

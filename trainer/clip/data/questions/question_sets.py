@@ -14,12 +14,12 @@ from typing import Any
 
 import numpy as np
 
-from ablative.study.clip.config import DatasetConfig
 from ablative.study.core.errors import ConfigError, DataError
 from ablative.trainer.clip.data.questions.answer_scoring import normalize
 from ablative.trainer.clip.data.questions.questions import STAGES, Questions, QuestionSplit
 from ablative.trainer.clip.data.sets.file_split import FileSplit
 from ablative.trainer.clip.data.sets.set_files import choose, locate, misfit, read_json, required
+from ablative.trainer.clip.spec.config import DatasetConfig
 
 CLEVR = (
     "CLEVR's layout: questions/CLEVR_train_questions.json and CLEVR_val_questions.json ({questions: [{image_filename, "

@@ -14,10 +14,10 @@ from collections import defaultdict
 
 import numpy as np
 
-from ablative.study.clip.config import DatasetConfig
 from ablative.trainer.clip.data.images import streams
 from ablative.trainer.clip.data.questions.questions import STAGES, Questions, QuestionSplit
 from ablative.trainer.clip.data.world.shapes import Question, ShapeSplit
+from ablative.trainer.clip.spec.config import DatasetConfig
 
 TASKS = ("questions", "opinions", "balanced")
 PEOPLE = 10

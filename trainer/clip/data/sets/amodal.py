@@ -16,10 +16,10 @@ from typing import Any
 
 import numpy as np
 
-from ablative.study.clip.config import DatasetConfig
 from ablative.study.core.errors import ConfigError, DataError, unknown
 from ablative.trainer.clip.data.sets.file_split import FileSplit
 from ablative.trainer.clip.data.sets.set_files import choose, locate, misfit, read_json, required
+from ablative.trainer.clip.spec.config import DatasetConfig
 
 LAYOUT = (
     "COCO-Amodal's JSON: with classes ({images: [{id, file_name}], annotations: [{image_id, category_id, "

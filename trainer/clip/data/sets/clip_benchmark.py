@@ -17,14 +17,14 @@ from pathlib import Path
 
 import numpy as np
 
-from ablative.study.clip.class_sets import class_set
-from ablative.study.clip.config import DatasetConfig
-from ablative.study.clip.prompts import OWN
 from ablative.study.core.errors import ConfigError, DataError, unknown
 from ablative.study.home.paths import Home
 from ablative.trainer.clip.data.sets.labelled_shards import ShardSplit
 from ablative.trainer.clip.data.sets.set_files import choose, locate, read_lines, required
 from ablative.trainer.clip.data.shards.shard_files import ShardFiles
+from ablative.trainer.clip.spec.class_sets import class_set
+from ablative.trainer.clip.spec.config import DatasetConfig
+from ablative.trainer.clip.spec.prompts import OWN
 
 LAYOUT = "CLIP_benchmark's layout: classnames.txt, test/nshards.txt, test/0.tar … (and train/ likewise)"
 CLASSNAMES, TEMPLATES, TYPE, NSHARDS = (

@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from ablative.study.clip.config import DatasetConfig
 from ablative.study.core.errors import DataError, unknown
+from ablative.trainer.clip.spec.config import DatasetConfig
 
 CLASSES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 TRAIN = 1200

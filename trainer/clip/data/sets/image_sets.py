@@ -11,8 +11,6 @@ from typing import Any
 
 import numpy as np
 
-from ablative.study.clip.class_sets import class_set
-from ablative.study.clip.config import DatasetConfig
 from ablative.study.core.errors import ConfigError, DataError
 from ablative.trainer.clip.data.sets.file_split import FileSplit
 from ablative.trainer.clip.data.sets.set_files import (
@@ -26,6 +24,8 @@ from ablative.trainer.clip.data.sets.set_files import (
     required,
 )
 from ablative.trainer.clip.data.shards.captions import captions_of
+from ablative.trainer.clip.spec.class_sets import class_set
+from ablative.trainer.clip.spec.config import DatasetConfig
 
 FOLDERS = "class folders of images: train/<class>/*.jpg and test/<class>/*.jpg (or val/)"
 CAPTIONS = (

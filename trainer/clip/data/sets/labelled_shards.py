@@ -14,7 +14,6 @@ from pathlib import Path
 import click
 import numpy as np
 
-from ablative.study.clip.config import DatasetConfig
 from ablative.study.core.errors import ConfigError, DataError, unknown
 from ablative.study.home.paths import Home
 from ablative.trainer.clip.data.images import streams
@@ -22,6 +21,7 @@ from ablative.trainer.clip.data.images.pictures import check_mask, decode, decod
 from ablative.trainer.clip.data.shards.captions import all_captions, check_caption
 from ablative.trainer.clip.data.shards.shard_files import ShardFiles
 from ablative.trainer.clip.data.shards.shard_paths import find_shards
+from ablative.trainer.clip.spec.config import DatasetConfig
 
 CLASSES = "classes.json"
 _IGNORED = 255

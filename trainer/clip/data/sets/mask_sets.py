@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from ablative.study.clip.class_sets import ClassSet, class_set
-from ablative.study.clip.config import DatasetConfig
 from ablative.study.core.errors import ConfigError, DataError
 from ablative.trainer.clip.data.images.pictures import decode_labels
 from ablative.trainer.clip.data.sets.file_split import FileSplit
 from ablative.trainer.clip.data.sets.set_files import choose, images_in, locate, misfit, read_json, read_lines, required
+from ablative.trainer.clip.spec.class_sets import ClassSet, class_set
+from ablative.trainer.clip.spec.config import DatasetConfig
 
 VOC = "Pascal VOC's layout: JPEGImages/*.jpg, SegmentationClass/*.png, ImageSets/Segmentation/val.txt"
 MASKS = "images in `path` and a label PNG of the same name for each in `test_path` (ADE20K: annotations/validation)"

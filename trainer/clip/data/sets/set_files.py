@@ -12,11 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from ablative.study.clip.config import DatasetConfig
 from ablative.study.core.errors import AbsentDataError, ConfigError, DataError
 from ablative.trainer.clip.data.images import streams
 from ablative.trainer.clip.data.shards.shard_files import FINGERPRINT_DIGITS
 from ablative.trainer.clip.data.shards.shard_paths import VARIABLE
+from ablative.trainer.clip.spec.config import DatasetConfig
 
 IMAGES = (".jpg", ".jpeg", ".png", ".webp")
 """Suffixes of images, in either case."""

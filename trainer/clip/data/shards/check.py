@@ -11,12 +11,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ablative.study.clip.config import DataConfig
 from ablative.study.core.errors import DataError
 from ablative.study.home.paths import Home
 from ablative.trainer.clip.data.shards.shard_files import index_shards
 from ablative.trainer.clip.data.shards.shard_paths import find_shards
 from ablative.trainer.clip.data.shards.shards import ShardPairs
+from ablative.trainer.clip.spec.config import DataConfig
 
 _CHUNK = 1000
 _EXAMPLES = 20

@@ -11,7 +11,6 @@ from pathlib import Path
 import click
 import numpy as np
 
-from ablative.study.clip.config import DataConfig
 from ablative.study.core.errors import ConfigError, DataError
 from ablative.study.core.files import replacing
 from ablative.study.core.identity import canonical, digest
@@ -19,6 +18,7 @@ from ablative.study.home.paths import Home
 from ablative.trainer.clip.data.shards.captions import first_caption
 from ablative.trainer.clip.data.shards.shard_files import ShardFiles
 from ablative.trainer.clip.data.shards.shard_index import locked, writing
+from ablative.trainer.clip.spec.config import DataConfig
 
 
 def kept_pairs(files: ShardFiles, data: DataConfig, home: Home) -> np.ndarray | None:

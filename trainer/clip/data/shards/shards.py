@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from ablative.study.clip.config import DataConfig
 from ablative.study.core.errors import ConfigError, DataError
 from ablative.study.home.paths import Home
 from ablative.trainer.clip.data.images import streams
@@ -20,6 +19,7 @@ from ablative.trainer.clip.data.shards.epoch_order import ShardOrder
 from ablative.trainer.clip.data.shards.exclusion import kept_pairs
 from ablative.trainer.clip.data.shards.shard_files import ShardFiles
 from ablative.trainer.clip.data.shards.shard_paths import find_shards
+from ablative.trainer.clip.spec.config import DataConfig
 
 
 class ShardPairs:

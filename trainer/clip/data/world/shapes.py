@@ -11,7 +11,6 @@ from typing import Any, TypeVar, cast
 
 import numpy as np
 
-from ablative.study.clip.config import DataConfig, DatasetConfig
 from ablative.study.core.errors import DataError, unknown
 from ablative.trainer.clip.data.images import streams
 from ablative.trainer.clip.data.images.crops import Crops, crop_squares
@@ -20,6 +19,7 @@ from ablative.trainer.clip.data.world import phrases
 from ablative.trainer.clip.data.world.drawing import render
 from ablative.trainer.clip.data.world.occlusion import occluded
 from ablative.trainer.clip.data.world.scenes import COLORS, MAX_COUNT, SHAPES, TEXTURES, VERSION, Scenes, draw_scenes
+from ablative.trainer.clip.spec.config import DataConfig, DatasetConfig
 
 SPLIT_SIZES = {"train": 4000, "test": 1000}
 """Samples of an evaluation split that names no number: the world itself is endless."""

@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from ablative.study.clip.config import DatasetConfig, RunConfig
 from ablative.study.core.files import write_atomic
 from ablative.study.core.identity import canonical, identity
 from ablative.study.core.packages import sources_digest
@@ -28,6 +27,7 @@ from ablative.trainer.clip.data.world.shapes import OCCLUDED, manner
 from ablative.trainer.clip.objectives.system import System
 from ablative.trainer.clip.protocols.parts.row_store import gathered
 from ablative.trainer.clip.protocols.parts.similarity import distinct_rows
+from ablative.trainer.clip.spec.config import DatasetConfig, RunConfig
 
 BATCH = 256
 """Images, or texts, of one forward pass."""

@@ -7,8 +7,8 @@ from typing import Protocol
 
 import numpy as np
 
-from ablative.study.clip.prompts import fill
 from ablative.trainer.clip.protocols.parts.similarity import distinct_rows
+from ablative.trainer.clip.spec.prompts import fill
 
 
 class TextEncoder(Protocol):

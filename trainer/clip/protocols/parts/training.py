@@ -13,8 +13,8 @@ from collections.abc import Iterator
 import torch
 from torch import nn
 
-from ablative.study.clip.config import ProtocolConfig
 from ablative.trainer.clip.objectives.system import no_decay
+from ablative.trainer.clip.spec.config import ProtocolConfig
 
 _BLOCK = re.compile(r"(?:^|\.)trunk\.blocks\.(\d+)\.")
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from ablative.study.clip.config import (
+from ablative.study.core.errors import ConfigError
+from ablative.trainer.clip.spec.config import (
     DataConfig,
     DatasetConfig,
     ModelConfig,
@@ -12,8 +13,7 @@ from ablative.study.clip.config import (
     RuntimeConfig,
     ScheduleConfig,
 )
-from ablative.study.clip.prompts import fill, names_class
-from ablative.study.core.errors import ConfigError
+from ablative.trainer.clip.spec.prompts import fill, names_class
 
 
 def check_run(config: RunConfig) -> None:

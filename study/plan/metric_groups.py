@@ -1,34 +1,29 @@
-"""Named groups of evaluation sets: `linear_probe/@structured/top1` means one metric for each set of the group."""
+"""Groups of metrics that a trainer has names for (`linear_probe/@structured/top1`), replaced by what they mean."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from ablative.study.core.errors import ConfigError, unknown
 from ablative.study.spec.outputs import FigureConfig
 from ablative.study.spec.study_file import Study
 
 MARK = "@"
+"""Begins the name of a group between the slashes of a pattern."""
 
 
-def with_groups(study: Study, suite: Mapping[str, Any]) -> Study:
-    """The study with every group in its tables, effects, figures and claims replaced by the group's sets.
+def with_groups(study: Study, members: Callable[[str, str], Sequence[str]]) -> Study:
+    """The study with the patterns in its tables, effects, figures and claims replaced.
 
-    Groups are the suite's (`groups: {natural: [caltech101, …]}`): VTAB's three are averages that papers print.
-
-    Raises ConfigError for a group that does not exist, or that holds a set that does not.
+    Args:
+        study: the study.
+        members: (pattern, where, for messages) → the patterns that it stands for (`Configurations.members`).
     """
-    groups: Mapping[str, Sequence[str]] = suite.get("groups") or {}
-    for name, members in groups.items():
-        for member in members:
-            if member not in suite["datasets"]:
-                raise ConfigError(unknown("evaluation set", member, suite["datasets"], f"suite.groups.{name}"))
 
     def metrics(patterns: tuple[str, ...], where: str) -> tuple[str, ...]:
         at = f"study/{study.name}.yaml: {where}"
-        return tuple(name for pattern in patterns for name in _members(pattern, groups, at))
+        return tuple(name for pattern in patterns for name in members(pattern, at))
 
     def replaced(item: Any, where: str) -> Any:
         return dataclasses.replace(item, metric=metrics(item.metric, where))
@@ -56,13 +51,3 @@ def _heads(figure: FigureConfig) -> dict[str, tuple[str, ...]]:
     parts = {pattern: pattern.split("/") for pattern in figure.metric}
     named = {own[1].removeprefix(MARK): (name,) for name, own in parts.items() if own[1:] and own[1].startswith(MARK)}
     return {**figure.groups, **named}
-
-
-def _members(pattern: str, groups: Mapping[str, Sequence[str]], where: str) -> list[str]:
-    head, *rest = pattern.split("/")
-    if not rest or not rest[0].startswith(MARK):
-        return [pattern]
-    name = rest[0].removeprefix(MARK)
-    if name not in groups:
-        raise ConfigError(unknown("group of evaluation sets", name, groups, where))
-    return ["/".join([head, member, *rest[1:]]) for member in groups[name]]

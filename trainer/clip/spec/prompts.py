@@ -15,7 +15,7 @@ OWN = "own"
 @functools.cache
 def template_sets() -> dict[str, tuple[str, ...]]:
     """Templates by the name that `DatasetConfig.templates` gives; `templates.json` says where each set is from."""
-    text = resources.files("ablative.study.clip").joinpath("templates.json").read_text(encoding="utf-8")
+    text = resources.files("ablative.trainer.clip.spec").joinpath("templates.json").read_text(encoding="utf-8")
     return {name: tuple(entry["templates"]) for name, entry in json.loads(text).items()}
 
 

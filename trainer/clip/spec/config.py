@@ -14,6 +14,7 @@ import math
 from dataclasses import dataclass
 
 from ablative.study.core.typed import field
+from ablative.study.spec.runtime import RuntimeConfig
 
 OBJECTIVES = ("clip", "masked_clip", "mae", "m3ae", "mae_clip")
 POOLINGS = ("map", "gap", "max")
@@ -164,28 +165,17 @@ class DataConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class RuntimeConfig:
+class ClipRuntimeConfig(RuntimeConfig):
     """Where and how fast: nothing here changes the result."""
 
-    device: str = field("auto", choices=("auto", "cpu", "cuda"), identity=False)
     micro_batch: int = field(0, low=0, identity=False)
     """Samples per forward pass of a process; 0 takes all of its rows of the batch."""
     workers: int = field(0, low=0, identity=False)
     """Loader processes of each process."""
-    threads: int = field(1, low=0, identity=False)
-    """CPU threads of the arithmetic of each process; 0 leaves the library's choice."""
-    processes: int = field(1, low=1, identity=False)
-    """Processes that share every batch, each on a separate GPU where there are GPUs: on one machine, or on the nodes
-    that `cluster.nodes` asks SLURM for."""
     compile: bool = field(False, identity=False)
     """Compile the passes where they run on a GPU; on a CPU it gains nothing and takes minutes."""
     checkpoint_activations: bool = field(False, identity=False)
     """Compute the blocks' inner activations again for the gradient instead of keeping them: less memory, slower."""
-    checkpoint_seconds: float = field(60.0, above=0, identity=False)
-    log_every: int = field(10, low=1, identity=False)
-    heartbeat_seconds: float = field(5.0, above=0, identity=False)
-    stale_seconds: float = field(60.0, above=0, identity=False)
-    """A claim from another host without a heartbeat for this long is dead."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -197,7 +187,9 @@ class RunConfig:
     schedule: ScheduleConfig
     data: DataConfig
     seed: int = field(low=0)
-    runtime: RuntimeConfig = dataclasses.field(default_factory=RuntimeConfig, metadata={"identity": False})
+    parent: str = field("", identity_default="")
+    """Id of the run whose final weights this one starts from (`from:` in a level); empty: random weights."""
+    runtime: ClipRuntimeConfig = dataclasses.field(default_factory=ClipRuntimeConfig, metadata={"identity": False})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -222,7 +214,7 @@ class DatasetConfig:
     """What is scored: the test split, or one that no report touches, by which a search chooses."""
     seed: int = field(0, low=0)
     templates: str = field("plain")
-    """Prompt templates for the class names (`study/templates.json`); `own`: those of CLIP_benchmark shards."""
+    """Prompt templates for the class names (`templates.json`); `own`: those of CLIP_benchmark shards."""
     path: str = field("", identity=False)
     """Shards: of the train split. Otherwise the set's own folder; of `captions`, `vqa_v2` and `gqa`, the images'."""
     test_path: str = field("", identity=False)
@@ -243,7 +235,7 @@ class DatasetConfig:
     """clip_benchmark: cut its ordered classes into so many of equal width, as VTAB does dSprites' 40 orientations into
     16; 0 takes them as they are."""
     classes: str = field("", identity_default="")
-    """Class names, synonyms and names of the background from `study/classes.json`; empty: the data set's own."""
+    """Class names, synonyms and names of the background from `classes.json`; empty: the data set's own."""
 
 
 @dataclass(frozen=True, kw_only=True)

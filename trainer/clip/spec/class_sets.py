@@ -23,7 +23,7 @@ class ClassSet:
 @functools.cache
 def class_sets() -> dict[str, ClassSet]:
     """Class names of a list by its name (`DatasetConfig.classes`); `classes.json` gives the source of each list."""
-    text = resources.files("ablative.study.clip").joinpath("classes.json").read_text(encoding="utf-8")
+    text = resources.files("ablative.trainer.clip.spec").joinpath("classes.json").read_text(encoding="utf-8")
     return {
         name: ClassSet(tuple(entry["names"]), tuple(entry["background"]) if "background" in entry else None)
         for name, entry in json.loads(text).items()

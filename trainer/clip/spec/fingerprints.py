@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ablative.study.clip.checks import check_dataset
-from ablative.study.clip.class_sets import class_set
-from ablative.study.clip.config import EMBEDDED, DataConfig, DatasetConfig
-from ablative.study.clip.prompts import OWN, templates
 from ablative.study.core.errors import AbsentDataError, ConfigError, unknown
+from ablative.study.core.registry import load
 from ablative.study.core.typed import build
 from ablative.study.home.paths import Home
+from ablative.trainer.clip.spec.checks import check_dataset
+from ablative.trainer.clip.spec.class_sets import class_set
+from ablative.trainer.clip.spec.config import EMBEDDED, DataConfig, DatasetConfig
+from ablative.trainer.clip.spec.prompts import OWN, templates
 
 
 @dataclass(frozen=True)
@@ -29,16 +30,22 @@ class TextFile:
         return cls(f"{data.name}: tokenizer_texts", data.tokenizer_texts)
 
 
-Fingerprint = Callable[[DataConfig | DatasetConfig | TextFile, Home], str]
-"""Content fingerprint of data that lies in files; given by the command line, since reading data is the trainer's."""
+READER = "ablative.trainer.clip.data.fingerprints:fingerprint"
+"""Reads the content fingerprint of data; its module needs more than a plan without data in files."""
 
 
 class Fingerprints:
     """Fills in fingerprints, and remembers which data are not on this machine."""
 
-    def __init__(self, fingerprint: Fingerprint | None, home: Home, without_data: bool) -> None:
-        """`without_data`: leave the fingerprint of absent data empty, instead of raising AbsentDataError."""
-        self._fingerprint, self._home, self._without_data = fingerprint, home, without_data
+    def __init__(self, home: Home, read: bool, without_data: bool) -> None:
+        """Make an empty memory.
+
+        Args:
+            home: keeps what was read.
+            read: read fingerprints; else they stay empty.
+            without_data: leave the fingerprint of absent data empty, instead of raising AbsentDataError.
+        """
+        self._home, self._read_data, self._without_data = home, read, without_data
         self.absent: dict[str, str] = {}
         """Name of data → where they were looked for."""
 
@@ -53,10 +60,10 @@ class Fingerprints:
 
     def _read(self, source: DataConfig | DatasetConfig | TextFile) -> str:
         """The fingerprint, empty where it cannot be known."""
-        if self._fingerprint is None:
+        if not self._read_data:
             return ""
         try:
-            return self._fingerprint(source, self._home)
+            return str(load(READER)(source, self._home))
         except AbsentDataError as error:
             if not self._without_data:
                 raise

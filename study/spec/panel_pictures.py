@@ -1,7 +1,7 @@
-"""What the protocol `panels` keeps of a model for a report's pictures: a NumPy archive in the evaluation's folder.
+"""What figures of kind `panels` are drawn from: NumPy archives in the folder of the task that made them.
 
-The store names the evaluation, whose id covers model, data and settings; the archive lies in the folder of that id, one
-for each data set. Its arrays, for k examples of side S, q queries and n points:
+A trainer names the archives of a finished task (`study.trainers.Trainer.archives`). The arrays of an archive, for k
+examples of side S, q queries and n points:
 
 | name | array | what |
 |---|---|---|
@@ -23,10 +23,6 @@ for each data set. Its arrays, for k examples of side S, q queries and n points:
 
 from __future__ import annotations
 
-from pathlib import Path
-
-from ablative.study.home.paths import TaskPaths
-
 NEEDED = {
     "grad_cam": ("images", "prompts", "grad_cam"),
     "segmentation": ("images", "segments", "names"),
@@ -37,8 +33,3 @@ NEEDED = {
 """Picture -> the arrays that it is made of."""
 BESIDE = {"segmentation": ("truth",)}
 """Picture -> arrays that it also shows where they are kept."""
-
-
-def pictures_path(paths: TaskPaths, dataset: str) -> Path:
-    """The archive of an evaluation's data set."""
-    return paths.root / f"pictures-{dataset}.npz"

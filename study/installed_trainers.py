@@ -1,0 +1,268 @@
+"""Trainers by name, the shipped ones and those of other distributions; and what they answer, checked."""
+
+from __future__ import annotations
+
+import functools
+import importlib.metadata
+import math
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ablative.study.core.errors import AblateError, ConfigError, unknown
+from ablative.study.core.packages import folder
+from ablative.study.core.registry import load
+from ablative.study.trainer_names import GROUP, SHIPPED, SHIPPED_CONF
+from ablative.study.trainers import RESERVED_STAGES, Configurations, Metric, Progress, Request, Stage, Trainer
+
+REQUIRED = ("name", "entry", "packages", "configurations")
+"""What `Trainer` has no default of."""
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
+_REFUSED = re.compile(r"[^\w\-. /]", re.ASCII)
+"""Characters that MLflow takes in no name of a metric."""
+
+
+def names() -> list[str]:
+    """Names of all trainers; none is imported."""
+    return sorted({*SHIPPED, *(point.name for point in _points())})
+
+
+@functools.cache
+def trainer(name: str, where: str = "") -> Trainer:
+    """The trainer of this name, whose answers are checked.
+
+    Args:
+        name: as a study gives it.
+        where: for messages.
+
+    Raises:
+        ConfigError: there is none, there are two, it cannot be imported, or it lacks what the interface requires.
+    """
+    at = f"{where}: " if where else ""
+    points = [point for point in _points() if point.name == name]
+    if len(points) + (name in SHIPPED) > 1:
+        owners = [*(["this program"] if name in SHIPPED else []), *map(_owner, points)]
+        raise ConfigError(f"{at}trainer '{name}' comes from {' and from '.join(owners)}; uninstall all but one")
+    if not points and name not in SHIPPED:
+        raise ConfigError(f"{unknown('trainer', name, names(), where)}; others come by entry point ({GROUP})")
+    found = load(SHIPPED[name]) if name in SHIPPED else _imported(points[0], at)
+    _check(found, name, at)
+    return _Checked(found)  # type: ignore[return-value]
+
+
+def others_keys(own: Trainer) -> dict[str, str]:
+    """Study keys of the shipped trainers that are not this one's → whose they are."""
+    shipped = [trainer(name) for name in SHIPPED if name != own.name]
+    return {key: other.name for other in shipped for key in other.study_keys if key not in own.study_keys}
+
+
+def conf_folders() -> tuple[Path, ...]:
+    """Folders of config groups and studies that come with this program's trainers."""
+    return tuple(folder(package) / sub for package, sub in SHIPPED_CONF.values())
+
+
+def _points() -> Iterable[importlib.metadata.EntryPoint]:
+    # A distribution that is installed and lies on the path, too, is found twice.
+    return {
+        (point.name, point.value, _owner(point)): point for point in importlib.metadata.entry_points(group=GROUP)
+    }.values()
+
+
+def _owner(point: importlib.metadata.EntryPoint) -> str:
+    return point.dist.name if point.dist else point.value
+
+
+def _imported(point: importlib.metadata.EntryPoint, at: str) -> Any:
+    try:
+        return point.load()
+    except Exception as error:  # whatever somebody else's module raises
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        raise ConfigError(
+            f"{at}trainer '{point.name}' ({point.value}, of {_owner(point)}) cannot be imported: {reason}"
+        ) from error
+
+
+def _check(found: Any, name: str, at: str) -> None:
+    """Refuse an object that is no trainer."""
+    kind = found.__name__ if isinstance(found, type) else type(found).__name__
+    who = f"{at}trainer '{name}': {kind}"
+    if isinstance(found, type):
+        raise ConfigError(f"{who} is a class; the entry point names an object, such as one made by {kind}()")
+    for attribute in (name for name in dir(Trainer) if not name.startswith("_")):
+        if not hasattr(found, attribute):
+            raise ConfigError(
+                f"{who} lacks '{attribute}'; study.trainers.Trainer, to inherit from, has what is optional"
+            )
+    for attribute in REQUIRED:
+        own = getattr(type(found), attribute, None)
+        if getattr(found, attribute, None) is None or own is getattr(Trainer, attribute, MISSING):
+            raise ConfigError(f"{who} lacks '{attribute}', which study.trainers.Trainer requires")
+    if found.name != name:
+        raise ConfigError(f"{who} calls itself '{found.name}'")
+    if not re.fullmatch(r"[\w.]+:\w+", str(found.entry)):
+        raise ConfigError(f"{who}: entry is {found.entry!r}; expected module:function")
+    if isinstance(found.packages, str) or not all(isinstance(package, str) for package in found.packages):
+        raise ConfigError(f"{who}: packages is {found.packages!r}; expected a tuple of names")
+
+
+MISSING = object()
+
+
+class _Checked:
+    """A trainer whose methods' faults are one line that names the method."""
+
+    def __init__(self, found: Trainer) -> None:
+        self._found = found
+        self._who = f"trainer '{found.name}'"
+
+    def __getattr__(self, name: str) -> Any:
+        own = getattr(self._found, name)
+        return own if name not in _ANSWERS else functools.partial(_ask, self._who, name, own)
+
+    def configurations(self, request: Request) -> Configurations:
+        own = _ask(self._who, "configurations", self._found.configurations, request)
+        for attribute in ("metrics", "absent", "check_key", "members", "stages"):
+            if not hasattr(own, attribute):
+                raise ConfigError(f"{self._who}: configurations() returned {own!r}, which lacks '{attribute}'")
+        return _CheckedConfigurations(self._who, own)
+
+
+class _CheckedConfigurations(Configurations):
+    """Configurations whose stages and metrics are checked."""
+
+    def __init__(self, who: str, own: Configurations) -> None:
+        self._who, self._own = who, own
+
+    @property
+    def metrics(self) -> Sequence[Metric]:
+        found = _ask(self._who, "metrics", lambda: tuple(self._own.metrics))
+        _check_metrics(self._who, "metrics", found)
+        return found
+
+    @property
+    def absent(self) -> Mapping[str, str]:
+        return self._own.absent
+
+    def check_key(self, key: str, where: str) -> None:
+        _ask(self._who, "check_key", self._own.check_key, key, where)
+
+    def members(self, pattern: str, where: str) -> Sequence[str]:
+        found: Sequence[str] = _ask(self._who, "members", self._own.members, pattern, where)
+        return found
+
+    def stages(self, choices: tuple[tuple[str, str], ...], values: tuple[tuple[str, Any], ...]) -> Sequence[Stage]:
+        found: Sequence[Stage] = _ask(self._who, "stages", self._own.stages, choices, values)
+        if (
+            isinstance(found, str)
+            or not isinstance(found, Sequence)
+            or not all(isinstance(item, Stage) for item in found)
+        ):
+            raise ConfigError(f"{self._who}: stages() returned {_short(found)}; expected study.trainers.Stage objects")
+        for stage in found:
+            if not _NAME.fullmatch(str(stage.name)):
+                raise ConfigError(
+                    f"{self._who}: a stage is called {stage.name!r}; letters, digits, '_', '-' and '.' only"
+                )
+            if stage.name in RESERVED_STAGES:
+                kept = RESERVED_STAGES[stage.name]
+                raise ConfigError(f"{self._who}: a stage is called '{stage.name}'; that name is kept for {kept}")
+            _check_metrics(self._who, f"stage '{stage.name}'", stage.metrics)
+        check_graph(self._who, found)
+        if not any(stage.seeded for stage in found):
+            raise ConfigError(
+                f"{self._who}: stages() returned no stage that depends on the seed; a run begins with one"
+            )
+        return found
+
+
+def check_graph(who: str, stages: Sequence[Stage]) -> None:
+    """Raise ConfigError unless the stages' needs are a graph without a circle."""
+    known = {stage.name: stage for stage in stages}
+    if len(known) < len(stages):
+        twice = next(stage.name for stage in stages if [other.name for other in stages].count(stage.name) > 1)
+        raise ConfigError(f"{who}: two stages are called '{twice}'")
+    for stage in stages:
+        for need in stage.needs:
+            if need == stage.name:
+                raise ConfigError(f"{who}: stage '{need}' needs itself")
+            if need not in known:
+                raise ConfigError(unknown("stage", need, known, f"{who}: stage '{stage.name}' needs"))
+            if known[need].seeded and not stage.seeded:
+                raise ConfigError(f"{who}: stage '{stage.name}' is not seeded, but needs '{need}', which is")
+    left = dict(known)
+    while ready := [name for name, stage in left.items() if not any(need in left for need in stage.needs)]:
+        left = {name: stage for name, stage in left.items() if name not in ready}
+    if left:
+        raise ConfigError(f"{who}: stages {', '.join(left)} need each other in a circle")
+
+
+def _ask(who: str, name: str, method: Callable[..., Any], *arguments: Any) -> Any:
+    """What a trainer's method answers; anything but a user's error is a fault of the trainer."""
+    try:
+        answer = method(*arguments)
+    except AblateError:
+        raise
+    except Exception as error:
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        raise ConfigError(f"{who}: {name}() failed: {reason}") from error
+    accepts, expected = _ANSWERS.get(name, (lambda _: True, ""))
+    if not accepts(answer):
+        raise ConfigError(f"{who}: {name}() returned {_short(answer)}; expected {expected}")
+    return answer
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+def _is_amount(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) and value > 0
+
+
+_ANSWERS: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "load": (lambda value: value is not None, "a configuration"),
+    "bind": (lambda value: value is not None, "a configuration"),
+    "changed": (lambda value: value is not None, "a configuration"),
+    "unread": (lambda value: isinstance(value, Mapping), "a mapping of keys"),
+    "parameters": (lambda value: isinstance(value, Mapping), "a mapping of keys to types"),
+    "held_out": (lambda value: value is None or isinstance(value, Stage), "a Stage, or None"),
+    "work": (_is_amount, "a number above 0"),
+    "alike": (lambda value: isinstance(value, tuple) and len(value) == 2, "a pair of JSON values"),
+    "progress": (lambda value: value is None or isinstance(value, Progress), "Progress, or None"),
+    "after_out_of_memory": (lambda value: isinstance(value, bool), "True or False"),
+    "meant_for_gpus": (lambda value: isinstance(value, bool), "True or False"),
+    "operations": (lambda value: value == 0 or _is_amount(value), "a number from 0 on"),
+    "precision": (lambda value: value in ("fp32", "bf16"), "fp32 or bf16"),
+    "archives": (lambda value: isinstance(value, Sequence) and not isinstance(value, str), "a sequence of paths"),
+    "check_watched": (lambda value: True, ""),
+}
+"""Method → what its answer must be, and how that is said."""
+
+
+def _check_metrics(who: str, where: str, metrics: Iterable[Metric]) -> None:
+    for metric in metrics:
+        if not isinstance(metric, Metric):
+            raise ConfigError(f"{who}: {where}: {_short(metric)} is no study.trainers.Metric")
+        if metric not in _FINE:
+            _check_metric(f"{who}: metric '{metric.name}'", metric)
+            _FINE.add(metric)
+
+
+_FINE: set[Metric] = set()
+"""Metrics that were checked."""
+
+
+def _check_metric(at: str, metric: Metric) -> None:
+    name = metric.name
+    if _REFUSED.search(name):
+        bad = "".join(sorted(set(_REFUSED.findall(name))))
+        better = re.sub("_+", "_", _REFUSED.sub("_", name)).replace("/_", "/").strip("_")
+        raise ConfigError(f"{at}: MLflow takes no '{bad}' in a name; call it '{better}'")
+    if name.startswith("/") or any(part in ("", ".", "..") for part in name.split("/")) or "/" not in name:
+        raise ConfigError(f"{at}: expected STAGE/NAME, with something between the slashes")
+    if metric.better not in ("", "higher", "lower"):
+        raise ConfigError(f"{at}: better is {metric.better!r}; expected 'higher', 'lower' or ''")
+    if metric.low is not None and metric.high is not None and metric.low > metric.high:
+        raise ConfigError(f"{at}: its bounds are {metric.low} and {metric.high}")

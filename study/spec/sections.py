@@ -1,0 +1,75 @@
+"""Typed sections of a study's configurations: each is built once, however many cells share it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from ablative.study.core.errors import ConfigError, unknown
+from ablative.study.core.typed import build
+from ablative.study.spec.compose import Composer, Overrides, set_value
+
+Choices = tuple[tuple[str, str], ...]
+"""Config group → option, of a cell's levels."""
+Values = tuple[tuple[str, Any], ...]
+"""Dotted key → value, of a cell's levels."""
+
+
+class Sections:
+    """Composed trees and their sections: 10,000 cells take about a second."""
+
+    def __init__(self, composer: Composer, base: Mapping[str, str], words: Overrides) -> None:
+        """`base`: config group → option that every run starts from; the words on the command line go before it."""
+        self.composer, self._words = composer, words
+        self.base = {**base, **words.choices}
+        self._built: dict[tuple[Any, ...], Any] = {}
+
+    def tree(
+        self, choices: Choices = (), values: Values = (), more: tuple[str, ...] = (), without: tuple[str, ...] = ()
+    ) -> dict[str, Any]:
+        """The configuration tree of a cell: base choices, then the cell's, then the words, then the cell's values.
+
+        Args:
+            choices: config group → option.
+            values: dotted key → value.
+            more: further overrides in Hydra's grammar.
+            without: words of the command line (their keys) that are passed over.
+        """
+        merged = {**self.base, **dict(choices)}
+        tree = self.composer.tree(tuple(sorted(merged.items())), more)
+        words = ((key, value) for key, value in self._words.values.items() if key not in without)
+        for key, value in (*words, *values):
+            tree = set_value(tree, key, value)
+        return tree
+
+    def section(
+        self,
+        name: str,
+        cls: type,
+        choices: Choices = (),
+        values: Values = (),
+        complete: Callable[[Any], Any] | None = None,
+        without: tuple[str, ...] = (),
+    ) -> Any:
+        """One section as a typed object, the same object for equal arguments.
+
+        Args:
+            name: of the section, the head of its keys.
+            cls: its type.
+            choices: config group → option.
+            values: dotted key → value; those of other sections are passed over.
+            complete: fills in what the configuration leaves open, once for each object.
+            without: words of the command line (their keys) that are passed over.
+        """
+        own = tuple(item for item in values if item[0].split(".")[0] == name)
+        key = (name, choices, own, without)
+        if key not in self._built:
+            section = build(cls, self.tree(choices, own, without=without).get(name, {}), name)
+            self._built[key] = complete(section) if complete else section
+        return self._built[key]
+
+    def check_choices(self, groups: tuple[str, ...], where: str) -> None:
+        """Raise ConfigError for a group of the base that there is not."""
+        for group in self.base:
+            if group not in groups:
+                raise ConfigError(unknown("config group", group, groups, where))

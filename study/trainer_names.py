@@ -1,0 +1,14 @@
+"""The registry of trainers. This is the only file that names modules of the shipped ones; it imports nothing."""
+
+from __future__ import annotations
+
+GROUP = "ablate.trainers"
+"""Entry point group of the trainers that other distributions install; one is loaded only when a study names it."""
+DEFAULT = "clip"
+"""Trainer of a study that names none."""
+SHIPPED = {"clip": "ablative.trainer.clip.spec.trainer:TRAINER"}
+"""Name → `module:object` of the trainers that come with this program."""
+SHIPPED_CONF = {"clip": ("ablative.trainer", "clip/conf")}
+"""Name → package and folder of their config groups and studies: listing studies imports no trainer."""
+COMMANDS = {"data": "ablative.trainer.clip.data.cli:data"}
+"""Subcommands of `ablate` that a shipped trainer adds."""

@@ -1,0 +1,16 @@
+"""Where the protocol `panels` keeps what a report draws of a model (`study.spec.panel_pictures` says what that is).
+
+The store names the evaluation, whose id covers model, data and settings; the archives lie in the folder of that id, one
+for each data set.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ablative.study.home.paths import TaskPaths
+
+
+def pictures_path(paths: TaskPaths, dataset: str) -> Path:
+    """The archive of an evaluation's data set."""
+    return paths.root / f"pictures-{dataset}.npz"

@@ -1,0 +1,94 @@
+"""Objectives as recipes: what each one trains, and which keys of a configuration it reads.
+
+Everything that asks what an objective is asks this table: losses, FLOPs, checks, protocols, and the plan, which sets
+keys that a recipe does not read back to what the cell's config groups give them. It imports nothing, torch included.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+SIMILARITY_KEYS = ("objective.similarity_select", "objective.similarity_reduce", "objective.similarity_noise")
+"""Read where the masked elements are chosen by similarity (`objective.masking`)."""
+CONTRASTIVE_KEYS = (
+    "objective.temperature",
+    "objective.max_logit_scale",
+    "objective.local_steps",
+    "objective.local_batch",
+)
+TEXT_TARGET_KEYS = (
+    "objective.text_mask_ratio",
+    "objective.w_text",
+    "objective.text_loss_norm",
+    "objective.include_pads",
+)
+GENERATIVE_KEYS = (
+    "objective.masking",
+    "objective.mask_ratio",
+    "objective.w_image",
+    "objective.normalize_pixels",
+    *TEXT_TARGET_KEYS,
+    *SIMILARITY_KEYS,
+    "model.decoder_width",
+    "model.decoder_depth",
+    "model.decoder_heads",
+)
+INPUT_MASK_KEYS = ("objective.input_mask_ratio", "objective.input_text_mask_ratio")
+_INSTEAD = {
+    "objective.mask_ratio": "objective.input_mask_ratio",
+    "objective.text_mask_ratio": "objective.input_text_mask_ratio",
+}
+"""Of two keys that are easily confused, a recipe reads one at most."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """One objective."""
+
+    name: str
+    contrastive: bool = False
+    """It trains a joint embedding of images and texts."""
+    generative: bool = False
+    """It reconstructs masked elements through the decoder."""
+    uses_text: bool = True
+    masks_input: bool = False
+    """It drops elements from the contrastive pass itself."""
+    unread: tuple[str, ...] = field(default=())
+    """Keys that no run of it reads."""
+
+    @property
+    def mask_by_similarity(self) -> bool:
+        """Whether it may choose the masked elements by their similarity to the other modality (supplement J)."""
+        return self.contrastive and self.generative
+
+    def unread_keys(self, masking: str) -> dict[str, str]:
+        """Keys that a run with this `objective.masking` does not read → the key that it reads instead, or empty."""
+        conditional = SIMILARITY_KEYS if masking != "similarity" else ()
+        unread = dict.fromkeys((*self.unread, *conditional))
+        swapped = {**_INSTEAD, **{other: key for key, other in _INSTEAD.items()}}
+        return {key: other if (other := swapped.get(key, "")) not in unread else "" for key in unread}
+
+
+RECIPES = {
+    recipe.name: recipe
+    for recipe in (
+        Recipe("clip", contrastive=True, unread=(*GENERATIVE_KEYS, *INPUT_MASK_KEYS)),
+        Recipe("masked_clip", contrastive=True, masks_input=True, unread=GENERATIVE_KEYS),
+        Recipe(
+            "mae",
+            generative=True,
+            uses_text=False,
+            unread=(
+                *("objective.masking", "objective.w_image"),
+                *(*TEXT_TARGET_KEYS, *SIMILARITY_KEYS, *INPUT_MASK_KEYS, *CONTRASTIVE_KEYS),
+            ),
+        ),
+        Recipe(
+            "m3ae",
+            generative=True,
+            unread=("objective.masking", *SIMILARITY_KEYS, *INPUT_MASK_KEYS, *CONTRASTIVE_KEYS),
+        ),
+        Recipe("mae_clip", contrastive=True, generative=True, unread=INPUT_MASK_KEYS),
+    )
+}
+"""Name (`objective.name`) → recipe."""
