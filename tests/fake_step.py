@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from ablative.trainer.clip.spec.config import RunConfig
 from ablative.trainer.clip import step as module
 from ablative.trainer.clip.data.pairs.batch import Batch
 from ablative.trainer.clip.micro_batches import Piece
 from ablative.trainer.clip.objectives.system import Draws, System
+from ablative.trainer.clip.spec.config import RunConfig
 from ablative.trainer.clip.step import Gradients, TrainStep
 
 

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from ablative.trainer.clip.spec.config import DataConfig
 from ablative.study.home.paths import Home
 from ablative.trainer.clip.data.shards.shards import ShardPairs
+from ablative.trainer.clip.spec.config import DataConfig
 
 
 def encoded(pixels: np.ndarray, format: str = "PNG", **options: Any) -> bytes:

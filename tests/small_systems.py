@@ -9,9 +9,9 @@ import torch
 from small_models import MODEL, VOCAB
 from torch import Tensor
 
-from ablative.trainer.clip.spec.config import ModelConfig, ObjectiveConfig
 from ablative.trainer.clip.objectives.losses import contrastive_loss, token_weights
 from ablative.trainer.clip.objectives.system import System
+from ablative.trainer.clip.spec.config import ModelConfig, ObjectiveConfig
 
 
 def make_system(objective: str, seed: int = 0, **changes: Any) -> System:

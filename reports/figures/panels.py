@@ -15,10 +15,10 @@ from ablative.reports.figures.style import FAINT, INK, MARKERS, PAGE_INCHES
 from ablative.reports.store.coverage import StoredState
 from ablative.reports.store.results import Results
 from ablative.reports.store.warehouse import cell_key
-from ablative.trainer.clip.spec.config import EvaluationConfig
-from ablative.trainer.clip.spec.panel_pictures import BESIDE, NEEDED, pictures_path
 from ablative.study.home.paths import Home
 from ablative.study.spec.design import Cell, differences
+from ablative.trainer.clip.spec.config import EvaluationConfig
+from ablative.trainer.clip.spec.panel_pictures import BESIDE, NEEDED, pictures_path
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

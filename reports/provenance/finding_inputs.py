@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 
 from ablative.reports.store.results import Results
 from ablative.reports.store.warehouse import cell_key
-from ablative.trainer.clip.spec.config import EvaluationConfig, RunConfig
 from ablative.study.core import packages
 from ablative.study.core.errors import ConfigError
 from ablative.study.core.identity import differences, identity
 from ablative.study.core.typed import load_config
 from ablative.study.home.task_state import FINISHED
+from ablative.trainer.clip.spec.config import EvaluationConfig, RunConfig
 
 if TYPE_CHECKING:
     from ablative.study.home.paths import Home

@@ -19,10 +19,10 @@ from ablative.reports.tables.escape import LATEX_SIGNS, bare, comment, latex
 from ablative.reports.tables.renderers import PLAIN, PROSE, entry_parts, entry_text
 from ablative.reports.tables.tables import Column, Table
 from ablative.reports.verdicts.claim_tables import lines, verdict_text
-from ablative.trainer.clip.spec.config import DataConfig, DatasetConfig, RunConfig
 from ablative.study.core.files import read_json
 from ablative.study.plan.layout import effects_layout
 from ablative.study.spec.metric_patterns import protocol_of
+from ablative.trainer.clip.spec.config import DataConfig, DatasetConfig, RunConfig
 
 if TYPE_CHECKING:
     from ablative.reports.store.results import Results

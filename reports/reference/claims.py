@@ -21,7 +21,7 @@ from ablative.reports.verdicts.claim_runs import Judged, Remedy
 from ablative.reports.verdicts.claims import CellValues, evaluate
 from ablative.study.core.errors import ConfigError, unknown
 from ablative.study.core.typed import build
-from ablative.study.spec.compose import CONF
+from ablative.study.installed_trainers import conf_folders
 from ablative.study.spec.design import Cell
 from ablative.study.spec.metric_patterns import expand
 from ablative.study.spec.outputs import ClaimConfig
@@ -95,8 +95,14 @@ def _entries(paper: str) -> Mapping[str, Mapping[str, Any]]:
     found = _read(FOLDER / f"claims_{paper}.yaml")
     shared: dict[str, Any] = {}
     for name in found.get("sentences", ()):
-        shared |= _read(CONF / "claims" / f"{name}.yaml")
+        shared |= _read(_shared_claims(name))
     return {name: {**shared.get(name, {}), **own} for name, own in found["claims"].items()}
+
+
+def _shared_claims(name: str) -> Path:
+    """File of sentences that the shipped studies take their claims from."""
+    paths = [folder / "claims" / f"{name}.yaml" for folder in conf_folders()]
+    return next(path for path in paths if path.exists())
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -25,7 +25,6 @@ import numpy as np
 import webdataset
 from PIL import Image
 
-from ablative.trainer.clip.spec.config import DataConfig
 from ablative.study.home.paths import Home
 from ablative.trainer.clip.data.images.crops import Crops
 from ablative.trainer.clip.data.pairs.batch import to_pixels
@@ -34,6 +33,7 @@ from ablative.trainer.clip.data.pairs.tokenizer import Tokenizer
 from ablative.trainer.clip.data.shards.shard_paths import find_shards
 from ablative.trainer.clip.data.shards.shards import ShardPairs
 from ablative.trainer.clip.data.sources import open_pairs
+from ablative.trainer.clip.spec.config import DataConfig
 
 BATCH = 100
 SAMPLES = 2000

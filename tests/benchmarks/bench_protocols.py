@@ -8,10 +8,10 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-from ablative.trainer.clip.spec.config import ProtocolConfig
 from ablative.trainer.clip.protocols.linear_probe import fit
 from ablative.trainer.clip.protocols.retrieval import retrieval_ranks
 from ablative.trainer.clip.protocols.zero_shot import nearest_ranks
+from ablative.trainer.clip.spec.config import ProtocolConfig
 
 ADAMW = ProtocolConfig(name="probe", kind="linear_probe", lr=0.01, epochs=20, batch_size=256, standardize=True)
 LARS = ProtocolConfig(

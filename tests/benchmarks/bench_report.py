@@ -25,11 +25,11 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
-from ablative.trainer.clip.spec.config import EvaluationConfig, RunConfig
 from ablative.study.home.paths import Home
 from ablative.study.plan.plan import Plan, Task, make_plan
 from ablative.study.spec.cluster import ClusterConfig
 from ablative.study.spec.study_file import parse_study
+from ablative.trainer.clip.spec.config import EvaluationConfig, RunConfig
 
 FACTORS = {"scale": 4, "method": 10, "pooling": 5, "masking": 5}
 """Factor → levels: 1,000 cells; seeds make up the number of runs."""

@@ -23,13 +23,13 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from ablative.trainer.clip.spec.config import ModelConfig, ObjectiveConfig, RunConfig
 from ablative.study.costs.devices import find
 from ablative.study.plan.plan import make_plan
 from ablative.trainer.clip.data.pairs.batch import Batch
 from ablative.trainer.clip.models.flops import train_flops
 from ablative.trainer.clip.models.towers import trim_padding
 from ablative.trainer.clip.objectives.system import ROWS_MULTIPLE, System
+from ablative.trainer.clip.spec.config import ModelConfig, ObjectiveConfig, RunConfig
 from ablative.trainer.clip.step import TrainStep
 from ablative.trainer.runner.environment import arithmetic
 

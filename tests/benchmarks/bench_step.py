@@ -21,9 +21,9 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from ablative.trainer.clip.spec.config import ModelConfig, ObjectiveConfig
 from ablative.trainer.clip.objectives.losses import contrastive_loss, token_weights
 from ablative.trainer.clip.objectives.system import System, no_decay
+from ablative.trainer.clip.spec.config import ModelConfig, ObjectiveConfig
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 

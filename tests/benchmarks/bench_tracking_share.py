@@ -14,11 +14,11 @@ from pathlib import Path
 
 import torch
 
-from ablative.trainer.clip.spec.config import RunConfig
 from ablative.study.home.journal import Journal
 from ablative.study.plan.plan import make_plan
 from ablative.trainer.clip.data.pairs.batch import Batch
 from ablative.trainer.clip.objectives.system import System
+from ablative.trainer.clip.spec.config import RunConfig
 from ablative.trainer.clip.step import TrainStep
 from ablative.trainer.clip.token_ids import BOS, EOS
 from ablative.trainer.runner.environment import arithmetic

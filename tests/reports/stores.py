@@ -17,10 +17,10 @@ from shared import empty_store, once
 from ablative.reports.build import declared_table
 from ablative.reports.store.results import open_results
 from ablative.reports.tables.tables import Table
-from ablative.trainer.clip.spec.config import EvaluationConfig
-from ablative.trainer.clip.spec.metrics import METRICS
 from ablative.study.home.paths import Home
 from ablative.study.plan.plan import Plan, Task, make_plan
+from ablative.trainer.clip.spec.config import EvaluationConfig
+from ablative.trainer.clip.spec.metrics import METRICS
 
 STUDY = """
 name: pooled

@@ -17,12 +17,12 @@ from ablative.reports.build import report
 from ablative.reports.figures.crossings import crossings, meetings
 from ablative.reports.figures.figures import color, save_figure
 from ablative.reports.store.warehouse import cell_key
-from ablative.trainer.clip.spec.panel_pictures import NEEDED, pictures_path
 from ablative.study.core.errors import ConfigError
 from ablative.study.home.paths import Home
 from ablative.study.plan.figure_checks import check_figure
 from ablative.study.plan.plan import Plan, Task, make_plan
 from ablative.study.spec.outputs import FigureConfig
+from ablative.trainer.clip.spec.panel_pictures import NEEDED, pictures_path
 
 FIGURES = """
   protocols: {kind: bars, metric: [zero_shot/shapes_shape/top1, linear_probe/digits/top1], x: scale, hue: method,

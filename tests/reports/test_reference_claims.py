@@ -15,7 +15,9 @@ from ablative.reports.tables.escape import latex
 from ablative.reports.verdicts.claim_tables import CLAIM_RENDERERS
 from ablative.reports.verdicts.claims import ClaimResult
 from ablative.study.core.errors import ConfigError
-from ablative.study.spec.compose import CONF
+from ablative.study.installed_trainers import conf_folders
+
+(CONF,) = conf_folders()
 
 SUPPORTED = {
     "mae_clip": {

@@ -8,13 +8,12 @@ from typing import Any
 
 import pytest
 
-from ablative.trainer.clip.spec.config import RunConfig
 from ablative.study.core.files import write_json
 from ablative.study.costs import estimate as estimate_module
 from ablative.study.costs.devices import driven, find, known, label
 from ablative.study.costs.estimate import (
-    ASSUMED_EVALUATION_SECONDS,
     ASSUMED_FLOPS_PER_CORE,
+    ASSUMED_SECONDS,
     ASSUMED_UTILISATION,
     estimate,
 )
@@ -24,6 +23,7 @@ from ablative.study.home.attempt_times import Elapsed, attempts, elapsed
 from ablative.study.home.paths import Home
 from ablative.study.plan.plan import Plan, Task, make_plan
 from ablative.trainer.clip.models.flops import run_flops
+from ablative.trainer.clip.spec.config import RunConfig
 
 STUDY = """
 name: priced
@@ -76,7 +76,7 @@ def test_without_history_flops_are_set_against_a_core(plan: Plan) -> None:
     assert costs.core_seconds[short.task_id] == pytest.approx(flops(short) / ASSUMED_FLOPS_PER_CORE)
     assert costs.core_seconds[long.task_id] == pytest.approx(2 * costs.core_seconds[short.task_id])
     evaluation = tasks(plan, "evaluate")[0]
-    assert costs.core_seconds[evaluation.task_id] == ASSUMED_EVALUATION_SECONDS
+    assert costs.core_seconds[evaluation.task_id] == ASSUMED_SECONDS
     assert (costs.source[short.task_id], costs.source[evaluation.task_id], costs.gpus) == ("flops", "assumed", ())
     assert "18 guessed from FLOPs at 40 GFLOP/s a core; 18 at an assumed 5 s an evaluation" in costs.summary(plan.tasks)
 
@@ -117,8 +117,8 @@ def test_wasted_time_and_diverged_runs_do_not_count(plan: Plan) -> None:
 def test_finished_runs_of_other_studies_count_too(plan: Plan) -> None:
     (short, *_) = tasks(plan, length="short", method="clip")
     assert isinstance(short.config, RunConfig)
-    told = facts(short.config, short.config.model)
-    assert (told["like"], told["loose"]) == similarity_keys(short.config, short.config.model)
+    told = facts(plan.trainer, short.stage, short.config, {})
+    assert (told["like"], told["loose"]) == similarity_keys(plan.trainer, short.stage, short.config, {})
     record = {"state": "completed", "seconds": 7.0, "alike": told, "environment": {"processes": 2}}
     write_json(plan.home.run("f" * 12).record, record)
     write_json(plan.home.run("e" * 12).record, {"state": "completed", "seconds": 1.0})

@@ -7,10 +7,10 @@ import json
 from collections import Counter
 from pathlib import Path
 
-from ablative.trainer.clip.spec.config import EvaluationConfig, RunConfig
 from ablative.study.core.identity import config_id
 from ablative.study.core.typed import build
 from ablative.study.plan.plan import make_plan
+from ablative.trainer.clip.spec.config import EvaluationConfig, RunConfig
 
 FROZEN = json.loads(gzip.decompress((Path(__file__).parents[1] / "frozen" / "ids.json.gz").read_bytes()))
 

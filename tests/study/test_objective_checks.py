@@ -5,9 +5,9 @@ import dataclasses
 import pytest
 from small_models import MODEL
 
+from ablative.study.core.errors import ConfigError
 from ablative.trainer.clip.spec.checks import check_objective
 from ablative.trainer.clip.spec.config import ObjectiveConfig
-from ablative.study.core.errors import ConfigError
 
 
 @pytest.mark.parametrize("name", ["mae", "m3ae"])

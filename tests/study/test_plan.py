@@ -8,13 +8,15 @@ from pathlib import Path
 import pytest
 import yaml
 
-from ablative.trainer.clip.spec.config import EvaluationConfig, RunConfig
 from ablative.study.core.errors import ConfigError
 from ablative.study.core.identity import config_id
 from ablative.study.core.typed import load_config
 from ablative.study.home.paths import Home
+from ablative.study.installed_trainers import conf_folders
 from ablative.study.plan.plan import Plan, make_plan
-from ablative.study.spec.compose import CONF
+from ablative.trainer.clip.spec.config import EvaluationConfig, RunConfig
+
+(CONF,) = conf_folders()
 
 STUDY: dict = {
     "name": "mine",

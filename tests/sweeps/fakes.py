@@ -14,7 +14,6 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from ablative.trainer.clip.spec.config import RunConfig, micro_batch
 from ablative.study.core.errors import DataError
 from ablative.study.core.files import write_atomic, write_json
 from ablative.study.core.typed import load_config
@@ -25,6 +24,7 @@ from ablative.study.plan.plan import Plan, make_plan
 from ablative.study.plan.task import TaskRef
 from ablative.sweeps.queue.manifest import Manifest
 from ablative.sweeps.submission.submit import Code
+from ablative.trainer.clip.spec.config import RunConfig, micro_batch
 
 HERE = Path(__file__).parent
 SOURCE = HERE.parents[1]

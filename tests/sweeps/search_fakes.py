@@ -13,7 +13,6 @@ from typing import Any
 import yaml
 from fakes import Interrupted, note
 
-from ablative.trainer.clip.spec.config import EvaluationConfig, RunConfig
 from ablative.study.core.files import read_json, write_json
 from ablative.study.core.typed import load_config
 from ablative.study.home.journal import Journal
@@ -21,6 +20,7 @@ from ablative.study.home.paths import Home, watched
 from ablative.study.plan.plan import Plan, make_plan
 from ablative.sweeps.search.driver import Searcher
 from ablative.sweeps.submission.submit import Code
+from ablative.trainer.clip.spec.config import EvaluationConfig, RunConfig
 
 __all__ = ["Interrupted", "execute"]
 

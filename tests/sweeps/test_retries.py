@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 from fakes import Behaviours, events, hand_over, start_worker, tiny_plan
 
-from ablative.trainer.clip.spec.config import RunConfig, micro_batch
 from ablative.study.core.files import write_json
 from ablative.study.core.packages import source_name
 from ablative.study.home.failed_attempts import failures, halvings
@@ -25,6 +24,7 @@ from ablative.sweeps.run import describe_left
 from ablative.sweeps.status.task_states import survey
 from ablative.sweeps.submission.submit import choose
 from ablative.sweeps.worker import task_process
+from ablative.trainer.clip.spec.config import RunConfig, micro_batch
 
 
 def plan_for(tmp_path: Path, behaviours: Behaviours | None = None) -> Plan:

@@ -14,7 +14,6 @@ from fakes import HERE, tiny_plan, wait_for, write_study
 from slurm_world import CONFIG, SECONDS, begin_soon, element_of, finish, look, slurm, until
 from team_tasks import seen
 
-from ablative.trainer.clip.spec.config import RuntimeConfig
 from ablative.study.core.errors import ConfigError
 from ablative.study.core.files import read_json
 from ablative.study.home.journal import metric_rows, read
@@ -23,6 +22,7 @@ from ablative.study.plan.plan import Plan, make_plan
 from ablative.study.spec.cluster import ClusterConfig, spread
 from ablative.sweeps.slurm import preview, team
 from ablative.sweeps.submission.submit import Code, submit
+from ablative.trainer.clip.spec.config import RuntimeConfig
 
 NOTED = Code("team_tasks:execute", "")
 FOUR = spread(dataclasses.replace(CONFIG, nodes=2), RuntimeConfig(processes=4))

@@ -11,6 +11,9 @@ import torch
 from small_models import MODEL
 from small_systems import make_system
 
+from ablative.study.home.paths import RunPaths
+from ablative.trainer.clip.protocols.evaluation import Evaluation
+from ablative.trainer.clip.protocols.parts.features import Representation
 from ablative.trainer.clip.spec.config import (
     DataConfig,
     DatasetConfig,
@@ -19,9 +22,6 @@ from ablative.trainer.clip.spec.config import (
     RunConfig,
     ScheduleConfig,
 )
-from ablative.study.home.paths import RunPaths
-from ablative.trainer.clip.protocols.evaluation import Evaluation
-from ablative.trainer.clip.protocols.parts.features import Representation
 
 DATASET = DatasetConfig(name="fake", kind="shards", task="thing")
 

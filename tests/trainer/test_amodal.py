@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 from shard_world import encoded, turned
 
-from ablative.trainer.clip.spec.config import DatasetConfig
 from ablative.study.core.errors import ConfigError, DataError
 from ablative.study.home.paths import Home
 from ablative.trainer.clip.data.images.pictures import square_around
 from ablative.trainer.clip.data.sources import fingerprint_dataset, open_dataset
 from ablative.trainer.clip.data.world.occlusion import HIDDEN
+from ablative.trainer.clip.spec.config import DatasetConfig
 
 PIXELS = np.arange(16 * 20 * 3, dtype=np.int64).reshape(16, 20, 3) % 251
 """Height 16, width 20."""

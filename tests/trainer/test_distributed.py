@@ -11,13 +11,13 @@ import torch
 from forked import Forked
 from tiny_run import MODEL, OBJECTIVES, make_batch, make_config
 
-from ablative.trainer.clip.spec.checks import check_run
-from ablative.trainer.clip.spec.config import RunConfig, RuntimeConfig
 from ablative.study.core.errors import ConfigError, DataError
 from ablative.trainer.clip.data.pairs.batch import Batch
 from ablative.trainer.clip.data.pairs.loader import Loader
 from ablative.trainer.clip.objectives.losses import contrastive_loss, contrastive_share, local_contrastive_loss
 from ablative.trainer.clip.objectives.system import System
+from ablative.trainer.clip.spec.checks import check_run
+from ablative.trainer.clip.spec.config import RunConfig, RuntimeConfig
 from ablative.trainer.clip.step import Gradients
 from ablative.trainer.clip.train import _share_broken
 from ablative.trainer.torch.distributed import ALONE, World

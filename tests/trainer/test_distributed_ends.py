@@ -14,11 +14,11 @@ import torch
 from forked import Forked
 from tiny_run import make_config, make_home, write_run
 
-from ablative.trainer.clip.spec.config import RuntimeConfig
 from ablative.study.core.errors import EXIT_OUT_OF_MEMORY, ConfigError, DataError
 from ablative.study.home.journal import read
 from ablative.study.home.paths import Home, RunPaths
 from ablative.sweeps.queue import failures
+from ablative.trainer.clip.spec.config import RuntimeConfig
 from ablative.trainer.clip.tasks import Interrupted, execute
 from ablative.trainer.torch import process_group as peers
 from ablative.trainer.torch.distributed import PeerLostError, World

@@ -12,11 +12,11 @@ import torch
 from forked import Forked
 from tiny_run import make_config, make_home, write_run
 
-from ablative.trainer.clip.spec.config import RunConfig
 from ablative.study.core.files import read_json
 from ablative.study.home.journal import metric_rows, read
 from ablative.study.home.paths import Home
 from ablative.trainer.clip import checkpoint
+from ablative.trainer.clip.spec.config import RunConfig
 from ablative.trainer.clip.tasks import Interrupted, execute
 from ablative.trainer.runner.environment import ElapsedCost, Meter
 from ablative.trainer.torch.distributed import World

@@ -13,7 +13,6 @@ import yaml
 from forked import Forked
 from tiny_run import make_config, make_home, write_run
 
-from ablative.trainer.clip.spec.config import DatasetConfig, EvaluationConfig, ProtocolConfig
 from ablative.study.core.files import read_json, write_json
 from ablative.study.core.typed import plain
 from ablative.study.costs.usage import TaskUsage
@@ -21,6 +20,7 @@ from ablative.study.home.journal import metric_rows, read
 from ablative.study.home.paths import Home, TaskPaths
 from ablative.trainer.clip import evaluate
 from ablative.trainer.clip.evaluate import Scores
+from ablative.trainer.clip.spec.config import DatasetConfig, EvaluationConfig, ProtocolConfig
 from ablative.trainer.clip.tasks import Interrupted, execute
 from ablative.trainer.runner.environment import ElapsedCost
 

@@ -10,8 +10,6 @@ import numpy as np
 import pytest
 from shard_world import config, numbers, sample, write_shard, write_shards
 
-from ablative.trainer.clip.spec.checks import check_data
-from ablative.trainer.clip.spec.config import DataConfig, ScheduleConfig
 from ablative.study.core.errors import ConfigError, DataError
 from ablative.study.core.identity import identity
 from ablative.study.home.paths import Home
@@ -19,6 +17,8 @@ from ablative.trainer.clip.data.fingerprints import fingerprint
 from ablative.trainer.clip.data.shards import exclusion
 from ablative.trainer.clip.data.shards.shard_files import ShardFiles
 from ablative.trainer.clip.data.shards.shards import ShardPairs
+from ablative.trainer.clip.spec.checks import check_data
+from ablative.trainer.clip.spec.config import DataConfig, ScheduleConfig
 
 TAGS = ("[PERSON]", "<PERSON>")
 SCHEDULE = ScheduleConfig(name="test", steps=1, batch_size=2)

@@ -11,7 +11,6 @@ import pytest
 import torch
 from protocol_fakes import DATASET, Split, Words, random_split, representation
 
-from ablative.trainer.clip.spec.config import DatasetConfig
 from ablative.study.core.errors import ConfigError, DataError
 from ablative.study.core.identity import canonical
 from ablative.trainer.clip.data.pairs.batch import to_pixels
@@ -24,6 +23,7 @@ from ablative.trainer.clip.protocols.parts.features import (
     load_array,
     save_array,
 )
+from ablative.trainer.clip.spec.config import DatasetConfig
 
 
 def read(model: Representation, split: Split, kind: str = "pooled", content: str = "content") -> np.ndarray:

@@ -11,12 +11,12 @@ import torch
 from protocol_fakes import MODEL, EvaluationSet, Split, evaluation
 from small_systems import make_system
 
-from ablative.trainer.clip.spec.config import ProtocolConfig
 from ablative.trainer.clip.protocols.finetune import INPUTS, Classifier, finetune, fit
 from ablative.trainer.clip.protocols.parts import row_store as storage
 from ablative.trainer.clip.protocols.parts.features import Representation
 from ablative.trainer.clip.protocols.parts.row_store import gathered
 from ablative.trainer.clip.protocols.parts.training import layered_adamw, set_rate
+from ablative.trainer.clip.spec.config import ProtocolConfig
 
 PROTOCOL: dict[str, Any] = {
     "kind": "finetune", "lr": 1e-2, "epochs": 12, "batch_size": 16, "layer_decay": 0.65, "label_smoothing": 0.1,

@@ -10,9 +10,9 @@ from small_systems import make_batch, make_system
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from ablative.trainer.clip.spec.config import OBJECTIVES, POOLINGS, ModelConfig, ObjectiveConfig
 from ablative.trainer.clip.models.flops import forward_flops, image_flops, parameters, text_flops, train_flops
 from ablative.trainer.clip.objectives.system import System
+from ablative.trainer.clip.spec.config import OBJECTIVES, POOLINGS, ModelConfig, ObjectiveConfig
 
 VIT_B16 = ModelConfig(
     name="vit_b16",

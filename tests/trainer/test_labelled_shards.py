@@ -12,13 +12,13 @@ import pytest
 from PIL import Image
 from shard_world import encoded, plain, sample, turned, write_shard
 
-from ablative.trainer.clip.spec.config import DatasetConfig
 from ablative.study.core.errors import ConfigError, DataError
 from ablative.study.home.paths import Home
 from ablative.trainer.clip.data.fingerprints import fingerprint
 from ablative.trainer.clip.data.sets.evaluation import EvaluationSet
 from ablative.trainer.clip.data.sets.labelled_shards import ShardSet
 from ablative.trainer.clip.data.sources import fingerprint_dataset, open_dataset
+from ablative.trainer.clip.spec.config import DatasetConfig
 
 
 @pytest.fixture

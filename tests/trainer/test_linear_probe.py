@@ -12,13 +12,13 @@ import yaml
 from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
 
-from ablative.trainer.clip.spec.config import ProtocolConfig
 from ablative.study.core.packages import folder
 from ablative.study.core.typed import build
 from ablative.trainer.clip.protocols.linear_probe import Probe, _optimizer, fit, predict
 from ablative.trainer.clip.protocols.parts import metrics
 from ablative.trainer.clip.protocols.parts.lars import LARS
 from ablative.trainer.clip.protocols.parts.training import learning_rate
+from ablative.trainer.clip.spec.config import ProtocolConfig
 
 ADAMW = ProtocolConfig(
     name="probe", kind="linear_probe", optimizer="adamw", lr=0.01, epochs=80, batch_size=256, standardize=True

@@ -18,7 +18,6 @@ import torch
 from PIL import Image
 from shard_world import sample, write_shard
 
-from ablative.trainer.clip.spec.config import DataConfig
 from ablative.study.core.errors import AblateError, DataError
 from ablative.study.home.paths import Home
 from ablative.trainer.clip.data.images import crops, streams
@@ -29,6 +28,7 @@ from ablative.trainer.clip.data.pairs.loader import Loader
 from ablative.trainer.clip.data.pairs.pairs import Pairs, Views
 from ablative.trainer.clip.data.pairs.tokenizer import Tokenizer
 from ablative.trainer.clip.data.sources import open_pairs
+from ablative.trainer.clip.spec.config import DataConfig
 
 SIZE = 16
 GOLDEN_ORDER = [41, 49, 11, 36, 15, 18, 6, 4, 35, 44, 31, 7, 5, 42, 8, 39]

@@ -7,7 +7,6 @@ import torch
 from oracles import oracle
 from torch.nn.functional import cross_entropy, linear, normalize
 
-from ablative.trainer.clip.spec.config import ObjectiveConfig
 from ablative.trainer.clip.objectives.losses import (
     contrastive_loss,
     local_contrastive_loss,
@@ -17,6 +16,7 @@ from ablative.trainer.clip.objectives.losses import (
     token_loss,
     token_weights,
 )
+from ablative.trainer.clip.spec.config import ObjectiveConfig
 
 
 def make_features(size: int = 12) -> tuple[torch.Tensor, torch.Tensor]:

@@ -13,14 +13,14 @@ from PIL import Image
 from protocol_fakes import representation
 from shard_world import encoded, plain, turned
 
-from ablative.trainer.clip.spec.class_sets import class_set
-from ablative.trainer.clip.spec.config import DatasetConfig, ProtocolConfig
 from ablative.study.core.errors import ConfigError, DataError
 from ablative.study.home.paths import Home
 from ablative.trainer.clip.data.sets.evaluation import EvaluationSet
 from ablative.trainer.clip.data.sources import fingerprint_dataset, open_dataset
 from ablative.trainer.clip.protocols.evaluation import Evaluation
 from ablative.trainer.clip.protocols.segmentation import background_names, prompt_groups, segmentation
+from ablative.trainer.clip.spec.class_sets import class_set
+from ablative.trainer.clip.spec.config import DatasetConfig, ProtocolConfig
 
 LABELS = np.arange(64, dtype=np.uint8).reshape(8, 8) % 21
 

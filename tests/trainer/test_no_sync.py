@@ -17,9 +17,9 @@ from tiny_run import MODEL, OBJECTIVES, make_batch, make_config
 from torch._dynamo.utils import counters
 from torch._subclasses.fake_tensor import DataDependentOutputException
 
-from ablative.trainer.clip.spec.config import RunConfig
 from ablative.trainer.clip.objectives import losses
 from ablative.trainer.clip.objectives.system import System
+from ablative.trainer.clip.spec.config import RunConfig
 
 
 def take_step(config: RunConfig, rows: int | None, number: int) -> None:

@@ -14,12 +14,12 @@ from forked import Forked
 from pretended_gpu import pretended_gpu
 from tiny_run import OBJECTIVES, make_config, make_home, write_run
 
-from ablative.trainer.clip.spec.config import EvaluationConfig
 from ablative.study.core.files import read_json, write_json
 from ablative.study.core.typed import plain
 from ablative.study.home.paths import Home, watched
 from ablative.study.plan.plan import make_plan
 from ablative.trainer.clip import checkpoint
+from ablative.trainer.clip.spec.config import EvaluationConfig
 from ablative.trainer.clip.tasks import Interrupted, execute
 
 RUN = "aaaaaaaaaaaa"

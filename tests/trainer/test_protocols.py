@@ -10,14 +10,14 @@ import torch
 from protocol_fakes import EvaluationSet, evaluation, random_split
 from tiny_run import make_config, make_home, write_run
 
-from ablative.trainer.clip.spec.config import DatasetConfig, EvaluationConfig, ProtocolConfig
-from ablative.trainer.clip.spec.metrics import METRICS
 from ablative.study.core.errors import ConfigError, DataError
 from ablative.study.home.paths import Home, RunPaths
 from ablative.trainer.clip import checkpoint
 from ablative.trainer.clip.data.pairs.tokenizer import Tokenizer
 from ablative.trainer.clip.objectives.system import System
 from ablative.trainer.clip.protocols import represent, score
+from ablative.trainer.clip.spec.config import DatasetConfig, EvaluationConfig, ProtocolConfig
+from ablative.trainer.clip.spec.metrics import METRICS
 
 SHAPES = DatasetConfig(name="shapes_shape", kind="shapes", task="shape", train=60, test=40, templates="shapes")
 PROTOCOLS = {

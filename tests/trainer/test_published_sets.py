@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from shard_world import encoded, plain, write_shard
 
-from ablative.trainer.clip.spec.config import DatasetConfig
 from ablative.study.core.errors import AbsentDataError, ConfigError, DataError
 from ablative.study.home.paths import Home
 from ablative.trainer.clip.data.sets.clip_benchmark import ClipBenchmarkSet
 from ablative.trainer.clip.data.sources import fingerprint_dataset, open_dataset
+from ablative.trainer.clip.spec.config import DatasetConfig
 
 
 @pytest.fixture

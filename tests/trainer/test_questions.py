@@ -13,13 +13,13 @@ import numpy as np
 import pytest
 from shard_world import encoded, plain
 
-from ablative.trainer.clip.spec.config import DatasetConfig
 from ablative.study.core.errors import AbsentDataError, ConfigError, DataError
 from ablative.study.home.paths import Home
 from ablative.trainer.clip.data.questions.answer_scoring import normalize, soft_accuracy
 from ablative.trainer.clip.data.questions.questions import UNKNOWN, Questions, QuestionSplit, targets, vocabulary
 from ablative.trainer.clip.data.questions.shape_questions import ERRS, PEOPLE
 from ablative.trainer.clip.data.sources import fingerprint_dataset, open_dataset
+from ablative.trainer.clip.spec.config import DatasetConfig
 
 TEST_QUESTIONS = re.compile(r"(_val|_val2014|testdev_balanced)_questions")
 

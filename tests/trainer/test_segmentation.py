@@ -11,10 +11,10 @@ import torch
 import torch.nn.functional as F
 from protocol_fakes import EvaluationSet, Split, evaluation, random_split
 
-from ablative.trainer.clip.spec.config import DatasetConfig
 from ablative.study.core.errors import ConfigError, DataError
 from ablative.trainer.clip.protocols.parts import metrics
 from ablative.trainer.clip.protocols.segmentation import prompt_groups, prompt_maps, segment, segmentation
+from ablative.trainer.clip.spec.config import DatasetConfig
 
 CLASSES = ("circle", "square", "star")
 SEGMENTATION = {"kind": "segmentation", "prompt": "a photo of {a} {}"}

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 
-from ablative.trainer.clip.spec.config import DataConfig, DatasetConfig
 from ablative.study.core.errors import DataError
 from ablative.study.home.paths import Home
 from ablative.trainer.clip.data.sets.digits import CLASSES, TRAIN
 from ablative.trainer.clip.data.sources import fingerprint_dataset, open_dataset, open_pairs
 from ablative.trainer.clip.data.world.shapes import SPLIT_SIZES, TASKS
+from ablative.trainer.clip.spec.config import DataConfig, DatasetConfig
 
 HOME = Home(Path("never written"))
 

@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from ablative.trainer.clip.spec.config import DataConfig, DatasetConfig
 from ablative.study.core.errors import DataError
 from ablative.trainer.clip.data.world import drawing, phrases
 from ablative.trainer.clip.data.world import shapes as world_shapes
@@ -29,6 +28,7 @@ from ablative.trainer.clip.data.world.scenes import (
     draw_scenes,
 )
 from ablative.trainer.clip.data.world.shapes import TASKS, ShapePairs, ShapeSet
+from ablative.trainer.clip.spec.config import DataConfig, DatasetConfig
 
 ACTIVE = np.arange(MAX_COUNT)
 

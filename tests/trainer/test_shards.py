@@ -23,7 +23,6 @@ import webdataset
 from PIL import Image
 from shard_world import config, encoded, index_at, numbers, plain, sample, write_shard, write_shards
 
-from ablative.trainer.clip.spec.config import DatasetConfig
 from ablative.study.core.errors import AblateError, ConfigError, DataError, StoreError
 from ablative.study.home.paths import Home
 from ablative.trainer.clip.data.fingerprints import fingerprint
@@ -36,6 +35,7 @@ from ablative.trainer.clip.data.shards.shard_paths import expand_braces, find_sh
 from ablative.trainer.clip.data.shards.shards import ShardPairs
 from ablative.trainer.clip.data.shards.tar_members import members
 from ablative.trainer.clip.data.sources import open_pairs
+from ablative.trainer.clip.spec.config import DatasetConfig
 
 
 @pytest.fixture

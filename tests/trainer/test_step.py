@@ -8,7 +8,6 @@ import pytest
 import torch
 from tiny_run import MODEL, OBJECTIVES, make_batch, make_config
 
-from ablative.trainer.clip.spec.config import RunConfig, ScheduleConfig
 from ablative.trainer.clip.data.pairs.batch import to_pixels
 from ablative.trainer.clip.micro_batches import by_length
 from ablative.trainer.clip.models.blocks import Block
@@ -16,6 +15,7 @@ from ablative.trainer.clip.models.towers import trim_padding
 from ablative.trainer.clip.objectives.losses import contrastive_loss
 from ablative.trainer.clip.objectives.system import System
 from ablative.trainer.clip.optim import learning_rate, make_optimizer
+from ablative.trainer.clip.spec.config import RunConfig, ScheduleConfig
 from ablative.trainer.clip.step import FirstPass, Gradients, TrainStep, in_order
 
 CPU = torch.device("cpu")

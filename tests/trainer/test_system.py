@@ -9,12 +9,12 @@ from small_models import VOCAB
 from small_systems import make_batch, make_system, total_loss
 from torch import Tensor
 
-from ablative.trainer.clip.spec.config import OBJECTIVES, POOLINGS
-from ablative.trainer.clip.spec.metrics import CONTRASTIVE
 from ablative.study.core.errors import ConfigError
 from ablative.trainer.clip.models.patches import patchify
 from ablative.trainer.clip.models.splits import take
 from ablative.trainer.clip.objectives.system import Draws, Embeddings, System, no_decay
+from ablative.trainer.clip.spec.config import OBJECTIVES, POOLINGS
+from ablative.trainer.clip.spec.metrics import CONTRASTIVE
 from ablative.trainer.clip.token_ids import PAD
 
 GENERATIVE = ("mae", "m3ae", "mae_clip")

@@ -10,7 +10,6 @@ import pytest
 import yaml
 from tiny_run import make_config, make_home, write_run
 
-from ablative.trainer.clip.spec.config import DatasetConfig, EvaluationConfig, ProtocolConfig
 from ablative.study.core.errors import ConfigError, DataError
 from ablative.study.core.files import read_json
 from ablative.study.core.identity import flatten
@@ -18,6 +17,7 @@ from ablative.study.core.typed import plain
 from ablative.study.home.journal import metric_rows, read
 from ablative.study.home.paths import Home, TaskPaths
 from ablative.study.home.task_state import directory_state
+from ablative.trainer.clip.spec.config import DatasetConfig, EvaluationConfig, ProtocolConfig
 from ablative.trainer.clip.tasks import Interrupted, execute
 
 

@@ -10,14 +10,14 @@ from shard_world import config as shards
 from shard_world import sample, write_shard
 from tiny_run import make_config, make_home
 
-from ablative.trainer.clip.spec.checks import check_run
-from ablative.trainer.clip.spec.config import DataConfig, RunConfig
 from ablative.study.core.errors import AbsentDataError, ConfigError, DataError
 from ablative.study.core.identity import config_id
 from ablative.study.home.paths import Home
 from ablative.study.plan.plan import make_plan
 from ablative.trainer.clip.data.fingerprints import fingerprint
 from ablative.trainer.clip.data.pairs.tokenizer import Tokenizer
+from ablative.trainer.clip.spec.checks import check_run
+from ablative.trainer.clip.spec.config import DataConfig, RunConfig
 from ablative.trainer.clip.training_data import open_corpus
 
 TEXTS = "zebras quarrel\nabout a red circle\n" * 4 + "xylophones\n" * 4

@@ -10,13 +10,13 @@ import pytest
 import torch
 from tiny_run import make_config, make_home, write_run
 
-from ablative.trainer.clip.spec.config import DatasetConfig, EvaluationConfig, ProtocolConfig
 from ablative.study.core.files import write_json
 from ablative.study.core.typed import plain
 from ablative.study.home.journal import Journal, metric_rows, read
 from ablative.study.home.paths import Home, watched
 from ablative.trainer.clip import checkpoint
 from ablative.trainer.clip.protocols import represent, score
+from ablative.trainer.clip.spec.config import DatasetConfig, EvaluationConfig, ProtocolConfig
 from ablative.trainer.clip.train import Interrupted, pretrain
 
 RUN = "aaaaaaaaaaaa"

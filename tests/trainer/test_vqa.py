@@ -12,7 +12,6 @@ import pytest
 import torch
 from protocol_fakes import MODEL, Words, representation
 
-from ablative.trainer.clip.spec.config import DatasetConfig, ProtocolConfig
 from ablative.study.core.errors import ConfigError, DataError
 from ablative.study.home.paths import Home
 from ablative.trainer.clip.data.questions.questions import Questions, QuestionSplit, targets
@@ -21,6 +20,7 @@ from ablative.trainer.clip.protocols.evaluation import Evaluation
 from ablative.trainer.clip.protocols.parts.features import Representation
 from ablative.trainer.clip.protocols.parts.training import batches, layer, layered_adamw, learning_rate, set_rate
 from ablative.trainer.clip.protocols.vqa import INPUTS, Answerer, answer_loss, dense, vqa
+from ablative.trainer.clip.spec.config import DatasetConfig, ProtocolConfig
 
 FIELDS: dict[str, Any] = {"lr": 5e-3, "epochs": 3, "batch_size": 16, "layer_decay": 0.8}
 SMALL = DatasetConfig(name="q", kind="shapes", task="questions", train=12, test=6)

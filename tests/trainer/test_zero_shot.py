@@ -12,12 +12,12 @@ import torch
 from oracles import oracle
 from protocol_fakes import EvaluationSet, Split, evaluation, random_split, representation
 
-from ablative.trainer.clip.spec.config import DatasetConfig
-from ablative.trainer.clip.spec.prompts import fill, template_sets, templates
 from ablative.study.core.errors import ConfigError, DataError
 from ablative.study.core.packages import folder
 from ablative.trainer.clip.protocols.parts.prompts import class_embeddings
 from ablative.trainer.clip.protocols.zero_shot import nearest_ranks, zero_shot
+from ablative.trainer.clip.spec.config import DatasetConfig
+from ablative.trainer.clip.spec.prompts import fill, template_sets, templates
 
 CLASSES = ("red circle", "blue square", "green star")
 ZERO_SHOT = {"kind": "zero_shot"}

@@ -9,6 +9,9 @@ from typing import Any
 import torch
 import yaml
 
+from ablative.study.core.typed import plain
+from ablative.study.home.paths import Home, RunPaths
+from ablative.trainer.clip.data.pairs.batch import Batch
 from ablative.trainer.clip.spec.config import (
     DataConfig,
     ModelConfig,
@@ -17,9 +20,6 @@ from ablative.trainer.clip.spec.config import (
     RuntimeConfig,
     ScheduleConfig,
 )
-from ablative.study.core.typed import plain
-from ablative.study.home.paths import Home, RunPaths
-from ablative.trainer.clip.data.pairs.batch import Batch
 from ablative.trainer.clip.token_ids import BOS, EOS
 
 OBJECTIVES: dict[str, dict[str, Any]] = {
