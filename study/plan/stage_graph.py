@@ -51,13 +51,15 @@ def bound_tasks(trainer: Trainer, stages: Sequence[Stage], seed: int, cell: Cell
     tasks: dict[str, Task] = {}
     for stage in ordered(stages):
         needs = {name: tasks[name].task_id for name in stage.needs}
+        runs = [tasks[name].run_id for name in stage.needs]
         if stage is first and parent:
             needs[PARENT_KEY] = parent
+            runs.append(parent)
         task_id, config = _identified(trainer, stage, stage.config, needs, seed)
         former = "" if stage.former is None else _identified(trainer, stage, stage.former, needs, seed)[0]
         run_id = tasks[first.name].run_id if stage.seeded and stage is not first else task_id
-        own = (task_id, stage.name, run_id, seed, (cell,), tuple(needs.values()), config)
-        tasks[stage.name] = Task(*own, stage.runtime, stage.seeded, first.name, former)
+        own = (task_id, stage.name, run_id, seed, (cell,), tuple(needs.values()), tuple(runs), tuple(needs))
+        tasks[stage.name] = Task(*own, config, stage.runtime, stage.seeded, first.name, former)
     return list(tasks.values())
 
 

@@ -29,6 +29,15 @@ class _Scheduled:
     """Every cell with this configuration; mostly one. The same configuration is run once."""
     needs: tuple[str, ...]
     """Ids of the tasks that have to be finished before."""
+    need_runs: tuple[str, ...]
+    """For each of those, the id of the run in whose folder it lies."""
+    need_stages: tuple[str, ...]
+    """For each of those, the name of its stage; `from` for the run that this one starts from."""
+
+    def needed(self, home: Home) -> dict[str, TaskPaths]:
+        """Stage, or `from` → files of the task that has to be finished before."""
+        found = zip(self.need_stages, self.needs, self.need_runs, strict=True)
+        return {stage: _paths(home, run_id, task_id) for stage, task_id, run_id in found}
 
     @property
     def opens(self) -> bool:
@@ -36,8 +45,7 @@ class _Scheduled:
         return self.task_id == self.run_id
 
     def paths(self, home: Home) -> TaskPaths:
-        run = home.run(self.run_id)
-        return run if self.opens else run.evaluation(self.task_id)
+        return _paths(home, self.run_id, self.task_id)
 
     @property
     def kind(self) -> str:
@@ -48,6 +56,11 @@ class _Scheduled:
     def protocol(self) -> str | None:
         """What `--json` calls the stage until 1.0; None for what opens a run."""
         return None if self.opens else self.stage
+
+
+def _paths(home: Home, run_id: str, task_id: str) -> TaskPaths:
+    run = home.run(run_id)
+    return run if task_id == run_id else run.evaluation(task_id)
 
 
 @dataclass(frozen=True)
@@ -64,8 +77,9 @@ class TaskRef(_Scheduled):
     def of(cls, task: Task | TaskRef) -> TaskRef:
         if isinstance(task, TaskRef):
             return task
-        own = (task.task_id, task.stage, task.run_id, task.seed, task.cells, task.needs)
-        return cls(*own, task.name, task.runtime.processes, task.opening)
+        own = (task.task_id, task.stage, task.run_id, task.seed, task.cells)
+        needs = (task.needs, task.need_runs, task.need_stages)
+        return cls(*own, *needs, task.name, task.runtime.processes, task.opening)
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> TaskRef:
@@ -74,8 +88,9 @@ class TaskRef(_Scheduled):
         kind, protocol = known.pop("kind", None), known.pop("protocol", None)
         if "stage" not in known:
             known["stage"] = protocol or TRAIN
-            known["needs"] = () if kind == "pretrain" else (known["run_id"],)
-        return cls(**{**known, "needs": tuple(known["needs"])})
+            needs = () if kind == "pretrain" else (known["run_id"],)
+            known |= {"needs": needs, "need_runs": needs, "need_stages": (TRAIN,) * len(needs)}
+        return cls(**known | {name: tuple(known[name]) for name in ("needs", "need_runs", "need_stages")})
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -83,7 +98,7 @@ class TaskRef(_Scheduled):
     def run(self) -> TaskRef:
         """The task that opens the run that it belongs to."""
         name = self.name.removesuffix(f" [{self.stage}]")
-        return TaskRef(self.run_id, self.opening, self.run_id, self.seed, self.cells, (), name)
+        return TaskRef(self.run_id, self.opening, self.run_id, self.seed, self.cells, (), (), (), name)
 
 
 def trial_tasks(search: SearchPaths) -> Iterator[TaskRef]:

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from ablative.study import trainer_names
 from ablative.study.core.files import read_json, write_json
 from ablative.study.home.paths import Home, SubmissionPaths
 from ablative.study.plan.task import TaskRef
@@ -83,7 +84,7 @@ class Manifest:
     commit: str
     dirty: bool
     entry: str
-    """`module:function` that runs one task; its module also has the exception `Interrupted`."""
+    """`module:function` that runs one task: `study.trainers.Trainer.entry`."""
     shipper: str
     """`module:class` of the process that ships journals; empty: none."""
     heartbeat_seconds: float
@@ -94,6 +95,8 @@ class Manifest:
     """Arrays of a SLURM submission."""
     user: str = ""
     """Who submitted, and in whose name the scheduler lists the jobs."""
+    trainer: str = trainer_names.DEFAULT
+    """Name of the trainer whose tasks these are; manifests of version 1 are the shipped one's."""
 
     def with_jobs(self, jobs: tuple[Job, ...]) -> Manifest:
         return replace(self, jobs=jobs)
