@@ -6,7 +6,7 @@ GROUP = "ablate.trainers"
 """Entry point group of the trainers that other distributions install; one is loaded only when a study names it."""
 DEFAULT = "clip"
 """Trainer of a study that names none."""
-SHIPPED = {"clip": "ablative.trainer.clip.spec.trainer:TRAINER"}
+SHIPPED = {"clip": "ablative.trainer.clip.plugin.trainer:TRAINER"}
 """Name → `module:object` of the trainers that come with this program."""
 SHIPPED_CONF = {"clip": ("ablative.trainer", "clip/conf")}
 """Name → package and folder of their config groups and studies: listing studies imports no trainer."""

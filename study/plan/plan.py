@@ -223,7 +223,6 @@ class _Planner:
         check_outputs(self.study, list(declared), cells)
         check_claims(self.study, cells, declared, measured)
         cluster = self._sections.section("cluster", ClusterConfig)
-        searched = {cell_name(cell): self._tuned.searched(cell) for cell in cells}
         return Plan(
             self.study,
             tuple(cells),
@@ -234,7 +233,7 @@ class _Planner:
             self.trainer,
             arms,
             waiting,
-            {cell: what for cell, what in searched.items() if what is not None},
+            {cell_name(cell): what for cell in cells if (what := self._tuned.searched(cell)) is not None},
             clusters,
             self._configurations.absent,
         )

@@ -56,12 +56,15 @@ def test_the_baseline_comes_first_and_runs_before_evaluations(tmp_path: Path) ->
     assert kinds == ["pretrain"] * 8 + ["evaluate"] * (4 * 2 + 4)  # MAE has no zero-shot
 
 
-def test_a_level_that_only_evaluates_otherwise_is_refused(tmp_path: Path) -> None:
-    """Both cells would be the same run, and show the same number; a protocol with a name of its own is the way."""
+def test_cells_that_differ_in_a_later_stage_alone_share_a_run(tmp_path: Path) -> None:
     levels = {"short": {"protocol.linear_probe.epochs": 5}, "long": {"protocol.linear_probe.epochs": 40}}
     factors = {"method": {"clip": {"objective": "clip"}, "mae": {"objective": "mae"}}, "probe": levels}
-    with pytest.raises(ConfigError, match=r"one run.*differ in protocol.linear_probe.epochs.*a protocol of its own"):
-        plan_of(tmp_path, factors=factors, baseline={"method": "clip", "probe": "long"})
+    shared = plan_of(tmp_path, factors=factors, baseline={"method": "clip", "probe": "long"})
+    assert all(len(run.cells) == 2 for run in shared.runs)
+    for run in shared.runs:
+        probes = [task for task in shared.tasks if task.stage == "linear_probe" and task.run_id == run.run_id]
+        assert [cell["probe"] for task in probes for cell in task.cells] == ["long", "short"]
+        assert [task.config.protocol.epochs for task in probes] == [40, 5]
     (tmp_path / "protocol").mkdir()
     probe = yaml.safe_load((CONF / "protocol" / "linear_probe.yaml").read_text())
     other = yaml.safe_dump({**probe, "name": "linear_probe_long", "epochs": 40})

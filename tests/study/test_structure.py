@@ -27,8 +27,8 @@ NEVER = {
     "sweeps": {"duckdb", "torch", "matplotlib"},
     "reports": {"torch", "submitit", "mlflow"},
 }
-REGISTRY = "study/core/registry.py"
-"""The one file that may name modules of every package, as strings."""
+REGISTRY = ("study/core/registry.py", "study/trainer_names.py")
+"""The files that may name modules of every package, as strings; the second alone those of `trainer.clip`."""
 MODULES_IN_A_FOLDER = 14
 LINES_IN_A_FILE = 400
 LINES_IN_A_FUNCTION = 45
@@ -85,7 +85,7 @@ def modules_used(path: Path) -> set[str]:
     """Modules of ours that a file needs: `from package import module` needs the module, not the package's own file."""
     found = imports(path) & set(MODULES)
     parents = {name.rpartition(".")[0] for name in found if name.rpartition(".")[0] in imports(path)}
-    own = set() if str(path.relative_to(ROOT)) == REGISTRY else named(path)
+    own = set() if str(path.relative_to(ROOT)) in REGISTRY else named(path)
     return ((found - parents) | own) - {module_name(path)}
 
 
@@ -125,6 +125,34 @@ def test_imports_point_one_way(path: Path) -> None:
     assert not used - MAY_IMPORT[package] - {package}
     assert not {name.split(".")[0] for name in imports(path)} & (NEVER[package] | set(PACKAGES))
     assert "ablative.study.namespace" not in imports(path)
+
+
+def test_nobody_but_the_registry_of_trainers_names_the_shipped_one() -> None:
+    shipped = "ablative.trainer.clip"
+    for path in FILES:
+        if not path.is_relative_to(ROOT / "trainer" / "clip") and str(path.relative_to(ROOT)) != REGISTRY[1]:
+            assert not [name for name in imports(path) | named(path) if f"{name}.".startswith(f"{shipped}.")], path
+
+
+def test_the_trainer_interface_knows_no_trainer() -> None:
+    tree = TREES[ROOT / "study" / "trainers.py"]
+    interface = next(node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == "Trainer")
+    words = {
+        word
+        for part in interface.body
+        for node in ast.walk(part)
+        for text in (
+            [node.name, *(argument.arg for argument in (*node.args.args, *node.args.kwonlyargs))]
+            if isinstance(node, ast.FunctionDef)
+            else [node.id]
+            if isinstance(node, ast.Name)
+            else [str(node.value)]
+            if isinstance(node, ast.Constant)
+            else []
+        )
+        for word in re.findall("[a-z]+", text.lower())
+    }
+    assert not words & {"image", "images", "text", "texts", "objective", "batch", "protocol", "protocols", "percent"}
 
 
 def test_there_are_no_import_cycles_between_files() -> None:

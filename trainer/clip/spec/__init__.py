@@ -1,4 +1,4 @@
-"""The shipped trainer without torch: its answers to the manager, configuration, recipes, checks, metrics, prompts.
+"""What the shipped trainer's configurations are, without torch: schema, recipes, checks, metrics, prompts, class names.
 
 It may import `study`.
 """

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from ablative.study.core.errors import AbsentDataError, ConfigError, unknown
-from ablative.study.core.registry import load
 from ablative.study.core.typed import build
 from ablative.study.home.paths import Home
 from ablative.trainer.clip.spec.checks import check_dataset
@@ -30,22 +29,22 @@ class TextFile:
         return cls(f"{data.name}: tokenizer_texts", data.tokenizer_texts)
 
 
-READER = "ablative.trainer.clip.data.fingerprints:fingerprint"
-"""Reads the content fingerprint of data; its module needs more than a plan without data in files."""
+Read = Callable[[DataConfig | DatasetConfig | TextFile, Home], str]
+"""Reads the content fingerprint of data in files."""
 
 
 class Fingerprints:
     """Fills in fingerprints, and remembers which data are not on this machine."""
 
-    def __init__(self, home: Home, read: bool, without_data: bool) -> None:
+    def __init__(self, home: Home, read: Read | None, without_data: bool) -> None:
         """Make an empty memory.
 
         Args:
             home: keeps what was read.
-            read: read fingerprints; else they stay empty.
+            read: reads fingerprints; without, they stay empty.
             without_data: leave the fingerprint of absent data empty, instead of raising AbsentDataError.
         """
-        self._home, self._read_data, self._without_data = home, read, without_data
+        self._home, self._reader, self._without_data = home, read, without_data
         self.absent: dict[str, str] = {}
         """Name of data → where they were looked for."""
 
@@ -60,10 +59,10 @@ class Fingerprints:
 
     def _read(self, source: DataConfig | DatasetConfig | TextFile) -> str:
         """The fingerprint, empty where it cannot be known."""
-        if not self._read_data:
+        if self._reader is None:
             return ""
         try:
-            return str(load(READER)(source, self._home))
+            return self._reader(source, self._home)
         except AbsentDataError as error:
             if not self._without_data:
                 raise

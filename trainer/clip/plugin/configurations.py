@@ -7,14 +7,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, get_type_hints
 
 from ablative.study.core.errors import ConfigError, unknown
+from ablative.study.core.registry import load
 from ablative.study.core.typed import build
+from ablative.study.home.paths import Home
 from ablative.study.spec.compose import GROUPS as COMMON_GROUPS
 from ablative.study.spec.sections import Choices, Values
 from ablative.study.spec.study_file import condition
 from ablative.study.trainers import Configurations, Metric, Request, Stage
 from ablative.trainer.clip.spec.checks import check_protocol, check_run
-from ablative.trainer.clip.spec.config import DataConfig, EvaluationConfig, ProtocolConfig, RunConfig
-from ablative.trainer.clip.spec.fingerprints import Fingerprints
+from ablative.trainer.clip.spec.config import DataConfig, DatasetConfig, EvaluationConfig, ProtocolConfig, RunConfig
+from ablative.trainer.clip.spec.fingerprints import Fingerprints, TextFile
 from ablative.trainer.clip.spec.metrics import RUN_METRICS, TRAIN, applicable, protocol_metrics
 from ablative.trainer.clip.spec.recipes import RECIPES
 
@@ -34,7 +36,7 @@ class ClipConfigurations(Configurations):
 
     def __init__(self, request: Request) -> None:
         self._request = request
-        self._fingerprints = Fingerprints(request.home, request.read_data, request.without_data)
+        self._fingerprints = Fingerprints(request.home, _read if request.read_data else None, request.without_data)
         self._protocols = _protocols(request.own.get("protocols") or [], f"{request.where}: protocols")
         for name, levels in self._protocols.items():
             request.check_factors(levels, f"{request.where}: protocols.{name}")
@@ -144,6 +146,11 @@ class ClipConfigurations(Configurations):
             if applicable(protocol.kind, run.objective.name):
                 config = EvaluationConfig(run_id="", protocol=protocol, datasets=datasets)
                 yield Stage(protocol.name, config, alone, (TRAIN,), metrics=metrics, where=levels)
+
+
+def _read(source: DataConfig | DatasetConfig | TextFile, home: Home) -> str:
+    """The content fingerprint of data in files; what reads them is imported only for a plan that has such data."""
+    return str(load("ablative.trainer.clip.data.fingerprints:fingerprint")(source, home))
 
 
 def _protocols(data: Any, where: str) -> dict[str, dict[str, list[str]]]:

@@ -16,6 +16,7 @@ from ablative.study.core.registry import load
 from ablative.study.core.typed import build
 from ablative.study.home.paths import TaskPaths
 from ablative.study.trainers import Config, Progress, Request, Stage, Trainer, with_values
+from ablative.trainer.clip.plugin.configurations import GROUPS, SECTIONS, ClipConfigurations
 from ablative.trainer.clip.spec.checks import check_run
 from ablative.trainer.clip.spec.config import (
     DatasetConfig,
@@ -25,7 +26,6 @@ from ablative.trainer.clip.spec.config import (
     RunConfig,
     micro_batch,
 )
-from ablative.trainer.clip.spec.configurations import GROUPS, SECTIONS, ClipConfigurations
 from ablative.trainer.clip.spec.metrics import TRAIN, protocol_metrics
 from ablative.trainer.clip.spec.panel_pictures import pictures_path
 from ablative.trainer.clip.spec.recipes import RECIPES
