@@ -48,6 +48,11 @@ class Metric:
     ranked: bool = True
     """Tables mark the best of a column of it unless the study says otherwise; not of what levels make incomparable."""
 
+    @property
+    def difference_unit(self) -> str:
+        """Unit of a difference of two values: of percentages it is points."""
+        return "points" if self.unit == "%" else self.unit
+
 
 def cost_metrics(stage: str) -> tuple[Metric, ...]:
     """What `trainer.runner.attempts` records of a task that opens a run; `stage`: the one that does."""

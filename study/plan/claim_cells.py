@@ -89,7 +89,9 @@ def check_claims(
             unanswered[name] = error
             continue
         if any(contrast.sign == "~" for contrast in contrasts) and not claim.margin:
-            raise ConfigError(f"{at}.margin: missing; '~' needs the difference (in points) that counts as none")
+            unit = metrics[names[0]].difference_unit
+            inside = f" (in {unit})" if unit else ""
+            raise ConfigError(f"{at}.margin: missing; '~' needs the difference{inside} that counts as none")
         if claim.estimand == "tasks like these" and (claim.every or len(names) < 2):
             reason = "every task by itself" if claim.every else f"one task, {names[0]}"
             raise ConfigError(

@@ -35,7 +35,7 @@ class ColumnConfig:
     aggregate: str = field("mean", choices=AGGREGATES)
     digits: int = field(1, low=0, high=6)
     better: str = field("default", choices=BETTER)
-    """Which values are the best; by default the higher ones of what a protocol measures, neither of the rest."""
+    """Which values are the best; by default as the metrics are declared (`study.trainers.Metric`)."""
     reference: dict[str, str] = dataclasses.field(default_factory=dict)
     """Fields of the paper's value to print next to each number: `{protocol: zero-shot, task: ImageNet}`."""
 
@@ -160,7 +160,7 @@ class ClaimConfig:
     source: str = field("")
     """Where it is said: `section 4.2`."""
     margin: float = field(0.0, low=0)
-    """Differences within ± this count as none (in the metric's units: points); `~` needs it."""
+    """Differences within ± this count as none (in the metric's unit; of percentages, points); `~` needs it."""
     every: bool = field(False)
     """It must hold on every task by itself, not on their mean ("consistently")."""
     estimand: str = field("these tasks", choices=ESTIMANDS)

@@ -14,6 +14,7 @@ from ablative.study.home.paths import Home
 from ablative.study.plan.claim_cells import check_claims, resolve
 from ablative.study.plan.plan import Plan, make_plan
 from ablative.study.spec.claim_grammar import Sum, parse
+from ablative.study.spec.design import cell_name
 from ablative.study.spec.outputs import ClaimConfig
 from ablative.study.spec.study_file import parse_study
 
@@ -113,11 +114,12 @@ DEMO = {"statement": "mae_clip > clip", "metric": "zero_shot/*/top1", "where": {
     ],
 )
 def test_each_mistake_is_one_error_before_anything_runs(changed: dict[str, Any], words: str, demo: Plan) -> None:
-    source = yaml.safe_load((Path(__file__).parents[2] / "study/conf/study/demo.yaml").read_text())
-    measured = [(cell, task.protocol) for task in demo.tasks for cell in task.cells]
+    source = yaml.safe_load((Path(__file__).parents[2] / "trainer/clip/conf/study/demo.yaml").read_text())
+    measured = {(cell_name(cell), task.stage) for task in demo.tasks for cell in task.cells}
+    own = ("protocols",)
     with pytest.raises(ConfigError) as error:
-        study = parse_study({**source, "claims": {"c": {**DEMO, **changed}}}, "study/demo.yaml")
-        check_claims(study, demo.cells, demo.metrics, measured)
+        study = parse_study({**source, "claims": {"c": {**DEMO, **changed}}}, "study/demo.yaml", "clip", own, own)
+        check_claims(study, demo.cells, demo.declared, measured)
     assert words in str(error.value) and "study/demo.yaml: claims.c" in str(error.value)
 
 
@@ -134,7 +136,7 @@ def test_the_readme_shows_a_claim_of_the_demo() -> None:
     shown = next(
         b for b in re.findall(r"```yaml\n(.*?)```", (root / "README.md").read_text(), re.DOTALL) if "claims:" in b
     )
-    claims = yaml.safe_load((root / "study/conf/study/demo.yaml").read_text())["claims"]
+    claims = yaml.safe_load((root / "trainer/clip/conf/study/demo.yaml").read_text())["claims"]
     [(name, claim)] = yaml.safe_load(shown)["claims"].items()
     assert claims[name] == claim
 

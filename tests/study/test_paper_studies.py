@@ -18,7 +18,7 @@ from ablative.study.plan.claim_cells import undecidable
 from ablative.study.plan.layout import table_layout
 from ablative.study.plan.plan import Plan, make_plan
 from ablative.study.spec.design import allows, cell_name
-from ablative.trainer.clip.spec.config import DataConfig, DatasetConfig, EvaluationConfig, RunConfig
+from ablative.trainer.clip.spec.config import EvaluationConfig, RunConfig
 
 (CONF,) = conf_folders()
 
@@ -66,12 +66,8 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Home:
     return Home(tmp_path_factory.mktemp("home"))
 
 
-def absent(config: DataConfig | DatasetConfig, home: Home) -> str:
-    raise AbsentDataError(f"no {config.name} here")
-
-
 def plan_of(name: str, home: Home, *overrides: str) -> Plan:
-    return make_plan(name, overrides, home=home, fingerprint=absent, without_data=True)
+    return make_plan(name, overrides, home=home, read_data=True, without_data=True)
 
 
 @pytest.mark.parametrize(("name", "cells"), [("mae_clip_cc", 19), ("mae_clip_web", 11), ("mae_clip_mini", 30)])
@@ -117,12 +113,12 @@ def test_the_papers_pictures_have_their_cells(home: Home) -> None:
 
 def test_absent_data_are_planned_and_named(home: Home) -> None:
     plan = plan_of("mae_clip_cc", home)
-    assert plan.absent["cc"] == "no cc here"
+    assert plan.absent["cc"].startswith("data 'cc': no shards match")
     assert {"imagenet", "svhn", "voc", "ade20k", "coco_panoptic", "clevr", "vqa_v2", "gqa"} < set(plan.absent)
     assert "coco_amodal" in plan_of("mae_clip_web", home).absent
     assert plan.to_json()["absent"] == dict(plan.absent)
-    with pytest.raises(AbsentDataError, match="no cc here"):
-        make_plan("mae_clip_cc", home=home, fingerprint=absent)
+    with pytest.raises(AbsentDataError, match="data 'cc': no shards match"):
+        make_plan("mae_clip_cc", home=home, read_data=True)
     assert not plan_of("mae_clip_mini", home).absent
 
 
