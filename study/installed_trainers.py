@@ -235,6 +235,7 @@ _ANSWERS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "meant_for_gpus": (lambda value: isinstance(value, bool), "True or False"),
     "operations": (lambda value: value == 0 or _is_amount(value), "a number from 0 on"),
     "precision": (lambda value: value in ("fp32", "bf16"), "fp32 or bf16"),
+    "inputs": (lambda value: isinstance(value, Mapping), "a mapping of names to texts"),
     "archives": (lambda value: isinstance(value, Sequence) and not isinstance(value, str), "a sequence of paths"),
     "check_watched": (lambda value: True, ""),
 }

@@ -295,6 +295,10 @@ class Trainer(Protocol):
         """Whether an attempt after so many that ran out of memory would need less of it."""
         return False
 
+    def inputs(self, stage: str, config: Config) -> Mapping[str, str]:
+        """Data that a task reads: name → what tells their content, such as a fingerprint, as a report prints it."""
+        return {}
+
     def archives(self, stage: str, config: Config, paths: TaskPaths) -> Sequence[Path]:
         """Files with arrays that a finished task may have kept for figures of kind `panels`."""
         return ()

@@ -17,7 +17,10 @@ SPREADS = ("sd", "ci")
 EFFECT_KINDS = ("factors", "suite")
 FORMATS = ("md", "tex", "csv", "html")
 ESTIMANDS = ("these tasks", "tasks like these")
-FINDINGS = ("missing", "diverged", "unsynced", "changed-config", "stale", "mixed-code", "dirty-code")
+FINDINGS = (
+    *("missing", "diverged", "unsynced", "changed-config", "stale", "mixed-code", "dirty-code"),
+    "identical-curves",
+)
 """Kinds of reasons why a report is not final."""
 
 

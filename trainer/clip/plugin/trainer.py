@@ -19,6 +19,7 @@ from ablative.study.trainers import Config, Progress, Request, Stage, Trainer, w
 from ablative.trainer.clip.plugin.configurations import GROUPS, SECTIONS, ClipConfigurations
 from ablative.trainer.clip.spec.checks import check_run
 from ablative.trainer.clip.spec.config import (
+    DataConfig,
     DatasetConfig,
     EvaluationConfig,
     ModelConfig,
@@ -145,6 +146,9 @@ class ClipTrainer(Trainer):
         """Whether the micro-batch can be halved once more."""
         return isinstance(config, RunConfig) and micro_batch(config, times - 1) > 1
 
+    def inputs(self, stage: str, config: Config) -> Mapping[str, str]:
+        return dict(_inputs((config.data,) if isinstance(config, RunConfig) else config.datasets))
+
     def archives(self, stage: str, config: Config, paths: TaskPaths) -> Sequence[Path]:
         if not isinstance(config, EvaluationConfig) or config.protocol.kind != "panels":
             return ()
@@ -186,6 +190,19 @@ def _alike_evaluations(
 ) -> tuple[str, str]:
     loose = ["evaluate", identity(protocol), identity(datasets)]
     return digest(canonical([*loose, identity(model)])), digest(canonical(loose))
+
+
+@functools.lru_cache(maxsize=1000)
+def _inputs(sets: tuple[DataConfig | DatasetConfig, ...]) -> tuple[tuple[str, str], ...]:
+    return tuple((data.name, _content(data)) for data in sets)
+
+
+def _content(data: DataConfig | DatasetConfig) -> str:
+    """The content's fingerprint; what the program makes itself is known by its version."""
+    if data.fingerprint:
+        return data.fingerprint
+    version = f", version {data.version}" if isinstance(data, DataConfig) else ""
+    return f"comes with ablate ({data.kind}{version})"
 
 
 def _number(value: float | str | None) -> float | None:
