@@ -10,8 +10,10 @@ from __future__ import annotations
 STUDY = "ablate.study"
 RUN_ID = "ablate.run_id"
 TASK_ID = "ablate.task_id"
+STAGE = "ablate.stage"
 KIND = "ablate.kind"
 PROTOCOL = "ablate.protocol"
+"""The last two were written before there was a stage, and are until 1.0."""
 SEED = "ablate.seed"
 CELLS = "ablate.cells"
 """JSON list of the cells that the task belongs to."""
@@ -52,7 +54,7 @@ DOCTOR = "ablate.doctor"
 """When `ablate doctor` last wrote to the store."""
 
 READ = (
-    *(TASK_ID, RUN_ID, KIND, PROTOCOL, SEED, CELLS, STATE, CAUSE, COMMIT, DIRTY, TRIALS),
+    *(TASK_ID, RUN_ID, STAGE, PROTOCOL, SEED, CELLS, STATE, CAUSE, COMMIT, DIRTY, TRIALS),
     *(DEVICE, GPUS, CORES, SECONDS, SECONDS_WASTED, QUEUE_SECONDS),
 )
 """Tags that reports read; whatever else a store has is not looked at."""

@@ -15,6 +15,7 @@ def plan_tags(task: TaskRef, study: str) -> dict[str, str]:
         tracking_tags.STUDY: study,
         tracking_tags.RUN_ID: task.run_id,
         tracking_tags.TASK_ID: task.task_id,
+        tracking_tags.STAGE: task.stage,
         tracking_tags.KIND: task.kind,
         tracking_tags.SEED: str(task.seed),
         tracking_tags.CELLS: cells_text(task.cells),
