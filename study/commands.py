@@ -164,6 +164,7 @@ def _print_plan(plan: Plan, states: Mapping[str, State], costs: Costs, show_task
 def _notes(plan: Plan) -> Iterator[str]:
     """Lines on cells that wait, claims that one seed cannot decide, and data that are not on this machine."""
     from ablative.study.plan.claim_cells import undecidable
+    from ablative.study.plan.former_runs import describe, former_runs
 
     for reason in dict.fromkeys(plan.waiting.values()):
         yield f"{len(plan.waiting)} cells wait: {reason}"
@@ -173,6 +174,8 @@ def _notes(plan: Plan) -> Iterator[str]:
             f"With one seed, {len(claims)} of {len(plan.study.claims)} claims will stay undecided: "
             f"{', '.join(claims[:FEW])}{rest}. A second one (seeds=[0,1]) gives an interval."
         )
+    if former := former_runs(plan):
+        yield describe(former)
     if plan.absent:
         yield (
             f"Not on this machine, so that ids are provisional and nothing can be submitted: {', '.join(plan.absent)}. "

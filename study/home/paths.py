@@ -346,6 +346,10 @@ class Home:
     def run(self, run_id: str) -> RunPaths:
         return RunPaths(self.runs / run_id)
 
+    def taken_over(self, run_id: str) -> Path:
+        """Where a finished run is copied to before it appears under this id; absent otherwise."""
+        return self.runs / f".{run_id}"
+
     @property
     def studies(self) -> Path:
         """One folder per study."""

@@ -211,7 +211,7 @@ class _Planner:
             read_keys.note(cell, self._split(cell)[1], opening(list(stages.values())))
             for seed in self.study.seeds:
                 for task in self._run(cell, seed):
-                    found[task.task_id] = found[task.task_id].also_in(cell) if task.task_id in found else task
+                    found[task.task_id] = found[task.task_id].and_of(task) if task.task_id in found else task
                     if allows(cell, stages[task.stage].where):
                         wanted |= {task.task_id, *task.needs}
                     if task.run_id not in clusters:

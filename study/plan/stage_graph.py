@@ -56,11 +56,17 @@ def bound_tasks(trainer: Trainer, stages: Sequence[Stage], seed: int, cell: Cell
             needs[PARENT_KEY] = parent
             runs.append(parent)
         task_id, config = _identified(trainer, stage, stage.config, needs, seed)
-        former = "" if stage.former is None else _identified(trainer, stage, stage.former, needs, seed)[0]
+        former = () if stage.former is None else (_identified(trainer, stage, stage.former, needs, seed)[0],)
         run_id = tasks[first.name].run_id if stage.seeded and stage is not first else task_id
         own = (task_id, stage.name, run_id, seed, (cell,), tuple(needs.values()), tuple(runs), tuple(needs))
         tasks[stage.name] = Task(*own, config, stage.runtime, stage.seeded, first.name, former)
     return list(tasks.values())
+
+
+def id_after(trainer: Trainer, task: Task, needs: Mapping[str, str]) -> str:
+    """Id that a planned task would have if what it needs had other ids; `needs`: stage → id."""
+    stage = Stage(task.stage, task.config, seeded=task.seeded)
+    return _identified(trainer, stage, task.config, needs, task.seed)[0]
 
 
 def _identified(

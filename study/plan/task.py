@@ -125,12 +125,16 @@ class Task(_Scheduled):
     """False: it is the same for all seeds; `seed` is one of them."""
     opening: str = TRAIN
     """Stage of the task that opens its run."""
-    former_id: str = ""
-    """Id under which a finished run may be known, whose configuration differs in keys alone that it does not read."""
+    former_ids: tuple[str, ...] = ()
+    """Ids under which finished runs may be known that differ in keys alone that they do not read."""
 
-    def also_in(self, cell: Cell) -> Task:
-        """The task, of one more cell."""
-        return self if cell in self.cells else replace(self, cells=(*self.cells, cell))
+    def and_of(self, other: Task) -> Task:
+        """The task, of the cells of another with the same id as well."""
+        cells = tuple(cell for cell in other.cells if cell not in self.cells)
+        former = tuple(former for former in other.former_ids if former not in self.former_ids)
+        if not cells and not former:
+            return self
+        return replace(self, cells=(*self.cells, *cells), former_ids=(*self.former_ids, *former))
 
     @property
     def name(self) -> str:
