@@ -12,6 +12,7 @@ import click
 
 from ablative.study.cli import call, selecting, study_command
 from ablative.study.core.errors import ConfigError, unknown
+from ablative.study.core.plurals import counted
 from ablative.sweeps.queue.failures import CAUSES
 
 if TYPE_CHECKING:
@@ -23,6 +24,11 @@ if TYPE_CHECKING:
 _JOBS = click.option(
     "--jobs", type=click.IntRange(min=1), help="Number of worker jobs [default: as many as cores or GPUs allow]."
 )
+_FORMER = click.option(
+    "--take-over/--train-again",
+    default=None,
+    help="What to do with finished runs that differ from planned ones in keys alone that they do not read.",
+)
 _WHERE = click.option(
     "--where", multiple=True, metavar="FACTOR=LEVEL", help="Only tasks of cells with this level; repeatable."
 )
@@ -32,7 +38,8 @@ _WHERE = click.option(
 @study_command
 @selecting
 @_JOBS
-def run(selection: Selection, jobs: int | None) -> int:
+@_FORMER
+def run(selection: Selection, jobs: int | None, take_over: bool | None) -> int:
     """Train and evaluate what STUDY lacks, wait for it, and write the report.
 
     Ctrl-C stops the workers at a checkpoint, from which the same command continues; a second Ctrl-C kills them.
@@ -41,6 +48,7 @@ def run(selection: Selection, jobs: int | None) -> int:
     from ablative.sweeps.status.live_display import Display
 
     plan = selection.plan
+    _settle_former(plan, take_over)
     with Display(plan) as display:
         watcher = Watcher(plan, jobs or 0, display.show, display.say)
         for line in selection.describe():
@@ -68,12 +76,28 @@ def run(selection: Selection, jobs: int | None) -> int:
 @study_command
 @selecting
 @_JOBS
+@_FORMER
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def submit(selection: Selection, jobs: int | None, as_json: bool) -> None:
+def submit(selection: Selection, jobs: int | None, take_over: bool | None, as_json: bool) -> None:
     """Submit what STUDY lacks and return at once; the jobs continue when the terminal is closed."""
     from ablative.sweeps.submission.submit import submit as hand_over
 
+    _settle_former(selection.plan, take_over)
     _print_submission(hand_over(selection.plan, jobs or 0), as_json, selection)
+
+
+def _settle_former(plan: Plan, take: bool | None) -> None:
+    """Take finished runs over that are known by former ids, or train them again; raises ConfigError without a word."""
+    from ablative.study.plan.former_runs import describe, former_runs
+
+    if take is False or not (found := former_runs(plan)):
+        return
+    if take is None:
+        raise ConfigError(describe(found))
+    from ablative.sweeps.submission.take_over import take_over
+
+    count = take_over(plan, found)
+    click.echo(f"{counted(len(found), 'run')} taken over ({counted(count, 'task')})", err=True)
 
 
 @click.command()

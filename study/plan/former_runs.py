@@ -28,7 +28,8 @@ def former_runs(plan: Plan) -> tuple[FormerRun, ...]:
     """Finished runs of the home that may be taken over."""
     found = []
     for run in plan.runs:
-        if not run.former_ids or run.paths(plan.home).journal.exists():
+        paths = run.paths(plan.home)
+        if not run.former_ids or any(path.exists() for path in (paths.journal, paths.lease)):
             continue
         for former in run.former_ids:
             if directory_state(plan.home.run(former)).state in FINISHED:

@@ -7,7 +7,6 @@ import time
 from collections.abc import Iterable
 from datetime import UTC, datetime
 
-from ablative.trainer.clip.spec.config import RunConfig, micro_batch
 from ablative.study.core.files import read_json, write_json
 from ablative.study.core.typed import load_config
 from ablative.study.home.failed_attempts import OUT_OF_MEMORY, failures, halvings
@@ -15,6 +14,7 @@ from ablative.study.home.paths import Home, StudyPaths, TaskPaths
 from ablative.study.plan.task import TaskRef
 from ablative.sweeps.queue.failures import Failure, write_failure
 from ablative.sweeps.queue.leases import Owner
+from ablative.trainer.clip.spec.config import RunConfig, micro_batch
 
 UNCOUNTED = ("interrupted", "preempted", "time limit", "pruned", "cancelled")
 """Ends that the next attempt goes on from, however often they come."""

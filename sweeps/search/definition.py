@@ -7,8 +7,6 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from ablative.trainer.clip.spec.config import EvaluationConfig, RunConfig
-from ablative.trainer.clip.spec.metrics import RUN_METRICS
 from ablative.study.core.files import read_json, write_json
 from ablative.study.core.identity import config_id
 from ablative.study.core.typed import build, plain
@@ -18,6 +16,8 @@ from ablative.study.plan.search_arms import VALIDATION, SearchArm
 from ablative.study.plan.task import Task
 from ablative.study.spec.metric_patterns import expand
 from ablative.study.spec.search import SearchConfig
+from ablative.trainer.clip.spec.config import EvaluationConfig, RunConfig
+from ablative.trainer.clip.spec.metrics import RUN_METRICS
 
 
 @dataclass(frozen=True)

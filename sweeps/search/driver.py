@@ -11,7 +11,6 @@ from typing import Any
 
 from optuna.trial import TrialState
 
-from ablative.trainer.clip.spec.config import RunConfig
 from ablative.study.core.errors import ConfigError
 from ablative.study.core.files import read_json, write_json
 from ablative.study.core.identity import config_id, differences, flatten
@@ -29,6 +28,7 @@ from ablative.sweeps.search.definition import Definition
 from ablative.sweeps.search.trials import Trials
 from ablative.sweeps.status.task_states import stale_seconds
 from ablative.sweeps.submission.submit import TRAINER, Code, hand_over, new_stamp, prefix, prepare_home, require_extra
+from ablative.trainer.clip.spec.config import RunConfig
 
 POLL_SECONDS = 0.5
 RESTARTS = 3

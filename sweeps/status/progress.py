@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ablative.trainer.clip.spec.config import RunConfig
 from ablative.study.costs.estimate import ASSUMED_EVALUATION_SECONDS
 from ablative.study.home.paths import Home, TaskPaths
 from ablative.study.plan.task import Task
 from ablative.sweeps.status.task_states import Survey, TaskState
+from ablative.trainer.clip.spec.config import RunConfig
 
 TAIL_BYTES = 16_384
 """Enough for several reports of a pretraining."""

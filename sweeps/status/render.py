@@ -11,7 +11,6 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from ablative.trainer.clip.spec.config import RunConfig
 from ablative.study.core.files import read_json
 from ablative.study.home.paths import Home
 from ablative.study.plan.plan import Plan
@@ -19,6 +18,7 @@ from ablative.sweeps.queue import manifest
 from ablative.sweeps.queue.executors import executor, live_jobs, queue_summary
 from ablative.sweeps.status.progress import Progress, read_progress
 from ablative.sweeps.status.task_states import Survey, TaskState
+from ablative.trainer.clip.spec.config import RunConfig
 
 COLOURS = {
     "completed": "green",

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from ablative.trainer.clip.spec.config import RunConfig, RuntimeConfig
 from ablative.study.core.files import read_json
 from ablative.study.costs.usage import TaskUsage
 from ablative.study.home.paths import Home, SubmissionPaths, TaskPaths
@@ -22,6 +21,7 @@ from ablative.sweeps.queue import executors, leases, manifest
 from ablative.sweeps.queue.failures import RESUMABLE, VANISHED
 from ablative.sweeps.queue.leases import Owner
 from ablative.sweeps.queue.manifest import Manifest
+from ablative.trainer.clip.spec.config import RunConfig, RuntimeConfig
 
 STATES = (*FINISHED, "running", "failed", "submitted", "eligible", "waiting")
 

@@ -21,12 +21,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ablative.trainer.clip.spec.config import RunConfig, RuntimeConfig
 from ablative.study.core.errors import AblateError
 from ablative.study.core.secrets import guard, shielded
 from ablative.study.home.paths import Home, SubmissionPaths, TaskPaths
 from ablative.sweeps.queue import leases, manifest
 from ablative.sweeps.queue.manifest import Job, Manifest, WorkerLayout
+from ablative.trainer.clip.spec.config import RunConfig, RuntimeConfig
 
 if TYPE_CHECKING:
     from ablative.study.plan.plan import Plan

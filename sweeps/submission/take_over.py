@@ -31,7 +31,9 @@ def take_over(plan: Plan, runs: tuple[FormerRun, ...]) -> int:
         for each in runs:
             _take(plan, each)
     except OSError as error:
-        raise StoreError(f"{error.filename or plan.home.runs}: {error.strerror}; nothing of the run was taken over") from error
+        raise StoreError(
+            f"{error.filename or plan.home.runs}: {error.strerror}; nothing of the run was taken over"
+        ) from error
     return sum(len(each.tasks) for each in runs)
 
 
