@@ -23,7 +23,7 @@ from ablative.trainer.clip.data.pairs.batch import Batch
 from ablative.trainer.clip.objectives.system import System
 from ablative.trainer.clip.spec.config import RunConfig
 from ablative.trainer.clip.step import TrainStep
-from ablative.trainer.runner.environment import arithmetic
+from ablative.trainer.torch.devices import arithmetic
 from ablative.trainer.torch.distributed import World
 from ablative.trainer.torch.process_group import team
 

@@ -31,7 +31,7 @@ from ablative.trainer.clip.models.towers import trim_padding
 from ablative.trainer.clip.objectives.system import ROWS_MULTIPLE, System
 from ablative.trainer.clip.spec.config import ModelConfig, ObjectiveConfig, RunConfig
 from ablative.trainer.clip.step import TrainStep
-from ablative.trainer.runner.environment import arithmetic
+from ablative.trainer.torch.devices import arithmetic
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 

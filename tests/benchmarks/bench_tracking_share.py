@@ -21,7 +21,7 @@ from ablative.trainer.clip.objectives.system import System
 from ablative.trainer.clip.spec.config import RunConfig
 from ablative.trainer.clip.step import TrainStep
 from ablative.trainer.clip.token_ids import BOS, EOS
-from ablative.trainer.runner.environment import arithmetic
+from ablative.trainer.torch.devices import arithmetic
 
 WARM, STEPS = 5, 60
 

@@ -12,14 +12,14 @@ from pathlib import Path
 import pytest
 import torch
 from forked import Forked
-from tiny_run import make_config, make_home, write_run
+from tiny_run import job, make_config, make_home, write_run
 
-from ablative.study.core.errors import EXIT_OUT_OF_MEMORY, ConfigError, DataError
+from ablative.study.core.errors import EXIT_OUT_OF_MEMORY, ConfigError, DataError, Interrupted
 from ablative.study.home.journal import read
 from ablative.study.home.paths import Home, RunPaths
 from ablative.sweeps.queue import failures
 from ablative.trainer.clip.spec.config import RuntimeConfig
-from ablative.trainer.clip.tasks import Interrupted, execute
+from ablative.trainer.clip.tasks import execute
 from ablative.trainer.torch import process_group as peers
 from ablative.trainer.torch.distributed import PeerLostError, World
 from ablative.trainer.torch.process_group import VARIABLES, scheduled, team
@@ -38,7 +38,7 @@ def train_until_told(home: Home) -> str:
     stopping: list[int] = []
     signal.signal(signal.SIGTERM, lambda number, _frame: stopping.append(number))
     try:
-        execute("pretrain", home.run(RUN).root, home, lambda: bool(stopping))
+        execute(job(home.run(RUN), home, lambda: bool(stopping)))
     except Interrupted as error:
         return str(error)
     return "completed"
@@ -54,7 +54,7 @@ def train_to_failure(home: Home, failing: int, error: Exception) -> str:
         return False
 
     try:
-        execute("pretrain", home.run(RUN).root, home, stop)
+        execute(job(home.run(RUN), home, stop))
     except Exception as raised:
         return f"{type(raised).__name__}: {raised}"
     return "completed"
@@ -170,7 +170,7 @@ def scheduled_rank(rank: int, port: int, home: Home, steps: int) -> str:
         return False
 
     try:
-        execute("pretrain", home.run(RUN).root, home, stop)
+        execute(job(home.run(RUN), home, stop))
     except PeerLostError as error:
         return str(error)
     return "completed"

@@ -10,16 +10,17 @@ from typing import Any
 import pytest
 import torch
 from forked import Forked
-from tiny_run import make_config, make_home, write_run
+from tiny_run import job, make_config, make_home, write_run
 
+from ablative.study.core.errors import Interrupted
 from ablative.study.core.files import read_json
 from ablative.study.home.journal import metric_rows, read
 from ablative.study.home.paths import Home
 from ablative.trainer.clip import checkpoint
 from ablative.trainer.clip.spec.config import RunConfig
-from ablative.trainer.clip.tasks import Interrupted, execute
-from ablative.trainer.runner.environment import ElapsedCost, Meter
+from ablative.trainer.clip.tasks import execute
 from ablative.trainer.torch.distributed import World
+from ablative.trainer.torch.meter import ElapsedCost, Meter
 
 CPU = torch.device("cpu")
 RUN = "aaaaaaaaaaaa"
@@ -42,7 +43,7 @@ def train(home: Home, config: RunConfig, stop: Callable[[], bool] = never) -> bo
     else:
         write_run(home, config)
     try:
-        execute("pretrain", paths.root, home, stop)
+        execute(job(paths, home, stop))
     except Interrupted:
         return False
     return True

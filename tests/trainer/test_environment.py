@@ -9,9 +9,10 @@ from tiny_run import make_batch, make_config
 from ablative.study.core.errors import ConfigError
 from ablative.trainer.clip.models.flops import train_flops
 from ablative.trainer.clip.train import Training
-from ablative.trainer.runner.environment import arithmetic, choose_device, utilisation
 from ablative.trainer.runner.record import AttemptTotals, attempt_totals
+from ablative.trainer.torch.devices import arithmetic, choose_device
 from ablative.trainer.torch.divergence import Divergence, DivergenceWatch, bad_parameter
+from ablative.trainer.torch.meter import utilisation
 
 CPU = torch.device("cpu")
 

@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 import yaml
 from forked import Forked
-from tiny_run import make_config, make_home, write_run
+from tiny_run import job, make_config, make_home, write_run
 
+from ablative.study.core.errors import Interrupted
 from ablative.study.core.files import read_json, write_json
 from ablative.study.core.typed import plain
 from ablative.study.costs.usage import TaskUsage
@@ -21,8 +22,8 @@ from ablative.study.home.paths import Home, TaskPaths
 from ablative.trainer.clip import evaluate
 from ablative.trainer.clip.evaluate import Scores
 from ablative.trainer.clip.spec.config import DatasetConfig, EvaluationConfig, ProtocolConfig
-from ablative.trainer.clip.tasks import Interrupted, execute
-from ablative.trainer.runner.environment import ElapsedCost
+from ablative.trainer.clip.tasks import execute
+from ablative.trainer.torch.meter import ElapsedCost
 
 SHAPES = DatasetConfig(name="shape", kind="shapes", task="shape", train=60, test=40)
 SETS = tuple(replace(SHAPES, name=name, task=name) for name in ("shape", "color", "count"))
@@ -42,12 +43,8 @@ RUN = "aaaaaaaaaaaa"
 def home(tmp_path: Path) -> Home:
     """With a finished run."""
     home = make_home(tmp_path)
-    execute("pretrain", write_run(home, make_config("clip", schedule__steps=2), RUN).root, home, never)
+    execute(job(write_run(home, make_config("clip", schedule__steps=2), RUN), home))
     return home
-
-
-def never() -> bool:
-    return False
 
 
 def write_evaluation(home: Home, kind: str, name: str) -> TaskPaths:
@@ -76,7 +73,7 @@ def die_after_a_set(paths: TaskPaths, home: Home) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
     Scores.keep = keep_and_die
-    execute("evaluate", paths.root, home, never)
+    execute(job(paths, home))
 
 
 @pytest.fixture
@@ -96,12 +93,12 @@ def evaluated(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 @pytest.mark.parametrize("kind", list(PROTOCOLS))
 def test_killed_between_sets_it_ends_with_the_same_values(home: Home, kind: str, evaluated: list[str]) -> None:
     whole, killed = (write_evaluation(home, kind, name) for name in ("whole", "killed"))
-    execute("evaluate", whole.root, home, never)
+    execute(job(whole, home))
     evaluated.clear()
     for count in (1, 2):
         assert Forked(die_after_a_set, killed, home).exitcode() == -signal.SIGKILL
         assert len(read_json(killed.scores)["sets"]) == count and not killed.record.exists()
-    execute("evaluate", killed.root, home, never)
+    execute(job(killed, home))
     assert evaluated == [PROTOCOLS[kind][1][2].name], "the last data set alone"
     assert values(killed) == values(whole) and len(values(whole)) >= 6
     assert list(values(killed)) == list(values(whole))
@@ -112,13 +109,13 @@ def test_killed_between_sets_it_ends_with_the_same_values(home: Home, kind: str,
 
 def test_asked_to_stop_it_does_so_after_a_set(home: Home, evaluated: list[str]) -> None:
     whole, stopped = (write_evaluation(home, "linear_probe", name) for name in ("whole", "stopped"))
-    execute("evaluate", whole.root, home, never)
+    execute(job(whole, home))
     evaluated.clear()
     for count in (1, 2):
         with pytest.raises(Interrupted, match=f"stopped after {count} of 3 data sets"):
-            execute("evaluate", stopped.root, home, lambda: True)
+            execute(job(stopped, home, lambda: True))
     spent = read_json(stopped.scores)["spent"]["seconds"]
-    execute("evaluate", stopped.root, home, lambda: True)
+    execute(job(stopped, home, lambda: True))
     assert evaluated == ["shape", "color", "count"]
     assert values(stopped) == values(whole)
     record = read_json(stopped.record)
@@ -135,7 +132,7 @@ def test_what_was_kept_of_something_else_is_evaluated_again(
     def attempt() -> list[str]:
         evaluated.clear()
         with pytest.raises(Interrupted):
-            execute("evaluate", paths.root, home, lambda: True)
+            execute(job(paths, home, lambda: True))
         return list(evaluated)
 
     assert attempt() == ["shape"]

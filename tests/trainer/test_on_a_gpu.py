@@ -12,15 +12,16 @@ import torch
 import yaml
 from forked import Forked
 from pretended_gpu import pretended_gpu
-from tiny_run import OBJECTIVES, make_config, make_home, write_run
+from tiny_run import OBJECTIVES, job, make_config, make_home, write_run
 
+from ablative.study.core.errors import Interrupted
 from ablative.study.core.files import read_json, write_json
 from ablative.study.core.typed import plain
 from ablative.study.home.paths import Home, watched
 from ablative.study.plan.plan import make_plan
 from ablative.trainer.clip import checkpoint
 from ablative.trainer.clip.spec.config import EvaluationConfig
-from ablative.trainer.clip.tasks import Interrupted, execute
+from ablative.trainer.clip.tasks import execute
 
 RUN = "aaaaaaaaaaaa"
 
@@ -29,7 +30,7 @@ def train(home: Home, objective: str, **changes: Any) -> dict[str, float]:
     """Metrics of three steps."""
     config = make_config(objective, **{"schedule__steps": 3, "runtime__device": "auto"} | changes)
     paths = write_run(home, config, RUN)
-    execute("pretrain", paths.root, home, lambda: False)
+    execute(job(paths, home))
     record = read_json(paths.record)
     assert record is not None
     metrics: dict[str, float] = record["metrics"]
@@ -120,10 +121,10 @@ def test_stopped_and_gone_on_with(tmp_path: Path, protocols: dict[str, Evaluatio
     write_json(watched(paths.root), {"every": 1, "evaluation": plain(protocols["zero_shot"])})
     with pretended_gpu():
         with pytest.raises(Interrupted):
-            execute("pretrain", paths.root, home, lambda: True)
+            execute(job(paths, home, lambda: True))
         state = checkpoint.load(paths.checkpoint)
         assert state is not None and state["step"] == 1 and state["random"]["cuda"] is not None
-        execute("pretrain", paths.root, home, lambda: False)
+        execute(job(paths, home))
     assert read_json(paths.record) is not None
 
 
@@ -140,7 +141,7 @@ def test_protocols(tmp_path: Path, objective: str, protocols: dict[str, Evaluati
             paths.root.mkdir(parents=True)
             paths.config.write_text(yaml.safe_dump(plain(config)))
             before = memory.operations
-            execute("evaluate", paths.root, home, lambda: False)
+            execute(job(paths, home))
             assert memory.operations > before + 100, name
             record = read_json(paths.record)
             assert record is not None and record["metrics"]["cost/gpu_hours"] > 0

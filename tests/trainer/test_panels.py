@@ -14,11 +14,12 @@ from small_systems import make_batch, make_system
 from torch import nn
 
 from ablative.study.home.paths import TaskPaths
+from ablative.study.spec.panel_pictures import NEEDED
 from ablative.trainer.clip.models.patches import patchify
 from ablative.trainer.clip.objectives.losses import normalize_patches
 from ablative.trainer.clip.protocols.panels import examples, keep, spread
 from ablative.trainer.clip.protocols.parts.visualise import grad_cam, restore_images, unpatchify
-from ablative.trainer.clip.spec.panel_pictures import NEEDED, pictures_path
+from ablative.trainer.clip.spec.panel_pictures import pictures_path
 
 PANELS = {"name": "panels", "kind": "panels", "prompt": "a photo of {a} {}"}
 

@@ -14,10 +14,11 @@ from ablative.trainer.clip.models.patches import patchify
 from ablative.trainer.clip.models.splits import take
 from ablative.trainer.clip.objectives.system import Draws, Embeddings, System, no_decay
 from ablative.trainer.clip.spec.config import OBJECTIVES, POOLINGS
-from ablative.trainer.clip.spec.metrics import CONTRASTIVE
+from ablative.trainer.clip.spec.recipes import RECIPES
 from ablative.trainer.clip.token_ids import PAD
 
-GENERATIVE = ("mae", "m3ae", "mae_clip")
+CONTRASTIVE = tuple(name for name, recipe in RECIPES.items() if recipe.contrastive)
+GENERATIVE = tuple(name for name, recipe in RECIPES.items() if recipe.generative)
 VARIANTS: list[tuple[str, dict[str, Any]]] = [
     *((name, {}) for name in OBJECTIVES),
     ("masked_clip", {"input_text_mask_ratio": 0.75}),

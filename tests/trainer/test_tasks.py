@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 import yaml
-from tiny_run import make_config, make_home, write_run
+from tiny_run import job, make_config, make_home, write_run
 
-from ablative.study.core.errors import ConfigError, DataError
+from ablative.study.core.errors import ConfigError, DataError, Interrupted
 from ablative.study.core.files import read_json
 from ablative.study.core.identity import flatten
 from ablative.study.core.typed import plain
@@ -18,11 +18,7 @@ from ablative.study.home.journal import metric_rows, read
 from ablative.study.home.paths import Home, TaskPaths
 from ablative.study.home.task_state import directory_state
 from ablative.trainer.clip.spec.config import DatasetConfig, EvaluationConfig, ProtocolConfig
-from ablative.trainer.clip.tasks import Interrupted, execute
-
-
-def never() -> bool:
-    return False
+from ablative.trainer.clip.tasks import execute
 
 
 def write_evaluation(home: Home, run_id: str = "aaaaaaaaaaaa") -> TaskPaths:
@@ -49,7 +45,7 @@ def test_a_run_leaves_journal_model_and_record(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setenv("ABLATE_DIRTY", "1")
     home, config = make_home(tmp_path), make_config(runtime__checkpoint_seconds=1e-6)
     paths = write_run(home, config)
-    execute("pretrain", paths.root, home, never)
+    execute(job(paths, home))
     record = read_json(paths.record)
     assert (record["state"], record["task_id"], record["kind"]) == ("completed", "aaaaaaaaaaaa", "pretrain")
     assert (record["attempts"], record["diverged"]) == (1, None)
@@ -68,7 +64,7 @@ def test_a_finished_task_is_left_alone(tmp_path: Path) -> None:
     home = make_home(tmp_path)
     paths = write_run(home, make_config())
     paths.record.write_text(json.dumps({"state": "completed"}))
-    execute("pretrain", paths.root, home, never)
+    execute(job(paths, home))
     assert not paths.journal.exists() and not paths.model.exists()
 
 
@@ -77,9 +73,9 @@ def test_attempts_add_up_and_parameters_are_reported_once(tmp_path: Path) -> Non
     paths = write_run(home, make_config())
     for _ in range(2):
         with pytest.raises(Interrupted):
-            execute("pretrain", paths.root, home, lambda: True)
+            execute(job(paths, home, lambda: True))
         assert directory_state(paths).state == "none"
-    execute("pretrain", paths.root, home, never)
+    execute(job(paths, home))
     restored = "checkpoint restored"
     assert names(paths) == [
         "started", "interrupted", "resumed", restored, "interrupted", "resumed", restored, "completed",
@@ -94,13 +90,13 @@ def test_attempts_add_up_and_parameters_are_reported_once(tmp_path: Path) -> Non
 def test_a_diverged_run_is_a_result_and_its_evaluations_too(tmp_path: Path) -> None:
     home = make_home(tmp_path)
     paths = write_run(home, make_config("mae_clip", schedule__lr=1e38))
-    execute("pretrain", paths.root, home, never)
+    execute(job(paths, home))
     record = read_json(paths.record)
     assert record["state"] == "diverged" and record["diverged"]["step"] <= 3 and record["diverged"]["culprit"]
     assert names(paths) == ["started", "diverged"]
     assert not paths.model.exists() and not paths.checkpoint.exists()
     evaluation = write_evaluation(home)
-    execute("evaluate", evaluation.root, home, never)
+    execute(job(evaluation, home))
     found = read_json(evaluation.record)
     assert (found["state"], found["metrics"], found["diverged"]) == ("diverged", {}, record["diverged"])
     assert directory_state(evaluation).state == "diverged"
@@ -109,15 +105,15 @@ def test_a_diverged_run_is_a_result_and_its_evaluations_too(tmp_path: Path) -> N
 def test_not_a_number_is_null_in_the_record(tmp_path: Path) -> None:
     home = make_home(tmp_path)
     paths = write_run(home, make_config("clip", schedule__lr=1e38))
-    execute("pretrain", paths.root, home, never)
+    execute(job(paths, home))
     assert None in read_json(paths.record)["metrics"].values()
 
 
 def test_an_evaluation_reports_its_metrics(tmp_path: Path) -> None:
     home = make_home(tmp_path)
-    execute("pretrain", write_run(home, make_config("clip", schedule__steps=2)).root, home, never)
+    execute(job(write_run(home, make_config("clip", schedule__steps=2)), home))
     paths = write_evaluation(home)
-    execute("evaluate", paths.root, home, never)
+    execute(job(paths, home))
     record = read_json(paths.record)
     assert record["state"] == "completed"
     reported = {name: value for name, _, value, _ in metric_rows(read(paths.journal)[0])}
@@ -129,8 +125,8 @@ def test_an_evaluation_needs_a_finished_run(tmp_path: Path) -> None:
     home = make_home(tmp_path)
     write_run(home, make_config())
     paths = write_evaluation(home)
-    with pytest.raises(DataError, match="run aaaaaaaaaaaa is not finished"):
-        execute("evaluate", paths.root, home, never)
+    with pytest.raises(DataError, match=r"task aaaaaaaaaaaa \(train\) is not finished; run it before 'protocol'"):
+        execute(job(paths, home))
     assert names(paths) == ["started", "failed"]
 
 
@@ -139,7 +135,7 @@ def test_a_broken_configuration_is_one_clear_error(tmp_path: Path) -> None:
     paths = write_run(home, make_config())
     paths.config.write_text(paths.config.read_text().replace("patch_size", "pach_size"))
     with pytest.raises(ConfigError, match="did you mean 'patch_size'"):
-        execute("pretrain", paths.root, home, never)
+        execute(job(paths, home))
     assert entries(paths, "event")[-1]["type"] == "ConfigError"
 
 
@@ -151,7 +147,7 @@ def test_a_run_that_ran_out_of_memory_is_the_same_with_half_the_micro_batch(tmp_
         halved.past_failure(attempt).write_text('{"cause": "out of memory"}')
     losses = {}
     for paths in (whole, halved):
-        execute("pretrain", paths.root, home, never)
+        execute(job(paths, home))
         losses[paths] = [value for name, _, value, _ in metric_rows(read(paths.journal)[0]) if name == "train/loss"]
     assert len(losses[halved]) == 8 and losses[halved] == pytest.approx(losses[whole], rel=1e-4)
     environment = read_json(halved.record)["environment"]

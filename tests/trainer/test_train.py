@@ -17,14 +17,14 @@ import pytest
 import torch
 from tiny_run import OBJECTIVES, make_config, make_home, write_run
 
-from ablative.study.core.errors import DataError
+from ablative.study.core.errors import DataError, Interrupted
 from ablative.study.home.journal import Journal, metric_rows, read
 from ablative.study.home.paths import Home, RunPaths
 from ablative.trainer.clip import checkpoint
 from ablative.trainer.clip.checkpoint import load_system
 from ablative.trainer.clip.data.pairs.tokenizer import Tokenizer
 from ablative.trainer.clip.spec.config import RunConfig
-from ablative.trainer.clip.train import Interrupted, TrainOutcome, pretrain
+from ablative.trainer.clip.train import TrainOutcome, pretrain
 from ablative.trainer.clip.training_data import open_corpus
 
 

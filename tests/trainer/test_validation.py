@@ -10,6 +10,7 @@ import pytest
 import torch
 from tiny_run import make_config, make_home, write_run
 
+from ablative.study.core.errors import Interrupted
 from ablative.study.core.files import write_json
 from ablative.study.core.typed import plain
 from ablative.study.home.journal import Journal, metric_rows, read
@@ -17,7 +18,7 @@ from ablative.study.home.paths import Home, watched
 from ablative.trainer.clip import checkpoint
 from ablative.trainer.clip.protocols import represent, score
 from ablative.trainer.clip.spec.config import DatasetConfig, EvaluationConfig, ProtocolConfig
-from ablative.trainer.clip.train import Interrupted, pretrain
+from ablative.trainer.clip.train import pretrain
 
 RUN = "aaaaaaaaaaaa"
 SHAPES = DatasetConfig(name="shapes_shape", kind="shapes", task="shape", train=40, test=20, split="validation")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,14 +11,15 @@ import torch
 import yaml
 
 from ablative.study.core.typed import plain
-from ablative.study.home.paths import Home, RunPaths
+from ablative.study.home.paths import Home, RunPaths, TaskPaths
+from ablative.study.trainers import JobTask
 from ablative.trainer.clip.data.pairs.batch import Batch
 from ablative.trainer.clip.spec.config import (
+    ClipRuntimeConfig,
     DataConfig,
     ModelConfig,
     ObjectiveConfig,
     RunConfig,
-    RuntimeConfig,
     ScheduleConfig,
 )
 from ablative.trainer.clip.token_ids import BOS, EOS
@@ -48,7 +50,7 @@ def make_config(objective: str = "mae_clip", seed: int = 0, **changes: Any) -> R
         schedule=ScheduleConfig(name="test", steps=8, batch_size=8, warmup_steps=2, lr=1e-3),
         data=DataConfig(name="shapes", kind="shapes", pairs=64),
         seed=seed,
-        runtime=RuntimeConfig(device="cpu", log_every=1, checkpoint_seconds=3600.0),
+        runtime=ClipRuntimeConfig(device="cpu", log_every=1, checkpoint_seconds=3600.0),
     )
     for key, value in changes.items():
         section, name = key.split("__")
@@ -62,6 +64,17 @@ def write_run(home: Home, config: RunConfig, run_id: str = "aaaaaaaaaaaa") -> Ru
     paths.root.mkdir(parents=True)
     paths.config.write_text(yaml.safe_dump(plain(config)))
     return paths
+
+
+def job(
+    paths: TaskPaths, home: Home, stop: Callable[[], bool] = lambda: False, parent: RunPaths | None = None
+) -> JobTask:
+    """The task in this directory, as a worker hands it to its trainer."""
+    opens = paths.root.parent == home.runs
+    needs: dict[str, TaskPaths] = {} if opens else {"train": RunPaths(paths.root.parents[1])}
+    needs |= {"from": parent} if parent else {}
+    stage = "train" if opens else "protocol"
+    return JobTask(paths.root.name, stage, 0, paths, home, needs, "clip", stop, opens)
 
 
 def make_home(folder: Path) -> Home:

@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 
+from ablative.study.core.errors import Interrupted
 from ablative.study.core.files import read_json, write_json
 from ablative.study.core.identity import canonical, digest, identity
 from ablative.study.core.packages import sources_digest
@@ -24,8 +25,7 @@ from ablative.study.home.paths import Home, RunPaths, TaskPaths
 from ablative.trainer.clip.data.sources import fingerprint_dataset
 from ablative.trainer.clip.protocols import represent, score_set
 from ablative.trainer.clip.spec.config import EvaluationConfig
-from ablative.trainer.clip.train import Interrupted
-from ablative.trainer.runner.environment import ElapsedCost, Meter
+from ablative.trainer.torch.meter import ElapsedCost, Meter
 
 
 def evaluate(

@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from ablative.study.core.errors import AblateError, DataError
+from ablative.study.core.errors import AblateError, DataError, Interrupted
 from ablative.study.home.journal import Journal
 from ablative.study.home.paths import Home, RunPaths
 from ablative.trainer.clip import checkpoint
@@ -33,16 +33,13 @@ from ablative.trainer.clip.step import TrainStep
 from ablative.trainer.clip.token_ids import PAD
 from ablative.trainer.clip.training_data import open_corpus
 from ablative.trainer.clip.validation import ValidationWatch
-from ablative.trainer.runner.environment import ElapsedCost, Meter, arithmetic, choose_device, utilisation
+from ablative.trainer.torch.devices import arithmetic, choose_device
 from ablative.trainer.torch.distributed import ALONE, World
 from ablative.trainer.torch.divergence import Divergence, bad_parameter
+from ablative.trainer.torch.meter import ElapsedCost, Meter, utilisation
 
 CHECKPOINT_SHARE = 0.05
 """Checkpoints take at most this share of the time, however slow the file system: then they are rarer."""
-
-
-class Interrupted(Exception):
-    """The run was asked to stop; its state is saved and the next attempt goes on from there."""
 
 
 @dataclass(frozen=True)

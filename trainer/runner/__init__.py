@@ -1,4 +1,4 @@
-"""What every task of a torch trainer leaves behind: its record, its environment, the tags of its usage.
+"""What a task of any trainer leaves behind: journal, record, environment, usage. None of it needs torch.
 
-It may import `study` and `trainer.torch`.
+It may import `study`.
 """

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-import torch
-
 from ablative.study.home.attempt_times import attempts
 from ablative.study.home.journal import Journal
+from ablative.study.trainers import JobTask
 from ablative.trainer.runner.environment import describe
-from ablative.trainer.torch.divergence import Divergence
 
 
 @dataclass(frozen=True)
@@ -31,16 +30,14 @@ class AttemptTotals:
 
 @dataclass(frozen=True)
 class Result:
-    """How a task ended, and where."""
+    """How a task ended."""
 
-    metrics: dict[str, float]
-    device: torch.device
-    divergence: Divergence | None = None
-    processes: int = 1
-    halvings: int = 0
-    """How often the micro-batch was halved for attempts that ran out of memory."""
-    micro_batch: int = 0
-    """Samples per forward pass; 0: all rows of a process."""
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    """Final values, by the names that the trainer declares; not a number is a value."""
+    divergence: Mapping[str, Any] | None = None
+    """What went wrong first (`step`, `culprit`), where the task diverged: a result, not an error."""
+    environment: Mapping[str, Any] = field(default_factory=dict)
+    """Facts of where and how it ran, for the record, beside those that every task has."""
 
     @property
     def state(self) -> str:
@@ -71,22 +68,31 @@ def attempt_totals(entries: list[dict[str, Any]]) -> AttemptTotals:
     )
 
 
-def record(kind: str, task_id: str, result: Result, totals: AttemptTotals, finished: float) -> dict[str, Any]:
-    """Content of `record.json`; `totals` includes the last attempt, `finished` is in seconds since 1970."""
+def record(job: JobTask, result: Result, totals: AttemptTotals, finished: float, device: str) -> dict[str, Any]:
+    """Content of `record.json`.
+
+    Args:
+        job: the task.
+        result: how it ended.
+        totals: its attempts, the last included.
+        finished: when, in seconds since 1970.
+        device: name of the GPU or processor that it ran on.
+    """
     metrics = {name: value if math.isfinite(value) else None for name, value in result.metrics.items()}
-    halved = {"micro_batch": result.micro_batch, "halvings": result.halvings} if result.halvings else {}
     assert totals.started is not None
     return {
         "state": result.state,
-        "task_id": task_id,
-        "kind": kind,
+        "task_id": job.task_id,
+        "stage": job.stage,
+        "needs": [paths.root.name for paths in job.needs.values()],
+        "kind": "pretrain" if job.opens else "evaluate",  # until 1.0
         "metrics": metrics,
-        "diverged": asdict(result.divergence) if result.divergence else None,
+        "diverged": None if result.divergence is None else dict(result.divergence),
         "started": _iso(totals.started),
         "finished": _iso(finished),
         "seconds": round(totals.seconds, 3),
         "attempts": totals.attempts,
-        "environment": {**describe(result.device), "processes": result.processes, **halved},
+        "environment": {**describe(device), "processes": 1, **result.environment},
         "cost": {name.removeprefix("cost/"): value for name, value in metrics.items() if name.startswith("cost/")},
     }
 

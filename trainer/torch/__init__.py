@@ -1,4 +1,4 @@
-"""What any torch trainer needs: several processes that train one run, and the first step that diverged.
+"""What any torch trainer needs: its device, processes that train one run, their cost, the first step that diverged.
 
-It may import `study`.
+It may import `study` and `trainer.runner`.
 """

@@ -18,9 +18,9 @@ from ablative.trainer.clip.spec.config import (
     ProtocolConfig,
     RunConfig,
 )
-from ablative.trainer.clip.spec.metrics import CONTRASTIVE, TRAINED
+from ablative.trainer.clip.spec.metrics import TRAINED
+from ablative.trainer.clip.spec.recipes import RECIPES
 
-GENERATIVE = ("mae", "m3ae", "mae_clip")
 QUESTION_TOKENS = 16
 """Tokens of a question, padding included: about the length to which CLEVR's, VQAv2's and GQA's are trimmed."""
 
@@ -86,11 +86,11 @@ def forward_flops(
         length: tokens that the text tower computes, padding included; by default the whole context.
         vocab_size: of the fitted tokenizer; by default the configured bound.
     """
-    length = length or model.context_length
+    recipe, length = RECIPES[objective.name], length or model.context_length
     passes: dict[str, float] = {}
-    if objective.name in CONTRASTIVE:
+    if recipe.contrastive:
         patches, words = grid(model), length
-        if objective.name == "masked_clip":
+        if recipe.masks_input:
             patches = keep_count(patches, objective.input_mask_ratio)
             words = keep_count(length, objective.input_text_mask_ratio)
         passes["image"] = image_flops(model, patches)
@@ -98,9 +98,9 @@ def forward_flops(
         text_pooling = model.pooling if model.text_pooling == "same" else model.text_pooling
         passes["heads"] = _head(model, model.pooling, patches, model.width)
         passes["heads"] += _head(model, text_pooling, words, model.text_width)
-    if objective.name in GENERATIVE:
+    if recipe.generative:
         passes |= _reconstruction(model, objective, tokens_per_caption, length, vocab_size or model.vocab_size)
-    if objective.name == "mae_clip" and objective.masking == "similarity":
+    if recipe.mask_by_similarity and objective.masking == "similarity":
         passes["similarity"] = _similarity(model, objective, length)
     return passes
 
@@ -150,7 +150,7 @@ def _reconstruction(
     passes = {"masked image": image_flops(model, seen)}
     decoder = 2.0 * seen * model.width * width
     hidden_tokens = 0.0
-    if objective.name == "mae":
+    if not RECIPES[objective.name].uses_text:
         length = 0
     else:
         length = model.context_length if objective.include_pads else length
@@ -177,20 +177,20 @@ def _similarity(model: ModelConfig, objective: ObjectiveConfig, length: int) -> 
 
 def parameters(model: ModelConfig, objective: ObjectiveConfig, vocab_size: int | None = None) -> dict[str, int]:
     """Trained parameters by part: image, text, heads, decoder (what an objective lacks is absent)."""
-    vocab_size = vocab_size or model.vocab_size
-    norm_here = model.ln_after_pool and objective.name in CONTRASTIVE
+    recipe, vocab_size = RECIPES[objective.name], vocab_size or model.vocab_size
+    norm_here = model.ln_after_pool and recipe.contrastive
     counts = {"image": _stem_parameters(model) + _trunk_parameters(model.width, model.depth, model.mlp_ratio)}
     counts["image"] += 0 if norm_here else 2 * model.width
-    if objective.name != "mae":
+    if recipe.uses_text:
         counts["text"] = (vocab_size + model.context_length) * model.text_width
         counts["text"] += _trunk_parameters(model.text_width, model.text_depth, model.mlp_ratio)
         counts["text"] += 0 if norm_here else 2 * model.text_width
-    if objective.name in CONTRASTIVE:
+    if recipe.contrastive:
         text_pooling = model.pooling if model.text_pooling == "same" else model.text_pooling
         counts["heads"] = _head_parameters(model, model.pooling, model.width)
         counts["heads"] += _head_parameters(model, text_pooling, model.text_width) + 1  # the temperature
-    if objective.name in GENERATIVE:
-        counts["decoder"] = _decoder_parameters(model, None if objective.name == "mae" else vocab_size)
+    if recipe.generative:
+        counts["decoder"] = _decoder_parameters(model, vocab_size if recipe.uses_text else None)
     return counts
 
 

@@ -11,6 +11,7 @@ from torch.utils.flop_counter import register_flop_formula
 
 from ablative.trainer.clip.models.blocks import full_precision, narrow
 from ablative.trainer.clip.spec.config import ObjectiveConfig
+from ablative.trainer.clip.spec.recipes import RECIPES
 
 PIXEL_EPS = 1e-6
 
@@ -180,14 +181,14 @@ def loss_weights(objective: ObjectiveConfig, step: int) -> LossWeights:
     first `local_steps`; then global negatives, w_image and w_text (eq. 5). MAE and M3AE have no
     contrastive loss to be weighed against: image 1, text w_text / w_image (1 and 0.5, M3AE's own).
     """
-    local = step < objective.local_steps
-    if objective.name in ("clip", "masked_clip"):
-        return LossWeights(1.0, 0.0, 0.0, local)
-    if objective.name == "mae_clip":
+    recipe, local = RECIPES[objective.name], step < objective.local_steps
+    if recipe.contrastive and recipe.generative:
         return (
             LossWeights(1.0, 1.0, 1.0, True) if local else LossWeights(1.0, objective.w_image, objective.w_text, False)
         )
-    if objective.name == "mae":
+    if recipe.contrastive:
+        return LossWeights(1.0, 0.0, 0.0, local)
+    if not recipe.uses_text:
         return LossWeights(0.0, 1.0, 0.0, False)
     if objective.w_image:
         return LossWeights(0.0, 1.0, objective.w_text / objective.w_image, False)

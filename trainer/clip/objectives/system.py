@@ -24,6 +24,7 @@ from ablative.trainer.clip.models.towers import ImageTower, TextTower
 from ablative.trainer.clip.objectives.losses import normalize_patches, pixel_loss, token_loss
 from ablative.trainer.clip.objectives.masking import filip_similarity, pooled_similarity, split_image, split_text
 from ablative.trainer.clip.spec.config import ModelConfig, ObjectiveConfig
+from ablative.trainer.clip.spec.recipes import RECIPES, named
 from ablative.trainer.clip.token_ids import PAD
 
 UNDECAYED = ("positions", "text_positions", "image_mask", "text_mask", "modality", "probe", "log_scale")
@@ -86,11 +87,11 @@ class System(nn.Module):
         """Initialised from torch's global generator, which the caller seeds."""
         super().__init__()
         self.model, self.objective = model, objective
-        self.contrastive = objective.name in ("clip", "masked_clip", "mae_clip")
-        self.generative = objective.name in ("mae", "m3ae", "mae_clip")
-        self.uses_text = objective.name != "mae"
-        self.hides_input_text = objective.name == "masked_clip" and objective.input_text_mask_ratio > 0
-        self.by_similarity = self.generative and objective.masking == "similarity"
+        recipe = RECIPES[objective.name]
+        self.contrastive, self.generative, self.uses_text = recipe.contrastive, recipe.generative, recipe.uses_text
+        self.masks_input = recipe.masks_input
+        self.hides_input_text = recipe.masks_input and objective.input_text_mask_ratio > 0
+        self.by_similarity = recipe.mask_by_similarity and objective.masking == "similarity"
         norm_here = model.ln_after_pool and self.contrastive
         self.image = ImageTower(model, normalize=not norm_here)
         if self.uses_text:
@@ -157,7 +158,7 @@ class System(nn.Module):
         if not self.contrastive:
             raise ConfigError(
                 f"objective '{self.objective.name}' trains no joint embedding of images and texts; "
-                "projected features, zero-shot, retrieval and segmentation need clip, masked_clip or mae_clip"
+                f"projected features, zero-shot, retrieval and segmentation need {named('contrastive')}"
             )
 
     # ---- training
@@ -171,7 +172,7 @@ class System(nn.Module):
 
     def draw(self, batch_size: int, generator: torch.Generator) -> Draws:
         """Every random number of a global batch, whatever its micro-batches; `generator` is a CPU one."""
-        patches = len(self.image.positions) if self.generative or self.objective.name == "masked_clip" else 0
+        patches = len(self.image.positions) if self.generative or self.masks_input else 0
         words = self.model.context_length if (self.generative and self.uses_text) or self.hides_input_text else 0
         return Draws(
             torch.rand(batch_size, patches, generator=generator), torch.rand(batch_size, words, generator=generator)
@@ -184,7 +185,7 @@ class System(nn.Module):
         """
         keep, keep_words = None, None
         valid = tokens != PAD
-        if self.objective.name == "masked_clip":
+        if self.masks_input:
             keep = split_image(draws.image, self.objective.input_mask_ratio).visible
         if self.hides_input_text:
             shown = split_text(draws.text[:, : valid.shape[1]], valid, self.objective.input_text_mask_ratio)

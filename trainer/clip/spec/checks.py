@@ -14,6 +14,7 @@ from ablative.trainer.clip.spec.config import (
     ScheduleConfig,
 )
 from ablative.trainer.clip.spec.prompts import fill, names_class
+from ablative.trainer.clip.spec.recipes import RECIPES, named
 
 
 def check_run(config: RunConfig) -> None:
@@ -46,12 +47,13 @@ def check_model(model: ModelConfig) -> None:
 
 
 def check_objective(objective: ObjectiveConfig, model: ModelConfig) -> None:
-    if objective.name not in ("mae", "m3ae", "mae_clip"):
+    recipe = RECIPES[objective.name]
+    if not recipe.generative:
         return
-    if objective.masking == "similarity" and objective.name != "mae_clip":
+    if objective.masking == "similarity" and not recipe.mask_by_similarity:
         raise ConfigError(
             f"objective.masking: similarity needs the embeddings of a contrastive loss, which '{objective.name}' "
-            "has not; choose objective.masking=random or objective=mae_clip"
+            f"has not; choose objective.masking=random or objective={named('mask_by_similarity')}"
         )
     patches = (model.image_size // model.patch_size) ** 2
     if max(1, int((1 - objective.mask_ratio) * patches + 1e-6)) == patches:
@@ -68,7 +70,7 @@ def check_schedule(schedule: ScheduleConfig, objective: ObjectiveConfig) -> None
         )
     if schedule.lr_floor > schedule.lr:
         raise ConfigError(f"schedule.lr_floor: {schedule.lr_floor} is more than schedule.lr ({schedule.lr})")
-    if schedule.steps and objective.local_steps and objective.name in ("clip", "masked_clip", "mae_clip"):
+    if schedule.steps and objective.local_steps and RECIPES[objective.name].contrastive:
         _divides("objective.local_batch", objective.local_batch, "schedule.batch_size", schedule.batch_size)
 
 

@@ -15,8 +15,9 @@ from dataclasses import dataclass
 
 from ablative.study.core.typed import field
 from ablative.study.spec.runtime import RuntimeConfig
+from ablative.trainer.clip.spec.recipes import RECIPES
 
-OBJECTIVES = ("clip", "masked_clip", "mae", "m3ae", "mae_clip")
+OBJECTIVES = tuple(RECIPES)
 POOLINGS = ("map", "gap", "max")
 PROTOCOL_KINDS = ("zero_shot", "linear_probe", "retrieval", "segmentation", "vqa", "finetune", "panels")
 EMBEDDED = ("shapes", "digits")

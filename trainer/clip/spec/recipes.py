@@ -1,13 +1,18 @@
-"""Objectives as recipes: what each one trains, and which keys of a configuration it reads.
+"""Objectives as recipes: what each one trains, and which keys of a configuration its runs do not read.
 
 Everything that asks what an objective is asks this table: losses, FLOPs, checks, protocols, and the plan, which sets
 keys that a recipe does not read back to what the cell's config groups give them. It imports nothing, torch included.
+
+A key is unread only if neither training nor any protocol on the trained model reads it: visual question answering
+takes its decoder's sizes, the width of words and the length of texts from the model of every run, and the pooling is
+that of features also where none is trained.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+INPUT_MASK_KEYS = ("objective.input_mask_ratio", "objective.input_text_mask_ratio")
 SIMILARITY_KEYS = ("objective.similarity_select", "objective.similarity_reduce", "objective.similarity_noise")
 """Read where the masked elements are chosen by similarity (`objective.masking`)."""
 CONTRASTIVE_KEYS = (
@@ -15,13 +20,20 @@ CONTRASTIVE_KEYS = (
     "objective.max_logit_scale",
     "objective.local_steps",
     "objective.local_batch",
+    "model.embed_dim",
+    "model.text_pooling",
+    "model.map_heads",
+    "model.map_residual",
+    "model.ln_after_pool",
 )
+"""Of the contrastive loss, and of the heads into the joint space."""
 TEXT_TARGET_KEYS = (
     "objective.text_mask_ratio",
     "objective.w_text",
     "objective.text_loss_norm",
     "objective.include_pads",
 )
+TEXT_TOWER_KEYS = ("model.text_depth", "model.text_heads")
 GENERATIVE_KEYS = (
     "objective.masking",
     "objective.mask_ratio",
@@ -29,11 +41,7 @@ GENERATIVE_KEYS = (
     "objective.normalize_pixels",
     *TEXT_TARGET_KEYS,
     *SIMILARITY_KEYS,
-    "model.decoder_width",
-    "model.decoder_depth",
-    "model.decoder_heads",
 )
-INPUT_MASK_KEYS = ("objective.input_mask_ratio", "objective.input_text_mask_ratio")
 _INSTEAD = {
     "objective.mask_ratio": "objective.input_mask_ratio",
     "objective.text_mask_ratio": "objective.input_text_mask_ratio",
@@ -79,8 +87,8 @@ RECIPES = {
             generative=True,
             uses_text=False,
             unread=(
-                *("objective.masking", "objective.w_image"),
-                *(*TEXT_TARGET_KEYS, *SIMILARITY_KEYS, *INPUT_MASK_KEYS, *CONTRASTIVE_KEYS),
+                *("objective.masking", "objective.w_image", *SIMILARITY_KEYS, *INPUT_MASK_KEYS),
+                *(*CONTRASTIVE_KEYS, *TEXT_TARGET_KEYS, *TEXT_TOWER_KEYS),
             ),
         ),
         Recipe(
@@ -92,3 +100,9 @@ RECIPES = {
     )
 }
 """Name (`objective.name`) → recipe."""
+
+
+def named(trait: str) -> str:
+    """Names of the recipes with this property, such as `contrastive`, for messages: `a, b or c`."""
+    *others, last = (name for name, recipe in RECIPES.items() if getattr(recipe, trait))
+    return f"{', '.join(others)} or {last}" if others else last
