@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ablative.study.core.plurals import counted
 from ablative.study.home.task_state import FINISHED, directory_state
 from ablative.study.plan.plan import Plan
 from ablative.study.plan.stage_graph import id_after
@@ -42,10 +43,10 @@ def describe(runs: tuple[FormerRun, ...]) -> str:
     """One line that names them, and what to do."""
     few = ", ".join(f"{each.former_id} ({each.run.name})" for each in runs[:3])
     rest = f" and {len(runs) - 3} more" if len(runs) > 3 else ""
-    several = len(runs) > 1
+    one = len(runs) == 1
     return (
-        f"{len(runs)} finished {'runs differ' if several else 'run differs'} from what is planned in keys alone that no "
-        f"such run reads: {few}{rest}; --take-over uses {'them' if several else 'it'}, --train-again does not"
+        f"{counted(len(runs), 'finished run')} {'differs' if one else 'differ'} from what is planned in keys alone that "
+        f"no such run reads: {few}{rest}; --take-over uses {'it' if one else 'them'}, --train-again does not"
     )
 
 

@@ -31,9 +31,8 @@ def take_over(plan: Plan, runs: tuple[FormerRun, ...]) -> int:
         for each in runs:
             _take(plan, each)
     except OSError as error:
-        raise StoreError(
-            f"{error.filename or plan.home.runs}: {error.strerror}; nothing of the run was taken over"
-        ) from error
+        place = error.filename or plan.home.runs
+        raise StoreError(f"{place}: {error.strerror}; nothing of the run was taken over") from error
     return sum(len(each.tasks) for each in runs)
 
 
