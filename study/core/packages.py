@@ -1,9 +1,10 @@
-"""The packages of this program: where they lie, what they contain, and that a job imports all of them from one copy."""
+"""Packages of this program and of trainers: where they lie, what they contain, and that a job imports one copy of them."""
 
 from __future__ import annotations
 
 import hashlib
 import importlib.util
+import json
 import os
 import sys
 from collections.abc import Iterable, Sequence
@@ -16,6 +17,8 @@ ROOT = "ablative"
 PACKAGES = tuple(f"{ROOT}.{name}" for name in ("study", "trainer", "sweeps", "reports"))
 TRAINED_BY = PACKAGES[:2]
 """Packages whose code can change a result."""
+OTHERS = "packages.json"
+"""File of a snapshot that lists the packages of a trainer from elsewhere that are in it; absent where there are none."""
 
 
 def folder(package: str) -> Path:
@@ -28,12 +31,33 @@ def folder(package: str) -> Path:
     return Path(next(iter(locations)))
 
 
-def source_name(path: Path) -> str:
-    """`trainer/clip/train.py` for that file, wherever its package lies; empty for a file of other packages."""
-    for package in PACKAGES:
-        top = folder(package)
+def location(package: str) -> Path:
+    """The folder of a package, or the file of a module that is none; raises ModuleNotFoundError where there is none."""
+    spec = importlib.util.find_spec(package)
+    if spec is not None and not spec.submodule_search_locations and spec.origin is not None and spec.has_location:
+        return Path(spec.origin)
+    return folder(package)
+
+
+def is_ours(name: str) -> bool:
+    """Whether a package or module is of this program."""
+    return _within(name, ROOT)
+
+
+def source_name(path: Path, others: Iterable[str] = ()) -> str:
+    """`trainer/clip/train.py` for that file, wherever its package lies; empty for a file of other packages.
+
+    Args:
+        path: of the file.
+        others: packages that count besides those of this program.
+    """
+    for package in (*PACKAGES, *(name for name in others if not is_ours(name))):
+        top = location(package)
+        name = package.removeprefix(ROOT + ".")
+        if path == top:
+            return f"{name}{top.suffix}"
         if path.is_relative_to(top):
-            return f"{package.removeprefix(ROOT + '.')}/{path.relative_to(top)}"
+            return f"{name}/{path.relative_to(top)}"
     return ""
 
 
@@ -47,7 +71,7 @@ def sources_digest(packages: Iterable[str]) -> str:
 
 
 def require_snapshot(snapshot: Path | None) -> None:
-    """Have every module of `ablative` come from a job's snapshot, those that are imported later included.
+    """Have every module of `ablative`, and of what else the snapshot holds, come from it, those imported later included.
 
     An editable installation would fill what a snapshot lacks from the checkout that is being edited, without a word.
 
@@ -56,14 +80,15 @@ def require_snapshot(snapshot: Path | None) -> None:
     """
     if snapshot is None:
         return
+    held = (ROOT, *_others(snapshot))
     for name, module in list(sys.modules.items()):
         if name == "__main__" and module.__spec__ is not None:
             # A module of ours that was started with `python -m`.
             name = module.__spec__.name
-        if _ours(name):
+        if any(_within(name, top) for top in held):
             _check(name, _origin(module), snapshot)
     if not any(isinstance(finder, _SnapshotFinder) for finder in sys.meta_path):
-        sys.meta_path.insert(0, _SnapshotFinder(snapshot))
+        sys.meta_path.insert(0, _SnapshotFinder(snapshot, held))
 
 
 def required_snapshot() -> Path | None:
@@ -72,16 +97,19 @@ def required_snapshot() -> Path | None:
 
 
 class _SnapshotFinder(MetaPathFinder):
-    """Finds modules of `ablative` in the snapshot, and refuses to look anywhere else."""
+    """Finds modules in the snapshot, and refuses to look for those that it should hold anywhere else."""
 
-    def __init__(self, snapshot: Path) -> None:
-        self.snapshot = snapshot
+    def __init__(self, snapshot: Path, held: Sequence[str]) -> None:
+        self.snapshot, self._held = snapshot, held
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        if not _ours(fullname):
+        if not any(_within(fullname, top) for top in self._held):
             return None
+        if fullname in self._held and fullname != ROOT:
+            # The packages around it may lie elsewhere.
+            path = [str(self.snapshot.joinpath(*fullname.split(".")[:-1]))]
         spec = PathFinder.find_spec(fullname, path, target)
         if spec is None:
             raise ModuleNotFoundError(f"{fullname} is not in the snapshot {self.snapshot}", name=fullname)
@@ -89,8 +117,17 @@ class _SnapshotFinder(MetaPathFinder):
         return spec
 
 
-def _ours(name: str) -> bool:
-    return name == ROOT or name.startswith(ROOT + ".")
+def _others(snapshot: Path) -> list[str]:
+    """Packages in a snapshot that are not of this program."""
+    try:
+        found: list[str] = json.loads((snapshot / OTHERS).read_text())
+    except FileNotFoundError:
+        return []
+    return found
+
+
+def _within(name: str, top: str) -> bool:
+    return name == top or name.startswith(top + ".")
 
 
 def _origin(module: ModuleType) -> str | None:

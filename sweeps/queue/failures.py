@@ -8,11 +8,12 @@ import json
 import os
 import signal
 import traceback
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from ablative.study.core.errors import EXIT_OUT_OF_MEMORY, AblateError, is_out_of_memory
+from ablative.study.core.errors import EXIT_OUT_OF_MEMORY, AblateError, Interrupted, is_out_of_memory
 from ablative.study.core.files import NO_ROOM, write_atomic
 from ablative.study.core.packages import source_name
 from ablative.study.core.secrets import redact
@@ -68,15 +69,15 @@ class Failure:
         return asdict(self)
 
 
-def from_exception(error: BaseException, interrupted: type[BaseException]) -> Failure:
-    """Failure that an exception means; `interrupted` is the type that says "saved and stopped as asked"."""
+def from_exception(error: BaseException, trained_by: Sequence[str] = ()) -> Failure:
+    """Failure that an exception means; `trained_by`: packages of the trainer, whose functions the fingerprint counts."""
     name = type(error).__name__
     text = redact("".join(traceback.format_exception(error)))
     return Failure(
-        cause=_cause(error, interrupted),
+        cause=_cause(error),
         type=name,
         message=redact(str(error))[:_MESSAGE_CHARACTERS],
-        fingerprint=fingerprint(error),
+        fingerprint=fingerprint(error, trained_by),
         traceback=text if len(text) <= _TRACEBACK_CHARACTERS else "…" + text[-_TRACEBACK_CHARACTERS:],
     )
 
@@ -107,21 +108,22 @@ def write_failure(path: Path, failure: Failure, **facts: Any) -> None:
     write_atomic(path, json.dumps({**failure.to_json(), **facts}, indent=1) + "\n")
 
 
-def fingerprint(error: BaseException) -> str:
-    """Hash over the exception's type and the functions of our code that it passed through.
+def fingerprint(error: BaseException, trained_by: Sequence[str] = ()) -> str:
+    """Hash over the exception's type and the functions of our code, and of the trainer's, that it passed through.
 
     Frames of libraries, line numbers, messages and addresses are left out, so that the same mistake in two
-    cells, or before and after an unrelated edit, counts as one. Without a frame of ours, all frames count.
+    cells, or before and after an unrelated edit, counts as one. Without a frame of such code, all frames count.
     """
     frames = [(Path(frame.filename), frame.name) for frame in traceback.extract_tb(error.__traceback__)]
     # The worker's own frame, which all failures share, says nothing and does not count as ours.
-    own = [f"{source_name(path)}:{name}" for path, name in frames if source_name(path) not in ("", WORKER_FRAME)]
+    named = [(source_name(path, trained_by), name) for path, name in frames]
+    own = [f"{file}:{name}" for file, name in named if file not in ("", WORKER_FRAME)]
     places = own or [f"{path.name}:{name}" for path, name in frames]
     return _digest([type(error).__qualname__, *places])
 
 
-def _cause(error: BaseException, interrupted: type[BaseException]) -> str:
-    if isinstance(error, interrupted):
+def _cause(error: BaseException) -> str:
+    if isinstance(error, Interrupted):
         return "interrupted"
     if is_out_of_memory(error):
         return "out of memory"

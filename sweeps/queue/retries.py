@@ -7,14 +7,15 @@ import time
 from collections.abc import Iterable
 from datetime import UTC, datetime
 
+from ablative.study import installed_trainers
 from ablative.study.core.files import read_json, write_json
-from ablative.study.core.typed import load_config
-from ablative.study.home.failed_attempts import OUT_OF_MEMORY, failures, halvings
+from ablative.study.core.typed import read_config
+from ablative.study.home.failed_attempts import OUT_OF_MEMORY, failures, times_out_of_memory
 from ablative.study.home.paths import Home, StudyPaths, TaskPaths
-from ablative.study.plan.task import TaskRef
+from ablative.study.plan.task import Task, TaskRef
+from ablative.study.trainers import Trainer
 from ablative.sweeps.queue.failures import Failure, write_failure
 from ablative.sweeps.queue.leases import Owner
-from ablative.trainer.clip.spec.config import RunConfig, micro_batch
 
 UNCOUNTED = ("interrupted", "preempted", "time limit", "pruned", "cancelled")
 """Ends that the next attempt goes on from, however often they come."""
@@ -42,13 +43,14 @@ def record_abandoned(paths: TaskPaths, owner: Owner, cause: str, message: str) -
     write_failure(path, failure, time=now, job=owner.job, node=owner.node, claim=owner.token)
 
 
-def is_exhausted(paths: TaskPaths, cause: str, config: object, retries: int, owner: Owner | None) -> bool:
+def is_exhausted(task: Task, trainer: Trainer, paths: TaskPaths, cause: str, retries: int, owner: Owner | None) -> bool:
     """Whether a failed task has had all the attempts that it gets unless a user asks for more.
 
     Args:
+        task: the task.
+        trainer: of the task; it may know how to take less memory.
         paths: of the task.
         cause: of its last failure.
-        config: a run's; its micro-batch may still be halved.
         retries: attempts after the first failure of a cause.
         owner: of a lease that was abandoned; its failure may not be written down yet.
     """
@@ -57,14 +59,17 @@ def is_exhausted(paths: TaskPaths, cause: str, config: object, retries: int, own
     past = failures(paths)
     silent = owner is not None and not any(failure.get("claim") == owner.token for failure in past)
     times: int = sum(failure["cause"] == cause for failure in past) + silent
-    if cause == OUT_OF_MEMORY and isinstance(config, RunConfig):
-        return micro_batch(config, times - 1) == 1
+    if cause == OUT_OF_MEMORY and trainer.after_out_of_memory(task.stage, task.config, 1):
+        return not trainer.after_out_of_memory(task.stage, task.config, times)
     return times > retries
 
 
-def divisible(paths: TaskPaths) -> bool:
-    """Whether a run that has just run out of memory can be tried with a smaller micro-batch."""
-    return paths.config.exists() and micro_batch(load_config(paths.config, RunConfig), halvings(paths) - 1) > 1
+def fits_later(trainer: str, stage: str, paths: TaskPaths) -> bool:
+    """Whether a task that has just run out of memory takes less of it in its next attempt, as its trainer says."""
+    if not paths.config.exists():
+        return False
+    own = installed_trainers.trainer(trainer)
+    return own.after_out_of_memory(stage, own.load(stage, read_config(paths.config)), times_out_of_memory(paths))
 
 
 def repetition(tasks: Iterable[TaskRef], home: Home, failure: Failure) -> str:

@@ -1,20 +1,24 @@
 """The code as it was submitted: jobs import a copy, so that editing while they are queued changes nothing.
 
 Copies are kept under their content's hash (about a megabyte each), so that submissions of the same code share one
-and a failure can say which code it happened in.
+and a failure can say which code it happened in. The packages of a trainer that comes from elsewhere are copied, too,
+and it is their commit that is written down.
 """
 
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import secrets
 import shutil
 import subprocess
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from ablative.study.core import packages
+from ablative.study.core.errors import ConfigError
 from ablative.study.core.files import write_atomic
 from ablative.study.home.paths import Home
 
@@ -23,14 +27,14 @@ DIGITS = 16
 
 @dataclass(frozen=True)
 class Commit:
-    """Where the packages stand in version control."""
+    """Where the code that can change a result stands in version control."""
 
     commit: str
-    """Empty: the packages are not in a git checkout (installed from a wheel)."""
+    """Empty: it is not in a git checkout (installed from a wheel)."""
     dirty: bool
     """Modified, or with files that git does not know."""
     patch: str
-    """Difference to the commit, of the packages only."""
+    """Difference to the commit, of this code only."""
 
 
 @dataclass(frozen=True)
@@ -42,12 +46,18 @@ class Snapshot:
     """What `PYTHONPATH` has to begin with."""
 
 
-def take(home: Home) -> Snapshot:
+def take(home: Home, trained_by: Sequence[str]) -> Snapshot:
     """Copy the packages that this process imports into the home, unless the same copy is there already.
 
-    Raises OSError when the home is full or read-only.
+    Args:
+        home: the home.
+        trained_by: packages of the trainer (`study.trainers.Trainer.packages`), which are copied beside this program's.
+
+    Raises:
+        ConfigError: one of them is not installed.
+        OSError: the home is full or read-only.
     """
-    contents = _contents()
+    contents = _contents(trained_by)
     digest = _digest(contents)
     target = home.snapshot(digest)
     if not target.exists():
@@ -55,22 +65,24 @@ def take(home: Home) -> Snapshot:
     return Snapshot(digest, target)
 
 
-def current() -> str:
+def current(trained_by: Sequence[str]) -> str:
     """Hash of the packages that this process imports, without copying them."""
-    return _digest(_contents())
+    return _digest(_contents(trained_by))
 
 
-def commit() -> Commit:
-    """Commit, dirty flag and patch of the packages that this process imports."""
-    folders = [packages.folder(name) for name in packages.PACKAGES]
+def commit(trained_by: Sequence[str]) -> Commit:
+    """Commit, dirty flag and patch of the trainer's packages, as this process imports them.
+
+    Where they lie in several checkouts, the commit is the first one's.
+    """
     # A package inside another project's checkout (its virtual environment) is not part of that project.
-    if not _git(folders[0], "ls-files", "."):
+    places = [place for place in map(_location, trained_by) if _git(place, "ls-files", str(place))]
+    if not places:
         return Commit("", False, "")
-    names = [str(folder) for folder in folders]
     return Commit(
-        commit=_git(folders[0], "rev-parse", "HEAD").strip(),
-        dirty=bool(_git(folders[0], "status", "--porcelain", "--", *names)),
-        patch=_git(folders[0], "diff", "HEAD", "--binary", "--", *names),
+        commit=_git(places[0], "rev-parse", "HEAD").strip(),
+        dirty=any(_git(place, "status", "--porcelain", "--", str(place)) for place in places),
+        patch="".join(_git(place, "diff", "HEAD", "--binary", "--", str(place)) for place in places),
     )
 
 
@@ -104,17 +116,37 @@ def require(home: Home) -> None:
     packages.require_snapshot(home.snapshot(digest) if digest else None)
 
 
-def _contents() -> dict[str, bytes]:
+def _contents(trained_by: Sequence[str]) -> dict[str, bytes]:
     """Every file of the packages, by its path relative to the folder that `PYTHONPATH` has to name; sorted."""
     top = packages.folder(packages.ROOT)
     contents = {str(Path(packages.ROOT, path.name)): path.read_bytes() for path in _files(top)}
-    for name in packages.PACKAGES:
-        folder = packages.folder(name)
-        for parent, folders, _ in os.walk(folder):
-            folders[:] = [item for item in folders if item != "__pycache__" and Path(parent, item) != top]
-            inside = Path(*name.split("."), Path(parent).relative_to(folder))
-            contents.update({str(inside / path.name): path.read_bytes() for path in _files(Path(parent))})
+    others = [name for name in trained_by if not packages.is_ours(name)]
+    if others:
+        contents[packages.OTHERS] = json.dumps(others).encode()
+    for name in (*packages.PACKAGES, *others):
+        place, inside = _location(name), Path(*name.split("."))
+        if place.is_file():
+            contents[str(inside.parent / place.name)] = place.read_bytes()
+        contents.update((str(inside / path.relative_to(place)), path.read_bytes()) for path in _all_files(place, top))
     return dict(sorted(contents.items()))
+
+
+def _location(package: str) -> Path:
+    try:
+        return packages.location(package)
+    except ModuleNotFoundError:
+        raise ConfigError(f"no package named '{package}', which the study's trainer lists in `packages`") from None
+
+
+def _all_files(place: Path, without: Path) -> Iterator[Path]:
+    """Files below a folder, except those of byte code, hidden ones and those of one folder; none below a file."""
+    for parent, folders, _ in os.walk(place):
+        folders[:] = [
+            name
+            for name in folders
+            if name != "__pycache__" and not name.startswith(".") and Path(parent, name) != without
+        ]
+        yield from _files(Path(parent))
 
 
 def _files(folder: Path) -> list[Path]:
@@ -148,8 +180,9 @@ def _copy(contents: dict[str, bytes], target: Path) -> None:
         shutil.rmtree(draft, ignore_errors=True)
 
 
-def _git(folder: Path, *arguments: str) -> str:
-    """Output of a git command; empty where there is no git or no checkout."""
+def _git(place: Path, *arguments: str) -> str:
+    """Output of a git command about a folder or a file; empty where there is no git or no checkout."""
+    folder = place.parent if place.is_file() else place
     try:
         result = subprocess.run(
             ["git", "-C", str(folder), *arguments], capture_output=True, text=True, errors="replace", check=False

@@ -1,7 +1,7 @@
 """One task in a forked process: the job survives whatever the task does to itself.
 
-The job imports torch and the trainer once and forks for every task, which saves some four seconds of
-imports a task. For this the job itself must start no threads and must not touch a GPU.
+The job imports the trainer's code once and forks for every task, which saves some four seconds of
+imports a task where that is torch. For this the job itself must start no threads and must not touch a GPU.
 """
 
 from __future__ import annotations
@@ -12,26 +12,32 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ablative.study.core.errors import exit_code
+from ablative.study import installed_trainers
+from ablative.study.core.errors import Interrupted, exit_code
 from ablative.study.core.extras import MissingExtraError, missing_extra
 from ablative.study.core.processes import die_with_parent
 from ablative.study.core.registry import load
 from ablative.study.core.secrets import redact
-from ablative.study.home.paths import Home, TaskPaths
+from ablative.study.home.paths import Home
+from ablative.study.plan.task import TaskRef
+from ablative.study.trainers import JobTask
 from ablative.sweeps.queue import failures
+from ablative.sweeps.queue.manifest import Manifest
 from ablative.sweeps.worker.print_safely import flush_output
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2)
 """Cancelled or preempted, interrupted, and Submitit's warning before the time limit."""
 
-Execute = Callable[[str, Path, Home, Callable[[], bool]], None]
-"""`trainer.clip.tasks.execute(kind, root, home, stop)`."""
+Stop = Callable[[], bool]
+"""True once the task is to save and end."""
+Perform = Callable[[TaskRef, Stop], None]
+"""Runs a task of the queue to its end."""
 
 _OOM_SCORE = "500"
 
@@ -63,33 +69,55 @@ class Child:
         return status if pid else None
 
 
-def load_entry(entry: str) -> tuple[Execute, type[BaseException]]:
-    """The function that runs one task, and the exception with which it says that it saved and stopped as asked.
+@dataclass(frozen=True)
+class Entry:
+    """What a submission's jobs call for each task."""
 
-    Where the module needs an extra that is not installed, the function raises MissingExtraError: each task fails with
-    the line that names the extra, as with any other fault of the code.
+    home: Home
+    trainer: str
+    trained_by: tuple[str, ...]
+    """The trainer's packages, whose functions a failure's fingerprint counts."""
+    execute: Callable[[JobTask], None]
 
-    Args:
-        entry: `module:function`; the module also has the exception, under the name `Interrupted`.
-    """
-    try:
-        return load(entry), load(f"{entry.partition(':')[0]}:Interrupted")
-    except ModuleNotFoundError as error:
-        missing = missing_extra(error)
-        if missing is None:
-            raise
-        return _lacking(missing), InterruptedError
+    @classmethod
+    def of(cls, queue: Manifest, home: Home) -> Entry:
+        """Import the entry.
+
+        Where its module needs an extra that is not installed, it raises MissingExtraError: each task fails with the
+        line that names the extra, as with any other fault of the code.
+        """
+        trained_by = installed_trainers.trainer(queue.trainer).packages
+        try:
+            execute = load(queue.entry)
+        except ModuleNotFoundError as error:
+            missing = missing_extra(error)
+            if missing is None:
+                raise
+            execute = _lacking(missing)
+        return cls(home, queue.trainer, tuple(trained_by), execute)
+
+    def perform(self, task: TaskRef, stop: Stop) -> None:
+        """Run a task to its end."""
+        paths, needs = task.paths(self.home), task.needed(self.home)
+        own = (task.task_id, task.stage, task.seed, paths, self.home, needs, self.trainer)
+        self.execute(JobTask(*own, stop, task.opens))
 
 
-def _lacking(error: MissingExtraError) -> Execute:
-    def fail(kind: str, root: Path, home: Home, stop: Callable[[], bool]) -> None:
+def _lacking(error: MissingExtraError) -> Callable[[JobTask], None]:
+    def fail(job: JobTask) -> None:
         raise error
 
     return fail
 
 
-def start(kind: str, paths: TaskPaths, home: Home, execute: Execute, interrupted: type[BaseException]) -> Child:
-    """Fork a process that runs the task and exits; its output goes to the task's log."""
+def start(log: Path, run: Callable[[Stop], None], trained_by: Sequence[str]) -> Child:
+    """Fork a process that calls `run` and exits.
+
+    Args:
+        log: file that its output goes to.
+        run: called with what says whether a stop signal has come.
+        trained_by: the trainer's packages.
+    """
     read, write = os.pipe()
     os.set_blocking(read, False)
     parent = os.getpid()
@@ -98,31 +126,23 @@ def start(kind: str, paths: TaskPaths, home: Home, execute: Execute, interrupted
     try:
         pid = os.fork()
         if pid == 0:
-            _run(parent, write, kind, paths, home, execute, interrupted)
+            _run(parent, write, log, run, trained_by)
     finally:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
     os.close(write)
     return Child(pid, read)
 
 
-def _run(
-    parent: int,
-    report: int,
-    kind: str,
-    paths: TaskPaths,
-    home: Home,
-    execute: Execute,
-    interrupted: type[BaseException],
-) -> None:
+def _run(parent: int, report: int, log: Path, run: Callable[[Stop], None], trained_by: Sequence[str]) -> None:
     """The child's whole life; never returns."""
     code = 1
     try:
-        stopping = _prepare(parent, paths.log)
-        execute(kind, paths.root, home, lambda: bool(stopping))
+        stopping = _prepare(parent, log)
+        run(lambda: bool(stopping))
         code = 0
     except BaseException as error:
         code = exit_code(error)
-        _tell(report, error, interrupted)
+        _tell(report, error, trained_by)
     finally:
         flush_output()
         # Not sys.exit: the worker's cleanup (and pytest's) is not ours to run.
@@ -158,12 +178,12 @@ def _prefer_oom_kill() -> None:
         print("oom_score_adj cannot be set: out of memory may kill the worker instead of the task", file=sys.stderr)
 
 
-def _tell(report: int, error: BaseException, interrupted: type[BaseException]) -> None:
-    if not isinstance(error, interrupted):
+def _tell(report: int, error: BaseException, trained_by: Sequence[str]) -> None:
+    if not isinstance(error, Interrupted):
         # Where the log's disk is full, the report is what counts.
         with suppress(OSError):
             print(redact("".join(traceback.format_exception(error))), end="", file=sys.stderr)
-    message = json.dumps(failures.from_exception(error, interrupted).to_json()).encode()
+    message = json.dumps(failures.from_exception(error, trained_by).to_json()).encode()
     while message:
         message = message[os.write(report, message) :]
 

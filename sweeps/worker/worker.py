@@ -6,6 +6,7 @@ while another has work left, and the others take up what a dead worker leaves.
 
 from __future__ import annotations
 
+import functools
 import os
 import shlex
 import signal
@@ -27,7 +28,7 @@ from ablative.sweeps.queue import failures, leases, manifest, retries, snapshot
 from ablative.sweeps.queue.manifest import Manifest
 from ablative.sweeps.worker import journal_upload, task_process
 from ablative.sweeps.worker.print_safely import say
-from ablative.sweeps.worker.task_process import Child, Execute
+from ablative.sweeps.worker.task_process import Child, Entry, Perform
 from ablative.sweeps.worker.wakeup import Alarm, drain
 
 POLL_SECONDS = 0.25
@@ -37,7 +38,7 @@ IDLE_SHARE = 20
 REPEAT_SECONDS = 1.0
 """A stop signal within this time of the last one is the same request."""
 FINISH_SECONDS = 10.0
-"""How long an evaluation may take after a stop signal to finish its data set; those before are kept anyhow."""
+"""How long a task that does not open a run may take to save after a stop signal: it does the last part again."""
 
 
 def work(home_root: str, study: str, stamp: str, index: int) -> dict[str, int]:
@@ -59,11 +60,11 @@ def work(home_root: str, study: str, stamp: str, index: int) -> dict[str, int]:
         os.environ["CUDA_VISIBLE_DEVICES"] = queue.devices[index % len(queue.devices)]
     # What the records name as the command is the user's, not Submitit's.
     sys.argv = shlex.split(queue.command)
-    execute, interrupted = task_process.load_entry(queue.entry)
+    entry = Entry.of(queue, home)
     job = os.environ.get("SUBMITIT_LOCAL_JOB_ID") or str(os.getpid())
     # Loaded where it is needed: Optuna takes a third of a second to import.
     kind: type[Worker] = load(SEARCH_WORKER) if submission.search.exists() else Worker
-    worker = kind(home, submission, queue, execute, interrupted, job)
+    worker = kind(home, submission, queue, entry, job)
     try:
         worker.run()
     finally:
@@ -80,12 +81,11 @@ class Worker:
         home: Home,
         submission: SubmissionPaths,
         queue: Manifest,
-        execute: Execute,
-        interrupted: type[BaseException],
+        entry: Entry,
         job: str,
     ) -> None:
         self.home, self.submission, self.queue, self.job = home, submission, queue, job
-        self.execute, self.interrupted = execute, interrupted
+        self.entry, self.perform = entry, entry.perform
         self.ended: Counter[str] = Counter()
         self.signals = 0
         """Stop signals received."""
@@ -124,10 +124,10 @@ class Worker:
     def _next(self) -> tuple[TaskRef, leases.Lease] | None:
         """Take the first task of the queue that can run; drop those that never will (again)."""
         queued = {task.task_id for task in self._remaining}
-        runs: dict[str, str] = {}
+        seen: dict[str, str] = {}
         remaining, found = [], None
         for position, task in enumerate(self._remaining):
-            prospect = self._prospect(task, queued, runs)
+            prospect = self._prospect(task, queued, seen)
             if prospect == "never":
                 continue
             if prospect == "now" and (lease := self._acquire(task)) is not None:
@@ -138,18 +138,20 @@ class Worker:
         self._remaining = remaining
         return found
 
-    def _prospect(self, task: TaskRef, queued: set[str], runs: dict[str, str]) -> str:
-        """now | later | never, as the directories show; `runs` remembers what was seen of runs in this pass."""
+    def _prospect(self, task: TaskRef, queued: set[str], seen: dict[str, str]) -> str:
+        """now | later | never, as the directories show; `seen` remembers what needed tasks were in, in this pass."""
         if task.task_id in self._tried:
             return "never"
-        if task.kind == "evaluate":
-            if task.run_id not in runs:
-                runs[task.run_id] = self._look(self.home.run(task.run_id))
-            trained = runs[task.run_id]
-            if trained == "claimed" or (trained == "none" and task.run_id in queued):
-                return "later"
-            if trained not in FINISHED:
+        later = False
+        for need, paths in zip(task.needs, task.needed(self.home).values(), strict=True):
+            if need not in seen:
+                seen[need] = self._look(paths)
+            if seen[need] == "claimed" or (seen[need] == "none" and need in queued):
+                later = True
+            elif seen[need] not in FINISHED:
                 return "never"
+        if later:
+            return "later"
         state = self._look(task.paths(self.home))
         return {"none": "now", "claimed": "later"}.get(state, "never")
 
@@ -184,7 +186,8 @@ class Worker:
         self._tried.add(task.task_id)
         paths = task.paths(self.home)
         kills = task_process.out_of_memory_kills()
-        self._child = task_process.start(task.kind, paths, self.home, self.execute, self.interrupted)
+        run = functools.partial(self.perform, task)
+        self._child = task_process.start(paths.log, run, self.entry.trained_by)
         try:
             if self.signals:
                 # It came before there was a child to pass it on to.
@@ -213,7 +216,7 @@ class Worker:
                 verdict = "lost"
             elif paths.cancelled.exists():
                 verdict = "cancelled"
-            elif self.signals and task.kind == "evaluate" and time.monotonic() > self._signalled + FINISH_SECONDS:
+            elif self.signals and not task.opens and time.monotonic() > self._signalled + FINISH_SECONDS:
                 verdict = "interrupted"
             elif self.signals > 1:
                 verdict = "killed"
@@ -251,12 +254,12 @@ class Worker:
             # On a full disk the task stays open: a later submission takes it again, and this worker does not.
             say(f"{task.task_id}: failure.json could not be written: {error}")
             return
-        if failure.cause == OUT_OF_MEMORY and task.kind == "pretrain" and retries.divisible(paths):
+        if failure.cause == OUT_OF_MEMORY and retries.fits_later(self.queue.trainer, task.stage, paths):
             # While the lease is ours: no other worker may take the failure for final.
             retries.archive_failure(paths)
             self._tried.discard(task.task_id)
             self._remaining.insert(0, task)
-            say(f"{task.task_id}: begins again with half the micro-batch")
+            say(f"{task.task_id}: begins again, and takes less memory")
         else:
             self._react(failure)
 
