@@ -19,6 +19,6 @@ def failures(paths: TaskPaths) -> list[dict[str, Any]]:
     return found if last is None else [*found, last]
 
 
-def halvings(paths: TaskPaths) -> int:
-    """How often the micro-batch has to be halved for what earlier attempts ran out of memory with."""
+def times_out_of_memory(paths: TaskPaths) -> int:
+    """How many attempts at a task ran out of memory: the next one is to take less of it."""
     return sum(failure["cause"] == OUT_OF_MEMORY for failure in failures(paths))

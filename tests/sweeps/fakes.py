@@ -17,7 +17,7 @@ from pathlib import Path
 from ablative.study.core.errors import DataError
 from ablative.study.core.files import write_atomic, write_json
 from ablative.study.core.typed import load_config
-from ablative.study.home.failed_attempts import halvings
+from ablative.study.home.failed_attempts import times_out_of_memory
 from ablative.study.home.journal import Journal
 from ablative.study.home.paths import Home, SubmissionPaths, TaskPaths
 from ablative.study.plan.plan import Plan, make_plan
@@ -147,7 +147,7 @@ def greedy(root: Path, stop: Callable[[], bool], most: float) -> None:
 
 
 def _micro_batch(root: Path) -> int:
-    return micro_batch(load_config(root / "config.yaml", RunConfig), halvings(TaskPaths(root)))
+    return micro_batch(load_config(root / "config.yaml", RunConfig), times_out_of_memory(TaskPaths(root)))
 
 
 ACTIONS = {

@@ -13,7 +13,7 @@ from fakes import Behaviours, events, hand_over, start_worker, tiny_plan
 
 from ablative.study.core.files import write_json
 from ablative.study.core.packages import source_name
-from ablative.study.home.failed_attempts import failures, halvings
+from ablative.study.home.failed_attempts import failures, times_out_of_memory
 from ablative.study.home.paths import Home, TaskPaths
 from ablative.study.plan.plan import Plan
 from ablative.study.plan.task import TaskRef
@@ -70,7 +70,7 @@ def test_a_run_that_does_not_fit_with_a_micro_batch_of_one_has_failed(tmp_path: 
     work_through(plan)
     states = survey(plan).states
     assert (states[0].state, states[0].cause) == ("failed", "out of memory")
-    assert halvings(plan.runs[0].paths(plan.home)) == 1 + math.log2(rows(plan))
+    assert times_out_of_memory(plan.runs[0].paths(plan.home)) == 1 + math.log2(rows(plan))
     same = choose(plan, survey(plan), "abc")
     assert [state.task for state in same.left] == [plan.runs[0]] and not same.queue
     assert describe_left(same) == [

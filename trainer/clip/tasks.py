@@ -14,7 +14,7 @@ import torch._dynamo  # noqa: F401
 
 from ablative.study.core.errors import Interrupted
 from ablative.study.core.typed import load_config
-from ablative.study.home.failed_attempts import halvings
+from ablative.study.home.failed_attempts import times_out_of_memory
 from ablative.study.home.paths import RunPaths
 from ablative.study.trainers import JobTask
 from ablative.trainer.clip.evaluate import evaluate
@@ -46,7 +46,7 @@ def execute(job: JobTask) -> None:
 
 
 def _pretrain(task: RunningTask) -> Result:
-    job, paths, halved = task.job, RunPaths(task.job.paths.root), halvings(task.job.paths)
+    job, paths, halved = task.job, RunPaths(task.job.paths.root), times_out_of_memory(task.job.paths)
     config = _fitting(task.config, halved)
     if halved:
         task.journal.event("micro-batch halved", times=halved, micro_batch=config.runtime.micro_batch)
@@ -73,7 +73,7 @@ def _fitting(config: RunConfig, halved: int) -> RunConfig:
 
 def _assist(job: JobTask) -> None:
     """A pretraining's other processes, where a scheduler has started them."""
-    config = _fitting(load(job), halvings(job.paths))
+    config = _fitting(load(job), times_out_of_memory(job.paths))
     with team(config.runtime, lambda _: None) as world:
         pretrain(RunPaths(job.paths.root), config, job.home, Silent(), job.stop, world)
 
