@@ -45,8 +45,8 @@ def describe(runs: tuple[FormerRun, ...]) -> str:
     rest = f" and {len(runs) - 3} more" if len(runs) > 3 else ""
     one = len(runs) == 1
     return (
-        f"{counted(len(runs), 'finished run')} {'differs' if one else 'differ'} from what is planned in keys alone that "
-        f"no such run reads: {few}{rest}; --take-over uses {'it' if one else 'them'}, --train-again does not"
+        f"{counted(len(runs), 'finished run')} {'differs' if one else 'differ'} from what is planned in keys alone "
+        f"that no such run reads: {few}{rest}; --take-over uses {'it' if one else 'them'}, --train-again does not"
     )
 
 

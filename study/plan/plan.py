@@ -222,14 +222,13 @@ class _Planner:
         measured = {(cell_name(cell), task.stage) for task in tasks for cell in task.cells}
         check_outputs(self.study, list(declared), cells)
         check_claims(self.study, cells, declared, measured)
-        cluster = self._sections.section("cluster", ClusterConfig)
         return Plan(
             self.study,
             tuple(cells),
             tasks,
             declared,
             self.home,
-            cluster,
+            self._sections.section("cluster", ClusterConfig),
             self.trainer,
             arms,
             waiting,

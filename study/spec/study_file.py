@@ -89,14 +89,7 @@ def parse_study(
         condition_keys: those of them that map names to conditions on cells.
         others: keys of other trainers, and whose they are, for messages.
     """
-    for key in data:
-        if key not in KEYS and key not in own_keys:
-            if key in others:
-                raise ConfigError(
-                    f"{where}: {key}: a key of the trainer '{others[key]}', and this study's is '{trainer}' "
-                    f"(its own keys: {', '.join(own_keys) or 'none'})"
-                )
-            raise ConfigError(unknown("key", str(key), [*KEYS, *own_keys], where))
+    _check_keys(data, where, trainer, own_keys, others)
     data = without_removed(data, condition_keys)
     name = _text(data, "name", where)
     if not _NAME.fullmatch(name):
@@ -128,6 +121,19 @@ def parse_study(
     )
     _check_outputs(study, where)
     return study
+
+
+def _check_keys(
+    data: Mapping[str, Any], where: str, trainer: str, own_keys: Sequence[str], others: Mapping[str, str]
+) -> None:
+    for key in data:
+        if key in others:
+            raise ConfigError(
+                f"{where}: {key}: a key of the trainer '{others[key]}', and this study's is '{trainer}' "
+                f"(its own keys: {', '.join(own_keys) or 'none'})"
+            )
+        if key not in KEYS and key not in own_keys:
+            raise ConfigError(unknown("key", str(key), [*KEYS, *own_keys], where))
 
 
 def _design(data: Mapping[str, Any], where: str) -> Design:

@@ -1,4 +1,4 @@
 """Towers, decoder and pooling, and their arithmetic in closed form (`flops` and `sizes` import no torch).
 
-It may import `study` and `trainer.clip.token_ids`.
+It may import `study`, `trainer.clip.spec` and `trainer.clip.token_ids`.
 """
