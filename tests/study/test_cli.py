@@ -13,9 +13,9 @@ from typing import NoReturn
 import click
 import pytest
 
-from ablative.study.cli import SUMMARIES, ablate, main
+from ablative.study.cli import COMMANDS, SUMMARIES, ablate, main
 from ablative.study.core.extras import missing_extra, sentence
-from ablative.study.core.registry import COMMANDS, load
+from ablative.study.core.registry import load
 
 ROOT = Path(__file__).parents[2]
 

@@ -78,7 +78,7 @@ def test_without_history_flops_are_set_against_a_core(plan: Plan) -> None:
     evaluation = tasks(plan, "evaluate")[0]
     assert costs.core_seconds[evaluation.task_id] == ASSUMED_SECONDS
     assert (costs.source[short.task_id], costs.source[evaluation.task_id], costs.gpus) == ("flops", "assumed", ())
-    assert "18 guessed from FLOPs at 40 GFLOP/s a core; 18 at an assumed 5 s an evaluation" in costs.summary(plan.tasks)
+    assert "18 guessed from FLOPs at 40 GFLOP/s a core; 18 at an assumed 5 s a task" in costs.summary(plan.tasks)
 
 
 def test_like_runs_by_their_median_and_in_proportion_to_flops(plan: Plan) -> None:

@@ -17,7 +17,7 @@ from ablative.trainer.clip.data.pairs.tokenizer import Tokenizer
 from ablative.trainer.clip.objectives.system import System
 from ablative.trainer.clip.protocols import represent, score
 from ablative.trainer.clip.spec.config import DatasetConfig, EvaluationConfig, ProtocolConfig
-from ablative.trainer.clip.spec.metrics import METRICS
+from ablative.trainer.clip.spec.metrics import PROTOCOL_KINDS
 
 SHAPES = DatasetConfig(name="shapes_shape", kind="shapes", task="shape", train=60, test=40, templates="shapes")
 PROTOCOLS = {
@@ -58,7 +58,7 @@ def test_yields_what_the_study_was_promised(tmp_path: Path, kind: str) -> None:
     home = make_home(tmp_path)
     dataset = replace(SHAPES, task="questions", train=10, test=10) if kind == "vqa" else SHAPES
     metrics = found(make_run(home), home, kind, dataset)
-    assert list(metrics) == [f"{PROTOCOLS[kind].name}/shapes_shape/{metric}" for metric in METRICS[kind]]
+    assert list(metrics) == [f"{PROTOCOLS[kind].name}/shapes_shape/{metric}" for metric in PROTOCOL_KINDS[kind].metrics]
     assert all(0 <= value <= 100 for value in metrics.values())
 
 

@@ -18,7 +18,7 @@ from ablative.trainer.clip.spec.config import (
     ProtocolConfig,
     RunConfig,
 )
-from ablative.trainer.clip.spec.metrics import TRAINED
+from ablative.trainer.clip.spec.metrics import PROTOCOL_KINDS
 from ablative.trainer.clip.spec.recipes import RECIPES
 
 QUESTION_TOKENS = 16
@@ -52,7 +52,7 @@ def evaluation_flops(model: ModelConfig, evaluation: EvaluationConfig) -> float:
     total = 0.0
     for dataset in evaluation.datasets:
         train, test = dataset.train or dataset.train_size, dataset.test or dataset.test_size
-        if not test or (evaluation.protocol.kind in TRAINED and not train):
+        if not test or (PROTOCOL_KINDS[evaluation.protocol.kind].trains and not train):
             return 0.0
         total += _set_flops(model, evaluation.protocol, dataset, train, test)
     return total

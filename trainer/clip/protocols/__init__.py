@@ -1,4 +1,4 @@
-"""Protocols: how a representation is evaluated. Each yields (metric, percent) for one data set.
+"""Protocols: how a representation is evaluated. Each is a module with a function of its name, and yields percentages.
 
 It may import `study` and every room and module of `trainer.clip`.
 """
@@ -11,32 +11,22 @@ import torch
 
 from ablative.study.core.errors import ConfigError
 from ablative.study.core.identity import canonical, digest, identity
+from ablative.study.core.registry import load
 from ablative.study.home.paths import Home, RunPaths
 from ablative.trainer.clip.checkpoint import load_system
 from ablative.trainer.clip.data.sources import fingerprint_dataset, open_dataset
 from ablative.trainer.clip.protocols.evaluation import Evaluation
-from ablative.trainer.clip.protocols.finetune import finetune
-from ablative.trainer.clip.protocols.linear_probe import linear_probe
-from ablative.trainer.clip.protocols.panels import panels
 from ablative.trainer.clip.protocols.parts.features import Representation
-from ablative.trainer.clip.protocols.retrieval import retrieval
-from ablative.trainer.clip.protocols.segmentation import segmentation
-from ablative.trainer.clip.protocols.vqa import vqa
-from ablative.trainer.clip.protocols.zero_shot import zero_shot
 from ablative.trainer.clip.spec.config import DatasetConfig, EvaluationConfig
-from ablative.trainer.clip.spec.metrics import TRAINED, applicable
+from ablative.trainer.clip.spec.metrics import PROTOCOL_KINDS, applicable
 
 __all__ = ["represent", "score", "score_set"]
 
+
 PROTOCOLS: dict[str, Callable[[Evaluation], Iterator[tuple[str, float]]]] = {
-    "zero_shot": zero_shot,
-    "linear_probe": linear_probe,
-    "retrieval": retrieval,
-    "segmentation": segmentation,
-    "vqa": vqa,
-    "finetune": finetune,
-    "panels": panels,
+    kind: load(f"{__name__}.{kind}:{kind}") for kind in PROTOCOL_KINDS
 }
+"""`protocol.kind` → (evaluation) → (metric, percent) of one data set, as each becomes known."""
 
 
 def represent(run: RunPaths, config: EvaluationConfig, device: torch.device) -> Representation:
@@ -51,9 +41,10 @@ def represent(run: RunPaths, config: EvaluationConfig, device: torch.device) -> 
     system, tokenizer, run_config = load_system(run)
     protocol = config.protocol
     if not applicable(protocol.kind, run_config.objective.name):
+        free = [name for name, kind in PROTOCOL_KINDS.items() if not kind.compares]
         raise ConfigError(
             f"protocol {protocol.name}: {protocol.kind} compares images with texts, and objective "
-            f"'{run_config.objective.name}' trains no joint embedding; {', '.join(TRAINED)} need none"
+            f"'{run_config.objective.name}' trains no joint embedding; {', '.join(free)} need none"
         )
     return Representation(system.to(device).eval(), tokenizer, run_config, run, device)
 

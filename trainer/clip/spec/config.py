@@ -15,11 +15,11 @@ from dataclasses import dataclass
 
 from ablative.study.core.typed import field
 from ablative.study.spec.runtime import RuntimeConfig
+from ablative.trainer.clip.spec.metrics import PROTOCOL_KINDS
 from ablative.trainer.clip.spec.recipes import RECIPES
 
 OBJECTIVES = tuple(RECIPES)
 POOLINGS = ("map", "gap", "max")
-PROTOCOL_KINDS = ("zero_shot", "linear_probe", "retrieval", "segmentation", "vqa", "finetune", "panels")
 EMBEDDED = ("shapes", "digits")
 """Kinds of data that come with the program; all others lie in files and have a content fingerprint."""
 PUBLISHED = ("clip_benchmark", "image_folder", "captions", "voc", "masks", "panoptic", "coco_amodal")
@@ -245,7 +245,7 @@ class ProtocolConfig:
 
     name: str = field()
     """The name in metric names."""
-    kind: str = field(choices=PROTOCOL_KINDS)
+    kind: str = field(choices=tuple(PROTOCOL_KINDS))
     features: str = field("pooled", choices=("pooled", "projected", "mean"))
     """Input of a linear layer: pooled before projection, after it, or the mean of the tokens whatever the pooling."""
     optimizer: str = field("adamw", choices=("adamw", "lars"))

@@ -3,20 +3,34 @@
 from __future__ import annotations
 
 import functools
+from dataclasses import dataclass
 
 from ablative.study.trainers import Metric, cost_metrics
 from ablative.trainer.clip.spec.recipes import RECIPES
 
-METRICS: dict[str, tuple[str, ...]] = {
-    "zero_shot": ("top1", "top5", "per_class", "majority", "chance"),
-    "linear_probe": ("top1", "per_class"),
-    "retrieval": ("i2t_r1", "i2t_r5", "i2t_r10", "t2i_r1", "t2i_r5", "t2i_r10"),
-    "segmentation": ("miou",),
-    "vqa": ("accuracy", "majority"),
-    "finetune": ("top1", "per_class"),
-    "panels": (),
+
+@dataclass(frozen=True)
+class ProtocolKind:
+    """One kind of protocol; `trainer.clip.protocols.<name>:<name>` evaluates with it."""
+
+    metrics: tuple[str, ...]
+    """What it yields for each data set, in percent, by the names `<protocol>/<dataset>/<metric>`."""
+    trains: bool = False
+    """It trains something on the train split."""
+    compares: bool = True
+    """It compares images with texts, for which a model needs a joint embedding."""
+
+
+PROTOCOL_KINDS = {
+    "zero_shot": ProtocolKind(("top1", "top5", "per_class", "majority", "chance")),
+    "linear_probe": ProtocolKind(("top1", "per_class"), trains=True, compares=False),
+    "retrieval": ProtocolKind(("i2t_r1", "i2t_r5", "i2t_r10", "t2i_r1", "t2i_r5", "t2i_r10")),
+    "segmentation": ProtocolKind(("miou",)),
+    "vqa": ProtocolKind(("accuracy", "majority"), trains=True, compares=False),
+    "finetune": ProtocolKind(("top1", "per_class"), trains=True, compares=False),
+    "panels": ProtocolKind((), compares=False),
 }
-"""Metrics that a protocol of each kind yields, all in percent; metric names are `<protocol>/<dataset>/<metric>`."""
+"""`protocol.kind` → what the manager knows of it."""
 
 UNRANKED = ("majority", "chance")
 """Metrics of an evaluation set, not of a model: no table marks the best of them."""
@@ -39,13 +53,10 @@ RUN_METRICS = (
 )
 """Metrics of a pretraining. Losses of different objectives are not compared, so tables mark none of them."""
 
-TRAINED = ("linear_probe", "vqa", "finetune")
-"""Kinds of protocols that train something on the train split, for which a model needs no joint embedding."""
-
 
 def applicable(kind: str, objective: str) -> bool:
-    """Whether a model trained with `objective` can be evaluated so; of panels every model has some."""
-    return kind in (*TRAINED, "panels") or RECIPES[objective].contrastive
+    """Whether a model trained with `objective` can be evaluated so."""
+    return not PROTOCOL_KINDS[kind].compares or RECIPES[objective].contrastive
 
 
 @functools.lru_cache(maxsize=4096)
@@ -54,5 +65,5 @@ def protocol_metrics(protocol: str, kind: str, datasets: tuple[str, ...]) -> tup
     return tuple(
         Metric(f"{protocol}/{dataset}/{name}", protocol, "%", "" if name in UNRANKED else "higher", 0.0, 100.0)
         for dataset in datasets
-        for name in METRICS[kind]
+        for name in PROTOCOL_KINDS[kind].metrics
     )
