@@ -79,6 +79,6 @@ def _print_run(run: Mapping[str, Any], tasks: Mapping[str, Any], plan: Plan) -> 
             sets.setdefault(fingerprint, []).append(own)
         data = "; ".join(f"{', '.join(names)}: {fingerprint}" for fingerprint, names in sets.items())
         where = "–" if task["environment"] is None else task["environment"]
-        stage = f"{task['protocol'] or 'pretraining'} {name}"
+        stage = f"{task['stage']} {name}"
         click.echo(f"    {stage}  code {short_commit(task['commit'])}  {task['finished']}  environment {where}")
         click.echo(f"      {plan.task(name).paths(plan.home).log}\n      data {data}")

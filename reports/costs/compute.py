@@ -61,7 +61,7 @@ def render_compute_latex(study: str, items: tuple[tuple[str, str], ...]) -> str:
 
 
 def _spans(warehouse: Warehouse) -> list[str]:
-    """`pretraining 0.21 (0.11 to 0.32)`: mean, least and most hours by the clock of each stage's tasks."""
+    """`train 0.21 (0.11 to 0.32)`: mean, least and most hours by the clock of each stage's tasks."""
     return [
         f"{stage} {amount(mean)}" + (f" ({amount(low)} to {amount(high)})" if low != high else "")
         for stage, mean, low, high in warehouse.rows(_HOURS)
@@ -74,9 +74,9 @@ def _versions(found: tuple[tuple[str, int], ...]) -> str:
 
 _HOURS = """
     with done as (
-        select coalesce(protocol, 'pretraining') as stage, seconds / 3600 as hours
+        select stage, task_id = run_id as opens, seconds / 3600 as hours
         from cost where planned and seconds is not null and state in ('completed', 'diverged')
     )
 
-    select stage, avg(hours), min(hours), max(hours) from done group by stage order by stage <> 'pretraining', stage
+    select stage, avg(hours), min(hours), max(hours) from done group by stage order by not bool_or(opens), stage
 """

@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from ablative.reports.costs.task_usage import STAGE, stored_usage
+from ablative.reports.costs.task_usage import PART, stored_usage
 from ablative.reports.store.warehouse import Warehouse
 from ablative.study.core.plurals import counted
 from ablative.study.costs.usage import TaskUsage, amount, total
@@ -79,12 +79,18 @@ def statement(rows: tuple[CostRow, ...], devices: Mapping[str, int], waste: str)
 
 
 _COST = f"""
-    select {STAGE} as stage, count(*) as tasks, sum(seconds) / 3600 as hours, sum(cpu_hours) as cpu_hours,
-           max(peak_memory_gib) as peak_memory_gib
-    from cost group by stage
-    union all
-    select 'all', count(*), sum(seconds) / 3600, sum(cpu_hours), max(peak_memory_gib) from cost
-    order by stage = 'all', stage = 'no longer in the study', stage = 'search', stage <> 'pretraining', stage
+    with parts as (select {PART} as part, task_id = run_id as opens, * from cost),
+
+    sums as (
+        select part, count(*) as tasks, sum(seconds) / 3600 as hours, sum(cpu_hours) as cpu_hours,
+               max(peak_memory_gib) as peak_memory_gib, bool_or(opens) as opens
+        from parts group by part
+        union all
+        select 'all', count(*), sum(seconds) / 3600, sum(cpu_hours), max(peak_memory_gib), false from cost
+    )
+
+    select part, tasks, hours, cpu_hours, peak_memory_gib from sums
+    order by part = 'all', part = 'no longer in the study', part = 'search', not opens, part
 """
 
 _WASTED = """

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from ablative.reports.store.warehouse import Warehouse
 from ablative.study.costs.usage import TaskUsage
 
-STAGE = """
+PART = """
     case when searched then 'search' when not planned then 'no longer in the study'
-         else coalesce(protocol, 'pretraining') end
+         else stage end
 """
-"""SQL: the stage of a row of the mart `cost`."""
+"""SQL: what a row of the mart `cost` counts as: its stage, or why it is no task of the study."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ def stored_usage(warehouse: Warehouse) -> tuple[StoredUsage, ...]:
 
 
 _USAGE = f"""
-    select task_id, {STAGE} as stage, planned, clock_seconds is not null as timed,
+    select task_id, {PART} as stage, planned, clock_seconds is not null as timed,
            coalesce(clock_seconds, seconds, 3600 * gpu_hours, 0), coalesce(wasted_seconds, 0),
            coalesce(gpus, round(3600 * gpu_hours / nullif(coalesce(seconds, 3600 * gpu_hours), 0))::integer, 0),
            coalesce(cores, 1), coalesce(device, ''), coalesce(queue_seconds, 0), flops_utilisation,

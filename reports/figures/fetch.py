@@ -16,12 +16,11 @@ from ablative.reports.figures.figure_data import NONE, Curve, FigureData, Point
 from ablative.reports.figures.panels import pictures
 from ablative.reports.stats.columns import compare_rows
 from ablative.reports.stats.summary import mean, summarize
-from ablative.reports.store.coverage import Coverage, missing_text
+from ablative.reports.store.coverage import Coverage, StoredState, missing_text
 from ablative.reports.store.results import Results
 from ablative.reports.store.warehouse import Warehouse, cell_key
 from ablative.study.plan.figure_checks import FIGURE_METRICS, positions
 from ablative.study.spec.design import Cell, allows
-from ablative.study.spec.metric_patterns import protocol_of
 from ablative.study.spec.outputs import BY_METRIC, FigureConfig
 
 
@@ -43,17 +42,18 @@ def figure_data(
         shown, notes = pictures(config.show, kept, results)
         return FigureData(name, config, levels, (), (), (), notes, own=shown or None)
     groups = _metric_groups(config, coverage)
+    labels = tuple(_label(group, coverage.measures.unit(group)) for group in groups)
     if config.kind == "curves":
         curves = _curves(kept, groups[0], warehouse)
-        return FigureData(name, config, levels, _labels(groups), (), curves, _curve_notes(curves))
+        return FigureData(name, config, levels, labels, (), curves, _curve_notes(curves))
     if config.kind != "heatmap":  # a cell that no task can measure has no gap to show
-        kept = [cell for cell in kept if all(coverage.behind(cell_key(cell), _protocols(group)) for group in groups)]
+        kept = [cell for cell in kept if all(_behind(cell, group, coverage) for group in groups)]
     points = _points(config, groups, kept, results)
     places = positions(f"figure '{name}'", config, study.design.factors) if config.position else {}
     meetings = _meetings(config, points, places)
     notes = (*_notes(config, points), *(_crossing_note(config, panel, found) for panel, found in meetings))
     heads = _head_widths(config, groups) if config.kind == "heatmap" else {}
-    return FigureData(name, config, levels, _labels(groups), points, (), notes, places, meetings, heads)
+    return FigureData(name, config, levels, labels, points, (), notes, places, meetings, heads)
 
 
 def _points(
@@ -66,7 +66,7 @@ def _points(
     values = results.warehouse.values(groups, map(cell_key, kept))
     points = []
     for cell, (position, metrics) in itertools.product(kept, enumerate(groups)):
-        tasks = results.coverage.behind(cell_key(cell), _protocols(metrics))
+        tasks = _behind(cell, metrics, results.coverage)
         seeds = {source.seed: source.value for source in values.of(metrics)(cell_key(cell))}
         summary = summarize(list(seeds.values()))
         lacking = [task for task in tasks if task.state != "completed"]
@@ -127,8 +127,8 @@ def _head_widths(config: FigureConfig, groups: Sequence[tuple[str, ...]]) -> dic
     return widths if config.groups else {}
 
 
-def _protocols(metrics: Sequence[str]) -> set[str | None]:
-    return {protocol_of(metric) for metric in metrics}
+def _behind(cell: Cell, metrics: Sequence[str], coverage: Coverage) -> tuple[StoredState, ...]:
+    return coverage.behind(cell_key(cell), coverage.measures.stages_of(metrics))
 
 
 def _metric_groups(config: FigureConfig, coverage: Coverage) -> list[tuple[str, ...]]:
@@ -162,21 +162,17 @@ def _curve(cell: Cell, points: Mapping[int, list[float]]) -> Curve:
     return Curve(cell, steps, means, lows, highs)
 
 
-def _labels(groups: Sequence[tuple[str, ...]]) -> tuple[str, ...]:
+def _label(metrics: tuple[str, ...], unit: str) -> str:
     """What an axis is called: the metric's parts, `mean of k tasks` where it averages, and the unit."""
-    return tuple(_label(group) for group in groups)
-
-
-def _label(metrics: tuple[str, ...]) -> str:
     if not metrics:
         return ""
     kinds = sorted({(name.split("/")[0], name.split("/")[-1]) for name in metrics})
     words = " + ".join(" ".join(kind).replace("_", " ") for kind in kinds)
-    unit = " (%)" if metrics[0].count("/") == 2 else ""
+    tail = f" ({unit})" if unit else ""
     if len(metrics) > 1:
-        return f"{words}, mean of {len(metrics)} tasks{unit}"
+        return f"{words}, mean of {len(metrics)} tasks{tail}"
     middle = metrics[0].split("/")[1:-1]
-    return ", ".join([words, *(part.replace("_", " ") for part in middle)]) + unit
+    return ", ".join([words, *(part.replace("_", " ") for part in middle)]) + tail
 
 
 def _notes(config: FigureConfig, points: Sequence[Point]) -> tuple[str, ...]:

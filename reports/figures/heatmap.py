@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,10 @@ from ablative.reports.stats.summary import Summary
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+
+
+UNIT = re.compile(r" \([^()]*\)$")
+"""At the end of a label; no name of a metric has brackets."""
 
 
 def heatmap_size(data: FigureData, panels: int) -> tuple[float, float]:
@@ -39,7 +44,7 @@ def draw_heatmap(axis: Axes, data: FigureData, points: list[Point]) -> None:
         if found[str(cell), j].summary is None:
             axis.text(j + 0.5, i + 0.5, found[str(cell), j].missing, ha="center", va="center", fontsize=7, color=FAINT)
     axis.set_yticks([i + 0.5 for i in range(len(rows))], [_row_name(data, cell) for cell in rows], rotation=0)
-    names = [label.removesuffix(" (%)") for label in _short(data.labels)]
+    names = _short(_unless_shared(data.labels))
     axis.set_xticks([i + 0.5 for i in range(len(names))], names, rotation=35, ha="right", rotation_mode="anchor")
     axis.tick_params(length=0)
     _heads(axis, data)
@@ -66,6 +71,12 @@ def _scaled(column: Sequence[float]) -> list[float]:
     finite = [value for value in column if value == value] or [0.0]
     low, high = min(finite), max(finite)
     return [(value - low) / (high - low) if high > low else value * 0 + 0.5 for value in column]
+
+
+def _unless_shared(labels: Sequence[str]) -> list[str]:
+    """Labels without a unit that all of them end with."""
+    units = {match.group() if (match := UNIT.search(label)) else "" for label in labels}
+    return [UNIT.sub("", label) for label in labels] if len(units) == 1 else list(labels)
 
 
 def _short(labels: Sequence[str]) -> list[str]:

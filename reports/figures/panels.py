@@ -1,4 +1,4 @@
-"""Pictures of what models see, several cells side by side, from the arrays that the protocol `panels` has kept."""
+"""Pictures of what models see, several cells side by side, from the arrays that tasks have kept for them."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from ablative.reports.figures.style import FAINT, INK, MARKERS, PAGE_INCHES
 from ablative.reports.store.coverage import StoredState
 from ablative.reports.store.results import Results
 from ablative.reports.store.warehouse import cell_key
-from ablative.study.home.paths import Home
 from ablative.study.spec.design import Cell, differences
-from ablative.trainer.clip.spec.config import EvaluationConfig
-from ablative.trainer.clip.spec.panel_pictures import BESIDE, NEEDED, pictures_path
+from ablative.study.spec.panel_pictures import BESIDE, NEEDED
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+    from ablative.study.plan.plan import Plan
 
 
 EXAMPLES = 4
@@ -34,7 +34,7 @@ NOTES = {
     "reconstruction": "For each model what it sees and what it restores; hidden patches take mean and contrast of the "
     "true ones where it was trained on normalised patches.",
     "retrieval": "Nearest test images to a caption, the best on the left; thick frame: the caption's own.",
-    "tsne": "t-SNE of the pooled features of test images (scikit-learn, seed recorded with the protocol).",
+    "tsne": "t-SNE of the pooled features of test images (scikit-learn, seed recorded with the configuration).",
 }
 
 
@@ -70,7 +70,7 @@ def _first(show: str, cell: Cell, results: Results) -> tuple[dict[str, Any], int
     home; and the seed."""
     for (key, _), states in results.coverage.tasks.items():
         for state in states if key == cell_key(cell) else ():
-            for path in _archives(state, results.plan.home):
+            for path in _archives(state, results.plan):
                 with np.load(path, allow_pickle=False) as archive:
                     if all(name in archive for name in NEEDED[show]):
                         wanted = (*NEEDED[show], *BESIDE.get(show, ()))
@@ -78,14 +78,12 @@ def _first(show: str, cell: Cell, results: Results) -> tuple[dict[str, Any], int
     return {}, 0
 
 
-def _archives(state: StoredState, home: Home) -> list[Path]:
-    """Where the pictures of a task lie; none of other tasks, unfinished ones, and those of another home."""
-    config = state.task.config
-    if state.state != "completed" or not isinstance(config, EvaluationConfig):
+def _archives(state: StoredState, plan: Plan) -> list[Path]:
+    """Where the pictures of a task lie; none of unfinished ones, and those of another home."""
+    task = state.task
+    if state.state != "completed":
         return []
-    if config.protocol.kind != "panels":
-        return []
-    paths = [pictures_path(state.task.paths(home), dataset.name) for dataset in config.datasets]
+    paths = plan.trainer.archives(task.stage, task.config, task.paths(plan.home))
     return [path for path in paths if path.exists()]
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from ablative.reports.costs.environment import EnvironmentCounts, environment_counts
 from ablative.reports.costs.stage_costs import CostRow, cost_rows, statement, wasted
 from ablative.reports.costs.usage_table import UsageTable, study_usage
-from ablative.reports.store.coverage import StoredState, stages_of
+from ablative.reports.store.coverage import StoredState
 from ablative.reports.store.results import Results
 from ablative.reports.store.warehouse import cell_key
 
@@ -20,7 +20,7 @@ class GridRow:
     levels: tuple[str, ...]
     """Level of each factor; empty where it does not apply."""
     stages: tuple[tuple[StoredState, ...], ...]
-    """States of the tasks of each of `Overview.stages`; empty where the protocol cannot be applied."""
+    """States of the tasks of each of `Overview.stages`; empty where the cell lacks the stage."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Overview:
     date: str
     """When the newest task of the study ended (UTC); empty before any did. Not when the page was written."""
     stages: tuple[str, ...]
-    """`pretraining`, then the protocols."""
+    """Of the study, each after those that it needs."""
     grid: tuple[GridRow, ...]
     failures: tuple[tuple[str, int], ...]
     """Cause -> tasks."""
@@ -85,7 +85,7 @@ def survey(results: Results) -> Overview:
     """The overview, from the plan, the states of its tasks and the marts."""
     plan, coverage, warehouse = results.plan, results.coverage, results.warehouse
     factors = tuple(plan.study.factors)
-    stages = stages_of(plan)
+    stages = plan.stages
     grid = tuple(
         GridRow(
             tuple(cell.get(factor, "") for factor in factors),
@@ -107,7 +107,7 @@ def survey(results: Results) -> Overview:
         runs=len(plan.runs),
         counts=coverage.counts(),
         date=f"{newest:%Y-%m-%d %H:%M} UTC" if newest else "",
-        stages=tuple(stage or "pretraining" for stage in stages),
+        stages=stages,
         grid=grid,
         failures=tuple(failures.most_common()),
         cost=cost,
@@ -120,6 +120,6 @@ def survey(results: Results) -> Overview:
 
 
 _LEFTOVERS = """
-    select task_id, coalesce(cells, ''), coalesce(protocol, 'pretraining'), seed, coalesce(state, '')
-    from runs where not planned and not searched order by cells, seed, protocol nulls first, task_id
+    select task_id, coalesce(cells, ''), stage, seed, coalesce(state, '')
+    from runs where not planned and not searched order by cells, seed, task_id <> run_id, stage, task_id
 """

@@ -17,6 +17,7 @@ from ablative.reports.provenance.finding_inputs import changed_keys
 from ablative.reports.provenance.numbers import Numbers, render_numbers_json
 from ablative.study.core.errors import ConfigError, unknown
 from ablative.study.core.files import read_json, write_atomic
+from ablative.study.plan.task import TRAIN
 
 if TYPE_CHECKING:
     from ablative.study.plan.plan import Plan
@@ -82,8 +83,7 @@ def kept(folder: Path, tag: str) -> Numbers:
 
 def compared(plan: Plan, before: Numbers, now: Numbers) -> tuple[Move, ...]:
     """`moves`, with the keys that changed of those configurations that lie in the plan's home."""
-    configs = {task.run_id: task.config for task in plan.runs}
-    return moves(before, now, lambda former, run: changed_keys(plan.home, former, configs[run]))
+    return moves(before, now, lambda former, run: changed_keys(plan, former, run))
 
 
 def moves(before: Numbers, now: Numbers, changed: Changed = lambda former, run: "") -> tuple[Move, ...]:
@@ -168,15 +168,15 @@ def _again(old: Mapping[str, Any], new: Mapping[str, Any], before: Numbers, now:
     gone = [task for task in old["tasks"] if task not in new["tasks"]]
     come = [task for task in new["tasks"] if task not in old["tasks"]]
     if gone or come:
-        reasons.append(f"evaluated otherwise: {' '.join(gone) or 'nothing'} → {' '.join(come) or 'nothing'}")
+        reasons.append(f"other tasks: {' '.join(gone) or 'nothing'} → {' '.join(come) or 'nothing'}")
     for task in old["tasks"]:
         one, other = before["tasks"].get(task), now["tasks"].get(task)
         if task not in new["tasks"] or one is None or other is None:
             continue
         details = _details(one, other, before["environments"], now["environments"])
         if one["finished"] != other["finished"] or details:
-            what = one["protocol"] or "trained"
-            reasons.append(f"{what} again, {one['finished']} → {other['finished']}" + "".join(details))
+            what = one.get("stage") or one["protocol"] or TRAIN  # kept reports of early versions have no stage
+            reasons.append(f"{what} run again, {one['finished']} → {other['finished']}" + "".join(details))
     if not reasons and old["value"] != new["value"]:
         reasons.append(f"another value, {old['value']} → {new['value']}, of the same tasks: the store was edited")
     return reasons

@@ -5,21 +5,21 @@ from __future__ import annotations
 import functools
 import json
 import subprocess
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from ablative.reports.provenance.identical_curves import identical_curves
+from ablative.reports.store.coverage import StoredState
 from ablative.reports.store.results import Results
 from ablative.reports.store.warehouse import cell_key
 from ablative.study.core import packages
 from ablative.study.core.errors import ConfigError
 from ablative.study.core.identity import differences, identity
-from ablative.study.core.typed import load_config
+from ablative.study.core.typed import read_config
 from ablative.study.home.task_state import FINISHED
-from ablative.trainer.clip.spec.config import EvaluationConfig, RunConfig
 
 if TYPE_CHECKING:
-    from ablative.study.home.paths import Home
     from ablative.study.plan.plan import Plan
     from ablative.study.plan.task import Task
 
@@ -34,20 +34,24 @@ class Facts:
     commits: Mapping[str, str]
     """Codes as the store has them: `<commit>`, `<commit>-dirty`, `unknown`."""
     versions: Mapping[str, str]
-    """Commit -> what makes it one version with others: the contents of `packages.TRAINED_BY`, where git knows them."""
+    """What makes a task's code one version with that of others: the contents of the trainer's packages, where they are
+    known."""
+    packages: tuple[str, ...]
+    """The trainer's: they are the code that counts."""
     stale: Mapping[str, str]
     """Why, of tasks that are older than what they measured."""
     changed: Mapping[str, str]
     """What has changed, of tasks whose results are those of another configuration."""
     pending: int
     """Tasks with something in their journals that is not in the store."""
+    identical: tuple[tuple[Task, ...], ...] = ()
+    """Tasks of different ids that have logged the same, bit by bit."""
 
-    def code(self, task: Task) -> tuple[str, ...] | None:
-        """Versions of the code that trained and that evaluated; None for a task without a result."""
-        ids = dict.fromkeys((task.run_id, task.task_id))
-        if task.task_id not in self.commits:
+    def code(self, state: StoredState) -> tuple[str, ...] | None:
+        """Versions of the code of all that a task needs, then its own; None for a task without a result."""
+        if state.task.task_id not in self.commits:
             return None
-        return tuple(self.versions[self.commits[each]] for each in ids if each in self.commits)
+        return tuple(dict.fromkeys(self.versions[each] for each in state.chain() if each in self.versions))
 
     def short(self, task: str) -> str:
         """A task's commit as people write it."""
@@ -74,35 +78,40 @@ def collect_facts(results: Results, pending: int = 0, thorough: bool = False) ->
 
     `pending`: tasks with something in their journals that the store lacks.
     """
-    commits = dict(results.warehouse.rows(_COMMITS))
+    rows = results.warehouse.rows(_CODES)
+    commits = {task: commit for task, commit, _ in rows}
+    counted = tuple(results.plan.trainer.packages)
+    known = code_versions(commits.values(), counted)
+    versions = {task: sources or known[commit] for task, commit, sources in rows}
     changed = _superseded(results)
     if thorough:
         changed |= _edited(results.plan)
     stale = dict(results.warehouse.rows(_STALE))
-    return Facts(commits, code_versions(set(commits.values())), stale, changed, pending)
+    return Facts(commits, versions, counted, stale, changed, pending, identical_curves(results))
 
 
-def code_versions(commits: Iterable[str]) -> dict[str, str]:
+def code_versions(commits: Iterable[str], counted: Sequence[str]) -> dict[str, str]:
     """Commit -> version; a commit that git does not know is its own version.
 
-    Commits between which no code of `packages.TRAINED_BY` changed are one version. Git is asked only where there are
+    Commits between which no code of the packages `counted` changed are one version. Git is asked only where there are
     several commits.
     """
     known = sorted(set(commits))
     if len(known) < 2:
         return {commit: commit for commit in known}
-    return {commit: commit if edited(commit) else _trees(commit) or commit for commit in known}
+    return {commit: commit if edited(commit) else _trees(commit, tuple(counted)) or commit for commit in known}
 
 
 @functools.cache
-def _trees(commit: str) -> str:
+def _trees(commit: str, counted: tuple[str, ...]) -> str:
     """Git's hashes of the packages' contents at a commit; empty where git does not know it."""
     found = []
-    for package in packages.TRAINED_BY:
-        command = ["git", "-C", str(packages.folder(package)), "rev-parse", "--verify", "--quiet", f"{commit}:./"]
+    for package in counted:
         try:
+            folder = str(packages.folder(package))
+            command = ["git", "-C", folder, "rev-parse", "--verify", "--quiet", f"{commit}:./"]
             done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=10)
-        except (OSError, subprocess.TimeoutExpired):
+        except (OSError, ImportError, subprocess.TimeoutExpired):
             return ""
         if done.returncode:
             return ""
@@ -111,17 +120,17 @@ def _trees(commit: str) -> str:
 
 
 def _superseded(results: Results) -> dict[str, str]:
-    """Tasks without a result whose cell, seed and protocol have one under an id that the plan no longer has."""
+    """Tasks without a result whose cell, seed and stage have one under an id that the plan no longer has."""
     lacking = [state.task for state in results.coverage.states.values() if state.state not in (*FINISHED, "not synced")]
     rows = results.warehouse.rows(_LEFT) if lacking else []
     former = {
-        (cell_key(cell), protocol, seed): run_id
-        for cells, protocol, seed, run_id in rows
+        (cell_key(cell), stage, seed): run_id
+        for cells, stage, seed, run_id in rows
         for cell in json.loads(cells or "[]")
     }
     found: dict[str, str] = {}
     for task in lacking:
-        runs = [former.get((cell_key(cell), task.protocol, task.seed)) for cell in task.cells]
+        runs = [former.get((cell_key(cell), task.stage, task.seed)) for cell in task.cells]
         if run_id := next(filter(None, runs), None):
             found[task.task_id] = _difference(results.plan, run_id, task)
     return found
@@ -130,19 +139,21 @@ def _superseded(results: Results) -> dict[str, str]:
 def _difference(plan: Plan, former: str, task: Task) -> str:
     """`model.width: 64 → 128`, where the former run's configuration is in this home."""
     if former == task.run_id:
-        return f"run {former} was evaluated otherwise"
-    run = next((each for each in plan.runs if each.run_id == task.run_id), None)
-    keys = changed_keys(plan.home, former, run.config) if run else ""
+        return f"run {former} had another {task.stage}"
+    keys = changed_keys(plan, former, task.run_id)
     return f"run {former} is now {task.run_id}" + (f": {keys}" if keys else "")
 
 
-def changed_keys(home: Home, former: str, now: object) -> str:
-    """Keys in which a run's configuration differs from that of run `former`; empty where the home lacks its file."""
-    try:
-        before = load_config(home.run(former).config, RunConfig)
-    except ConfigError:  # another home's, or of a version with other keys
+def changed_keys(plan: Plan, former: str, run: str) -> str:
+    """Keys in which a run's configuration differs from that of run `former`; empty where one is not known."""
+    now = plan.by_id.get(run)
+    if now is None:
         return ""
-    found = differences(identity(before), identity(now))
+    try:
+        before = plan.trainer.load(now.stage, read_config(plan.home.run(former).config))
+    except ConfigError:  # another home's, of another stage, or of a version with other keys
+        return ""
+    found = differences(identity(before), identity(now.config))
     texts = [f"{key}: {old} → {new}" for key, (old, new) in found.items()]
     return ", ".join(texts[:KEYS] + [f"{len(texts) - KEYS} more"] * (len(texts) > KEYS))
 
@@ -154,26 +165,26 @@ def _edited(plan: Plan) -> dict[str, str]:
         path = task.paths(plan.home).config
         if not path.exists():
             continue
-        kind = RunConfig if task.kind == "pretrain" else EvaluationConfig
         try:
-            own = differences(identity(load_config(path, kind)), identity(task.config))
+            own = differences(identity(plan.trainer.load(task.stage, read_config(path))), identity(task.config))
         except ConfigError as error:
-            found[task.task_id] = str(error)
+            found[task.task_id] = f"{path}: {error}"
             continue
         if own:
             found[task.task_id] = f"{path}: {', '.join(f'{key}: {a}, planned {b}' for key, (a, b) in own.items())}"
     return found
 
 
-_COMMITS = "select task_id, commit from runs where planned and state in ('completed', 'diverged')"
+_CODES = "select task_id, commit, sources from runs where planned and state in ('completed', 'diverged')"
 
 _STALE = """
-    with evaluated as (
-        select evaluations.task_id, 'its run was trained again after it' as why
-        from runs as evaluations
-        join runs as trained on trained.task_id = evaluations.run_id
-        where evaluations.kind = 'evaluate' and evaluations.finished < trained.finished
-          and evaluations.planned and evaluations.state = 'completed'
+    with rested as (
+        select own.task_id, 'what it rests on was run again after it' as why
+        from runs as own
+        join src_needs as needs using (task_id)
+        join runs as needed on needed.task_id = needs.need
+        where own.finished < needed.finished and own.planned and own.state = 'completed'
+        group by own.task_id
     ),
 
     begun as (
@@ -186,14 +197,14 @@ _STALE = """
           and stg_tags.state is distinct from 'completed'
     )
 
-    select * from evaluated
+    select * from rested
     union all
     select * from begun
 """
-"""A run trained again while its evaluations stand, and what is being done again."""
+"""A task run again while what rests on it stands, and what is being done again."""
 
 _LEFT = """
-    select cells, protocol, seed, run_id from runs
+    select cells, stage, seed, run_id from runs
     where not planned and not searched and state in ('completed', 'diverged')
     order by finished
 """

@@ -13,37 +13,40 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ablative.reports.provenance.finding_inputs import Facts, edited
-from ablative.reports.store.coverage import TELLING, Coverage, StoredState, stages_of
+from ablative.reports.store.coverage import TELLING, Coverage, StoredState
 from ablative.reports.store.warehouse import cell_key
 from ablative.reports.tables.tables import Entry, Row, Table
+from ablative.study.core import packages
 from ablative.study.core.errors import AblateError
+from ablative.study.core.identity import differences, identity
 from ablative.study.core.plurals import counted
 from ablative.study.home.task_state import FINISHED
 from ablative.study.plan.layout import effects_layout
-from ablative.study.spec.metric_patterns import protocol_of
 
 if TYPE_CHECKING:
     from ablative.reports.verdicts.claim_runs import Judged
     from ablative.study.plan.plan import Plan
+    from ablative.study.plan.task import Task
 
-SIGNS = {"mixed-code": "†", "dirty-code": "‡", "stale": "§", "changed-config": "¶"}
+SIGNS = {"mixed-code": "†", "dirty-code": "‡", "stale": "§", "changed-config": "¶", "identical-curves": "‖"}
 """Kind -> sign at a number. The other kinds show by themselves: a state in place of the number, `(2/3)` behind it."""
 
 MEANINGS = {
     "mixed-code": "another code version than most numbers here",
     "dirty-code": "edited code, which no commit holds",
-    "stale": "trained again, or begun to be, since it was measured",
+    "stale": "run again, or begun to be, or what it rests on was, since it was measured",
     "changed-config": "has results, but under another configuration",
+    "identical-curves": "the same values, step by step, as another configuration",
 }
 
 NAMED = 4
 """So many tasks or outputs are named; the rest is counted."""
 
-Place = tuple[str, str | None]
-"""(cell key, protocol, or None for the pretraining)."""
+Place = tuple[str, str]
+"""(cell key, stage)."""
 
-Uses = Mapping[str, Sequence[tuple[str, tuple[str | None, ...]]]]
-"""Output (`table main`) -> the cells behind it, with the protocols that it takes from each."""
+Uses = Mapping[str, Sequence[tuple[str, tuple[str, ...]]]]
+"""Output (`table main`) -> the cells behind it, with the stages that it takes from each."""
 
 Behind = Mapping[str, Mapping[str, StoredState]]
 """Output -> task id -> the state of that task."""
@@ -97,24 +100,23 @@ class NotFinalError(AblateError):
 
 
 def cells_used(plan: Plan, tables: Sequence[Table], claims: Sequence[Judged]) -> Uses:
-    """Which cells and protocols each table, effect and claim prints from."""
-    found: dict[str, dict[tuple[str, tuple[str | None, ...]], None]] = {}
+    """Which cells and stages each table, effect and claim prints from."""
+    found: dict[str, dict[tuple[str, tuple[str, ...]], None]] = {}
     for table in tables:
         own = found.setdefault(f"table {table.name}", {})
         if table.name in plan.study.effects:
             cells = effects_layout(table.name, plan.study.effects[table.name], plan.cells).values()
-            own |= {(cell_key(cell), column.protocols): None for cell in cells for column in table.columns}
+            own |= {(cell_key(cell), column.stages): None for cell in cells for column in table.columns}
             continue
         if table.sql:
             # What a query reads is not known, so it counts as reading everything.
-            own |= {(cell_key(cell), stages_of(plan)): None for cell in plan.cells}
+            own |= {(cell_key(cell), plan.stages): None for cell in plan.cells}
             continue
         for row in table.rows:
             entries = zip(row.entries, table.columns, strict=True)
-            own |= {(entry.cell, column.protocols): None for entry, column in entries if entry.cell}
+            own |= {(entry.cell, column.stages): None for entry, column in entries if entry.cell}
     for judged in claims:
-        protocols = tuple(sorted({protocol_of(metric) for metric in judged.result.metrics}, key=str))
-        keys = [(cell_key(cell), protocols) for cell in judged.result.cells]
+        keys = [(cell_key(cell), judged.stages) for cell in judged.result.cells]
         found[f"claim {judged.result.name}"] = dict.fromkeys(keys)
     return {output: tuple(own) for output, own in found.items() if own}
 
@@ -130,6 +132,7 @@ def find(asked: str, used: Uses, coverage: Coverage, facts: Facts) -> tuple[Find
         _stale(asked, behind, facts),
         _mixed(asked, behind, facts),
         _dirty(asked, behind, facts),
+        _identical(behind, facts),
     ]
     return tuple(finding for finding in found if finding)
 
@@ -152,8 +155,7 @@ def _marked(table: Table, findings: Sequence[Finding]) -> Table:
         Row(
             row.levels,
             tuple(
-                _signed(entry, column.protocols, signed)
-                for entry, column in zip(row.entries, table.columns, strict=True)
+                _signed(entry, column.stages, signed) for entry, column in zip(row.entries, table.columns, strict=True)
             ),
         )
         for row in table.rows
@@ -162,37 +164,42 @@ def _marked(table: Table, findings: Sequence[Finding]) -> Table:
     return dataclasses.replace(table, rows=rows, notes=(*table.notes, f"Draft: {said}."))
 
 
-def _signed(entry: Entry, protocols: Iterable[str | None], signed: Mapping[str, frozenset[Place]]) -> Entry:
-    places = [(entry.cell, protocol) for protocol in (None, *protocols)]
+def _signed(entry: Entry, stages: Iterable[str], signed: Mapping[str, frozenset[Place]]) -> Entry:
+    places = [(entry.cell, stage) for stage in stages]
     marks = "".join(SIGNS[kind] for kind, own in signed.items() if any(place in own for place in places))
     return dataclasses.replace(entry, finding_marks=marks) if marks else entry
 
 
-def tasks_behind(own: Iterable[tuple[str, tuple[str | None, ...]]], coverage: Coverage) -> dict[str, StoredState]:
-    """Every task behind an output: those of its protocols, and the pretrainings that these evaluate."""
-    groups = {(cell, protocol) for cell, protocols in own for protocol in (None, *protocols)}
-    return {
-        state.task.task_id: state
-        for group in sorted(groups, key=str)
-        if group[0] not in coverage.searched
-        for state in coverage.tasks.get(group, ())
-    }
+def tasks_behind(own: Iterable[tuple[str, tuple[str, ...]]], coverage: Coverage) -> dict[str, StoredState]:
+    """Every task behind an output, in the order of the plan: those of its stages, and all that these need."""
+    wanted: set[str] = set()
+    for place in {(cell, stage) for cell, stages in own for stage in stages}:
+        for state in coverage.tasks.get(place, ()):
+            wanted.update(state.chain())
+    return {task: state for task, state in coverage.states.items() if task in wanted}
 
 
 def _finding(
-    kind: str, found: Mapping[str, Sequence[StoredState]], text: str, remedy: str, tail: str = ""
+    kind: str, found: Mapping[str, Sequence[StoredState]], behind: Behind, text: str, remedy: str, tail: str = ""
 ) -> Finding | None:
     """A finding about tasks by output; None where there are none. `{}` in the text is their number and noun."""
     states = {state.task.task_id: state for own in found.values() for state in own}
     if not states:
         return None
-    places = {
-        output: frozenset((cell_key(cell), state.task.protocol) for state in own for cell in state.task.cells)
-        for output, own in found.items()
-        if own
-    }
     said = text.format(counted(len(states), "task"))
+    places = _places(found, behind)
     return Finding(kind, f"{said}: {_named(states.values())}{tail}", remedy, tuple(states), places)
+
+
+def _places(found: Mapping[str, Sequence[StoredState]], behind: Behind) -> dict[str, frozenset[Place]]:
+    """Output -> where the tasks are that were found in it, and those that rest on them."""
+    places = {}
+    for output, own in found.items():
+        ids = {state.task.task_id for state in own}
+        concerned = [state for state in behind[output].values() if ids.intersection(state.chain())] if ids else ()
+        if concerned:
+            places[output] = frozenset((cell_key(cell), s.task.stage) for s in concerned for cell in s.task.cells)
+    return places
 
 
 def _named(states: Iterable[StoredState]) -> str:
@@ -214,7 +221,7 @@ def _lacking(asked: str, used: Uses, behind: Behind, coverage: Coverage) -> Find
     failed = any("failed" in (state.state, state.blocked) for own in found.values() for state in own)
     remedy = f"ablate {'retry' if failed else 'run'} {asked}"
     tail = f"; {len(searched)} cells wait for their search" if searched else ""
-    finding = _finding("missing", found, "{} without a result", remedy, tail)
+    finding = _finding("missing", found, behind, "{} without a result", remedy, tail)
     if finding or not searched:
         return finding
     reasons = "; ".join(sorted({coverage.searched[cell] for cell in searched}))
@@ -227,13 +234,13 @@ def _diverged(asked: str, behind: Behind) -> Finding | None:
         for output, own in behind.items()
     }
     remedy = f"NaN is a result: print it with --allow diverged, or change what diverged and ablate run {asked}"
-    return _finding("diverged", found, "{} diverged, or evaluate a run that did", remedy)
+    return _finding("diverged", found, behind, "{} diverged, or need one that did", remedy)
 
 
 def _unsynced(asked: str, behind: Behind, facts: Facts) -> Finding | None:
     found = {output: [state for state in own.values() if state.state == "not synced"] for output, own in behind.items()}
     remedy = f"ablate sync {asked}"
-    finding = _finding("unsynced", found, "{} finished, but not in the tracking store", remedy)
+    finding = _finding("unsynced", found, behind, "{} finished, but not in the tracking store", remedy)
     if finding or not facts.pending:
         return finding
     return Finding("unsynced", f"the journals of {facts.pending} tasks hold what the store has not", remedy)
@@ -245,35 +252,35 @@ def _changed(asked: str, behind: Behind, facts: Facts) -> Finding | None:
     whys = dict.fromkeys(facts.changed[state.task.task_id] for own in found.values() for state in own)
     tail = f" ({'; '.join(list(whys)[:NAMED])})"
     remedy = f"put the configuration back, or ablate run {asked}"
-    return _finding("changed-config", found, "{} of another configuration than the plan's", remedy, tail)
+    return _finding("changed-config", found, behind, "{} of another configuration than the plan's", remedy, tail)
 
 
 def _stale(asked: str, behind: Behind, facts: Facts) -> Finding | None:
     found = {output: [own[task] for task in own if task in facts.stale] for output, own in behind.items()}
     whys = dict.fromkeys(facts.stale[state.task.task_id] for own in found.values() for state in own)
-    remedy = f"ablate run {asked}; an evaluation is done again when its folder is moved away"
-    return _finding("stale", found, "{} stale", remedy, f" ({'; '.join(whys)})")
+    remedy = f"ablate run {asked}; a task is done again when its folder is moved away"
+    return _finding("stale", found, behind, "{} stale", remedy, f" ({'; '.join(whys)})")
 
 
 def _mixed(asked: str, behind: Behind, facts: Facts) -> Finding | None:
-    """Within an output, tasks of one stage whose code (the pretraining's, the evaluation's) is not that of most."""
+    """Within an output, tasks of one stage whose code, with that of all that they need, is not that of most."""
     found: dict[str, list[StoredState]] = {}
     for output, own in behind.items():
-        stages: dict[str | None, list[tuple[StoredState, tuple[str, ...]]]] = {}
+        stages: dict[str, list[tuple[StoredState, tuple[str, ...]]]] = {}
         for state in own.values():
-            if (code := facts.code(state.task)) is not None:
-                stages.setdefault(state.task.protocol, []).append((state, code))
+            if (code := facts.code(state)) is not None:
+                stages.setdefault(state.task.stage, []).append((state, code))
         found[output] = [state for stage in stages.values() for state in _minority(stage)]
-    states = {state.task.task_id: state for own in found.values() for state in own}
-    if not states:
+    if not any(found.values()):
         return None
     every = Counter(facts.short(task) for own in behind.values() for task in own if task in facts.commits)
     versions = " and ".join(sorted(every))
+    folders = " ".join(name.removeprefix(f"{packages.ROOT}.").replace(".", "/") for name in facts.packages)
     remedy = (
-        f"see what differs with 'git diff COMMIT COMMIT -- study trainer'; where it matters, move these runs' folders "
+        f"see what differs with 'git diff COMMIT COMMIT -- {folders}'; where it matters, move these runs' folders "
         f"away and ablate run {asked}"
     )
-    return _finding("mixed-code", found, f"{{}} of other code than most ({versions})", remedy)
+    return _finding("mixed-code", found, behind, f"{{}} of other code than most ({versions})", remedy)
 
 
 def _minority(stage: Sequence[tuple[StoredState, tuple[str, ...]]]) -> list[StoredState]:
@@ -290,7 +297,35 @@ def _dirty(asked: str, behind: Behind, facts: Facts) -> Finding | None:
     commits = {facts.short(state.task.task_id) for own in found.values() for state in own}
     remedy = f"commit the code, move these runs' folders away, and ablate run {asked}"
     tail = f" (code {', '.join(sorted(commits))})"
-    return _finding("dirty-code", found, "{} of edited code, which no commit holds", remedy, tail)
+    return _finding("dirty-code", found, behind, "{} of edited code, which no commit holds", remedy, tail)
+
+
+def _identical(behind: Behind, facts: Facts) -> Finding | None:
+    """Tasks that have logged the same as another one: their levels differ in what their code does not read."""
+    same = {task.task_id for group in facts.identical for task in group}
+    found = {output: [own[task] for task in own if task in same] for output, own in behind.items()}
+    used = {state.task.task_id for own in found.values() for state in own}
+    groups = [group for group in facts.identical if any(task.task_id in used for task in group)]
+    if not groups:
+        return None
+    named = [_same(group) for group in groups[:NAMED]] + [f"{len(groups) - NAMED} more"] * (len(groups) > NAMED)
+    tasks = tuple(task.task_id for group in groups for task in group)
+    text = f"{counted(len(tasks), 'task')} with the curves of another one, bit by bit: {'; '.join(named)}"
+    remedy = (
+        "what they differ in is not read: drop the level, or have the code read it; where it is meant, "
+        "--allow identical-curves"
+    )
+    return Finding("identical-curves", text, remedy, tasks, _places(found, behind))
+
+
+def _same(group: Sequence[Task]) -> str:
+    """`a seed=0 = b seed=0 (differ in model.width)`."""
+    names = [task.name for task in group[:NAMED]] + [f"{len(group) - NAMED} more"] * (len(group) > NAMED)
+    one, other = group[0], group[1]
+    keys = [*differences(identity(one.config), identity(other.config))]
+    keys += ["seed"] * (one.seed != other.seed and not keys)
+    listed = ", ".join(keys[:NAMED] + [f"{len(keys) - NAMED} more"] * (len(keys) > NAMED))
+    return " = ".join(names) + (f" (differ in {listed})" if listed else "")
 
 
 def render_findings_text(findings: Sequence[Finding]) -> str:

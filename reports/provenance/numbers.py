@@ -6,7 +6,6 @@ table does. A key that does not exist is an error of LaTeX that names it.
 
 from __future__ import annotations
 
-import functools
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -21,8 +20,6 @@ from ablative.reports.tables.tables import Column, Table
 from ablative.reports.verdicts.claim_tables import lines, verdict_text
 from ablative.study.core.files import read_json
 from ablative.study.plan.layout import effects_layout
-from ablative.study.spec.metric_patterns import protocol_of
-from ablative.trainer.clip.spec.config import DataConfig, DatasetConfig, RunConfig
 
 if TYPE_CHECKING:
     from ablative.reports.store.results import Results
@@ -98,7 +95,7 @@ def _table_numbers(results: Results, table: Table) -> Iterator[tuple[str, dict[s
                     "planned": entry.planned,
                     "formula": formulas[j],
                     "query": column.query.replace("= $cell", f"in ({grid})") if grid else table.query(i, j),
-                    "runs": _runs(entry.sources, entry.cell, column.protocols, results.coverage),
+                    "runs": _runs(entry.sources, entry.cell, column.stages, results.coverage),
                 },
             )
 
@@ -119,11 +116,9 @@ def _grid(plan: Plan, table: Table) -> str:
     return ", ".join(quoted(cell_key(cell)) for cell in cells)
 
 
-def _runs(
-    sources: Iterable[Source], cell: str, protocols: Sequence[str | None], coverage: Coverage
-) -> list[dict[str, Any]]:
-    """The seeds of one number: run, value, and the tasks that trained and measured it."""
-    behind = coverage.behind(cell, protocols)
+def _runs(sources: Iterable[Source], cell: str, stages: Sequence[str], coverage: Coverage) -> list[dict[str, Any]]:
+    """The seeds of one number: run, value, and the tasks that opened the run and measured it."""
+    behind = coverage.behind(cell, stages)
     return [
         {
             "seed": source.seed,
@@ -143,12 +138,11 @@ def _claim_numbers(study: str, judged: Judged, coverage: Coverage) -> Iterator[t
     """A claim's verdict, and the effect of each of its comparisons."""
     result = judged.result
     key = ".".join(key_part(part) for part in (study, "claims", result.name))
-    protocols = tuple(sorted({protocol_of(metric) for metric in result.metrics}, key=str))
     keys = [cell_key(cell) for cell in result.cells]
     runs = [
         run
         for cell, (_, sources) in zip(keys, judged.runs, strict=True)
-        for run in _runs(sources, cell, protocols, coverage)
+        for run in _runs(sources, cell, judged.stages, coverage)
     ]
     shared = {
         "claim": result.name,
@@ -171,7 +165,7 @@ def _claim_numbers(study: str, judged: Judged, coverage: Coverage) -> Iterator[t
 def task_facts(
     results: Results, states: Iterable[StoredState]
 ) -> tuple[dict[str, dict[str, Any]], list[dict[str, Any]]]:
-    """Finished tasks by id (kind, run, seed, commit, when it ended, data fingerprints, place of its environment), and
+    """Finished tasks by id (stage, run, seed, commit, when it ended, data fingerprints, place of its environment), and
     the environments. A task of another home has no record here: its environment is None."""
     rows = {row[0]: row[1:] for row in results.warehouse.rows(_ENDS)}
     environments: dict[str, int] = {}
@@ -182,6 +176,7 @@ def task_facts(
             continue
         commit, finished = rows[task.task_id]
         tasks[task.task_id] = {
+            "stage": task.stage,
             "kind": task.kind,
             "protocol": task.protocol,
             "run_id": task.run_id,
@@ -189,7 +184,7 @@ def task_facts(
             "state": state.state,
             "commit": commit,
             "finished": finished,
-            "data": fingerprints(task),
+            "data": dict(results.plan.trainer.inputs(task.stage, task.config)),
             "environment": _place(environment(results.plan, task), environments),
         }
     return tasks, [json.loads(text) for text in environments]
@@ -200,23 +195,6 @@ def environment(plan: Plan, task: Task) -> Mapping[str, Any]:
     record: Mapping[str, Any] = read_json(task.paths(plan.home).record) or {}
     found = record.get("environment") or {}
     return {name: found[name] for name in SHOWN if found.get(name)}
-
-
-def fingerprints(task: Task) -> dict[str, str]:
-    """Name of each data set -> its content's fingerprint; what the program makes itself is known by its version."""
-    return dict(_fingerprints((task.config.data,) if isinstance(task.config, RunConfig) else task.config.datasets))
-
-
-@functools.lru_cache(maxsize=1000)
-def _fingerprints(sets: tuple[DataConfig | DatasetConfig, ...]) -> tuple[tuple[str, str], ...]:
-    return tuple((data.name, _fingerprint(data)) for data in sets)
-
-
-def _fingerprint(data: DataConfig | DatasetConfig) -> str:
-    if data.fingerprint:
-        return data.fingerprint
-    version = f", version {data.version}" if isinstance(data, DataConfig) else ""
-    return f"comes with ablate ({data.kind}{version})"
 
 
 def _place(found: Mapping[str, Any], environments: dict[str, int]) -> int | None:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ablative.reports.figures.style import COLUMN_INCHES, FAINT, INK, PAGE_INCHES
-from ablative.reports.search.results import ArmTrials, Trial, goal_name, short_name, value_text
+from ablative.reports.search.results import ArmTrials, Trial, short_name, value_text
 from ablative.study.spec.search import ParameterConfig
 
 if TYPE_CHECKING:
@@ -122,7 +122,7 @@ def _history(axis: Axes, arm: ArmTrials) -> None:
     if values:
         axis.plot(lost, [axis.get_ylim()[0]] * len(lost), "x", color=FAINT, markersize=4, clip_on=False)
     axis.set_xlabel("trial")
-    axis.set_ylabel(goal_name(arm.search.objective[0]), fontsize=7)
+    axis.set_ylabel(arm.goals[0], fontsize=7)
     axis.grid(axis="y")
 
 
@@ -223,8 +223,8 @@ def _front(axis: Axes, arm: ArmTrials) -> None:
     _points(axis, arm, points)
     for trial in arm.front:
         axis.plot(*points[trial.number], "o", color=INK, fillstyle="none", markersize=9, markeredgewidth=1.1)
-    axis.set_xlabel(goal_name(arm.search.objective[0]), fontsize=7)
-    axis.set_ylabel(goal_name(arm.search.objective[1]), fontsize=7)
+    axis.set_xlabel(arm.goals[0], fontsize=7)
+    axis.set_ylabel(arm.goals[1], fontsize=7)
     axis.grid()
 
 

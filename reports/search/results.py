@@ -12,10 +12,13 @@ from typing import Any
 from ablative.reports.stats.columns import Delta
 from ablative.reports.stats.compare import difference
 from ablative.reports.stats.summary import Summary, sample_sd
+from ablative.reports.store.measures import shared
 from ablative.reports.store.results import Results
 from ablative.reports.tables.tables import Column, Entry, Row, Table, number
 from ablative.study.plan.winners import Tried, winner
+from ablative.study.spec.metric_patterns import expand
 from ablative.study.spec.search import GoalConfig, SearchConfig
+from ablative.study.trainers import Metric
 
 DIGITS = 2
 
@@ -48,10 +51,12 @@ class ArmTrials:
 
     name: str
     search: SearchConfig
+    goals: tuple[str, ...]
+    """What is sought, in words, with its unit."""
     trials: tuple[Trial, ...]
     """Trials, ordered by number."""
     hours: float
-    """Hours of all runs and their validation evaluations."""
+    """Hours of all runs and the stages that they were chosen by."""
 
     @property
     def complete(self) -> list[Trial]:
@@ -101,7 +106,8 @@ def read_trials(results: Results) -> tuple[ArmTrials, ...]:
         own = rows.get(arm.key, {})
         trials = tuple(trial for at, runs in own.items() for trial in _trial(at, runs))
         hours = sum(run[-1] for runs in own.values() for run in runs) / 3600
-        found.append(ArmTrials(arm.name, search, trials, hours))
+        goals = tuple(goal_name(goal, plan.declared) for goal in search.objective)
+        found.append(ArmTrials(arm.name, search, goals, trials, hours))
     return tuple(found)
 
 
@@ -118,10 +124,12 @@ def _trial(at: int, runs: Sequence[tuple[Any, ...]]) -> Iterator[Trial]:
     yield Trial(at, state, first, json.loads(values), by_role["search"], by_role["repeat"])
 
 
-def goal_name(goal: GoalConfig) -> str:
-    """What is sought, in words."""
+def goal_name(goal: GoalConfig, declared: Mapping[str, Metric]) -> str:
+    """What is sought, in words, with the unit that its metrics share."""
     metric = goal.metric[0] if len(goal.metric) == 1 else f"mean of {', '.join(goal.metric)}"
-    return metric if metric.startswith(("train/", "cost/")) else f"{metric} (%)"
+    names = [name for pattern in goal.metric for name in expand(pattern, list(declared))]
+    unit = shared(declared[name].unit for name in names)
+    return f"{metric} ({unit})" if unit else metric
 
 
 def short_name(key: str) -> str:
@@ -137,9 +145,9 @@ def value_text(value: Any) -> str:
 def winners_table(arms: Sequence[ArmTrials]) -> Table:
     """Table of each arm's winner and of what was tried first; with several goals, of its Pareto front."""
     search = arms[0].search
-    goals = [goal_name(goal) for goal in search.objective]
+    goals = arms[0].goals
     several = len(goals) > 1
-    labels = [short_name(key) for key in search.parameters] + goals
+    labels = [*map(short_name, search.parameters), *goals]
     labels += [] if several else ["winner − this", "winner is better, sure (%)"]
     columns = tuple(Column(label, "", "", DIGITS, (), False) for label in labels)
     rows = tuple(row for arm in arms for row in (_front_rows(arm) if several else _rows(arm)))

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from ablative.reports.store.measures import Measures
 from ablative.reports.store.warehouse import Warehouse, cell_key
 from ablative.study.home.task_state import FINISHED, directory_state
 from ablative.study.plan.tuned_levels import Searched
@@ -24,12 +25,6 @@ TELLING = ("failed", "diverged", "not synced", "running", "eligible", "waiting",
 """Which state explains a missing number best, where several seeds differ."""
 
 
-def stages_of(plan: Plan) -> tuple[str | None, ...]:
-    """None for the pretraining, then the protocols by the names under which their tasks and metrics go: the study
-    lists the names of their options (`vqa_paper` yields `vqa`)."""
-    return tuple(dict.fromkeys((None, *(task.protocol for task in plan.tasks))))
-
-
 @dataclass(frozen=True)
 class StoredState:
     """One task with the state that the store and the run's directory give it (one of `REPORT_STATES`)."""
@@ -37,32 +32,42 @@ class StoredState:
     task: Task
     state: str
     cause: str = ""
-    """Cause of a failure; for an evaluation that waits in vain, how its run ended."""
+    """Cause of a failure; for a task that waits in vain, how what it needs ended."""
     blocked: str = ""
-    """State of its run, where an evaluation waits for one that failed or diverged."""
+    """State of what it needs, where it waits for a task that failed or diverged."""
+    needs: tuple[StoredState, ...] = field(default=(), repr=False, compare=False)
+    """The tasks that have to be finished before."""
 
     @property
     def text(self) -> str:
         return f"{self.state}: {self.cause}" if self.cause else self.state
+
+    def chain(self) -> dict[str, StoredState]:
+        """Task id -> state of all that it needs, directly or through others, and last itself."""
+        found: dict[str, StoredState] = {}
+        for need in self.needs:
+            found |= need.chain()
+        found[self.task.task_id] = self
+        return found
 
 
 @dataclass(frozen=True)
 class Coverage:
     """States of all planned tasks, and the metrics that they can yield."""
 
-    tasks: Mapping[tuple[str, str | None], tuple[StoredState, ...]]
-    """(cell key, protocol, or None for the pretraining) -> one task for each seed."""
+    tasks: Mapping[tuple[str, str], tuple[StoredState, ...]]
+    """(cell key, stage) -> one task for each seed."""
     states: Mapping[str, StoredState]
-    """task id -> state."""
-    possible: tuple[str, ...]
-    """Metric names that the planned tasks may report."""
+    """task id -> state, each after those of the tasks that it needs."""
+    measures: Measures
+    """The metrics that the planned tasks may report."""
     observed: frozenset[str]
     """Metric names that finished tasks have reported."""
     searched: Mapping[str, str] = field(default_factory=dict)
     """Cells (their keys) whose configuration a search has still to find; and why."""
     tuned: Mapping[str, Searched] = field(default_factory=dict)
     """Cells (their keys) that stand for what a search has found; and what that cost."""
-    _behind: dict[tuple[str, tuple[str | None, ...]], tuple[StoredState, ...]] = field(
+    _behind: dict[tuple[str, tuple[str, ...]], tuple[StoredState, ...]] = field(
         default_factory=dict, init=False, repr=False, compare=False
     )
 
@@ -73,15 +78,15 @@ class Coverage:
         metrics of that data set, but not this one.
         """
         seen = {name.rpartition("/")[0] for name in self.observed}
-        names = sorted({*self.possible, *self.observed})
+        names = sorted({*self.measures.declared, *self.observed})
         found = {name for pattern in patterns for name in expand(pattern, names)}
         return tuple(name for name in sorted(found) if name in self.observed or name.rpartition("/")[0] not in seen)
 
-    def behind(self, cell: str, protocols: Iterable[str | None]) -> tuple[StoredState, ...]:
-        """The tasks of a cell (its key) that some protocols mean; none where one of these is not applied to it."""
-        key = cell, tuple(protocols)
+    def behind(self, cell: str, stages: Iterable[str]) -> tuple[StoredState, ...]:
+        """The tasks of a cell (its key) of some stages; none where it lacks one of these."""
+        key = cell, tuple(stages)
         if key not in self._behind:  # asked for at every number of a table
-            groups = [self.tasks.get((cell, protocol), ()) for protocol in key[1]]
+            groups = [self.tasks.get((cell, stage), ()) for stage in key[1]]
             found = tuple(state for group in groups for state in group) if groups and all(groups) else ()
             self._behind[key] = found
         return self._behind[key]
@@ -106,16 +111,17 @@ def cover(plan: Plan, warehouse: Warehouse) -> Coverage:
     rows = warehouse.rows("select task_id, coalesce(state, ''), coalesce(cause, '') from runs where planned")
     stored = {task_id: (state, cause) for task_id, state, cause in rows}
     states: dict[str, StoredState] = {}
-    for task in sorted(plan.tasks, key=lambda task: task.kind == "evaluate"):  # an evaluation's state needs its run's
-        states[task.task_id] = _state(plan, task, stored.get(task.task_id, _UNSEEN), states.get(task.run_id))
-    groups: dict[tuple[str, str | None], list[StoredState]] = {}
-    for task in plan.tasks:
+    groups: dict[tuple[str, str], list[StoredState]] = {}
+    for task in plan.tasks:  # each after those that it needs
+        needs = tuple(states[need] for need in task.needs if need in states)
+        state = StoredState(task, *_state(plan, task, stored.get(task.task_id, _UNSEEN), needs), needs)
+        states[task.task_id] = state
         for cell in task.cells:
-            groups.setdefault((cell_key(cell), task.protocol), []).append(states[task.task_id])
+            groups.setdefault((cell_key(cell), task.stage), []).append(state)
     return Coverage(
         tasks={key: tuple(group) for key, group in groups.items()},
         states=states,
-        possible=plan.metrics,
+        measures=Measures.planned(plan),
         observed=frozenset(warehouse.metrics()),
         searched={cell_key(c): plan.waiting[cell_name(c)] for c in plan.cells if cell_name(c) in plan.waiting},
         tuned={cell_key(c): plan.searched[cell_name(c)] for c in plan.cells if cell_name(c) in plan.searched},
@@ -125,19 +131,32 @@ def cover(plan: Plan, warehouse: Warehouse) -> Coverage:
 _UNSEEN = ("", "")
 
 
-def _state(plan: Plan, task: Task, stored: tuple[str, str], run: StoredState | None) -> StoredState:
-    """First match wins: the store's finished, the directory, the store's unfinished (another home's), the run's."""
+def _state(plan: Plan, task: Task, stored: tuple[str, str], needs: Sequence[StoredState]) -> tuple[str, str, str]:
+    """State, cause, and what it waits for in vain.
+
+    First match wins: the store's finished, the directory, the store's unfinished (another home's), what it needs.
+    """
     if stored[0] in FINISHED:
-        return StoredState(task, stored[0])
+        return stored[0], "", ""
     found = directory_state(task.paths(plan.home))
     if found.state in FINISHED:
-        return StoredState(task, "not synced", found.state)
+        return "not synced", found.state, ""
     state, cause = {"claimed": ("running", ""), "none": stored}.get(found.state, ("failed", found.cause))
     if state in ("running", "failed"):
-        return StoredState(task, state, cause)
-    if run is not None and run.state in ("failed", "diverged"):
-        cause = f"its run {run.state}" + (f", {run.cause}" if run.cause else "")
-        return StoredState(task, "waiting", cause, blocked=run.state)
-    if run is not None and run.state not in ("completed", "not synced"):
-        return StoredState(task, "waiting")
-    return StoredState(task, "eligible")
+        return state, cause, ""
+    for need in needs:
+        if need.blocked or need.state in ("failed", "diverged"):
+            return "waiting", _vain(task, need), need.blocked or need.state
+    waits = any(need.state not in ("completed", "not synced") for need in needs)
+    return "waiting" if waits else "eligible", "", ""
+
+
+def _vain(task: Task, need: StoredState) -> str:
+    """`its run failed, out of memory`: why a task waits in vain."""
+    if need.blocked:
+        return need.cause
+    if need.task.run_id != task.run_id:
+        what = f"what it needs, {need.task.name},"
+    else:
+        what = "its run" if need.task.opens else f"its {need.task.stage}"
+    return f"{what} {need.state}" + (f", {need.cause}" if need.cause else "")

@@ -34,13 +34,14 @@ if TYPE_CHECKING:
     import pyarrow
 
     from ablative.study.plan.plan import Plan
+    from ablative.study.plan.task import Task
 
 SQL = folder("ablative.reports") / "sql"
 STAGING = ("stg_runs", "stg_tags", "stg_metrics")
-INTERMEDIATE = ("int_tasks", "int_finished")
+INTERMEDIATE = ("int_metrics", "int_tasks", "int_finished")
 KEPT = ("stg_tags", *INTERMEDIATE)
 """Built once; they are small."""
-MARTS = ("runs", "results", "cost", "trials")
+MARTS = ("runs", "results", "cost", "trials", "declared_metrics")
 """Marts, in the order of their dependencies."""
 CURVES = "curves"
 """One more mart, of all that was logged over steps: large, and built only where it is asked for."""
@@ -121,8 +122,8 @@ class Warehouse:
         self.connection.execute("set threads = 1")
         self._store = store
         self._register_sources(store.read(plan.study.name))
-        self._register("src_planned", _PLANNED, table_of(_planned(plan), _PLANNED))
-        self._register("src_cells", _CELLS, table_of(_cells(plan), _CELLS))
+        for name, (types, rows) in _plan_tables(plan).items():
+            self._register(f"src_{name}", types, table_of(rows, types))
         for model in STAGING:
             self._build("staging", model)
         for model in INTERMEDIATE:
@@ -176,19 +177,26 @@ class Warehouse:
             self.load_curves()
 
     def load_curves(self) -> None:
-        """Make `curves` one of the views, with every metric that a pretraining has logged."""
+        """Make `curves` one of the views, with every metric that a task of the plan has logged."""
         if CURVES not in self.views:
             names = self.rows("select distinct metric from stg_metrics order by metric")
             self._load_curves([name for (name,) in names])
             self.views = (*MARTS, CURVES)
 
     def _load_curves(self, metrics: Sequence[str]) -> None:
-        runs = self.rows("select mlflow_run_id from runs where planned and kind = 'pretrain' order by all")
-        asked = runs and metrics
-        history = self._store.history([run for (run,) in runs], metrics) if asked else table_of([], HISTORY)
-        self._register("src_history", HISTORY, history)
+        import pyarrow as pa
+
+        found = [typed(table_of([], HISTORY), HISTORY)]
+        for runs, names in self.rows(_LOGGED, {"names": list(metrics)}):
+            found.append(typed(self._store.history(runs, names), HISTORY))
+        self._register("src_history", HISTORY, pa.concat_tables(found))
         self._build("staging", "stg_history")
         self._build("marts", CURVES)
+
+    def history(self, name: str, mlflow_runs: Sequence[str], metrics: Sequence[str]) -> None:
+        """Make a view `name` of every point of some metrics of some runs, as MLflow stores them."""
+        points = self._store.history(mlflow_runs, metrics) if mlflow_runs and metrics else table_of([], HISTORY)
+        self._register(name, HISTORY, points)
 
     def save(self, path: Path) -> None:
         """Write the marts into a DuckDB file, replaced in one step, for queries of the user's own."""
@@ -267,17 +275,42 @@ def _sql(folder: str, model: str) -> str:
     return (SQL / folder / f"{model}.sql").read_text(encoding="utf-8")
 
 
-def _planned(plan: Plan) -> list[tuple[Any, ...]]:
-    return [(task.task_id, task.run_id, task.kind, task.protocol, task.seed) for task in plan.tasks]
+def _plan_tables(plan: Plan) -> dict[str, tuple[Types, list[tuple[Any, ...]]]]:
+    """Table → the types of its columns, and its rows."""
+    return {
+        "planned": (_PLANNED, [_planned(task) for task in plan.tasks]),
+        "cells": (_CELLS, [(task.task_id, cell_key(cell)) for task in plan.tasks for cell in task.cells]),
+        "needs": (_NEEDS, [(task, need) for task, needs in rested_on(plan.tasks).items() for need in needs]),
+        "declared": (_DECLARED, [(m.name, m.stage, m.unit, m.better, m.low, m.high) for m in plan.declared.values()]),
+    }
 
 
-def _cells(plan: Plan) -> list[tuple[Any, ...]]:
-    return [(task.run_id, cell_key(cell)) for task in plan.tasks if task.kind == "pretrain" for cell in task.cells]
+def _planned(task: Task) -> tuple[Any, ...]:
+    # A task that does not depend on the seed belongs to no run, whose costs it would be.
+    return task.task_id, task.run_id, task.stage, task.seed, task.seeded, task.opens and task.seeded
 
 
-_PLANNED = {"task_id": "string", "run_id": "string", "kind": "string", "protocol": "string", "seed": "int64"}
+def rested_on(tasks: Sequence[Task]) -> dict[str, tuple[str, ...]]:
+    """Task id → ids of all that it needs, directly or through others; `tasks`: each after those that it needs."""
+    found: dict[str, tuple[str, ...]] = {}
+    for task in tasks:
+        found[task.task_id] = tuple(dict.fromkeys(each for need in task.needs for each in (*found.get(need, ()), need)))
+    return found
 
-_CELLS = {"run_id": "string", "cell": "string"}
+
+_PLANNED = {
+    **{"task_id": "string", "run_id": "string", "stage": "string"},
+    **{"seed": "int64", "seeded": "bool", "opens": "bool"},
+}
+
+_CELLS = {"task_id": "string", "cell": "string"}
+
+_NEEDS = {"task_id": "string", "need": "string"}
+
+_DECLARED = {
+    **{"metric": "string", "stage": "string", "unit": "string", "better": "string"},
+    **{"low": "double", "high": "double"},
+}
 
 _WANTED = {"position": "int32", "metric": "string", "needed": "int32"}
 
@@ -300,3 +333,24 @@ _VALUES = """
     group by cell, position, needed, seed, run_id having count(*) = needed
 """
 """`value_query` for many cells and columns; most columns are one metric, where there is nothing to average."""
+
+_LOGGED = """
+    with kinds as (select distinct stage, opens from src_planned),
+
+    asked as (
+        select kinds.stage, opens, list(metric order by metric) as metrics
+        from kinds
+        join int_metrics as metrics
+            on case when costs then opens else coalesce(metrics.stage = kinds.stage, true) end
+        where list_contains($names, metric)
+        group by all
+    )
+
+    select list(mlflow_run_id order by mlflow_run_id), any_value(metrics)
+    from asked
+    join src_planned using (stage, opens)
+    join int_tasks using (task_id)
+    group by asked.stage, asked.opens
+    order by asked.stage, asked.opens
+"""
+"""MLflow runs of planned tasks, and those of some metrics that are theirs."""

@@ -5,6 +5,7 @@ They are tables like others, whose numbers are texts: `reports.tables.renderers`
 
 from __future__ import annotations
 
+import dataclasses
 import zlib
 from collections.abc import Mapping, Sequence
 
@@ -178,16 +179,17 @@ def _suite(
                  for at, own in arms.items() if own.size}
             )  # fmt: skip
         if base in arms and arms[base].size:
-            parts.append(_part(column, f"P(> {_arm(base)})"))
+            sign = -1 if column.lowest else 1
+            parts.append(_part(column, f"P({'<' if column.lowest else '>'} {_arm(base)})"))
             found.append(
-                {_arm(at): _aggregate_entry(improves(own, arms[base], _rng(name, at)), own, 2)
+                {_arm(at): _aggregate_entry(improves(sign * own, sign * arms[base], _rng(name, at)), own, 2)
                  for at, own in arms.items() if own.size and at != base}
             )  # fmt: skip
     notes = (
         config.note,
         "Interval: 95 % percentile bootstrap over seeds, each with all its tasks (these tasks). At two or three seeds "
         "it is too narrow: it shows, and decides nothing. IQM: interquartile mean of all tasks and seeds. "
-        "P(> arm): chance of being better than that arm on a task.",
+        f"{_chances(columns)}: chance of being better than that arm on a task.",
         "Only seeds that have every task.",
     )
     title = config.title or name
@@ -195,7 +197,12 @@ def _suite(
 
 
 def _part(column: Column, label: str) -> Column:
-    return Column(label, column.label, "", column.digits, column.metrics, column.ranked)
+    return dataclasses.replace(column, label=label, group=column.label, key="")
+
+
+def _chances(columns: Sequence[Column]) -> str:
+    lowest = [column.lowest for column in columns]
+    return " and ".join(["P(> arm)"] * (not all(lowest)) + ["P(< arm)"] * any(lowest)) or "P(> arm)"
 
 
 def _arm(levels: Sequence[str]) -> str:

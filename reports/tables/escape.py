@@ -11,7 +11,7 @@ from markupsafe import escape as escape_html
 
 LATEX_SIGNS = str.maketrans(
     {"±": r"$\pm$", "–": "--", "−": "$-$", "×": r"$\times$"}
-    | {"†": r"\dag{}", "‡": r"\ddag{}", "§": r"\S{}", "¶": r"\P{}"}
+    | {"†": r"\dag{}", "‡": r"\ddag{}", "§": r"\S{}", "¶": r"\P{}", "‖": r"$\|$"}
 )
 """Signs of a number, which hold nothing else to escape."""
 

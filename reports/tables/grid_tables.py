@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ablative.reports.stats.columns import Compared, compare_rows
+from ablative.reports.stats.decide import DIRECTIONS
 from ablative.reports.stats.summary import summarize
 from ablative.reports.store.coverage import Coverage, StoredState, missing_text
 from ablative.reports.store.results import Results
@@ -17,12 +18,8 @@ from ablative.reports.store.warehouse import Source, Values, cell_key
 from ablative.reports.tables.notes import table_notes, tuning_notes
 from ablative.reports.tables.tables import Column, Entry, Row, Table, number
 from ablative.study.plan.layout import split_levels, table_layout
-from ablative.study.spec.metric_patterns import protocol_of
 from ablative.study.spec.outputs import ColumnConfig, TableConfig
 from ablative.study.spec.study_file import Study
-
-UNRANKED = ("chance", "majority")
-"""Metrics that no model is better at."""
 
 
 def build_tables(configs: Mapping[str, TableConfig], results: Results) -> tuple[Table, ...]:
@@ -39,10 +36,12 @@ def make_column(config: ColumnConfig, split: str, spread: str, coverage: Coverag
     """A declared column, at one level of the split factor."""
     metrics = coverage.expected(config.metric)
     label = config.label or _label(config.metric)
-    usual = all(protocol_of(name) and name.rpartition("/")[2] not in UNRANKED for name in metrics)
-    ranked = bool(metrics) and (usual if config.better == "default" else config.better != "neither")
-    lowest = config.better == "lower"
-    return Column(label, config.group, split, config.digits, metrics, ranked, lowest, spread, key=config.key)
+    better = coverage.measures.better(metrics) if config.better == "default" else config.better
+    ranked, lowest = bool(metrics) and better in DIRECTIONS, better == "lower"
+    stages = coverage.measures.stages_of(metrics)
+    return Column(
+        label, config.group, split, config.digits, metrics, ranked, lowest, spread, key=config.key, stages=stages
+    )
 
 
 def _label(patterns: Sequence[str]) -> str:
@@ -93,7 +92,7 @@ def _fill(
 ) -> tuple[Column, list[Entry]]:
     """A column's entries, compared with each other, and the column with the method that compared them."""
     lookup = values.of(column.metrics)
-    behind = [coverage.behind(key, column.protocols) if key else () for key in keys]
+    behind = [coverage.behind(key, column.stages) if key else () for key in keys]
     sources = [lookup(key) if key and tasks else () for key, tasks in zip(keys, behind, strict=True)]
     compared = compare_rows(_matrix(sources), lambda mean: number(mean, column.digits), column.order, baseline)
     entries = [

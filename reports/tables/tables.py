@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import functools
 from dataclasses import dataclass
 
 from ablative.reports.stats.columns import Delta
 from ablative.reports.stats.summary import Summary
 from ablative.reports.store.warehouse import Source, quoted, value_query
-from ablative.study.spec.metric_patterns import protocol_of
 
 
 @dataclass(frozen=True)
@@ -35,11 +33,8 @@ class Column:
     """Its cells' intervals rest on the spread of all of them."""
     key: str = ""
     """Its part of the keys of its numbers, in place of group and label."""
-
-    @functools.cached_property
-    def protocols(self) -> tuple[str | None, ...]:
-        """Protocols of its metrics, None for a pretraining's own."""
-        return tuple(sorted({protocol_of(metric) for metric in self.metrics}, key=str))
+    stages: tuple[str, ...] = ()
+    """The stages that yield its metrics."""
 
     @property
     def order(self) -> int:

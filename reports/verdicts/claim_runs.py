@@ -13,7 +13,6 @@ from ablative.reports.store.warehouse import Source, Values, cell_key, value_que
 from ablative.reports.verdicts.claims import CellValues, ClaimResult, Part, evaluate
 from ablative.study.home.task_state import FINISHED
 from ablative.study.spec.design import Cell, cell_name
-from ablative.study.spec.metric_patterns import protocol_of
 
 if TYPE_CHECKING:
     from ablative.study.plan.plan import Plan
@@ -30,7 +29,7 @@ class Remedy:
     text: str
     """The need in words; empty for a claim that is decided."""
     runs: tuple[str, ...] = ()
-    """Names of the tasks to be run: unfinished ones of the plan, or pretrainings with further seeds."""
+    """Names of the tasks to be run: unfinished ones of the plan, or runs with further seeds."""
     command: str = ""
 
 
@@ -42,6 +41,10 @@ class Judged:
     remedy: Remedy
     runs: tuple[tuple[str, tuple[Source, ...]], ...] = ()
     """Name of each cell that it is about, and what each of its seeds contributes: the mean over the claim's tasks."""
+    stages: tuple[str, ...] = ()
+    """The stages that yield its metrics."""
+    unit: str = ""
+    """The unit of its effects; empty: none, or several."""
 
     @property
     def query(self) -> str:
@@ -65,7 +68,9 @@ def _judge(results: Results, name: str, claim: ClaimConfig, metrics: tuple[str, 
     result = evaluate(name, claim, results.study.factors, results.cells, metrics, by_cell)
     lookup = values.of(metrics)
     runs = tuple((cell_name(cell), lookup(cell_key(cell))) for cell in result.cells)
-    return Judged(result, _remedy(results, result), runs)
+    measures = results.coverage.measures
+    stages = measures.stages_of(metrics)
+    return Judged(result, _remedy(results, result, stages), runs, stages, measures.difference_unit(metrics))
 
 
 def _cell_values(cells: Sequence[Cell], metrics: Sequence[str], values: Values) -> CellValues:
@@ -77,15 +82,14 @@ def _cell_values(cells: Sequence[Cell], metrics: Sequence[str], values: Values) 
     return found
 
 
-def _remedy(results: Results, result: ClaimResult) -> Remedy:
+def _remedy(results: Results, result: ClaimResult, stages: Sequence[str]) -> Remedy:
     """First what is planned and not finished; then as many further seeds as the spread asks for."""
     if result.verdict != "undecided":
         return Remedy("")
-    protocols = sorted({protocol_of(metric) for metric in result.metrics}, key=str)
     behind = [
         state
         for cell in result.cells
-        for state in results.coverage.behind(cell_key(cell), protocols)
+        for state in results.coverage.behind(cell_key(cell), stages)
         if state.state not in FINISHED
     ]
     if behind:
@@ -138,6 +142,7 @@ def claim_json(judged: Judged) -> dict[str, Any]:
         "verdict": result.verdict,
         "agrees": result.agrees,
         "margin": result.config.margin,
+        "unit": judged.unit,
         "estimand": result.config.estimand,
         "n": result.n_seeds,
         "metrics": list(result.metrics),

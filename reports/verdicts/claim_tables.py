@@ -22,14 +22,20 @@ SYMBOLS = {"supported": "✓", "contradicted": "✕", "equivalent": "≈", "unde
 HEADS = ("claim", "statement", "verdict", "effect", "interval", "seeds × tasks", "tasks that agree")
 DIGITS = 2
 NOTES = (
-    "Effect: left side less right side, in points, averaged over the tasks; of a claim that must hold on every task, "
-    "the least favourable one.",
     "Interval: 95 %, or 90 % where the verdict is about the margin (two one-sided tests at 5 %).",
     "Supported: the statement holds at 5 %. Contradicted: its contrary does. Equivalent: a difference is claimed, and "
     "it is certain to lie within the margin. Undecided: none of these; the last column still "
     "says whether the estimates agree.",
     "Each claim is tested by itself; nothing is adjusted for the number of claims.",
 )
+
+
+def notes(claims: Sequence[Judged]) -> tuple[str, ...]:
+    """How the claims' numbers are to be read."""
+    units = dict.fromkeys(judged.unit for judged in claims if judged.unit)
+    inside = f" in {' or '.join(units)}," if units else ""
+    effect = f"Effect: left side less right side,{inside} averaged over the tasks"
+    return (f"{effect}; of a claim that must hold on every task, the least favourable one.", *NOTES)
 
 
 @dataclass(frozen=True)
@@ -98,7 +104,7 @@ def render_claims_markdown(claims: Sequence[Judged], title: str) -> str:
             rows.append("| " + " | ".join([*cells, line.size, line.agree]) + " |")
     remedies = [f"- {markdown(j.result.text)} {markdown(_remedy(j))}" for j in claims if j.remedy.text]
     wanted = ["", "What would decide the rest:", "", *remedies] if remedies else []
-    text = [f"### {markdown(title)}", "", *rows, *wanted, "", *(f"{note}  " for note in NOTES)]
+    text = [f"### {markdown(title)}", "", *rows, *wanted, "", *(f"{note}  " for note in notes(claims))]
     return "\n".join(text).rstrip() + "\n"
 
 
@@ -121,7 +127,7 @@ def render_claims_latex(claims: Sequence[Judged], title: str) -> str:
             rf"{_ragged(latex(line.statement))} & & {latex(line.effect)} & {latex(line.interval)} \\"
             for line in lines(judged.result)
         ]
-    return "\n".join([*text, r"\end{longtable}", *map(latex, NOTES), "}"]) + "\n"
+    return "\n".join([*text, r"\end{longtable}", *map(latex, notes(claims)), "}"]) + "\n"
 
 
 def render_claims_csv(claims: Sequence[Judged]) -> str:
@@ -151,7 +157,13 @@ def render_claims_html(claims: Sequence[Judged], title: str) -> Markup:
     """A semantic `<table>`; what would decide a claim folds out below it."""
     own = [(judged, lines(judged.result), verdict_text(judged.result)) for judged in claims]
     return fill(
-        "claims.html", title=title, summary=summary(claims), heads=HEADS, claims=own, symbols=SYMBOLS, notes=NOTES
+        "claims.html",
+        title=title,
+        summary=summary(claims),
+        heads=HEADS,
+        claims=own,
+        symbols=SYMBOLS,
+        notes=notes(claims),
     )
 
 

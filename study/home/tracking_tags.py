@@ -33,6 +33,8 @@ CHANGED = "ablate.changed."
 # What an attempt runs on and has used, written to the journal by the process that runs the task.
 COMMIT = "ablate.commit"
 DIRTY = "ablate.dirty"
+SOURCES = "ablate.sources"
+"""Hash of the trainer's own code, where the trainer comes from elsewhere: the commit is this program's."""
 DEVICE = "ablate.device"
 GPUS = "ablate.gpus"
 CORES = "ablate.cores"
@@ -54,7 +56,7 @@ DOCTOR = "ablate.doctor"
 """When `ablate doctor` last wrote to the store."""
 
 READ = (
-    *(TASK_ID, RUN_ID, STAGE, PROTOCOL, SEED, CELLS, STATE, CAUSE, COMMIT, DIRTY, TRIALS),
+    *(TASK_ID, RUN_ID, STAGE, PROTOCOL, SEED, CELLS, STATE, CAUSE, COMMIT, DIRTY, SOURCES, TRIALS),
     *(DEVICE, GPUS, CORES, SECONDS, SECONDS_WASTED, QUEUE_SECONDS),
 )
 """Tags that reports read; whatever else a store has is not looked at."""

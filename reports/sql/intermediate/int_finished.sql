@@ -4,10 +4,24 @@ with tasks as (select * from int_tasks),
 
 cells as (select * from src_cells),
 
+planned as (select * from src_planned),
+
+needs as (select * from src_needs),
+
 finished as (
     select *
     from tasks
     where planned and state in ('completed', 'diverged')
+),
+
+-- code of what a task rests on, where that is other code than its own
+rested as (
+    select finished.task_id, string_agg(distinct needed.commit, ' ' order by needed.commit) as commits
+    from finished
+    join needs using (task_id)
+    join tasks as needed on needed.task_id = needs.need
+    where needed.commit <> finished.commit
+    group by finished.task_id
 ),
 
 final as (
@@ -17,14 +31,13 @@ final as (
         finished.seed,
         finished.run_id,
         finished.task_id,
-        finished.kind = 'pretrain' as pretrains,
-        case
-            when trained.commit is null or trained.commit = finished.commit then finished.commit
-            else trained.commit || ' ' || finished.commit
-        end as commit
+        finished.stage,
+        planned.opens,
+        concat_ws(' ', rested.commits, finished.commit) as commit
     from finished
-    join cells using (run_id)
-    left join tasks as trained on trained.task_id = finished.run_id
+    join planned using (task_id)
+    join cells using (task_id)
+    left join rested using (task_id)
 )
 
 select * from final

@@ -1,6 +1,6 @@
--- One row per task (a pretraining, or one evaluation) that the store knows.
+-- One row per task (one stage of one run) that the store knows.
 -- run: key of its MLflow run in the staging models, a number where the store has numbers, so that joins are cheap.
--- planned: whether the study, as it is now, still has this task. Run, seed and protocol of a planned task come from
+-- planned: whether the study, as it is now, still has this task. Run, stage and seed of a planned task come from
 -- the plan, so that a level that has been renamed is reported under its new name.
 -- searched: whether the task belongs to a run that a search trained and that the study does not also plan.
 -- A task tracked twice (its first MLflow run was orphaned by a crash) counts once: the finished one, or the newest.
@@ -21,13 +21,13 @@ joined as (
     select
         tags.task_id,
         coalesce(planned.run_id, tags.run_id) as run_id,
-        coalesce(planned.kind, tags.kind) as kind,
-        coalesce(planned.protocol, tags.protocol) as protocol,
+        coalesce(planned.stage, tags.stage) as stage,
         coalesce(planned.seed, tags.seed) as seed,
         tags.cells,
         tags.state,
         tags.cause,
         tags.commit,
+        tags.sources,
         planned.task_id is not null as planned,
         planned.task_id is null and tags.run_id in (select run_id from searched) as searched,
         runs.started,

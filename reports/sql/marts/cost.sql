@@ -1,6 +1,7 @@
 -- One row per task in the store: what it has used, whether or not it ended well or is still part of the study.
 -- seconds, cpu_hours, gpu_hours: of the work that led to its result. clock_seconds: wall-clock time of all its attempts,
 -- of which wasted_seconds led to nothing, on so many gpus and cores; queue_seconds: time in a scheduler's queue.
+-- kind, protocol: what stage and run_id say, as queries of early versions have it.
 with tasks as (select * from int_tasks),
 
 tags as (select * from stg_tags),
@@ -23,8 +24,9 @@ final as (
     select
         tasks.task_id,
         tasks.run_id,
-        tasks.kind,
-        tasks.protocol,
+        tasks.stage,
+        case when tasks.task_id = tasks.run_id then 'pretrain' else 'evaluate' end as kind,
+        case when tasks.task_id <> tasks.run_id then tasks.stage end as protocol,
         tasks.state,
         tasks.planned,
         tasks.searched,

@@ -16,7 +16,7 @@ final as (
         any_value(history.value) as value
     from history
     join runs using (mlflow_run_id)
-    join cells using (run_id)
+    join cells using (task_id)
     group by all
 )
 

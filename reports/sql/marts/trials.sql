@@ -2,7 +2,7 @@
 -- run gave it. arm_key: arms of one key compare, `arm` is the key's name for people. role: search, or repeat of one of
 -- the best with another seed. parameters: JSON object of the searched keys. objectives: the goals' values on
 -- the validation split, in the order of the study file; null where there are none (pruned, diverged, failed). seconds:
--- of the run and its validation evaluations.
+-- of the run and the stages that it was chosen by.
 with tags as (select * from src_tags),
 
 tasks as (select * from int_tasks),

@@ -1,5 +1,7 @@
 -- One row per MLflow run that is ours (it carries a task id), its tags as columns.
--- `commit` reads like `git describe --dirty`: a number that came from edited code says so.
+-- stage: early versions gave it as the protocol, which what trains has none of.
+-- `commit` reads like `git describe --dirty`: a number that came from edited code says so. sources: hash of the
+-- trainer's own code, where the trainer comes from elsewhere.
 with source as (select * from src_tags),
 
 pivoted as (
@@ -7,14 +9,18 @@ pivoted as (
         run,
         max(value) filter (key = 'ablate.task_id') as task_id,
         max(value) filter (key = 'ablate.run_id') as run_id,
-        max(value) filter (key = 'ablate.kind') as kind,
-        max(value) filter (key = 'ablate.protocol') as protocol,
+        coalesce(
+            max(value) filter (key = 'ablate.stage'),
+            nullif(max(value) filter (key = 'ablate.protocol'), ''),
+            'train'
+        ) as stage,
         try_cast(max(value) filter (key = 'ablate.seed') as bigint) as seed,
         max(value) filter (key = 'ablate.cells') as cells,
         max(value) filter (key = 'ablate.state') as state,
         max(value) filter (key = 'ablate.cause') as cause,
         max(value) filter (key = 'ablate.commit') as clean_commit,
         max(value) filter (key = 'ablate.dirty') as dirty,
+        max(value) filter (key = 'ablate.sources') as sources,
         max(value) filter (key = 'ablate.device') as device,
         try_cast(max(value) filter (key = 'ablate.gpus') as bigint) as gpus,
         try_cast(max(value) filter (key = 'ablate.cores') as bigint) as cores,
