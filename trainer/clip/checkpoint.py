@@ -78,6 +78,18 @@ def load_system(paths: RunPaths) -> tuple[System, Tokenizer, RunConfig]:
     Raises DataError when the run has no final model, or a damaged one. Global random state is left alone.
     """
     config = load_config(paths.config, RunConfig)
+    state, tokenizer = final_model(paths)
+    with torch.random.fork_rng(devices=[]):
+        system = System(config.model, config.objective, tokenizer.vocab_size)
+    system.load_state_dict(state)
+    return system.eval(), tokenizer, config
+
+
+def final_model(paths: RunPaths) -> tuple[dict[str, torch.Tensor], Tokenizer]:
+    """Final weights of a run, by name and on the CPU, with its tokenizer.
+
+    Raises DataError when the run has none, or damaged ones.
+    """
     try:
         state = load(paths.model)
     except CorruptError as error:
@@ -85,9 +97,5 @@ def load_system(paths: RunPaths) -> tuple[System, Tokenizer, RunConfig]:
             f"run {paths.root.name}: the final model is damaged ({error}); delete it and train again"
         ) from None
     if state is None or not paths.tokenizer.exists():
-        raise DataError(f"run {paths.root.name}: no final model; train the run before evaluating it")
-    tokenizer = Tokenizer.load(paths.tokenizer)
-    with torch.random.fork_rng(devices=[]):
-        system = System(config.model, config.objective, tokenizer.vocab_size)
-    system.load_state_dict(state["model"])
-    return system.eval(), tokenizer, config
+        raise DataError(f"run {paths.root.name}: no final model; train the run before what needs it")
+    return state["model"], Tokenizer.load(paths.tokenizer)

@@ -28,6 +28,7 @@ from ablative.trainer.clip.micro_batches import by_length
 from ablative.trainer.clip.models.flops import train_flops
 from ablative.trainer.clip.models.towers import trim_padding
 from ablative.trainer.clip.objectives.system import System
+from ablative.trainer.clip.parent_weights import start_from
 from ablative.trainer.clip.spec.config import RunConfig
 from ablative.trainer.clip.step import TrainStep
 from ablative.trainer.clip.token_ids import PAD
@@ -83,7 +84,10 @@ def pretrain(
             pairs, tokenizer = open_corpus(paths, config, home)
         journal.params({"data.actual_fingerprint": pairs.fingerprint, "tokenizer.fingerprint": tokenizer.fingerprint})
         training = Training(config, tokenizer, pairs, device, world)
-        _resume(training, paths, journal)
+        if not _resume(training, paths, journal) and config.parent:
+            line = start_from(training.system, tokenizer, home.run(config.parent), journal)
+            if world.rank == 0:
+                print(line, flush=True)
         saver = Saver(paths, journal, config.runtime.checkpoint_seconds)
         validation = ValidationWatch(paths, config, home, tokenizer, device)
         with _quiet_collector():
@@ -227,8 +231,8 @@ class Training:
         self.meter = Meter(ElapsedCost(**state["spent"]), self.device, self.world)
 
 
-def _resume(training: Training, paths: RunPaths, journal: Journal) -> None:
-    """Restore the last checkpoint; without one, or with a damaged one, the run starts from its beginning."""
+def _resume(training: Training, paths: RunPaths, journal: Journal) -> bool:
+    """Restore the last checkpoint; without one, or with a damaged one, the run starts from its beginning: False."""
     state = None
     try:
         state = checkpoint.load(paths.checkpoint)
@@ -243,6 +247,7 @@ def _resume(training: Training, paths: RunPaths, journal: Journal) -> None:
             f"the processes of the run read different checkpoints (of steps {steps}); is {paths.root} the same folder "
             "on all of their machines?"
         )
+    return state is not None
 
 
 class Saver:

@@ -1,0 +1,108 @@
+"""The table of recipes says what each objective reads: nothing else changes a run, and all of it does."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import pytest
+import torch
+from tiny_run import MODEL, make_batch, make_config
+
+from ablative.trainer.clip.spec.config import ModelConfig, ObjectiveConfig, RunConfig
+from ablative.trainer.clip.spec.recipes import RECIPES
+from ablative.trainer.clip.train import Training
+from ablative.trainer.torch.devices import arithmetic
+
+CPU = torch.device("cpu")
+NAMES = (*RECIPES, "mae_clip similarity")
+OTHER: dict[str, Any] = {
+    "objective.masking": "similarity", "objective.mask_ratio": 0.5, "objective.text_mask_ratio": 0.5,
+    "objective.input_mask_ratio": 0.25, "objective.input_text_mask_ratio": 0.5, "objective.w_image": 0.3,
+    "objective.w_text": 0.3, "objective.text_loss_norm": "token", "objective.include_pads": True,
+    "objective.normalize_pixels": False, "objective.similarity_select": "low",
+    "objective.similarity_reduce": "filip_max", "objective.similarity_noise": 10.0, "objective.temperature": 0.1,
+    "objective.max_logit_scale": 2.0, "objective.local_steps": 2, "objective.local_batch": 8,
+    "model.patch_size": 8, "model.width": 32, "model.depth": 2, "model.heads": 1, "model.stem": "conv",
+    "model.text_width": 32, "model.text_depth": 2, "model.text_heads": 1, "model.context_length": 16,
+    "model.embed_dim": 4, "model.mlp_ratio": 2.0, "model.pooling": "gap", "model.text_pooling": "gap",
+    "model.map_heads": 1, "model.map_residual": True, "model.ln_after_pool": True, "model.decoder_width": 32,
+    "model.decoder_depth": 2, "model.decoder_heads": 1, "model.init_std": 0.1,
+}  # fmt: skip
+"""Key → another value than that of the run that it is compared with."""
+NEEDED = {"objective.name", "model.name", "model.image_size", "model.vocab_size"}
+"""Keys that every run needs as they are: images and tokens are given here."""
+EVALUATED = {
+    "clip": {"model.decoder_width", "model.decoder_depth", "model.decoder_heads"},
+    "masked_clip": {"model.decoder_width", "model.decoder_depth", "model.decoder_heads"},
+    "mae": {"model.pooling", "model.text_width", "model.context_length"},
+    "m3ae": {"model.pooling"},
+}
+"""Objective → keys that protocols alone read: they size the decoder of question answering, or pool features."""
+
+
+class Given:
+    """Tokenizer and pairs, as far as a training asks."""
+
+    fingerprint, vocab_size = "f", MODEL.vocab_size
+
+
+def config(name: str) -> RunConfig:
+    return make_config(name, objective__local_steps=1, schedule__warmup_steps=0, schedule__lr=0.01)
+
+
+def changed(config: RunConfig, *keys: str) -> RunConfig:
+    for key in keys:
+        section, name = key.split(".")
+        own = getattr(config, section)
+        value = {"token": "sample", "similarity": "random"}.get(getattr(own, name), OTHER[key])
+        config = dataclasses.replace(config, **{section: dataclasses.replace(own, **{name: value})})
+    return config
+
+
+def result(config: RunConfig) -> dict[str, Any]:
+    """Losses of two steps, and the weights after them."""
+    with arithmetic(CPU, 1):
+        training = Training(config, Given(), Given(), CPU)  # type: ignore[arg-type]
+        found: dict[str, Any] = {}
+        for step in range(2):
+            training.advance(make_batch(8, step))
+            found |= {f"{name} {step}": value for name, value in training.metrics().items() if "cost" not in name}
+        return found | training.system.state_dict()
+
+
+def same(left: dict[str, Any], right: dict[str, Any]) -> bool:
+    return list(left) == list(right) and all(
+        torch.equal(value, right[name]) if isinstance(value, torch.Tensor) else value == right[name]
+        for name, value in left.items()
+    )
+
+
+def unread(config: RunConfig) -> set[str]:
+    return set(RECIPES[config.objective.name].unread_keys(config.objective.masking))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_a_recipe_does_not_read_changes_nothing(name: str) -> None:
+    run = config(name)
+    assert same(result(changed(run, *unread(run))), result(run))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_a_recipe_reads_changes_the_run(name: str) -> None:
+    run = config(name)
+    keys = {
+        f"{section}.{spec.name}"
+        for section, kind in (("objective", ObjectiveConfig), ("model", ModelConfig))
+        for spec in dataclasses.fields(kind)
+    }
+    assert keys == OTHER.keys() | NEEDED
+    before = result(run)
+    silent = {key for key in OTHER.keys() - unread(run) if same(result(changed(run, key)), before)}
+    assert silent == EVALUATED.get(name, set())
+
+
+def test_of_two_keys_that_are_easily_confused_the_other_is_named() -> None:
+    assert RECIPES["masked_clip"].unread_keys("random")["objective.mask_ratio"] == "objective.input_mask_ratio"
+    assert RECIPES["m3ae"].unread_keys("random")["objective.input_text_mask_ratio"] == "objective.text_mask_ratio"
+    assert RECIPES["mae"].unread_keys("random")["objective.w_text"] == ""
