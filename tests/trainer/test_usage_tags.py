@@ -13,7 +13,7 @@ from ablative.study.costs.history import facts
 from ablative.study.costs.usage import TaskUsage
 from ablative.study.home.journal import read
 from ablative.study.home.paths import RunPaths
-from ablative.trainer.clip.spec.trainer import TRAINER
+from ablative.trainer.clip.plugin.trainer import TRAINER
 from ablative.trainer.clip.tasks import execute
 
 
