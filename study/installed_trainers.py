@@ -13,14 +13,17 @@ from typing import Any
 from ablative.study.core.errors import AblateError, ConfigError, unknown
 from ablative.study.core.packages import folder
 from ablative.study.core.registry import load
+from ablative.study.spec.runtime import RuntimeConfig
 from ablative.study.trainer_names import GROUP, SHIPPED, SHIPPED_CONF
 from ablative.study.trainers import RESERVED_STAGES, Configurations, Metric, Progress, Request, Stage, Trainer
 
 REQUIRED = ("name", "entry", "packages", "configurations")
 """What `Trainer` has no default of."""
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
-_REFUSED = re.compile(r"[^\w\-. /]", re.ASCII)
-"""Characters that MLflow takes in no name of a metric."""
+_REFUSED = re.compile(r"[^\w\-. /]")
+"""Characters that MLflow does not take in the name of a metric on every system (a colon not on Windows)."""
+LONGEST_NAME = 250 - len("validation/")
+"""Characters of a metric's name that leave room for the prefix under which a search finds it."""
 
 
 def names() -> list[str]:
@@ -42,7 +45,7 @@ def trainer(name: str, where: str = "") -> Trainer:
     at = f"{where}: " if where else ""
     points = [point for point in _points() if point.name == name]
     if len(points) + (name in SHIPPED) > 1:
-        owners = [*(["this program"] if name in SHIPPED else []), *map(_owner, points)]
+        owners = [*(["this program"] if name in SHIPPED else []), *sorted(map(_owner, points))]
         raise ConfigError(f"{at}trainer '{name}' comes from {' and from '.join(owners)}; uninstall all but one")
     if not points and name not in SHIPPED:
         raise ConfigError(f"{unknown('trainer', name, names(), where)}; others come by entry point ({GROUP})")
@@ -70,13 +73,13 @@ def _points() -> Iterable[importlib.metadata.EntryPoint]:
 
 
 def _owner(point: importlib.metadata.EntryPoint) -> str:
-    return point.dist.name if point.dist else point.value
+    return (point.dist.name if point.dist else "") or point.value
 
 
 def _imported(point: importlib.metadata.EntryPoint, at: str) -> Any:
     try:
         return point.load()
-    except Exception as error:  # whatever somebody else's module raises
+    except (Exception, SystemExit) as error:  # whatever somebody else's module raises
         reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
         raise ConfigError(
             f"{at}trainer '{point.name}' ({point.value}, of {_owner(point)}) cannot be imported: {reason}"
@@ -102,8 +105,10 @@ def _check(found: Any, name: str, at: str) -> None:
         raise ConfigError(f"{who} calls itself '{found.name}'")
     if not re.fullmatch(r"[\w.]+:\w+", str(found.entry)):
         raise ConfigError(f"{who}: entry is {found.entry!r}; expected module:function")
-    if isinstance(found.packages, str) or not all(isinstance(package, str) for package in found.packages):
-        raise ConfigError(f"{who}: packages is {found.packages!r}; expected a tuple of names")
+    for attribute in ("packages", "study_keys", "condition_keys", "groups"):
+        value = getattr(found, attribute)
+        if not _is_sequence(value) or not all(isinstance(item, str) for item in value):
+            raise ConfigError(f"{who}: {attribute} is {_short(value)}; expected a tuple of names")
 
 
 MISSING = object()
@@ -136,13 +141,20 @@ class _CheckedConfigurations(Configurations):
 
     @property
     def metrics(self) -> Sequence[Metric]:
-        found = _ask(self._who, "metrics", lambda: tuple(self._own.metrics))
+        found: tuple[Metric, ...] = _ask(self._who, "metrics", lambda: tuple(self._own.metrics))
         _check_metrics(self._who, "metrics", found)
+        known = {metric.name: metric for metric in found}
+        if twice := next((metric for metric in found if metric != known[metric.name]), None):
+            raise ConfigError(
+                f"{self._who}: metric '{twice.name}' is declared twice, of stage '{twice.stage}' and of "
+                f"'{known[twice.name].stage}', and not alike"
+            )
         return found
 
     @property
     def absent(self) -> Mapping[str, str]:
-        return self._own.absent
+        found: Mapping[str, str] = _ask(self._who, "absent", lambda: self._own.absent)
+        return found
 
     def check_key(self, key: str, where: str) -> None:
         _ask(self._who, "check_key", self._own.check_key, key, where)
@@ -153,27 +165,33 @@ class _CheckedConfigurations(Configurations):
 
     def stages(self, choices: tuple[tuple[str, str], ...], values: tuple[tuple[str, Any], ...]) -> Sequence[Stage]:
         found: Sequence[Stage] = _ask(self._who, "stages", self._own.stages, choices, values)
-        if (
-            isinstance(found, str)
-            or not isinstance(found, Sequence)
-            or not all(isinstance(item, Stage) for item in found)
-        ):
+        if not _is_sequence(found) or not all(isinstance(item, Stage) for item in found):
             raise ConfigError(f"{self._who}: stages() returned {_short(found)}; expected study.trainers.Stage objects")
         for stage in found:
-            if not _NAME.fullmatch(str(stage.name)):
-                raise ConfigError(
-                    f"{self._who}: a stage is called {stage.name!r}; letters, digits, '_', '-' and '.' only"
-                )
-            if stage.name in RESERVED_STAGES:
-                kept = RESERVED_STAGES[stage.name]
-                raise ConfigError(f"{self._who}: a stage is called '{stage.name}'; that name is kept for {kept}")
-            _check_metrics(self._who, f"stage '{stage.name}'", stage.metrics)
+            _check_stage(self._who, stage)
         check_graph(self._who, found)
         if not any(stage.seeded for stage in found):
             raise ConfigError(
                 f"{self._who}: stages() returned no stage that depends on the seed; a run begins with one"
             )
         return found
+
+
+def _check_stage(who: str, stage: Stage) -> None:
+    if not _NAME.fullmatch(str(stage.name)):
+        raise ConfigError(f"{who}: a stage is called {stage.name!r}; letters, digits, '_', '-' and '.' only")
+    if stage.name in RESERVED_STAGES:
+        kept = RESERVED_STAGES[stage.name]
+        raise ConfigError(f"{who}: a stage is called '{stage.name}'; that name is kept for {kept}")
+    at = f"stage '{stage.name}'"
+    if isinstance(stage.needs, str):
+        raise ConfigError(f"{who}: {at}: needs is {stage.needs!r}; expected a tuple of names")
+    if not isinstance(stage.runtime, RuntimeConfig):
+        raise ConfigError(f"{who}: {at}: runtime is {_short(stage.runtime)}; expected a RuntimeConfig")
+    _check_metrics(who, at, stage.metrics)
+    for metric in stage.metrics:
+        if metric.stage != stage.name:
+            raise ConfigError(f"{who}: {at} yields '{metric.name}', which is declared as one of '{metric.stage}'")
 
 
 def check_graph(who: str, stages: Sequence[Stage]) -> None:
@@ -217,6 +235,10 @@ def _short(value: Any) -> str:
     return text if len(text) <= 80 else f"{text[:77]}..."
 
 
+def _is_sequence(value: Any) -> bool:
+    return isinstance(value, Sequence) and not isinstance(value, str)
+
+
 def _is_amount(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) and value > 0
 
@@ -236,16 +258,18 @@ _ANSWERS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "operations": (lambda value: value == 0 or _is_amount(value), "a number from 0 on"),
     "precision": (lambda value: value in ("fp32", "bf16"), "fp32 or bf16"),
     "inputs": (lambda value: isinstance(value, Mapping), "a mapping of names to texts"),
-    "archives": (lambda value: isinstance(value, Sequence) and not isinstance(value, str), "a sequence of paths"),
+    "archives": (_is_sequence, "a sequence of paths"),
     "check_watched": (lambda value: True, ""),
+    "members": (_is_sequence, "a sequence of patterns"),
+    "absent": (lambda value: isinstance(value, Mapping), "a mapping of names to places"),
 }
 """Method → what its answer must be, and how that is said."""
 
 
 def _check_metrics(who: str, where: str, metrics: Iterable[Metric]) -> None:
     for metric in metrics:
-        if not isinstance(metric, Metric):
-            raise ConfigError(f"{who}: {where}: {_short(metric)} is no study.trainers.Metric")
+        if not isinstance(metric, Metric) or not isinstance(metric.name, str):
+            raise ConfigError(f"{who}: {where}: {_short(metric)} is no study.trainers.Metric with a name")
         if metric not in _FINE:
             _check_metric(f"{who}: metric '{metric.name}'", metric)
             _FINE.add(metric)
@@ -259,10 +283,13 @@ def _check_metric(at: str, metric: Metric) -> None:
     name = metric.name
     if _REFUSED.search(name):
         bad = "".join(sorted(set(_REFUSED.findall(name))))
-        better = re.sub("_+", "_", _REFUSED.sub("_", name)).replace("/_", "/").strip("_")
+        parts = [re.sub("_+", "_", _REFUSED.sub("_", part)).strip("_ ") or "other" for part in name.split("/")]
+        better = "/".join(parts)
         raise ConfigError(f"{at}: MLflow takes no '{bad}' in a name; call it '{better}'")
     if name.startswith("/") or any(part in ("", ".", "..") for part in name.split("/")) or "/" not in name:
         raise ConfigError(f"{at}: expected STAGE/NAME, with something between the slashes")
+    if len(name) > LONGEST_NAME:
+        raise ConfigError(f"{at}: {len(name)} characters; at most {LONGEST_NAME}")
     if metric.better not in ("", "higher", "lower"):
         raise ConfigError(f"{at}: better is {metric.better!r}; expected 'higher', 'lower' or ''")
     if metric.low is not None and metric.high is not None and metric.low > metric.high:

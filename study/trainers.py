@@ -276,7 +276,7 @@ class Trainer(Protocol):
         """What tasks have in common that take the same time for the same work: exactly, and approximately.
 
         Args:
-            needs: stage → configuration of a task that it needs.
+            needs: stage, or `from` → configuration of a task that it needs.
 
         Returns:
             Two JSON values, to be hashed, or hashes.

@@ -202,9 +202,10 @@ class _Estimator:
         return self.plan.trainer.work(task.stage, task.config)
 
     def _needs(self, task: Task) -> dict[str, Any]:
-        """Stage → configuration of a task that it needs; of the plan's part that is looked at, where that has it."""
+        """Stage, or `from` → configuration of a task that it needs, where the plan has that task."""
         whole = (self.plan.whole or self.plan).by_id
-        return {whole[need].stage: whole[need].config for need in task.needs if need in whole}
+        needs = zip(task.need_stages, task.needs, strict=True)
+        return {stage: whole[need].config for stage, need in needs if need in whole}
 
     def _keys(self, task: Task) -> tuple[str, str]:
         return similarity_keys(self.plan.trainer, task.stage, task.config, self._needs(task))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from ablative.study.core.errors import ConfigError
 from ablative.study.core.identity import config_id, stage_id
 from ablative.study.plan.task import Task
 from ablative.study.spec.design import Cell
@@ -74,6 +75,12 @@ def _identified(
 ) -> tuple[str, Config]:
     """Id and bound configuration."""
     bound = trainer.bind(stage.name, config, needs, seed if stage.seeded else 0)
-    if trainer.self_identified:
-        return config_id(bound), bound
-    return stage_id(trainer.name, stage.name, bound, needs, seed if stage.seeded else None), bound
+    try:
+        if trainer.self_identified:
+            return config_id(bound), bound
+        return stage_id(trainer.name, stage.name, bound, needs, seed if stage.seeded else None), bound
+    except (TypeError, ValueError) as error:
+        raise ConfigError(
+            f"trainer '{trainer.name}': the configuration of stage '{stage.name}' has no id: {error}; expected "
+            "numbers, texts, lists and mappings"
+        ) from None
