@@ -14,6 +14,7 @@ from ablative.study.core.errors import AblateError, ConfigError, unknown
 from ablative.study.core.packages import folder
 from ablative.study.core.registry import load
 from ablative.study.spec.runtime import RuntimeConfig
+from ablative.study.spec.sections import Choices, Values
 from ablative.study.trainer_names import GROUP, SHIPPED, SHIPPED_CONF
 from ablative.study.trainers import RESERVED_STAGES, Configurations, Metric, Progress, Request, Stage, Trainer
 
@@ -49,7 +50,7 @@ def trainer(name: str, where: str = "") -> Trainer:
         raise ConfigError(f"{at}trainer '{name}' comes from {' and from '.join(owners)}; uninstall all but one")
     if not points and name not in SHIPPED:
         raise ConfigError(f"{unknown('trainer', name, names(), where)}; others come by entry point ({GROUP})")
-    found = load(SHIPPED[name]) if name in SHIPPED else _imported(points[0], at)
+    found: Any = load(SHIPPED[name]) if name in SHIPPED else _imported(points[0], at)
     _check(found, name, at)
     return _Checked(found)  # type: ignore[return-value]
 
@@ -76,7 +77,7 @@ def _owner(point: importlib.metadata.EntryPoint) -> str:
     return (point.dist.name if point.dist else "") or point.value
 
 
-def _imported(point: importlib.metadata.EntryPoint, at: str) -> Any:
+def _imported(point: importlib.metadata.EntryPoint, at: str) -> object:
     try:
         return point.load()
     except (Exception, SystemExit) as error:  # whatever somebody else's module raises
@@ -163,7 +164,7 @@ class _CheckedConfigurations(Configurations):
         found: Sequence[str] = _ask(self._who, "members", self._own.members, pattern, where)
         return found
 
-    def stages(self, choices: tuple[tuple[str, str], ...], values: tuple[tuple[str, Any], ...]) -> Sequence[Stage]:
+    def stages(self, choices: Choices, values: Values) -> Sequence[Stage]:
         found: Sequence[Stage] = _ask(self._who, "stages", self._own.stages, choices, values)
         if not _is_sequence(found) or not all(isinstance(item, Stage) for item in found):
             raise ConfigError(f"{self._who}: stages() returned {_short(found)}; expected study.trainers.Stage objects")
@@ -215,7 +216,7 @@ def check_graph(who: str, stages: Sequence[Stage]) -> None:
         raise ConfigError(f"{who}: stages {', '.join(left)} need each other in a circle")
 
 
-def _ask(who: str, name: str, method: Callable[..., Any], *arguments: Any) -> Any:
+def _ask(who: str, name: str, method: Callable[..., Any], *arguments: object) -> Any:
     """What a trainer's method answers; anything but a user's error is a fault of the trainer."""
     try:
         answer = method(*arguments)
@@ -230,16 +231,16 @@ def _ask(who: str, name: str, method: Callable[..., Any], *arguments: Any) -> An
     return answer
 
 
-def _short(value: Any) -> str:
+def _short(value: object) -> str:
     text = repr(value)
     return text if len(text) <= 80 else f"{text[:77]}..."
 
 
-def _is_sequence(value: Any) -> bool:
+def _is_sequence(value: object) -> bool:
     return isinstance(value, Sequence) and not isinstance(value, str)
 
 
-def _is_amount(value: Any) -> bool:
+def _is_amount(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) and value > 0
 
 

@@ -15,9 +15,12 @@ from typing import Any, Protocol
 
 from ablative.study.core.errors import ConfigError
 from ablative.study.core.identity import flatten, identity
-from ablative.study.core.typed import build, plain
+from ablative.study.core.typed import Settings, build, plain
+from ablative.study.home.journal import Entry
 from ablative.study.home.paths import Home, TaskPaths
+from ablative.study.spec.compose import Tree
 from ablative.study.spec.runtime import RuntimeConfig
+from ablative.study.spec.sections import Choices, Values
 
 RESERVED_STAGES = {
     "cost": "what every task has cost",
@@ -39,7 +42,7 @@ class Metric:
     stage: str
     """The stage that yields it; its name need not begin the metric's (`cost/seconds` is the training's)."""
     unit: str = ""
-    """As it is printed: `%`, `s`; empty: none."""
+    """What is printed after a value: `%`, `s`; empty: nothing."""
     better: str = ""
     """`higher`, `lower`, or empty: neither."""
     low: float | None = None
@@ -89,9 +92,9 @@ class Progress:
 
     done: float
     total: float
-    """In the trainer's own unit (steps, epochs)."""
+    """Both in a unit that the trainer chooses (steps, epochs)."""
     seconds_left: float | None = None
-    """At the reported speed; None: it is not known."""
+    """How long the rest takes at the reported speed; None: it is not known."""
     shown: Mapping[str, str] = field(default_factory=dict)
     """What a status line shows of it: `{"loss": "2.31"}`."""
 
@@ -127,11 +130,11 @@ class Request:
     name: str
     where: str
     """The file, for messages."""
-    own: Mapping[str, Any]
+    own: Settings
     """The study's values of the trainer's own keys (`Trainer.study_keys`)."""
     choices: Mapping[str, str]
     """Config group → option, of the study's `base` and the command line."""
-    tree: Callable[..., dict[str, Any]]
+    tree: Callable[..., Tree]
     """(group choices, dotted values, further Hydra overrides) → composed configuration tree
     (`study.spec.sections.Sections.tree`)."""
     section: Callable[..., Any]
@@ -141,7 +144,7 @@ class Request:
     """Config group → its options."""
     check_choice: Callable[[str, str, str], None]
     """(config group, option, where) → ConfigError for an option that there is not."""
-    words: Mapping[str, Any]
+    words: Settings
     """Dotted values of the command line."""
     check_factors: Callable[[Mapping[str, Sequence[str]], str], None]
     """Raises ConfigError for a condition (factor → levels) on what the study does not have."""
@@ -170,10 +173,10 @@ class Configurations(Protocol):
         ...
 
     def members(self, pattern: str, where: str) -> Sequence[str]:
-        """The patterns that a pattern of metrics stands for, where the trainer has names for groups of metrics."""
+        """The patterns that a pattern of metrics means, where the trainer has names for groups of metrics."""
         return (pattern,)
 
-    def stages(self, choices: tuple[tuple[str, str], ...], values: tuple[tuple[str, Any], ...]) -> Sequence[Stage]:
+    def stages(self, choices: Choices, values: Values) -> Sequence[Stage]:
         """The stages of a cell's runs, before `Trainer.bind`; the first seeded one that needs nothing else opens a run.
 
         Keys that a configuration does not read are set back to what the group choices give them.
@@ -202,22 +205,22 @@ class Trainer(Protocol):
     condition_keys: tuple[str, ...] = ()
     """Those of them that map names to conditions on cells (factor: levels)."""
     groups: tuple[str, ...] = ()
-    """Config groups that it has beside the common ones (`cluster`, `runtime`)."""
+    """Config groups that it has in addition to the common ones (`cluster`, `runtime`)."""
     conf: Path | None = None
     """Folder of those groups, with a `config.yaml` whose defaults list names them."""
     extra: str = ""
     """Extra of this distribution without which its jobs cannot run."""
     self_identified: bool = False
     """A bound configuration holds the seed and the ids of what it needs, and is hashed alone. False: the names of
-    trainer and stage, the needs' ids and the seed are hashed beside it."""
-    enqueue: tuple[Mapping[str, Any], ...] = ()
+    trainer and stage, the needs' ids and the seed are hashed with it."""
+    enqueue: tuple[Settings, ...] = ()
     """Values of parameters that every search over all of them tries first: what its papers print."""
 
     def configurations(self, request: Request) -> Configurations:
         """Read the study's own keys; raises ConfigError for what is wrong with them."""
         ...
 
-    def load(self, stage: str, data: Mapping[str, Any]) -> Config:
+    def load(self, stage: str, data: Settings) -> Config:
         """A stage's configuration from the content of a task's `config.yaml`; raises ConfigError."""
         return data
 
@@ -240,7 +243,7 @@ class Trainer(Protocol):
         """Dotted keys that a search may set, with the types of their values."""
         return {key: type(value) for key, value in flatten(identity(config)).items()}
 
-    def changed(self, stage: str, config: Config, values: Mapping[str, Any]) -> Config:
+    def changed(self, stage: str, config: Config, values: Settings) -> Config:
         """The configuration with other values of some dotted keys; raises ConfigError for one that cannot be run."""
         return with_values(config, values)
 
@@ -272,7 +275,7 @@ class Trainer(Protocol):
         """Arithmetic in which they are done, `fp32` or `bf16`: GPUs differ by it."""
         return "fp32"
 
-    def alike(self, stage: str, config: Config, needs: Mapping[str, Config]) -> tuple[Any, Any]:
+    def alike(self, stage: str, config: Config, needs: Mapping[str, Config]) -> tuple[object, object]:
         """What tasks have in common that take the same time for the same work: exactly, and approximately.
 
         Args:
@@ -287,7 +290,7 @@ class Trainer(Protocol):
         """Whether prices in GPU hours are of interest before it is known where the task would run."""
         return False
 
-    def progress(self, stage: str, config: Config, entries: Sequence[Mapping[str, Any]]) -> Progress | None:
+    def progress(self, stage: str, config: Config, entries: Sequence[Entry]) -> Progress | None:
         """How far a running task is, from the last entries of its journal; None: that is not known."""
         return None
 
@@ -296,7 +299,7 @@ class Trainer(Protocol):
         return False
 
     def inputs(self, stage: str, config: Config) -> Mapping[str, str]:
-        """Data that a task reads: name → what tells their content, such as a fingerprint, as a report prints it."""
+        """Data that a task reads: name → what identifies their content, as a report prints it."""
         return {}
 
     def archives(self, stage: str, config: Config, paths: TaskPaths) -> Sequence[Path]:
@@ -304,7 +307,7 @@ class Trainer(Protocol):
         return ()
 
 
-def with_values(config: Config, values: Mapping[str, Any]) -> Config:
+def with_values(config: Config, values: Settings) -> Config:
     """A configuration with other values of some dotted keys; a typed one is checked against its fields."""
     tree = plain(config)
     for key, value in values.items():

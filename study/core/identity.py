@@ -11,7 +11,7 @@ import dataclasses
 import functools
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from typing import Any
 
 ID_DIGITS = 12
@@ -41,7 +41,7 @@ def identity(config: Any) -> Any:
     return config
 
 
-def canonical(value: Any) -> str:
+def canonical(value: object) -> str:
     """JSON with sorted keys and no spaces: equal values give equal text on every machine."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
@@ -50,7 +50,7 @@ def digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:ID_DIGITS]
 
 
-def content(config: Any) -> str:
+def content(config: object) -> str:
     """`canonical(identity(config))`; the text of a section that many configurations share is made once."""
     if not dataclasses.is_dataclass(config):
         return canonical(identity(config))
@@ -64,21 +64,25 @@ def content(config: Any) -> str:
 
 
 def _section(value: Any) -> str:
-    return _shared_section(value) if dataclasses.is_dataclass(value) else canonical(identity(value))
+    shared = dataclasses.is_dataclass(value[0] if isinstance(value, tuple) and value else value)
+    try:
+        return _shared_section(value) if shared else canonical(identity(value))
+    except TypeError:  # a mapping in it: no key of a cache
+        return canonical(identity(value))
 
 
 @functools.lru_cache(maxsize=4096)
-def _shared_section(value: Any) -> str:
+def _shared_section(value: Hashable) -> str:
     # Equal sections give equal text: `study.core.typed.build` gives a field one type.
     return canonical(identity(value))
 
 
-def config_id(config: Any) -> str:
+def config_id(config: object) -> str:
     """Id of a configuration that holds the seed and the ids of what its task needs."""
     return digest(content(config))
 
 
-def stage_id(trainer: str, stage: str, config: Any, needs: Mapping[str, str], seed: int | None) -> str:
+def stage_id(trainer: str, stage: str, config: object, needs: Mapping[str, str], seed: int | None) -> str:
     """Id of a task whose configuration holds neither its seed nor what it needs.
 
     Args:
@@ -88,8 +92,8 @@ def stage_id(trainer: str, stage: str, config: Any, needs: Mapping[str, str], se
         needs: stage → id of the task that it needs.
         seed: of the run; None: the stage does not depend on it.
     """
-    beside = {"trainer": trainer, "stage": stage, "needs": dict(needs), "seed": seed}
-    return digest(canonical({**beside, "config": identity(config)}))
+    whole = {"trainer": trainer, "stage": stage, "needs": dict(needs), "seed": seed}
+    return digest(canonical({**whole, "config": identity(config)}))
 
 
 def flatten(config: Any, prefix: str = "") -> dict[str, Any]:

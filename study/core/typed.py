@@ -20,6 +20,8 @@ from ablative.study.core.errors import ConfigError, unknown
 T = TypeVar("T")
 
 MISSING: Any = dataclasses.MISSING
+Settings = Mapping[str, Any]
+"""Keys of a configuration, mostly dotted, and their values."""
 
 
 def field(

@@ -19,6 +19,7 @@ from ablative.study.costs.history import RunTime, WorkRates, similarity_keys
 from ablative.study.plan.plan import Plan
 from ablative.study.plan.task import Task
 from ablative.study.spec.runtime import RuntimeConfig
+from ablative.study.trainers import Config
 
 ASSUMED_FLOPS_PER_CORE = 40e9
 """fp32 on one CPU core at half of its peak: a guess for the first run, replaced by history after it."""
@@ -201,7 +202,7 @@ class _Estimator:
     def _work(self, task: Task) -> float:
         return self.plan.trainer.work(task.stage, task.config)
 
-    def _needs(self, task: Task) -> dict[str, Any]:
+    def _needs(self, task: Task) -> dict[str, Config]:
         """Stage, or `from` → configuration of a task that it needs, where the plan has that task."""
         whole = (self.plan.whole or self.plan).by_id
         needs = zip(task.need_stages, task.needs, strict=True)

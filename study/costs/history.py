@@ -46,7 +46,7 @@ def facts(trainer: Trainer, stage: str, config: Config, needs: Mapping[str, Conf
     return {**dict(zip(RECORD_KEYS, keys, strict=True)), "work": trainer.work(stage, config)}
 
 
-def _hash(value: Any) -> str:
+def _hash(value: object) -> str:
     return value if isinstance(value, str) else digest(canonical(value))
 
 

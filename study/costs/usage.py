@@ -14,7 +14,7 @@ from typing import Any
 from ablative.study.costs.devices import find
 from ablative.study.home import tracking_tags
 from ablative.study.home.attempt_times import attempts, elapsed
-from ablative.study.home.journal import read
+from ablative.study.home.journal import Entry, read
 from ablative.study.home.paths import RunPaths, TaskPaths
 
 CORE_WATTS = 12.0
@@ -101,9 +101,7 @@ class TaskUsage:
         return cls.by_journal(read(paths.journal)[0], saved, alive)
 
     @classmethod
-    def by_journal(
-        cls, entries: Sequence[Mapping[str, Any]], saved: float | None = None, alive: bool = False
-    ) -> TaskUsage | None:
+    def by_journal(cls, entries: Sequence[Entry], saved: float | None = None, alive: bool = False) -> TaskUsage | None:
         """Usage of a task from its journal's entries; `saved` and `alive` as in `study.home.attempt_times.elapsed`."""
         found = attempts(entries)
         if not found:

@@ -6,10 +6,10 @@ went on; and all of a task that diverged, or failed without a checkpoint.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
+from ablative.study.home.journal import Entry
 from ablative.study.home.task_state import FINISHED
 
 START_EVENTS = ("started", "resumed")
@@ -50,7 +50,7 @@ class Elapsed:
     """Seconds of these that led to nothing."""
 
 
-def attempts(entries: Iterable[Mapping[str, Any]]) -> list[Attempt]:
+def attempts(entries: Iterable[Entry]) -> list[Attempt]:
     """The attempts at a task, in order, from its journal's entries."""
     found: list[Attempt] = []
     for entry in entries:

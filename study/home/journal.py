@@ -20,6 +20,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+Entry = Mapping[str, Any]
+"""One line."""
+
 
 def encode(value: float) -> float | str:
     """A number that JSON can hold: NaN and infinities become words."""
@@ -47,10 +50,10 @@ class Journal:
             self._last_step.update(dict.fromkeys(new, step))
             self._write({"kind": "metrics", "step": step, "values": new})
 
-    def params(self, values: Mapping[str, Any]) -> None:
+    def params(self, values: Mapping[str, object]) -> None:
         self._write({"kind": "params", "values": {name: str(value) for name, value in values.items()}})
 
-    def tags(self, values: Mapping[str, Any]) -> None:
+    def tags(self, values: Mapping[str, object]) -> None:
         self._write({"kind": "tags", "values": {name: str(value) for name, value in values.items()}})
 
     def event(self, name: str, **fields: Any) -> None:
@@ -59,7 +62,7 @@ class Journal:
     def close(self) -> None:
         os.close(self._file)
 
-    def _write(self, entry: dict[str, Any]) -> None:
+    def _write(self, entry: Entry) -> None:
         """One `write` a line: raises OSError on a full disk, and leaves no half line behind if it can."""
         line = json.dumps({"t": int(time.time() * 1000), **entry}, allow_nan=False).encode() + b"\n"
         start = os.fstat(self._file).st_size
@@ -73,7 +76,7 @@ class Journal:
             raise
 
 
-def read(path: Path, offset: int = 0) -> tuple[list[dict[str, Any]], int]:
+def read(path: Path, offset: int = 0) -> tuple[list[Entry], int]:
     """Complete lines from byte `offset` on, and the offset behind the last of them."""
     try:
         with path.open("rb") as file:
@@ -85,7 +88,7 @@ def read(path: Path, offset: int = 0) -> tuple[list[dict[str, Any]], int]:
     return [json.loads(line) for line in data[:end].splitlines()], offset + end
 
 
-def metric_rows(entries: list[dict[str, Any]]) -> Iterator[tuple[str, int, float, int]]:
+def metric_rows(entries: list[Entry]) -> Iterator[tuple[str, int, float, int]]:
     """(name, step, value, milliseconds) of every metric in journal entries."""
     for entry in entries:
         if entry["kind"] == "metrics":

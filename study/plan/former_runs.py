@@ -19,7 +19,7 @@ class FormerRun:
     """A run under its former id."""
 
     run: Task
-    """As it is planned; nothing of it is there."""
+    """The planned task; nothing of it is there."""
     former_id: str
     tasks: tuple[tuple[Task, str], ...]
     """Finished tasks of the run, itself included, in plan order, each with its former id."""

@@ -18,7 +18,7 @@ def with_groups(study: Study, members: Callable[[str, str], Sequence[str]]) -> S
 
     Args:
         study: the study.
-        members: (pattern, where, for messages) → the patterns that it stands for (`Configurations.members`).
+        members: (pattern, where, for messages) → the patterns that it means (`Configurations.members`).
     """
 
     def metrics(patterns: tuple[str, ...], where: str) -> tuple[str, ...]:

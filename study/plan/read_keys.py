@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 from ablative.study.core.errors import ConfigError
 from ablative.study.spec.design import Cell, cell_name
@@ -15,7 +14,7 @@ from ablative.study.trainers import Stage, Trainer
 class ReadKeys:
     """Notes for each cell what its runs do not read, and refuses what no run reads."""
 
-    def __init__(self, study: Study, trainer: Trainer, words: Mapping[str, Any]) -> None:
+    def __init__(self, study: Study, trainer: Trainer, words: Mapping[str, object]) -> None:
         """`words`: dotted keys of the command line and their values."""
         self._study, self._trainer, self._words = study, trainer, words
         self._read: set[tuple[str, str]] = set()

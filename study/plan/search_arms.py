@@ -9,7 +9,7 @@ from typing import Any
 
 from ablative.study.core.errors import ConfigError, unknown
 from ablative.study.core.identity import canonical, digest, flatten, identity
-from ablative.study.core.typed import plain
+from ablative.study.core.typed import Settings, plain
 from ablative.study.plan.stage_graph import bound_tasks, closure, opening
 from ablative.study.plan.task import Task
 from ablative.study.spec.cluster import ClusterConfig
@@ -54,7 +54,7 @@ class SearchArm:
         """Configuration of the stage that opens a run, before the parameters are set."""
         return self.opening.config
 
-    def configure(self, values: Mapping[str, Any]) -> tuple[Stage, ...]:
+    def configure(self, values: Settings) -> tuple[Stage, ...]:
         """The stages with these parameters; raises ConfigError for one that cannot be run."""
         found = []
         for stage in self.stages:
@@ -64,7 +64,7 @@ class SearchArm:
             found.append(dataclasses.replace(stage, config=config, former=None))
         return tuple(found)
 
-    def tasks(self, values: Mapping[str, Any], seed: int) -> tuple[Task, ...]:
+    def tasks(self, values: Settings, seed: int) -> tuple[Task, ...]:
         """The tasks that the values mean; raises ConfigError.
 
         They are identified like any other, so a run that the grid has too is trained once.
@@ -78,9 +78,7 @@ class SearchArm:
             found |= flatten(stage.config)
         return found
 
-    def active(
-        self, parameters: Mapping[str, ParameterConfig], values: Mapping[str, Any]
-    ) -> dict[str, ParameterConfig]:
+    def active(self, parameters: Mapping[str, ParameterConfig], values: Settings) -> dict[str, ParameterConfig]:
         """Parameters whose conditions hold, given the values so far (and of what has none yet, any value).
 
         A parameter that no run of the arm would read does not exist there.
@@ -154,7 +152,7 @@ def _arm(search: SearchConfig, cell: Cell, stages: Sequence[Stage], trainer: Tra
     return SearchArm(cell, tuple(needed), digest(canonical(content)), trainer, watched)
 
 
-def _content(trainer: Trainer, stage: Stage) -> Any:
+def _content(trainer: Trainer, stage: Stage) -> object:
     own = identity(stage.config)
     return own if trainer.self_identified else [trainer.name, stage.name, own]
 
@@ -218,7 +216,7 @@ def _check_ranges(arm: SearchArm, search: SearchConfig, where: str) -> None:
                 raise ConfigError(f"{where}.parameters: {error}") from None
 
 
-def _check_value(arm: SearchArm, key: str, value: Any) -> None:
+def _check_value(arm: SearchArm, key: str, value: object) -> None:
     for stage in arm.stages:
         if key in arm.trainer.parameters(stage.name, stage.config):
             with_values(stage.config, {key: value})

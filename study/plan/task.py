@@ -10,6 +10,7 @@ from typing import Any
 from ablative.study.home.paths import Home, SearchPaths, TaskPaths
 from ablative.study.spec.design import Cell, cell_name
 from ablative.study.spec.runtime import RuntimeConfig
+from ablative.study.trainers import Config
 
 TRAIN = "train"
 """The stage of what manifests, trials and tags of version 1 call a task of kind `pretrain`."""
@@ -30,9 +31,9 @@ class _Scheduled:
     needs: tuple[str, ...]
     """Ids of the tasks that have to be finished before."""
     need_runs: tuple[str, ...]
-    """For each of those, the id of the run in whose folder it lies."""
+    """Ids of the runs in whose folders they lie, in the same order."""
     need_stages: tuple[str, ...]
-    """For each of those, the name of its stage; `from` for the run that this one starts from."""
+    """Names of their stages, in the same order; `from` for the run that this one starts from."""
 
     def needed(self, home: Home) -> dict[str, TaskPaths]:
         """Stage, or `from` → files of the task that has to be finished before."""
@@ -49,7 +50,7 @@ class _Scheduled:
 
     @property
     def kind(self) -> str:
-        """What `--json` calls it until 1.0, beside the stage."""
+        """What `--json` calls it until 1.0, in addition to the stage."""
         return "pretrain" if self.opens else "evaluate"
 
     @property
@@ -118,7 +119,7 @@ def with_trials(tasks: Sequence[Task], search: SearchPaths) -> list[Task | TaskR
 class Task(_Scheduled):
     """One task of a plan."""
 
-    config: Any
+    config: Config
     """Its stage's configuration, of the type that the study's trainer gives it."""
     runtime: RuntimeConfig = field(default_factory=RuntimeConfig)
     seeded: bool = True

@@ -25,21 +25,25 @@ KEPT_STAMPS = 3
 """Sets of config folders, besides the one in use, whose composed trees are kept: studies of several trainers."""
 
 
+Tree = dict[str, Any]
+"""Content of a YAML file, or of a composed configuration."""
+
+
 @dataclass(frozen=True)
 class Overrides:
     """Command-line overrides, sorted by what they change."""
 
     choices: dict[str, str]
     """Config group → option (`model=small`)."""
-    values: dict[str, Any]
+    values: Tree
     """Key of a configuration → value (`schedule.steps=10`)."""
-    study: dict[str, Any]
+    study: Tree
     """Key of the study file → value (`seeds=[0,1]`)."""
 
 
-def parse_words(texts: Sequence[str]) -> dict[str, Any]:
+def parse_words(texts: Sequence[str]) -> Tree:
     """Key → value of `key=value` words, by Hydra's grammar; raises ConfigError for anything else."""
-    found: dict[str, Any] = {}
+    found: Tree = {}
     if not texts:
         return found  # most commands have none, and are spared Hydra's import, which costs a quarter of a second
 
@@ -57,7 +61,7 @@ def parse_words(texts: Sequence[str]) -> dict[str, Any]:
     return found
 
 
-def sort_words(words: Mapping[str, Any], groups: Collection[str], study_keys: Collection[str]) -> Overrides:
+def sort_words(words: Mapping[str, object], groups: Collection[str], study_keys: Collection[str]) -> Overrides:
     """Words by what they change; keys of configurations are left to the trainer to check."""
     result = Overrides({}, {}, {})
     for key, value in words.items():
@@ -105,7 +109,7 @@ class Composer:
         found = itertools.chain.from_iterable((folder / group).glob("*.yaml") for folder in self.folders)
         return sorted({path.stem for path in found})
 
-    def check_choice(self, group: str, option: Any, where: str) -> None:
+    def check_choice(self, group: str, option: object, where: str) -> None:
         if option not in self.options(group):
             raise ConfigError(unknown(group, str(option), self.options(group), where))
 
@@ -113,28 +117,28 @@ class Composer:
         """The file behind an option."""
         return next(path for folder in self.folders if (path := folder / group / f"{option}.yaml").exists())
 
-    def study(self, name: str) -> dict[str, Any]:
+    def study(self, name: str) -> Tree:
         """Content of `study/<name>.yaml` as plain values; Hydra's defaults lists work in it."""
         self.check_choice("study", name, "study")
         source = self.source("study", name)
-        data: dict[str, Any] = self._compose(f"study/{name}", [], source.parent.parent)["study"]
+        data: Tree = self._compose(f"study/{name}", [], source.parent.parent)["study"]
         check_own_factors(data, source.read_text(), f"study/{name}.yaml")
         return data
 
-    def _tree(self, choices: tuple[tuple[str, str], ...], more: tuple[str, ...] = ()) -> dict[str, Any]:
+    def _tree(self, choices: tuple[tuple[str, str], ...], more: tuple[str, ...] = ()) -> Tree:
         """The whole configuration for some group choices; `more`: further overrides in Hydra's grammar."""
         for group, option in choices:
             self.check_choice(group, option, "config group")
         overrides = [*(f"{group}={option}" for group, option in choices), *more]
         return self._compose("config", overrides, self.shipped[-1])
 
-    def _compose(self, name: str, overrides: list[str], main: Path) -> dict[str, Any]:
+    def _compose(self, name: str, overrides: list[str], main: Path) -> Tree:
         """Compose the primary config `name` of the folder `main`; the other folders serve its defaults list."""
         if self._cache is None:
             return self._compose_now(name, overrides, main)
         return self._cache.get(f"{main}|{name}|{overrides}", lambda: self._compose_now(name, overrides, main))
 
-    def _compose_now(self, name: str, overrides: list[str], main: Path) -> dict[str, Any]:
+    def _compose_now(self, name: str, overrides: list[str], main: Path) -> Tree:
         from hydra import compose, initialize_config_dir
         from hydra.errors import HydraException
         from omegaconf import OmegaConf
@@ -163,10 +167,10 @@ class _TreeCache:
             stored = read_json(path) or {}
         except (OSError, ValueError):
             stored = {}
-        self.trees: dict[str, dict[str, Any]] = stored.pop(self.stamp, {})
+        self.trees: dict[str, Tree] = stored.pop(self.stamp, {})
         self._others = dict(list(stored.items())[-KEPT_STAMPS:])
 
-    def get(self, key: str, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    def get(self, key: str, make: Callable[[], Tree]) -> Tree:
         if key not in self.trees:
             self.trees[key] = make()
             with contextlib.suppress(OSError):  # a home that cannot be written is the submission's to report
@@ -174,7 +178,7 @@ class _TreeCache:
         return self.trees[key]
 
 
-def set_value(tree: Mapping[str, Any], key: str, value: Any) -> dict[str, Any]:
+def set_value(tree: Mapping[str, Any], key: str, value: object) -> Tree:
     """A copy of `tree` with the dotted `key` set; only the touched branches are copied."""
     head, _, rest = key.partition(".")
     branch = tree.get(head, {})

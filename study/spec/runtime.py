@@ -9,7 +9,7 @@ from ablative.study.core.typed import field
 
 @dataclass(frozen=True, kw_only=True)
 class RuntimeConfig:
-    """What the manager reads of it; a trainer adds fields in a class of its own that inherits from this one."""
+    """What the manager reads of it; a trainer adds fields in a subclass."""
 
     device: str = field("auto", choices=("auto", "cpu", "cuda"), identity=False)
     threads: int = field(1, low=0, identity=False)

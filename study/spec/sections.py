@@ -7,7 +7,7 @@ from typing import Any
 
 from ablative.study.core.errors import ConfigError, unknown
 from ablative.study.core.typed import build
-from ablative.study.spec.compose import Composer, Overrides, set_value
+from ablative.study.spec.compose import Composer, Overrides, Tree, set_value
 
 Choices = tuple[tuple[str, str], ...]
 """Config group → option, of a cell's levels."""
@@ -22,11 +22,11 @@ class Sections:
         """`base`: config group → option that every run starts from; the words on the command line go before it."""
         self.composer, self._words = composer, words
         self.base = {**base, **words.choices}
-        self._built: dict[tuple[Any, ...], Any] = {}
+        self._built: dict[tuple[object, ...], Any] = {}
 
     def tree(
         self, choices: Choices = (), values: Values = (), more: tuple[str, ...] = (), without: tuple[str, ...] = ()
-    ) -> dict[str, Any]:
+    ) -> Tree:
         """The configuration tree of a cell: base choices, then the cell's, then the words, then the cell's values.
 
         Args:
@@ -64,7 +64,7 @@ class Sections:
         own = tuple(item for item in values if item[0].split(".")[0] == name)
         key = (name, choices, own, without)
         if key not in self._built:
-            section = build(cls, self.tree(choices, own, without=without).get(name, {}), name)
+            section: Any = build(cls, self.tree(choices, own, without=without).get(name, {}), name)
             self._built[key] = complete(section) if complete else section
         return self._built[key]
 

@@ -14,7 +14,6 @@ from ablative.study.core.errors import AbsentDataError, ConfigError, DataError
 from ablative.study.core.identity import config_id
 from ablative.study.home.paths import Home
 from ablative.study.plan.plan import make_plan
-from ablative.trainer.clip.data.fingerprints import fingerprint
 from ablative.trainer.clip.data.pairs.tokenizer import Tokenizer
 from ablative.trainer.clip.spec.checks import check_run
 from ablative.trainer.clip.spec.config import DataConfig, RunConfig
@@ -36,7 +35,7 @@ def tokenizer(home: Home, config: RunConfig) -> Tokenizer:
 
 
 def data_of(study: str, home: Home, *overrides: str) -> DataConfig:
-    config = make_plan(study, overrides, home=home, fingerprint=fingerprint).runs[0].config
+    config = make_plan(study, overrides, home=home, read_data=True).runs[0].config
     assert isinstance(config, RunConfig)
     return config.data
 
@@ -86,7 +85,7 @@ def test_the_plan_knows_the_text_file_by_its_content(tmp_path: Path, home: Home)
     assert data_of("demo", home).tokenizer_fingerprint == ""
     with pytest.raises(AbsentDataError, match=r"data shapes: tokenizer_texts: .*gone\.txt does not exist"):
         planned("gone.txt")
-    plan = make_plan("demo", ["data.tokenizer_texts=gone.txt"], home=home, fingerprint=fingerprint, without_data=True)
+    plan = make_plan("demo", ["data.tokenizer_texts=gone.txt"], home=home, read_data=True, without_data=True)
     assert list(plan.absent) == ["shapes: tokenizer_texts"]
 
 

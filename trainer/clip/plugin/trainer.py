@@ -78,7 +78,7 @@ class ClipTrainer(Trainer):
         return _searchable() if isinstance(config, RunConfig) else {}
 
     def changed(self, stage: str, config: Config, values: Mapping[str, Any]) -> Config:
-        """As for a cell: what the run would not read stays as it is in `config`."""
+        """What the run would not read stays as it is in `config`, as in a cell."""
         found = with_values(config, values)
         if isinstance(found, RunConfig):
             unread = self.unread(stage, found)
