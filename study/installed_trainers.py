@@ -52,7 +52,7 @@ def trainer(name: str, where: str = "") -> Trainer:
         raise ConfigError(f"{unknown('trainer', name, names(), where)}; others come by entry point ({GROUP})")
     found: Any = load(SHIPPED[name]) if name in SHIPPED else _imported(points[0], at)
     _check(found, name, at)
-    return _Checked(found)  # type: ignore[return-value]
+    return _Checked(found)
 
 
 def others_keys(own: Trainer) -> dict[str, str]:
