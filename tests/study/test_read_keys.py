@@ -48,11 +48,12 @@ def test_a_word_moves_only_runs_that_read_its_key() -> None:
 
 def test_what_is_not_read_is_recorded_as_the_config_groups_have_it(tmp_path: Path) -> None:
     """The groups' value, not the schema's: presets set keys that their own objective does not read."""
-    (plan, word) = (plan_of(tmp_path, words, factors={"method": METHODS}) for words in ((), ("objective.w_text=0.3",)))
+    factors = {"method": {"mae": {"objective": "mae"}, **METHODS}}
+    plan, word = (plan_of(tmp_path, words, factors=factors) for words in ((), ("objective.local_steps=3",)))
     by_method = {task.cells[0]["method"]: task for task in word.runs}
-    assert by_method["clip"].config == plan.runs[0].config
-    assert by_method["clip"].config.objective.w_text != 0.3
-    assert by_method["mae_clip"].config.objective.w_text == 0.3
+    assert by_method["mae"].config == plan.runs[0].config
+    assert by_method["mae"].config.objective.local_steps == 8
+    assert by_method["mae_clip"].config.objective.local_steps == 3
 
 
 @pytest.mark.parametrize(
