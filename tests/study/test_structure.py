@@ -155,6 +155,16 @@ def test_the_trainer_interface_knows_no_trainer() -> None:
     assert not words & {"image", "images", "text", "texts", "objective", "batch", "protocol", "protocols", "percent"}
 
 
+def test_what_runs_a_task_of_any_trainer_needs_no_torch() -> None:
+    left = [name for name, path in MODULES.items() if path.is_relative_to(ROOT / "trainer" / "runner")]
+    seen: set[str] = set()
+    while left:
+        name = left.pop()
+        assert not {"torch", "numpy"} & {used.split(".")[0] for used in imports(MODULES[name])}, name
+        seen.add(name)
+        left += modules_used(MODULES[name]) - seen
+
+
 def test_there_are_no_import_cycles_between_files() -> None:
     assert not find_cycle({name: modules_used(path) for name, path in MODULES.items()})
 
