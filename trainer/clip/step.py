@@ -33,6 +33,7 @@ from ablative.trainer.clip.objectives.losses import (
 from ablative.trainer.clip.objectives.system import Draws, Embeddings, System
 from ablative.trainer.clip.optim import learning_rate, make_optimizer, set_learning_rate
 from ablative.trainer.clip.spec.config import RunConfig
+from ablative.trainer.clip.spec.recipes import RECIPES
 from ablative.trainer.torch.distributed import ALONE, World
 from ablative.trainer.torch.divergence import DivergenceWatch
 
@@ -57,6 +58,7 @@ class Gradients:
         self.config = config
         self.device = device
         self.world = world
+        self.contrast = RECIPES[config.objective.name].contrast
         present = {
             "contrastive": system.contrastive,
             "image": system.generative,
@@ -186,10 +188,10 @@ class Gradients:
         scale, size = self.system.logit_scale, len(image)
         if self.world.size > 1:
             group = self.config.objective.local_batch if weights.local else size
-            return contrastive_share(image, text, scale, self.world.rows(size), group)
+            return contrastive_share(image, text, scale, self.world.rows(size), group, self.contrast)
         if weights.local:
-            return local_contrastive_loss(image, text, scale, self.config.objective.local_batch)
-        return contrastive_loss(image, text, scale)
+            return local_contrastive_loss(image, text, scale, self.config.objective.local_batch, self.contrast)
+        return contrastive_loss(image, text, scale, self.contrast)
 
     def _restore(
         self, images: Tensor, piece: Piece, embeddings: Embeddings | None, size: int, shares: Tensor | None

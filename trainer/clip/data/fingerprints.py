@@ -5,35 +5,25 @@ from __future__ import annotations
 import hashlib
 
 from ablative.study.core.errors import ConfigError
+from ablative.study.core.registry import load
 from ablative.study.home.paths import Home
-from ablative.trainer.clip.data.questions.question_sets import ClevrSet, GqaSet, VqaSet
 from ablative.trainer.clip.data.sets import clip_benchmark
-from ablative.trainer.clip.data.sets.amodal import AmodalSet
-from ablative.trainer.clip.data.sets.image_sets import CaptionSet, FolderSet
+from ablative.trainer.clip.data.sets.evaluation import FileSet
 from ablative.trainer.clip.data.sets.labelled_shards import CLASSES, check_label, listed_classes
-from ablative.trainer.clip.data.sets.mask_sets import PanopticSet, PngSet, VocSet
 from ablative.trainer.clip.data.sets.set_files import fingerprint_files
 from ablative.trainer.clip.data.shards.captions import check_caption
 from ablative.trainer.clip.data.shards.shard_files import FINGERPRINT_DIGITS, ShardFiles
 from ablative.trainer.clip.data.shards.shard_paths import find_shards
 from ablative.trainer.clip.data.shards.shards import subset
 from ablative.trainer.clip.data.texts import texts_fingerprint
-from ablative.trainer.clip.spec.config import DataConfig, DatasetConfig
+from ablative.trainer.clip.spec.config import FILE_SETS, DataConfig, DatasetConfig
 from ablative.trainer.clip.spec.fingerprints import TextFile
 
-FileSet = FolderSet | CaptionSet | VocSet | PngSet | PanopticSet | ClevrSet | VqaSet | GqaSet | AmodalSet
-FILE_SETS: dict[str, type[FileSet]] = {
-    "image_folder": FolderSet,
-    "captions": CaptionSet,
-    "voc": VocSet,
-    "masks": PngSet,
-    "panoptic": PanopticSet,
-    "clevr": ClevrSet,
-    "vqa_v2": VqaSet,
-    "gqa": GqaSet,
-    "coco_amodal": AmodalSet,
-}
-"""Kinds of evaluation sets whose images are single files."""
+
+def open_file_set(dataset: DatasetConfig, image_size: int) -> FileSet:
+    """An evaluation set whose images are single files; its kind is one of `FILE_SETS`."""
+    found: FileSet = load(f"{__package__}.{FILE_SETS[dataset.kind]}")(dataset, image_size)
+    return found
 
 
 def fingerprint(config: DataConfig | DatasetConfig | TextFile, home: Home) -> str:
@@ -60,7 +50,7 @@ def _published_fingerprint(config: DatasetConfig, home: Home) -> str:
     if config.kind == "clip_benchmark":
         parts = clip_benchmark.fingerprints(config, home)
         return hashlib.sha256(":".join(parts).encode()).hexdigest()[:FINGERPRINT_DIGITS]
-    return fingerprint_files(*FILE_SETS[config.kind](config, 8).files())
+    return fingerprint_files(*open_file_set(config, 8).files())
 
 
 def _dataset_fingerprint(config: DatasetConfig, home: Home) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ablative.study.core.errors import ConfigError, DataError, unknown
 from ablative.study.home.paths import Home
-from ablative.trainer.clip.data.fingerprints import FILE_SETS, fingerprint
+from ablative.trainer.clip.data.fingerprints import fingerprint, open_file_set
 from ablative.trainer.clip.data.pairs.pairs import Pairs
 from ablative.trainer.clip.data.questions.shape_questions import TASKS, ShapeQuestions
 from ablative.trainer.clip.data.sets.clip_benchmark import ClipBenchmarkSet
@@ -14,7 +14,7 @@ from ablative.trainer.clip.data.sets.holdout import HoldOut
 from ablative.trainer.clip.data.sets.labelled_shards import ShardSet
 from ablative.trainer.clip.data.shards.shards import ShardPairs
 from ablative.trainer.clip.data.world.shapes import ShapePairs, ShapeSet, fingerprint_shapes
-from ablative.trainer.clip.spec.config import DATASET_KINDS, DataConfig, DatasetConfig
+from ablative.trainer.clip.spec.config import DATASET_KINDS, FILE_SETS, DataConfig, DatasetConfig
 
 
 def open_pairs(data: DataConfig, image_size: int, home: Home) -> Pairs:
@@ -61,7 +61,7 @@ def _open_published(dataset: DatasetConfig, image_size: int, home: Home) -> Eval
         return ClipBenchmarkSet(dataset, image_size, home)
     if dataset.kind not in FILE_SETS:
         raise DataError(unknown("data set kind", dataset.kind, DATASET_KINDS))
-    return FILE_SETS[dataset.kind](dataset, image_size)
+    return open_file_set(dataset, image_size)
 
 
 def fingerprint_dataset(dataset: DatasetConfig, home: Home) -> str:

@@ -60,12 +60,17 @@ class AttentionPool(nn.Module):
         return x + self.mlp(self.norm(x))
 
 
+FIXED: dict[str, type[nn.Module]] = {
+    "gap": MeanPool,
+    "max": MaxPool,
+}
+"""Poolings that learn nothing, by their names in `trainer.clip.spec.config.POOLINGS`."""
+
+
 def make_pool(kind: str, width: int, heads: int, mlp_ratio: float, residual: bool = False) -> nn.Module:
     """The pooling called `kind`; `heads`, `mlp_ratio` and `residual` concern the attention head alone."""
-    if kind == "gap":
-        return MeanPool()
-    if kind == "max":
-        return MaxPool()
+    if kind in FIXED:
+        return FIXED[kind]()
     if kind == "map":
         return AttentionPool(width, heads, mlp_ratio, residual)
     raise ConfigError(unknown("pooling", kind, POOLINGS))

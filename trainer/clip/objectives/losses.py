@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
@@ -11,7 +12,7 @@ from torch.utils.flop_counter import register_flop_formula
 
 from ablative.trainer.clip.models.blocks import full_precision, narrow
 from ablative.trainer.clip.spec.config import ObjectiveConfig
-from ablative.trainer.clip.spec.recipes import RECIPES
+from ablative.trainer.clip.spec.recipes import INFO_NCE, RECIPES
 
 PIXEL_EPS = 1e-6
 
@@ -19,23 +20,35 @@ CHUNK = 256
 """Rows of logits at a time: 256 × 8,192 words in fp32 fit a core's cache, and are enough work for a GPU."""
 
 
-def _pair_loss(image: Tensor, text: Tensor, logit_scale: Tensor | float) -> Tensor:
-    """Symmetric InfoNCE of each pair among its group: unit vectors (G,n,E) twice → (G,n)."""
+CONTRASTS: dict[str, Callable[[Tensor, int], Tensor]] = {
+    INFO_NCE: torch.logsumexp,
+}
+"""Contrastive losses by name (`Recipe.contrast`).
+
+Each is a function of logits and of the dimension over which a sample meets all others; the loss of a pair is its value
+less the pair's own logit, averaged over both directions.
+"""
+
+
+def _pair_loss(image: Tensor, text: Tensor, logit_scale: Tensor | float, contrast: str) -> Tensor:
+    """Symmetric loss of each pair among its group: unit vectors (G,n,E) twice → (G,n)."""
     with full_precision(image):
         logits = logit_scale * (image.float() @ text.float().transpose(1, 2))
-    paired = logits.diagonal(dim1=1, dim2=2)
-    return (logits.logsumexp(2) + logits.logsumexp(1)) / 2 - paired
+    against = CONTRASTS[contrast]
+    return (against(logits, 2) + against(logits, 1)) / 2 - logits.diagonal(dim1=1, dim2=2)
 
 
-def contrastive_loss(image: Tensor, text: Tensor, logit_scale: Tensor | float) -> Tensor:
+def contrastive_loss(image: Tensor, text: Tensor, logit_scale: Tensor | float, contrast: str = INFO_NCE) -> Tensor:
     """Mean of image-to-text and text-to-image InfoNCE over the whole batch (eq. 1 and 2).
 
     image and text unit vectors (B,E), row i of both the same sample → scalar. `logit_scale` is 1/σ.
     """
-    return _pair_loss(image[None], text[None], logit_scale).mean()
+    return _pair_loss(image[None], text[None], logit_scale, contrast).mean()
 
 
-def local_contrastive_loss(image: Tensor, text: Tensor, logit_scale: Tensor | float, group: int) -> Tensor:
+def local_contrastive_loss(
+    image: Tensor, text: Tensor, logit_scale: Tensor | float, group: int, contrast: str = INFO_NCE
+) -> Tensor:
     """`contrastive_loss` with negatives from consecutive groups of `group` samples alone (section 4.1).
 
     The paper's groups are its GPUs. A last group may be smaller; the mean is over samples.
@@ -44,20 +57,22 @@ def local_contrastive_loss(image: Tensor, text: Tensor, logit_scale: Tensor | fl
     losses = []
     if whole:
         images, texts = (x[:whole].unflatten(0, (-1, group)) for x in (image, text))
-        losses.append(_pair_loss(images, texts, logit_scale).flatten())
+        losses.append(_pair_loss(images, texts, logit_scale, contrast).flatten())
     if whole < len(image):
-        losses.append(_pair_loss(image[None, whole:], text[None, whole:], logit_scale).flatten())
+        losses.append(_pair_loss(image[None, whole:], text[None, whole:], logit_scale, contrast).flatten())
     return torch.cat(losses).mean()
 
 
-def contrastive_share(image: Tensor, text: Tensor, logit_scale: Tensor | float, rows: slice, group: int) -> Tensor:
+def contrastive_share(
+    image: Tensor, text: Tensor, logit_scale: Tensor | float, rows: slice, group: int, contrast: str = INFO_NCE
+) -> Tensor:
     """What the samples `rows` add to `local_contrastive_loss`, whose other samples are another process's.
 
     image and text unit vectors (B,E) of the whole batch, `group` B for global negatives → scalar. Only the logits
     of `rows` against their groups are ever there, one block a direction (open_clip's `local_loss`); the shares of
     all slices of the batch add up to its loss, and their gradients to its gradient.
     """
-    share = image.new_zeros(())
+    share, against = image.new_zeros(()), CONTRASTS[contrast]
     for start in range(rows.start - rows.start % group, rows.stop, group):
         whole = slice(start, min(start + group, len(image)))
         own = slice(max(start, rows.start), min(whole.stop, rows.stop))
@@ -65,7 +80,7 @@ def contrastive_share(image: Tensor, text: Tensor, logit_scale: Tensor | float, 
             to_text = logit_scale * (image[own].float() @ text[whole].float().T)
             to_image = logit_scale * (text[own].float() @ image[whole].float().T)
         paired = to_text.diagonal(own.start - start)
-        share = share + ((to_text.logsumexp(1) + to_image.logsumexp(1)) / 2 - paired).sum()
+        share = share + ((against(to_text, 1) + against(to_image, 1)) / 2 - paired).sum()
     return share / len(image)
 
 

@@ -18,7 +18,7 @@ from ablative.study.core.errors import ConfigError
 from ablative.trainer.clip.models.blocks import initialise
 from ablative.trainer.clip.models.decoder import Decoder
 from ablative.trainer.clip.models.patches import patchify
-from ablative.trainer.clip.models.pooling import Head, make_pool
+from ablative.trainer.clip.models.pooling import FIXED, Head, MeanPool, make_pool
 from ablative.trainer.clip.models.splits import MaskSplit, keep_counts, take
 from ablative.trainer.clip.models.towers import ImageTower, TextTower
 from ablative.trainer.clip.objectives.losses import normalize_patches, pixel_loss, token_loss
@@ -125,8 +125,8 @@ class System(nn.Module):
     def image_features(self, images: Tensor, kind: str) -> Tensor:
         """images (B,3,S,S) → (B,D), or (B,E) unit vectors for "projected".
 
-        "pooled": before the projection, by the trained pooling. MAE and M3AE train none: max where
-        that is their pooling, the mean otherwise. "mean": the mean of the tokens whatever the pooling.
+        "pooled": before the projection, by the trained pooling. MAE and M3AE train none: theirs where that
+        learns nothing, the mean otherwise. "mean": the mean of the tokens whatever the pooling.
         """
         if kind == "projected":
             return self.encode_image(images)
@@ -135,8 +135,8 @@ class System(nn.Module):
         assert kind == "pooled", kind
         if self.contrastive:
             return self.image_head.pooled(self.image(images))
-        tokens = self.image_tokens(images)
-        return tokens.amax(1) if self.model.pooling == "max" else tokens.mean(1)
+        pool = FIXED.get(self.model.pooling, MeanPool)()
+        return pool(self.image_tokens(images))
 
     def patch_embeddings(self, images: Tensor) -> Tensor:
         """images (B,3,S,S) → every patch in the joint space, unit vectors (B,N,E)."""

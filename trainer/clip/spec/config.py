@@ -22,9 +22,20 @@ OBJECTIVES = tuple(RECIPES)
 POOLINGS = ("map", "gap", "max")
 EMBEDDED = ("shapes", "digits")
 """Kinds of data that come with the program; all others lie in files and have a content fingerprint."""
-PUBLISHED = ("clip_benchmark", "image_folder", "captions", "voc", "masks", "panoptic", "coco_amodal")
+FILE_SETS = {
+    "image_folder": "sets.image_sets:FolderSet",
+    "captions": "sets.image_sets:CaptionSet",
+    "voc": "sets.mask_sets:VocSet",
+    "masks": "sets.mask_sets:PngSet",
+    "panoptic": "sets.mask_sets:PanopticSet",
+    "coco_amodal": "sets.amodal:AmodalSet",
+    "clevr": "questions.question_sets:ClevrSet",
+    "vqa_v2": "questions.question_sets:VqaSet",
+    "gqa": "questions.question_sets:GqaSet",
+}
+"""Kinds of evaluation sets whose images are single files → the class in `trainer.clip.data` that opens one."""
 QUESTIONS = ("clevr", "vqa_v2", "gqa")
-DATASET_KINDS = (*EMBEDDED, "shards", *PUBLISHED, *QUESTIONS)
+DATASET_KINDS = (*EMBEDDED, "shards", "clip_benchmark", *FILE_SETS)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,6 +12,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+INFO_NCE = "softmax"
+"""The contrastive loss of CLIP: a pair against all others of its batch, by a softmax in both directions."""
 INPUT_MASK_KEYS = ("objective.input_mask_ratio", "objective.input_text_mask_ratio")
 SIMILARITY_KEYS = ("objective.similarity_select", "objective.similarity_reduce", "objective.similarity_noise")
 """Read where the masked elements are chosen by similarity (`objective.masking`)."""
@@ -56,6 +58,8 @@ class Recipe:
     name: str
     contrastive: bool = False
     """It trains a joint embedding of images and texts."""
+    contrast: str = INFO_NCE
+    """Its contrastive loss, by its name in `trainer.clip.objectives.losses.CONTRASTS`."""
     generative: bool = False
     """It reconstructs masked elements through the decoder."""
     uses_text: bool = True

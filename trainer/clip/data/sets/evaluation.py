@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -40,4 +41,12 @@ class EvaluationSet(Protocol):
 
     def split(self, name: str) -> Split:
         """The split `train` or `test`."""
+        ...
+
+
+class FileSet(EvaluationSet, Protocol):
+    """A set whose images are single files: made from its `DatasetConfig` and the side of the model's images."""
+
+    def files(self) -> tuple[Path, list[Path], list[Path]]:
+        """What its fingerprint covers: the root, files by name and size, files by content."""
         ...
