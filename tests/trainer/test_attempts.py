@@ -74,7 +74,7 @@ def test_its_record_holds_what_every_trainers_does(home: Home) -> None:
     assert [record[key] for key in own] == ["completed", "r", "fit", ["d"], "pretrain", 1, None]
     assert record["metrics"] == {**record["metrics"], "fit/latency": 0.25, "fit/odd": None}
     assert record["cost"]["cpu_hours"] * 3600 >= 0.2 and record["cost"]["gpu_hours"] == 0.0
-    assert record["seconds"] >= record["cost"]["seconds"] >= 0.2
+    assert record["seconds"] + 0.001 >= record["cost"]["seconds"] >= 0.2
     assert record["alike"] == facts(Plain(), "fit", CONFIG, {"prepare": CONFIG})
     assert record["environment"]["device"] == processor() and record["environment"]["processes"] == 1
     assert record["spent"] == {"wasted": 0.0, "gpus": 0, "cores": 1}
