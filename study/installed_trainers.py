@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ablative.study.core.errors import AblateError, ConfigError, unknown
+from ablative.study.core.extras import EXTRAS
 from ablative.study.core.packages import folder
 from ablative.study.core.registry import load
 from ablative.study.spec.runtime import RuntimeConfig
@@ -110,6 +111,8 @@ def _check(found: Any, name: str, at: str) -> None:
         value = getattr(found, attribute)
         if not _is_sequence(value) or not all(isinstance(item, str) for item in value):
             raise ConfigError(f"{who}: {attribute} is {_short(value)}; expected a tuple of names")
+    if found.extra and found.extra not in EXTRAS:
+        raise ConfigError(unknown("extra", str(found.extra), EXTRAS, f"{who}: extra"))
 
 
 MISSING = object()

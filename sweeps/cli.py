@@ -40,7 +40,7 @@ _WHERE = click.option(
 @_JOBS
 @_FORMER
 def run(selection: Selection, jobs: int | None, take_over: bool | None) -> int:
-    """Train and evaluate what STUDY lacks, wait for it, and write the report.
+    """Run the tasks that STUDY lacks, wait for them, and write the report.
 
     Ctrl-C stops the workers at a checkpoint, from which the same command continues; a second Ctrl-C kills them.
     """
@@ -139,7 +139,7 @@ def status(plan: Plan, watch: bool, as_json: bool) -> None:
 @click.option("-f", "--follow", is_flag=True, help="Continue to print until the task ends.")
 @click.option("--job", is_flag=True, help="Print the output of its SLURM job: how it started, and what ended it.")
 def logs(task: str, follow: bool, job: bool) -> None:
-    """Print the log of TASK: the id of a run or of an evaluation, or the beginning of one."""
+    """Print the log of TASK: its id, or the beginning of it."""
     from ablative.sweeps.status.logs import find_task, follow_log, job_log
 
     if job:

@@ -102,7 +102,7 @@ def _extras(_home: Home) -> Check:
 
 
 def _device(_home: Home) -> Check | None:
-    if "torch" in missing("clip"):
+    if find_spec("torch") is None:
         return None
     version, gpus = load(TORCH_DEVICES)()
     if not gpus and local.gpus():
@@ -257,8 +257,8 @@ def _shared(home: Home) -> Check | None:
 def _data(_home: Home) -> Check:
     folder = os.environ.get("ABLATE_DATA")
     if not folder:
-        return Check("data", False, "$ABLATE_DATA is not set; only studies over image-text shards need it")
+        return Check("data", False, "$ABLATE_DATA is not set; only studies over data in files need it")
     if not Path(folder).is_dir():
-        return Check("data", True, f"$ABLATE_DATA={folder} is no folder; set it to where the shards lie, or unset it")
+        return Check("data", True, f"$ABLATE_DATA={folder} is no folder; set it to where the data lie, or unset it")
     entries = sum(1 for _ in Path(folder).iterdir())
     return Check("data", False, f"{folder} ({entries} entries)")

@@ -147,13 +147,9 @@ def describe_left(choice: Choice) -> list[str]:
 
 def _unattended(now: Survey) -> bool:
     """Whether some task could run and no worker is left to run it."""
-    runs = now.by_id
-    for state in now.states:
-        if state.state == "eligible" or state.abandoned:
-            return True
-        if state.state == "waiting" and runs[state.task.run_id].state != "failed":
-            return True
-    return False
+    blocked = now.blocked({state.task.task_id for state in now.having("failed")})
+    waiting = (state for state in now.having("waiting") if state.task.task_id not in blocked)
+    return any(state.state == "eligible" or state.abandoned for state in now.states) or any(waiting)
 
 
 @contextlib.contextmanager

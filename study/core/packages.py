@@ -1,4 +1,4 @@
-"""Packages of this program and of trainers: where they lie, what they contain, and that a job imports one copy of them."""
+"""Packages of this program and of trainers: where they lie, what is in them, and that a job imports one copy."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PACKAGES = tuple(f"{ROOT}.{name}" for name in ("study", "trainer", "sweeps", "re
 TRAINED_BY = PACKAGES[:2]
 """Packages whose code can change a result."""
 OTHERS = "packages.json"
-"""File of a snapshot that lists the packages of a trainer from elsewhere that are in it; absent where there are none."""
+"""File of a snapshot: lists the packages in it of a trainer that comes from elsewhere; absent where there are none."""
 
 
 def folder(package: str) -> Path:
@@ -71,7 +71,7 @@ def sources_digest(packages: Iterable[str]) -> str:
 
 
 def require_snapshot(snapshot: Path | None) -> None:
-    """Have every module of `ablative`, and of what else the snapshot holds, come from it, those imported later included.
+    """Have every module of `ablative`, and of what else a job's snapshot holds, come from it, also when imported later.
 
     An editable installation would fill what a snapshot lacks from the checkout that is being edited, without a word.
 

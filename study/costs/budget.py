@@ -1,8 +1,9 @@
 """Which part of a study to submit: what a table still lacks, and what of it a budget pays for.
 
-A unit is what is missing of one run: its pretraining and its evaluations, or those of them that are left. Bought are,
-in this order and each as far as the budget goes: the baseline's units; whole rows of tables, the cheapest first, so
-that there are as many as can be; whole cells, those first that stand in most rows; and single units in plan order.
+A unit is what is missing of one run: its tasks, or those of them that are left. What they need of other runs, or share
+with them, is bought with it, once. Bought are, in this order and each as far as the budget goes: the baseline's units;
+whole rows of tables, the cheapest first, so that there are as many as can be; whole cells, those first that stand in
+most rows; and single units in plan order.
 """
 
 from __future__ import annotations
@@ -161,17 +162,19 @@ def choose_runs(
     rows: Sequence[frozenset[str]],
     cells: Sequence[frozenset[str]],
     budget: float,
+    needs: Mapping[str, frozenset[str]] | None = None,
 ) -> list[str]:
     """Units that so many hours pay for, in the order in which they are bought.
 
     Args:
-        prices: unit → its hours, in plan order.
+        prices: unit → its hours, in plan order; also of what is bought for units alone, not by itself.
         baseline: its units.
         rows: units that each incomplete row lacks.
         cells: units that each incomplete cell lacks, in plan order.
         budget: hours.
+        needs: unit → all that has to be bought with it, of units that are bought by themselves; None: nothing.
     """
-    purse = _Budget(prices, budget)
+    purse = _Budget(prices, budget, needs or {})
     purse.take(baseline)
     lacking = {i: purse.price(row) for i, row in enumerate(rows)}
     standing: dict[str, list[int]] = {}
@@ -185,12 +188,12 @@ def choose_runs(
             break
         del lacking[cheapest]
         # What has just been bought is missing no more in other rows.
-        for i in {i for unit in taken for i in standing[unit]} & lacking.keys():
+        for i in {i for unit in taken for i in standing.get(unit, ())} & lacking.keys():
             lacking[i] = purse.price(rows[i])
     rank = {cell: -len({i for unit in cell for i in standing.get(unit, ())}) for cell in cells}
     for cell in sorted(cells, key=lambda cell: rank[cell]):
         purse.take(cell)
-    for unit in prices:
+    for unit in prices if needs is None else needs:
         purse.take(frozenset([unit]))
     return list(purse.bought)
 
@@ -198,22 +201,27 @@ def choose_runs(
 class _Budget:
     """What is bought, and the hours that are left."""
 
-    def __init__(self, prices: Mapping[str, float], budget: float) -> None:
+    def __init__(self, prices: Mapping[str, float], budget: float, needs: Mapping[str, frozenset[str]]) -> None:
         self.prices = prices
         self.bought: dict[str, None] = {}
         # A budget that is the sum of all prices pays for them, in whatever order they are summed.
         self.left = budget * (1 + 1e-9)
+        self._needs = needs
 
     def price(self, units: frozenset[str]) -> float:
-        """Hours of those among `units` that are not chosen yet."""
-        return sum(self.prices[unit] for unit in units if unit not in self.bought)
+        """Hours of those among `units`, and of what they need, that are not bought yet."""
+        return sum(self.prices[unit] for unit in self._open(units))
 
     def take(self, units: frozenset[str]) -> list[str] | None:
-        """Buy what is missing of `units`, or None where it costs too much."""
+        """Buy what is missing of `units` and of what they need, or None where it costs too much."""
         price = self.price(units)
         if price > self.left:
             return None
-        new = [unit for unit in units if unit not in self.bought]
+        new = self._open(units)
         self.bought.update(dict.fromkeys(new))
         self.left -= price
         return new
+
+    def _open(self, units: frozenset[str]) -> list[str]:
+        found = units.union(*(self._needs.get(unit, ()) for unit in units))
+        return [unit for unit in found if unit not in self.bought]

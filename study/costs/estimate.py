@@ -190,7 +190,7 @@ class _Estimator:
             rate = self.history.rate(key, gpu)
             if rate is not None:
                 return self._work(task) * rate, source
-        trainer, needs = self.plan.trainer, self._needs(task)
+        trainer, needs = self.plan.trainer, self.plan.needed_configs(task)
         # All stages of a run do their arithmetic as the one that opens it.
         first = self.plan.by_id.get(task.run_id, task)
         operations = trainer.operations(task.stage, task.config, needs)
@@ -202,14 +202,8 @@ class _Estimator:
     def _work(self, task: Task) -> float:
         return self.plan.trainer.work(task.stage, task.config)
 
-    def _needs(self, task: Task) -> dict[str, Config]:
-        """Stage, or `from` → configuration of a task that it needs, where the plan has that task."""
-        whole = (self.plan.whole or self.plan).by_id
-        needs = zip(task.need_stages, task.needs, strict=True)
-        return {stage: whole[need].config for stage, need in needs if need in whole}
-
     def _keys(self, task: Task) -> tuple[str, str]:
-        return similarity_keys(self.plan.trainer, task.stage, task.config, self._needs(task))
+        return similarity_keys(self.plan.trainer, task.stage, task.config, self.plan.needed_configs(task))
 
 
 def estimated(hours: float) -> str:

@@ -27,7 +27,7 @@ from ablative.study.spec.cluster import ClusterConfig, spread
 from ablative.study.spec.compose import GROUPS, Composer, Overrides, parse_words, set_value, sort_words
 from ablative.study.spec.design import Cell, allows, cell_name
 from ablative.study.spec.parents import PARENT_KEY, parents
-from ablative.study.spec.runtime import RuntimeConfig
+from ablative.study.spec.runtime import RuntimeConfig, widest
 from ablative.study.spec.search import with_kinds
 from ablative.study.spec.sections import Choices, Sections, Values
 from ablative.study.spec.study_file import KEYS, TRAINER, Study, check_factors, parse_study
@@ -54,7 +54,8 @@ class Plan:
     searched: Mapping[str, Searched] = dataclasses.field(default_factory=dict)
     """Cells (their names) that stand for what was searched; and what that cost."""
     clusters: Mapping[str, ClusterConfig] = dataclasses.field(default_factory=dict)
-    """Run id → where the run's tasks go, since a level may ask for other resources."""
+    """Run id → where the run's tasks go, since a level may ask for other resources; spread over nodes for the task of
+    the most processes."""
     absent: Mapping[str, str] = dataclasses.field(default_factory=dict)
     """Data (their names) that are not on this machine, and where they were looked for: ids are provisional then, since
     fingerprints of data are part of them. Only `make_plan(without_data=True)` gives such a plan."""
@@ -80,6 +81,12 @@ class Plan:
     @cached_property
     def by_id(self) -> Mapping[str, Task]:
         return {task.task_id: task for task in self.tasks}
+
+    def needed_configs(self, task: Task) -> dict[str, Any]:
+        """Stage, or `from` → configuration of a task that it needs; of the whole plan, where that has it."""
+        known = (self.whole or self).by_id
+        needs = zip(task.need_stages, task.needs, strict=True)
+        return {stage: known[need].config for stage, need in needs if need in known}
 
     def of_cell(self, cell: Mapping[str, str]) -> tuple[Task, ...]:
         return tuple(task for task in self.tasks if dict(cell) in task.cells)
@@ -210,14 +217,16 @@ class _Planner:
             stages = {stage.name: stage for stage in self._configured(cell)}
             read_keys.note(cell, self._split(cell)[1], opening(list(stages.values())))
             for seed in self.study.seeds:
-                for task in self._run(cell, seed):
+                run = self._run(cell, seed)
+                for task in run:
                     found[task.task_id] = found[task.task_id].and_of(task) if task.task_id in found else task
                     if allows(cell, stages[task.stage].where):
-                        wanted |= {task.task_id, *task.needs}
+                        wanted.add(task.task_id)
                     if task.run_id not in clusters:
-                        clusters[task.run_id] = self._cluster(*self._split(cell), task.runtime)
+                        own = [other.runtime for other in run if other.run_id == task.run_id]
+                        clusters[task.run_id] = self._cluster(*self._split(cell), widest(own))
         read_keys.check()
-        tasks = _by_depth([task for task in found.values() if task.task_id in wanted])
+        tasks = _with_needs(_by_depth(list(found.values())), wanted)
         declared = {metric.name: metric for metric in self._configurations.metrics}
         measured = {(cell_name(cell), task.stage) for task in tasks for cell in task.cells}
         check_outputs(self.study, list(declared), cells)
@@ -268,7 +277,7 @@ class _Planner:
         if PARENT_KEY in self._tuned.meaning(levels):
             raise ConfigError(f"{self.where}: search: {cell_name(levels)} starts from another run; a trial cannot")
         stages = [stage for stage in self._configurations.stages(choices, values) if allows(levels, stage.where)]
-        return stages, self._cluster(choices, values, opening(stages).runtime)
+        return stages, self._cluster(choices, values, widest([stage.runtime for stage in stages]))
 
     def _waiting(self, cell: Cell) -> str:
         """Why it, or a cell that it starts from, has no tasks yet."""
@@ -312,6 +321,15 @@ class _Planner:
 
     def _cluster(self, choices: Choices, values: Values, runtime: RuntimeConfig) -> ClusterConfig:
         return spread(self._sections.section("cluster", ClusterConfig, choices, values), runtime)
+
+
+def _with_needs(tasks: Sequence[Task], wanted: set[str]) -> tuple[Task, ...]:
+    """Those of these ids, and all that they need; each task comes after those that it needs."""
+    kept = set(wanted)
+    for task in reversed(tasks):
+        if task.task_id in kept:
+            kept.update(task.needs)
+    return tuple(task for task in tasks if task.task_id in kept)
 
 
 def _by_depth(tasks: Sequence[Task]) -> tuple[Task, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from ablative.study.core.typed import field
@@ -22,3 +23,8 @@ class RuntimeConfig:
     heartbeat_seconds: float = field(5.0, above=0, identity=False)
     stale_seconds: float = field(60.0, above=0, identity=False)
     """A lease from another host without a heartbeat for this long is dead."""
+
+
+def widest(runtimes: Iterable[RuntimeConfig]) -> RuntimeConfig:
+    """That of the most processes."""
+    return max(runtimes, key=lambda runtime: runtime.processes)

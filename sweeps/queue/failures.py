@@ -70,7 +70,7 @@ class Failure:
 
 
 def from_exception(error: BaseException, trained_by: Sequence[str] = ()) -> Failure:
-    """Failure that an exception means; `trained_by`: packages of the trainer, whose functions the fingerprint counts."""
+    """Failure that an exception means; `trained_by`: the trainer's packages, whose functions the fingerprint counts."""
     name = type(error).__name__
     text = redact("".join(traceback.format_exception(error)))
     return Failure(

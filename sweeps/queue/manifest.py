@@ -39,10 +39,13 @@ class Array:
     """Name of the array whose element of the same number has to end well before an element starts."""
     waits_for: tuple[str, ...] = ()
     """Elements of other submissions, by job id, that have to end before any element starts."""
-    after: str = ""
-    """Name of the array that has to end well before any element starts: the submission's canary."""
+    after: tuple[str, ...] = ()
+    """Names of arrays of one element that have to end well before any element starts: the submission's canary, or what
+    all of them need."""
+    after_end: tuple[str, ...] = ()
+    """Names of arrays that have to end, well or not, before any element starts."""
     canary: bool = False
-    """Its one element tries the submission's first task, and leaves it to the others when it has trained some steps."""
+    """Its one element tries the submission's first task, and leaves it to the others when it has done some steps."""
     exclude: tuple[str, ...] = ()
     """Nodes to stay away from."""
     job_id: str = ""
@@ -118,7 +121,9 @@ def read(paths: SubmissionPaths) -> Manifest | None:
 
 def _array(data: dict[str, Any]) -> Array:
     elements = tuple(tuple(element) for element in data["elements"])
-    lists = {name: tuple(data.get(name, ())) for name in ("waits_for", "exclude", "arms")}
+    lists = {name: tuple(data.get(name, ())) for name in ("waits_for", "exclude", "arms", "after", "after_end")}
+    if isinstance(data.get("after"), str):  # as version 1 wrote it
+        lists["after"] = (data["after"],) if data["after"] else ()
     return Array(**{**data, "elements": elements, **lists})
 
 

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping
+from dataclasses import asdict, dataclass, field, fields
 from functools import cached_property
 from typing import Any
 
+from ablative.study import installed_trainers
 from ablative.study.core.files import read_json, write_json
-from ablative.study.core.identity import config_id
 from ablative.study.core.typed import build, plain
 from ablative.study.home.paths import SubmissionPaths
 from ablative.study.plan.plan import Plan
 from ablative.study.plan.search_arms import VALIDATION, SearchArm
 from ablative.study.plan.task import Task
 from ablative.study.spec.metric_patterns import expand
+from ablative.study.spec.runtime import RuntimeConfig
 from ablative.study.spec.search import SearchConfig
-from ablative.trainer.clip.spec.config import EvaluationConfig, RunConfig
-from ablative.trainer.clip.spec.metrics import RUN_METRICS
+from ablative.study.trainers import Metric, Stage, Trainer
 
 
 @dataclass(frozen=True)
@@ -40,10 +40,9 @@ class Definition:
         arms = [
             {
                 "cell": arm.cell,
-                "run": plain(arm.run),
-                "evaluations": plain(arm.evaluations),
+                "stages": list(map(_stage_content, arm.stages)),
                 "key": arm.key,
-                "watched": plain(arm.watched),
+                "watched": None if arm.watched is None else _stage_content(arm.watched),
             }
             for arm in self.arms
         ]
@@ -59,16 +58,23 @@ class Definition:
         return f"{self.study}: {arm.name} ({arm.key})"
 
 
-def read(paths: SubmissionPaths, only: Collection[str] = ()) -> Definition:
-    """Definition of a submission's search, with the arms named in `only`; without names, with all arms."""
+def read(paths: SubmissionPaths, trainer: str, only: Collection[str] = ()) -> Definition:
+    """Definition of a submission's search.
+
+    Args:
+        paths: of the submission.
+        trainer: name of the trainer whose stages the arms have.
+        only: names of arms; empty: all.
+    """
     data: dict[str, Any] = read_json(paths.search) or {}
+    own = installed_trainers.trainer(trainer)
     arms = tuple(
         SearchArm(
             cell=arm["cell"],
-            run=build(RunConfig, arm["run"]),
-            evaluations=tuple(build(EvaluationConfig, item) for item in arm["evaluations"]),
+            stages=tuple(_stage(own, content) for content in arm["stages"]),
             key=arm["key"],
-            watched=None if arm["watched"] is None else build(EvaluationConfig, arm["watched"]),
+            trainer=own,
+            watched=None if arm["watched"] is None else _stage(own, arm["watched"]),
         )
         for arm in data["arms"]
     )
@@ -76,34 +82,51 @@ def read(paths: SubmissionPaths, only: Collection[str] = ()) -> Definition:
     return Definition(data["study"], build(SearchConfig, data["search"]), arms, data["planned"])
 
 
-def trial_tasks(arm: SearchArm, values: Mapping[str, Any], seed: int) -> tuple[Task, ...]:
-    """The run that the values mean, and its evaluations on the validation split; raises ConfigError.
+def _stage_content(stage: Stage) -> dict[str, Any]:
+    """A stage as JSON; of where it runs, what the manager reads."""
+    return {
+        "name": stage.name,
+        "config": plain(stage.config),
+        "runtime": {spec.name: getattr(stage.runtime, spec.name) for spec in fields(RuntimeConfig)},
+        "needs": list(stage.needs),
+        "seeded": stage.seeded,
+        "metrics": list(map(asdict, stage.metrics)),
+    }
 
-    They are identified like any other, so a run that the grid has too is trained once.
-    """
-    config = arm.configure(values, seed)
-    run_id = config_id(config)
-    tasks = [Task(run_id, "pretrain", run_id, seed, (arm.cell,), None, config)]
-    for item in arm.evaluations:
-        evaluation = EvaluationConfig(run_id=run_id, protocol=item.protocol, datasets=item.datasets)
-        name = item.protocol.name
-        tasks.append(Task(config_id(evaluation), "evaluate", run_id, seed, (arm.cell,), name, evaluation))
-    return tuple(tasks)
+
+def _stage(trainer: Trainer, content: Mapping[str, Any]) -> Stage:
+    return Stage(
+        content["name"],
+        trainer.load(content["name"], content["config"]),
+        build(RuntimeConfig, content["runtime"]),
+        tuple(content["needs"]),
+        content["seeded"],
+        tuple(Metric(**metric) for metric in content["metrics"]),
+    )
+
+
+def trial_tasks(arm: SearchArm, values: Mapping[str, Any], seeds: Collection[int]) -> tuple[Task, ...]:
+    """The tasks that the values mean with each seed, those that do not depend on it once; raises ConfigError."""
+    found: dict[str, Task] = {}
+    for seed in seeds:
+        for task in arm.tasks(values, seed):
+            found.setdefault(task.task_id, task)
+    return tuple(found.values())
 
 
 def goal_values(search: SearchConfig, metrics: Mapping[str, float | None]) -> list[float] | None:
-    """Values of the search's goals, from the metrics of a run and of its evaluations; None where one is missing."""
+    """Values of the search's goals, from the metrics of a run's tasks; None where one is missing.
+
+    What a stage yields on the validation split counts under its own name.
+    """
+    prefix = f"{VALIDATION}/"
+    plainly = {name: value for name, value in metrics.items() if not name.startswith(prefix)}
+    known = plainly | {name.removeprefix(prefix): value for name, value in metrics.items() if name not in plainly}
     values = []
     for goal in search.objective:
-        found = [metrics[name] for name in _names(goal.metric, metrics)]
+        found = [known[name] for pattern in goal.metric for name in expand(pattern, list(known))]
         numbers = [value for value in found if value is not None]
         if not numbers or len(numbers) < len(found):
             return None
         values.append(sum(numbers) / len(numbers))
     return values
-
-
-def _names(patterns: tuple[str, ...], metrics: Mapping[str, float | None]) -> Iterator[str]:
-    for pattern in patterns:
-        yield from expand(pattern, [name for name in metrics if name in RUN_METRICS])
-        yield from expand(f"{VALIDATION}/{pattern}", [name for name in metrics if name not in RUN_METRICS])

@@ -13,12 +13,13 @@ from optuna.trial import TrialState
 
 from ablative.study.core.errors import ConfigError
 from ablative.study.core.files import read_json, write_json
-from ablative.study.core.identity import config_id, differences, flatten
+from ablative.study.core.identity import differences
 from ablative.study.core.plurals import counted
 from ablative.study.home.paths import SubmissionPaths
 from ablative.study.home.task_state import directory_state
 from ablative.study.plan.plan import Plan
 from ablative.study.plan.search_arms import SearchArm
+from ablative.study.plan.task import Task
 from ablative.study.spec.search import inside
 from ablative.sweeps.queue import manifest, snapshot
 from ablative.sweeps.queue.executors import executor, live_jobs
@@ -28,7 +29,6 @@ from ablative.sweeps.search.definition import Definition
 from ablative.sweeps.search.trials import Trials
 from ablative.sweeps.status.task_states import stale_seconds
 from ablative.sweeps.submission.submit import TRAINER, Code, hand_over, new_stamp, prefix, prepare_home, require_extra
-from ablative.trainer.clip.spec.config import RunConfig
 
 POLL_SECONDS = 0.5
 RESTARTS = 3
@@ -66,7 +66,7 @@ class Searcher:
         if any(jobs for _, _, jobs in self._live()):
             return True
         require_extra(self.code, self.plan)
-        code = snapshot.current()
+        code = snapshot.current(self.plan.trainer.packages)
         self.trials.prepare(code, self._tried())
         repeats.reopen(self.trials, code)
         stamp = new_stamp()
@@ -199,22 +199,20 @@ class Searcher:
             return {}
         home, found = self.plan.home, dict[str, list[dict[str, Any]]]()
         done = [task for task in self.plan.runs if directory_state(task.paths(home)).state == "completed"]
-        runs = [task.config for task in done if task.seed in search.seeds]
         for arm in self.definition.arms:
-            for config in runs:
-                assert isinstance(config, RunConfig)
-                values = self._values(arm, config)
+            for task in (task for task in done if task.seed in search.seeds):
+                values = self._values(arm, task)
                 if values is not None and values not in found.setdefault(arm.key, []):
                     found[arm.key].append(values)
         return found
 
-    def _values(self, arm: SearchArm, config: RunConfig) -> dict[str, Any] | None:
+    def _values(self, arm: SearchArm, task: Task) -> dict[str, Any] | None:
         """What a run has for the parameters, where it is the arm's run in everything else."""
         search = self.definition.search
-        changed = {key: new for key, (_, new) in differences(arm.run, config).items() if key in search.parameters}
+        changed = {key: new for key, (_, new) in differences(arm.run, task.config).items() if key in search.parameters}
         with contextlib.suppress(ConfigError):
-            same = config_id(arm.configure(changed, config.seed)) == config_id(config)
-            flat = flatten(arm.run)
+            same = any(other.task_id == task.task_id for other in arm.tasks(changed, task.seed))
+            flat = arm.flat()
             every = {key: changed.get(key, flat[key]) for key in arm.active(search.parameters, {**flat, **changed})}
             if same and all(inside(search.parameters[key], value) for key, value in every.items()):
                 return every

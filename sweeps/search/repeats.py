@@ -34,7 +34,7 @@ class Repeat:
     lease: Lease
     paths: TrialPaths
     tasks: tuple[Task, ...]
-    """The run, and its evaluations."""
+    """Of one run, each after those that it needs."""
 
     def settle(self, state: str, goal_values: list[float] | None, seconds: float, snapshot: str) -> None:
         """Note how it ended (complete, diverged, failed) and under which code, and give it back."""
@@ -54,7 +54,7 @@ def candidates(trials: Trials, arm: SearchArm) -> list[FrozenTrial]:
         if all(trial.params != other.params for other in different):
             different.append(trial)
     top = different[: trials.search.confirm.top]
-    first = [trial for trial in different if any(v.items() <= trial.params.items() for v in trials.search.first)]
+    first = [trial for trial in different if any(v.items() <= trial.params.items() for v in trials.search.enqueue)]
     return [trial for trial in different if trial in top or trial in first]
 
 
@@ -77,7 +77,7 @@ def take(trials: Trials) -> Repeat | None:
                 # Another worker's, settled since we looked.
                 lease.release()
             elif lease is not None:
-                tasks = trial_tasks(arm, trial.params, seed)
+                tasks = trial_tasks(arm, trial.params, [seed])
                 trials.note(paths, tasks, arm, trial.number)
                 return Repeat(arm, trial.number, trial.params, lease, paths, tasks)
     return None

@@ -21,7 +21,7 @@ from ablative.study.core.errors import ConfigError
 from ablative.study.core.files import read_json, write_json
 from ablative.study.home.paths import Home, TrialPaths
 from ablative.study.plan.search_arms import SearchArm
-from ablative.study.plan.task import Task
+from ablative.study.plan.task import Task, TaskRef
 from ablative.sweeps.queue import leases
 from ablative.sweeps.queue.leases import Lease
 from ablative.sweeps.search import methods
@@ -44,11 +44,16 @@ class Taken:
     lease: Lease
     paths: TrialPaths
     tasks: tuple[Task, ...]
-    """A run for each seed, each followed by its evaluations."""
+    """Of a run for each seed, each after those that it needs."""
 
     @property
     def number(self) -> int:
         return self.trial.number
+
+    @property
+    def first(self) -> Task:
+        """The task that opens the run of the first seed, by which the trial may be pruned."""
+        return next(task for task in self.tasks if opens_run(task))
 
     @property
     def attributes(self) -> dict[str, Any]:
@@ -90,7 +95,7 @@ class Trials:
         with self._asking():
             for arm in self.definition.arms:
                 study = self.studies[arm.key]
-                for values in (*self.search.first, *(tried or {}).get(arm.key, [])):
+                for values in (*self.search.enqueue, *(tried or {}).get(arm.key, [])):
                     study.enqueue_trial(dict(values), skip_if_exists=True)
                 retried = {trial.user_attrs.get(RETRY) for trial in self.all(arm)}
                 for trial in self.all(arm, TrialState.FAIL):
@@ -231,7 +236,7 @@ class Trials:
         # A worker that died while it asked left some parameters without values; the others stay as they are.
         values = methods.suggest(trial, arm, self.search.parameters)
         try:
-            tasks = tuple(task for seed in self.search.seeds for task in trial_tasks(arm, values, seed))
+            tasks = trial_tasks(arm, values, self.search.seeds)
         except ConfigError as error:
             self.fail(Taken(arm, trial, lease, paths, ()), str(error), "")
             return None
@@ -239,7 +244,7 @@ class Trials:
         if taken.attributes.get(LOSSES, 0) >= MOST_LOSSES:
             self.fail(taken, f"its workers died {MOST_LOSSES} times", "")
             return None
-        trial.set_user_attr(RUNS, [task.run_id for task in tasks if task.kind == "pretrain"])
+        trial.set_user_attr(RUNS, [task.run_id for task in tasks if opens_run(task)])
         self.note(paths, tasks, arm, number)
         return taken
 
@@ -254,15 +259,13 @@ class Trials:
         return len(points) >= methods.grid_size(self.search)
 
 
+def opens_run(task: Task) -> bool:
+    """Whether a run begins with this task; one that does not depend on the seed belongs to none."""
+    return task.opens and task.seeded
+
+
 def _queued(task: Task, arm: SearchArm, number: int, cells: list[dict[str, str]]) -> dict[str, Any]:
     """A task as it is shipped; it is in no cell unless it is a run that the grid has too."""
-    protocol = f" [{task.protocol}]" if task.protocol else ""
-    return {
-        "task_id": task.task_id,
-        "kind": task.kind,
-        "run_id": task.run_id,
-        "seed": task.seed,
-        "cells": cells,
-        "protocol": task.protocol,
-        "name": f"{arm.name} trial={number} seed={task.seed}{protocol}",
-    }
+    stage = "" if opens_run(task) else f" [{task.stage}]"
+    name = f"{arm.name} trial={number} seed={task.seed}{stage}"
+    return {**TaskRef.of(task).to_json(), "cells": cells, "name": name}

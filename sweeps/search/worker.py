@@ -17,14 +17,14 @@ from ablative.study.home import tracking_tags
 from ablative.study.home.journal import read
 from ablative.study.home.paths import TaskPaths, watched
 from ablative.study.home.task_state import FINISHED, DirectoryState, directory_state
-from ablative.study.plan.search_arms import VALIDATION
+from ablative.study.plan.search_arms import VALIDATION, reported
 from ablative.study.plan.task import Task, TaskRef, trial_tasks
 from ablative.sweeps.queue.failures import RESUMABLE
 from ablative.sweeps.queue.leases import Lease
 from ablative.sweeps.queue.retries import archive_failure
 from ablative.sweeps.search import definition, repeats, results, tags
 from ablative.sweeps.search.repeats import Repeat
-from ablative.sweeps.search.trials import MOST_LOSSES, SECONDS, Taken, Trials
+from ablative.sweeps.search.trials import MOST_LOSSES, SECONDS, Taken, Trials, opens_run
 from ablative.sweeps.worker.worker import POLL_SECONDS, Worker
 
 Work = Taken | Repeat
@@ -38,7 +38,7 @@ class SearchWorker(Worker):
     def __init__(self, *arguments: Any, arms: tuple[str, ...] = ()) -> None:
         """`arms`: names of those whose trials it takes; none: of all."""
         super().__init__(*arguments)
-        self._definition = definition.read(self.submission, arms)
+        self._definition = definition.read(self.submission, self.queue.trainer, arms)
         self._trials = Trials(self._definition, self.home, self.job, self.queue.stale_seconds)
         self._search = self._definition.search
         self._work: Work | None = None
@@ -122,7 +122,7 @@ class SearchWorker(Worker):
         while True:
             state = directory_state(paths)
             if state.state in FINISHED:
-                self._mark(work, paths)
+                self._mark(work, task)
                 self._judge(queued)
                 return ""
             failed = state.state in ("failed", "cancelled")
@@ -140,15 +140,15 @@ class SearchWorker(Worker):
                 self._heartbeat(None)
                 self._wait(POLL_SECONDS)
                 continue
-            self._mark(work, paths)
+            self._mark(work, task)
             self._perform(queued, lease)
 
     def _watch(self, work: Work, task: Task, paths: TaskPaths) -> None:
         """Have the run by which a trial may be pruned evaluated while it trains."""
         arm = work.arm
-        if arm.watched is None or not isinstance(work, Taken) or task != work.tasks[0] or paths.record.exists():
+        if arm.watched is None or not isinstance(work, Taken) or task != work.first or paths.record.exists():
             return
-        write_json(watched(paths.root), {"every": self._search.every, "evaluation": plain(arm.watched)})
+        write_json(watched(paths.root), {"every": self._search.every, "evaluation": plain(arm.watched.config)})
 
     def _again(self, state: DirectoryState) -> bool:
         """Whether another attempt at a failed task may end otherwise."""
@@ -178,15 +178,18 @@ class SearchWorker(Worker):
         """What its tasks took so far."""
         return sum(_seconds(task.paths(self.home)) for task in work.tasks)
 
-    def _mark(self, work: Work, paths: TaskPaths) -> None:
-        """Say in MLflow which trial a task belongs to."""
+    def _mark(self, work: Work, task: Task) -> None:
+        """Say in MLflow which trial a task belongs to; one that does not depend on the seed belongs to many."""
+        if not task.seeded:
+            return
         study, arm, number = self._definition.study, work.arm.name, str(work.number)
+        paths = task.paths(self.home)
         tags.write(paths, {tracking_tags.SEARCH: study, tracking_tags.ARM: arm, tracking_tags.TRIAL: number})
 
     def _track(self, work: Work, state: str) -> None:
         """Say there how a trial, or a repeat, ended, and what each of its runs gave it."""
         known = work.trial.params if isinstance(work, Taken) else work.values
-        for task in (task for task in work.tasks if task.kind == "pretrain" and task.paths(self.home).journal.exists()):
+        for task in (task for task in work.tasks if opens_run(task) and task.paths(self.home).journal.exists()):
             facts = {
                 "arm": work.arm.name,
                 "role": "search" if isinstance(work, Taken) else "repeat",
@@ -194,14 +197,14 @@ class SearchWorker(Worker):
                 "values": known,
                 "objectives": self._values(work, task.seed),
                 "seconds": sum(_seconds(other.paths(self.home)) for other in _of_seed(work, task.seed)),
-                "first": any(values.items() <= known.items() for values in self._search.first),
+                "first": any(values.items() <= known.items() for values in self._search.enqueue),
             }
             tags.write_trial(task.paths(self.home), f"{work.arm.key}.{work.number}", facts)
 
     def _judge(self, task: TaskRef) -> str:
         """Report what the trial's first run has measured since the last look; `pruned` on the pruner's word."""
         taken = self._work
-        if not isinstance(taken, Taken) or not self._search.report or task.task_id != taken.tasks[0].task_id:
+        if not isinstance(taken, Taken) or not self._search.report or task.task_id != taken.first.task_id:
             return ""
         name = f"{VALIDATION}/{self._search.report}" if self._search.every else self._search.report
         known = self._trials.all(taken.arm)[taken.number].intermediate_values
@@ -216,10 +219,11 @@ class SearchWorker(Worker):
 
     @property
     def _sign(self) -> float:
-        """Optuna compares what is reported in the goal's direction; metrics of training are better when smaller,
-        those of protocols when larger."""
-        larger = self._search.objective[0].direction == "maximize"
-        return 1.0 if larger == bool(self._search.every) else -1.0
+        """Optuna compares what is reported in the goal's direction, which need not be the reported metric's."""
+        direction = self._search.objective[0].direction
+        arm = self._definition.arms[0]
+        better = reported(self._search, [*arm.stages, *filter(None, [arm.watched])]).better
+        return -1.0 if better and (better == "higher") != (direction == "maximize") else 1.0
 
     def _heartbeat(self, lease: Lease | None) -> bool:
         due = time.monotonic() >= self._beat
@@ -233,7 +237,7 @@ class SearchWorker(Worker):
 
 
 def _of_seed(work: Work, seed: int) -> list[Task]:
-    return [task for task in work.tasks if task.seed == seed]
+    return [task for task in work.tasks if task.seed == seed or not task.seeded]
 
 
 def _seconds(paths: TaskPaths) -> float:

@@ -33,6 +33,7 @@ from ablative.sweeps.slurm.team import Follower, Leader, Position
 from ablative.sweeps.slurm.workers import CanaryWorker, ElementWorker, has_reported_steps
 from ablative.sweeps.worker import task_process
 from ablative.sweeps.worker.print_safely import flush_output, say
+from ablative.sweeps.worker.task_process import Entry
 from ablative.sweeps.worker.worker import Worker
 
 LINGER_SECONDS = 600.0
@@ -55,7 +56,7 @@ class Element:
         for name in task_process.STOP_SIGNALS:
             signal.signal(name, self._on_signal)
         position = Position.of(os.environ)
-        self.leader = Leader(position) if position is not None else None
+        self.leader = Leader(position, home) if position is not None else None
         queue = manifest.read(submission)
         assert queue is not None, submission.manifest
         self.home, self.submission, self.queue = home, submission, queue
@@ -74,11 +75,11 @@ class Element:
         say(f"element {self.job} {endings.BEGINS} {facts.get('node', '?')}", sys.stderr)
         # What the records name as the command is the user's.
         sys.argv = shlex.split(self.queue.command)
-        entry = task_process.load_entry(self.queue.entry)
+        entry = Entry.of(self.queue, self.home)
         pack = int(self.array.cluster["pack"])
         for _ in range(pack if self.array.arms else min(pack, len(self.tasks))):
             if not self.received:
-                self._start(*entry)
+                self._start(entry)
         stopped = [os.waitpid(pid, 0)[1] for pid in self._workers]
         # Whether a search has more to do, only its workers know.
         if self.received and (self._open() or (bool(self.array.arms) and any(stopped))):
@@ -90,31 +91,32 @@ class Element:
         if self.requeues:
             return None
         since = self.array.submitted or self.submission.manifest.stat().st_mtime
-        runs = {self.home.run(task.run_id).record for task in self.tasks if task.kind == "evaluate"}
-        since = max([since, *(record.stat().st_mtime for record in runs if record.exists())])
+        needed = {paths.record for task in self.tasks for paths in task.needed(self.home).values()}
+        needed -= {task.paths(self.home).record for task in self.tasks}
+        since = max([since, *(record.stat().st_mtime for record in needed if record.exists())])
         return round(max(0.0, time.time() - since), 1)
 
-    def _start(self, execute: task_process.Execute, interrupted: type[BaseException]) -> None:
+    def _start(self, entry: Entry) -> None:
         """Fork a worker: what was imported is shared, and the scheduler's signals are passed on to it."""
         signal.pthread_sigmask(signal.SIG_BLOCK, task_process.STOP_SIGNALS)
         try:
             parent = os.getpid()
             pid = os.fork()
             if pid == 0:
-                self._work(parent, execute, interrupted)
+                self._work(parent, entry)
             self._workers.append(pid)
         finally:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, task_process.STOP_SIGNALS)
 
-    def _work(self, parent: int, execute: task_process.Execute, interrupted: type[BaseException]) -> None:
+    def _work(self, parent: int, entry: Entry) -> None:
         """A worker's whole life; never returns."""
         code = 1
         try:
             if not die_with_parent(parent):
                 os._exit(1)
+            worker = self._worker(entry)
             if self.leader is not None:
-                execute = self.leader.leading(execute, interrupted)
-            worker = self._worker(execute, interrupted)
+                worker.perform = self.leader.leading(worker.perform)
             signal.pthread_sigmask(signal.SIG_UNBLOCK, task_process.STOP_SIGNALS)
             try:
                 worker.run()
@@ -125,16 +127,14 @@ class Element:
             flush_output()
             os._exit(code)
 
-    def _worker(self, execute: task_process.Execute, interrupted: type[BaseException]) -> Worker:
+    def _worker(self, entry: Entry) -> Worker:
         if self.array.arms:
             # Imported where it is needed: Optuna takes a third of a second to import.
             from ablative.sweeps.slurm.search_element import SearchElementWorker
 
-            return SearchElementWorker(
-                self.home, self.submission, self.queue, execute, interrupted, self.job, arms=self.array.arms
-            )
+            return SearchElementWorker(self.home, self.submission, self.queue, entry, self.job, arms=self.array.arms)
         element = CanaryWorker if self.array.canary else ElementWorker
-        worker = element(self.home, self.submission, self.queue, execute, interrupted, self.job)
+        worker = element(self.home, self.submission, self.queue, entry, self.job)
         worker.take(frozenset(task.task_id for task in self.tasks))
         return worker
 
@@ -163,7 +163,7 @@ class Element:
         failure = failures.Failure(cause, "SIGUSR2", message, "", "")
         for task in self._open():
             paths = task.paths(self.home)
-            if (paths.journal.exists() or task.kind == "pretrain") and not paths.lease.exists():
+            if (paths.journal.exists() or task.opens) and not paths.lease.exists():
                 now = time.strftime("%Y-%m-%dT%H:%M:%S+00:00", time.gmtime())
                 facts = {"time": now, "snapshot": self.queue.snapshot, "job": self.job}
                 failures.write_failure(paths.failure, failure, **facts)
@@ -173,12 +173,13 @@ class Element:
         return [task for task in self.tasks if self._state(task) in ("none", "claimed")]
 
     def _exit_code(self) -> int:
-        """0: evaluations of these runs may begin (all runs, or some); all evaluations are done; the canary trained."""
+        """0: some of the tasks that others need are done; where none is needed, all are; the canary did some steps."""
         if self.array.canary:
             return int(not all(self._sound(task) for task in self.tasks))
-        runs = [self._state(task) in FINISHED for task in self.tasks if task.kind == "pretrain"]
-        rest = [self._state(task) in FINISHED for task in self.tasks]
-        return int(not (any(runs) if runs else all(rest)))
+        needed = {need for task in self.queue.tasks for need in task.needs}
+        done = {task.task_id for task in self.tasks if self._state(task) in FINISHED}
+        own = {task.task_id for task in self.tasks}
+        return int(not (done & needed if own & needed else done == own))
 
     def _sound(self, task: TaskRef) -> bool:
         """Whether a task was done, trained some steps, or is somebody else's business."""

@@ -18,7 +18,7 @@ def scripts(plan: Plan) -> Iterator[str]:
         raise ConfigError(
             f"--script: cluster={plan.cluster.name} has no batch scripts; choose one such as cluster=slurm"
         )
-    code = snapshot.current()
+    code = snapshot.current(plan.trainer.packages)
     choice = choose(plan, survey(plan), code)
     if not choice.new:
         yield "# nothing to submit"
@@ -32,11 +32,11 @@ def scripts(plan: Plan) -> Iterator[str]:
         most = cluster.MAX_ARRAY_SIZE - 1
         arrays = layout.arrange(plan, choice.queue, choice.ids, holders, prefix(plan, stamp), most, cluster.MAX_JOBS)
     submission = plan.home.study(plan.study.name).submission(stamp)
-    where = snapshot.environment(plan.home, code, snapshot.commit())
+    where = snapshot.environment(plan.home, code, snapshot.commit(plan.trainer.packages))
     ids = {array.name: f"<job id of call {number}>" for number, array in enumerate(arrays, 1)}
     for number, array in enumerate(arrays, 1):
         tasks, elements = sum(map(len, array.elements)), sum(map(bool, array.elements))
         nodes, processes = array.cluster["nodes"], array.cluster["nodes"] * max(1, array.cluster["tasks"])
-        spread = f", each run in {processes} processes on {nodes} nodes" if processes > 1 else ""
+        spread = f", each task in {processes} processes on {nodes} nodes" if processes > 1 else ""
         yield f"# call {number} of {len(arrays)}: sbatch <script>: {elements} elements, {tasks} tasks{spread}"
         yield script.text(plan.home, submission, array, where, script.dependency(array, ids))

@@ -120,11 +120,12 @@ def submit(submission: SubmissionPaths, script: str) -> str:
 
 def dependency(array: Array, job_ids: Mapping[str, str]) -> str:
     """What an array depends on, given the job ids of the arrays before it by their names."""
-    if array.follows:
-        return f"aftercorr:{job_ids[array.follows]}"
-    parts = [f"afterok:{job_ids[array.after]}"] if array.after else []
-    parts += [f"afterany:{':'.join(array.waits_for)}"] if array.waits_for else []
-    return ",".join(parts)
+    wanted = {
+        "aftercorr": [job_ids[array.follows]] if array.follows else [],
+        "afterok": [job_ids[name] for name in array.after],
+        "afterany": [*(job_ids[name] for name in array.after_end), *array.waits_for],
+    }
+    return ",".join(f"{kind}:{':'.join(ids)}" for kind, ids in wanted.items() if ids)
 
 
 def _options(config: ClusterConfig, array: Array, dependency: str) -> dict[str, Any]:
@@ -142,7 +143,7 @@ def _options(config: ClusterConfig, array: Array, dependency: str) -> dict[str, 
         "mem": f"{memory}M" if memory else "",
         "gres": gpus if config.gpus else "",
         "dependency": dependency,
-        # Evaluations of a run that failed will not wait in the queue for ever.
+        # What needs a task that failed will not wait in the queue for ever.
         "kill-on-invalid-dep": "yes",
         "requeue": True,
         "signal": f"USR2@{config.signal_seconds}",

@@ -2,9 +2,9 @@
 
 `srun` starts one process for each, on all nodes. The first (SLURM_PROCID 0) is the element, and works through its
 tasks as every element does; the others follow it. A follower connects to the element and waits. When the element
-comes to a pretraining, it sends its followers the task's id, and all train it, with SLURM's numbers as torch's ranks
-(`process_group`). An evaluation is the element's own. A connection lasts as long as the run: who loses it knows that
-the run has ended at the other end.
+comes to a task that several processes share, it sends it to its followers, and all work on it, with SLURM's numbers
+as torch's ranks (`process_group`). Other tasks are the element's own. A connection lasts as long as the task: who
+loses it knows that the task has ended at the other end.
 
 What `srun` has started stays, so that a run costs no new imports, and signals reach every process of a run, which is
 as it should be: whichever hears of it first, all of them save.
@@ -12,6 +12,7 @@ as it should be: whichever hears of it first, all of them save.
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import random
@@ -21,17 +22,18 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from ablative.study.core.errors import Interrupted
 from ablative.study.core.registry import END_LIKE, PEER_LOST, load
-from ablative.study.home.paths import Home, SubmissionPaths, TaskPaths
+from ablative.study.home.paths import Home, SubmissionPaths
+from ablative.study.plan.task import TaskRef
 from ablative.sweeps.queue import manifest
 from ablative.sweeps.worker import task_process
-from ablative.sweeps.worker.task_process import Child, Execute
+from ablative.sweeps.worker.task_process import Child, Entry, Perform, Stop
 from ablative.sweeps.worker.wakeup import drain
 
 PORT = "ABLATE_TEAM_PORT"
@@ -100,38 +102,38 @@ def free_port() -> int:
 class Leader:
     """The element's side."""
 
-    def __init__(self, position: Position) -> None:
-        self.position = position
+    def __init__(self, position: Position, home: Home) -> None:
+        self.position, self._home = position, home
         self._listener = socket.create_server(("", position.port), backlog=position.size)
         self._listener.settimeout(POLL_SECONDS)
 
-    def leading(self, execute: Execute, interrupted: type[BaseException]) -> Execute:
-        """`execute` that brings the followers in, where the task is a pretraining; for a process of the task's own."""
+    def leading(self, perform: Perform) -> Perform:
+        """`perform` that brings the followers in, where processes share the task; for a process of the task's own."""
 
-        def together(kind: str, root: Path, home: Home, stop: Callable[[], bool]) -> None:
-            if kind != "pretrain" or TaskPaths(root).record.exists():
-                execute(kind, root, home, stop)
+        def together(task: TaskRef, stop: Stop) -> None:
+            if task.processes == 1 or task.paths(self._home).record.exists():
+                perform(task, stop)
                 return
             port, done = free_port(), threading.Event()
-            followers = self._gather(stop, interrupted)
+            followers = self._gather(stop)
             for link in followers.values():
-                link.sendall(_line({"task": root.name, "port": port}))
+                link.sendall(_line({"task": task.to_json(), "port": port}))
             threading.Thread(target=_watch, args=(followers, done), daemon=True).start()
             os.environ.update(self.position.variables(port))
             try:
-                execute(kind, root, home, stop)
+                perform(task, stop)
             finally:
                 done.set()
 
         return together
 
-    def _gather(self, stop: Callable[[], bool], interrupted: type[BaseException]) -> dict[int, socket.socket]:
+    def _gather(self, stop: Stop) -> dict[int, socket.socket]:
         """A connection to each follower, by rank."""
         found: dict[int, socket.socket] = {}
         deadline = time.monotonic() + MEET_SECONDS
         while len(found) < self.position.size - 1:
             if stop():
-                raise interrupted("stopped before the processes of the run had come together")
+                raise Interrupted("stopped before the processes of the run had come together")
             if time.monotonic() > deadline:
                 missing = sorted({*range(1, self.position.size)} - set(found))
                 where = f"port {self.position.port} of {self.position.host}"
@@ -160,7 +162,7 @@ def _watch(followers: Mapping[int, socket.socket], done: threading.Event) -> Non
 
 
 class Follower:
-    """Another process than the first: trains what the element trains, and ends when that is gone."""
+    """Another process than the first: works on what the element shares with it, and ends when that is gone."""
 
     def __init__(self, home: Home, submission: SubmissionPaths, position: Position) -> None:
         self._child: Child | None = None
@@ -172,7 +174,7 @@ class Follower:
         first = submission.output("{SLURM_ARRAY_JOB_ID}_{SLURM_ARRAY_TASK_ID}".format_map(os.environ))
         # Submitit's name for what a process prints ends with its rank.
         self.output = first.with_name(first.name.replace("_0_log", f"_{position.rank}_log"))
-        self.execute, self.interrupted = task_process.load_entry(queue.entry)
+        self.entry = Entry.of(queue, home)
         self._met = False
 
     def run(self) -> int:
@@ -181,7 +183,7 @@ class Follower:
             with link:
                 order = _read(link)
                 if order is not None:
-                    self._follow(self.home.run(order["task"]), order["port"], link)
+                    self._follow(TaskRef.from_json(order["task"]), order["port"], link)
         return 0
 
     def _connect(self) -> socket.socket | None:
@@ -203,11 +205,11 @@ class Follower:
             time.sleep(POLL_SECONDS)
         raise TimeoutError(f"nothing listens at port {self.position.port} of {self.position.host}")
 
-    def _follow(self, paths: TaskPaths, port: int, link: socket.socket) -> None:
-        """Train one run, in a forked process."""
+    def _follow(self, task: TaskRef, port: int, link: socket.socket) -> None:
+        """Do this process's part of one task, in a forked process; its log is another node's to write."""
         os.environ.update(self.position.variables(port))
-        files = _OwnLog(paths.root, self.output)
-        running = self._child = task_process.start("pretrain", files, self.home, self.execute, self.interrupted)
+        run = functools.partial(self.entry.perform, task)
+        running = self._child = task_process.start(self.output, run, self.entry.trained_by)
         gone, report = 0.0, b""
         while (status := running.ended()) is None:
             report += drain(running.report)
@@ -233,17 +235,6 @@ class Follower:
         """Pass a signal on to the run, which saves in all its processes; the scheduler ends this process."""
         if self._child is not None:
             self._child.signal(number)
-
-
-@dataclass(frozen=True)
-class _OwnLog(TaskPaths):
-    """A task's files, with this process's own output as its log: the task's is another node's to write."""
-
-    output: Path
-
-    @property
-    def log(self) -> Path:
-        return self.output
 
 
 def _line(message: Mapping[str, Any]) -> bytes:

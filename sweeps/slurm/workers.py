@@ -89,7 +89,7 @@ class CanaryWorker(ElementWorker):
         self._begun = time.time()
 
     def _judge(self, task: TaskRef) -> str:
-        if task.kind == "pretrain" and not self.signals and has_reported_steps(task.paths(self.home), self._begun):
+        if task.opens and not self.signals and has_reported_steps(task.paths(self.home), self._begun):
             say(f"{task.task_id}: trains; the others may begin")
             self._on_signal(signal.SIGTERM, None)
         return ""
@@ -102,5 +102,5 @@ class CanaryWorker(ElementWorker):
 
 
 def has_reported_steps(paths: TaskPaths, since: float) -> bool:
-    """Whether a run has reported steps since then (seconds since 1970)."""
+    """Whether a task has reported steps since then (seconds since 1970)."""
     return any(entry["kind"] == "metrics" and entry["t"] > since * 1000 for entry in read(paths.journal)[0])

@@ -43,7 +43,7 @@ class Display:
 
     def show(self, states: Survey) -> None:
         """Show where things stand; called about once a second."""
-        left = seconds_left(states, self.plan.home)
+        left = seconds_left(states, self.plan)
         if self._live is not None:
             self._live.update(render.overview(self.plan, states, left), refresh=True)
             return

@@ -15,7 +15,7 @@ SHOWN = 5
 
 
 def find_task(prefix: str) -> TaskPaths:
-    """The run or evaluation of the home whose id begins like this.
+    """The task of the home whose id begins like this.
 
     Raises ConfigError when there is none, or more than one.
     """

@@ -4,121 +4,82 @@ from __future__ import annotations
 
 import json
 import os
-import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ablative.study.costs.estimate import ASSUMED_EVALUATION_SECONDS
-from ablative.study.home.paths import Home, TaskPaths
+from ablative.study.costs.estimate import ASSUMED_SECONDS
+from ablative.study.costs.history import similarity_keys
+from ablative.study.plan.plan import Plan
 from ablative.study.plan.task import Task
+from ablative.study.trainers import Progress
 from ablative.sweeps.status.task_states import Survey, TaskState
-from ablative.trainer.clip.spec.config import RunConfig
 
 TAIL_BYTES = 16_384
-"""Enough for several reports of a pretraining."""
+"""Enough for several reports of a task."""
 
 
-@dataclass(frozen=True)
-class Progress:
-    """What a running task last reported."""
-
-    step: int
-    steps: int
-    loss: float | None
-    samples_per_second: float | None
-    age: float
-    """Seconds since the report."""
-
-    @property
-    def share(self) -> float:
-        """Done part, from 0 to 1."""
-        return min(1.0, self.step / self.steps) if self.steps else 1.0
-
-    def seconds_left(self, batch_size: int) -> float | None:
-        """Seconds that the rest takes at the reported speed; None before the first report of it."""
-        if not self.samples_per_second:
-            return None
-        return max(0.0, (self.steps - self.step) * batch_size / self.samples_per_second - self.age)
+def read_progress(plan: Plan, task: Task) -> Progress | None:
+    """How far a running task is, as the study's trainer reads it from the end of its journal; None: not known."""
+    return plan.trainer.progress(task.stage, task.config, _tail(task.paths(plan.home).journal))
 
 
-def read_progress(task: Task, paths: TaskPaths) -> Progress | None:
-    """Last report of a pretraining; None for evaluations, and before the first report."""
-    if not isinstance(task.config, RunConfig):
-        return None
-    entries = [entry for entry in _tail(paths.journal) if entry["kind"] == "metrics" and entry["step"] > 0]
-    if not entries:
-        return None
-    values: dict[str, Any] = {}
-    for entry in entries:
-        values.update(entry["values"])
-    return Progress(
-        step=entries[-1]["step"],
-        steps=task.config.schedule.steps,
-        loss=_number(values.get("train/loss")),
-        samples_per_second=_number(values.get("cost/samples_per_second")),
-        age=max(0.0, time.time() - entries[-1]["t"] / 1000),
-    )
-
-
-def seconds_left(states: Survey, home: Home) -> float | None:
+def seconds_left(states: Survey, plan: Plan) -> float | None:
     """Estimated time until everything that runs or is queued is done; None before there is anything to go by.
 
     Speeds come from tasks like these: finished ones, and running ones that have reported. (`ablate plan` guesses
-    from FLOPs where there are none; while something runs, a moment later there are.)
+    from operations where there are none; while something runs, a moment later there are.)
     """
     running = states.having("running")
-    reports = {state.task.task_id: read_progress(state.task, state.task.paths(home)) for state in running}
-    speeds = _speeds(states.states, reports)
+    if not running:
+        return None
+    speeds = _Speeds(plan)
+    reports = {state.task.task_id: read_progress(plan, state.task) for state in running}
+    for state in states.states:
+        speeds.learn(state, reports.get(state.task.task_id))
     todo = 0.0
     for state in states.having("running", "submitted"):
-        each = speeds.get(_alike(state.task), speeds.get((state.task.kind, "")))
-        if each is None:
-            return None
         report = reports.get(state.task.task_id)
-        todo += each * _size(state.task) * (1.0 - report.share if report else 1.0)
-    return todo / len(running) if running else None
+        left = report.seconds_left if report else None
+        if left is None:
+            whole = speeds.seconds(state.task)
+            if whole is None:
+                return None
+            left = whole * (1.0 - report.share if report else 1.0)
+        todo += left
+    return todo / len(running)
 
 
-def _speeds(states: tuple[TaskState, ...], reports: dict[str, Progress | None]) -> dict[tuple[str, str], float]:
-    """Seconds per unit of size, of tasks that are alike and of all of a kind."""
-    found: dict[tuple[str, str], list[float]] = {}
-    for state in states:
-        report = reports.get(state.task.task_id)
-        if _untrained(state.task):
-            continue
+class _Speeds:
+    """Seconds for a unit of work, of tasks that are alike, exactly or approximately (`study.costs.history`)."""
+
+    def __init__(self, plan: Plan) -> None:
+        self._plan = plan
+        self._found: dict[str, list[float]] = {}
+
+    def learn(self, state: TaskState, report: Progress | None) -> None:
+        """Take in what a finished task took, or a running one would take at the speed that it reports."""
+        task = state.task
         if state.state == "completed" and state.detail:
-            speed = state.detail["seconds"] / _size(state.task)
-        elif report is not None and report.samples_per_second:
-            speed = 1.0 / report.samples_per_second
+            seconds = state.detail["seconds"]
+        elif report is not None and report.seconds_left is not None and report.share < 1.0:
+            seconds = report.seconds_left / (1.0 - report.share)
         else:
-            continue
-        for key in (_alike(state.task), (state.task.kind, "")):
-            found.setdefault(key, []).append(speed)
-    speeds = {key: sum(values) / len(values) for key, values in found.items()}
-    return {("evaluate", ""): ASSUMED_EVALUATION_SECONDS, **speeds}
+            return
+        for key in self._keys(task):
+            self._found.setdefault(key, []).append(seconds / self._work(task))
 
+    def seconds(self, task: Task) -> float | None:
+        """What a whole task takes; a guess for one that comes after its run's first, None where nothing is known."""
+        for key in self._keys(task):
+            if key in self._found:
+                return self._work(task) * sum(self._found[key]) / len(self._found[key])
+        return None if task.opens else ASSUMED_SECONDS
 
-def _alike(task: Task) -> tuple[str, str]:
-    """Tasks with the same key take about the same time per unit of size."""
-    name = task.config.objective.name if isinstance(task.config, RunConfig) else str(task.protocol)
-    return task.kind, name
+    def _keys(self, task: Task) -> tuple[str, str]:
+        return similarity_keys(self._plan.trainer, task.stage, task.config, self._plan.needed_configs(task))
 
-
-def _untrained(task: Task) -> bool:
-    """A run of no steps says nothing about the speed of training."""
-    return isinstance(task.config, RunConfig) and task.config.schedule.steps == 0
-
-
-def _size(task: Task) -> int:
-    """Samples seen by a pretraining; an evaluation is one unit."""
-    if not isinstance(task.config, RunConfig):
-        return 1
-    return max(1, task.config.schedule.steps * task.config.schedule.batch_size)
-
-
-def _number(value: float | str | None) -> float | None:
-    return None if value is None else float(value)
+    def _work(self, task: Task) -> float:
+        return self._plan.trainer.work(task.stage, task.config)
 
 
 def _tail(path: Path) -> list[dict[str, Any]]:

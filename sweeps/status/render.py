@@ -12,13 +12,12 @@ from rich.table import Table
 from rich.text import Text
 
 from ablative.study.core.files import read_json
-from ablative.study.home.paths import Home
 from ablative.study.plan.plan import Plan
+from ablative.study.trainers import Progress
 from ablative.sweeps.queue import manifest
 from ablative.sweeps.queue.executors import executor, live_jobs, queue_summary
-from ablative.sweeps.status.progress import Progress, read_progress
+from ablative.sweeps.status.progress import read_progress
 from ablative.sweeps.status.task_states import Survey, TaskState
-from ablative.trainer.clip.spec.config import RunConfig
 
 COLOURS = {
     "completed": "green",
@@ -75,7 +74,7 @@ def overview(plan: Plan, survey: Survey, seconds_left: float | None = None) -> R
     parts: list[RenderableType] = [_counts(plan, survey, seconds_left)]
     running = survey.having("running")
     if running:
-        parts.append(_running(running, plan.home))
+        parts.append(_running(running, plan))
     groups = failure_groups(survey)
     if groups:
         parts.append(_failures(groups))
@@ -112,27 +111,26 @@ def _counts(plan: Plan, survey: Survey, seconds_left: float | None) -> Text:
     return text
 
 
-def _running(states: Sequence[TaskState], home: Home) -> Table:
+def _running(states: Sequence[TaskState], plan: Plan) -> Table:
     table = Table(box=None, pad_edge=False)
+    reports = [read_progress(plan, state.task) for state in states[:SHOWN_RUNNING]]
+    shown = list(dict.fromkeys(name for report in reports if report for name in report.shown))
     for heading in ("running", "task"):
         table.add_column(heading, no_wrap=True)
-    for heading in ("step", "loss", "samples/s", "left"):
+    for heading in ("done", *shown, "left"):
         table.add_column(heading, justify="right", no_wrap=True)
-    for state in states[:SHOWN_RUNNING]:
-        progress = read_progress(state.task, state.task.paths(home))
-        table.add_row(state.task.task_id, Text(state.task.name), *_cells(state, progress))
+    for state, report in zip(states, reports, strict=False):
+        table.add_row(state.task.task_id, Text(state.task.name), *_cells(report, shown))
     if len(states) > SHOWN_RUNNING:
         table.add_row("…", f"and {len(states) - SHOWN_RUNNING} more")
     return table
 
 
-def _cells(state: TaskState, progress: Progress | None) -> tuple[str, ...]:
-    if progress is None or not isinstance(state.task.config, RunConfig):
-        return ("–",) * 4
-    loss = "–" if progress.loss is None else f"{progress.loss:.4f}"
-    speed = "–" if progress.samples_per_second is None else f"{progress.samples_per_second:.0f}"
-    left = duration(progress.seconds_left(state.task.config.schedule.batch_size))
-    return f"{progress.step}/{progress.steps}", loss, speed, left
+def _cells(report: Progress | None, shown: Sequence[str]) -> tuple[str, ...]:
+    if report is None:
+        return ("–",) * (len(shown) + 2)
+    values = (report.shown.get(name, "–") for name in shown)
+    return f"{report.done:g}/{report.total:g}", *values, duration(report.seconds_left)
 
 
 def _failures(groups: Sequence[FailureGroup]) -> Table:

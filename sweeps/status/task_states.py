@@ -1,12 +1,13 @@
 """The state of every task of a plan (its directory, set against which workers live), and what it has cost.
 
 First match wins: completed, diverged, running, failed (with its cause; cancelled is one), submitted, eligible,
-waiting (an evaluation whose run is not trained).
+waiting (for a task that it needs).
 """
 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Collection
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -17,11 +18,11 @@ from ablative.study.home.paths import Home, SubmissionPaths, TaskPaths
 from ablative.study.home.task_state import FINISHED, directory_state
 from ablative.study.plan.plan import Plan
 from ablative.study.plan.task import Task
+from ablative.study.spec.runtime import RuntimeConfig
 from ablative.sweeps.queue import executors, leases, manifest
 from ablative.sweeps.queue.failures import RESUMABLE, VANISHED
 from ablative.sweeps.queue.leases import Owner
 from ablative.sweeps.queue.manifest import Manifest
-from ablative.trainer.clip.spec.config import RunConfig, RuntimeConfig
 
 STATES = (*FINISHED, "running", "failed", "submitted", "eligible", "waiting")
 
@@ -83,6 +84,14 @@ class Survey:
     def by_id(self) -> dict[str, TaskState]:
         return {state.task.task_id: state for state in self.states}
 
+    def blocked(self, failed: Collection[str]) -> frozenset[str]:
+        """Ids of the tasks that need one of these, directly or through others."""
+        found: set[str] = set()
+        for state in self.states:
+            if any(need in failed or need in found for need in state.task.needs):
+                found.add(state.task.task_id)
+        return frozenset(found)
+
     def having(self, *names: str) -> tuple[TaskState, ...]:
         return tuple(state for state in self.states if state.state in names)
 
@@ -119,22 +128,23 @@ def task_usage(states: Survey, home: Home) -> dict[str, TaskUsage]:
 
 
 def stale_seconds(plan: Plan) -> float:
-    """Age at which another host's lease on this plan's tasks is dead: the most patient run decides."""
+    """Age at which another host's lease on this plan's tasks is dead: the most patient task decides."""
     return max(runtime.stale_seconds for runtime in runtimes(plan))
 
 
 def runtimes(plan: Plan) -> tuple[RuntimeConfig, ...]:
-    """Where and how fast the plan's runs, and its search's, are trained: mostly one setting for all of them."""
-    found = {task.config.runtime: None for task in plan.runs if isinstance(task.config, RunConfig)}
-    return tuple(found | {arm.run.runtime: None for arm in plan.arms}) or (RuntimeConfig(),)
+    """Where and how fast the plan's tasks, and its search's, run: mostly one setting for all of them."""
+    found = {id(task.runtime): task.runtime for task in plan.tasks}
+    found |= {id(stage.runtime): stage.runtime for arm in plan.arms for stage in arm.stages}
+    return tuple(dict.fromkeys(found.values())) or (RuntimeConfig(),)
 
 
 class _Look:
-    """One look at tasks, runs before their evaluations."""
+    """One look at tasks, each after those that it needs."""
 
     def __init__(self, home: Home, stale: float) -> None:
         self._home, self._stale = home, stale
-        self._runs: dict[str, TaskState] = {}
+        self._finished: dict[str, bool] = {}
         self._queued: set[str] = set()
         """Ids of the tasks that a live submission of any study (runs are shared) still has in its queue."""
         for submission, found in manifest.submissions(home):
@@ -143,9 +153,15 @@ class _Look:
 
     def state(self, task: Task) -> TaskState:
         state = self._state(task)
-        if task.kind == "pretrain":
-            self._runs[task.task_id] = state
+        self._finished[task.task_id] = state.finished
         return state
+
+    def _waits(self, task: Task) -> bool:
+        """Whether something that it needs, which may be no task of this plan, is not finished."""
+        for need, paths in zip(task.needs, task.needed(self._home).values(), strict=True):
+            if need not in self._finished:
+                self._finished[need] = directory_state(paths).state in FINISHED
+        return not all(self._finished[need] for need in task.needs)
 
     def _state(self, task: Task) -> TaskState:
         paths = task.paths(self._home)
@@ -165,7 +181,7 @@ class _Look:
             return TaskState(task, "failed", found.cause, found.detail)
         if task.task_id in self._queued:
             return TaskState(task, "submitted")
-        if task.kind == "evaluate" and not self._runs[task.run_id].finished:
+        if self._waits(task):
             return TaskState(task, "waiting")
         return TaskState(task, "eligible")
 

@@ -26,11 +26,11 @@ from ablative.study.core.secrets import guard, shielded
 from ablative.study.home.paths import Home, SubmissionPaths, TaskPaths
 from ablative.sweeps.queue import leases, manifest
 from ablative.sweeps.queue.manifest import Job, Manifest, WorkerLayout
-from ablative.trainer.clip.spec.config import RunConfig, RuntimeConfig
 
 if TYPE_CHECKING:
     from ablative.study.plan.plan import Plan
     from ablative.study.plan.task import Task
+    from ablative.study.spec.runtime import RuntimeConfig
 
 CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")
 TIMEOUT_MINUTES = 10 * 365 * 24 * 60
@@ -40,14 +40,15 @@ LAUNCH_SECONDS = 120.0
 
 
 def arrange(plan: Plan, tasks: tuple[Task, ...], new: frozenset[str], jobs: int, prefix: str) -> WorkerLayout:
-    """Workers that share the whole queue, and the GPUs to deal out to them where a run may use one."""
-    runtimes = {task.config.runtime for task in plan.runs if isinstance(task.config, RunConfig)}
-    return _layout(runtimes, jobs or plan.cluster.jobs, len(tasks))
+    """Workers that share the whole queue, and the GPUs to deal out to them where a task may use one."""
+    return _layout({task.runtime for task in tasks}, jobs or plan.cluster.jobs, len(tasks))
 
 
 def search_layout(plan: Plan, jobs: int, left: Mapping[str, int], prefix: str) -> WorkerLayout:
     """Workers for a search."""
-    return _layout({arm.run.runtime for arm in plan.arms}, jobs or plan.cluster.jobs, sum(left.values()))
+    return _layout(
+        {stage.runtime for arm in plan.arms for stage in arm.stages}, jobs or plan.cluster.jobs, sum(left.values())
+    )
 
 
 def _layout(runtimes: set[RuntimeConfig], wanted: int, most: int) -> WorkerLayout:

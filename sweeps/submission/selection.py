@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping
 
 from ablative.study.core.errors import AblateError, ConfigError
 from ablative.study.costs.budget import (
@@ -48,18 +48,24 @@ def select(plan: Plan, budget: str | None = None, table: str | None = None) -> S
         states = Survey(tuple(states.by_id[task.task_id] for task in plan.tasks))
     if limit is None:
         return Selection(plan, None, (), (), (0, 0), costs=costs)
-    missing = tuple(state.task for state in choose(plan, states, snapshot.current()).new)
+    missing = tuple(state.task for state in choose(plan, states, snapshot.current(plan.trainer.packages)).new)
     units = _units(plan, missing, costs, limit)
+    shared = {task.task_id: task for task in missing if task.run_id not in units}
+    prices = {key: costs.price([task], limit.unit) for key, task in shared.items()}
+    prices |= {run: unit.price for run, unit in units.items()}
+    needs = _needs(units, shared)
     rows = _incomplete(plan, states, missing, [table] if table in plan.study.tables else list(plan.study.tables))
-    bought = set(_buy(plan, units, rows, limit))
+    bought = set(_buy(plan, units, prices, needs, rows, limit))
+    if units and not bought & units.keys():
+        whole_price = {run: prices[run] + sum(prices[need] for need in needs[run]) for run in units}
+        cheapest = min(units, key=lambda run: whole_price[run])
+        raise AblateError(
+            f"--budget {budget}: pays for none of {len(units)} runs; the cheapest, {units[cheapest].run.name}, costs "
+            f"about {estimated(whole_price[cheapest])} {_currency(costs, limit)}"
+        )
+    units = _with_shared(units, shared, needs, prices, bought)
     chosen = tuple(unit for run, unit in units.items() if run in bought)
     left = tuple(unit for run, unit in units.items() if run not in bought)
-    if left and not chosen:
-        cheapest = min(left, key=lambda unit: unit.price)
-        raise AblateError(
-            f"--budget {budget}: pays for none of {len(left)} runs; the cheapest, {cheapest.run.name}, costs about "
-            f"{estimated(cheapest.price)} {_currency(costs, limit)}"
-        )
     out = {task.task_id for unit in left for task in unit.tasks}
     part = _part(plan, [task for task in plan.tasks if task.task_id not in out])
     whole = sum(row <= bought for row in rows)
@@ -93,6 +99,37 @@ def _units(plan: Plan, missing: tuple[Task, ...], costs: Costs, limit: Budget) -
     }
 
 
+def _needs(units: Mapping[str, MissingRun], shared: Mapping[str, Task]) -> dict[str, frozenset[str]]:
+    """Run → what is missing of what it needs, directly or not: other runs, and tasks that belong to none."""
+    missing = {task.task_id: task for unit in units.values() for task in unit.tasks} | dict(shared)
+    found: dict[str, frozenset[str]] = {}
+    for run, unit in units.items():
+        tasks, needed = list(unit.tasks), set[str]()
+        while tasks:
+            for other in {missing[need].run_id for need in tasks.pop().needs if need in missing} - needed - {run}:
+                needed.add(other)
+                tasks += [shared[other]] if other in shared else units[other].tasks
+        found[run] = frozenset(needed)
+    return found
+
+
+def _with_shared(
+    units: Mapping[str, MissingRun],
+    shared: Mapping[str, Task],
+    needs: Mapping[str, frozenset[str]],
+    prices: Mapping[str, float],
+    bought: Collection[str],
+) -> dict[str, MissingRun]:
+    """The units, with each task that belongs to no run in the first that needs it, bought ones before others."""
+    found, counted = dict(units), set[str]()
+    for run in sorted(units, key=lambda run: run not in bought):
+        own = [key for key in shared if key in needs[run] and key not in counted]
+        counted.update(own)
+        tasks = (*(shared[key] for key in own), *units[run].tasks)
+        found[run] = dataclasses.replace(units[run], tasks=tasks, price=units[run].price + sum(prices[k] for k in own))
+    return found
+
+
 def _incomplete(plan: Plan, states: Survey, missing: tuple[Task, ...], tables: list[str]) -> list[frozenset[str]]:
     """Runs that each incomplete row lacks; rows that cannot become whole, since something failed, are left out."""
     new = {task.task_id for task in missing}
@@ -102,11 +139,18 @@ def _incomplete(plan: Plan, states: Survey, missing: tuple[Task, ...], tables: l
     return [row & lacking for row in rows_of(plan, tables) if row & lacking and not row & stuck]
 
 
-def _buy(plan: Plan, units: dict[str, MissingRun], rows: list[frozenset[str]], limit: Budget) -> list[str]:
+def _buy(
+    plan: Plan,
+    units: Mapping[str, MissingRun],
+    prices: Mapping[str, float],
+    needs: Mapping[str, frozenset[str]],
+    rows: list[frozenset[str]],
+    limit: Budget,
+) -> list[str]:
     cells: dict[str, set[str]] = {}
     for run, unit in units.items():
         for cell in unit.run.cells:
             cells.setdefault(cell_name(cell), set()).add(run)
     baseline = cells.get(cell_name(plan.study.baseline), set()) if plan.study.baseline else set()
-    prices = {run: unit.price for run, unit in units.items()}
-    return choose_runs(prices, frozenset(baseline), rows, [frozenset(cell) for cell in cells.values()], limit.hours)
+    sets = [frozenset(cell) for cell in cells.values()]
+    return choose_runs(prices, frozenset(baseline), rows, sets, limit.hours, needs)

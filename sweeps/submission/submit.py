@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from ablative.study.core import extras, registry
+from ablative.study.core import extras
 from ablative.study.core.errors import AblateError, StoreError
 from ablative.study.core.files import write_atomic
 from ablative.study.core.secrets import redact
@@ -33,8 +33,8 @@ from ablative.sweeps.status.task_states import Survey, TaskState, runtimes, stal
 class Code:
     """What the jobs call."""
 
-    entry: str = registry.TRAIN_ENTRY
-    """`module:function` that runs one task; its module also has the exception `Interrupted`."""
+    entry: str = ""
+    """`module:function` that runs one task; empty: the one of the study's trainer."""
     shipper: str = "ablative.sweeps.tracking.upload_client:UploadClient"
     """`module:class` of the process that ships journals; empty: nothing is tracked."""
 
@@ -47,7 +47,7 @@ class Choice:
     """What a submission takes, and what it leaves."""
 
     queue: tuple[Task, ...]
-    """Tasks in plan order; runs that a queued evaluation waits for are in it too."""
+    """Tasks in plan order; what others of them wait for is in it too."""
     new: tuple[TaskState, ...]
     """The part of the queue that no living worker has yet."""
     left: tuple[TaskState, ...]
@@ -88,7 +88,7 @@ def submit(plan: Plan, jobs: int = 0, code: Code = TRAINER, retry: frozenset[str
     prepare_home(plan.home)
     executors.invalidate_cache()
     found = survey(plan)
-    choice = choose(plan, found, snapshot.current(), retry)
+    choice = choose(plan, found, snapshot.current(plan.trainer.packages), retry)
     if not choice.new:
         return Submission(choice, None, 0, "")
     require_extra(code, plan)
@@ -109,8 +109,8 @@ def require_extra(code: Code, plan: Plan) -> None:
 
     A scheduler's nodes may have what the machine that submits lacks; a task that lacks it there says so itself.
     """
-    extra = registry.EXTRA.get(code.entry)
-    if extra is not None and plan.cluster.kind == "local":
+    extra = plan.trainer.extra
+    if extra and not code.entry and plan.cluster.kind == "local":
         extras.require(extra)
 
 
@@ -171,15 +171,14 @@ def choose(plan: Plan, found: Survey, code: str, retry: frozenset[str] = frozens
     """
     failed = found.having("failed")
     left = {state.task.task_id: state for state in failed if state.cause not in retry and not _again(plan, state, code)}
-    wanted = []
-    for state in found.states:
-        blocked = state.task.kind == "evaluate" and state.task.run_id in left
-        if state.state in ("eligible", "waiting", "failed") and not blocked and state.task.task_id not in left:
-            wanted.append(state)
-    needed = {state.task.run_id for state in wanted}
+    out = found.blocked(left) | left.keys()
+    wanted = [state for state in found.having("eligible", "waiting", "failed") if state.task.task_id not in out]
     ids = {state.task.task_id for state in wanted}
-    # A run that other workers have counts too: should they die, ours go on with it.
-    ids |= {state.task.task_id for state in found.having("running", "submitted") if state.task.task_id in needed}
+    busy = {state.task.task_id for state in found.having("running", "submitted")}
+    # What other workers have and these need counts too: should they die, ours go on with it.
+    for state in reversed(found.states):
+        if state.task.task_id in ids:
+            ids.update(need for need in state.task.needs if need in busy)
     queue = tuple(task for task in plan.tasks if task.task_id in ids)
     return Choice(queue, tuple(wanted), tuple(left.values()))
 
@@ -225,7 +224,7 @@ def _again(plan: Plan, state: TaskState, code: str) -> bool:
         return False
     retries = plan.clusters.get(state.task.run_id, plan.cluster).retries
     paths = state.task.paths(plan.home)
-    if state.resumable and not is_exhausted(paths, state.cause, state.task.config, retries, state.owner):
+    if state.resumable and not is_exhausted(state.task, plan.trainer, paths, state.cause, retries, state.owner):
         return True
     return bool((state.detail or {}).get("snapshot", code) != code)
 
@@ -259,7 +258,8 @@ def _write_manifest(
     plan: Plan, tasks: tuple[Task, ...], layout: WorkerLayout, code: Code, stamp: str
 ) -> tuple[SubmissionPaths, Manifest]:
     """Snapshot the code and write down what is queued."""
-    copy, commit = snapshot.take(plan.home), snapshot.commit()
+    trained_by = plan.trainer.packages
+    copy, commit = snapshot.take(plan.home, trained_by), snapshot.commit(trained_by)
     settings = runtimes(plan)
     queue = Manifest(
         study=plan.study.name,
@@ -271,13 +271,14 @@ def _write_manifest(
         snapshot=copy.digest,
         commit=commit.commit,
         dirty=commit.dirty,
-        entry=code.entry,
+        entry=code.entry or plan.trainer.entry,
         shipper=code.shipper,
         heartbeat_seconds=min(runtime.heartbeat_seconds for runtime in settings),
         stale_seconds=stale_seconds(plan),
         tasks=tuple(TaskRef.of(task) for task in tasks),
         arrays=layout.arrays,
         user=layout.user,
+        trainer=plan.trainer.name,
     )
     paths = plan.home.study(plan.study.name).submission(stamp)
     paths.root.mkdir(parents=True)

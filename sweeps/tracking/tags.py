@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
+from typing import Any
 
 from ablative.study.home import tracking_tags
 from ablative.study.plan.task import TaskRef
@@ -18,8 +20,10 @@ def plan_tags(task: TaskRef, study: str) -> dict[str, str]:
         tracking_tags.STAGE: task.stage,
         tracking_tags.KIND: task.kind,
         tracking_tags.SEED: str(task.seed),
-        tracking_tags.CELLS: cells_text(task.cells),
+        tracking_tags.CELLS: list_text(task.cells),
     }
+    if task.needs:
+        tags[tracking_tags.NEEDS] = list_text(task.needs)
     if task.protocol is not None:
         tags[tracking_tags.PROTOCOL] = task.protocol
     for factor, level in (task.cells[0] if task.cells else {}).items():
@@ -27,10 +31,10 @@ def plan_tags(task: TaskRef, study: str) -> dict[str, str]:
     return tags
 
 
-def cells_text(cells: tuple[dict[str, str], ...]) -> str:
-    """JSON list of the cells: whole cells only, as many as a tag can hold."""
-    text = json.dumps(cells)
+def list_text(items: Sequence[Any]) -> str:
+    """JSON list: whole items only, as many as a tag can hold."""
+    text = json.dumps(items)
     while len(text) > TAG_LENGTH:
-        cells = cells[: len(cells) // 2]
-        text = json.dumps(cells)
+        items = items[: len(items) // 2]
+        text = json.dumps(items)
     return text

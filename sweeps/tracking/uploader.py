@@ -160,12 +160,12 @@ class Uploader:
             tracking_tags.JOURNAL: journal,
             "mlflow.user": _user(),
         }
-        if task.kind == "evaluate":
+        if not task.opens:
             tags["mlflow.parentRunId"] = self._parent(task.run())
         return tags
 
     def _parent(self, run: TaskRef) -> str:
-        """MLflow run of an evaluation's pretraining, created if it was not shipped yet."""
+        """MLflow run of the task that opens a run, created if it was not shipped yet."""
         paths = run.paths(self.home)
         start = journal_start(paths.journal)
         if (cursor := self._cursor(paths, start)) is not None:

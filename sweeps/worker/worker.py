@@ -85,7 +85,8 @@ class Worker:
         job: str,
     ) -> None:
         self.home, self.submission, self.queue, self.job = home, submission, queue, job
-        self.entry, self.perform = entry, entry.perform
+        self.entry = entry
+        self.perform: Perform = entry.perform
         self.ended: Counter[str] = Counter()
         self.signals = 0
         """Stop signals received."""
