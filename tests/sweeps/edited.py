@@ -13,24 +13,21 @@ from fakes import write_study
 from ablative.study.core.packages import PACKAGES, ROOT, folder
 from ablative.study.home.paths import Home
 
-ISOLATED = '''
+ISOLATED = """
 import json
 import time
 
 
-class Interrupted(Exception):
-    """Never raised."""
-
-
-def execute(kind, root, home, stop):
+def execute(job):
+    root = job.paths.root
     (root / "begun").touch()
-    while not (home.root / "go").exists():
+    while not (job.home.root / "go").exists():
         time.sleep(0.01)
     from ablative.trainer.isolated_version import VERSION
 
     (root / "draft").write_text(json.dumps({"state": "completed", "seconds": VERSION}))
     (root / "draft").rename(root / "record.json")
-'''
+"""
 VERSION = 1.0
 
 

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from ablative.study.core.errors import DataError
+from ablative.study.core.errors import DataError, Interrupted
 from ablative.study.core.files import write_atomic, write_json
 from ablative.study.core.typed import load_config
 from ablative.study.home.failed_attempts import times_out_of_memory
@@ -22,6 +22,7 @@ from ablative.study.home.journal import Journal
 from ablative.study.home.paths import Home, SubmissionPaths, TaskPaths
 from ablative.study.plan.plan import Plan, make_plan
 from ablative.study.plan.task import TaskRef
+from ablative.study.trainers import JobTask
 from ablative.sweeps.queue.manifest import Manifest
 from ablative.sweeps.submission.submit import Code
 from ablative.trainer.clip.spec.config import RunConfig, micro_batch
@@ -35,14 +36,11 @@ if "ABLATE_TEST_FOLDER" in os.environ:  # a process that a test started, as the 
     composing.remember()
 
 
-class Interrupted(Exception):
-    """Stopped as asked."""
-
-
-def execute(kind: str, root: Path, home: Home, stop: Callable[[], bool]) -> None:
+def execute(job: JobTask) -> None:
     """Do what `behaviour.json` in the home says for this task: an exception, a death, some work, or nothing."""
+    root, home, stop = job.paths.root, job.home, job.stop
     behaviours = json.loads((home.root / "behaviour.json").read_text())
-    behaviour, amount = (behaviours.get(root.name) or behaviours.get(kind) or ["work", 0.0])[:2]
+    behaviour, amount = (behaviours.get(root.name) or behaviours.get(job.stage) or ["work", 0.0])[:2]
     note(home, "begin", root)
     print(f"this is {root.name}")
     ACTIONS[behaviour](root, stop, amount)
@@ -186,15 +184,22 @@ def events(home: Home) -> list[tuple[str, str]]:
 
 
 def run_task(run_id: str) -> TaskRef:
-    return TaskRef(run_id, "pretrain", run_id, 0, ({"method": run_id},), None, run_id)
+    return task(run_id, "train", run_id)
 
 
 def evaluation(task_id: str, run_id: str) -> TaskRef:
-    return TaskRef(task_id, "evaluate", run_id, 0, ({"method": run_id},), "probe", f"{run_id} [probe]")
+    return task(task_id, "probe", run_id, run_task(run_id))
+
+
+def task(task_id: str, stage: str, run_id: str, *needs: TaskRef) -> TaskRef:
+    ids, runs = tuple(need.task_id for need in needs), tuple(need.run_id for need in needs)
+    stages = tuple(need.stage for need in needs)
+    name = run_id if task_id == run_id else f"{run_id} [{stage}]"
+    return TaskRef(task_id, stage, run_id, 0, ({"method": run_id},), ids, runs, stages, name)
 
 
 Behaviours = Mapping[str, Sequence[object]]
-"""{task id or kind: [name in `ACTIONS`, seconds]}"""
+"""{task id or stage: [name in `ACTIONS`, seconds]}"""
 
 
 def submission(home: Home, tasks: list[TaskRef], behaviours: Behaviours) -> SubmissionPaths:

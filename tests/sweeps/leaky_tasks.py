@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
-from pathlib import Path
 from urllib.parse import unquote
 
 from ablative.study.home.paths import Home
+from ablative.study.trainers import JobTask
 
 if os.environ.get("LEAKY_IMPORT"):
     raise ImportError(f"no driver for {os.environ['MLFLOW_TRACKING_URI']}")
 
 
-class Interrupted(Exception):
-    """Stopped as asked."""
-
-
-def execute(kind: str, root: Path, home: Home, stop: Callable[[], bool]) -> None:
+def execute(job: JobTask) -> None:
     """Fail, in two forms of the address at once."""
     address = os.environ["MLFLOW_TRACKING_URI"]
     try:

@@ -6,23 +6,22 @@ import functools
 import math
 import os
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import yaml
-from fakes import Interrupted, note
+from fakes import note
 
+from ablative.study.core.errors import Interrupted
 from ablative.study.core.files import read_json, write_json
 from ablative.study.core.typed import load_config
 from ablative.study.home.journal import Journal
 from ablative.study.home.paths import Home, watched
 from ablative.study.plan.plan import Plan, make_plan
+from ablative.study.trainers import JobTask
 from ablative.sweeps.search.driver import Searcher
 from ablative.sweeps.submission.submit import Code
 from ablative.trainer.clip.spec.config import EvaluationConfig, RunConfig
-
-__all__ = ["Interrupted", "execute"]
 
 STEP_SECONDS = "FAKE_STEP_SECONDS"
 CODE = Code("search_fakes:execute", "")
@@ -48,16 +47,17 @@ STUDY: dict[str, Any] = {
 }
 
 
-def execute(kind: str, root: Path, home: Home, stop: Callable[[], bool]) -> None:
+def execute(job: JobTask) -> None:
     """Ten reported steps for a run; for an evaluation, the formula."""
+    root, home = job.paths.root, job.home
     note(home, "begin", root)
-    if kind == "pretrain":
-        metrics = train(load_config(root / "config.yaml", RunConfig), root, stop)
+    if job.stage == "train":
+        metrics = train(load_config(root / "config.yaml", RunConfig), job)
     else:
         config = load_config(root / "config.yaml", EvaluationConfig)
         assert {dataset.split for dataset in config.datasets} == {"validation"}
         assert [dataset.name for dataset in config.datasets] == ["shapes_object"]
-        score = quality(load_config(home.run(config.run_id).config, RunConfig))
+        score = quality(load_config(job.needs["train"].config, RunConfig))
         metrics = {"validation/zero_shot/shapes_object/top1": score}
     if any(value == 0.0 for value in metrics.values()):
         raise ValueError("no quality at all")
@@ -65,16 +65,16 @@ def execute(kind: str, root: Path, home: Home, stop: Callable[[], bool]) -> None
     note(home, "done", root)
 
 
-def train(config: RunConfig, root: Path, stop: Callable[[], bool]) -> dict[str, float]:
-    journal = Journal(root / "journal.jsonl")
+def train(config: RunConfig, job: JobTask) -> dict[str, float]:
+    journal = Journal(job.paths.journal)
     seconds = float(os.environ.get(STEP_SECONDS, "0"))
-    told = read_json(watched(root))
+    told = read_json(watched(job.paths.root))
     for step in range(1, 11):
         time.sleep(seconds)
         journal.metrics(step, {"train/contrastive": 100 - quality(config)})
         if told is not None and step % told["every"] == 0:
             journal.metrics(step, {"validation/zero_shot/shapes_object/top1": quality(config)})
-        if stop():
+        if job.stop():
             raise Interrupted(f"stopped after step {step}")
     journal.close()
     return {"train/contrastive": 100 - quality(config), "cost/gpu_hours": config.objective.w_text}

@@ -5,28 +5,25 @@ from __future__ import annotations
 import os
 import socket
 import time
-from collections.abc import Callable
 from pathlib import Path
 
+from ablative.study.core.errors import Interrupted
 from ablative.study.core.files import read_json, write_json
-from ablative.study.home.paths import Home
+from ablative.study.trainers import JobTask
 
 TOLD = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT", "SLURMD_NODENAME")
 
 
-class Interrupted(Exception):
-    """Stopped as asked."""
-
-
-def execute(kind: str, root: Path, home: Home, stop: Callable[[], bool]) -> None:
+def execute(job: JobTask) -> None:
     """Meet the other processes, note who was there, and stay until the home's file `go` is there."""
+    root = job.paths.root
     rank, size = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
     links = _meet(rank, size)
     attempt = len(list(root.glob(f"seen.{rank}.*")))
     seen = {name: os.environ.get(name) for name in TOLD} | {"pid": os.getpid()}
     write_json(root / f"seen.{rank}.{attempt}.json", seen)
-    while not (home.root / "go").exists():
-        if stop():
+    while not (job.home.root / "go").exists():
+        if job.stop():
             raise Interrupted("stopped")
         time.sleep(0.02)
     if rank == 0:

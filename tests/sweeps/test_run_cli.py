@@ -91,7 +91,7 @@ def test_run_does_what_is_missing_reports_and_does_nothing_the_second_time(plan:
 
 
 def test_run_on_a_terminal_shows_a_table_of_what_runs(plan: Plan) -> None:
-    behave(plan, {"pretrain": ["work", 2.0]})
+    behave(plan, {"train": ["work", 2.0]})
     ours, theirs = pty.openpty()
     process = start(plan, "run", *study(plan), "--jobs", "1", stdout=theirs, stderr=theirs)
     os.close(theirs)
@@ -109,7 +109,7 @@ def test_run_on_a_terminal_shows_a_table_of_what_runs(plan: Plan) -> None:
 
 
 def test_ctrl_c_stops_at_a_checkpoint_and_the_same_command_goes_on(plan: Plan) -> None:
-    behave(plan, {"pretrain": ["work", 3.0]})
+    behave(plan, {"train": ["work", 3.0]})
     process = start(plan, "run", *study(plan), "--jobs", "1")
     progress = plan.tasks[0].paths(plan.home).root / "progress"
     wait_for(lambda: progress.exists() and progress.stat().st_size > 20)
@@ -119,14 +119,14 @@ def test_ctrl_c_stops_at_a_checkpoint_and_the_same_command_goes_on(plan: Plan) -
     assert "ablate run tiny --config-dir" in errors and "Traceback" not in errors
     assert gone(plan) and survey(plan).states[0].cause == "interrupted"
     steps = progress.stat().st_size
-    behave(plan, {"pretrain": ["work", 0.3]})
+    behave(plan, {"train": ["work", 0.3]})
     ablate(plan, "run", *study(plan))
     assert done(plan) == Counter({task.task_id: 1 for task in plan.tasks})
     assert 20 < steps < 600 and progress.stat().st_size == max(steps, 60)
 
 
 def test_a_second_ctrl_c_kills_a_task_that_does_not_stop(plan: Plan) -> None:
-    behave(plan, {"pretrain": ["deaf", 60]})
+    behave(plan, {"train": ["deaf", 60]})
     process = start(plan, "run", *study(plan), "--jobs", "2")
     wait_for(lambda: len(events(plan.home)) >= 2)
     process.send_signal(signal.SIGINT)
@@ -141,7 +141,7 @@ def test_a_second_ctrl_c_kills_a_task_that_does_not_stop(plan: Plan) -> None:
 
 
 def test_ctrl_c_leaves_workers_of_an_earlier_submission_alone(plan: Plan) -> None:
-    behave(plan, {"pretrain": ["work", 3.0]})
+    behave(plan, {"train": ["work", 3.0]})
     ablate(plan, "submit", *study(plan), "--jobs", "2")
     process = start(plan, "run", *study(plan))
     wait_for(lambda: len(events(plan.home)) >= 2)
@@ -154,7 +154,7 @@ def test_ctrl_c_leaves_workers_of_an_earlier_submission_alone(plan: Plan) -> Non
 
 
 def test_run_starts_workers_again_when_they_are_killed(plan: Plan) -> None:
-    behave(plan, {"pretrain": ["work", 1.0]})
+    behave(plan, {"train": ["work", 1.0]})
     process = start(plan, "run", *study(plan), "--jobs", "2")
     wait_for(lambda: len(events(plan.home)) >= 2)
     killed = kill_workers(plan)
@@ -217,7 +217,7 @@ def test_failures_are_grouped_and_the_exit_code_says_that_work_is_left(plan: Pla
 
 
 def test_submit_status_and_cancel_speak_json(plan: Plan) -> None:
-    behave(plan, {"pretrain": ["deaf", 60]})
+    behave(plan, {"train": ["deaf", 60]})
     made = json.loads(ablate(plan, "submit", *study(plan), "--jobs", "1", "--json"))
     assert made["submitted"] == [task.task_id for task in plan.tasks] and made["workers"] == 1
     wait_for(lambda: len(events(plan.home)) >= 1)

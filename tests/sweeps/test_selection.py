@@ -14,6 +14,7 @@ from fakes import FAKE, HERE, tiny_plan
 from ablative.study.cli import main
 from ablative.study.core.errors import AblateError, ConfigError
 from ablative.study.core.files import read_json, write_json
+from ablative.study.core.packages import TRAINED_BY
 from ablative.study.home.journal import Journal
 from ablative.study.home.paths import Home
 from ablative.study.plan.plan import Plan, Task, make_plan
@@ -62,7 +63,7 @@ def plan(composed: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pla
     first = plan.runs[0]
     finish(plan, first, HOUR)
     for task in plan.tasks:
-        if task.run_id == first.run_id and task.kind == "evaluate":
+        if task.run_id == first.run_id and not task.opens:
             finish(plan, task, HOUR / 4)
     return plan
 
@@ -74,7 +75,7 @@ def finish(plan: Plan, task: Task, seconds: float) -> None:
 def cells(plan: Plan) -> set[tuple[str, str, int]]:
     """Runs of a plan that are not finished."""
     states = survey(plan)
-    open_runs = [state.task for state in states.states if not state.finished and state.task.kind == "pretrain"]
+    open_runs = [state.task for state in states.states if not state.finished and state.task.opens]
     return {(task.cells[0]["pooling"], task.cells[0]["masking"], task.seed) for task in open_runs}
 
 
@@ -114,13 +115,13 @@ def test_what_is_done_or_cannot_be_helped_is_not_paid_for(plan: Plan) -> None:
 def code_of_today() -> str:
     from ablative.sweeps.queue import snapshot
 
-    return snapshot.current()
+    return snapshot.current(TRAINED_BY)
 
 
 def test_for_takes_only_what_the_table_needs(plan: Plan) -> None:
     found = select(plan, table="probes")
     open_tasks = [state.task for state in survey(found.plan).states if not state.finished]
-    assert len(open_tasks) == 12 and {task.protocol for task in open_tasks} == {None, "linear_probe"}
+    assert len(open_tasks) == 12 and {task.stage for task in open_tasks} == {"train", "linear_probe"}
     assert {task.cells[0]["masking"] for task in open_tasks} == {"b"}
     assert found.describe() == [] and found.to_json() == {}
     both = select(plan, "2.6cpuh", "probes")

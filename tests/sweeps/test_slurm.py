@@ -36,7 +36,7 @@ from ablative.sweeps.slurm import preview, squeue
 from ablative.sweeps.status.task_states import Survey
 from ablative.sweeps.submission.submit import submit
 
-LONG = {"pretrain": ["work", 4.0]}
+LONG = {"train": ["work", 4.0]}
 STEPS = 800
 """That a run of `LONG` consists of."""
 LATER = {"begin": "now+1hour"}
@@ -201,7 +201,7 @@ def submitter(home: Home, how: str, extra: dict[str, str] | None = None) -> subp
 
 
 def test_a_submitter_killed_after_sbatch_and_before_its_bookkeeping(home: Home) -> None:
-    plan = plan_on(home, {"pretrain": ["work", 1.0]}, extra=LATER)
+    plan = plan_on(home, {"train": ["work", 1.0]}, extra=LATER)
     assert submitter(home, "dies", LATER).wait(SECONDS) == -signal.SIGKILL
     assert written(plan).arrays[0].job_id == ""
     states = look(plan)
@@ -214,7 +214,7 @@ def test_a_submitter_killed_after_sbatch_and_before_its_bookkeeping(home: Home) 
 
 
 def test_two_submitters_at_once_do_everything_once(home: Home) -> None:
-    plan = plan_on(home, {"pretrain": ["work", 1.0]})
+    plan = plan_on(home, {"train": ["work", 1.0]})
     both = [submitter(home, "lives") for _ in range(2)]
     assert [process.wait(SECONDS) for process in both] == [0, 0]
     finish(plan)
@@ -235,7 +235,7 @@ def test_cancel_takes_waiting_elements_out_of_the_queue(home: Home) -> None:
 
 
 def test_tasks_are_packed_into_elements_and_dealt_out_when_the_queue_is_short(home: Home) -> None:
-    plan = plan_on(home, {"pretrain": ["work", 1.0]}, pack=2, max_elements=2)
+    plan = plan_on(home, {"train": ["work", 1.0]}, pack=2, max_elements=2)
     made = submit(plan, code=FAKE)
     runs, evaluations = written(plan).arrays
     assert made.workers == 2 and [len(element) for element in (*runs.elements, *evaluations.elements)] == [3, 3]

@@ -36,7 +36,7 @@ from ablative.sweeps.slurm import preview
 from ablative.sweeps.status.render import notice
 from ablative.sweeps.submission.submit import submit
 
-LONG = {"pretrain": ["work", 8.0]}
+LONG = {"train": ["work", 8.0]}
 STEPS = 1600
 """That a run of `LONG` consists of."""
 LATE_SECONDS = 45.0
@@ -101,7 +101,7 @@ def undisturbed(plan: Plan, expected: int) -> None:
 
 
 def test_the_first_task_goes_ahead_and_leaves_its_run_to_the_others(home: Home) -> None:
-    plan = plan_on(home, {"pretrain": ["sing", 2.0]}, canary=6)
+    plan = plan_on(home, {"train": ["sing", 2.0]}, canary=6)
     submit(plan, code=FAKE)
     finish(plan)
     undisturbed(plan, 400)
@@ -206,7 +206,7 @@ def small(tmp_path: Path, late: Plan) -> Iterator[Path]:
 
 
 def test_a_full_disk_is_told_where_it_can_be_and_forgotten_when_there_is_room(small: Path) -> None:
-    plan = plan_on(Home(small / "home"), {"pretrain": ["store", 8.0]})
+    plan = plan_on(Home(small / "home"), {"train": ["store", 8.0]})
     submit(plan, code=FAKE)
     wait_for(lambda: all(begun(plan, index)() for index in range(3)), SECONDS)
     ballast = fill(small)

@@ -29,6 +29,7 @@ from ablative.sweeps.slurm.workers import CanaryWorker, ElementWorker
 from ablative.sweeps.status.task_states import survey
 from ablative.sweeps.submission.submit import submit
 from ablative.sweeps.worker import task_process
+from ablative.sweeps.worker.task_process import Entry
 
 CONFIG = ClusterConfig(name="slurm", kind="slurm", canary=6)
 NODES = tuple(Node(name, 2, 4.0, {}, frozenset()) for name in ("n1", "n2"))
@@ -69,7 +70,7 @@ def written(plan: Plan) -> tuple[SubmissionPaths, Manifest]:
 def worker(plan: Plan, kind: type[ElementWorker], job: str = "2_0") -> ElementWorker:
     """A worker of the newest submission that has begun nothing."""
     submission, found = written(plan)
-    return kind(plan.home, submission, found, lambda *_: None, KeyboardInterrupt, job)
+    return kind(plan.home, submission, found, Entry(plan.home, "clip", (), lambda job: None), job)
 
 
 def test_the_first_task_is_tried_before_many_elements(plan: Plan, seen: list[QueuedElement]) -> None:

@@ -196,9 +196,9 @@ def test_a_slice_of_the_mini_grid_has_every_protocol(tmp_path: Path) -> None:
     home = with_store(tmp_path / "home")
     finish(start(home, "run", "mae_clip_mini", *MINI, OMP_NUM_THREADS="1"))
     tasks = json.loads(finish(start(home, "plan", "mae_clip_mini", *MINI, "--json")))["tasks"]
-    assert [task["cell"] for task in tasks if task["kind"] == "pretrain"] == [MINI_CELL]
-    found = {task["protocol"] for task in tasks}
-    assert found == {None, "zero_shot", "linear_probe", "retrieval", "segmentation", "vqa", "finetune", "panels"}
+    assert [task["cell"] for task in tasks if task["stage"] == "train"] == [MINI_CELL]
+    found = {task["stage"] for task in tasks}
+    assert found == {"train", "zero_shot", "linear_probe", "retrieval", "segmentation", "vqa", "finetune", "panels"}
     assert {task["state"] for task in tasks} == {"completed"}
     tables = home / "studies/mae_clip_mini/report/tables"
     for name in ("table4", "table11", "table12", "table13"):

@@ -83,7 +83,7 @@ def test_everything_missing_is_done_and_then_there_is_nothing_to_submit(tmp_path
 
 
 def test_submitting_while_it_runs_adds_nothing(tmp_path: Path) -> None:
-    plan = plan_for(tmp_path, {"pretrain": ["work", 1.0]})
+    plan = plan_for(tmp_path, {"train": ["work", 1.0]})
     assert submit(plan, jobs=1, code=FAKE).paths is not None
     assert submit(plan, jobs=1, code=FAKE).paths is None
     wait_for(lambda: ("begin", plan.tasks[0].task_id) in events(plan.home))
@@ -92,7 +92,7 @@ def test_submitting_while_it_runs_adds_nothing(tmp_path: Path) -> None:
 
 
 def test_two_submissions_at_the_same_moment_do_everything_once(tmp_path: Path) -> None:
-    plan = plan_for(tmp_path, {"pretrain": ["work", 0.3]})
+    plan = plan_for(tmp_path, {"train": ["work", 0.3]})
     both = [submitter(plan.home) for _ in range(2)]
     assert [process.communicate()[0] and process.returncode for process in both] == [0, 0]
     wait_for(lambda: finished(plan) and gone(plan))
@@ -101,7 +101,7 @@ def test_two_submissions_at_the_same_moment_do_everything_once(tmp_path: Path) -
 
 
 def test_the_work_outlives_the_process_its_session_and_its_pipe(tmp_path: Path) -> None:
-    plan = plan_for(tmp_path, {"pretrain": ["work", 1.5]})
+    plan = plan_for(tmp_path, {"train": ["work", 1.5]})
     process = submitter(plan.home, start_new_session=True)
     output, _ = process.communicate(timeout=30)
     assert output.split()[0] == "6"
@@ -162,7 +162,7 @@ def test_a_failure_is_kept_when_its_task_is_submitted_again(tmp_path: Path) -> N
 
 
 def test_a_dead_submission_is_submitted_again(tmp_path: Path) -> None:
-    plan = plan_for(tmp_path, {"pretrain": ["work", 1.0]})
+    plan = plan_for(tmp_path, {"train": ["work", 1.0]})
     made = submit(plan, jobs=2, code=FAKE)
     wait_for(lambda: len(events(plan.home)) >= 2)
     assert made.paths is not None
@@ -178,7 +178,7 @@ def test_a_dead_submission_is_submitted_again(tmp_path: Path) -> None:
 
 
 def test_stopping_lets_runs_save_and_the_next_submission_goes_on(tmp_path: Path) -> None:
-    plan = plan_for(tmp_path, {"pretrain": ["work", 1.5]})
+    plan = plan_for(tmp_path, {"train": ["work", 1.5]})
     made = submit(plan, jobs=1, code=FAKE)
     progress = plan.tasks[0].paths(plan.home).root / "progress"
     wait_for(lambda: progress.exists() and progress.stat().st_size > 20)
@@ -261,7 +261,7 @@ def test_editing_the_source_while_jobs_wait_changes_nothing(tmp_path: Path) -> N
 
 
 def test_an_interrupted_stop_is_not_missed_by_a_worker_that_is_still_starting(tmp_path: Path) -> None:
-    plan = plan_for(tmp_path, {"pretrain": ["work", 1.0]})
+    plan = plan_for(tmp_path, {"train": ["work", 1.0]})
     made = submit(plan, jobs=1, code=FAKE)
     assert made.paths is not None
     write_json(made.paths.stopped, {"reason": "interrupted by the user", "fingerprint": ""})

@@ -285,7 +285,7 @@ def test_a_worker_that_is_killed_takes_its_shipper_along(server: MlflowServer, h
         "from ablative.sweeps.tracking.upload_client import UploadClient\n"
         "from ablative.sweeps.tracking.tags import TaskRef\n"
         "shipper = UploadClient('orphan', Home(Path(sys.argv[1])))\n"
-        f"shipper.follow(TaskRef(*{(run.task_id, run.kind, run.run_id, 0, (), None, run.name)!r}))\n"
+        f"shipper.follow(TaskRef.from_json({run.to_json()!r}))\n"
         "print(shipper._process.pid, flush=True)\ntime.sleep(60)\n"
     )
     worker = subprocess.Popen([sys.executable, "-c", program, str(home.root)], stdout=subprocess.PIPE, text=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 import os
@@ -77,6 +78,7 @@ def test_a_pretraining_and_its_evaluations(home: Home) -> None:
         tags(uri(home), parent).items()
         >= {
             "ablate.study": STUDY,
+            "ablate.stage": "train",
             "ablate.kind": "pretrain",
             "ablate.cell.scale": "small",
             "ablate.cells": json.dumps(run.cells),
@@ -147,7 +149,7 @@ def test_what_a_killed_attempt_has_cost_is_told_for_it(home: Home) -> None:
 
 def test_renamed_levels_replace_the_old_tags(home: Home) -> None:
     old = pretraining(1, ({"method": "clip", "pool": "map"},))
-    new = TaskRef(old.task_id, old.kind, old.run_id, 0, ({"method": "CLIP", "pooling": "map"},), None, "renamed seed=0")
+    new = dataclasses.replace(old, cells=({"method": "CLIP", "pooling": "map"},), name="renamed seed=0")
     write_journal(home, old, steps=2)
     ship([old], STUDY, home)
     assert pending([new], STUDY, home) == 1

@@ -25,7 +25,7 @@ from ablative.study.plan.task import TaskRef
 from ablative.sweeps.queue import leases
 from ablative.sweeps.tracking import locks, uri
 from ablative.sweeps.tracking.cursor import pending, read_cursor
-from ablative.sweeps.tracking.tags import cells_text, plan_tags
+from ablative.sweeps.tracking.tags import list_text, plan_tags
 from ablative.sweeps.tracking.values import JournalLine, Outcome, batches, cut, key_name, last_event, outcome
 
 
@@ -66,9 +66,9 @@ def test_a_cut_text_keeps_what_tells_it_apart() -> None:
 
 def test_cells_stay_json_when_there_are_too_many() -> None:
     cells = tuple({"factor": "level" * 20, "number": str(i)} for i in range(200))
-    assert json.loads(cells_text(cells[:3])) == list(cells[:3])
-    assert 0 < len(json.loads(cells_text(cells))) < 200
-    assert len(cells_text(cells)) <= 8000
+    assert json.loads(list_text(cells[:3])) == list(cells[:3])
+    assert 0 < len(json.loads(list_text(cells))) < 200
+    assert len(list_text(cells)) <= 8000
 
 
 def test_tags_of_a_plan() -> None:
@@ -77,6 +77,8 @@ def test_tags_of_a_plan() -> None:
         "ablate.study": "pooling",
         "ablate.run_id": "000000000001",
         "ablate.task_id": "e00000000002",
+        "ablate.stage": "zero_shot",
+        "ablate.needs": '["000000000001"]',
         "ablate.kind": "evaluate",
         "ablate.protocol": "zero_shot",
         "ablate.seed": "0",

@@ -212,7 +212,7 @@ def test_workers_share_the_queue_and_outlive_each_other(tmp_path: Path) -> None:
     home = Home(tmp_path)
     runs = [run_task(f"run{index}") for index in range(6)]
     tasks = [*runs, *(evaluation(f"eval{index}", f"run{index}") for index in range(6))]
-    paths = submission(home, tasks, {"pretrain": ["work", 0.2]})
+    paths = submission(home, tasks, {"train": ["work", 0.2]})
     first, second = start_worker(home, paths, 0), start_worker(home, paths, 1)
     wait_for(lambda: len(events(home)) >= 4)
     first.kill()
@@ -227,7 +227,7 @@ def test_killed_at_random_moments_and_started_again_everything_is_done_once(tmp_
     home, rng = Home(tmp_path), random.Random(1)
     runs = [run_task(f"run{index}") for index in range(12)]
     tasks = [*runs, *(evaluation(f"eval{index}", f"run{index}") for index in range(12))]
-    paths = submission(home, tasks, {"pretrain": ["work", 0.3], "evaluate": ["work", 0.05]})
+    paths = submission(home, tasks, {"train": ["work", 0.3], "probe": ["work", 0.05]})
     workers, kills, end = [start_worker(home, paths, index) for index in range(3)], 0, time.monotonic() + 6
     while time.monotonic() < end:
         time.sleep(rng.random() * 0.2)

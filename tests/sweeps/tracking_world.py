@@ -45,12 +45,13 @@ def _other_study(path: Path) -> None:
 
 def pretraining(number: int, cells: tuple[dict[str, str], ...] = ({"method": "clip"},)) -> TaskRef:
     task_id = f"{number:012x}"
-    return TaskRef(task_id, "pretrain", task_id, 0, cells, None, f"method=clip seed={number}")
+    return TaskRef(task_id, "train", task_id, 0, cells, (), (), (), f"method=clip seed={number}")
 
 
 def evaluation(run: TaskRef, number: int, protocol: str = "zero_shot") -> TaskRef:
     name = f"{run.name} [{protocol}]"
-    return TaskRef(f"e{number:011x}", "evaluate", run.run_id, run.seed, run.cells, protocol, name)
+    own, needs = (f"e{number:011x}", protocol, run.run_id, run.seed, run.cells), (run.run_id,)
+    return TaskRef(*own, needs, needs, (run.stage,), name)
 
 
 def write_journal(home: Home, source: TaskRef, steps: int = 50, width: int = 4) -> None:
