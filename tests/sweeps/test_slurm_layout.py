@@ -75,8 +75,8 @@ def test_levels_with_resources_of_their_own_get_arrays_of_their_own(plan: Plan) 
     mine = {task.run_id: big for task in plan.runs[:10]}
     plan = dataclasses.replace(plan, clusters=mine)
     arrays = arrange(plan)
-    assert [(array.cluster["gpus"], len(array.elements)) for array in arrays] == [(1, 10), (1, 10), (0, 20), (0, 20)]
-    assert [array.follows[-1:] for array in arrays] == ["", "0", "", "2"]
+    assert [(array.cluster["gpus"], len(array.elements)) for array in arrays] == [(1, 10), (0, 20), (1, 10), (0, 20)]
+    assert [array.follows[-1:] for array in arrays] == ["", "", "0", "1"]
 
 
 def test_a_level_chooses_its_cluster(tmp_path: Path) -> None:
