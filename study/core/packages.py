@@ -65,7 +65,9 @@ def sources_digest(packages: Iterable[str]) -> str:
     """SHA-256 of all Python files and JSON tables of some packages: a cache under it is of this code alone."""
     state = hashlib.sha256()
     for package in packages:
-        for path in sorted(path for path in folder(package).rglob("*") if path.suffix in (".py", ".json")):
+        place = location(package)
+        files = [place] if place.is_file() else place.rglob("*")
+        for path in sorted(path for path in files if path.suffix in (".py", ".json")):
             state.update(path.read_bytes())
     return state.hexdigest()
 

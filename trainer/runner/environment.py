@@ -8,9 +8,11 @@ import platform
 import resource
 import socket
 import sys
+from collections.abc import Sequence
 from importlib import metadata
 from typing import Any
 
+from ablative.study.core.packages import is_ours, sources_digest
 from ablative.study.home import tracking_tags
 
 PACKAGES = {
@@ -49,11 +51,17 @@ def scheduler() -> dict[str, Any]:
     return found
 
 
-def code() -> dict[str, str]:
-    """Which code this attempt runs, and as which job of a scheduler, as tags of its MLflow run."""
+def code(trained_by: Sequence[str]) -> dict[str, str]:
+    """Which code this attempt runs, and as which job of a scheduler, as tags of its MLflow run.
+
+    Args:
+        trained_by: packages of the trainer.
+    """
+    others = [package for package in trained_by if not is_ours(package)]
     tags = {
         tracking_tags.COMMIT: os.environ.get("ABLATE_COMMIT", ""),
         tracking_tags.DIRTY: os.environ.get("ABLATE_DIRTY", ""),
+        **({tracking_tags.SOURCES: sources_digest(others)} if others else {}),
     }
     return tags | {tracking_tags.SCHEDULER + key: str(value) for key, value in scheduler().items() if value is not None}
 
