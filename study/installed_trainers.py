@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import importlib.metadata
 import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -13,7 +12,7 @@ from typing import Any
 from ablative.study.core.errors import AblateError, ConfigError, unknown
 from ablative.study.core.extras import EXTRAS
 from ablative.study.core.packages import folder
-from ablative.study.core.registry import load
+from ablative.study.core.plugins import Plugins
 from ablative.study.spec.runtime import RuntimeConfig
 from ablative.study.spec.sections import Choices, Values
 from ablative.study.trainer_names import GROUP, SHIPPED, SHIPPED_CONF
@@ -28,9 +27,7 @@ LONGEST_NAME = 250 - len("validation/")
 """Characters of a metric's name that leave room for the prefix under which a search finds it."""
 
 
-def names() -> list[str]:
-    """Names of all trainers; none is imported."""
-    return sorted({*SHIPPED, *(point.name for point in _points())})
+TRAINERS = Plugins("trainer", GROUP, SHIPPED)
 
 
 @functools.cache
@@ -44,15 +41,8 @@ def trainer(name: str, where: str = "") -> Trainer:
     Raises:
         ConfigError: there is none, there are two, it cannot be imported, or it lacks what the interface requires.
     """
-    at = f"{where}: " if where else ""
-    points = [point for point in _points() if point.name == name]
-    if len(points) + (name in SHIPPED) > 1:
-        owners = [*(["this program"] if name in SHIPPED else []), *sorted(map(_owner, points))]
-        raise ConfigError(f"{at}trainer '{name}' comes from {' and from '.join(owners)}; uninstall all but one")
-    if not points and name not in SHIPPED:
-        raise ConfigError(f"{unknown('trainer', name, names(), where)}; others come by entry point ({GROUP})")
-    found: Any = load(SHIPPED[name]) if name in SHIPPED else _imported(points[0], at)
-    _check(found, name, at)
+    found: Any = TRAINERS.load(name, where)
+    _check(found, name, f"{where}: " if where else "")
     return _Checked(found)
 
 
@@ -65,27 +55,6 @@ def others_keys(own: Trainer) -> dict[str, str]:
 def conf_folders() -> tuple[Path, ...]:
     """Folders of config groups and studies that come with this program's trainers."""
     return tuple(folder(package) / sub for package, sub in SHIPPED_CONF.values())
-
-
-def _points() -> Iterable[importlib.metadata.EntryPoint]:
-    # A distribution that is installed and lies on the path, too, is found twice.
-    return {
-        (point.name, point.value, _owner(point)): point for point in importlib.metadata.entry_points(group=GROUP)
-    }.values()
-
-
-def _owner(point: importlib.metadata.EntryPoint) -> str:
-    return (point.dist.name if point.dist else "") or point.value
-
-
-def _imported(point: importlib.metadata.EntryPoint, at: str) -> object:
-    try:
-        return point.load()
-    except (Exception, SystemExit) as error:  # whatever somebody else's module raises
-        reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
-        raise ConfigError(
-            f"{at}trainer '{point.name}' ({point.value}, of {_owner(point)}) cannot be imported: {reason}"
-        ) from error
 
 
 def _check(found: Any, name: str, at: str) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import typing
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from types import UnionType
 from typing import Any, TypeVar
@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 import yaml
 
 from ablative.study.core.errors import ConfigError, unknown
+from ablative.study.core.plugins import Plugins
 
 T = TypeVar("T")
 
@@ -27,7 +28,7 @@ Settings = Mapping[str, Any]
 def field(
     default: Any = MISSING,
     *,
-    choices: tuple[Any, ...] | None = None,
+    choices: Collection[Any] | None = None,
     low: float | None = None,
     high: float | None = None,
     below: float | None = None,
@@ -169,7 +170,8 @@ def _convert_scalar(kind: type, value: Any, at: str) -> Any:
 def _check_range(value: Any, metadata: Mapping[str, Any], at: str) -> None:
     choices = metadata.get("choices")
     if choices is not None and value not in choices:
-        raise ConfigError(unknown("value", str(value), choices, at))
+        own = choices.unknown if isinstance(choices, Plugins) else functools.partial(unknown, "value", allowed=choices)
+        raise ConfigError(own(str(value), where=at))
     if not isinstance(value, int | float) or isinstance(value, bool):
         return
     limits = (

@@ -6,9 +6,14 @@ import dataclasses
 from dataclasses import dataclass
 
 from ablative.study.core.errors import ConfigError
+from ablative.study.core.plugins import Plugins
+from ablative.study.core.registry import EXECUTORS as SHIPPED
 from ablative.study.core.secrets import holds_secret
 from ablative.study.core.typed import field
 from ablative.study.spec.runtime import RuntimeConfig
+
+EXECUTORS = Plugins("executor", "ablate.executors", SHIPPED)
+"""Kinds of clusters; one of another distribution is imported only when a cluster's `kind` names it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -16,7 +21,8 @@ class ClusterConfig:
     """Where jobs run; nothing here changes a result. All but `name`, `kind`, `jobs` and `retries` are SLURM's."""
 
     name: str = field(identity=False)
-    kind: str = field("local", choices=("local", "slurm"), identity=False)
+    kind: str = field("local", choices=EXECUTORS, identity=False)
+    """Which executor submits to it (`sweeps.queue.executors`)."""
     jobs: int = field(0, low=0, identity=False)
     """Concurrent worker jobs; 0 takes as many as the cores allow (SLURM: as the scheduler starts)."""
     partition: str = field("", identity=False)

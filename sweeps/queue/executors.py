@@ -1,4 +1,4 @@
-"""Where jobs run, behind one interface: a module of functions for each kind of cluster.
+"""Where jobs run, behind one interface: a module of functions for each kind of cluster, or an object of methods.
 
 An executor starts a submission's workers, says which of its jobs still live, and stops them. The code in the job
 (`sweeps.worker.worker`) is the same for all of them.
@@ -6,13 +6,13 @@ An executor starts a submission's workers, says which of its jobs still live, an
 
 from __future__ import annotations
 
-import sys
+import functools
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from ablative.study.core.errors import ConfigError, unknown
-from ablative.study.core.registry import EXECUTORS, load
+from ablative.study.core.errors import ConfigError
 from ablative.study.home.paths import Home, SubmissionPaths, TaskPaths
+from ablative.study.spec.cluster import EXECUTORS
 from ablative.sweeps.queue import manifest
 from ablative.sweeps.queue.failures import VANISHED
 from ablative.sweeps.queue.leases import Owner
@@ -26,7 +26,7 @@ Ending = tuple[str, str]
 
 
 class Executor(Protocol):
-    """What each module of `study.core.registry.EXECUTORS` provides."""
+    """What the executor of each kind of cluster provides (`study.spec.cluster.EXECUTORS`)."""
 
     def arrange(self, plan: Plan, tasks: tuple[Task, ...], new: frozenset[str], jobs: int, prefix: str) -> WorkerLayout:
         """How to spread these tasks, of which those in `new` no worker has yet; ConfigError when it cannot be done."""
@@ -71,12 +71,20 @@ class Executor(Protocol):
         """Ask jobs to save and end; with `force`, kill them."""
 
 
+@functools.cache
 def executor(kind: str) -> Executor:
-    """The executor for a cluster's `kind`."""
-    if kind not in EXECUTORS:
-        raise ConfigError(unknown("cluster kind", kind, EXECUTORS))
-    module: Executor = load(EXECUTORS[kind])
+    """The executor for a cluster's `kind`; raises ConfigError where there is none, or it lacks a function."""
+    found: Any = EXECUTORS.load(kind)
+    lacking = [name for name in vars(Executor) if not name.startswith("_") and not callable(getattr(found, name, None))]
+    if lacking:
+        raise ConfigError(f"executor '{kind}' lacks '{lacking[0]}'; sweeps.queue.executors.Executor says what it needs")
+    _in_use.append(found)
+    module: Executor = found
     return module
+
+
+_in_use: list[Executor] = []
+"""Executors that this process has asked for."""
 
 
 def live_jobs(submission: SubmissionPaths, manifest: Manifest) -> tuple[Job, ...]:
@@ -115,6 +123,5 @@ def ending(past: Iterable[tuple[SubmissionPaths, Manifest]], task_id: str, owner
 
 def invalidate_cache() -> None:
     """Have every executor in use ask its scheduler again."""
-    for kind, module in EXECUTORS.items():
-        if module in sys.modules:
-            executor(kind).invalidate_cache()
+    for module in _in_use:
+        module.invalidate_cache()

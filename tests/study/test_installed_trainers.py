@@ -104,7 +104,7 @@ def complaint(folder: Path, trainer: str = "own", more: str = "") -> str:
 
 
 def test_it_is_found_by_its_name_and_the_others_are_not_imported(site: Path, tmp_path: Path) -> None:
-    assert installed_trainers.names() == sorted({*POINTS, "clip", "torn", "leaving"})
+    assert list(installed_trainers.TRAINERS) == sorted({*POINTS, "clip", "torn", "leaving"})
     found = plan(tmp_path)
     assert [(task.stage, task.config) for task in found.tasks] == [("fit", {"size": 1}), ("fit", {"size": 2})]
     assert len(make_plan("demo", home=Home(tmp_path)).runs) == 32
@@ -137,7 +137,7 @@ def test_two_of_one_name(site: Path, tmp_path: Path) -> None:
     message = complaint(tmp_path, "clip")
     assert "trainer 'clip' comes from this program and from rival; uninstall all but one" in message
     shutil.copytree(site / "rival-1.0.dist-info", tmp_path / "again" / "rival-1.0.dist-info")
-    assert installed_trainers.names().count("own") == 1
+    assert list(installed_trainers.TRAINERS).count("own") == 1
 
 
 @pytest.mark.parametrize(

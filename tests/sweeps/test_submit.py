@@ -245,7 +245,7 @@ def test_workers_are_as_many_as_cores_gpus_and_tasks_allow(tmp_path: Path, monke
 
 
 def test_an_unknown_cluster_kind_names_the_known_ones() -> None:
-    with pytest.raises(ConfigError, match=r"unknown cluster kind 'locl'; did you mean 'local'"):
+    with pytest.raises(ConfigError, match=r"unknown executor 'locl'; did you mean 'local'"):
         executor("locl")
 
 
