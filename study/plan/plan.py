@@ -251,11 +251,13 @@ class _Planner:
             return
         try:
             self._configurations.check_key(key, "override")
-        except ConfigError:
-            if "." in key:
-                raise
+        except ConfigError as error:
             allowed = [*self._groups, *KEYS, *self.trainer.study_keys, "a key of a configuration"]
-            raise ConfigError(unknown("key", key, allowed, f"override '{key}'")) from None
+            message = unknown("key", key, allowed, f"override '{key}'")
+            near = "did you mean"
+            if "." in key or (near not in message and near in str(error)):
+                raise
+            raise ConfigError(message) from None
 
     def _arms(self, cells: list[Cell]) -> tuple[SearchArm, ...]:
         """Arms of the study's search; from here on, levels that mean it can be looked up."""

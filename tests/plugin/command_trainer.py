@@ -22,16 +22,17 @@ METRICS = {
 KEYS = {"prepare": ("rows",), "fit": ("width", "rate"), "score": ("width",)}
 PROGRAM = """
 import json, pathlib, random, sys
-stage, settings, folder, needed = sys.argv[1], json.loads(sys.argv[2]), *map(pathlib.Path, sys.argv[3:])
+stage, settings = sys.argv[1], json.loads(sys.argv[2])
+folder, *needed = map(pathlib.Path, sys.argv[3:])
 draw = random.Random(settings.get("seed"))
 if stage == "prepare":
     (folder / "rows.json").write_text(json.dumps(list(range(settings["rows"]))))
 elif stage == "fit":
-    rows = json.loads((needed / "rows.json").read_text())
+    rows = json.loads((needed[0] / "rows.json").read_text())
     (folder / "fitted.json").write_text(json.dumps(len(rows) * settings["rate"]))
     print(json.dumps({"fit/latency": 0.1 * settings["width"] * settings["rate"] + 0.01 * draw.random()}))
 else:
-    print(json.dumps({"score/held out/gain": json.loads((needed / "fitted.json").read_text()) + draw.random()}))
+    print(json.dumps({"score/held out/gain": json.loads((needed[0] / "fitted.json").read_text()) + draw.random()}))
 """
 
 
@@ -76,7 +77,7 @@ def execute(job: JobTask) -> None:
 
 def work(task: RunningTask) -> Result:
     settings: Mapping[str, Any] = {**task.config, "seed": task.job.seed}
-    folders = [str(paths.root) for paths in (task.job.paths, *task.job.needs.values(), task.job.paths)][:2]
+    folders = [str(paths.root) for paths in (task.job.paths, *task.job.needs.values())]
     command = [sys.executable, "-c", PROGRAM, task.job.stage, json.dumps(settings), *folders]
     printed = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
     return Result(json.loads(printed or "{}"))
