@@ -96,8 +96,8 @@ _CANDIDATES = f"""
             min(task_id) over same as leader,
             row_number() over (partition by stage, print order by task_id) as member
         from prints
-        qualify count(*) over same > 1
         window same as (partition by stage, print)
+        qualify count(*) over same > 1
     ),
 
     placed as (select *, dense_rank() over (partition by stage order by leader) as place from shared)
