@@ -240,14 +240,20 @@ _ANSWERS: dict[str, tuple[Callable[[Any], bool], str]] = {
 
 
 def _check_metrics(who: str, where: str, metrics: Iterable[Metric]) -> None:
+    if isinstance(metrics, tuple) and _known.get(id(metrics)) is metrics:
+        return
     for metric in metrics:
         if not isinstance(metric, Metric) or not isinstance(metric.name, str):
             raise ConfigError(f"{who}: {where}: {_short(metric)} is no study.trainers.Metric with a name")
         if metric not in _FINE:
             _check_metric(f"{who}: metric '{metric.name}'", metric)
             _FINE.add(metric)
+    if isinstance(metrics, tuple):
+        _known[id(metrics)] = metrics
 
 
+_known: dict[int, tuple[Metric, ...]] = {}
+"""Metrics of stages that were checked, by identity: a trainer that makes them once has them checked once."""
 _FINE: set[Metric] = set()
 """Metrics that were checked."""
 

@@ -11,7 +11,7 @@ import dataclasses
 import functools
 import hashlib
 import json
-from collections.abc import Hashable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 ID_DIGITS = 12
@@ -55,26 +55,38 @@ def content(config: object) -> str:
     if not dataclasses.is_dataclass(config):
         return canonical(identity(config))
     parts = []
-    for spec in dataclasses.fields(config):
-        value = getattr(config, spec.name)
-        kept = spec.metadata.get("identity", True)
-        if kept and value != spec.metadata.get("identity_default", dataclasses.MISSING):
-            parts.append(f'"{spec.name}":{_section(value)}')
+    for name, default in _hashed_fields(type(config)):
+        value = getattr(config, name)
+        if value != default:
+            parts.append(f'"{name}":{_section(value)}')
     return "{" + ",".join(sorted(parts)) + "}"
 
 
-def _section(value: Any) -> str:
-    shared = dataclasses.is_dataclass(value[0] if isinstance(value, tuple) and value else value)
-    try:
-        return _shared_section(value) if shared else canonical(identity(value))
-    except TypeError:  # a mapping in it: no key of a cache
+@functools.cache
+def _hashed_fields(cls: type) -> tuple[tuple[str, object], ...]:
+    """Name and `identity_default` of each field that is hashed."""
+    specs = [(spec.name, spec.metadata) for spec in dataclasses.fields(cls)]
+    return tuple(
+        (name, metadata.get("identity_default", dataclasses.MISSING))
+        for name, metadata in specs
+        if metadata.get("identity", True)
+    )
+
+
+_texts: dict[int, tuple[object, str]] = {}
+"""Identity of a section → the section, which so stays alive, and its text."""
+_MOST_TEXTS = 4096
+
+
+def _section(value: object) -> str:
+    if not isinstance(value, tuple) and not dataclasses.is_dataclass(value):
         return canonical(identity(value))
-
-
-@functools.lru_cache(maxsize=4096)
-def _shared_section(value: Hashable) -> str:
-    # Equal sections give equal text: `study.core.typed.build` gives a field one type.
-    return canonical(identity(value))
+    known = _texts.get(id(value))
+    if known is None:
+        if len(_texts) >= _MOST_TEXTS:
+            _texts.clear()
+        known = _texts[id(value)] = value, canonical(identity(value))
+    return known[1]
 
 
 def config_id(config: object) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -197,6 +197,8 @@ class _Planner:
         for key in words.values:
             self._check_word(key)
         self._tuned = Tuned(study.design, study.name, (), None, home)
+        self._keys: set[str] = set()
+        """Keys of levels that were checked."""
 
     def plan(self) -> Plan:
         self.study = with_groups(self.study, self._configurations.members)
@@ -214,19 +216,21 @@ class _Planner:
             if reason := self._waiting(cell):
                 waiting[cell_name(cell)] = reason
                 continue
-            stages = {stage.name: stage for stage in self._configured(cell)}
-            read_keys.note(cell, self._split(cell)[1], opening(list(stages.values())))
+            choices, values = self._split(cell)
+            stages = self._configured(cell)
+            applied = {stage.name for stage in stages if allows(cell, stage.where)}
+            read_keys.note(cell, values, opening(stages))
             for seed in self.study.seeds:
                 run = self._run(cell, seed)
                 for task in run:
                     found[task.task_id] = found[task.task_id].and_of(task) if task.task_id in found else task
-                    if allows(cell, stages[task.stage].where):
+                    if task.stage in applied:
                         wanted.add(task.task_id)
                     if task.run_id not in clusters:
                         own = [other.runtime for other in run if other.run_id == task.run_id]
-                        clusters[task.run_id] = self._cluster(*self._split(cell), widest(own))
+                        clusters[task.run_id] = self._cluster(choices, values, widest(own))
         read_keys.check()
-        tasks = _with_needs(_by_depth(list(found.values())), wanted)
+        tasks = _by_depth(found, wanted)
         declared = {metric.name: metric for metric in self._configurations.metrics}
         measured = {(cell_name(cell), task.stage) for task in tasks for cell in task.cells}
         check_outputs(self.study, list(declared), cells)
@@ -310,38 +314,37 @@ class _Planner:
         for key, value in self._tuned.meaning(cell).items():
             if key == PARENT_KEY:
                 continue
-            if key in self._groups and not isinstance(value, Mapping):
+            chosen = key in self._groups and not isinstance(value, Mapping)
+            if key not in self._keys:
+                self._check_level_key(key, chosen)
+                self._keys.add(key)
+            if chosen:
                 choices.append((key, str(value)))
             else:
-                if key.split(".")[0] != "cluster" or "." not in key:
-                    self._configurations.check_key(key, f"{self.where}: factors")
                 values.append((key, tuple(value) if isinstance(value, list) else value))
-            # Where a run goes is no part of what it is: a level's own resources and a cluster given here agree.
-            if key.split(".")[0] != "cluster" and (key in self.words.values or key in self.words.choices):
-                raise ConfigError(f"override '{key}': a factor of the study sets this key; restrict the factor instead")
         return tuple(choices), tuple(values)
+
+    def _check_level_key(self, key: str, chosen: bool) -> None:
+        head, _, rest = key.partition(".")
+        if not chosen and (head != "cluster" or not rest):
+            self._configurations.check_key(key, f"{self.where}: factors")
+        # Where a run goes is no part of what it is: a level's own resources and a cluster given here agree.
+        if head != "cluster" and (key in self.words.values or key in self.words.choices):
+            raise ConfigError(f"override '{key}': a factor of the study sets this key; restrict the factor instead")
 
     def _cluster(self, choices: Choices, values: Values, runtime: RuntimeConfig) -> ClusterConfig:
         return spread(self._sections.section("cluster", ClusterConfig, choices, values), runtime)
 
 
-def _with_needs(tasks: Sequence[Task], wanted: set[str]) -> tuple[Task, ...]:
-    """Those of these ids, and all that they need; each task comes after those that it needs."""
-    kept = set(wanted)
-    for task in reversed(tasks):
-        if task.task_id in kept:
-            kept.update(task.needs)
-    return tuple(task for task in tasks if task.task_id in kept)
-
-
-def _by_depth(tasks: Sequence[Task]) -> tuple[Task, ...]:
-    """The tasks by the longest chain of needs behind each, else in the given order."""
-    known = {task.task_id: task for task in tasks}
+def _by_depth(known: Mapping[str, Task], wanted: Collection[str]) -> tuple[Task, ...]:
+    """The wanted tasks, and what they need, by the longest chain of needs behind each, else in the given order."""
     depths: dict[str, int] = {}
 
-    def depth(task: Task) -> int:
-        if task.task_id not in depths:
-            depths[task.task_id] = 1 + max((depth(known[need]) for need in task.needs), default=-1)
-        return depths[task.task_id]
+    def depth(task_id: str) -> int:
+        if task_id not in depths:
+            depths[task_id] = 1 + max(map(depth, known[task_id].needs), default=-1)
+        return depths[task_id]
 
-    return tuple(sorted(tasks, key=depth))
+    for task_id in wanted:
+        depth(task_id)
+    return tuple(sorted((task for task in known.values() if task.task_id in depths), key=lambda t: depths[t.task_id]))

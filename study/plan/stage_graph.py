@@ -14,6 +14,13 @@ from ablative.study.trainers import Config, Stage, Trainer
 
 def ordered(stages: Sequence[Stage]) -> list[Stage]:
     """The stages, each after those that it needs, else in the given order; they have no circle."""
+    seen: set[str] = set()
+    for stage in stages:
+        if not seen.issuperset(stage.needs):
+            break
+        seen.add(stage.name)
+    else:
+        return list(stages)  # the usual case, 10,000 times in a large grid
     found: list[Stage] = []
     left = list(stages)
     while left:

@@ -22,6 +22,7 @@ class Sections:
         """`base`: config group → option that every run starts from; the words on the command line go before it."""
         self.composer, self._words = composer, words
         self.base = {**base, **words.choices}
+        self._split: tuple[Values, dict[str, Values]] = (), {}
         self._built: dict[tuple[object, ...], Any] = {}
 
     def tree(
@@ -61,12 +62,22 @@ class Sections:
             complete: fills in what the configuration leaves open, once for each object.
             without: words of the command line (their keys) that are passed over.
         """
-        own = tuple(item for item in values if item[0].split(".")[0] == name)
+        own = self._of_section(values).get(name, ())
         key = (name, choices, own, without)
         if key not in self._built:
             section: Any = build(cls, self.tree(choices, own, without=without).get(name, {}), name)
             self._built[key] = complete(section) if complete else section
         return self._built[key]
+
+    def _of_section(self, values: Values) -> dict[str, Values]:
+        """Values by the section that they are of; sections of one cell are asked for one after the other."""
+        if values is not self._split[0]:
+            found: dict[str, Values] = {}
+            for item in values:
+                head = item[0].partition(".")[0]
+                found[head] = (*found.get(head, ()), item)
+            self._split = values, found
+        return self._split[1]
 
     def check_choices(self, groups: tuple[str, ...], where: str) -> None:
         """Raise ConfigError for a group of the base that there is not."""

@@ -10,6 +10,7 @@ that of features also where none is trained.
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass, field
 
 INFO_NCE = "softmax"
@@ -73,6 +74,7 @@ class Recipe:
         """Whether it may choose the masked elements by their similarity to the other modality (supplement J)."""
         return self.contrastive and self.generative
 
+    @functools.cache  # noqa: B019 - there are as many recipes as RECIPES has
     def unread_keys(self, masking: str) -> dict[str, str]:
         """Keys that a run with this `objective.masking` does not read → the key that it reads instead, or empty."""
         conditional = SIMILARITY_KEYS if masking != "similarity" else ()
