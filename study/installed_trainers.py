@@ -96,7 +96,9 @@ class _Checked:
 
     def __getattr__(self, name: str) -> Any:
         own = getattr(self._found, name)
-        return own if name not in _ANSWERS else functools.partial(_ask, self._who, name, own)
+        checked = own if name not in _ANSWERS else functools.partial(_ask, self._who, name, own)
+        self.__dict__[name] = checked
+        return checked
 
     def configurations(self, request: Request) -> Configurations:
         own = _ask(self._who, "configurations", self._found.configurations, request)
@@ -111,6 +113,8 @@ class _CheckedConfigurations(Configurations):
 
     def __init__(self, who: str, own: Configurations) -> None:
         self._who, self._own = who, own
+        self._fine: dict[tuple[object, ...], list[tuple[Metric, ...]]] = {}
+        """What is checked of a cell's stages, once for all cells that have the same."""
 
     @property
     def metrics(self) -> Sequence[Metric]:
@@ -140,6 +144,11 @@ class _CheckedConfigurations(Configurations):
         found: Sequence[Stage] = _ask(self._who, "stages", self._own.stages, choices, values)
         if not _is_sequence(found) or not all(isinstance(item, Stage) for item in found):
             raise ConfigError(f"{self._who}: stages() returned {_short(found)}; expected study.trainers.Stage objects")
+        shape = tuple(
+            (stage.name, stage.needs, stage.seeded, id(stage.metrics), type(stage.runtime)) for stage in found
+        )
+        if shape in self._fine:
+            return found
         for stage in found:
             _check_stage(self._who, stage)
         check_graph(self._who, found)
@@ -147,6 +156,9 @@ class _CheckedConfigurations(Configurations):
             raise ConfigError(
                 f"{self._who}: stages() returned no stage that depends on the seed; a run begins with one"
             )
+        if all(isinstance(stage.metrics, tuple) for stage in found):
+            # The metrics stay alive, so that no others have their identities.
+            self._fine[shape] = [stage.metrics for stage in found]
         return found
 
 
@@ -240,20 +252,14 @@ _ANSWERS: dict[str, tuple[Callable[[Any], bool], str]] = {
 
 
 def _check_metrics(who: str, where: str, metrics: Iterable[Metric]) -> None:
-    if isinstance(metrics, tuple) and _known.get(id(metrics)) is metrics:
-        return
     for metric in metrics:
         if not isinstance(metric, Metric) or not isinstance(metric.name, str):
             raise ConfigError(f"{who}: {where}: {_short(metric)} is no study.trainers.Metric with a name")
         if metric not in _FINE:
             _check_metric(f"{who}: metric '{metric.name}'", metric)
             _FINE.add(metric)
-    if isinstance(metrics, tuple):
-        _known[id(metrics)] = metrics
 
 
-_known: dict[int, tuple[Metric, ...]] = {}
-"""Metrics of stages that were checked, by identity: a trainer that makes them once has them checked once."""
 _FINE: set[Metric] = set()
 """Metrics that were checked."""
 

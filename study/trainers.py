@@ -135,8 +135,9 @@ class Request:
     choices: Mapping[str, str]
     """Config group → option, of the study's `base` and the command line."""
     tree: Callable[..., Tree]
-    """(group choices, dotted values, further Hydra overrides) → composed configuration tree
-    (`study.spec.sections.Sections.tree`)."""
+    """(group choices, dotted values) → composed configuration tree (`study.spec.sections.Sections.tree`)."""
+    extend: Callable[[tuple[str, ...]], None]
+    """(overrides) → every tree is composed with them, in Hydra's grammar."""
     section: Callable[..., Any]
     """(name, class, group choices, dotted values, …) → that section of the tree as a typed object, the same object for
     equal arguments (`study.spec.sections.Sections.section`)."""

@@ -57,7 +57,7 @@ def content(config: object) -> str:
     parts = []
     for name, default in _hashed_fields(type(config)):
         value = getattr(config, name)
-        if value != default:
+        if default is dataclasses.MISSING or value != default:
             parts.append(f'"{name}":{_section(value)}')
     return "{" + ",".join(sorted(parts)) + "}"
 
@@ -79,14 +79,15 @@ _MOST_TEXTS = 4096
 
 
 def _section(value: object) -> str:
-    if not isinstance(value, tuple) and not dataclasses.is_dataclass(value):
-        return canonical(identity(value))
     known = _texts.get(id(value))
-    if known is None:
+    if known is not None:
+        return known[1]
+    text = canonical(identity(value))
+    if isinstance(value, tuple) or dataclasses.is_dataclass(value):
         if len(_texts) >= _MOST_TEXTS:
             _texts.clear()
-        known = _texts[id(value)] = value, canonical(identity(value))
-    return known[1]
+        _texts[id(value)] = value, text
+    return text
 
 
 def config_id(config: object) -> str:

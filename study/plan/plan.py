@@ -184,6 +184,7 @@ class _Planner:
                 own=study.own,
                 choices=sections.base,
                 tree=sections.tree,
+                extend=sections.extend,
                 section=sections.section,
                 options=sections.composer.options,
                 check_choice=sections.composer.check_choice,

@@ -22,22 +22,24 @@ class Sections:
         """`base`: config group → option that every run starts from; the words on the command line go before it."""
         self.composer, self._words = composer, words
         self.base = {**base, **words.choices}
+        self._more: tuple[str, ...] = ()
         self._split: tuple[Values, dict[str, Values]] = (), {}
         self._built: dict[tuple[object, ...], Any] = {}
 
-    def tree(
-        self, choices: Choices = (), values: Values = (), more: tuple[str, ...] = (), without: tuple[str, ...] = ()
-    ) -> Tree:
+    def extend(self, overrides: tuple[str, ...]) -> None:
+        """Compose every tree from now on with further overrides, in Hydra's grammar."""
+        self._more = overrides
+
+    def tree(self, choices: Choices = (), values: Values = (), without: tuple[str, ...] = ()) -> Tree:
         """The configuration tree of a cell: base choices, then the cell's, then the words, then the cell's values.
 
         Args:
             choices: config group → option.
             values: dotted key → value.
-            more: further overrides in Hydra's grammar.
             without: words of the command line (their keys) that are passed over.
         """
         merged = {**self.base, **dict(choices)}
-        tree = self.composer.tree(tuple(sorted(merged.items())), more)
+        tree = self.composer.tree(tuple(sorted(merged.items())), self._more)
         words = ((key, value) for key, value in self._words.values.items() if key not in without)
         for key, value in (*words, *values):
             tree = set_value(tree, key, value)

@@ -40,7 +40,10 @@ class ClipConfigurations(Configurations):
         self._protocols = _protocols(request.own.get("protocols") or [], f"{request.where}: protocols")
         for name, levels in self._protocols.items():
             request.check_factors(levels, f"{request.where}: protocols.{name}")
+            request.check_choice("protocol", name, "protocols")
+        request.extend(tuple(f"+protocol@protocol.{name}={name}" for name in self._protocols))
         self._metrics: dict[str, Metric] = {metric.name: metric for metric in RUN_METRICS}
+        self._suited: set[Choices] = set()
         self._checked: set[tuple[int, ...]] = set()
         self._evaluations: dict[tuple[Any, ...], tuple[Stage, ...]] = {}
 
@@ -81,6 +84,7 @@ class ClipConfigurations(Configurations):
         return tuple("/".join([head, member, *rest[1:]]) for member in groups[name])
 
     def stages(self, choices: Choices, values: Values) -> Sequence[Stage]:
+        self._check_suite(choices)
         written = self._run(choices, values)
         unread = RECIPES[written.objective.name].unread_keys(written.objective.masking)
         read = tuple(item for item in values if item[0] not in unread)
@@ -96,18 +100,21 @@ class ClipConfigurations(Configurations):
 
     def _tree(self, choices: Choices, values: Values) -> dict[str, Any]:
         """The composed tree, with the study's protocols under `protocol`."""
-        data = dict(choices).get("data") or self._request.choices.get("data")
-        suite = dict(choices).get("suite") or self._request.choices.get("suite")
+        self._check_suite(choices)
+        return self._request.tree(choices, values)
+
+    def _check_suite(self, choices: Choices) -> None:
+        """Raise ConfigError for data without an evaluation suite of their name, where none is chosen."""
+        if choices in self._suited:
+            return
+        chosen = {**self._request.choices, **dict(choices)}
         suites = self._request.options("suite")
-        if data is not None and suite is None and data not in suites:
+        if "data" in chosen and "suite" not in chosen and chosen["data"] not in suites:
             raise ConfigError(
-                f"data '{data}' has no evaluation suite of its name; choose one in the study's base: "
+                f"data '{chosen['data']}' has no evaluation suite of its name; choose one in the study's base: "
                 f"suite: {' | '.join(suites)}"
             )
-        for name in self._protocols:
-            self._request.check_choice("protocol", name, "protocols")
-        more = tuple(f"+protocol@protocol.{name}={name}" for name in self._protocols)
-        return self._request.tree(choices, values, more)
+        self._suited.add(choices)
 
     def _run(self, choices: Choices, values: Values, without: Sequence[str] | set[str] = ()) -> RunConfig:
         """A run's configuration, without a seed; `without`: words of the command line that are passed over."""
