@@ -95,10 +95,13 @@ class _Checked:
         self._who = f"trainer '{found.name}'"
 
     def __getattr__(self, name: str) -> Any:
-        own = getattr(self._found, name)
-        checked = own if name not in _ANSWERS else functools.partial(_ask, self._who, name, own)
-        self.__dict__[name] = checked
-        return checked
+        if name not in _ANSWERS:
+            return getattr(self._found, name)
+        self.__dict__[name] = functools.partial(self._asked, name)
+        return self.__dict__[name]
+
+    def _asked(self, name: str, *arguments: object) -> Any:
+        return _ask(self._who, name, getattr(self._found, name), *arguments)
 
     def configurations(self, request: Request) -> Configurations:
         own = _ask(self._who, "configurations", self._found.configurations, request)
