@@ -200,38 +200,17 @@ class _Planner:
         self._tuned = Tuned(study.design, study.name, (), None, home)
         self._keys: set[str] = set()
         """Keys of levels that were checked."""
+        self._runs: dict[tuple[str, int], list[Task]] = {}
+        self._stages: dict[str, list[Stage]] = {}
 
     def plan(self) -> Plan:
         self.study = with_groups(self.study, self._configurations.members)
         cells = self.study.design.cells()
         self._parents = parents(self.study.design, cells, self.where)
         arms = self._arms(cells)
-        waiting: dict[str, str] = {}
-        found: dict[str, Task] = {}
-        wanted: set[str] = set()
-        clusters: dict[str, ClusterConfig] = {}
-        read_keys = ReadKeys(self.study, self.trainer, self.words.values)
-        self._runs: dict[tuple[str, int], list[Task]] = {}
-        self._stages: dict[str, list[Stage]] = {}
-        for cell in sorted(cells, key=lambda cell: cell != self.study.baseline):
-            if reason := self._waiting(cell):
-                waiting[cell_name(cell)] = reason
-                continue
-            choices, values = self._split(cell)
-            stages = self._configured(cell)
-            applied = {stage.name for stage in stages if allows(cell, stage.where)}
-            read_keys.note(cell, values, opening(stages))
-            for seed in self.study.seeds:
-                run = self._run(cell, seed)
-                for task in run:
-                    found[task.task_id] = found[task.task_id].and_of(task) if task.task_id in found else task
-                    if task.stage in applied:
-                        wanted.add(task.task_id)
-                    if task.run_id not in clusters:
-                        own = [other.runtime for other in run if other.run_id == task.run_id]
-                        clusters[task.run_id] = self._cluster(choices, values, widest(own))
-        read_keys.check()
-        tasks = _by_depth(found, wanted)
+        waiting = {cell_name(cell): reason for cell in cells if (reason := self._waiting(cell))}
+        ready = [cell for cell in cells if cell_name(cell) not in waiting]
+        tasks, clusters = self._tasks(sorted(ready, key=lambda cell: cell != self.study.baseline))
         declared = {metric.name: metric for metric in self._configurations.metrics}
         measured = {(cell_name(cell), task.stage) for task in tasks for cell in task.cells}
         check_outputs(self.study, list(declared), cells)
@@ -250,6 +229,29 @@ class _Planner:
             clusters,
             self._configurations.absent,
         )
+
+    def _tasks(self, cells: Sequence[Cell]) -> tuple[tuple[Task, ...], dict[str, ClusterConfig]]:
+        """The tasks of these cells, and where those of each run go."""
+        found: dict[str, Task] = {}
+        wanted: set[str] = set()
+        clusters: dict[str, ClusterConfig] = {}
+        read_keys = ReadKeys(self.study, self.trainer, self.words.values)
+        for cell in cells:
+            choices, values = self._split(cell)
+            stages = self._configured(cell)
+            applied = {stage.name for stage in stages if allows(cell, stage.where)}
+            read_keys.note(cell, values, opening(stages))
+            for seed in self.study.seeds:
+                run = self._run(cell, seed)
+                for task in run:
+                    found[task.task_id] = found[task.task_id].and_of(task) if task.task_id in found else task
+                    if task.stage in applied:
+                        wanted.add(task.task_id)
+                    if task.run_id not in clusters:
+                        own = [other.runtime for other in run if other.run_id == task.run_id]
+                        clusters[task.run_id] = self._cluster(choices, values, widest(own))
+        read_keys.check()
+        return _by_depth(found, wanted), clusters
 
     def _check_word(self, key: str) -> None:
         if key.split(".")[0] == "cluster" and "." in key:
