@@ -29,7 +29,7 @@ if stage == "prepare":
     (folder / "rows.json").write_text(json.dumps(list(range(settings["rows"]))))
 elif stage == "fit":
     rows = json.loads((needed[0] / "rows.json").read_text())
-    (folder / "fitted.json").write_text(json.dumps(len(rows) * settings["rate"]))
+    (folder / "fitted.json").write_text(json.dumps(len(rows) * settings["rate"] / settings["width"]))
     print(json.dumps({"fit/latency": 0.1 * settings["width"] * settings["rate"] + 0.01 * draw.random()}))
 else:
     print(json.dumps({"score/held out/gain": json.loads((needed[0] / "fitted.json").read_text()) + draw.random()}))
