@@ -74,6 +74,10 @@ def _check(found: Any, name: str, at: str) -> None:
             raise ConfigError(f"{who} lacks '{attribute}', which study.trainers.Trainer requires")
     if found.name != name:
         raise ConfigError(f"{who} calls itself '{found.name}'")
+    _check_attributes(found, who)
+
+
+def _check_attributes(found: Any, who: str) -> None:
     if not re.fullmatch(r"[\w.]+:\w+", str(found.entry)):
         raise ConfigError(f"{who}: entry is {found.entry!r}; expected module:function")
     for attribute in ("packages", "study_keys", "condition_keys", "groups"):

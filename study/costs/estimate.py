@@ -19,7 +19,6 @@ from ablative.study.costs.history import RunTime, WorkRates, similarity_keys
 from ablative.study.plan.plan import Plan
 from ablative.study.plan.task import Task
 from ablative.study.spec.runtime import RuntimeConfig
-from ablative.study.trainers import Config
 
 ASSUMED_FLOPS_PER_CORE = 40e9
 """fp32 on one CPU core at half of its peak: a guess for the first run, replaced by history after it."""

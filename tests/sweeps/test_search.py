@@ -64,7 +64,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"where": {"pooling": ["max"]}}, "unknown level 'max'"),
     ({"budget": {"trials": 0}}, "give trials, hours or both"),
     ({"pruner": "median", "report": "zero_shot/shapes_object/top1"}, "tell with `every` after how many steps"),
-    ({"pruner": "median", "report": "train/loss", "every": 5}, "only a protocol's metric"),
+    ({"pruner": "median", "report": "train/loss", "every": 5}, "only another stage's metric"),
     ({"pruner": "median", "report": "zero_shot/shapes_objct/top1", "every": 5}, "did you mean 'zero_shot/shapes_obj"),
     ({"pruner": "median", "report": "zero_shot/shapes_object/top1", "every": 240}, "no evaluation before the last of"),
     ({"confirm": {"seeds": [0, 1]}}, "[0] are seeds of the search"),
