@@ -157,9 +157,9 @@ def _layers(bundles: Sequence[_Bundle]) -> list[_Layer]:
     for bundle in sorted(bundles, key=lambda bundle: (depths[bundle], bool(bundle.held))):
         need = None if bundle.held else bundle.main_need
         # One that several runs need would have all of them in its element.
-        alone = need is not None and (need.run_id == bundle.run_id or others[need] == 1)
-        leader = need.layer if need is not None and alone else None
-        key = (depths[bundle], bool(bundle.held), repr(bundle.cluster), leader, need is None or alone)
+        own = need is not None and need.run_id == bundle.run_id
+        leader = need.layer if need is not None and (own or others[need] == 1) else None
+        key = (depths[bundle], bool(bundle.held), repr(bundle.cluster), leader, own)
         bundle.layer = found.setdefault(key, _Layer(bundle.cluster, leader))
         bundle.layer.bundles.append(bundle)
     return list(found.values())
