@@ -68,7 +68,7 @@ def test_its_study_on_this_machine(conf: Path, tmp_path: Path) -> None:
     ablate(conf, home, "run", "commands", "--jobs", "2")
     states = json.loads(ablate(conf, home, "status", "commands", "--json"))
     assert states["counts"] == {"completed": 13}
-    printed = ablate(conf, home, "report", "commands", "--final")
+    printed = ablate(conf, home, "report", "commands", "--final", "--format", "html", "--format", "md")
     assert "claims: 2 supported" in printed
     report = Home(home).study("commands").report
     table = (report / "tables" / "main.md").read_text()

@@ -1,17 +1,20 @@
-"""The README's section on clusters, run as written on a real SLURM with a slice of `demo`: the same numbers as here."""
+"""Studies on a real SLURM: the README's section as written gives the numbers of this machine; and another trainer's."""
 
 from __future__ import annotations
 
 import json
 import os
+import random
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 from fakes import SOURCE, wait_for
+from installed import install
 from shared import with_store
 from slurm_world import SECONDS
 
@@ -89,3 +92,22 @@ def test_the_readme_on_clusters_and_the_same_numbers_as_on_this_machine(tmp_path
     assert "element" in outputs["logs"] and "'partition': 'cpu'" in outputs["logs"]
     status = json.loads(ablate(there, "status", "demo", *SLICE, "--json"))
     assert status["counts"] == {"completed": TASKS}
+
+
+def test_a_trainer_of_another_distribution(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One task that all runs need goes before them, and those before what needs them."""
+    plugin, home = SOURCE / "tests" / "plugin", with_store(tmp_path / "home")
+    site = install(tmp_path / "site", "command-trainer", {"command": "command_trainer:TRAINER"})
+    shutil.copy(plugin / "command_trainer.py", site)
+    (tmp_path / "conf" / "study").mkdir(parents=True)
+    shutil.copy(plugin / "commands.yaml", tmp_path / "conf" / "study")
+    monkeypatch.setenv("PYTHONPATH", str(site))
+    words = ("commands", "--config-dir", str(tmp_path / "conf"))
+    ablate(home, "submit", *words, "cluster=slurm", *CLUSTER)
+    wait_for(lambda: len(records(home)) == 13, SECONDS)
+    latencies = sorted(found["fit/latency"] for found in metrics(home).values() if "fit/latency" in found)
+    draws = [0.01 * random.Random(seed).random() for seed in (0, 1, 2)]
+    assert latencies == [0.1 * width * 0.5 + draw for width in (1, 3) for draw in sorted(draws)]
+    assert all(record["environment"]["scheduler"]["node"] in ("n1", "n2") for record in records(home).values())
+    status = json.loads(ablate(home, "status", *words, "--json"))
+    assert status["counts"] == {"completed": 13}
