@@ -168,7 +168,7 @@ def _again(old: Mapping[str, Any], new: Mapping[str, Any], before: Numbers, now:
     gone = [task for task in old["tasks"] if task not in new["tasks"]]
     come = [task for task in new["tasks"] if task not in old["tasks"]]
     if gone or come:
-        reasons.append(f"other tasks: {' '.join(gone) or 'nothing'} → {' '.join(come) or 'nothing'}")
+        reasons.append(f"measured otherwise: {' '.join(gone) or 'nothing'} → {' '.join(come) or 'nothing'}")
     for task in old["tasks"]:
         one, other = before["tasks"].get(task), now["tasks"].get(task)
         if task not in new["tasks"] or one is None or other is None:
@@ -176,7 +176,7 @@ def _again(old: Mapping[str, Any], new: Mapping[str, Any], before: Numbers, now:
         details = _details(one, other, before["environments"], now["environments"])
         if one["finished"] != other["finished"] or details:
             what = one.get("stage") or one["protocol"] or TRAIN  # kept reports of early versions have no stage
-            reasons.append(f"{what} run again, {one['finished']} → {other['finished']}" + "".join(details))
+            reasons.append(f"{what} again, {one['finished']} → {other['finished']}" + "".join(details))
     if not reasons and old["value"] != new["value"]:
         reasons.append(f"another value, {old['value']} → {new['value']}, of the same tasks: the store was edited")
     return reasons

@@ -34,7 +34,7 @@ SIGNS = {"mixed-code": "†", "dirty-code": "‡", "stale": "§", "changed-confi
 MEANINGS = {
     "mixed-code": "another code version than most numbers here",
     "dirty-code": "edited code, which no commit holds",
-    "stale": "run again, or begun to be, or what it rests on was, since it was measured",
+    "stale": "run again, or begun to be, since it was measured",
     "changed-config": "has results, but under another configuration",
     "identical-curves": "the same values, step by step, as another configuration",
 }

@@ -66,15 +66,10 @@ def _digests(
 
 
 _FINAL = """
-    completed as (
-        select distinct finished.run, finished.stage, finished.task_id, tasks.mlflow_run_id
-        from int_finished as finished
-        join int_tasks as tasks using (task_id)
-        where tasks.state = 'completed'
-    ),
+    completed as (select run, stage, task_id, mlflow_run_id from int_tasks where planned and state = 'completed'),
 
     final_metrics as (
-        select completed.*, metrics.metric, metrics.value
+        select completed.run, completed.stage, metrics.metric, metrics.value
         from completed
         join stg_metrics as metrics using (run)
         join int_metrics as owners using (metric)
@@ -86,16 +81,15 @@ _FINAL = """
 _CANDIDATES = f"""
     with {_FINAL},
 
-    prints as (
-        select stage, mlflow_run_id, task_id, bit_xor(hash(metric, value)) as print from final_metrics group by all
-    ),
+    prints as (select run, bit_xor(hash(metric, value)) as print from final_metrics group by run),
 
     shared as (
         select
-            *,
+            completed.*,
             min(task_id) over same as leader,
             row_number() over (partition by stage, print order by task_id) as member
         from prints
+        join completed using (run)
         window same as (partition by stage, print)
         qualify count(*) over same > 1
     ),

@@ -15,8 +15,6 @@ from types import ModuleType
 
 ROOT = "ablative"
 PACKAGES = tuple(f"{ROOT}.{name}" for name in ("study", "trainer", "sweeps", "reports"))
-TRAINED_BY = PACKAGES[:2]
-"""Packages whose code can change a result."""
 OTHERS = "packages.json"
 """File of a snapshot: lists the packages in it of a trainer that comes from elsewhere; absent where there are none."""
 

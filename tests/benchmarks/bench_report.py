@@ -3,7 +3,7 @@
     python tests/benchmarks/bench_report.py            # 2,000 runs, both; then 10,000 runs, ours
     python tests/benchmarks/bench_report.py 10000      # both at 10,000 runs
 
-A run has 20 params and 30 metrics, half of the runs are evaluations. Ours reads the store, builds five tables of 50
+A run has 20 params and 30 metrics, half of the runs measure what the others have trained. Ours reads the store, builds five tables of 50
 rows and 31 columns (mean, deviation, n, state and runs of each number) and renders them; `--all` makes it one table
 of 1,000 rows, `--formats` says in what they are rendered. Theirs computes mean, deviation and n of every metric and
 cell, and renders nothing; "ablate, numbers alone" does the same and no more. Imports are excluded, each is the best of
@@ -25,11 +25,12 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
+from ablative.study import installed_trainers
 from ablative.study.home.paths import Home
 from ablative.study.plan.plan import Plan, Task, make_plan
 from ablative.study.spec.cluster import ClusterConfig
 from ablative.study.spec.study_file import parse_study
-from ablative.trainer.clip.spec.config import EvaluationConfig, RunConfig
+from ablative.study.trainers import Metric
 
 FACTORS = {"scale": 4, "method": 10, "pooling": 5, "masking": 5}
 """Factor → levels: 1,000 cells; seeds make up the number of runs."""
@@ -38,10 +39,8 @@ METRICS = [f"probe/task{i:02d}/top1" for i in range(30)]
 NAMES = {"theirs": "mlflow.search_runs", "numbers": "ablate, numbers alone", "ours": "ablate, report"}
 
 
-def synthetic_plan(
-    root: Path, runs: int, everything: bool = False, configs: Mapping[str, RunConfig | EvaluationConfig] | None = None
-) -> Plan:
-    """A plan of `runs` tasks, half of them pretrainings; all of a kind with the same configuration, or with none."""
+def synthetic_plan(root: Path, runs: int, everything: bool = False, configs: Mapping[str, Any] | None = None) -> Plan:
+    """A plan of `runs` tasks, half of them trainings; all of a stage with the same configuration, or with none."""
     factors = {
         factor: {f"{factor}{i}": {f"x.{factor}": i} for i in range(levels)} for factor, levels in FACTORS.items()
     }
@@ -60,18 +59,19 @@ def synthetic_plan(
     seeds = max(runs // 2000, 1)
     study = parse_study(
         {"name": "bench", "factors": factors, "baseline": baseline, "seeds": list(range(seeds)),
-         "protocols": ["probe"], "tables": tables}, "bench",
+         "tables": tables}, "bench",
     )  # fmt: skip
     cells = study.design.cells()[: runs // 2 // seeds]
     tasks: list[Any] = []
-    for kind in ("pretrain", "evaluate"):
+    for stage in ("train", "probe"):
         for i, (cell, seed) in enumerate((cell, seed) for cell in cells for seed in study.seeds):
             run_id = f"{i:012x}"
-            task_id = run_id if kind == "pretrain" else f"e{i:011x}"
-            protocol = None if kind == "pretrain" else "probe"
-            config: Any = (configs or {}).get(kind)
-            tasks.append(Task(task_id, kind, run_id, seed, (cell,), protocol, config))
-    return Plan(study, tuple(cells), tuple(tasks), tuple(METRICS), Home(root), ClusterConfig(name="local"))
+            task_id, needs = (run_id, ()) if stage == "train" else (f"e{i:011x}", (run_id,))
+            stages = ("train",) * len(needs)
+            tasks.append(Task(task_id, stage, run_id, seed, (cell,), needs, needs, stages, (configs or {}).get(stage)))
+    declared = {name: Metric(name, "probe", "%", "higher", 0.0, 100.0) for name in METRICS}
+    local = ClusterConfig(name="local")
+    return Plan(study, tuple(cells), tuple(tasks), declared, Home(root), local, installed_trainers.trainer("clip"))
 
 
 def fill(plan: Plan) -> None:
@@ -85,14 +85,14 @@ def fill(plan: Plan) -> None:
         uuid = f"{i:032x}"
         runs.append((uuid, task.name, "UNKNOWN", "", "", "me", "FINISHED", 1, 2, "", "active", "", experiment.id))
         own = {
-            "task_id": task.task_id, "run_id": task.run_id, "kind": task.kind, "seed": task.seed, "state": "completed",
-            "cells": json.dumps(task.cells), "commit": "c" * 40, "dirty": 0, "protocol": task.protocol or "",
+            "task_id": task.task_id, "run_id": task.run_id, "stage": task.stage, "seed": task.seed, "state": "completed",
+            "cells": json.dumps(task.cells), "commit": "c" * 40, "dirty": 0,
         }  # fmt: skip
         tags += [(uuid, f"ablate.{name}", str(value)) for name, value in own.items()]
         cell = {**task.cells[0], "seed": str(task.seed)}
         params += [(uuid, name, value) for name, value in cell.items()]
         params += [(uuid, f"model.option{k}", str(k)) for k in range(20 - len(cell))]
-        names = METRICS if task.protocol else [f"train/quantity{k}" for k in range(30)]
+        names = METRICS if task.needs else [f"train/quantity{k}" for k in range(30)]
         metrics += [(uuid, name, rng.uniform(0, 100), 1, 0, 0) for name in names]
     with sqlite3.connect(plan.home.store) as store:
         store.executemany(
@@ -124,7 +124,7 @@ def ours(plan: Plan, formats: list[str]) -> Callable[[], object]:
 def numbers(plan: Plan) -> Callable[[], object]:
     """What theirs computes: the warehouse with its checks, and one query over it."""
     ours(plan, [])
-    from ablative.reports.build import open_warehouse
+    from ablative.reports.store.results import open_warehouse
 
     query = "select cell, metric, avg(value), stddev_samp(value), count(*) from results where metric like '%/%/%'"
 
@@ -147,7 +147,7 @@ def theirs(plan: Plan) -> Callable[[], object]:
 
     def run() -> object:
         frame = mlflow.search_runs(experiment_names=["bench"], max_results=50_000)
-        frame = frame[frame["tags.ablate.kind"] == "evaluate"]
+        frame = frame[frame["tags.ablate.stage"] == "probe"]
         groups = frame.groupby([f"params.{factor}" for factor in FACTORS])
         return groups[[f"metrics.{name}" for name in METRICS]].agg(["mean", "std", "count"])
 
@@ -165,7 +165,7 @@ def measure(words: argparse.Namespace) -> None:
     """In a process of its own: wall and CPU seconds of the work, and the process's peak memory."""
     # What a table's numbers rest on is told with `tex` and `html` alone.
     told = {"tex", "html"} & set(words.formats)
-    configs = {task.kind: task.config for task in make_plan("demo").tasks} if told else None
+    configs = {"probe" if task.needs else "train": task.config for task in make_plan("demo").tasks} if told else None
     plan = synthetic_plan(words.root, words.runs, words.all, configs)
     makers = {
         "ours": lambda: ours(plan, words.formats),

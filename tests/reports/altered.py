@@ -48,12 +48,12 @@ def ended(plan: Plan, task: Task, moment: int) -> None:
     store.close()
 
 
-def find(plan: Plan, **cell: str) -> Callable[[int, str | None], Task]:
-    """The task of a cell, by seed and protocol."""
-    return lambda seed, protocol: next(
+def find(plan: Plan, **cell: str) -> Callable[[int, str], Task]:
+    """The task of a cell, by seed and stage."""
+    return lambda seed, stage: next(
         task
         for task in plan.tasks
-        if (task.seed, task.protocol) == (seed, protocol) and cell.items() <= task.cells[0].items()
+        if (task.seed, task.stage) == (seed, stage) and cell.items() <= task.cells[0].items()
     )
 
 

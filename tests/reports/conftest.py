@@ -34,11 +34,11 @@ def _unfinished(task: Task) -> str:
     if cell["scale"] == "small":
         return "completed"
     if cell["method"] == "mae_clip" and cell["pooling"] == "map":
-        return "" if task.seed == 2 and task.protocol else "failed" if task.seed == 2 else "completed"
+        return "" if task.seed == 2 and not task.opens else "failed" if task.seed == 2 else "completed"
     if cell["method"] == "mae_clip":
-        return "running" if not task.protocol else ""
+        return "running" if task.opens else ""
     if cell["method"] == "mae":
-        return ("diverged" if not task.protocol else "") if task.seed == 0 else "completed"
+        return ("diverged" if task.opens else "") if task.seed == 0 else "completed"
     return ""
 
 

@@ -20,7 +20,7 @@ from ablative.reports.tables.tables import Table
 from ablative.study.home.paths import Home
 from ablative.study.plan.plan import Plan, Task, make_plan
 from ablative.trainer.clip.spec.config import EvaluationConfig
-from ablative.trainer.clip.spec.metrics import METRICS
+from ablative.trainer.clip.spec.metrics import PROTOCOL_KINDS
 
 STUDY = """
 name: pooled
@@ -100,9 +100,9 @@ def metrics_of(task: Task, value: Value = expected) -> dict[str, float]:
     """Everything that a finished task reports."""
     if isinstance(task.config, EvaluationConfig):
         names = [
-            f"{task.protocol}/{data.name}/{metric}"
+            f"{task.stage}/{data.name}/{metric}"
             for data in task.config.datasets
-            for metric in METRICS[task.config.protocol.kind]
+            for metric in PROTOCOL_KINDS[task.config.protocol.kind].metrics
             if metric != "top5"
         ]
         return {name: value(task, name) for name in names} | {"cost/cpu_hours": 0.01, "cost/gpu_hours": 0.0}
@@ -153,6 +153,7 @@ def track_task(client: Any, experiment: str, task: Task, state: str, value: Valu
     own = {
         "task_id": task.task_id,
         "run_id": task.run_id,
+        "stage": task.stage,
         "kind": task.kind,
         "seed": task.seed,
         "cells": json.dumps(list(task.cells)),
@@ -169,10 +170,11 @@ def track_task(client: Any, experiment: str, task: Task, state: str, value: Valu
         found = found[: len(found) // 2]
     if state == "diverged":
         found = [(name, math.nan if name.startswith("train/") else number) for name, number in found]
-    history = [Metric("train/loss", 3.0 - step / 10 + task.seed / 100, 5, step) for step in range(0, 20, 5)]
+    noise = int(task.task_id[:4], 16) / 1e12  # no two runs have the same curve
+    history = [Metric("train/loss", 3.0 - step / 10 + task.seed / 100 + noise, 5, step) for step in range(0, 20, 5)]
     client.log_batch(
         run.info.run_id,
-        metrics=[Metric(name, number, 10, 30) for name, number in found] + (history if task.kind == "pretrain" else []),
+        metrics=[Metric(name, number, 10, 30) for name, number in found] + (history if task.opens else []),
         params=[Param("seed", str(task.seed))],
         tags=[RunTag(f"ablate.{name}", str(text)) for name, text in own.items()],
     )

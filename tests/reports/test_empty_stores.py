@@ -109,14 +109,14 @@ def check_reports(plan: Plan, out: Path) -> None:
 )
 def test_a_sqlite_store_without_rows(tmp_path: Path, state: str, statements: list[str]) -> None:
     plan = stores.plan_of(tmp_path, STUDY)
-    stores.track(plan, f"sqlite:///{plan.home.store}", lambda task: "" if task.protocol else state)
+    stores.track(plan, f"sqlite:///{plan.home.store}", lambda task: "" if not task.opens else state)
     emptied_store(plan, *statements)
     check_reports(plan, tmp_path / "out")
 
 
 def test_a_server_and_its_cache_without_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     plan = stores.plan_of(tmp_path, STUDY)
-    stores.track(plan, f"sqlite:///{plan.home.store}", lambda task: "" if task.protocol else "failed")
+    stores.track(plan, f"sqlite:///{plan.home.store}", lambda task: "" if not task.opens else "failed")
     server = services.MlflowServer(f"sqlite:///{plan.home.store}", tmp_path)
     server.start()
     try:

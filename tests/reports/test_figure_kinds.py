@@ -22,7 +22,8 @@ from ablative.study.home.paths import Home
 from ablative.study.plan.figure_checks import check_figure
 from ablative.study.plan.plan import Plan, Task, make_plan
 from ablative.study.spec.outputs import FigureConfig
-from ablative.trainer.clip.spec.panel_pictures import NEEDED, pictures_path
+from ablative.study.spec.panel_pictures import NEEDED
+from ablative.trainer.clip.spec.panel_pictures import pictures_path
 
 FIGURES = """
   protocols: {kind: bars, metric: [zero_shot/shapes_shape/top1, linear_probe/digits/top1], x: scale, hue: method,
@@ -84,7 +85,7 @@ def wide(tmp_path_factory: pytest.TempPathFactory) -> Plan:
     plan = stores.plan_of(folder, TEXT, ("suite.protocols.panels=[digits,shapes]",))
     stores.track(plan, f"sqlite:///{plan.home.store}", value=crossing)
     for task in plan.tasks:
-        if task.protocol == "panels" and task.seed == 0:
+        if task.stage == "panels" and task.seed == 0:
             arrays = pictures(task)
             points = {name: arrays.pop(name) for name in NEEDED["tsne"]}
             for dataset, own in (("digits", points | {"images": arrays["images"]}), ("shapes", arrays)):
@@ -238,7 +239,7 @@ def test_every_picture_comes_from_the_first_data_set_that_has_it(tmp_path: Path)
     plan = stores.plan_of(tmp_path, TEXT, ("suite.protocols.panels=[shapes, digits]",))
     stores.track(plan, f"sqlite:///{plan.home.store}")
     for task in plan.tasks:
-        if task.protocol == "panels":
+        if task.stage == "panels":
             arrays = pictures(task)
             parts = {"digits": ("points", "labels", "classes"), "shapes": ("images", "segments", "names")}
             for name, kept in parts.items():

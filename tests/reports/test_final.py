@@ -20,14 +20,17 @@ from ablative.study.core import packages
 from ablative.study.plan.plan import Plan
 from ablative.study.spec.outputs import FINDINGS
 
+COUNTED = ("ablative.study", "ablative.trainer")
+"""Packages of the shipped trainer."""
+
 
 @pytest.fixture(scope="module")
 def odd(full: Plan, tmp_path_factory: pytest.TempPathFactory) -> Plan:
     """Complete, but one run has other code, one dirty code, and one was trained again after its evaluation."""
     plan = copy_of(full, tmp_path_factory.mktemp("odd"))
-    tag(plan, find(plan, scale="small", method="clip", pooling="gap")(1, None), "commit", OTHER)
+    tag(plan, find(plan, scale="small", method="clip", pooling="gap")(1, "train"), "commit", OTHER)
     tag(plan, find(plan, scale="small", method="mae_clip", pooling="map")(0, "zero_shot"), "dirty", "1")
-    ended(plan, find(plan, scale="large", method="clip", pooling="map")(2, None), 1_800_000_000_000)
+    ended(plan, find(plan, scale="large", method="clip", pooling="map")(2, "train"), 1_800_000_000_000)
     return plan
 
 
@@ -50,12 +53,12 @@ def test_each_reason_is_found_where_it_is(odd: Plan, drawn: tuple[Report, Path])
     other = find(odd, scale="small", method="clip", pooling="gap")
     dirty = find(odd, scale="small", method="mae_clip", pooling="map")(0, "zero_shot").task_id
     # Evaluations of a run with other code rest on other code too; edited code is another version as well.
-    mixed = {other(1, protocol).task_id for protocol in (None, "zero_shot", "linear_probe")} | {dirty}
+    mixed = {other(1, stage).task_id for stage in ("train", "zero_shot", "linear_probe")} | {dirty}
     assert set(found["mixed-code"].tasks) == mixed and set(found["dirty-code"].tasks) == {dirty}
     again = find(odd, scale="large", method="clip", pooling="map")
-    assert set(found["stale"].tasks) == {again(2, protocol).task_id for protocol in ("zero_shot", "linear_probe")}
+    assert set(found["stale"].tasks) == {again(2, stage).task_id for stage in ("zero_shot", "linear_probe")}
     assert "0123456789" in found["mixed-code"].text and "ffffffffff" in found["mixed-code"].text
-    assert "trained again" in found["stale"].text and "git diff" in found["mixed-code"].remedy
+    assert "was run again" in found["stale"].text and "git diff" in found["mixed-code"].remedy
     assert "table main" in found["stale"].places and "table factors" in found["mixed-code"].places
 
 
@@ -67,7 +70,7 @@ def test_a_draft_marks_the_numbers_in_every_format(drawn: tuple[Report, Path]) -
     small = [cell.strip() for cell in lines["gap"].split("|")][3:6]
     assert [cell.endswith("†") for cell in small] == [True, True, True]
     assert lines["map"].count("§") == 2 and "†" not in lines["map"]
-    note = "Draft: § trained again, or begun to be, since it was measured; † another code version than most"
+    note = "Draft: § run again, or begun to be, since it was measured; † another code version than most"
     assert note in out.joinpath("main.md").read_text()
     assert r"\rlap{\textsuperscript{\dag{}\ddag{}}}" in out.joinpath("main.tex").read_text()
     assert '<sup style="position:absolute">§</sup>' in out.joinpath("main.html").read_text()
@@ -102,7 +105,7 @@ def test_a_final_build_refuses_and_writes_nothing(
 
 def test_what_is_missing_diverged_or_not_synced_is_refused(partial: Plan, tmp_path: Path) -> None:
     plan = copy_of(partial, tmp_path)
-    task = find(plan, scale="large", method="clip", pooling="gap")(0, None)
+    task = find(plan, scale="large", method="clip", pooling="gap")(0, "train")
     record = task.paths(plan.home).record
     record.parent.mkdir(parents=True)
     record.write_text('{"state": "completed", "metrics": {}}')
@@ -168,7 +171,7 @@ def test_commits_with_the_same_code_are_one_version(tmp_path: Path, monkeypatch:
     git("init", "-q")
     commits = []
     for study, notes in (("1", "1"), ("1", "2"), ("2", "2")):
-        for package in packages.TRAINED_BY:
+        for package in COUNTED:
             (tmp_path / package).mkdir(exist_ok=True)
             (tmp_path / package / "code.py").write_text(study)
         (tmp_path / "notes").write_text(notes)
@@ -176,10 +179,10 @@ def test_commits_with_the_same_code_are_one_version(tmp_path: Path, monkeypatch:
         git("commit", "-qm", "change")
         commits.append(git("rev-parse", "HEAD"))
     monkeypatch.setattr(packages, "folder", lambda package: tmp_path / package)
-    found = finding_inputs.code_versions([*commits, OTHER, f"{commits[0]}-dirty"])
+    found = finding_inputs.code_versions([*commits, OTHER, f"{commits[0]}-dirty"], COUNTED)
     assert found[commits[0]] == found[commits[1]] != found[commits[2]]
     assert found[OTHER] == OTHER and found[f"{commits[0]}-dirty"] == f"{commits[0]}-dirty"
-    assert finding_inputs.code_versions([OTHER]) == {OTHER: OTHER}
+    assert finding_inputs.code_versions([OTHER], COUNTED) == {OTHER: OTHER}
 
 
 def test_every_kind_has_a_name_for_allow(drawn: tuple[Report, Path], partial: Plan, tmp_path: Path) -> None:

@@ -77,7 +77,7 @@ def test_json_tells_everything_behind_a_number(plan: Plan, out: Path) -> None:
     assert number["formula"] == "mean over seeds of zero_shot/shapes_shape/top1" and "$cell" not in number["query"]
     assert [run["value"] for run in number["runs"]] == pytest.approx([14.2, 15.2, 16.2])
     run = find(plan, scale="small", method="clip", pooling="gap")
-    assert number["runs"][2]["tasks"] == [run(2, None).task_id, run(2, "zero_shot").task_id]
+    assert number["runs"][2]["tasks"] == [run(2, "train").task_id, run(2, "zero_shot").task_id]
     trained, measured = (found["tasks"][task] for task in number["runs"][2]["tasks"])
     assert trained["data"] == {"shapes": "comes with ablate (shapes, version 1)"} and "digits" not in measured["data"]
     assert trained["seed"] == 2 and len(trained["commit"]) == 40 and trained["finished"].startswith("2023-11-14T")
@@ -136,7 +136,7 @@ def test_why_there_is_no_pdf_is_said(out: Path, tmp_path: Path, monkeypatch: pyt
 def test_the_compute_statement(out: Path) -> None:
     text = (out / "compute.md").read_text()
     assert "- **Hardware**: NVIDIA H200 (78 tasks), on 1 machine" in text
-    assert "seeds 0, 1, 2" in text and "pretraining 0.25" in text and "torch 2.13.0" in text
+    assert "seeds 0, 1, 2" in text and "train 0.25" in text and "torch 2.13.0" in text
     assert r"\item[Hardware] NVIDIA H200" in (out / "compute.tex").read_text()
 
 
@@ -198,7 +198,7 @@ def test_every_reason_is_told_in_words() -> None:
         return "; ".join(move.reasons)
 
     assert why(kept(2.0, run="b")) == "seed 0: another configuration, run a → b (schedule.lr: ab)"
-    assert why(kept(2.0, task="f")) == "seed 0: evaluated otherwise: e → f"
+    assert why(kept(2.0, task="f")) == "seed 0: measured otherwise: e → f"
     assert why(kept(2.0, data={"train": "d2"})) == "seed 0: probe again, 1 → 1; data train: d1 → d2"
     told = "seed 0: probe again, 1 → 2; code c → d; device A100 → H100; torch 2 → 3"
     assert why(kept(2.0, finished="2", commit="d", environment=1)) == told
@@ -219,7 +219,7 @@ def test_another_seed_and_other_packages_are_told(
     capsys.readouterr()
     assert main(words(plan, tmp_path / "out", "--since", "first"), standalone=False) == 0
     said = capsys.readouterr().out
-    run = find(plan, scale="small", method="clip", pooling="gap")(2, None).run_id
+    run = find(plan, scale="small", method="clip", pooling="gap")(2, "train").run_id
     assert f"      seed 2 added: run {run}" in said and "torch 2.13.0 → 2.14.0" in said
     assert "moved" in said.splitlines()[0]
 

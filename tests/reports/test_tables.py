@@ -15,7 +15,6 @@ from ablative.reports.tables.grid_tables import build_tables
 from ablative.reports.tables.tables import Entry, Table, number
 from ablative.study.core.errors import ConfigError
 from ablative.study.plan.plan import Plan
-from ablative.study.spec.metric_patterns import protocol_of
 
 
 def table_of(plan: Plan) -> Table:
@@ -116,7 +115,7 @@ def test_lacking_seeds_are_told(partial: Plan) -> None:
 def test_only_nan_is_diverged(tmp_path: Path) -> None:
     text = stores.STUDY.replace("metric: cost/cpu_hours", "metric: train/loss")
     plan = stores.plan_of(tmp_path, text, ("seeds=[0]",))
-    stores.track(plan, f"sqlite:///{plan.home.store}", lambda task: "" if task.protocol else "diverged")
+    stores.track(plan, f"sqlite:///{plan.home.store}", lambda task: "" if not task.opens else "diverged")
     found = entry(table_of(plan), "clip, map", "small / CPU-hours")
     assert (found.missing, found.summary) == ("diverged", None)
 
@@ -124,9 +123,9 @@ def test_only_nan_is_diverged(tmp_path: Path) -> None:
 def test_a_metric_that_a_data_set_does_not_have_is_left_out_of_the_mean(full: Plan) -> None:
     with open_warehouse(full) as warehouse:
         coverage = cover(full, warehouse)
-    assert "zero_shot/shapes_shape/top5" in coverage.possible  # which the fixture never reports
+    assert "zero_shot/shapes_shape/top5" in coverage.measures.declared  # which the fixture never reports
     assert coverage.expected(["zero_shot/*/top5"]) == ()
-    before = Coverage(coverage.tasks, coverage.states, coverage.possible, frozenset())
+    before = Coverage(coverage.tasks, coverage.states, coverage.measures, frozenset())
     assert "zero_shot/shapes_shape/top5" in before.expected(["zero_shot/*/top5"])
 
 
@@ -156,7 +155,7 @@ def test_states_come_from_the_directory_where_the_store_knows_nothing(tmp_path: 
         "failed: cancelled",
         "eligible",
     ]
-    first = next(task for task in plan.tasks if task.protocol and task.run_id == plan.runs[0].run_id)
+    first = next(task for task in plan.tasks if not task.opens and task.run_id == plan.runs[0].run_id)
     assert states[first.task_id].state == "eligible"
 
 
@@ -190,8 +189,6 @@ def test_shared_cells_count_in_both(tmp_path: Path) -> None:
 def test_small_functions() -> None:
     assert (number(0.04, 1), number(-0.04, 1), number(-0.04, 1, sign=True)) == ("0.0", "0.0", "+0.0")
     assert (number(12.346, 2), number(-3.0, 1, sign=True)) == ("12.35", "-3.0")
-    assert (protocol_of("train/loss"), protocol_of("cost/cpu_hours")) == (None, None)
-    assert protocol_of("zero_shot/a/top1") == "zero_shot"
     assert missing_text(()) == "–"
 
 

@@ -118,7 +118,7 @@ def test_the_query_of_a_number_agrees_with_the_bulk_query(full: Plan) -> None:
 
 
 def test_a_seed_without_every_task_has_no_average(copied: Plan) -> None:
-    task = next(task for task in copied.tasks if task.protocol == "linear_probe" and task.seed == 1)
+    task = next(task for task in copied.tasks if task.stage == "linear_probe" and task.seed == 1)
     run = "(select run_uuid from tags where key = 'ablate.task_id' and value = ?)"
     statement = f"delete from latest_metrics where key = 'linear_probe/shapes_shape/top1' and run_uuid = {run}"
     assert change(copied, statement, task.task_id) == 1
@@ -172,7 +172,7 @@ def test_a_renamed_level_keeps_its_results(full: Plan, tmp_path: Path) -> None:
 
 def test_a_later_evaluation_with_other_code_names_both(tmp_path: Path) -> None:
     plan = small(tmp_path)
-    evaluation = next(task for task in plan.tasks if task.protocol and task.run_id == plan.tasks[0].run_id)
+    evaluation = next(task for task in plan.tasks if not task.opens and task.run_id == plan.tasks[0].run_id)
     with stores.mlflow_client(f"sqlite:///{plan.home.store}") as client:
         experiment = client.create_experiment("pooled")
         stores.track_task(client, experiment, plan.tasks[0], "completed", flat)
@@ -185,7 +185,7 @@ def test_a_later_evaluation_with_other_code_names_both(tmp_path: Path) -> None:
 def test_curves_hold_every_step(full: Plan) -> None:
     with open_warehouse(full) as warehouse:
         rows = warehouse.curves(["train/loss"])
-    seed_two = [(step, value) for cell, seed, _, step, value in rows if cell == rows[0][0] and seed == 2]
+    seed_two = [(step, round(value, 3)) for cell, seed, _, step, value in rows if cell == rows[0][0] and seed == 2]
     assert seed_two == [(0, 3.02), (5, 2.52), (10, 2.02), (15, 1.52), (30, 3.0)]
     assert len(rows) == 27 * 5
 
@@ -193,7 +193,7 @@ def test_curves_hold_every_step(full: Plan) -> None:
 def test_no_store_is_an_empty_study(tmp_path: Path) -> None:
     plan = small(tmp_path)
     with open_warehouse(plan) as warehouse:
-        assert [warehouse.rows(f"select * from {mart}") for mart in MARTS] == [[] for _ in MARTS]
+        assert {mart for mart in MARTS if warehouse.rows(f"select * from {mart}")} == {"declared_metrics"}
         assert set(cover(plan, warehouse).counts()) == {"eligible", "waiting"}
 
 
@@ -242,7 +242,7 @@ def test_reading_changes_nothing(copied: Plan) -> None:
 @pytest.mark.parametrize(
     ("statement", "message"),
     [
-        ("update latest_metrics set value = 100.5 where key = 'zero_shot/shapes_shape/top1'", "percentages"),
+        ("update latest_metrics set value = 100.5 where key = 'zero_shot/shapes_shape/top1'", "values lie within their bounds"),
         ("update latest_metrics set value = -1 where key = 'cost/cpu_hours'", "cost is not negative"),
         ("update tags set value = 'ffffffffffff' where key = 'ablate.run_id'", "runs agree with the plan"),
     ],
@@ -255,7 +255,7 @@ def test_checks_refuse_a_spoilt_store(copied: Plan, statement: str, message: str
 
 def test_the_check_for_duplicates_finds_one(full: Plan) -> None:
     with open_warehouse(full) as warehouse:
-        warehouse.connection.execute("insert into int_tasks select * replace ('x' as task_id) from int_tasks limit 1")
+        warehouse.connection.execute("insert into int_finished select * replace ('x' as task_id) from int_finished limit 1")
         with pytest.raises(StoreError, match="one task per cell seed and stage"):
             check(warehouse.connection)
 
