@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 UNIT = re.compile(r" \([^()]*\)$")
-"""At the end of a label; no name of a metric has brackets."""
+"""Finds the unit at the end of a label; no name of a metric has brackets."""
 
 
 def heatmap_size(data: FigureData, panels: int) -> tuple[float, float]:

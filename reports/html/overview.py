@@ -49,7 +49,7 @@ class Overview:
     date: str
     """When the newest task of the study ended (UTC); empty before any did. Not when the page was written."""
     stages: tuple[str, ...]
-    """Of the study, each after those that it needs."""
+    """Stages of the study, each after those that it needs."""
     grid: tuple[GridRow, ...]
     failures: tuple[tuple[str, int], ...]
     """Cause -> tasks."""

@@ -201,7 +201,7 @@ _STALE = """
     union all
     select * from begun
 """
-"""A task run again while what rests on it stands, and what is being done again."""
+"""A task that is run again while results that need it remain, and what is being done again."""
 
 _LEFT = """
     select cells, stage, seed, run_id from runs

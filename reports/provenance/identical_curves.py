@@ -47,10 +47,10 @@ def _alike(warehouse: Warehouse, stage: str, groups: Sequence[Sequence[_Candidat
     """Ids of tasks with the same curves, of groups with the same final metrics."""
     [(metrics, telling)] = warehouse.rows(_METRICS, {"stage": stage})
     # Most stages that measure have no curves at all: one task of each group shows it.
-    firsts = _digests(warehouse, [group[0] for group in groups], metrics, telling)
+    firsts = dict(_digests(warehouse, [group[0] for group in groups], metrics, telling))
     left = [group for group in groups if group[0].mlflow_run in firsts]
     rest = [own for group in left for own in group[1:]]
-    digests = firsts | _digests(warehouse, rest, metrics, telling)
+    digests = {**firsts, **_digests(warehouse, rest, metrics, telling)}
     found: dict[tuple[int, str], list[str]] = {}
     for own in (own for group in left for own in group if own.mlflow_run in digests):
         found.setdefault((own.group, digests[own.mlflow_run]), []).append(own.task_id)
@@ -111,7 +111,7 @@ _METRICS = f"""
 
     select list(metric), coalesce(list(metric) filter (varies), list(metric)) from spread
 """
-"""A stage's metrics, and those that tell tasks apart: what all tasks have in common (a learning rate) is no sign."""
+"""A stage's metrics, and those by which tasks differ: what all tasks have in common (a learning rate) is no sign."""
 
 _DIGESTS = """
     with points as (select distinct run_uuid, key, step, value, is_nan from src_alike),

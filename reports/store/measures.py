@@ -18,7 +18,7 @@ class Measures:
 
     declared: Mapping[str, Metric]
     stages: Sequence[str]
-    """Of the plan's tasks."""
+    """Stages of the plan's tasks."""
     opening: str
     """Stage that opens runs: it is taken for the one of a metric that is not declared, and named after no stage."""
 

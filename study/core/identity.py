@@ -55,7 +55,8 @@ def content(config: object) -> str:
     if not dataclasses.is_dataclass(config):
         return canonical(identity(config))
     parts = []
-    for name, default in _hashed_fields(type(config)):
+    kind: type = type(config)
+    for name, default in _hashed_fields(kind):
         value = getattr(config, name)
         if default is dataclasses.MISSING or value != default:
             parts.append(f'"{name}":{_section(value)}')

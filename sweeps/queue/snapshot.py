@@ -27,7 +27,7 @@ DIGITS = 16
 
 @dataclass(frozen=True)
 class Commit:
-    """Where the code that can change a result stands in version control."""
+    """Version of the code that can change a result."""
 
     commit: str
     """Empty: it is not in a git checkout (installed from a wheel)."""
@@ -51,7 +51,7 @@ def take(home: Home, trained_by: Sequence[str]) -> Snapshot:
 
     Args:
         home: the home.
-        trained_by: packages of the trainer (`study.trainers.Trainer.packages`), which are copied beside this program's.
+        trained_by: packages of the trainer (`study.trainers.Trainer.packages`), which are copied with this program's.
 
     Raises:
         ConfigError: one of them is not installed.

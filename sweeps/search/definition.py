@@ -9,7 +9,7 @@ from typing import Any
 
 from ablative.study import installed_trainers
 from ablative.study.core.files import read_json, write_json
-from ablative.study.core.typed import build, plain
+from ablative.study.core.typed import Settings, build, plain
 from ablative.study.home.paths import SubmissionPaths
 from ablative.study.plan.plan import Plan
 from ablative.study.plan.search_arms import VALIDATION, SearchArm
@@ -94,7 +94,7 @@ def _stage_content(stage: Stage) -> dict[str, Any]:
     }
 
 
-def _stage(trainer: Trainer, content: Mapping[str, Any]) -> Stage:
+def _stage(trainer: Trainer, content: Settings) -> Stage:
     return Stage(
         content["name"],
         trainer.load(content["name"], content["config"]),
@@ -105,7 +105,7 @@ def _stage(trainer: Trainer, content: Mapping[str, Any]) -> Stage:
     )
 
 
-def trial_tasks(arm: SearchArm, values: Mapping[str, Any], seeds: Collection[int]) -> tuple[Task, ...]:
+def trial_tasks(arm: SearchArm, values: Settings, seeds: Collection[int]) -> tuple[Task, ...]:
     """The tasks that the values mean with each seed, those that do not depend on it once; raises ConfigError."""
     found: dict[str, Task] = {}
     for seed in seeds:

@@ -34,7 +34,7 @@ class Repeat:
     lease: Lease
     paths: TrialPaths
     tasks: tuple[Task, ...]
-    """Of one run, each after those that it needs."""
+    """Tasks of one run, each after those that it needs."""
 
     def settle(self, state: str, goal_values: list[float] | None, seconds: float, snapshot: str) -> None:
         """Note how it ended (complete, diverged, failed) and under which code, and give it back."""

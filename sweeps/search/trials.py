@@ -44,7 +44,7 @@ class Taken:
     lease: Lease
     paths: TrialPaths
     tasks: tuple[Task, ...]
-    """Of a run for each seed, each after those that it needs."""
+    """Tasks of a run for each seed, each after those that it needs."""
 
     @property
     def number(self) -> int:

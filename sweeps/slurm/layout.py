@@ -14,7 +14,6 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 from ablative.study.core.typed import plain
 from ablative.study.plan.plan import Plan
@@ -96,7 +95,7 @@ class _Bundle:
 
     @property
     def main_need(self) -> _Bundle | None:
-        """The last of what comes before it: of its own run, where there is any."""
+        """The last of what comes before it, in the same run where there is any."""
         own = [need for need in self.needs if need.run_id == self.run_id]
         return max(own or self.needs, key=lambda need: need.depth, default=None)
 
@@ -114,7 +113,7 @@ class _Layer:
     waits: list[_Layer] = field(default_factory=list)
     """Other layers that have to end as a whole before any element starts."""
     names: list[str] = field(default_factory=list)
-    """Of its arrays; empty where that would have no tasks."""
+    """Names of its arrays; empty where one would have no tasks."""
 
     @property
     def chain(self) -> list[_Layer]:
@@ -130,7 +129,7 @@ class _Layer:
 def _bundles(plan: Plan, queue: Sequence[Task], new: frozenset[str]) -> list[_Bundle]:
     """Tasks of a run at one depth that ask for the same; with those that other jobs have, what needs those alone."""
     clusters = {task.task_id: cluster_of(plan, task) for task in queue}
-    found: dict[tuple[Any, ...], _Bundle] = {}
+    found: dict[tuple[object, ...], _Bundle] = {}
     by_task: dict[str, _Bundle] = {}
     depths: dict[str, int] = {}
     for task in queue:
@@ -138,7 +137,7 @@ def _bundles(plan: Plan, queue: Sequence[Task], new: frozenset[str]) -> list[_Bu
         depths[task.task_id] = 1 + max((depths[need] for need in task.needs if need in depths), default=-1)
         held = task.task_id not in new
         if held or (needs and all(need.held and need.run_id == task.run_id for need in needs)):
-            key: tuple[Any, ...] = (task.run_id,)
+            key: tuple[object, ...] = (task.run_id,)
         else:
             key = (task.run_id, depths[task.task_id], repr(clusters[task.task_id]))
         bundle = by_task[task.task_id] = found.setdefault(key, _Bundle(task.run_id, clusters[task.task_id]))
@@ -152,7 +151,7 @@ def _layers(bundles: Sequence[_Bundle]) -> list[_Layer]:
     """Layers in the order in which their arrays have to be submitted."""
     mains = ((bundle, bundle.main_need) for bundle in bundles)
     others = Counter(need for bundle, need in mains if need is not None and need.run_id != bundle.run_id)
-    found: dict[tuple[Any, ...], _Layer] = {}
+    found: dict[tuple[object, ...], _Layer] = {}
     depths = {bundle: bundle.depth for bundle in bundles}
     for bundle in sorted(bundles, key=lambda bundle: (depths[bundle], bool(bundle.held))):
         need = None if bundle.held else bundle.main_need

@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
-from typing import Any
 
 from ablative.study.costs.estimate import ASSUMED_SECONDS
 from ablative.study.costs.history import similarity_keys
+from ablative.study.home.journal import Entry
 from ablative.study.plan.plan import Plan
 from ablative.study.plan.task import Task
 from ablative.study.trainers import Progress
@@ -82,7 +82,7 @@ class _Speeds:
         return self._plan.trainer.work(task.stage, task.config)
 
 
-def _tail(path: Path) -> list[dict[str, Any]]:
+def _tail(path: Path) -> list[Entry]:
     """The last whole lines of a journal, oldest first."""
     try:
         with path.open("rb") as file:

@@ -11,7 +11,7 @@ from ablative.study.core.errors import StoreError
 from ablative.study.core.files import read_json, write_atomic, write_json
 from ablative.study.core.identity import flatten
 from ablative.study.core.typed import dump
-from ablative.study.home.journal import read
+from ablative.study.home.journal import Entry, read
 from ablative.study.home.paths import RunPaths, TaskPaths
 from ablative.study.plan.former_runs import FormerRun
 from ablative.study.plan.plan import Plan
@@ -70,12 +70,13 @@ def _link(source: Path, target: Path, names: set[str]) -> None:
 def _relabel(paths: TaskPaths, task: Task, former_id: str) -> None:
     """Give a copy its planned id and configuration; every file written anew takes the place of a link."""
     write_atomic(paths.config, dump(task.config))
-    record = read_json(paths.record)
+    record = dict(read_json(paths.record) or {})
     write_json(paths.record, {**record, "task_id": task.task_id, "taken_over": former_id})
     params = {key: str(value) for key, value in flatten(task.config).items()}
-    entries, _ = read(paths.journal)
-    for entry in entries:
+    entries: list[Entry] = []
+    for entry in read(paths.journal)[0]:
         if entry["kind"] == "params":
-            entry["values"] = {key: params.get(key, value) for key, value in entry["values"].items()}
+            entry = {**entry, "values": {key: params.get(key, value) for key, value in entry["values"].items()}}
+        entries.append(entry)
     entries.append({"t": entries[-1]["t"], "kind": "event", "name": "taken over", "former_id": former_id})
     write_atomic(paths.journal, "".join(json.dumps(entry) + "\n" for entry in entries))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from typing import Any
 
 from ablative.study.home import tracking_tags
 from ablative.study.plan.task import TaskRef
@@ -31,7 +30,7 @@ def plan_tags(task: TaskRef, study: str) -> dict[str, str]:
     return tags
 
 
-def list_text(items: Sequence[Any]) -> str:
+def list_text(items: Sequence[object]) -> str:
     """JSON list: whole items only, as many as a tag can hold."""
     text = json.dumps(items)
     while len(text) > TAG_LENGTH:

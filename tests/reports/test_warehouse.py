@@ -242,7 +242,10 @@ def test_reading_changes_nothing(copied: Plan) -> None:
 @pytest.mark.parametrize(
     ("statement", "message"),
     [
-        ("update latest_metrics set value = 100.5 where key = 'zero_shot/shapes_shape/top1'", "values lie within their bounds"),
+        (
+            "update latest_metrics set value = 100.5 where key = 'zero_shot/shapes_shape/top1'",
+            "values lie within their bounds",
+        ),
         ("update latest_metrics set value = -1 where key = 'cost/cpu_hours'", "cost is not negative"),
         ("update tags set value = 'ffffffffffff' where key = 'ablate.run_id'", "runs agree with the plan"),
     ],
@@ -255,7 +258,9 @@ def test_checks_refuse_a_spoilt_store(copied: Plan, statement: str, message: str
 
 def test_the_check_for_duplicates_finds_one(full: Plan) -> None:
     with open_warehouse(full) as warehouse:
-        warehouse.connection.execute("insert into int_finished select * replace ('x' as task_id) from int_finished limit 1")
+        warehouse.connection.execute(
+            "insert into int_finished select * replace ('x' as task_id) from int_finished limit 1"
+        )
         with pytest.raises(StoreError, match="one task per cell seed and stage"):
             check(warehouse.connection)
 

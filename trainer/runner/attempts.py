@@ -35,7 +35,7 @@ class RunningTask:
 
     job: JobTask
     config: Config
-    """Of its stage, as its trainer loads it."""
+    """Configuration of its stage, as its trainer loads it."""
     journal: Journal
     """Takes metrics and events as they come; final metrics that are not in it are added at the end."""
     device: str = ""

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
+from ablative.study.core.typed import Settings
 from ablative.study.home.attempt_times import attempts
-from ablative.study.home.journal import Journal
+from ablative.study.home.journal import Entry, Journal
 from ablative.study.trainers import JobTask
 from ablative.trainer.runner.environment import describe
 
@@ -34,10 +35,10 @@ class Result:
 
     metrics: Mapping[str, float] = field(default_factory=dict)
     """Final values, by the names that the trainer declares; not a number is a value."""
-    divergence: Mapping[str, Any] | None = None
+    divergence: Settings | None = None
     """What went wrong first (`step`, `culprit`), where the task diverged: a result, not an error."""
-    environment: Mapping[str, Any] = field(default_factory=dict)
-    """Facts of where and how it ran, for the record, beside those that every task has."""
+    environment: Settings = field(default_factory=dict)
+    """Facts of where and how it ran, for the record, in addition to those that every task has."""
 
     @property
     def state(self) -> str:
@@ -53,11 +54,11 @@ class Silent(Journal):
     def close(self) -> None:
         """There is no file."""
 
-    def _write(self, entry: dict[str, Any]) -> None:
+    def _write(self, entry: Entry) -> None:
         """There is no file."""
 
 
-def attempt_totals(entries: list[dict[str, Any]]) -> AttemptTotals:
+def attempt_totals(entries: Sequence[Entry]) -> AttemptTotals:
     """Number, time and beginning of the attempts in a task's journal entries."""
     found = attempts(entries)
     return AttemptTotals(

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from ablative.study.costs.usage import TaskUsage
 from ablative.study.home import tracking_tags
 from ablative.study.home.attempt_times import attempts, elapsed
-from ablative.study.home.journal import Journal
+from ablative.study.home.journal import Entry, Journal
 from ablative.study.home.paths import TaskPaths
 from ablative.trainer.runner.environment import cpu_seconds
 
@@ -45,7 +45,7 @@ class Clock:
         """CPU time so far, with that of the child processes that have ended."""
         return cpu_seconds() - self._cpu
 
-    def cost(self, entries: Sequence[Mapping[str, Any]], gpus: int) -> dict[str, float]:
+    def cost(self, entries: Sequence[Entry], gpus: int) -> dict[str, float]:
         """`cost/…` metrics of the work that led to the result, by the task's journal entries up to now.
 
         Earlier attempts count as far as this one went on from what they had saved.

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, get_type_hints
+from typing import get_type_hints
 
 from ablative.study.core.errors import ConfigError, unknown
 from ablative.study.core.registry import load
 from ablative.study.core.typed import build
 from ablative.study.home.paths import Home
 from ablative.study.spec.compose import GROUPS as COMMON_GROUPS
+from ablative.study.spec.compose import Tree
 from ablative.study.spec.sections import Choices, Values
 from ablative.study.spec.study_file import condition
 from ablative.study.trainers import Configurations, Metric, Request, Stage
@@ -23,7 +24,7 @@ from ablative.trainer.clip.spec.recipes import RECIPES
 GROUPS = ("model", "objective", "schedule", "data", "suite")
 """Config groups that a study's `base`, a level or an override may choose from, besides the common ones."""
 SECTIONS: dict[str, type] = {
-    name: kind for name, kind in get_type_hints(RunConfig).items() if dataclasses.is_dataclass(kind)
+    name: kind for name, kind in get_type_hints(RunConfig).items() if hasattr(kind, "__dataclass_fields__")
 }
 _KEYED = (*SECTIONS, "suite", "protocol", "cluster")
 """Branches of the configuration that dotted keys may reach."""
@@ -45,7 +46,7 @@ class ClipConfigurations(Configurations):
         self._metrics: dict[str, Metric] = {metric.name: metric for metric in RUN_METRICS}
         self._suited: set[Choices] = set()
         self._checked: set[tuple[int, ...]] = set()
-        self._evaluations: dict[tuple[Any, ...], tuple[Stage, ...]] = {}
+        self._evaluations: dict[tuple[object, ...], tuple[Stage, ...]] = {}
 
     @property
     def metrics(self) -> Sequence[Metric]:
@@ -98,7 +99,7 @@ class ClipConfigurations(Configurations):
         train = Stage(TRAIN, config, config.runtime, metrics=RUN_METRICS, former=former)
         return (train, *self._evaluations[key])
 
-    def _tree(self, choices: Choices, values: Values) -> dict[str, Any]:
+    def _tree(self, choices: Choices, values: Values) -> Tree:
         """The composed tree, with the study's protocols under `protocol`."""
         self._check_suite(choices)
         return self._request.tree(choices, values)
@@ -160,7 +161,7 @@ def _read(source: DataConfig | DatasetConfig | TextFile, home: Home) -> str:
     return str(load("ablative.trainer.clip.data.fingerprints:fingerprint")(source, home))
 
 
-def _protocols(data: Any, where: str) -> dict[str, dict[str, list[str]]]:
+def _protocols(data: object, where: str) -> dict[str, dict[str, list[str]]]:
     """Protocol → which cells; a plain list of names means all cells."""
     if isinstance(data, Mapping):
         return {str(name): condition(levels, f"{where}.{name}") for name, levels in data.items()}

@@ -13,7 +13,8 @@ from ablative.study.core.errors import ConfigError
 from ablative.study.core.identity import canonical, digest, identity
 from ablative.study.core.packages import folder
 from ablative.study.core.registry import load
-from ablative.study.core.typed import build
+from ablative.study.core.typed import Settings, build
+from ablative.study.home.journal import Entry
 from ablative.study.home.paths import TaskPaths
 from ablative.study.trainers import Config, Progress, Request, Stage, Trainer, with_values
 from ablative.trainer.clip.plugin.configurations import GROUPS, SECTIONS, ClipConfigurations
@@ -60,7 +61,7 @@ class ClipTrainer(Trainer):
     def configurations(self, request: Request) -> ClipConfigurations:
         return ClipConfigurations(request)
 
-    def load(self, stage: str, data: Mapping[str, Any]) -> RunConfig | EvaluationConfig:
+    def load(self, stage: str, data: Settings) -> RunConfig | EvaluationConfig:
         return build(RunConfig, data) if stage == TRAIN else build(EvaluationConfig, data)
 
     def bind(self, stage: str, config: Config, needs: Mapping[str, str], seed: int) -> RunConfig | EvaluationConfig:
@@ -77,7 +78,7 @@ class ClipTrainer(Trainer):
     def parameters(self, stage: str, config: Config) -> Mapping[str, type]:
         return _searchable() if isinstance(config, RunConfig) else {}
 
-    def changed(self, stage: str, config: Config, values: Mapping[str, Any]) -> Config:
+    def changed(self, stage: str, config: Config, values: Settings) -> Config:
         """What the run would not read stays as it is in `config`, as in a cell."""
         found = with_values(config, values)
         if isinstance(found, RunConfig):
@@ -110,7 +111,7 @@ class ClipTrainer(Trainer):
             return self.work(stage, config)
         return float(load(f"{FLOPS}:evaluation_flops")(needs[TRAIN].model, config))
 
-    def alike(self, stage: str, config: Config, needs: Mapping[str, Config]) -> tuple[Any, Any]:
+    def alike(self, stage: str, config: Config, needs: Mapping[str, Config]) -> tuple[object, object]:
         """Runs: by model and objective. Evaluations: by protocol, data sets and model. Roughly: not by the model."""
         if isinstance(config, RunConfig):
             return _alike_runs(
@@ -125,7 +126,7 @@ class ClipTrainer(Trainer):
         """bf16 means a GPU."""
         return isinstance(config, RunConfig) and config.schedule.precision == "bf16"
 
-    def progress(self, stage: str, config: Config, entries: Sequence[Mapping[str, Any]]) -> Progress | None:
+    def progress(self, stage: str, config: Config, entries: Sequence[Entry]) -> Progress | None:
         """Steps, from the metrics that training reports."""
         found = [entry for entry in entries if entry["kind"] == "metrics" and entry["step"] > 0]
         if not isinstance(config, RunConfig) or not found:

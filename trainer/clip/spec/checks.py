@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ablative.study.core.errors import ConfigError
+from ablative.study.spec.runtime import RuntimeConfig
 from ablative.trainer.clip.spec.config import (
     DataConfig,
     DatasetConfig,
@@ -10,7 +11,6 @@ from ablative.trainer.clip.spec.config import (
     ObjectiveConfig,
     ProtocolConfig,
     RunConfig,
-    RuntimeConfig,
     ScheduleConfig,
 )
 from ablative.trainer.clip.spec.prompts import fill, names_class

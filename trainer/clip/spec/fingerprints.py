@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from ablative.study.core.errors import AbsentDataError, ConfigError, unknown
-from ablative.study.core.typed import build
+from ablative.study.core.typed import Settings, build
 from ablative.study.home.paths import Home
 from ablative.trainer.clip.spec.checks import check_dataset
 from ablative.trainer.clip.spec.class_sets import class_set
@@ -69,7 +69,7 @@ class Fingerprints:
             self.absent[source.name] = str(error)
             return ""
 
-    def dataset(self, suite: Mapping[str, Any], name: str) -> DatasetConfig:
+    def dataset(self, suite: Settings, name: str) -> DatasetConfig:
         """The evaluation set of a suite, checked; raises ConfigError where a name in it does not exist."""
         if name not in suite["datasets"]:
             raise ConfigError(unknown("evaluation set", name, suite["datasets"], "suite.protocols"))

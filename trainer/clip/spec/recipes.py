@@ -29,7 +29,7 @@ CONTRASTIVE_KEYS = (
     "model.map_residual",
     "model.ln_after_pool",
 )
-"""Of the contrastive loss, and of the heads into the joint space."""
+"""Keys of the contrastive loss, and of the heads into the joint space."""
 TEXT_TARGET_KEYS = (
     "objective.text_mask_ratio",
     "objective.w_text",
@@ -49,7 +49,7 @@ _INSTEAD = {
     "objective.mask_ratio": "objective.input_mask_ratio",
     "objective.text_mask_ratio": "objective.input_text_mask_ratio",
 }
-"""Of two keys that are easily confused, a recipe reads one at most."""
+"""Pairs of keys that are easily confused: a recipe reads one of them at most."""
 
 
 @dataclass(frozen=True)
