@@ -22,12 +22,18 @@ def copy_packages(target: Path) -> Path:
 
 
 def python(
-    checkout: Path, *arguments: str, variables: Mapping[str, str] | None = None
+    checkout: Path,
+    *arguments: str,
+    variables: Mapping[str, str] | None = None,
+    folder: Path | None = None,
+    seconds: float = 120,
 ) -> subprocess.CompletedProcess[str]:
-    """Run Python with the checkout first on its path, before the editable installation."""
+    """Run Python with the checkout first on its path, before the editable installation; it may take so many seconds."""
     environment = {**os.environ, "PYTHONPATH": str(checkout), "PYTHONSAFEPATH": "1", **(variables or {})}
     command = [sys.executable, *arguments]
-    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
+    return subprocess.run(
+        command, env=environment, cwd=folder, capture_output=True, text=True, timeout=seconds, check=False
+    )
 
 
 def output(checkout: Path, code: str) -> str:

@@ -30,10 +30,14 @@ class Block:
     line: str = ""
     """Without its indentation."""
 
-    def apply(self, checkout: Path, folder: Path) -> None:
-        """Put it into the copy of the packages or, where it is a user's own, below the folder."""
+    def place_in(self, checkout: Path, folder: Path) -> Path:
+        """Its file, in the copy of the packages or, where it is a user's own, below the folder."""
         top = checkout / ROOT if f"{ROOT}.{self.path.split('/')[0]}" in PACKAGES else folder
-        path = top / self.path
+        return top / self.path
+
+    def apply(self, checkout: Path, folder: Path) -> None:
+        """Put it where it belongs."""
+        path = self.place_in(checkout, folder)
         if not self.place:
             assert not path.exists(), f"{self.path} is no new file"
             path.parent.mkdir(parents=True, exist_ok=True)
