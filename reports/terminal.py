@@ -81,4 +81,6 @@ def _print_run(run: Mapping[str, Any], tasks: Mapping[str, Any], plan: Plan) -> 
         where = "–" if task["environment"] is None else task["environment"]
         stage = f"{task['stage']} {name}"
         click.echo(f"    {stage}  code {short_commit(task['commit'])}  {task['finished']}  environment {where}")
-        click.echo(f"      {plan.task(name).paths(plan.home).log}\n      data {data}")
+        click.echo(f"      {plan.task(name).paths(plan.home).log}")
+        if data:
+            click.echo(f"      data {data}")

@@ -25,6 +25,7 @@ LONGEST = (
     "test_environments",
     "test_tracking_server",
     "test_readme",
+    "test_extending",
     "test_figure_kinds",
     "test_studies",
     "test_run_cli",
