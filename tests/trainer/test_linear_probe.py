@@ -99,7 +99,7 @@ def test_standardisation_is_of_the_training_set() -> None:
 
 
 def test_maskclips_preset_is_maes_recipe() -> None:
-    path = folder("ablative.study") / "conf" / "protocol" / "linear_probe_maskclip.yaml"
+    path = folder("ablative.trainer") / "clip" / "conf" / "protocol" / "linear_probe_maskclip.yaml"
     protocol = build(ProtocolConfig, yaml.safe_load(path.read_text()))
     assert protocol == replace(MAE, name="linear_probe_maskclip", lr=0.1, batch_size=16384)
     probe = Probe(torch.zeros(2, 4), 3, protocol, torch.Generator())
