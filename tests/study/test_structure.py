@@ -210,3 +210,11 @@ def test_study_and_its_plan_import_nothing_heavy() -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], check=False, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
+
+
+def test_loader_processes_import_no_torch() -> None:
+    program = (
+        "import sys, ablative.trainer.clip.data.pairs.workers, ablative.trainer.clip.data.world.shapes,"
+        "ablative.trainer.clip.data.shards.shards; sys.exit('torch' in sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
