@@ -4,6 +4,7 @@ import os
 import signal
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -104,3 +105,26 @@ def pytest_sessionfinish() -> None:
     """Fail the run when a module was imported under the name of its folder."""
     found = sorted(set(FOLDERS) & set(sys.modules))
     assert not found, f"imported without `ablative.`: {', '.join(found)}"
+
+
+@pytest.fixture
+def call_ablate(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
+    """Standard output of an `ablate` command that must succeed: `call_ablate(home, *words)`.
+
+    It runs in this process, which has imported everything and keeps what Hydra composes; what it starts are processes.
+    That commands are processes, too, is the matter of `tests/sweeps/test_run_cli.py`.
+    """
+    from ablative.study.cli import main
+
+    def call(home: Path, *words: str) -> str:
+        monkeypatch.setenv("ABLATE_HOME", str(home))
+        capsys.readouterr()
+        try:
+            code = main(words, standalone=False)
+        except SystemExit as stop:
+            code = stop.code if isinstance(stop.code, int) else 1
+        shown = capsys.readouterr()
+        assert code == 0, f"{words}\n{shown.out}\n{shown.err}"
+        return shown.out
+
+    return call
