@@ -4,6 +4,7 @@ import os
 import signal
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,18 +13,34 @@ from xdist.scheduler import LoadScopeScheduling
 
 ROOT = Path(__file__).parents[1]
 FOLDERS = ("study", "trainer", "sweeps", "reports")
-ON_SLURM = {
-    "test_slurm": "slurm 1",
-    "test_slurm_study": "slurm 1",
-    "test_slurm_causes": "slurm 2",
-    "test_slurm_team": "slurm 2",
-    "test_search_slurm": "slurm 2",
+CHAINS = {
+    "slurm": ("test_slurm", "test_slurm_study", "test_slurm_causes", "test_slurm_team", "test_search_slurm"),
+    "trainer": (
+        "test_distributed",
+        "test_distributed_ends",
+        "test_distributed_runs",
+        "test_train",
+        "test_on_a_gpu",
+        "test_evaluate",
+    ),
+    "tracking": (
+        "test_tracking_server",
+        "test_tracking_cluster",
+        "test_tracking_sqlite",
+        "test_tracking_postgres",
+        "test_tracking_values",
+    ),
 }
-"""Files that share a scheduler do one after the other, in one process, what is waiting for the most part."""
+"""Files that one process does one after the other, because they share what takes long to start.
+
+That is the scheduler, or the server that processes are forked from: it imports the trainer or MLflow, whichever is
+asked for first, and processes of the other kind would import theirs one by one.
+"""
 LONGEST = (
-    *ON_SLURM,
+    *CHAINS["slurm"],
+    *CHAINS["trainer"],
+    *CHAINS["tracking"],
     "test_environments",
-    "test_tracking_server",
     "test_readme",
     "test_extending",
     "test_figure_kinds",
@@ -31,14 +48,9 @@ LONGEST = (
     "test_run_cli",
     "test_frozen_home",
     "test_submit",
-    "test_tracking_sqlite",
-    "test_distributed",
-    "test_distributed_ends",
-    "test_distributed_runs",
     "test_shards",
     "test_search",
     "test_system",
-    "test_train",
     "test_page",
     "test_loader",
     "test_worker",
@@ -77,7 +89,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling:
-    """Whole files, in our order; those that share the scheduler go to one process."""
+    """Whole files, in our order; those of a chain go to one process."""
     config.option.loadscopereorder = False
     return Files(config, log)
 
@@ -87,10 +99,33 @@ class Files(LoadScopeScheduling):
 
     def _split_scope(self, nodeid: str) -> str:
         file = nodeid.partition("::")[0]
-        return ON_SLURM.get(Path(file).stem, file)
+        return next((name for name, files in CHAINS.items() if Path(file).stem in files), file)
 
 
 def pytest_sessionfinish() -> None:
     """Fail the run when a module was imported under the name of its folder."""
     found = sorted(set(FOLDERS) & set(sys.modules))
     assert not found, f"imported without `ablative.`: {', '.join(found)}"
+
+
+@pytest.fixture
+def call_ablate(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
+    """Standard output of an `ablate` command that must succeed: `call_ablate(home, *words)`.
+
+    It runs in this process, which has imported everything and keeps what Hydra composes; what it starts are processes.
+    That commands are processes, too, is the matter of `tests/sweeps/test_run_cli.py`.
+    """
+    from ablative.study.cli import main
+
+    def call(home: Path, *words: str) -> str:
+        monkeypatch.setenv("ABLATE_HOME", str(home))
+        capsys.readouterr()
+        try:
+            code = main(words, standalone=False)
+        except SystemExit as stop:
+            code = stop.code if isinstance(stop.code, int) else 1
+        shown = capsys.readouterr()
+        assert code == 0, f"{words}\n{shown.out}\n{shown.err}"
+        return shown.out
+
+    return call

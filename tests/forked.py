@@ -1,4 +1,4 @@
-"""Runs a function in a fresh process that has imported the trainer already and done nothing with it.
+"""Runs a function in a fresh process that has imported the trainer (or else) already and done nothing with it.
 
 As a worker's tasks are: runs on several processes fork, which a process that has computed gradients must not do.
 """
@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import multiprocessing
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerProcess
 from typing import Any
 
+IMPORTS = ("ablative.trainer.clip.tasks", "pytest")
 SECONDS = 250.0
 """Longer than anything here takes: who waits as long has been left hanging."""
 
@@ -19,9 +20,10 @@ SECONDS = 250.0
 class Forked:
     """A function under way; `answer` is what it returned."""
 
-    def __init__(self, function: Callable[..., Any], *args: Any) -> None:
+    def __init__(self, function: Callable[..., Any], *args: Any, imports: Sequence[str] = IMPORTS) -> None:
+        """`imports`: what the process that all are forked from imports; it starts with the first of them."""
         context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(["ablative.trainer.clip.tasks", "pytest"])
+        context.set_forkserver_preload(list(imports))
         self._answers, theirs = context.Pipe(duplex=False)
         self.process: ForkServerProcess = context.Process(target=_call, args=(theirs, function, args))
         self.process.start()

@@ -159,7 +159,8 @@ def test_a_researchers_packages_of_the_same_names_are_never_imported(
     (folder / "config" / "study" / "own.yaml").write_text(STUDY)
     words = ("own", "schedule.steps=4", "--config-dir", "config")
     one = ("--jobs", "1")
-    for command, *options in (("plan",), ("run", *one), ("search", *one), ("sync",), ("report",)):
+    # What they start plans, trains, uploads and reports.
+    for command, *options in (("run", *one), ("search", *one)):
         done(python, folder, command, *words, *options, PYTHONPATH=".")
     counts = json.loads(done(python, folder, "status", *words, "--json", PYTHONPATH="."))["counts"]
     assert counts == {"completed": 2}

@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 import pytest
-from test_structure import MODULES, PREFIX, TREES, modules_used
+from test_structure import MODULES, PREFIX, modules_used, trees
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("study", "trainer", "sweeps", "reports")
@@ -56,7 +56,7 @@ ON_THE_PAGE = {
 
 
 def in_the_docstring(room: str) -> tuple[set[str], set[str]]:
-    text = ast.get_docstring(TREES[MODULES[PREFIX + room]]) or ""
+    text = ast.get_docstring(trees()[MODULES[PREFIX + room]]) or ""
     found = re.search(r"^It (?:may import|imports) (.*)", text, re.MULTILINE | re.DOTALL)
     assert found, f"{room}/__init__.py does not say what it may import"
     return names(found.group(1))
@@ -76,7 +76,7 @@ def test_rooms_import_what_their_docstring_and_the_architecture_page_say_and_no_
 
 def test_the_files_of_packages_have_nothing_to_import() -> None:
     for package in PACKAGES:
-        assert len(TREES[MODULES[PREFIX + package]].body) == 1, package
+        assert len(trees()[MODULES[PREFIX + package]].body) == 1, package
 
 
 def test_the_architecture_page_names_modules_that_exist() -> None:

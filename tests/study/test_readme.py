@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shlex
-import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -23,23 +21,26 @@ COMMANDS = [
     for line in block.splitlines()
     if line.startswith("ablate")
 ]
+SETS = ("shape", "color", "texture", "object", "count", "distance", "orientation", "location")
+SMALL_SETS = (
+    *(f"suite.datasets.shapes_{name}.{split}=80" for name in SETS for split in ("train", "test")),
+    "suite.datasets.shapes.test=40",
+    "suite.datasets.digits.train=80",
+    "cluster.jobs=1",
+)
+"""Evaluations in a tenth of their time, one after the other: a second worker would import torch a second time."""
 QUICK = (
+    *SMALL_SETS,
     "schedule.steps=2",
     "schedule.warmup_steps=1",
     "seeds=[0]",
-    "drop=[{method: [random_init, mae, m3ae, masked_clip]}, {scale: small}, {pooling: [gap, max]}]",
+    "factors.scale={small: {data.pairs: 100}, large: {data.pairs: 200}}",
+    "drop=[{method: [random_init, mae, m3ae, masked_clip, mae_clip]}, {scale: small}, {pooling: [gap, max]}]",
     "claims={}",
     "effects={}",
+    "figures={}",
 )
 """The demo in seconds: enough to see every command work on it."""
-
-
-def run(words: list[str], folder: Path, home: Path) -> subprocess.CompletedProcess[str]:
-    program = [sys.executable, "-c", "from ablative.study.cli import main; main()"]
-    environment = {**os.environ, "ABLATE_HOME": str(home), "OMP_NUM_THREADS": "1"}
-    return subprocess.run(
-        program + words, check=False, cwd=folder, env=environment, capture_output=True, text=True, timeout=280
-    )
 
 
 @pytest.fixture(scope="module")
@@ -59,45 +60,47 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_the_first_study_of_ones_own(folder: Path) -> None:
+def test_the_first_study_of_ones_own(
+    folder: Path, call_ablate: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its commands, on one seed and small evaluation sets."""
     commands = [shlex.split(command)[1:] for command in COMMANDS if " first" in command and "webdataset" not in command]
     assert len(commands) == 5
+    with_store(folder / "home")
+    monkeypatch.chdir(folder)
     for words in commands:
-        done = run(words, folder, folder / "home")
-        assert done.returncode == 0, f"{words}\n{done.stdout}\n{done.stderr}"
+        call_ablate(folder / "home", *words, *(("seeds=[0]", *SMALL_SETS) if words[0] != "diff" else ()))
     page = folder / "home" / "studies" / "first" / "report" / "index.html"
     assert "first" in page.read_text()
 
 
-def test_data_commands_and_shards_of_ones_own(folder: Path) -> None:
+def test_data_commands_and_shards_of_ones_own(
+    folder: Path, call_ablate: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(folder)
     for command in (command for command in COMMANDS if command.startswith("ablate data")):
-        done = run(shlex.split(command)[1:], folder, folder / "home")
-        assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
+        call_ablate(folder / "home", *shlex.split(command)[1:])
     inline = next(line for line in re.findall(r"`(ablate [^`]*)`", TEXT) if "webdataset" in line)
-    words = shlex.split(inline)[1:]
-    done = run(words, folder, folder / "home")
-    assert done.returncode == 0, done.stderr
+    call_ablate(folder / "home", *shlex.split(inline)[1:])
 
 
-def test_every_day(folder: Path) -> None:
+def test_every_day(folder: Path, call_ablate: Callable[..., str], monkeypatch: pytest.MonkeyPatch) -> None:
     """Each command of the section on the shipped demo, shortened; ids are those of the shortened demo."""
     home = with_store(folder / "demo")
-    quick = list(QUICK)
-    plan = json.loads(run(["plan", "demo", *quick, "--json"], folder, home).stdout)
+    monkeypatch.chdir(folder)
+    plan = json.loads(call_ablate(home, "plan", "demo", *QUICK, "--json"))
     first = plan["tasks"][0]["task_id"]
     section = TEXT.split("## Every day")[1].split("```")[1]
     names = [line.split()[1] for line in section.splitlines() if line.startswith("ablate")]
     assert names == ["list", "submit", "status", "logs", "cancel", "retry", "sync", "report", "doctor"]
-    wanted = {"submit": 0, "status": 0, "cancel": 0, "retry": 0, "sync": 0, "report": 0, "list": 0, "doctor": 0}
     for line in (line for line in section.splitlines() if line.startswith("ablate")):
         words = shlex.split(line.split("#")[0])[1:]
         if words[0] == "logs":
             words = ["logs", "demo", first] if words[1] == "demo" else ["logs", first]
-            run(["run", "demo", *quick], folder, home)
+            call_ablate(home, "run", "demo", *QUICK)
         elif "demo" in words:
-            words[2:2] = quick
-        done = run(words, folder, home)
-        assert done.returncode == wanted.get(words[0], 0), f"{words}\n{done.stdout}\n{done.stderr}"
+            words[2:2] = QUICK
+        call_ablate(home, *words)
 
 
 def test_links_targets_and_places_exist() -> None:

@@ -46,14 +46,19 @@ def module_name(path: Path) -> str:
 
 
 MODULES = {module_name(path): path for path in FILES}
-TREES = {path: ast.parse(path.read_text()) for path in FILES}
+
+
+@functools.cache
+def trees() -> dict[Path, ast.Module]:
+    """Parsed when a test asks: every process of the tests collects this file, and one runs it."""
+    return {path: ast.parse(path.read_text()) for path in FILES}
 
 
 @functools.cache
 def imports(path: Path) -> set[str]:
     """Absolute names of all that a file imports, inside functions and for type checkers too."""
     found: set[str] = set()
-    for node in ast.walk(TREES[path]):
+    for node in ast.walk(trees()[path]):
         if isinstance(node, ast.Import):
             found.update(alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module:
@@ -67,14 +72,14 @@ def named(path: Path) -> set[str]:
     """Modules of ours that a file names in strings, such as "ablative.study.cli:main" (docstrings do not count)."""
     docstrings = {
         id(node.value)
-        for parent in ast.walk(TREES[path])
+        for parent in ast.walk(trees()[path])
         if isinstance(parent, ast.Module | ast.ClassDef | ast.FunctionDef)
         for node in parent.body
         if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
     }
     texts = [
         node.value
-        for node in ast.walk(TREES[path])
+        for node in ast.walk(trees()[path])
         if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in docstrings
     ]
     return {match.group() for text in texts for match in _STRING.finditer(text) if match.group() in MODULES}
@@ -179,7 +184,7 @@ def test_there_are_no_import_cycles_between_rooms() -> None:
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_files_and_functions_stay_readable(path: Path) -> None:
     assert len(path.read_text().splitlines()) <= LINES_IN_A_FILE
-    for node in ast.walk(TREES[path]):
+    for node in ast.walk(trees()[path]):
         if isinstance(node, ast.FunctionDef):
             assert node.end_lineno is not None
             docstring = ast.get_docstring(node, clean=False)
@@ -192,12 +197,12 @@ def test_folders_stay_small_and_say_what_they_are() -> None:
         name = folder.relative_to(ROOT)
         modules = [path for path in folder.glob("*.py") if path.name != "__init__.py"]
         assert len(modules) <= MODULES_IN_A_FOLDER, f"{name}: {len(modules)} modules"
-        docstring = ast.get_docstring(TREES.get(folder / "__init__.py", ast.Module([], []))) or ""
+        docstring = ast.get_docstring(trees().get(folder / "__init__.py", ast.Module([], []))) or ""
         assert len(docstring.splitlines()) >= 3 and re.search(r"\bimports?\b", docstring), f"{name}: {docstring!r}"
 
 
 def test_every_module_says_what_it_is() -> None:
-    assert not [str(path) for path, tree in TREES.items() if not ast.get_docstring(tree)]
+    assert not [str(path) for path, tree in trees().items() if not ast.get_docstring(tree)]
 
 
 def test_the_client_is_python_3_8_and_needs_nothing() -> None:
@@ -243,3 +248,11 @@ def test_study_and_its_plan_import_nothing_heavy() -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], check=False, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
+
+
+def test_loader_processes_import_no_torch() -> None:
+    program = (
+        "import sys, ablative.trainer.clip.data.pairs.workers, ablative.trainer.clip.data.world.shapes,"
+        "ablative.trainer.clip.data.shards.shards; sys.exit('torch' in sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=60)

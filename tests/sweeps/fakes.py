@@ -246,11 +246,18 @@ def start_worker(home: Home, paths: SubmissionPaths, index: int = 0) -> subproce
 
 
 def wait_for(condition: Callable[[], bool], seconds: float = 60.0) -> None:
-    """Poll until the condition holds; AssertionError after so many seconds."""
+    """Poll until the condition holds; AssertionError after so many seconds.
+
+    Between two looks lies a multiple of what a look takes: one that asks a scheduler would keep a core busy.
+    """
     end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "it did not happen in time"
-        time.sleep(0.01)
+    while True:
+        began = time.monotonic()
+        if condition():
+            return
+        now = time.monotonic()
+        assert now < end, "it did not happen in time"
+        time.sleep(min(1.0, max(0.01, 5.0 * (now - began))))
 
 
 STUDY = """\

@@ -138,7 +138,6 @@ def until(plan: Plan, condition: Callable[[Survey], bool]) -> Survey:
     found: list[Survey] = []
 
     def holds() -> bool:
-        time.sleep(0.2)
         begin_soon()
         found[:] = [look(plan)]
         return condition(found[0])

@@ -5,10 +5,9 @@ from __future__ import annotations
 import json
 import math
 import os
-import subprocess
-import sys
 import tarfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -30,15 +29,11 @@ def home(tmp_path: Path) -> Home:
     return Home(tmp_path / "home")
 
 
-def ablate(home: Home, *words: str) -> str:
+@pytest.fixture
+def ablate(home: Home, call_ablate: Callable[..., str], monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
     """Standard output of a command on the study of the home."""
-    command = [sys.executable, "-c", "from ablative.study.cli import main; main()", *words]
-    command += ["--config-dir", str(home.root.parent / "config")]
-    environment = {**os.environ, "ABLATE_HOME": str(home.root), "OMP_NUM_THREADS": "1"}
-    environment.pop("MLFLOW_TRACKING_URI", None)
-    done = subprocess.run(command, env=environment, text=True, capture_output=True, timeout=300, check=False)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    return lambda *words: call_ablate(home.root, *words, "--config-dir", str(home.root.parent / "config"))
 
 
 def numbers(home: Home) -> dict[str, dict[str, float | None]]:
@@ -51,11 +46,11 @@ def same(left: float | None, right: float | None) -> bool:
     return left == right if left is None or right is None else math.isclose(left, right, rel_tol=1e-12, abs_tol=1e-12)
 
 
-def test_it_is_opened_reported_and_finished(home: Home) -> None:
-    counts = json.loads(ablate(home, "status", "small", "--json"))["counts"]
+def test_it_is_opened_reported_and_finished(home: Home, ablate: Callable[..., str]) -> None:
+    counts = json.loads(ablate("status", "small", "--json"))["counts"]
     assert counts == {"completed": 27, "diverged": 6, "failed": 2, "eligible": 1, "waiting": 6}
 
-    ablate(home, "report", "small")
+    ablate("report", "small")
     stored, found = json.loads((FROZEN / "home_numbers.json").read_text()), numbers(home)
     moved = [
         f"{key} {name}: {value} → {found.get(key, {}).get(name)}"
@@ -64,13 +59,13 @@ def test_it_is_opened_reported_and_finished(home: Home) -> None:
         if not same(value, found.get(key, {}).get(name))
     ]
     assert not moved, "\n".join(moved)
-    assert "2/2" in ablate(home, "search", "small", "--status")
+    assert "2/2" in ablate("search", "small", "--status")
 
     records = {path: path.read_bytes() for path in home.runs.rglob("record.json")}
     assert len(records) == 27 + 6 + 4, "the study's tasks, and those of the search's two trials"
-    ablate(home, "retry", "small", "--jobs", "2")
-    ablate(home, "run", "small")
-    assert json.loads(ablate(home, "status", "small", "--json"))["counts"] == {"completed": 36, "diverged": 6}
+    ablate("retry", "small", "--jobs", "1")
+    ablate("run", "small", "--jobs", "1")
+    assert json.loads(ablate("status", "small", "--json"))["counts"] == {"completed": 36, "diverged": 6}
     assert all(path.read_bytes() == content for path, content in records.items()), "what is done is not run again"
     entries = [json.loads(line) for line in home.run(RUNNING).journal.read_text().splitlines()]
     assert [entry["attempt"] for entry in entries if entry.get("name") in ("started", "resumed")] == [1, 2]

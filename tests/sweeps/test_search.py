@@ -324,6 +324,8 @@ QUICK = (
     "drop=[{pooling: map}]",
     "baseline={pooling: gap, loss_weights: paper}",
     "seeds=[0]",
+    *(f"suite.datasets.shapes_{name}.test=80" for name in ("shape", "color", "object")),
+    "cluster.jobs=1",
 )
 
 

@@ -41,9 +41,11 @@ def parent(pid: int) -> int:
     return int(text[text.rindex(")") + 2 :].split()[1])
 
 
+@pytest.mark.long
 def test_four_elements_search_and_a_killed_and_a_requeued_one_lose_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """For each change the same search on this machine stays, and on SLURM killed and requeued elements of runs."""
     monkeypatch.setenv("PYTHONPATH", str(HERE))
     monkeypatch.setenv(search_fakes.STEP_SECONDS, "0.2")
     optuna.logging.set_verbosity(optuna.logging.WARNING)

@@ -213,7 +213,9 @@ def test_a_submitter_killed_after_sbatch_and_before_its_bookkeeping(home: Home) 
     assert [name for event, name in events(home) if event == "begin"].count(plan.tasks[0].task_id) == 1
 
 
+@pytest.mark.long
 def test_two_submitters_at_once_do_everything_once(home: Home) -> None:
+    """For each change two submissions at once to this machine stay, and on SLURM a submitter that is killed."""
     plan = plan_on(home, {"train": ["work", 1.0]})
     both = [submitter(home, "lives") for _ in range(2)]
     assert [process.wait(SECONDS) for process in both] == [0, 0]

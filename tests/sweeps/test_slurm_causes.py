@@ -235,7 +235,9 @@ def fill(folder: Path) -> Path:
     return ballast
 
 
+@pytest.mark.long
 def test_editing_the_source_while_elements_wait_changes_nothing(home: Home, tmp_path: Path) -> None:
+    """For each change the same with jobs of this machine stays."""
     words = ("cluster=slurm", "cluster.partition=cpu", "cluster.memory_gib=0.5", "cluster.extra.hold=true")
     home.root.mkdir()
     checkout = submit_checkout(tmp_path, home, *words)

@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import json
-import os
 import random
 import re
 import shlex
 import shutil
-import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from fakes import SOURCE, wait_for
 from installed import install
+from performed import perform
 from shared import with_store
 from slurm_world import SECONDS
 
 from ablative.study.core.files import read_json
+from ablative.study.home.paths import Home
+from ablative.study.plan.plan import make_plan
 
 pytestmark = pytest.mark.usefixtures("world")
 SLICE = (
@@ -35,20 +36,12 @@ SLICE = (
     "figures={}",
     "claims={}",
     "effects={}",
-    "drop=[{method: [random_init, m3ae, mae, masked_clip]}, {scale: small}, {pooling: [gap, max]}]",
+    "drop=[{method: [random_init, m3ae, mae, masked_clip, clip]}, {scale: small}, {pooling: [gap, max]}]",
+    "baseline={scale: large, method: mae_clip, pooling: map}",
 )
-TASKS = 4
-CLUSTER = ("cluster.memory_gib=1.5", "cluster.partition=cpu", "cluster.pack=2", "cluster.cpus=1")
+TASKS = 2
+CLUSTER = ("cluster.memory_gib=1.5", "cluster.partition=cpu", "cluster.cpus=1")
 SECTION = (SOURCE / "README.md").read_text().split("## On a SLURM cluster")[1].split("```")[1]
-
-
-def ablate(home: Path, *words: str) -> str:
-    """Output of a command that must succeed."""
-    program = [sys.executable, "-c", "from ablative.study.cli import main; main()", "--home", str(home), *words]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(program, env=environment, capture_output=True, text=True, timeout=250, check=False)
-    assert done.returncode == 0, f"{words}\n{done.stdout}\n{done.stderr}"
-    return done.stdout
 
 
 def records(home: Path) -> dict[str, dict[str, object]]:
@@ -66,11 +59,13 @@ def metrics(home: Path) -> dict[str, dict[str, float]]:
 
 
 @pytest.mark.timeout(900)
-def test_the_readme_on_clusters_and_the_same_numbers_as_on_this_machine(tmp_path: Path) -> None:
-    here, there = with_store(tmp_path / "here"), with_store(tmp_path / "there")
-    ablate(here, "submit", "demo", *SLICE, "--jobs", "1")
-    wait_for(lambda: len(records(here)) == TASKS, SECONDS)
-    expected = metrics(here)
+def test_the_readme_on_clusters_and_the_same_numbers_as_on_this_machine(
+    tmp_path: Path, call_ablate: Callable[..., str]
+) -> None:
+    here, there = Home(tmp_path / "here"), with_store(tmp_path / "there")
+    perform(make_plan("demo", SLICE, home=here))
+    expected = metrics(here.root)
+    assert len(expected) == TASKS
     lines = [line.split("#")[0] for line in SECTION.splitlines() if line.startswith("ablate")]
     outputs = {}
     for line in lines:
@@ -80,21 +75,23 @@ def test_the_readme_on_clusters_and_the_same_numbers_as_on_this_machine(tmp_path
             words[1] = next(iter(expected))
         if "demo" in words:
             words[2:2] = [*SLICE, *(CLUSTER if "cluster=slurm" in words else ())]
-        outputs[words[0]] = ablate(there, *words)
+        outputs[words[0]] = call_ablate(there, *words)
     assert list(outputs) == ["doctor", "plan", "submit", "status", "logs"]
     assert re.search(r"slurm +ablate\d+ answers; .*cpu\* \(2 nodes, 2 cores, no time limit\)", outputs["doctor"])
-    assert outputs["plan"].count("#SBATCH --array=0\n") == 2, "two runs packed into one element, and their evaluations"
+    assert outputs["plan"].count("#SBATCH --array=0\n") == 2, "a run, and its evaluation"
     assert metrics(there) == expected
     for record in records(there).values():
         facts = record["environment"]["scheduler"]
         assert facts["node"] in ("n1", "n2") and facts["requeues"] == 0 and facts["queue_seconds"] >= 0
         assert re.fullmatch(r"\d+_0", facts["job"])
     assert "element" in outputs["logs"] and "'partition': 'cpu'" in outputs["logs"]
-    status = json.loads(ablate(there, "status", "demo", *SLICE, "--json"))
+    status = json.loads(call_ablate(there, "status", "demo", *SLICE, "--json"))
     assert status["counts"] == {"completed": TASKS}
 
 
-def test_a_trainer_of_another_distribution(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_trainer_of_another_distribution(
+    tmp_path: Path, call_ablate: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """One task that all runs need goes before them, and those before what needs them."""
     plugin, home = SOURCE / "tests" / "plugin", with_store(tmp_path / "home")
     site = install(tmp_path / "site", "command-trainer", {"command": "command_trainer:TRAINER"})
@@ -102,12 +99,13 @@ def test_a_trainer_of_another_distribution(tmp_path: Path, monkeypatch: pytest.M
     (tmp_path / "conf" / "study").mkdir(parents=True)
     shutil.copy(plugin / "commands.yaml", tmp_path / "conf" / "study")
     monkeypatch.setenv("PYTHONPATH", str(site))
+    monkeypatch.syspath_prepend(str(site))
     words = ("commands", "--config-dir", str(tmp_path / "conf"))
-    ablate(home, "submit", *words, "cluster=slurm", *CLUSTER)
+    call_ablate(home, "submit", *words, "cluster=slurm", *CLUSTER)
     wait_for(lambda: len(records(home)) == 13, SECONDS)
     latencies = sorted(found["fit/latency"] for found in metrics(home).values() if "fit/latency" in found)
     draws = [0.01 * random.Random(seed).random() for seed in (0, 1, 2)]
     assert latencies == [0.1 * width * 0.5 + draw for width in (1, 3) for draw in sorted(draws)]
     assert all(record["environment"]["scheduler"]["node"] in ("n1", "n2") for record in records(home).values())
-    status = json.loads(ablate(home, "status", *words, "--json"))
+    status = json.loads(call_ablate(home, "status", *words, "--json"))
     assert status["counts"] == {"completed": 13}

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from fakes import HERE, tiny_plan, wait_for, write_study
+from performed import perform
 from slurm_world import CONFIG, SECONDS, begin_soon, element_of, finish, look, slurm, until
 from team_tasks import seen
 
@@ -99,7 +100,9 @@ def test_all_processes_save_when_the_element_is_requeued_and_come_together_again
     assert not plan.tasks[0].paths(home).failure.exists()
 
 
+@pytest.mark.long
 def test_a_process_that_is_killed_ends_the_run_which_is_taken_up_again(home: Home) -> None:
+    """For each change `test_distributed_ends.py` stays, and on SLURM the run that is requeued."""
     plan = plan_of(home)
     submit(plan, code=NOTED)
     wait_for(lambda: present(plan, 0), SECONDS)
@@ -123,23 +126,23 @@ def curve(home: Home, run_id: str) -> dict[tuple[str, int], float]:
 def test_a_run_on_two_nodes_gives_the_numbers_of_one_process(home: Home, tmp_path: Path) -> None:
     write_study(tmp_path / "config")
     plans = {}
-    for name, words in (("alone", ()), ("four", ("cluster.nodes=2", "runtime.processes=4"))):
+    for name, words in (("alone", ()), ("two", ("cluster.nodes=2", "runtime.processes=2"))):
         plan = make_plan("tiny", (*SMALL, *words), str(tmp_path / "config"), Home(tmp_path / name))
         plans[name] = dataclasses.replace(plan, tasks=plan.runs)
-        submit(plans[name], code=Code(shipper=""))
-    for plan in plans.values():
-        finish(plan)
-    (task,) = plans["four"].tasks
+    submit(plans["two"], code=Code(shipper=""))
+    perform(plans["alone"])
+    finish(plans["two"])
+    (task,) = plans["two"].tasks
     records = {name: read_json(plan.home.run(task.run_id).record) for name, plan in plans.items()}
-    facts = records["four"]["environment"]
-    assert (facts["processes"], facts["scheduler"]["nodes"]) == (4, "n[1-2]")
-    found, expected = (curve(plans[name].home, task.run_id) for name in ("four", "alone"))
+    facts = records["two"]["environment"]
+    assert (facts["processes"], facts["scheduler"]["nodes"]) == (2, "n[1-2]")
+    found, expected = (curve(plans[name].home, task.run_id) for name in ("two", "alone"))
     assert len(expected) >= 8 * 5 and list(found) == list(expected)
     for key, value in expected.items():
         assert found[key] == pytest.approx(value, rel=1e-4, abs=1e-6), key
     for name, value in records["alone"]["metrics"].items():
         if not name.startswith("cost/"):
-            assert records["four"]["metrics"][name] == pytest.approx(value, rel=1e-4, abs=1e-6), name
+            assert records["two"]["metrics"][name] == pytest.approx(value, rel=1e-4, abs=1e-6), name
 
 
 @pytest.mark.parametrize(

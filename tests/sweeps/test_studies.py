@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -81,6 +82,7 @@ MINI = (
     "suite.datasets.digits.train=40",
     "suite.datasets.shapes_object.test=70",
     "suite.datasets.shapes.test=30",
+    "cluster.jobs=1",
 )
 
 
@@ -192,10 +194,10 @@ def test_a_slice_of_openart(tmp_path: Path, icons: Path) -> None:
     assert {task["state"] for task in json.loads(changed)["tasks"]} <= {"eligible", "waiting"}
 
 
-def test_a_slice_of_the_mini_grid_has_every_protocol(tmp_path: Path) -> None:
+def test_a_slice_of_the_mini_grid_has_every_protocol(tmp_path: Path, call_ablate: Callable[..., str]) -> None:
     home = with_store(tmp_path / "home")
-    finish(start(home, "run", "mae_clip_mini", *MINI, OMP_NUM_THREADS="1"))
-    tasks = json.loads(finish(start(home, "plan", "mae_clip_mini", *MINI, "--json")))["tasks"]
+    call_ablate(home, "run", "mae_clip_mini", *MINI)
+    tasks = json.loads(call_ablate(home, "plan", "mae_clip_mini", *MINI, "--json"))["tasks"]
     assert [task["cell"] for task in tasks if task["stage"] == "train"] == [MINI_CELL]
     found = {task["stage"] for task in tasks}
     assert found == {"train", "zero_shot", "linear_probe", "retrieval", "segmentation", "vqa", "finetune", "panels"}

@@ -93,7 +93,9 @@ def test_a_shipper_follows_many_tasks_and_is_dismissed_at_once(home: Home) -> No
     assert UploadClient("study", home).close()
 
 
+@pytest.mark.long
 def test_a_locked_store_holds_up_the_shipper_only(home: Home, capfd: pytest.CaptureFixture[str]) -> None:
+    """For each change the locked stores of `test_tracking_sqlite.py` stay, without the process."""
     run = pretraining(1)
     store.prepare(home, "study")
     lock = sqlite3.connect(home.store, isolation_level=None)

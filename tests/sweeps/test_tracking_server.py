@@ -70,6 +70,7 @@ def home(tmp_path: Path) -> Home:
     return Home(tmp_path / "home")
 
 
+@pytest.mark.long
 def test_a_server_that_comes_late(
     running: MlflowServer,
     database: str,
@@ -77,7 +78,10 @@ def test_a_server_that_comes_late(
     monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture[str],
 ) -> None:
-    """A worker's shipper, from a server that is down to everything in the store, without the worker's help."""
+    """A worker's shipper, from a server that is down to everything in the store, without the worker's help.
+
+    For each change the server stays that is killed half-way and restarted.
+    """
     monkeypatch.setenv("MLFLOW_TRACKING_URI", running.uri)
     running.kill()
     run = pretraining(20)

@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 from forked import Forked
 from tracking_world import (
+    IMPORTS,
     PROCESSES,
     assert_shipped,
     evaluation,
@@ -313,7 +314,7 @@ def test_a_read_only_store_is_reported(home: Home) -> None:
     home.root.chmod(0o777)
     for path in home.root.rglob("*"):
         path.chmod(0o777 if path.is_dir() else path.stat().st_mode | 0o444)
-    shipped = Forked(_ship_unprivileged, home.root, other.root, run).answer()
+    shipped = Forked(_ship_unprivileged, home.root, other.root, run, imports=IMPORTS).answer()
     assert shipped.pending == 1
     assert shipped.errors == (f"tracking store {uri(home)} cannot be written",)
 
@@ -334,7 +335,7 @@ def test_a_full_disk_is_reported_and_loses_nothing(home: Home) -> None:
     run = pretraining(1)
     write_journal(home, run, steps=800)
     store.prepare(home, STUDY)
-    shipped = Forked(_ship_on_a_full_disk, home.root, run).answer()
+    shipped = Forked(_ship_on_a_full_disk, home.root, run, imports=IMPORTS).answer()
     assert shipped.pending == 1
     assert shipped.errors == (f"tracking store {uri(home)} cannot be written: disk full or failing",)
     assert ship([run], STUDY, home).tasks == 1

@@ -157,9 +157,8 @@ PATIENCE = 1200.0
 """Seconds that a job's shipper goes on trying: longer than a server takes to be started again here."""
 PROCESSES = multiprocessing.get_context("forkserver")
 """Processes that are forked from one that has imported MLflow: real ones, without two seconds of import each."""
-PROCESSES.set_forkserver_preload(
-    ["mlflow", "mlflow.store.tracking.sqlalchemy_store", "ablative.sweeps.tracking.upload_process"]
-)
+IMPORTS = ("mlflow", "mlflow.store.tracking.sqlalchemy_store", "ablative.sweeps.tracking.upload_process", "pytest")
+PROCESSES.set_forkserver_preload(list(IMPORTS))
 
 
 def ship_elsewhere(root: Path, study: str, sources: list[TaskRef], uri: str, outbox: Any) -> None:

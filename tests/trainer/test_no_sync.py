@@ -88,9 +88,10 @@ def test_every_pass_is_one_graph(objective: str, changes: dict[str, Any]) -> Non
 
 
 @pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")  # dynamo's own doing
+@pytest.mark.long
 def test_other_lengths_and_counts_soon_need_no_other_graph(monkeypatch: pytest.MonkeyPatch) -> None:
     """Captions are trimmed, and masked words counted, for each piece: a graph for each of these would be compiled anew
-    until the compiler gives up."""
+    until the compiler gives up. For each change the graphs of one length stay, above."""
     torch.compiler.reset()
     counters.clear()
     monkeypatch.setattr(losses, "CHUNK", 8)

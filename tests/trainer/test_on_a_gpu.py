@@ -181,12 +181,15 @@ def test_what_a_gpu_refuses() -> None:
         ("m3ae", {}),
         ("mae_clip similarity", {}),
         ("mae_clip similarity", {"runtime__micro_batch": 3}),
-        ("mae_clip similarity", {"runtime__workers": 1}),
+        pytest.param("mae_clip similarity", {"runtime__workers": 1}, marks=pytest.mark.long),
     ],
     ids=str,
 )
 def test_the_loop_waits_for_no_step(tmp_path: Path, objective: str, changes: dict[str, Any]) -> None:
-    """What is waited for (the model's way to the GPU and back, the last metrics) does not depend on the steps."""
+    """What is waited for (the model's way to the GPU and back, the last metrics) does not depend on the steps.
+
+    For each change one step with loader processes stays, above.
+    """
     waits = []
     for number, (steps, every) in enumerate(((2, 100), (6, 100), (6, 1))):
         with pretended_gpu() as memory:

@@ -299,8 +299,12 @@ def test_untrained_losses_are_at_chance() -> None:
 
 
 @pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")  # dynamo's own doing
+@pytest.mark.long
 def test_compiles_without_graph_break() -> None:
-    """Both passes trace as one graph: nothing in them depends on the data's values."""
+    """Both passes trace as one graph: nothing in them depends on the data's values.
+
+    For each change `test_no_sync.py` stays, which traces the same passes of every objective.
+    """
     system, (images, tokens) = make_system("mae_clip", masking="similarity"), make_batch()
     draws = draws_of(system, 5)
     expected = system.embed(images, tokens, draws)

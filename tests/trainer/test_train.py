@@ -5,8 +5,6 @@ from __future__ import annotations
 import random
 import resource
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,12 +13,15 @@ from typing import Any
 
 import pytest
 import torch
+from forked import Forked
 from tiny_run import OBJECTIVES, make_config, make_home, write_run
 
 from ablative.study.core.errors import DataError, Interrupted
+from ablative.study.core.typed import load_config
 from ablative.study.home.journal import Journal, metric_rows, read
 from ablative.study.home.paths import Home, RunPaths
 from ablative.trainer.clip import checkpoint
+from ablative.trainer.clip import train as train_module
 from ablative.trainer.clip.checkpoint import load_system
 from ablative.trainer.clip.data.pairs.tokenizer import Tokenizer
 from ablative.trainer.clip.spec.config import RunConfig
@@ -135,31 +136,23 @@ def test_optimiser_and_random_state_survive_a_stop(tmp_path: Path) -> None:
     assert_same(left, right)
 
 
-VICTIM = """
-import sys
-from pathlib import Path
-from ablative.study.home.journal import Journal
-from ablative.study.home.paths import Home
-from ablative.trainer.clip.spec.config import RunConfig
-from ablative.study.core.typed import load_config
-from ablative.trainer.clip import train
-train.CHECKPOINT_SHARE = 1.0  # as often as asked for, so that many a kill hits a checkpoint
-home = Home(Path(sys.argv[1]))
-paths = home.run("aaaaaaaaaaaa")
-train.pretrain(paths, load_config(paths.config, RunConfig), home, Journal(paths.journal), lambda: False)
-"""
+def train_until_killed(home: Home) -> None:
+    """The life of a process that is to be killed."""
+    train_module.CHECKPOINT_SHARE = 1.0  # as often as asked for, so that many a kill hits a checkpoint
+    paths = home.run("aaaaaaaaaaaa")
+    pretrain(paths, load_config(paths.config, RunConfig), home, Journal(paths.journal), never)
 
 
-def run_until_killed(home: Home, delay: float) -> int:
+def run_until_killed(home: Home, delay: float) -> int | None:
     """Train in a process of its own, killed without warning `delay` seconds after its first step."""
     before = len(rows(home))
-    victim = subprocess.Popen([sys.executable, "-c", VICTIM, str(home.root)])
+    victim = Forked(train_until_killed, home)
     deadline = time.monotonic() + 60
-    while victim.poll() is None and len(rows(home)) <= before and time.monotonic() < deadline:
+    while victim.process.is_alive() and len(rows(home)) <= before and time.monotonic() < deadline:
         time.sleep(0.002)
     time.sleep(delay)
-    victim.kill()
-    return victim.wait(60)
+    victim.process.kill()
+    return victim.exitcode()
 
 
 def test_killed_at_random_instants_and_resumed(tmp_path: Path) -> None:

@@ -1,7 +1,8 @@
 """Processes that read, decode and tokenize for a loader.
 
 Images come in memory that is shared with the training process: sent through a pipe, 1,000 of 224×224 pixels would
-cost it a second, in which a GPU trains on 3,000.
+cost it a second, in which a GPU trains on 3,000. Nothing that these processes call imports torch, which would take each
+of them three seconds.
 """
 
 from __future__ import annotations
@@ -19,16 +20,18 @@ from dataclasses import dataclass
 from multiprocessing import connection, reduction
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 
 from ablative.study.core.errors import AblateError
 from ablative.study.core.packages import require_snapshot, required_snapshot
 from ablative.trainer.clip.data.images.crops import Crops
 from ablative.trainer.clip.data.pairs.pairs import Pairs
 from ablative.trainer.clip.data.pairs.tokenizer import Tokenizer
+
+if TYPE_CHECKING:
+    import torch
 
 CHUNK = 256
 """Samples that a worker reads at a time: all of them work on a large batch, and a small one is soon there."""
@@ -53,6 +56,8 @@ class Samples:
 
 def read(pairs: Pairs, tokenizer: Tokenizer, indices: np.ndarray, size: int, crops: Crops | None) -> Samples:
     """`Pairs.views` with tokens for captions, in this process."""
+    import torch
+
     views = pairs.views(indices, size, crops)
     return Samples(torch.from_numpy(views.images), torch.from_numpy(tokenizer(views.captions)), views.broken)
 
@@ -152,6 +157,8 @@ class Workers:
 
     def result(self, reading: Reading) -> Samples:
         """Wait for it; raises what the reading raised, or AblateError where a worker died."""
+        import torch
+
         shape = (reading.count, self._size, self._size, 3)
         images = torch.empty(shape, dtype=torch.uint8, pin_memory=self._pinned)
         tokens: list[np.ndarray] = []
@@ -205,6 +212,6 @@ def _follow_parent() -> None:
 def _read(slot: int, indices: np.ndarray, size: int, crops: Crops | None) -> Told:
     assert _worker is not None
     pairs, tokenizer, slots = _worker
-    samples = read(pairs, tokenizer, indices, size, crops)
-    slots[slot][: len(indices)] = samples.images.numpy()
-    return samples.tokens.numpy(), samples.broken
+    views = pairs.views(indices, size, crops)
+    slots[slot][: len(indices)] = views.images
+    return tokenizer(views.captions), views.broken
