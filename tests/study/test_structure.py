@@ -140,7 +140,7 @@ def test_nobody_but_the_registry_of_trainers_names_the_shipped_one() -> None:
 
 
 def test_the_trainer_interface_knows_no_trainer() -> None:
-    tree = TREES[ROOT / "study" / "trainers.py"]
+    tree = trees()[ROOT / "study" / "trainers.py"]
     interface = next(node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == "Trainer")
     words = {
         word
