@@ -52,8 +52,8 @@ def check_objective(objective: ObjectiveConfig, model: ModelConfig) -> None:
         return
     if objective.masking == "similarity" and not recipe.mask_by_similarity:
         raise ConfigError(
-            f"objective.masking: similarity needs the embeddings of a contrastive loss, which '{objective.name}' "
-            f"has not; choose objective.masking=random or objective={named('mask_by_similarity')}"
+            f"objective.masking: similarity needs a contrastive loss's embeddings of whole inputs, which "
+            f"'{objective.name}' has not; choose objective.masking=random or objective={named('mask_by_similarity')}"
         )
     patches = (model.image_size // model.patch_size) ** 2
     if max(1, int((1 - objective.mask_ratio) * patches + 1e-6)) == patches:

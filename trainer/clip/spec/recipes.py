@@ -72,7 +72,7 @@ class Recipe:
     @property
     def mask_by_similarity(self) -> bool:
         """Whether it may choose the masked elements by their similarity to the other modality (supplement J)."""
-        return self.contrastive and self.generative
+        return self.contrastive and self.generative and not self.masks_input
 
     @functools.cache  # noqa: B019 - there are as many recipes as RECIPES has
     def unread_keys(self, masking: str) -> dict[str, str]:
