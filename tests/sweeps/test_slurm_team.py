@@ -53,7 +53,10 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, world: Path) -> Iterat
 
 
 def plan_of(home: Home, config: ClusterConfig = FOUR) -> Plan:
-    return dataclasses.replace(tiny_plan(home), cluster=config, clusters={})
+    plan, processes = tiny_plan(home), config.nodes * config.tasks
+    shared = [dataclasses.replace(task, runtime=RuntimeConfig(processes=processes)) for task in plan.runs]
+    rest = [task for task in plan.tasks if not task.opens]
+    return dataclasses.replace(plan, tasks=(*shared, *rest), cluster=config, clusters={})
 
 
 def present(plan: Plan, index: int, attempt: int = 0) -> bool:
@@ -64,7 +67,7 @@ def present(plan: Plan, index: int, attempt: int = 0) -> bool:
 def test_each_run_is_trained_by_its_processes_on_two_nodes_and_evaluated_by_one(home: Home) -> None:
     plan = plan_of(home, dataclasses.replace(FOUR, max_elements=2))
     shown = "\n".join(preview.scripts(plan))
-    assert "1 elements, 3 tasks, each run in 4 processes on 2 nodes" in shown
+    assert "1 elements, 3 tasks, each task in 4 processes on 2 nodes" in shown
     assert "#SBATCH --nodes=2\n" in shown and "#SBATCH --ntasks-per-node=2\n" in shown
     assert shown.count("#SBATCH --nodes=1\n") == shown.count("#SBATCH --ntasks-per-node=1\n") == 1
     (home.root / "go").touch()
