@@ -1,4 +1,4 @@
-"""Plans of a trainer with a graph of stages, one of which all runs share; tasks are those of `fakes`."""
+"""Plans with a graph of stages, one of which all runs share; tasks are those of `fakes`."""
 
 from __future__ import annotations
 
@@ -14,23 +14,19 @@ from ablative.study.plan.stage_graph import bound_tasks
 from ablative.study.plan.task import Task
 from ablative.study.spec.cluster import ClusterConfig
 from ablative.study.spec.runtime import RuntimeConfig
-from ablative.study.trainers import Configurations, Request, Stage, Trainer
+from ablative.study.trainers import Stage, Trainer
 
 CONFIG = ClusterConfig(name="slurm", kind="slurm", canary=0)
 
 
 class GraphTrainer(Trainer):
-    """Four stages: `data`, which no seed changes, `train`, `score`, and `note`, which needs the last two."""
+    """Gives ids to stages."""
 
     name = "graph"
-    entry = "fakes:execute"
-    packages = ("fakes",)
-
-    def configurations(self, request: Request) -> Configurations:
-        raise NotImplementedError
 
 
 def stages(cell: str, data: str = "one", processes: int = 1) -> list[Stage]:
+    """`data`, which no seed changes, `train`, `score`, and `note`, which needs the last two."""
     return [
         Stage("data", {"of": data}, seeded=False),
         Stage("train", {"cell": cell}, RuntimeConfig(processes=processes), ("data",)),
@@ -52,4 +48,4 @@ def graph_plan(home: Home, runs: Sequence[Sequence[Task]], behaviours: Behaviour
     for task in known.values():
         depths[task.task_id] = 1 + max((depths[need] for need in task.needs), default=-1)
     ordered = sorted(known.values(), key=lambda task: depths[task.task_id])
-    return dataclasses.replace(plan, tasks=tuple(ordered), trainer=GraphTrainer(), cluster=CONFIG, clusters={})
+    return dataclasses.replace(plan, tasks=tuple(ordered), cluster=CONFIG, clusters={})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import re
 import signal
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from fakes import FAKE, HERE, SOURCE, events, wait_for
+from graphs import graph_plan, run
 from slurm_world import (
     SECONDS,
     begun,
@@ -27,7 +29,7 @@ from slurm_world import (
 )
 
 from ablative.study.core.errors import ConfigError
-from ablative.study.core.files import read_json, write_json
+from ablative.study.core.files import write_json
 from ablative.study.home.paths import Home
 from ablative.study.plan.plan import Plan
 from ablative.sweeps.queue import executors, manifest
@@ -62,19 +64,21 @@ def written(plan: Plan) -> Manifest:
     return next(found for _, found in manifest.submissions(plan.home, ended=True))
 
 
-def test_evaluations_follow_their_own_run_and_those_of_a_failed_run_never_start(home: Home) -> None:
-    plan = plan_on(home)
-    bad = plan.tasks[1].task_id
-    write_json(home.root / "behaviour.json", {bad: ["fail", 0]})
+def test_stages_follow_those_that_they_need_and_what_needs_a_failed_task_never_starts(home: Home) -> None:
+    """Of three runs, which share their data, one fails in its second stage."""
+    cluster, runs = plan_on(home).cluster, [run(cell) for cell in ("a", "b", "c")]
+    bad = runs[1][2]
+    plan = graph_plan(home, runs, {bad.task_id: ["fail", 0], "data": ["work", 0.5]})
+    plan = dataclasses.replace(plan, cluster=cluster)
     made = submit(plan, code=FAKE)
-    runs, evaluations = written(plan).arrays
-    assert (made.workers, len(runs.elements), evaluations.follows) == (6, 3, runs.name)
-    assert look(plan).counts == {"submitted": 6}
-    states = until(plan, lambda found: len(found.having("completed")) == 4 and not found.having("running", "submitted"))
-    assert states.counts == {"completed": 4, "failed": 1, "waiting": 1}
-    assert states.states[1].cause == "code"
-    record = read_json(plan.tasks[0].paths(home).record)
-    assert record is not None
+    data, train, score, note = written(plan).arrays
+    assert (made.workers, len(data.elements), len(score.elements), note.follows) == (10, 1, 3, score.name)
+    assert look(plan).counts == {"submitted": 10}
+    states = until(plan, lambda found: not found.having("running", "submitted"))
+    assert states.counts == {"completed": 8, "failed": 1, "waiting": 1}
+    assert states.by_id[bad.task_id].cause == "code" and len(states.blocked({bad.task_id})) == 1
+    names = [plan.by_id[name].stage for event, name in events(home) if event == "done"]
+    assert names[0] == "data" and names.index("note") > names.index("score") > names.index("train")
     assert submit(plan, code=FAKE).paths is None, "the same code would fail the same"
     write_json(home.root / "behaviour.json", {})
     assert len(submit(plan, code=FAKE, retry=frozenset({"code"})).choice.new) == 2
