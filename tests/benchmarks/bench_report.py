@@ -4,10 +4,10 @@
     python tests/benchmarks/bench_report.py 10000      # both at 10,000 runs
 
 A run has 20 params and 30 metrics, half of the runs measure what the others have trained. Ours reads the store, builds
-five tables of 50 rows and 31 columns (mean, deviation, n, state and runs of each number) and renders them; `--all` makes
-it one table of 1,000 rows, `--formats` says in what they are rendered. Theirs computes mean, deviation and n of every metric and
-cell, and renders nothing; "ablate, numbers alone" does the same and no more. Imports are excluded, each is the best of
-three processes (theirs of one), memory is the process's peak.
+five tables of 50 rows and 31 columns (mean, deviation, n, state and runs of each number) and renders them; `--all`
+makes it one table of 1,000 rows, `--formats` says in what they are rendered. Theirs computes mean, deviation and n of
+every metric and cell, and renders nothing; "ablate, numbers alone" does the same and no more. Imports are excluded,
+each is the best of three processes (theirs of one), memory is the process's peak.
 """
 
 from __future__ import annotations
