@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from pathlib import Path
@@ -9,8 +10,10 @@ from pathlib import Path
 import pytest
 from checkouts import copy_packages, output, python
 
-from ablative.study.core.packages import ROOT
+from ablative.study.core.errors import ConfigError
+from ablative.study.core.packages import PACKAGES, ROOT
 from ablative.study.home.paths import Home
+from ablative.sweeps.queue import snapshot as queue_snapshot
 
 DIGEST = "0123456789abcdef"
 STARTS = {
@@ -110,6 +113,46 @@ def test_loader_processes_import_from_the_snapshot_too(home: Home, tmp_path: Pat
     done = python(snapshot, str(tmp_path / "training.py"), str(snapshot))
     assert done.stdout == "9\n" and "a loader process died" in done.stderr
     assert "ImportError: ablative.study.core" in done.stderr and str(snapshot) in done.stderr
+
+
+OWN = ("lab.models.own", "own_trainer")
+"""Packages of a trainer: one inside another package, and a module that is none."""
+ASK = """
+import json
+from pathlib import Path
+import lab, own_trainer
+from ablative.study.core.packages import require_snapshot, source_name
+require_snapshot(Path({snapshot!r}))
+import lab.models.own.loss, lab.models.other
+assert own_trainer.loss() is lab.models.own.loss
+files = [lab, lab.models.other, lab.models.own, lab.models.own.loss, own_trainer]
+print(json.dumps([[module.__file__ for module in files], source_name(Path(own_trainer.__file__), {own!r})]))
+"""
+
+
+def test_a_trainer_from_elsewhere_comes_from_the_snapshot_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its packages alone: what they lie in, or import, may be large, and is not declared."""
+    site = tmp_path / "site"
+    for name in ("lab/__init__.py", "lab/models/__init__.py", "lab/models/other.py", "lab/models/own/__init__.py"):
+        (site / name).parent.mkdir(parents=True, exist_ok=True)
+        (site / name).write_text("")
+    (site / "lab/models/own/loss.py").write_text("")
+    (site / "own_trainer.py").write_text("def loss():\n    import lab.models.own.loss as found\n    return found\n")
+    monkeypatch.syspath_prepend(str(site))
+    snapshot = queue_snapshot.take(Home(tmp_path / "home"), (*PACKAGES[:2], *OWN)).path
+    assert queue_snapshot.current((*PACKAGES[:2], *OWN)) == snapshot.name != queue_snapshot.current(PACKAGES[:2])
+    assert not list(snapshot.rglob("other.py"))
+    environment = {"PYTHONPATH": f"{snapshot}{os.pathsep}{site}"}
+    done = python(snapshot, "-c", ASK.format(snapshot=str(snapshot), own=OWN), variables=environment)
+    files, source = json.loads(done.stdout or done.stderr)
+    places = [site, site, snapshot, snapshot, snapshot]
+    assert [file.startswith(str(place)) for file, place in zip(files, places, strict=True)] == [True] * 5
+    assert source == "own_trainer.py"
+    (snapshot / "own_trainer.py").unlink()
+    done = python(snapshot, "-c", ASK.format(snapshot=str(snapshot), own=OWN), variables=environment)
+    assert f"own_trainer is imported from {site}/own_trainer.py, not from the job's snapshot" in done.stderr
+    with pytest.raises(ConfigError, match=r"no package named 'none_such', which the study's trainer lists"):
+        queue_snapshot.current(("none_such",))
 
 
 def test_nothing_is_refused_outside_a_job(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import math
 import time
 from pathlib import Path
 
+import fakes
 import pytest
 from fakes import Behaviours, events, hand_over, start_worker, tiny_plan
 
@@ -18,7 +19,7 @@ from ablative.study.home.paths import Home, TaskPaths
 from ablative.study.plan.plan import Plan
 from ablative.study.plan.task import TaskRef
 from ablative.sweeps.queue import leases, retries
-from ablative.sweeps.queue.failures import WORKER_FRAME, from_exception
+from ablative.sweeps.queue.failures import WORKER_FRAME, fingerprint, from_exception
 from ablative.sweeps.queue.retries import archive_failure, record_abandoned
 from ablative.sweeps.run import describe_left
 from ablative.sweeps.status.task_states import survey
@@ -133,6 +134,22 @@ def test_a_broken_gpu_or_mount_is_the_nodes_fault() -> None:
     ]
     causes = [from_exception(error).cause for error in told]
     assert causes == ["node failure", "node failure", "code", "disk"]
+
+
+def test_the_trainers_functions_tell_failures_apart_and_those_around_them_do_not() -> None:
+    def here() -> None:
+        fakes.fail(Path("a"), bool, 0)
+
+    def there() -> None:
+        here()
+
+    caught = []
+    for attempt in (here, there):
+        with pytest.raises(ValueError) as found:
+            attempt()
+        caught.append(found.value)
+    assert len({fingerprint(error) for error in caught}) == 2
+    assert len({fingerprint(error, ("fakes",)) for error in caught}) == 1
 
 
 def test_nodes_are_avoided_for_a_while(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from fakes import FAKE, HERE, tiny_plan
 from ablative.study.cli import main
 from ablative.study.core.errors import AblateError, ConfigError
 from ablative.study.core.files import read_json, write_json
-from ablative.study.core.packages import TRAINED_BY
+from ablative.study.core.packages import PACKAGES
 from ablative.study.home.journal import Journal
 from ablative.study.home.paths import Home
 from ablative.study.plan.plan import Plan, Task, make_plan
@@ -115,7 +115,7 @@ def test_what_is_done_or_cannot_be_helped_is_not_paid_for(plan: Plan) -> None:
 def code_of_today() -> str:
     from ablative.sweeps.queue import snapshot
 
-    return snapshot.current(TRAINED_BY)
+    return snapshot.current(PACKAGES[:2])
 
 
 def test_for_takes_only_what_the_table_needs(plan: Plan) -> None:

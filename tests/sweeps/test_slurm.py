@@ -66,12 +66,12 @@ def written(plan: Plan) -> Manifest:
 
 def test_stages_follow_those_that_they_need_and_what_needs_a_failed_task_never_starts(home: Home) -> None:
     """Of three runs, which share their data, one fails in its second stage."""
-    cluster, runs = plan_on(home).cluster, [run(cell) for cell in ("a", "b", "c")]
+    cluster, runs = plan_on(home, canary=0).cluster, [run(cell) for cell in ("a", "b", "c")]
     bad = runs[1][2]
     plan = graph_plan(home, runs, {bad.task_id: ["fail", 0], "data": ["work", 0.5]})
     plan = dataclasses.replace(plan, cluster=cluster)
     made = submit(plan, code=FAKE)
-    data, train, score, note = written(plan).arrays
+    data, _, score, note = written(plan).arrays
     assert (made.workers, len(data.elements), len(score.elements), note.follows) == (10, 1, 3, score.name)
     assert look(plan).counts == {"submitted": 10}
     states = until(plan, lambda found: not found.having("running", "submitted"))

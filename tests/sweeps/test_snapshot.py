@@ -17,7 +17,7 @@ from ablative.study.home.paths import Home
 from ablative.sweeps.queue import snapshot
 
 IMPORTS = (
-    "from ablative.study.core.packages import TRAINED_BY\nfrom ablative.study.home.paths import home\n"
+    "from ablative.study.core.packages import PACKAGES\nfrom ablative.study.home.paths import home\n"
     "from ablative.sweeps.queue import snapshot\n"
 )
 
@@ -50,7 +50,7 @@ def ask(folder: Path, home: Path, code: str) -> str:
 
 
 def take(checkout: Path, home: Path) -> str:
-    return ask(checkout, home, "print(snapshot.take(home(), TRAINED_BY).digest)")
+    return ask(checkout, home, "print(snapshot.take(home(), PACKAGES[:2]).digest)")
 
 
 def test_a_snapshot_holds_the_packages_and_is_found_by_its_content(tmp_path: Path, checkout: Path) -> None:
@@ -77,11 +77,11 @@ def test_code_that_runs_from_a_snapshot_is_that_snapshot(tmp_path: Path, checkou
     folder = Home(home).snapshot(digest)
     assert ask(folder, home, "print(snapshot.__file__)") == str(folder / "ablative/sweeps/queue/snapshot.py")
     # Byte code that Python adds does not count.
-    assert ask(folder, home, "print(snapshot.current(TRAINED_BY))") == digest
+    assert ask(folder, home, "print(snapshot.current(PACKAGES[:2]))") == digest
 
 
 def test_commit_dirty_flag_and_patch(tmp_path: Path, checkout: Path) -> None:
-    code = "found = snapshot.commit(TRAINED_BY); print(found.commit, found.dirty, len(found.patch))"
+    code = "found = snapshot.commit(PACKAGES[:2]); print(found.commit, found.dirty, len(found.patch))"
     head = git(checkout, "rev-parse", "HEAD").strip()
     assert ask(checkout, tmp_path, code) == f"{head} False 0"
     (checkout / "notes.txt").write_text("not code of ours")
@@ -91,19 +91,35 @@ def test_commit_dirty_flag_and_patch(tmp_path: Path, checkout: Path) -> None:
     (checkout / "ablative/study/core" / "errors.py").write_text(
         "# edited\n" + (checkout / "ablative/study/core" / "errors.py").read_text()
     )
-    assert "+# edited" in ask(checkout, tmp_path, "print(snapshot.commit(TRAINED_BY).patch)")
+    assert "+# edited" in ask(checkout, tmp_path, "print(snapshot.commit(PACKAGES[:2]).patch)")
+
+
+def test_the_commit_is_that_of_the_trainers_own_code(tmp_path: Path, checkout: Path) -> None:
+    own = tmp_path / "own"
+    own.mkdir()
+    (own / "own_trainer.py").write_text("")
+    git(own, "init", "-q")
+    git(own, "add", ".")
+    git(own, "-c", "user.name=t", "-c", "user.email=t@t", "commit", "-q", "-m", "all")
+    code = f"import sys; sys.path.append({str(own)!r}); found = snapshot.commit(['own_trainer'])\n"
+    code += "print(found.commit, found.dirty, found.patch)"
+    (checkout / "ablative/trainer" / "extra.py").write_text("")
+    head = git(own, "rev-parse", "HEAD").strip()
+    assert ask(checkout, tmp_path, code) == f"{head} False"
+    (own / "own_trainer.py").write_text("EDITED = True\n")
+    assert "+EDITED = True" in ask(checkout, tmp_path, code)
 
 
 def test_packages_in_a_virtual_environment_of_another_project_have_no_commit(tmp_path: Path, checkout: Path) -> None:
     (checkout / ".gitignore").write_text("venv/\n")
     shutil.copytree(checkout / "ablative", checkout / "venv" / "ablative")
-    code = "found = snapshot.commit(TRAINED_BY); print(repr(found.commit), found.dirty)"
+    code = "found = snapshot.commit(PACKAGES[:2]); print(repr(found.commit), found.dirty)"
     assert ask(checkout / "venv", tmp_path, code) == "'' False"
 
 
 def test_two_submissions_at_once_share_one_snapshot(tmp_path: Path, checkout: Path) -> None:
     home = tmp_path / "home"
-    code = "print(snapshot.take(home(), TRAINED_BY).digest)"
+    code = "print(snapshot.take(home(), PACKAGES[:2]).digest)"
     environment = {**os.environ, "PYTHONPATH": str(checkout), "PYTHONSAFEPATH": "1", "ABLATE_HOME": str(home)}
     command = [
         sys.executable,

@@ -12,11 +12,14 @@ import pytest
 from fakes import tiny_plan
 
 from ablative.study.core.files import write_json
+from ablative.study.costs.estimate import ASSUMED_SECONDS
+from ablative.study.home.journal import Journal
 from ablative.study.home.paths import Home, SubmissionPaths, TaskPaths
 from ablative.study.plan.plan import Plan
 from ablative.study.plan.task import TaskRef
 from ablative.sweeps.queue import leases
 from ablative.sweeps.queue.manifest import Job, Manifest
+from ablative.sweeps.status.progress import read_progress, seconds_left
 from ablative.sweeps.status.task_states import survey, task_states
 
 
@@ -141,3 +144,24 @@ def test_a_run_that_another_study_submitted_is_submitted_here_too(plan: Plan) ->
     other.root.parent.mkdir(parents=True)
     submission.root.rename(other.root)
     assert states(plan)[0] == "submitted"
+
+
+def test_the_time_that_is_left_goes_by_what_running_tasks_report(plan: Plan) -> None:
+    """Others are as much longer as they have more to compute; what comes after them is guessed."""
+    queue(plan, this_process())
+    lease(paths(plan, 0).lease)
+    assert seconds_left(survey(plan), plan) is None
+    schedule = plan.tasks[0].config.schedule
+    journal = Journal(paths(plan, 0).journal)
+    journal.metrics(schedule.steps // 2, {"train/loss": 2.25, "cost/samples_per_second": schedule.batch_size / 10})
+    journal.close()
+    report = read_progress(plan, plan.tasks[0])
+    assert report is not None and report.share == 0.5 and report.shown["loss"] == "2.25"
+    half = 10 * schedule.steps / 2
+    assert report.seconds_left == pytest.approx(half, abs=1.0)
+    first, *others = (plan.trainer.work(task.stage, task.config) for task in plan.runs)
+    expected = half + sum(2 * half * other / first for other in others) + 3 * ASSUMED_SECONDS
+    assert seconds_left(survey(plan), plan) == pytest.approx(expected, rel=0.01)
+    write_json(paths(plan, 1).record, {"state": "completed", "seconds": 8.0})
+    assert seconds_left(survey(plan), plan) < expected, "finished tasks count, too"
+    assert read_progress(plan, plan.tasks[3]) is None
