@@ -26,7 +26,7 @@ CONFIG = {"size": 3, "inner": {"rate": 0.5}}
 
 
 class Plain(Trainer):
-    name, entry, packages = "plain", "plain:execute", ("plain",)
+    name, entry, packages = "plain", "plain:execute", ("test_attempts",)
 
     def configurations(self, request: Request) -> Configurations:
         raise NotImplementedError

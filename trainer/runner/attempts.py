@@ -101,8 +101,8 @@ def _attempt(job: JobTask, work: Work, journal: Journal) -> None:
     past = attempt_totals(read(job.paths.journal)[0])
     clock = Clock()
     journal.event(START_EVENTS[past.attempts > 0], attempt=past.attempts + 1)
-    journal.tags(code(trainer(job.trainer).packages))
     try:
+        journal.tags(code(trainer(job.trainer).packages))
         config = load(job)
         if not past.configured:
             journal.params(flatten(config))
