@@ -3,11 +3,11 @@
     python tests/benchmarks/bench_report.py            # 2,000 runs, both; then 10,000 runs, ours
     python tests/benchmarks/bench_report.py 10000      # both at 10,000 runs
 
-A run has 20 params and 30 metrics, half of the runs measure what the others have trained. Ours reads the store, builds
-five tables of 50 rows and 31 columns (mean, deviation, n, state and runs of each number) and renders them; `--all`
-makes it one table of 1,000 rows, `--formats` says in what they are rendered. Theirs computes mean, deviation and n of
-every metric and cell, and renders nothing; "ablate, numbers alone" does the same and no more. Imports are excluded,
-each is the best of three processes (theirs of one), memory is the process's peak.
+A run has 20 params and 30 metrics, half of the runs measure what the others trained. Ours reads the store, builds five
+tables of 50 rows and 31 columns (mean, deviation, n, state and runs of each number) and renders them; `--all` makes it
+one table of 1,000 rows, `--formats` says in what they are rendered. Theirs computes mean, deviation and n of every
+metric and cell, and renders nothing; "ablate, numbers alone" does the same and no more. Imports are excluded, each is
+the best of three processes (theirs of one), memory is the process's peak.
 """
 
 from __future__ import annotations
@@ -85,8 +85,8 @@ def fill(plan: Plan) -> None:
         uuid = f"{i:032x}"
         runs.append((uuid, task.name, "UNKNOWN", "", "", "me", "FINISHED", 1, 2, "", "active", "", experiment.id))
         own = {
-            "task_id": task.task_id, "run_id": task.run_id, "stage": task.stage, "seed": task.seed,
-            "state": "completed", "cells": json.dumps(task.cells), "commit": "c" * 40, "dirty": 0,
+            "task_id": task.task_id, "run_id": task.run_id, "stage": task.stage, "seed": task.seed, "dirty": 0,
+            "cells": json.dumps(task.cells), "commit": "c" * 40, "state": "completed",
         }  # fmt: skip
         tags += [(uuid, f"ablate.{name}", str(value)) for name, value in own.items()]
         cell = {**task.cells[0], "seed": str(task.seed)}

@@ -63,7 +63,7 @@ def test_curves_are_the_mean_over_seeds(full: Plan) -> None:
     curve = data_of(full, "training").curves[0]
     assert curve.steps == (0, 5, 10, 15, 30)
     assert curve.mean == pytest.approx((3.01, 2.51, 2.01, 1.51, 2.0))
-    assert (curve.low[0], curve.high[0]) == (3.0, 3.02)
+    assert (curve.low[0], curve.high[0]) == pytest.approx((3.0, 3.02))
 
 
 def test_a_heatmap_has_a_row_for_each_cell_and_a_column_for_each_task(full: Plan) -> None:

@@ -21,6 +21,7 @@ from ablative.reports.store.results import open_results, open_warehouse
 from ablative.study.plan.plan import Plan
 from ablative.study.plan.winners import Tried, winner
 from ablative.study.spec.search import GoalConfig, parse_search
+from ablative.study.trainers import Metric
 
 STUDY = """
 name: pooled
@@ -172,7 +173,7 @@ def front_arm() -> ArmTrials:
         values = {"objective.w_image": i / 4, "objective.masking": ("random", "similarity")[i % 2]}
         values |= {"objective.similarity_select": "low"} if i % 2 else {}
         trials.append(Trial(i, "complete", False, values, {0: point}, {}))
-    return ArmTrials("all", search, tuple(trials), 1.0)
+    return ArmTrials("all", search, ("zero_shot/a/top1 (%)", "cost/seconds (s)"), tuple(trials), 1.0)
 
 
 def test_a_front_has_what_nothing_beats() -> None:
@@ -212,6 +213,9 @@ def test_the_report_brings_the_search(searched: Plan, tmp_path: Path) -> None:
 
 
 def test_goals_of_several_metrics() -> None:
-
-    assert goal_name(GoalConfig(metric=("a/b/c", "a/d/c"))) == "mean of a/b/c, a/d/c (%)"
-    assert goal_name(GoalConfig(metric=("cost/seconds",))) == "cost/seconds"
+    units = {"a/b/c": "%", "a/d/c": "%", "cost/seconds": "s", "train/loss": ""}
+    declared = {name: Metric(name, "a", unit) for name, unit in units.items()}
+    assert goal_name(GoalConfig(metric=("a/b/c", "a/d/c")), declared) == "mean of a/b/c, a/d/c (%)"
+    assert goal_name(GoalConfig(metric=("a/*/c",)), declared) == "a/*/c (%)"
+    assert goal_name(GoalConfig(metric=("cost/seconds",)), declared) == "cost/seconds (s)"
+    assert goal_name(GoalConfig(metric=("train/loss", "a/b/c")), declared) == "mean of train/loss, a/b/c"

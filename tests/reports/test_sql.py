@@ -17,11 +17,13 @@ from ablative.study.cli import main
 from ablative.study.core.errors import ConfigError
 from ablative.study.plan.plan import Plan
 
+VIEWS = ["runs", "results", "cost", "trials", "declared_metrics", "curves"]
+
 
 def test_every_column_of_every_view_is_listed(full: Plan) -> None:
     with open_warehouse(full) as warehouse:
         found = views(warehouse)
-        assert [row[0] for row in found.rows if row[0]] == ["runs", "results", "cost", "trials", "curves"]
+        assert [row[0] for row in found.rows if row[0]] == VIEWS
         assert all(row[3] for row in found.rows if row[0])
         columns = [row[1] for row in found.rows]
         assert {"run_id", "metric", "value", "cell", "gpu_hours"} <= set(columns)
@@ -57,8 +59,7 @@ def test_curves_are_there_when_asked_for(full: Plan, tmp_path: Path) -> None:
 def test_parquet_holds_every_row_and_is_the_same_again(full: Plan, tmp_path: Path) -> None:
     with open_warehouse(full) as warehouse:
         paths, again = export(warehouse, tmp_path / "a"), export(warehouse, tmp_path / "b")
-        names = ["runs", "results", "cost", "trials", "curves"]
-        assert [path.name for path in paths] == [f"{name}.parquet" for name in names]
+        assert [path.name for path in paths] == [f"{name}.parquet" for name in VIEWS]
         for path, other in zip(paths, again, strict=True):
             [(rows,)] = warehouse.rows(f"select count(*) from {path.stem}")
             # This study searches nothing.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from pathlib import Path
 
@@ -10,11 +11,13 @@ import stores
 
 from ablative.reports.build import report
 from ablative.reports.store.coverage import Coverage, cover, missing_text
+from ablative.reports.store.measures import Measures
 from ablative.reports.store.results import open_results, open_warehouse
 from ablative.reports.tables.grid_tables import build_tables
 from ablative.reports.tables.tables import Entry, Table, number
 from ablative.study.core.errors import ConfigError
 from ablative.study.plan.plan import Plan
+from ablative.study.trainers import Metric
 
 
 def table_of(plan: Plan) -> Table:
@@ -157,6 +160,60 @@ def test_states_come_from_the_directory_where_the_store_knows_nothing(tmp_path: 
     ]
     first = next(task for task in plan.tasks if not task.opens and task.run_id == plan.runs[0].run_id)
     assert states[first.task_id].state == "eligible"
+
+
+def test_a_task_waits_for_all_that_it_needs(tmp_path: Path) -> None:
+    """A stage that needs another than the one that opens its run, which needs that one."""
+    first = stores.plan_of(tmp_path, overrides=("seeds=[0]",))
+    probes = {task.run_id: task for task in first.tasks if task.stage == "linear_probe"}
+    tasks = list(first.tasks)
+    for place, task in enumerate(tasks):
+        if task.stage == "zero_shot":
+            needs, stages = (task.run_id, probes[task.run_id].task_id), ("train", "linear_probe")
+            tasks[place] = dataclasses.replace(task, needs=needs, need_runs=needs, need_stages=stages)
+    plan = dataclasses.replace(first, tasks=tuple(sorted(tasks, key=lambda task: len(task.needs))))
+    one, other, third = [task.run_id for task in plan.tasks if task.stage == "zero_shot"][:3]
+    plan.home.run(one).root.mkdir(parents=True)
+    plan.home.run(one).failure.write_text('{"cause": "disk"}')
+    for task, name in ((plan.by_id[other], "record"), (probes[other], "failure"), (plan.by_id[third], "record")):
+        path = getattr(task.paths(plan.home), name)
+        path.parent.mkdir(parents=True)
+        path.write_text('{"state": "completed", "cause": "code"}')
+    with open_warehouse(plan) as warehouse:
+        states = cover(plan, warehouse).states
+    of = {task.run_id: states[task.task_id] for task in plan.tasks if task.stage == "zero_shot"}
+    assert [(of[run].text, of[run].blocked) for run in (one, other, third)] == [
+        ("waiting: its run failed, disk", "failed"),
+        ("waiting: its linear_probe failed, code", "failed"),
+        ("waiting", ""),
+    ]
+    assert list(of[one].chain()) == [one, probes[one].task_id, of[one].task.task_id]
+
+
+def test_marks_and_units_are_as_the_metrics_are_declared(full: Plan) -> None:
+    """Seconds, of which less is better: the least is bold; the same values without a direction have no mark."""
+    name = "zero_shot/shapes_shape/top1"
+
+    def rows(better: str, ranked: bool = True) -> list[str]:
+        declared = {**full.declared, name: Metric(name, "zero_shot", "s", better, ranked=ranked)}
+        table = stores.one_table(dataclasses.replace(full, declared=declared), "main")
+        return [row.name for row in table.rows if row.entries[0].best]
+
+    assert (rows("higher"), rows("lower")) == (["mae_clip, gap"], ["clip, map"])
+    assert rows("") == rows("lower", ranked=False) == []
+    probes = stores.one_table(full, "main").columns[1]
+    assert (probes.order, probes.stages) == (1, ("linear_probe",))
+
+
+def test_what_metrics_share() -> None:
+    named = {"a/x": ("s", "lower"), "a/y": ("s", "higher"), "b/z": ("%", "lower")}
+    declared = {name: Metric(name, name[0], *own) for name, own in named.items()}
+    measures = Measures(declared, ("open", "a", "b"), "open")
+    assert (measures.unit(["a/x", "a/y"]), measures.unit(["a/x", "b/z"]), measures.unit([])) == ("s", "", "")
+    assert (measures.better(["a/x", "b/z"]), measures.better(["a/x", "a/y"])) == ("lower", "")
+    assert (measures.difference_unit(["b/z"]), measures.difference_unit(["a/x"])) == ("points", "s")
+    assert measures.stages_of(["b/z", "a/logged", "extra"]) == ("a", "b", "open")
+    assert measures.better(["a/logged"]) == "" and measures.unit(["a/x", "a/logged"]) == ""
 
 
 def test_two_cells_in_one_place_are_refused(tmp_path: Path) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import math
 import sqlite3
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ from ablative.reports.store.results import open_warehouse
 from ablative.reports.store.warehouse import MARTS, Warehouse, cell_key, check, quoted, value_query
 from ablative.study.core.errors import StoreError
 from ablative.study.plan.plan import Plan
+from ablative.study.trainers import Metric
 
 SMALL_STUDY = """
 name: pooled
@@ -256,11 +259,74 @@ def test_checks_refuse_a_spoilt_store(copied: Plan, statement: str, message: str
         open_warehouse(copied)
 
 
+def test_values_leave_no_declared_bound(copied: Plan) -> None:
+    """Either end may be open; rounding is a millionth of the range; NaN is a result."""
+    name = "zero_shot/shapes_shape/top1"
+    bounds = [((0.0, 100.0), 100.00005, True), ((0.0, 100.0), 100.0002, False), ((None, None), 1e9, True)]
+    bounds += [((None, 5.0), -1e9, True), ((None, 5.0), 5.0001, False), ((2.0, None), 1.99, False)]
+    for (low, high), value, fine in bounds:
+        declared = {**copied.declared, name: Metric(name, "zero_shot", "s", "lower", low, high)}
+        change(copied, "update latest_metrics set value = ? where key = ?", value, name)
+        with nullcontext() if fine else pytest.raises(StoreError, match="within their bounds"):
+            open_warehouse(dataclasses.replace(copied, declared=declared)).connection.close()
+    change(copied, "update latest_metrics set value = 0, is_nan = 1 where key = ?", name)
+    open_warehouse(dataclasses.replace(copied, declared=declared)).connection.close()
+
+
+def test_a_store_of_before_there_were_stages_says_the_same(full: Plan, copied: Plan) -> None:
+    assert change(copied, "delete from tags where key = 'ablate.stage'") == len(full.tasks)
+    with open_warehouse(full) as one, open_warehouse(dataclasses.replace(copied, tasks=copied.tasks[:4])) as other:
+        stages = "select task_id, stage, kind, protocol from runs order by task_id"
+        assert one.rows(stages) == other.rows(stages), "of planned tasks and of those that no plan has"
+    assert {row[1:] for row in one_of_each(full)} == {
+        ("train", "pretrain", None),
+        *((stage, "evaluate", stage) for stage in ("zero_shot", "linear_probe")),
+    }
+
+
+def one_of_each(plan: Plan) -> list[tuple[Any, ...]]:
+    with open_warehouse(plan) as warehouse:
+        return warehouse.rows("select any_value(task_id), stage, kind, protocol from runs group by all")
+
+
+def test_a_metric_counts_from_the_task_that_yields_it_and_not_from_a_copy(full: Plan, copied: Plan) -> None:
+    """Tracking copies what other stages measure to the task that opens their run; costs are the run's."""
+    copy = (
+        "insert into {0} select key, -7, timestamp, step, is_nan, opening.run_uuid from {0} "
+        "join tags on tags.run_uuid = {0}.run_uuid and tags.key = 'ablate.run_id' "
+        "join tags as opening on opening.key = 'ablate.task_id' and opening.value = tags.value "
+        "where {0}.key like 'zero_shot/%'"
+    )
+    columns = "key, value, timestamp, step, is_nan, run_uuid"
+    for table in ("metrics", "latest_metrics"):
+        statement = copy.replace("insert into {0} select key", f"insert into {{0}} ({columns}) select {{0}}.key")
+        assert change(copied, statement.format(table)) > 0
+    with open_warehouse(full) as one, open_warehouse(copied) as other:
+        everything = "select * from results order by all"
+        assert one.rows(everything) == other.rows(everything)
+        one.load_curves()
+        other.load_curves()
+        assert one.rows("select * from curves order by all") == other.rows("select * from curves order by all")
+        costs = "select distinct stage from results join runs using (task_id) where metric like 'cost/%'"
+        assert other.rows(costs) == [("train",)]
+
+
+def test_a_task_of_no_seed_has_that_of_whoever_ran_it(copied: Plan) -> None:
+    """Another plan may reach it by another seed, which is no mix-up."""
+    first, *rest = copied.tasks
+    moved = dataclasses.replace(first, seed=7)
+    with pytest.raises(StoreError, match="runs agree with the plan"):
+        open_warehouse(dataclasses.replace(copied, tasks=(moved, *rest)))
+    shared = dataclasses.replace(moved, seeded=False)
+    with open_warehouse(dataclasses.replace(copied, tasks=(shared, *rest))) as warehouse:
+        found = warehouse.rows(f"select distinct seed, metric from results where task_id = '{first.task_id}'")
+    assert found == [(7, "train/loss")], "no run's costs"
+
+
 def test_the_check_for_duplicates_finds_one(full: Plan) -> None:
     with open_warehouse(full) as warehouse:
-        warehouse.connection.execute(
-            "insert into int_finished select * replace ('x' as task_id) from int_finished limit 1"
-        )
+        again = "select * replace ('x' as task_id) from int_finished limit 1"
+        warehouse.connection.execute(f"insert into int_finished {again}")
         with pytest.raises(StoreError, match="one task per cell seed and stage"):
             check(warehouse.connection)
 
