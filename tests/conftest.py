@@ -46,6 +46,7 @@ LONGEST = (
     "test_figure_kinds",
     "test_studies",
     "test_run_cli",
+    "test_command_trainer",
     "test_frozen_home",
     "test_submit",
     "test_shards",
