@@ -32,7 +32,7 @@ def compute_items(results: Results, environment: EnvironmentCounts, total: str) 
     machines = f", on {counted(hosts, 'machine')}" if hosts else ""
     # A search's trials alone may have run: they are no planned tasks.
     commits = facts.get("code", ())
-    code = [f"{commit[:10]}{'-dirty' * commit.endswith('-dirty')} ({counted(n, 'task')})" for commit, n in commits]
+    code = [f"{_version(commit)} ({counted(n, 'task')})" for commit, n in commits]
     packages = [f"{name} {_versions(found)}" for name, found in facts.items() if name not in FACTS]
     python = [f"Python {_versions(facts['python'])}"] if "python" in facts else []
     seeds = ", ".join(map(str, plan.study.seeds))
@@ -47,6 +47,11 @@ def compute_items(results: Results, environment: EnvironmentCounts, total: str) 
         "Code": ", ".join(code) or "not recorded in this home",
     }
     return tuple(items.items())
+
+
+def _version(commit: str) -> str:
+    """The commit in short, as `environment` has it; empty: the code was in no repository."""
+    return f"{commit[:10]}{'-dirty' * commit.endswith('-dirty')}" if commit else "in no repository"
 
 
 def render_compute_markdown(study: str, items: tuple[tuple[str, str], ...]) -> str:

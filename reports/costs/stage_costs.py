@@ -70,10 +70,11 @@ def statement(rows: tuple[CostRow, ...], devices: Mapping[str, int], waste: str)
     stages = [row for row in rows[:-1] if row.tasks]
     kinds = " and ".join(sorted(devices)) or "machines that were not recorded"
     parts = ", ".join(f"{amount(row.hours)} in {row.stage} ({counted(row.tasks, 'task')})" for row in stages)
+    peak = total.peak_memory_gib
+    memory = "" if peak is None else f"A task used at most {amount(peak)} GiB of memory. "
     text = (
         f"All experiments took {amount(total.cpu_hours)} CPU-hours and {amount(total.gpu_hours)} GPU-hours on {kinds}: "
-        f"in hours by the clock, {parts}. A task used at most {amount(total.peak_memory_gib)} GiB of memory. The "
-        f"estimated energy is {amount(total.energy_kwh)} kWh."
+        f"in hours by the clock, {parts}. {memory}The estimated energy is {amount(total.energy_kwh)} kWh."
     )
     return f"{text} {waste}".strip()
 
