@@ -56,7 +56,8 @@ class ClusterConfig:
     """How often an element is put back into the queue at its time limit before it gives up."""
     retries: int = field(3, low=0, identity=False)
     """How often a task that failed of one cause outside the code (killed, disk, node failure) is taken again without
-    `ablate retry`. Time limits and preemptions do not count; out of memory is tried down to a micro-batch of 1."""
+    `ablate retry`. Time limits and preemptions do not count, nor does out of memory as long as the trainer can do
+    with less of it."""
     avoid_hours: float = field(12.0, low=0, identity=False)
     """How long a study's submissions stay away from a node that failed under one of its tasks."""
     canary: int = field(8, low=0, identity=False)

@@ -1,7 +1,7 @@
 """Repeats: an arm's best trials run again with seeds by which they were not chosen.
 
 The best of many trials was lucky, too: its value says more of the luck than of its parameters. Once an arm's trials
-have ended, its best ones and those that were tried first (the papers' loss weights) are run with fresh seeds, and
+have ended, its best ones and those that were tried first (what papers print) are run with fresh seeds, and
 these runs alone decide the winner. They are runs like others; how each ended is a file in its trial's folder.
 """
 
