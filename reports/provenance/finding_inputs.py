@@ -108,8 +108,9 @@ def _trees(commit: str, counted: tuple[str, ...]) -> str:
     found = []
     for package in counted:
         try:
-            folder = str(packages.folder(package))
-            command = ["git", "-C", folder, "rev-parse", "--verify", "--quiet", f"{commit}:./"]
+            place = packages.location(package)
+            folder, inside = (place.parent, place.name) if place.is_file() else (place, "")
+            command = ["git", "-C", str(folder), "rev-parse", "--verify", "--quiet", f"{commit}:./{inside}"]
             done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=10)
         except (OSError, ImportError, subprocess.TimeoutExpired):
             return ""

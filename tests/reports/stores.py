@@ -9,6 +9,7 @@ import os
 import shutil
 import warnings
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +81,15 @@ def write_study(folder: Path, text: str = STUDY, name: str = "pooled") -> Path:
 def plan_of(folder: Path, text: str = STUDY, overrides: tuple[str, ...] = ()) -> Plan:
     """The plan of a study text, with a home below `folder`."""
     return make_plan("pooled", overrides, str(write_study(folder / "conf", text)), Home(folder / "home"))
+
+
+def redeclared(plan: Plan, prefix: str, **declared: Any) -> Plan:
+    """The plan with another declaration (unit, better, …) of all metrics whose names begin so, without bounds."""
+    own = {"low": None, "high": None, **declared}
+    metrics = {
+        name: replace(metric, **own) if name.startswith(prefix) else metric for name, metric in plan.declared.items()
+    }
+    return replace(plan, declared=metrics)
 
 
 def one_table(plan: Plan, name: str) -> Table:

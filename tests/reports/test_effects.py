@@ -81,6 +81,14 @@ def test_suite_by_hand(full: Plan, tmp_path: Path) -> None:
     assert table == effects(full, tmp_path)["suite"]  # seeded
 
 
+def test_a_suite_of_which_less_is_better(full: Plan, tmp_path: Path) -> None:
+    table = effects(stores.redeclared(full, "linear_probe/", better="lower"), tmp_path)["suite"]
+    assert [column.label for column in table.columns] == ["mean", "IQM", "P(< clip)"]
+    worse = entry(table, "mae_clip", 2)
+    assert worse.summary is not None and worse.summary.mean == 0.0
+    assert any("P(< arm): chance of being better" in note for note in table.notes)
+
+
 def test_nothing_yet_is_a_table_without_numbers(tmp_path: Path) -> None:
     tables = effects(stores.plan_of(tmp_path), tmp_path / "out")
     assert tables["factors"].rows == () and any("no full grid" in note for note in tables["factors"].notes)

@@ -59,6 +59,18 @@ def test_a_level_has_one_colour_in_all_figures(full: Plan) -> None:
     assert len({color(bars, "method", level) for level in ("clip", "mae_clip", "mae")}) == 3
 
 
+def test_axes_have_the_unit_that_the_metrics_are_declared_with(full: Plan) -> None:
+    assert data_of(full, "pooling").labels == ("zero shot top1, shapes shape (%)",)
+    assert data_of(full, "training").labels == ("train loss",)
+    assert data_of(stores.redeclared(full, "zero_shot/", unit="s"), "pooling").labels[0].endswith("shape (s)")
+    [axis] = drawn(data_of(full, "probes")).axes
+    assert not any("%" in label.get_text() for label in axis.get_xticklabels()), "all columns of a heat map have it"
+    mixed = stores.redeclared(full, "linear_probe/shapes_shape", unit="s")
+    assert data_of(mixed, "scaling").labels[0].endswith("tasks"), "a mean over several units has none"
+    [axis] = drawn(data_of(mixed, "probes")).axes
+    assert sum("(s)" in label.get_text() for label in axis.get_xticklabels()) == 1
+
+
 def test_curves_are_the_mean_over_seeds(full: Plan) -> None:
     curve = data_of(full, "training").curves[0]
     assert curve.steps == (0, 5, 10, 15, 30)

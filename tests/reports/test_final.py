@@ -20,8 +20,8 @@ from ablative.study.core import packages
 from ablative.study.plan.plan import Plan
 from ablative.study.spec.outputs import FINDINGS
 
-COUNTED = ("ablative.study", "ablative.trainer")
-"""Packages of the shipped trainer."""
+COUNTED = ("package", "module")
+"""Of a trainer: a folder, and a file by itself."""
 
 
 @pytest.fixture(scope="module")
@@ -171,18 +171,35 @@ def test_commits_with_the_same_code_are_one_version(tmp_path: Path, monkeypatch:
     git("init", "-q")
     commits = []
     for study, notes in (("1", "1"), ("1", "2"), ("2", "2")):
-        for package in COUNTED:
-            (tmp_path / package).mkdir(exist_ok=True)
-            (tmp_path / package / "code.py").write_text(study)
+        (tmp_path / "package").mkdir(exist_ok=True)
+        (tmp_path / "package" / "code.py").write_text("1")
+        (tmp_path / "module.py").write_text(study)
         (tmp_path / "notes").write_text(notes)
         git("add", "-A")
         git("commit", "-qm", "change")
         commits.append(git("rev-parse", "HEAD"))
-    monkeypatch.setattr(packages, "folder", lambda package: tmp_path / package)
+    places = dict(zip(COUNTED, (tmp_path / "package", tmp_path / "module.py"), strict=True))
+    monkeypatch.setattr(packages, "location", places.get)
     found = finding_inputs.code_versions([*commits, OTHER, f"{commits[0]}-dirty"], COUNTED)
     assert found[commits[0]] == found[commits[1]] != found[commits[2]]
     assert found[OTHER] == OTHER and found[f"{commits[0]}-dirty"] == f"{commits[0]}-dirty"
     assert finding_inputs.code_versions([OTHER], COUNTED) == {OTHER: OTHER}
+
+
+def test_a_trainer_from_elsewhere_is_compared_by_its_own_code(full: Plan, tmp_path: Path) -> None:
+    """Its commit may be this program's, or that of the first of several checkouts."""
+    plan = copy_of(full, tmp_path)
+    task = find(plan, scale="small", method="clip", pooling="gap")(1, "train")
+    tag(plan, task, "commit", OTHER)
+    assert [finding.kind for finding in report(plan, tmp_path / "out", ["md"]).findings] == ["mixed-code"]
+    with sqlite3.connect(plan.home.store) as store:
+        store.execute("insert into tags (key, value, run_uuid) select 'ablate.sources', 'a', run_uuid from runs")
+    store.close()
+    assert report(plan, tmp_path / "out", ["md"]).findings == ()
+    tag(plan, task, "sources", "b")
+    [found] = report(plan, tmp_path / "out", ["md"]).findings
+    # What rests on it does so on other code, too.
+    assert len(found.tasks) == 3 and "-- study trainer'" in found.remedy
 
 
 def test_every_kind_has_a_name_for_allow(drawn: tuple[Report, Path], partial: Plan, tmp_path: Path) -> None:

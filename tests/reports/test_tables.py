@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 import stores
@@ -192,15 +193,13 @@ def test_a_task_waits_for_all_that_it_needs(tmp_path: Path) -> None:
 
 def test_marks_and_units_are_as_the_metrics_are_declared(full: Plan) -> None:
     """Seconds, of which less is better: the least is bold; the same values without a direction have no mark."""
-    name = "zero_shot/shapes_shape/top1"
 
-    def rows(better: str, ranked: bool = True) -> list[str]:
-        declared = {**full.declared, name: Metric(name, "zero_shot", "s", better, ranked=ranked)}
-        table = stores.one_table(dataclasses.replace(full, declared=declared), "main")
+    def rows(**declared: Any) -> list[str]:
+        table = stores.one_table(stores.redeclared(full, "zero_shot/", **declared), "main")
         return [row.name for row in table.rows if row.entries[0].best]
 
-    assert (rows("higher"), rows("lower")) == (["mae_clip, gap"], ["clip, map"])
-    assert rows("") == rows("lower", ranked=False) == []
+    assert (rows(better="higher"), rows(better="lower")) == (["mae_clip, gap"], ["clip, map"])
+    assert rows(better="") == rows(better="lower", ranked=False) == []
     probes = stores.one_table(full, "main").columns[1]
     assert (probes.order, probes.stages) == (1, ("linear_probe",))
 

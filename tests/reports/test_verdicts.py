@@ -189,6 +189,19 @@ def test_a_report_writes_claims_in_every_format(plan: Plan, tmp_path: Path) -> N
     assert (tmp_path / "again/claims.html").read_text() == text[".html"] and again.claims == result.claims
 
 
+def test_effects_are_in_the_unit_that_the_metrics_are_declared_with(plan: Plan, tmp_path: Path) -> None:
+    def note(own: Plan) -> str:
+        report(own, tmp_path, ["md"])
+        [line] = [line for line in (tmp_path / "claims.md").read_text().splitlines() if line.startswith("Effect:")]
+        return line.partition(" averaged")[0]
+
+    assert note(plan) == "Effect: left side less right side, in points,"
+    assert note(stores.redeclared(plan, "zero_shot/", unit="s")) == "Effect: left side less right side, in s,"
+    assert note(stores.redeclared(plan, "zero_shot/", unit="")) == "Effect: left side less right side,"
+    one = stores.redeclared(plan, "zero_shot/shapes_shape", unit="s")  # of a claim on several, there is none
+    assert note(one) == "Effect: left side less right side, in s,"
+
+
 def test_why_tells_the_runs_behind_a_verdict(
     plan: Plan, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
