@@ -248,4 +248,6 @@ def _matches(plan: Plan, task: Task, where: tuple[str, ...]) -> bool:
         if level not in plan.study.factors[factor]:
             raise ConfigError(unknown("level", level, plan.study.factors[factor], f"--where {factor}"))
         wanted[factor] = level
-    return any(wanted.items() <= cell.items() for cell in task.cells)
+    # A task that all seeds and many cells share is stopped with the last of these cells only.
+    found = (wanted.items() <= cell.items() for cell in task.cells)
+    return any(found) if task.seeded else all(found)

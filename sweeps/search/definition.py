@@ -28,12 +28,12 @@ class Definition:
     search: SearchConfig
     arms: tuple[SearchArm, ...]
     planned: dict[str, list[dict[str, str]]] = field(default_factory=dict)
-    """Cells of the runs that the study's grid has too: tracking goes on naming them."""
+    """Cells of the tasks that open runs, or belong to none, and that the grid has too: tracking goes on naming them."""
 
     @classmethod
     def of(cls, plan: Plan) -> Definition:
         assert plan.study.search is not None
-        planned = {task.task_id: list(task.cells) for task in plan.runs}
+        planned = {task.task_id: list(task.cells) for task in plan.tasks if task.opens}
         return cls(plan.study.name, plan.study.search, plan.arms, planned)
 
     def write(self, paths: SubmissionPaths) -> None:

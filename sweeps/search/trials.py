@@ -265,7 +265,8 @@ def opens_run(task: Task) -> bool:
 
 
 def _queued(task: Task, arm: SearchArm, number: int, cells: list[dict[str, str]]) -> dict[str, Any]:
-    """A task as it is shipped; it is in no cell unless it is a run that the grid has too."""
+    """A task as it is shipped; it is in no cell unless the grid has it, or its run, too."""
     stage = "" if opens_run(task) else f" [{task.stage}]"
-    name = f"{arm.name} trial={number} seed={task.seed}{stage}"
+    # What does not depend on the seed is one task of many trials.
+    name = f"{arm.name} trial={number} seed={task.seed}{stage}" if task.seeded else f"trials{stage}"
     return {**TaskRef.of(task).to_json(), "cells": cells, "name": name}

@@ -50,11 +50,13 @@ def seconds_left(states: Survey, plan: Plan) -> float | None:
 
 
 class _Speeds:
-    """Seconds for a unit of work, of tasks that are alike, exactly or approximately (`study.costs.history`)."""
+    """Seconds for a unit of work, of tasks that are alike, exactly or approximately (`study.costs.history`), or that
+    are at least of one stage."""
 
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
-        self._found: dict[str, list[float]] = {}
+        self._found: dict[str, tuple[float, float]] = {}
+        """Key → seconds and work of all tasks with it."""
 
     def learn(self, state: TaskState, report: Progress | None) -> None:
         """Take in what a finished task took, or a running one would take at the speed that it reports."""
@@ -66,17 +68,20 @@ class _Speeds:
         else:
             return
         for key in self._keys(task):
-            self._found.setdefault(key, []).append(seconds / self._work(task))
+            total = self._found.get(key, (0.0, 0.0))
+            self._found[key] = total[0] + seconds, total[1] + self._work(task)
 
     def seconds(self, task: Task) -> float | None:
         """What a whole task takes; a guess for one that comes after its run's first, None where nothing is known."""
         for key in self._keys(task):
             if key in self._found:
-                return self._work(task) * sum(self._found[key]) / len(self._found[key])
+                seconds, work = self._found[key]
+                return self._work(task) * seconds / work
         return None if task.opens else ASSUMED_SECONDS
 
-    def _keys(self, task: Task) -> tuple[str, str]:
-        return similarity_keys(self._plan.trainer, task.stage, task.config, self._plan.needed_configs(task))
+    def _keys(self, task: Task) -> tuple[str, ...]:
+        keys = similarity_keys(self._plan.trainer, task.stage, task.config, self._plan.needed_configs(task))
+        return *keys, f"stage {task.stage}"
 
     def _work(self, task: Task) -> float:
         return self._plan.trainer.work(task.stage, task.config)

@@ -16,6 +16,7 @@ from ablative.study.core.errors import ConfigError
 from ablative.study.home.paths import Home
 from ablative.study.plan.plan import Plan, Task, make_plan
 from ablative.study.spec.cluster import ClusterConfig
+from ablative.sweeps.queue import manifest
 from ablative.sweeps.queue.manifest import Array
 from ablative.sweeps.slurm import advice, cluster, element, executor, layout, script
 from ablative.sweeps.slurm import squeue as queue
@@ -98,6 +99,13 @@ def test_runs_of_other_submissions_are_waited_for_and_gone_on_with(plan: Plan) -
     assert fresh.elements == ((other.task_id,),) and not fresh.follows
     assert follow.elements == ((run.task_id, mine[2].task_id),) and follow.waits_for == ("7_3",)
     assert script.dependency(follow, {}) == "afterany:7_3"
+
+
+def test_an_array_of_version_1_waits_for_one_other() -> None:
+    content = {"name": "x.1", "elements": [["a"], []], "cluster": {}, "follows": "x.0"}
+    for after, expected in (("", ()), ("x.canary", ("x.canary",)), (["a", "b"], ("a", "b"))):
+        array = manifest._array({**content, "after": after})
+        assert array.after == expected and array.after_end == () and array.elements == (("a",), ())
 
 
 def test_elements_without_evaluations_are_left_out_of_the_array() -> None:
