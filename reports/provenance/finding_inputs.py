@@ -51,7 +51,7 @@ class Facts:
         """Versions of the code of all that a task needs, then its own; None for a task without a result."""
         if state.task.task_id not in self.commits:
             return None
-        return tuple(dict.fromkeys(self.versions[each] for each in state.chain() if each in self.versions))
+        return tuple(dict.fromkeys(self.versions[each] for each in state.chain if each in self.versions))
 
     def short(self, task: str) -> str:
         """A task's commit as people write it."""

@@ -175,7 +175,7 @@ def tasks_behind(own: Iterable[tuple[str, tuple[str, ...]]], coverage: Coverage)
     wanted: set[str] = set()
     for place in {(cell, stage) for cell, stages in own for stage in stages}:
         for state in coverage.tasks.get(place, ()):
-            wanted.update(state.chain())
+            wanted.update(state.chain)
     return {task: state for task, state in coverage.states.items() if task in wanted}
 
 
@@ -196,7 +196,7 @@ def _places(found: Mapping[str, Sequence[StoredState]], behind: Behind) -> dict[
     places = {}
     for output, own in found.items():
         ids = {state.task.task_id for state in own}
-        concerned = [state for state in behind[output].values() if ids.intersection(state.chain())] if ids else ()
+        concerned = [state for state in behind[output].values() if ids.intersection(state.chain)] if ids else ()
         if concerned:
             places[output] = frozenset((cell_key(cell), s.task.stage) for s in concerned for cell in s.task.cells)
     return places

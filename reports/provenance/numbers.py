@@ -117,18 +117,16 @@ def _grid(plan: Plan, table: Table) -> str:
 
 
 def _runs(sources: Iterable[Source], cell: str, stages: Sequence[str], coverage: Coverage) -> list[dict[str, Any]]:
-    """The seeds of one number: run, value, and the tasks that opened the run and measured it."""
-    behind = coverage.behind(cell, stages)
+    """The seeds of one number: run, value, and the tasks that it rests on, those that measured it last."""
+    rests: dict[str, dict[str, None]] = {}
+    for state in coverage.behind(cell, stages):
+        rests.setdefault(state.task.run_id, {}).update(dict.fromkeys(state.chain))
     return [
         {
             "seed": source.seed,
             "run_id": source.run_id,
             "value": source.value if source.value == source.value else None,
-            "tasks": list(
-                dict.fromkeys(
-                    [source.run_id, *(state.task.task_id for state in behind if state.task.run_id == source.run_id)]
-                )
-            ),
+            "tasks": list(rests.get(source.run_id, [source.run_id])),
         }
         for source in sources
     ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -42,11 +43,12 @@ class StoredState:
     def text(self) -> str:
         return f"{self.state}: {self.cause}" if self.cause else self.state
 
-    def chain(self) -> dict[str, StoredState]:
+    @functools.cached_property
+    def chain(self) -> Mapping[str, StoredState]:
         """Task id -> state of all that it needs, directly or through others, and last itself."""
         found: dict[str, StoredState] = {}
         for need in self.needs:
-            found |= need.chain()
+            found |= need.chain
         found[self.task.task_id] = self
         return found
 

@@ -188,7 +188,7 @@ def test_a_task_waits_for_all_that_it_needs(tmp_path: Path) -> None:
         ("waiting: its linear_probe failed, code", "failed"),
         ("waiting", ""),
     ]
-    assert list(of[one].chain()) == [one, probes[one].task_id, of[one].task.task_id]
+    assert list(of[one].chain) == [one, probes[one].task_id, of[one].task.task_id]
 
 
 def test_marks_and_units_are_as_the_metrics_are_declared(full: Plan) -> None:
