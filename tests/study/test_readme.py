@@ -110,6 +110,6 @@ def test_links_targets_and_places_exist() -> None:
     for target in re.findall(r"make (\w+)", TEXT):
         assert f"\n{target}:" in makefile, target
     for name in re.findall(r"^ablate (\w+)", "\n".join(COMMANDS), re.MULTILINE):
-        from ablative.study.core.registry import COMMANDS as KNOWN
+        from ablative.study.cli import COMMANDS as KNOWN
 
         assert name in KNOWN

@@ -217,6 +217,7 @@ def test_status_tells_what_was_spent_and_wasted(plan: Plan, folder: Path, capsys
         **cost["study"],
         "core_hours": pytest.approx(3.5),
         "core_wasted": pytest.approx(1.0, abs=0.01),
+        "kwh": pytest.approx(cost["study"]["kwh"], abs=1e-4),
     }
     assert cost["tables"]["main"]["core_hours"] == pytest.approx(3.25, abs=0.01), "without the probe"
     assert cost["tables"]["probes"]["core_hours"] == pytest.approx(0.0, abs=0.01)
