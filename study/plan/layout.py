@@ -16,7 +16,7 @@ TableLayout = dict[tuple[str, ...], dict[str, Cell]]
 
 
 def check_outputs(study: Study, metrics: list[str], cells: Sequence[Cell]) -> None:
-    """Refuse a table in which two cells share a place, and any output over a metric that no protocol yields."""
+    """Refuse a table in which two cells share a place, and any output over a metric that no stage yields."""
     for kind, outputs in (("tables", study.tables), ("effects", study.effects), ("figures", study.figures)):
         for name, output in outputs.items():
             columns = (output,) if isinstance(output, FigureConfig) else output.columns

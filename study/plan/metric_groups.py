@@ -6,11 +6,9 @@ import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from ablative.study.spec.metric_patterns import GROUP_MARK
 from ablative.study.spec.outputs import FigureConfig
 from ablative.study.spec.study_file import Study
-
-MARK = "@"
-"""Begins the name of a group between the slashes of a pattern."""
 
 
 def with_groups(study: Study, members: Callable[[str, str], Sequence[str]]) -> Study:
@@ -49,5 +47,9 @@ def with_groups(study: Study, members: Callable[[str, str], Sequence[str]]) -> S
 def _heads(figure: FigureConfig) -> dict[str, tuple[str, ...]]:
     """Heads over a figure's metrics, with patterns: its own, and each group that its metrics name."""
     parts = {pattern: pattern.split("/") for pattern in figure.metric}
-    named = {own[1].removeprefix(MARK): (name,) for name, own in parts.items() if own[1:] and own[1].startswith(MARK)}
+    named = {
+        own[1].removeprefix(GROUP_MARK): (name,)
+        for name, own in parts.items()
+        if own[1:] and own[1].startswith(GROUP_MARK)
+    }
     return {**figure.groups, **named}

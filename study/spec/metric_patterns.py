@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import fnmatch
 
+GROUP_MARK = "@"
+"""Begins the name of a group of metrics between the slashes of a pattern: `linear_probe/@structured/top1`."""
+
 
 def expand(pattern: str, names: list[str]) -> list[str]:
     """Names that a metric pattern means; `*` stays within one part between slashes."""

@@ -25,7 +25,7 @@ def take_over(plan: Plan, runs: tuple[FormerRun, ...]) -> int:
     in one step, so a kill leaves either nothing of it or the whole.
 
     Raises:
-        StoreError: the home cannot be written.
+        StoreError: the home cannot be written, or a worker has begun a run meanwhile.
     """
     try:
         for each in runs:
@@ -48,9 +48,18 @@ def _take(plan: Plan, each: FormerRun) -> None:
         source, copy = former.evaluation(former_id), building.evaluation(task.task_id)
         _link(source.root, copy.root, {item.name for item in source.root.iterdir()})
         _relabel(copy, task, former_id)
-    # What a submission has written of it is a configuration, which the copy has as well.
-    shutil.rmtree(target.root, ignore_errors=True)
+    _clear(target.root)
+    # Refused by the system where anything is left: a worker may have begun the run meanwhile.
     os.rename(building.root, target.root)
+
+
+def _clear(folder: Path) -> None:
+    """Remove what a submission has written of a run that nobody has begun: configurations, and the folders of them."""
+    for path in folder.rglob(TaskPaths(folder).config.name):
+        path.unlink()
+    for path in sorted((path for path in folder.rglob("*") if path.is_dir()), reverse=True):
+        if not any(path.iterdir()):
+            path.rmdir()
 
 
 def _link(source: Path, target: Path, names: set[str]) -> None:

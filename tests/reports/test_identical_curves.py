@@ -119,7 +119,7 @@ def test_a_curve_that_all_tasks_share_tells_nothing(full: Plan, tmp_path: Path) 
 
 def test_who_takes_part(full: Plan, tmp_path: Path) -> None:
     """Other seeds do, diverged tasks and those that the plan no longer has do not; a point that is there twice is one;
-    tasks that all say the same have no others to be told from."""
+    tasks that all say the same do not differ from any others."""
     plan = copy_of(full, tmp_path)
     one, other = runs(plan)
     third = find(plan, scale="large", method="mae")(2, "train")

@@ -80,6 +80,8 @@ def test_json_tells_everything_behind_a_number(plan: Plan, out: Path) -> None:
     assert number["runs"][2]["tasks"] == [run(2, "train").task_id, run(2, "zero_shot").task_id]
     trained, measured = (found["tasks"][task] for task in number["runs"][2]["tasks"])
     assert trained["data"] == {"shapes": "comes with ablate (shapes, version 1)"} and "digits" not in measured["data"]
+    kinds = [(task["stage"], task["kind"], task["protocol"]) for task in (trained, measured)]
+    assert kinds == [("train", "pretrain", None), ("zero_shot", "evaluate", "zero_shot")]
     assert trained["seed"] == 2 and len(trained["commit"]) == 40 and trained["finished"].startswith("2023-11-14T")
     assert found["environments"][trained["environment"]]["packages"] == {"torch": "2.13.0"}
     probes = found["numbers"]["pooled.main.clip.map.small.Probes.mean"]

@@ -311,7 +311,7 @@ def test_a_metric_counts_from_the_task_that_yields_it_and_not_from_a_copy(full: 
         assert other.rows(costs) == [("train",)]
 
 
-def test_a_task_of_no_seed_has_that_of_whoever_ran_it(copied: Plan) -> None:
+def test_a_task_without_a_seed_of_its_own_may_carry_any(copied: Plan) -> None:
     """Another plan may reach it by another seed, which is no mix-up."""
     first, *rest = copied.tasks
     moved = dataclasses.replace(first, seed=7)

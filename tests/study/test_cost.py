@@ -117,9 +117,9 @@ def test_wasted_time_and_diverged_runs_do_not_count(plan: Plan) -> None:
 def test_finished_runs_of_other_studies_count_too(plan: Plan) -> None:
     (short, *_) = tasks(plan, length="short", method="clip")
     assert isinstance(short.config, RunConfig)
-    told = facts(plan.trainer, short.stage, short.config, {})
-    assert (told["like"], told["loose"]) == similarity_keys(plan.trainer, short.stage, short.config, {})
-    record = {"state": "completed", "seconds": 7.0, "alike": told, "environment": {"processes": 2}}
+    written = facts(plan.trainer, short.stage, short.config, {})
+    assert (written["like"], written["loose"]) == similarity_keys(plan.trainer, short.stage, short.config, {})
+    record = {"state": "completed", "seconds": 7.0, "alike": written, "environment": {"processes": 2}}
     write_json(plan.home.run("f" * 12).record, record)
     write_json(plan.home.run("e" * 12).record, {"state": "completed", "seconds": 1.0})
     write_json(plan.home.run("d" * 12).record, {**record, "state": "diverged", "seconds": 1.0})

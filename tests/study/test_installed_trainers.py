@@ -315,3 +315,23 @@ def test_a_level_that_starts_from_what_there_is_not(site: Path, tmp_path: Path, 
     with pytest.raises(ConfigError) as caught:
         make_plan("own", config_dir=str(tmp_path), home=Home(tmp_path / "home"))
     assert f"study/own.yaml: factors.size.large.{message}" in str(caught.value)
+
+
+def test_what_a_wanted_stage_needs_is_planned_through_others_too(
+    site: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The small cell has the last stage alone, and so what that rests on."""
+    large = {"size": ["large"]}
+    chain = (
+        FIT,
+        Stage("distil", {"size": 1}, needs=("fit",), where=large),
+        Stage("prune", {"size": 1}, needs=("distil",), where=large),
+        Stage("score", {"size": 1}, needs=("prune",)),
+        Stage("draw", {"size": 1}, needs=("prune",), where=large),
+    )
+    monkeypatch.setattr(f"{__name__}.STAGES", chain)
+    found = plan(tmp_path)
+    stages = {size: [t.stage for t in found.of_cell({"size": size})] for size in ("small", "large")}
+    assert stages == {"small": ["fit", "distil", "prune", "score"], "large": [stage.name for stage in chain]}
+    order = [task.task_id for task in found.tasks]
+    assert all(order.index(need) < order.index(task.task_id) for task in found.tasks for need in task.needs)

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 import yaml
 
-from ablative.study.core.errors import ConfigError
+from ablative.study.cli import main
+from ablative.study.core.errors import ConfigError, StoreError
 from ablative.study.core.files import write_json
 from ablative.study.core.identity import config_id
 from ablative.study.core.typed import dump, read_config
@@ -138,3 +139,38 @@ def test_a_finished_run_under_a_former_id_is_named_and_taken_over(tmp_path: Path
     assert read_config(evaluation.paths(plan.home).config)["run_id"] == run.task_id
     assert json.loads(plan.home.run(former_id).record.read_text())["task_id"] == former_id, "it stays as it was"
     assert not former_runs(plan)
+
+
+def test_a_run_that_a_worker_begins_meanwhile_is_not_taken_over(tmp_path: Path) -> None:
+    plan = plan_of(tmp_path, ("objective.w_text=0.3",), factors={"method": METHODS})
+    run = next(task for task in plan.runs if task.cells[0]["method"] == "clip")
+    former = dataclasses.replace(run.config, objective=dataclasses.replace(run.config.objective, w_text=0.3))
+    finish(plan.home, plan, former)
+    (found,) = former_runs(plan)
+    Journal(run.paths(plan.home).journal).metrics(1, {"train/loss": 2.5})
+    with pytest.raises(StoreError, match="nothing of the run was taken over"):
+        take_over(plan, (found,))
+    assert [entry["values"] for entry in read(run.paths(plan.home).journal)[0]] == [{"train/loss": 2.5}]
+
+
+def test_a_submission_asks_what_to_do_with_a_run_under_a_former_id(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = plan_of(tmp_path, ("objective.w_text=0.3",), factors={"method": METHODS})
+    run = next(task for task in plan.runs if task.cells[0]["method"] == "clip")
+    for task in plan.tasks:
+        if task.run_id != run.run_id:
+            write_json(task.paths(plan.home).record, {"state": "completed", "task_id": task.task_id, "seconds": 1.0})
+    former = dataclasses.replace(run.config, objective=dataclasses.replace(run.config.objective, w_text=0.3))
+    former_id = finish(plan.home, plan, former)
+    monkeypatch.setenv("ABLATE_HOME", str(plan.home.root))
+    words = ["keys", "objective.w_text=0.3", "--config-dir", str(tmp_path)]
+    assert main(["plan", *words], standalone=False) == 0
+    assert f"{former_id} (method=clip seed=0); --take-over uses it" in " ".join(capsys.readouterr().out.split())
+    assert main(["submit", *words], standalone=False) == 2
+    assert "--take-over uses it, --train-again does not" in capsys.readouterr().err
+    assert not run.paths(plan.home).record.exists()
+    assert main(["submit", *words, "--take-over"], standalone=False) == 0
+    assert "1 run taken over (2 tasks)" in capsys.readouterr().err
+    assert main(["status", *words, "--json"], standalone=False) == 0
+    assert json.loads(capsys.readouterr().out)["counts"] == {"completed": len(plan.tasks)}

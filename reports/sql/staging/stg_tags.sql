@@ -1,5 +1,5 @@
 -- One row per MLflow run that is ours (it carries a task id), its tags as columns.
--- stage: early versions gave it as the protocol, which what trains has none of.
+-- stage: stores of 0.1.0 have the protocol of an evaluation instead, and nothing where a run was trained.
 -- `commit` reads like `git describe --dirty`: a number that came from edited code says so. sources: hash of the
 -- trainer's own code, where the trainer comes from elsewhere.
 with source as (select * from src_tags),

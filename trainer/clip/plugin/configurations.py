@@ -12,6 +12,7 @@ from ablative.study.core.typed import build
 from ablative.study.home.paths import Home
 from ablative.study.spec.compose import GROUPS as COMMON_GROUPS
 from ablative.study.spec.compose import Tree
+from ablative.study.spec.metric_patterns import GROUP_MARK
 from ablative.study.spec.sections import Choices, Values
 from ablative.study.spec.study_file import condition
 from ablative.study.trainers import Configurations, Metric, Request, Stage
@@ -28,8 +29,6 @@ SECTIONS: dict[str, type] = {
 }
 _KEYED = (*SECTIONS, "suite", "protocol", "cluster")
 """Branches of the configuration that dotted keys may reach."""
-MARK = "@"
-"""Begins the name of a group of evaluation sets in a pattern of metrics: `linear_probe/@structured/top1`."""
 
 
 class ClipConfigurations(Configurations):
@@ -77,9 +76,9 @@ class ClipConfigurations(Configurations):
             for member in sets:
                 if member not in suite["datasets"]:
                     raise ConfigError(unknown("evaluation set", member, suite["datasets"], f"suite.groups.{name}"))
-        if not rest or not rest[0].startswith(MARK):
+        if not rest or not rest[0].startswith(GROUP_MARK):
             return (pattern,)
-        name = rest[0].removeprefix(MARK)
+        name = rest[0].removeprefix(GROUP_MARK)
         if name not in groups:
             raise ConfigError(unknown("group of evaluation sets", name, groups, where))
         return tuple("/".join([head, member, *rest[1:]]) for member in groups[name])
