@@ -89,7 +89,15 @@ class Plan:
         return {stage: known[need].config for stage, need in needs if need in known}
 
     def of_cell(self, cell: Mapping[str, str]) -> tuple[Task, ...]:
-        return tuple(task for task in self.tasks if dict(cell) in task.cells)
+        return tuple(self._by_cell.get(frozenset(cell.items()), ()))
+
+    @cached_property
+    def _by_cell(self) -> Mapping[frozenset[tuple[str, str]], list[Task]]:
+        found: dict[frozenset[tuple[str, str]], list[Task]] = {}
+        for task in self.tasks:
+            for cell in task.cells:
+                found.setdefault(frozenset(cell.items()), []).append(task)
+        return found
 
     def task(self, prefix: str) -> Task:
         """The task whose id starts with `prefix`; raises ConfigError when there is none, or more than one."""
