@@ -6,6 +6,7 @@ Nothing heavy is imported here: `ablate --help` costs about a tenth of a second.
 from __future__ import annotations
 
 import functools
+import io
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -77,7 +78,7 @@ class LazyGroup(click.Group):
 def ablate(ctx: click.Context, debug: bool, home: str | None) -> None:
     """Ablation studies: one file defines a study; ablate trains, tracks and reports it.
 
-    STUDY is a file of the config group `study` (see `ablate list`); OVERRIDES are Hydra's key=value.
+    STUDY is a file of the config group `study` (see `ablate list`), or a file's path; OVERRIDES are Hydra's key=value.
     """
     ctx.obj = {"debug": debug}
     if home is not None:
@@ -85,7 +86,10 @@ def ablate(ctx: click.Context, debug: bool, home: str | None) -> None:
 
 
 config_dir_option = click.option(
-    "--config-dir", type=click.Path(), help="Your own Hydra config folder, searched together with the shipped one."
+    "--config-dir",
+    type=click.Path(),
+    envvar="ABLATE_CONFIG_DIR",
+    help="Your own Hydra config folder, searched together with the shipped one [default: $ABLATE_CONFIG_DIR].",
 )
 
 
@@ -149,6 +153,9 @@ def main(arguments: Sequence[str] | None = None, standalone: bool = True) -> int
     words = list(sys.argv[1:] if arguments is None else arguments)
     if standalone:
         guard()
+        for stream in (sys.stdout, sys.stderr):
+            if isinstance(stream, io.TextIOWrapper):
+                stream.reconfigure(errors="replace")  # a letter that the terminal does not have is no reason to end
     code = _invoke(words)
     if standalone:
         sys.exit(code)

@@ -33,6 +33,7 @@ def list_command(group: str | None, config_dir: str | None, as_json: bool) -> No
     """List the studies, or the options of a config GROUP: model, objective, schedule, data, suite, protocol, …"""
     from ablative.study.installed_trainers import conf_folders
     from ablative.study.spec.compose import Composer
+    from ablative.study.syntax.yaml_text import read_text
 
     composer = Composer(config_dir, conf_folders())
     groups = ("study", *(name for name in composer.groups() if name != "study"))
@@ -45,7 +46,7 @@ def list_command(group: str | None, config_dir: str | None, as_json: bool) -> No
         return
     for name in shown:
         for option in options[name]:
-            click.echo(f"{option:20} {_summary(composer.source(name, option).read_text())}")
+            click.echo(f"{option:20} {_summary(read_text(composer.source(name, option)))}")
     if group is None:
         click.echo(f"\nConfig groups (ablate list GROUP): {', '.join(groups[1:])}")
 

@@ -18,9 +18,9 @@ from ablative.study.core.identity import flatten, identity
 from ablative.study.core.typed import Settings, build, plain
 from ablative.study.home.journal import Entry
 from ablative.study.home.paths import Home, TaskPaths
-from ablative.study.spec.compose import Tree
 from ablative.study.spec.runtime import RuntimeConfig
 from ablative.study.spec.sections import Choices, Values
+from ablative.study.syntax.words import Tree
 
 RESERVED_STAGES = {
     "cost": "what every task has cost",

@@ -38,7 +38,8 @@ def identity(config: Any) -> Any:
         return [identity(item) for item in config]
     if isinstance(config, Mapping):
         return {str(key): identity(value) for key, value in config.items()}
-    return config
+    # Minus zero is the same number as zero, but not the same text.
+    return config + 0.0 if isinstance(config, float) else config
 
 
 def canonical(value: object) -> str:

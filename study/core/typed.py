@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
 import typing
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -153,6 +154,13 @@ def _convert(kind: Any, value: Any, at: str) -> Any:
 
 
 def _convert_scalar(kind: type, value: Any, at: str) -> Any:
+    found = _scalar(kind, value, at)
+    if isinstance(found, float) and not math.isfinite(found):
+        raise ConfigError(f"{at}: expected a finite number, found {value}")
+    return found
+
+
+def _scalar(kind: type, value: Any, at: str) -> Any:
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if kind is float and isinstance(value, str):

@@ -81,7 +81,7 @@ def check_claims(
     """
     unanswered: dict[str, UnansweredError] = {}
     for name, claim in study.claims.items():
-        at = f"study/{study.name}.yaml: claims.{name}"
+        at = f"{study.where}: claims.{name}"
         names = [metric for pattern in claim.metric for metric in _expand(pattern, metrics, at)]
         try:
             contrasts = resolve(claim, study.factors, cells, f"{at}.statement")

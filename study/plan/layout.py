@@ -19,10 +19,12 @@ def check_outputs(study: Study, metrics: list[str], cells: Sequence[Cell]) -> No
     """Refuse a table in which two cells share a place, and any output over a metric that no stage yields."""
     for kind, outputs in (("tables", study.tables), ("effects", study.effects), ("figures", study.figures)):
         for name, output in outputs.items():
+            if not any(allows(cell, output.where) for cell in cells):
+                raise ConfigError(f"{study.where}: {kind}.{name}.where: no cell of the study has these levels together")
             columns = (output,) if isinstance(output, FigureConfig) else output.columns
             for pattern in (pattern for column in columns for pattern in column.metric):
                 if not expand(pattern, metrics):
-                    raise ConfigError(unknown("metric", pattern, metrics, f"study/{study.name}.yaml: {kind}.{name}"))
+                    raise ConfigError(unknown("metric", pattern, metrics, f"{study.where}: {kind}.{name}"))
     for name, table in study.tables.items():
         table_layout(name, table, study.factors, cells)
     for name, effects in study.effects.items():

@@ -20,7 +20,7 @@ def with_groups(study: Study, members: Callable[[str, str], Sequence[str]]) -> S
     """
 
     def metrics(patterns: tuple[str, ...], where: str) -> tuple[str, ...]:
-        at = f"study/{study.name}.yaml: {where}"
+        at = f"{study.where}: {where}"
         return tuple(name for pattern in patterns for name in members(pattern, at))
 
     def replaced(item: Any, where: str) -> Any:

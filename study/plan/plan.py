@@ -24,13 +24,16 @@ from ablative.study.plan.stage_graph import bound_tasks, opening
 from ablative.study.plan.task import Task
 from ablative.study.plan.tuned_levels import Searched, Tuned
 from ablative.study.spec.cluster import ClusterConfig, spread
-from ablative.study.spec.compose import GROUPS, Composer, Overrides, parse_words, set_value, sort_words
+from ablative.study.spec.compose import GROUPS, Composer, Written, folder_of
 from ablative.study.spec.design import Cell, allows, cell_name
 from ablative.study.spec.parents import PARENT_KEY, parents
 from ablative.study.spec.runtime import RuntimeConfig, widest
 from ablative.study.spec.search import with_kinds
-from ablative.study.spec.sections import Choices, Sections, Values
-from ablative.study.spec.study_file import KEYS, TRAINER, Study, check_factors, parse_study
+from ablative.study.spec.sections import Choices, Sections, Values, frozen
+from ablative.study.spec.study_file import KEPT, KEYS, TRAINER, Study, check_factors, parse_study
+from ablative.study.syntax.factors import as_written, whole_factors
+from ablative.study.syntax.places import Places, about
+from ablative.study.syntax.words import Overrides, parse_words, sort_words, with_words
 from ablative.study.trainers import Metric, Request, Stage, Trainer
 
 
@@ -135,7 +138,7 @@ def make_plan(
     """Compose, enumerate and check a study.
 
     Args:
-        study_name: name of a file in the Hydra group `study`.
+        study_name: name of a file in the Hydra group `study`, or a file's path.
         overrides: `key=value` words (config groups, dotted keys, keys of the study file).
         config_dir: a user's own Hydra config folder, searched after the shipped one.
         home: where runs live; default `$ABLATE_HOME`.
@@ -147,25 +150,35 @@ def make_plan(
     """
     given = parse_words(overrides)
     home = home or default_home()
-    where = f"study/{study_name}.yaml"
     cache = home.composed if home.root.is_dir() else None
-    composer = Composer(config_dir, installed_trainers.conf_folders(), cache)
-    data = composer.study(study_name)
-    trainer = installed_trainers.trainer(str(given.get(TRAINER, data.get(TRAINER, trainer_names.DEFAULT))), where)
-    own = [trainer.conf] if trainer.conf else []
-    if own != list(installed_trainers.conf_folders()):
-        composer = Composer(config_dir, own, cache)
-    groups = (*trainer.groups, *GROUPS)
-    words = sort_words(given, groups, (*KEYS, *trainer.study_keys))
-    for key, value in words.study.items():
-        data = set_value(data, key, value)
-    others = installed_trainers.others_keys(trainer)
-    study = parse_study(data, where, trainer.name, trainer.study_keys, trainer.condition_keys, others)
-    sections = Sections(composer, study.base, words)
-    sections.check_choices(groups, f"{where}: base")
-    planner = _Planner(study, trainer, sections, words, home, read_data, without_data)
+    name, folder = folder_of(study_name, config_dir)
+    composer = Composer(folder, installed_trainers.conf_folders(), cache)
+    written = composer.study(name)
+    places = Places(written.documents, given)
+    with places.naming_lines():
+        named = given.get(TRAINER, written.data.get(TRAINER, trainer_names.DEFAULT))
+        trainer = installed_trainers.trainer(str(named), places.where)
+        own = [trainer.conf] if trainer.conf else []
+        if own != list(installed_trainers.conf_folders()):
+            composer = Composer(folder, own, cache)
+        groups = (*trainer.groups, *GROUPS)
+        words = sort_words(given, groups, (*KEYS, *trainer.study_keys))
+        study = _study(written, words.study, trainer, groups, places.where)
+        sections = Sections(composer, study.base, words)
+        sections.check_choices(groups, f"{places.where}: base")
+        plan = _Planner(study, trainer, sections, words, home, read_data, without_data).plan()
     folders = ["--config-dir", config_dir] if config_dir else []
-    return dataclasses.replace(planner.plan(), asked=shlex.join([study_name, *overrides, *folders]))
+    return dataclasses.replace(plan, asked=shlex.join([study_name, *overrides, *folders]))
+
+
+def _study(written: Written, words: Mapping[str, object], trainer: Trainer, groups: Sequence[str], where: str) -> Study:
+    """The study of a file's content and the words that change it."""
+    data = written.data
+    if data.get("factors") is not None:
+        data = {**data, "factors": whole_factors(data["factors"], where, groups, KEPT)}
+    data = with_words(data, words)
+    others = installed_trainers.others_keys(trainer)
+    return parse_study(data, where, trainer.name, trainer.study_keys, trainer.condition_keys, others, groups)
 
 
 class _Planner:
@@ -182,7 +195,7 @@ class _Planner:
         without_data: bool,
     ) -> None:
         self.study, self.trainer, self.words, self.home = study, trainer, words, home
-        self.where = f"study/{study.name}.yaml"
+        self.where = study.where
         self._sections = sections
         self._groups = (*trainer.groups, *GROUPS)
         self._configurations = trainer.configurations(
@@ -264,6 +277,11 @@ class _Planner:
     def _check_word(self, key: str) -> None:
         if key.split(".")[0] == "cluster" and "." in key:
             return
+        if key in self.study.factors:
+            value = self.words.values[key]
+            raise ConfigError(
+                f"override '{key}={value}': {key} is a factor; 'factors.{key}=[{value}]' keeps that level"
+            )
         try:
             self._configurations.check_key(key, "override")
         except ConfigError as error:
@@ -307,8 +325,17 @@ class _Planner:
             try:
                 self._stages[name] = list(self._configurations.stages(*self._split(cell)))
             except ConfigError as error:
-                raise ConfigError(f"study '{self.study.name}', cell {name}: {error}") from error.__cause__
+                raise ConfigError(self._blamed(cell, str(error))) from error.__cause__
         return self._stages[name]
+
+    def _blamed(self, cell: Cell, message: str) -> str:
+        """A message on a cell's configuration, with the word or the level that sets the key."""
+        if key := about(message, self.words.values):
+            return f"override '{key}={as_written(self.words.values[key])}': {message}"
+        for factor, level in cell.items():
+            if about(message, self.study.design.factors[factor][level]):
+                return f"{self.where}: factors.{factor}.{level}: {message} (cell {cell_name(cell)})"
+        return f"{self.where}: cell {cell_name(cell)}: {message}"
 
     def _run(self, cell: Cell, seed: int) -> list[Task]:
         """The tasks of a run, whether its cell has all of them or not."""
@@ -332,7 +359,7 @@ class _Planner:
             if chosen:
                 choices.append((key, str(value)))
             else:
-                values.append((key, tuple(value) if isinstance(value, list) else value))
+                values.append((key, frozen(value)))
         return tuple(choices), tuple(values)
 
     def _check_level_key(self, key: str, chosen: bool) -> None:
@@ -341,7 +368,13 @@ class _Planner:
             self._configurations.check_key(key, f"{self.where}: factors")
         # Where a run goes is no part of what it is: a level's own resources and a cluster given here agree.
         if head != "cluster" and (key in self.words.values or key in self.words.choices):
-            raise ConfigError(f"override '{key}': a factor of the study sets this key; restrict the factor instead")
+            factors = self.study.design.factors.items()
+            factor = next(name for name, levels in factors if any(key in meaning for meaning in levels.values()))
+            few = self.study.design.baseline.get(factor) or next(iter(self.study.factors[factor]))
+            raise ConfigError(
+                f"override '{key}': a factor of the study sets this key, '{factor}'; 'factors.{factor}=[{few}]' keeps "
+                f"some of its levels, factors.{factor}=null takes it away"
+            )
 
     def _cluster(self, choices: Choices, values: Values, runtime: RuntimeConfig) -> ClusterConfig:
         return spread(self._sections.section("cluster", ClusterConfig, choices, values), runtime)

@@ -48,7 +48,7 @@ class ReadKeys:
         for (factor, level), (cell, key, instead) in self._unread.items():
             if (factor, level) not in self._read:
                 raise ConfigError(
-                    f"study/{self._study.name}.yaml: factors.{factor}.{level}: changes nothing, it sets {key}, which "
+                    f"{self._study.where}: factors.{factor}.{level}: changes nothing, it sets {key}, which "
                     f"no run with this level reads (such as {cell_name(cell)}){_hint(instead)}"
                 )
         for key, instead in self._words_unread.items():

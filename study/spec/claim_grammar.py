@@ -21,6 +21,8 @@ from ablative.study.core.errors import ConfigError
 ArmExpression = tuple[str, ...]
 """Levels as written."""
 
+DEEPEST = 50
+"""Parentheses within each other."""
 _PLAIN = str.maketrans({"≈": "~", "−": "-"})
 SIGNS = {">": ">", "<": "<", "~": "~", "≈": "~"}
 _TOKEN = re.compile(r"\s*(?:(\d+(?:\.\d+)?)|('[^']*'|[^\W\d][\w.]*)|([-+*()\[\],|><~≈−]))")
@@ -77,6 +79,7 @@ class _Parser:
 
     def __init__(self, text: str, where: str) -> None:
         self.text, self.where, self.place = text, where, 0
+        self._depth = 0
         self.words = self._split()
 
     def statement(self) -> tuple[Comparison, ...]:
@@ -136,13 +139,25 @@ class _Parser:
             if self._peek() != "*":
                 return Sum((), value)
             self.place += 1
-            return self._term().scaled(value)
+            self._enter()
+            inside = self._term().scaled(value)
+            self._depth -= 1
+            return inside
         if self._peek() == "(":
             self.place += 1
+            self._enter()
             inside = self._sum()
+            self._depth -= 1
             self._expect(")")
             return inside
         return Sum(((1.0, self._arm()),))
+
+    def _enter(self) -> None:
+        self._depth += 1
+        if self._depth > DEEPEST:
+            raise ConfigError(
+                f"{self.where}: '{self.text[:40]}…': more than {DEEPEST} parentheses or factors in a term"
+            )
 
     def _arm(self) -> ArmExpression:
         levels = [self._level()]

@@ -1,20 +1,26 @@
-"""Hydra's part: choose config groups, compose the tree once for each choice, parse `key=value` overrides."""
+"""Hydra's part: choose config groups, and compose the tree once for each choice."""
 
 from __future__ import annotations
 
 import contextlib
 import functools
+import glob
 import itertools
-from collections.abc import Callable, Collection, Mapping, Sequence
+import os
+import re
+import tempfile
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from ablative.study.core.errors import ConfigError, unknown
 from ablative.study.core.files import read_json, write_json
 from ablative.study.core.identity import digest
 from ablative.study.core.packages import folder as package_folder
 from ablative.study.spec.inherit import check_own_factors
+from ablative.study.syntax.places import Places
+from ablative.study.syntax.words import Tree
+from ablative.study.syntax.yaml_text import Document, read_document, shown
 
 CONF = package_folder("ablative.study") / "conf"
 GROUPS = ("runtime", "cluster")
@@ -25,53 +31,14 @@ KEPT_STAMPS = 3
 """Sets of config folders, besides the one in use, whose composed trees are kept: studies of several trainers."""
 
 
-Tree = dict[str, Any]
-"""Content of a YAML file, or of a composed configuration."""
-
-
 @dataclass(frozen=True)
-class Overrides:
-    """Command-line overrides, sorted by what they change."""
+class Written:
+    """What a study's file says, and the files that say it."""
 
-    choices: dict[str, str]
-    """Config group → option (`model=small`)."""
-    values: Tree
-    """Key of a configuration → value (`schedule.steps=10`)."""
-    study: Tree
-    """Key of the study file → value (`seeds=[0,1]`)."""
-
-
-def parse_words(texts: Sequence[str]) -> Tree:
-    """Key → value of `key=value` words, by Hydra's grammar; raises ConfigError for anything else."""
-    found: Tree = {}
-    if not texts:
-        return found  # most commands have none, and are spared Hydra's import, which costs a quarter of a second
-
-    from hydra.core.override_parser.overrides_parser import OverridesParser
-    from hydra.errors import HydraException
-
-    for text in texts:
-        try:
-            override = OverridesParser.create().parse_override(text)
-        except HydraException:
-            raise ConfigError(f"override '{text}': expected key=value") from None
-        if override.is_add() or override.is_delete() or override.is_sweep_override():
-            raise ConfigError(f"override '{text}': only key=value is allowed; sweeps are a study's factors")
-        found[override.key_or_group] = override.value()
-    return found
-
-
-def sort_words(words: Mapping[str, object], groups: Collection[str], study_keys: Collection[str]) -> Overrides:
-    """Words by what they change; keys of configurations are left to the trainer to check."""
-    result = Overrides({}, {}, {})
-    for key, value in words.items():
-        if key in groups:
-            result.choices[key] = str(value)
-        elif key.split(".")[0] in study_keys:
-            result.study[key] = value
-        else:
-            result.values[key] = value
-    return result
+    data: Tree
+    """Its content as plain values."""
+    documents: tuple[Document, ...]
+    """Its own file, then those that it starts from."""
 
 
 class Composer:
@@ -90,6 +57,7 @@ class Composer:
         self.shipped = [CONF, *shipped]
         self.folders = self.shipped + ([Path(config_dir).absolute()] if config_dir else [])
         self.tree = functools.cache(self._tree)
+        self._read = functools.cache(read_document)
         self._check_shadowing()
         self._cache = _TreeCache(cache, self.folders) if cache is not None else None
 
@@ -117,18 +85,56 @@ class Composer:
         """The file behind an option."""
         return next(path for folder in self.folders if (path := folder / group / f"{option}.yaml").exists())
 
-    def study(self, name: str) -> Tree:
-        """Content of `study/<name>.yaml` as plain values; Hydra's defaults lists work in it."""
-        self.check_choice("study", name, "study")
-        source = self.source("study", name)
-        data: Tree = self._compose(f"study/{name}", [], source.parent.parent)["study"]
-        check_own_factors(data, source.read_text(), f"study/{name}.yaml")
-        return data
+    def study(self, name: str) -> Written:
+        """The study of this name, or in the file of this path; Hydra's defaults lists work in it."""
+        alone = is_path(name)
+        if not alone:
+            self._check_study(name)
+        source = study_file(name) if alone else self.source("study", name)
+        documents = self._documents(source)
+        if documents[0].empty:
+            raise ConfigError(f"{shown(source)}: the file is empty; a study has a name, seeds and factors")
+        with Places(documents, {}).naming_lines():
+            if alone:
+                data = _compose_alone(source, self.folders)
+            else:
+                data = self._compose(f"study/{name}", [], source.parent.parent)
+            check_own_factors(data["study"], documents[0])
+        return Written(data["study"], documents)
+
+    def _check_study(self, name: str) -> None:
+        options = self.options("study")
+        if name in options:
+            return
+        message = unknown("study", name, options)
+        places = ("", "study/", "*/", "*/study/")
+        near = [path for place in places for path in glob.glob(f"{place}{glob.escape(name)}.yaml")]
+        if near:
+            message += f"; there is a file of this name, which its path means: {os.path.join('.', near[0])}"
+        elif "did you mean" not in message and len(self.folders) == len(self.shipped):
+            message += "; a study of your own: its file's path, or --config-dir FOLDER with study/NAME.yaml in it"
+        raise ConfigError(message)
+
+    def _documents(self, source: Path) -> tuple[Document, ...]:
+        """A study's file and those that it starts from, each read and checked."""
+        found = {source.stem: read_document(source)}
+        left = list(found[source.stem].defaults)
+        while left:
+            name = left.pop(0)
+            path = source.parent / f"{name}.yaml"
+            if not path.exists() and name in self.options("study"):
+                path = self.source("study", name)
+            if name not in found and path.exists():
+                found[name] = read_document(path)
+                left += found[name].defaults
+        return tuple(found.values())
 
     def _tree(self, choices: tuple[tuple[str, str], ...], more: tuple[str, ...] = ()) -> Tree:
         """The whole configuration for some group choices; `more`: further overrides in Hydra's grammar."""
         for group, option in choices:
             self.check_choice(group, option, "config group")
+            if (source := self.source(group, option)).is_relative_to(self.folders[-1]):
+                self._read(source)
         overrides = [*(f"{group}={option}" for group, option in choices), *more]
         return self._compose("config", overrides, self.shipped[-1])
 
@@ -139,20 +145,71 @@ class Composer:
         return self._cache.get(f"{main}|{name}|{overrides}", lambda: self._compose_now(name, overrides, main))
 
     def _compose_now(self, name: str, overrides: list[str], main: Path) -> Tree:
-        from hydra import compose, initialize_config_dir
-        from hydra.errors import HydraException
-        from omegaconf import OmegaConf
-        from omegaconf.errors import OmegaConfBaseException
-        from yaml import YAMLError
+        return _compose(name, overrides, main, [folder for folder in self.folders if folder != main])
 
-        extra = [str(folder) for folder in self.folders if folder != main]
-        search = [f"hydra.searchpath=[{','.join('file://' + folder for folder in extra)}]"] if extra else []
-        try:
-            with initialize_config_dir(version_base="1.3", config_dir=str(main)):
-                config = compose(name, overrides=overrides + search)
-            return OmegaConf.to_container(config, resolve=True)  # type: ignore[return-value]
-        except (HydraException, OmegaConfBaseException, YAMLError) as error:
-            raise ConfigError(f"{name}: {' '.join(str(error).split())}") from None
+
+def is_path(study: str) -> bool:
+    """Whether a study is given by its file's path, not by its name."""
+    return os.sep in study or study.endswith((".yaml", ".yml"))
+
+
+def study_file(study: str) -> Path:
+    """The file of a study that is given by its path; raises ConfigError where there is none."""
+    path = Path(study).absolute()
+    if not path.is_file() and (more := path.with_name(f"{path.name}.yaml")).is_file():
+        path = more
+    if not path.is_file():
+        raise ConfigError(f"study {study}: no such file")
+    if path.suffix != ".yaml":
+        raise ConfigError(f"study {study}: Hydra reads files that end in .yaml only; rename it to {path.stem}.yaml")
+    return path
+
+
+def folder_of(study: str, config_dir: str | None) -> tuple[str, str | None]:
+    """Name and config folder of a study that lies in a folder `study`; anything else as it is."""
+    if not is_path(study):
+        return study, config_dir
+    path = study_file(study)
+    folder = path.parent.parent
+    if path.parent.name != "study" or (config_dir is not None and Path(config_dir).absolute() != folder):
+        return study, config_dir
+    return path.stem, config_dir or str(folder)
+
+
+def _compose_alone(source: Path, folders: Sequence[Path]) -> Tree:
+    """A study's file from anywhere: it is composed as a member of the group `study`, whose place its folder takes."""
+    with tempfile.TemporaryDirectory() as main:
+        (Path(main) / "study").symlink_to(source.parent)
+        return _compose(f"study/{source.stem}", [], Path(main), folders)
+
+
+def _compose(name: str, overrides: Sequence[str], main: Path, others: Sequence[Path]) -> Tree:
+    """Compose the primary config `name` of the folder `main`; the other folders serve its defaults list."""
+    from hydra import compose, initialize_config_dir
+    from hydra.errors import HydraException
+    from omegaconf import OmegaConf
+    from omegaconf.errors import InterpolationResolutionError, OmegaConfBaseException
+    from yaml import YAMLError
+
+    search = [f"hydra.searchpath=[{','.join(map(_quoted, others))}]"] if others else []
+    try:
+        with initialize_config_dir(version_base="1.3", config_dir=str(main)):
+            config = compose(name, overrides=[*overrides, *search])
+        return OmegaConf.to_container(config, resolve=True)  # type: ignore[return-value]
+    except InterpolationResolutionError as error:
+        own = "; ${…} in a study means another key of its file, never one of a run's configuration"
+        reason = str(error).split("\n")[0] + (own if name.startswith("study/") else "")
+        raise ConfigError(f"{str(error.full_key).removeprefix('study.')}: {reason}") from None
+    except (HydraException, OmegaConfBaseException, YAMLError) as error:
+        place = shown(main / f"{name}.yaml") if name.startswith("study/") else name
+        raise ConfigError(f"{place}: {' '.join(str(error).split())}") from None
+
+
+def _quoted(folder: Path) -> str:
+    """A folder as an item of a list in Hydra's grammar, whatever signs its path has."""
+    text = re.sub(r"(\\*)'", r"\1\1\\'", f"file://{folder}")
+    trailing = len(text) - len(text.rstrip("\\"))
+    return f"'{text}{chr(92) * trailing}'"
 
 
 class _TreeCache:
@@ -176,12 +233,3 @@ class _TreeCache:
             with contextlib.suppress(OSError):  # a home that cannot be written is the submission's to report
                 write_json(self.path, {**self._others, self.stamp: self.trees})
         return self.trees[key]
-
-
-def set_value(tree: Mapping[str, Any], key: str, value: object) -> Tree:
-    """A copy of `tree` with the dotted `key` set; only the touched branches are copied."""
-    head, _, rest = key.partition(".")
-    branch = tree.get(head, {})
-    if rest and not isinstance(branch, Mapping):
-        raise ConfigError(f"{key}: '{head}' is a value, it has no keys below it")
-    return {**tree, head: set_value(branch, rest, value) if rest else value}

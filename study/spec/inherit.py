@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ablative.study.core.errors import ConfigError
+from ablative.study.syntax.yaml_text import Document, shown
 
 OUTPUTS = ("tables", "effects", "queries", "figures", "claims")
 
@@ -14,14 +14,16 @@ Gone = Mapping[str, frozenset[str] | None]
 """Factor → those of its levels that are taken away; None: all of it."""
 
 
-def check_own_factors(data: Mapping[str, Any], text: str, where: str) -> None:
+def check_own_factors(data: Mapping[str, Any], document: Document) -> None:
     """Refuse a factor or level that is null in a file that starts from no other: there is nothing to take away.
 
-    An empty level (`plain:`) would vanish without a word. `text`: the study file's own.
+    An empty level (`plain:`) would vanish without a word. `document`: the study's own file.
     """
-    if re.search(r"^defaults\s*:", text, re.MULTILINE):
+    factors = data.get("factors")
+    if "defaults" in document.lines or not isinstance(factors, Mapping):
         return
-    for factor, levels in (data.get("factors") or {}).items():
+    for factor, levels in factors.items():
+        where = shown(document.path)
         if levels is None:
             raise ConfigError(f"{where}: factors.{factor}: no levels")
         for level, meaning in levels.items() if isinstance(levels, Mapping) else ():

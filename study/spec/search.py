@@ -235,7 +235,9 @@ def _check_arms(search: SearchConfig, factors: Mapping[str, Levels], where: str)
 
 
 def _check_sizes(search: SearchConfig, where: str) -> None:
-    for name, found in (("parameters", search.parameters), ("objective", search.objective), ("seeds", search.seeds)):
+    goals = [(f"objective[{i}].metric", goal.metric) for i, goal in enumerate(search.objective)]
+    sizes = (("parameters", search.parameters), ("objective", search.objective), ("seeds", search.seeds), *goals)
+    for name, found in sizes:
         if not found:
             raise ConfigError(f"{where}.{name}: empty")
     if not search.budget.trials and not search.budget.hours:

@@ -7,12 +7,27 @@ from typing import Any
 
 from ablative.study.core.errors import ConfigError, unknown
 from ablative.study.core.typed import build
-from ablative.study.spec.compose import Composer, Overrides, Tree, set_value
+from ablative.study.spec.compose import Composer
+from ablative.study.syntax.words import Overrides, Tree, set_value
 
 Choices = tuple[tuple[str, str], ...]
 """Config group → option, of a cell's levels."""
 Values = tuple[tuple[str, Any], ...]
 """Dotted key → value, of a cell's levels."""
+
+
+class Frozen(dict[str, object]):
+    """A mapping as the value of a key, which nothing changes: it can be part of what is looked up."""
+
+    def __hash__(self) -> int:  # type: ignore[override]
+        return hash(tuple(self))
+
+
+def frozen(value: object) -> object:
+    """A value of YAML that can be part of what is looked up: lists as tuples, mappings as `Frozen`."""
+    if isinstance(value, Mapping):
+        return Frozen({str(key): frozen(item) for key, item in value.items()})
+    return tuple(map(frozen, value)) if isinstance(value, list) else value
 
 
 class Sections:

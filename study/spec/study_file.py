@@ -6,15 +6,26 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any
+from typing import Any, TypeVar
 
 from ablative.study.core.errors import ConfigError, unknown
 from ablative.study.core.typed import build
 from ablative.study.spec.design import DESIGNS, Design
 from ablative.study.spec.inherit import without_removed
-from ablative.study.spec.outputs import BY_METRIC, ClaimConfig, EffectsConfig, FigureConfig, QueryConfig, TableConfig
-from ablative.study.spec.parents import check_parents
-from ablative.study.spec.search import SearchConfig, check_searched_levels, parse_search
+from ablative.study.spec.outputs import (
+    BY_METRIC,
+    ClaimConfig,
+    ColumnConfig,
+    EffectsConfig,
+    FigureConfig,
+    QueryConfig,
+    TableConfig,
+)
+from ablative.study.spec.parents import PARENT_KEY, check_parents
+from ablative.study.spec.search import SEARCH_KEY, SearchConfig, check_searched_levels, parse_search
+from ablative.study.syntax.factors import brief, level_name, whole_factors
+
+T = TypeVar("T")
 
 KEYS = (
     "name",
@@ -37,6 +48,10 @@ KEYS = (
 """Keys of every study; its trainer owns others."""
 TRAINER = "trainer"
 """Key that names the trainer."""
+KEPT = (PARENT_KEY, SEARCH_KEY)
+"""Keys of a level that are no overrides."""
+LARGEST_SEED = 2**63 - 1
+"""What a column of whole numbers holds."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 """Names become folder names, MLflow experiments and LaTeX labels."""
 
@@ -46,6 +61,8 @@ class Study:
     """One study: its grid, its seeds, its trainer's part, and what is printed of its runs."""
 
     name: str
+    where: str
+    """Its file, for messages."""
     title: str
     base: dict[str, str]
     """Config group → option that every run starts from."""
@@ -78,6 +95,7 @@ def parse_study(
     own_keys: Sequence[str] = (),
     condition_keys: Sequence[str] = (),
     others: Mapping[str, str] = MappingProxyType({}),
+    groups: Sequence[str] = (),
 ) -> Study:
     """The `Study` that a study file's content means; raises ConfigError naming `where` and the key.
 
@@ -88,35 +106,35 @@ def parse_study(
         own_keys: the study keys that it owns.
         condition_keys: those of them that map names to conditions on cells.
         others: keys of other trainers, and whose they are, for messages.
+        groups: config groups, from which a factor of a group's name may choose.
     """
     _check_keys(data, where, trainer, own_keys, others)
+    if data.get("factors") is not None:
+        data = {**data, "factors": whole_factors(data["factors"], where, groups, KEPT)}
     data = without_removed(data, condition_keys)
     name = _text(data, "name", where)
     if not _NAME.fullmatch(name):
         raise ConfigError(f"{where}: name: '{name}' may hold letters, digits, '_', '-' and '.' only")
     design = _design(data, where)
-    search = parse_search(data["search"], design.factors, f"{where}: search") if data.get("search") else None
+    search = data.get("search")
+    if search is not None:
+        search = parse_search(search, design.factors, f"{where}: search")
     check_searched_levels(design, name, search is not None, where)
     check_parents(design, where)
     study = Study(
         name=name,
+        where=where,
         title=_text(data, "title", where, name),
-        base=_base(data.get("base") or {}, where),
+        base={str(key): str(value) for key, value in _mapping(data, "base", where).items()},
         seeds=_seeds(data.get("seeds", [0]), where),
         design=design,
         trainer=trainer,
         own={key: data[key] for key in own_keys if key in data},
-        tables={k: build(TableConfig, v, f"{where}: tables.{k}") for k, v in _mapping(data, "tables", where).items()},
-        effects={
-            k: build(EffectsConfig, v, f"{where}: effects.{k}") for k, v in _mapping(data, "effects", where).items()
-        },
-        queries={
-            k: build(QueryConfig, v, f"{where}: queries.{k}") for k, v in _mapping(data, "queries", where).items()
-        },
-        figures={
-            k: build(FigureConfig, v, f"{where}: figures.{k}") for k, v in _mapping(data, "figures", where).items()
-        },
-        claims={k: build(ClaimConfig, v, f"{where}: claims.{k}") for k, v in _mapping(data, "claims", where).items()},
+        tables=_outputs(TableConfig, data, "tables", where),
+        effects=_outputs(EffectsConfig, data, "effects", where),
+        queries=_outputs(QueryConfig, data, "queries", where),
+        figures=_outputs(FigureConfig, data, "figures", where),
+        claims=_outputs(ClaimConfig, data, "claims", where),
         search=search,
     )
     _check_outputs(study, where)
@@ -140,25 +158,18 @@ def _design(data: Mapping[str, Any], where: str) -> Design:
     kind = _text(data, "design", where, "product")
     if kind not in DESIGNS:
         raise ConfigError(unknown("design", kind, DESIGNS, where))
-    factors = {
-        _word(factor, where): {_word(level, where): meaning or {} for level, meaning in (levels or {}).items()}
-        for factor, levels in _mapping(data, "factors", where).items()
-    }
-    for factor, levels in factors.items():
-        for level, meaning in levels.items():
-            if not isinstance(meaning, Mapping):
-                raise ConfigError(
-                    f"{where}: factors.{factor}.{level}: expected the overrides that the level means "
-                    f"(key: value), found {meaning!r}"
-                )
-    drop = data.get("drop") or []
+    drop = [] if data.get("drop") is None else data["drop"]
     if not isinstance(drop, list):
-        raise ConfigError(f"{where}: drop: expected a list of conditions, found {drop!r}")
+        raise ConfigError(
+            f"{where}: drop: expected a list of conditions, as in [{{scale: large}}], found {brief(drop)}"
+        )
     design = Design(
-        factors=factors,
+        factors=_mapping(data, "factors", where),
         applies={k: condition(v, f"{where}: applies.{k}") for k, v in _mapping(data, "applies", where).items()},
         drop=[condition(item, f"{where}: drop") for item in drop],
-        baseline={k: str(v) for k, v in _mapping(data, "baseline", where).items()},
+        baseline={
+            str(k): level_name(v, f"{where}: baseline.{k}") for k, v in _mapping(data, "baseline", where).items()
+        },
         kind=kind,
     )
     try:
@@ -168,13 +179,20 @@ def _design(data: Mapping[str, Any], where: str) -> Design:
     return design
 
 
+def _outputs(cls: type[T], data: Mapping[str, Any], key: str, where: str) -> dict[str, T]:
+    """What a study prints of one kind, by name."""
+    return {str(k): build(cls, v, f"{where}: {key}.{k}") for k, v in _mapping(data, key, where).items()}
+
+
 def _check_outputs(study: Study, where: str) -> None:
-    """Tables, figures and claims may name only factors and levels that the study has."""
+    """Tables, figures and claims may name only factors and levels that the study has, and each once."""
     for name, table in study.tables.items():
         at = f"{where}: tables.{name}"
         if not table.columns or not table.rows:
             raise ConfigError(f"{at}: needs at least one row factor and one column")
         check_factors(study, [*table.rows, table.split], table.where, at)
+        _check_twice([*table.rows, table.split], f"{at}: rows and split")
+        _check_columns(table.columns, at)
         levels = table.reference.levels if table.reference else {}
         check_factors(study, [], {factor: tuple(named) for factor, named in levels.items()}, f"{at}.reference")
     for name, effects in study.effects.items():
@@ -184,18 +202,47 @@ def _check_outputs(study: Study, where: str) -> None:
         if name in study.tables:
             raise ConfigError(f"{at}: a table has this name already")
         check_factors(study, list(effects.factors), effects.where, at)
+        _check_twice(effects.factors, f"{at}.factors")
+        _check_columns(effects.columns, at)
     for name in study.queries:
         if name in study.tables or name in study.effects:
             raise ConfigError(f"{where}: queries.{name}: a table has this name already")
     for name, figure in study.figures.items():
+        at = f"{where}: figures.{name}"
         panel = "" if figure.panel == BY_METRIC else figure.panel
-        check_factors(study, [figure.x, figure.hue, panel], figure.where, f"{where}: figures.{name}")
+        check_factors(study, [figure.x, figure.hue, panel], figure.where, at)
+        _check_twice([figure.x, figure.hue, panel], f"{at}: x, hue and panel")
+        _check_twice(figure.metric, f"{at}.metric")
     for name, claim in study.claims.items():
-        check_factors(study, [], claim.where, f"{where}: claims.{name}")
+        at = f"{where}: claims.{name}"
+        check_factors(study, [], claim.where, at)
+        _check_metrics(claim.metric, at)
+
+
+def _check_columns(columns: Sequence[ColumnConfig], at: str) -> None:
+    for place, column in enumerate(columns):
+        _check_metrics(column.metric, f"{at}.columns[{place}]")
+        if column in columns[:place]:
+            raise ConfigError(f"{at}.columns[{place}]: the same as columns[{columns.index(column)}]; leave one out")
+
+
+def _check_metrics(metrics: Sequence[str], at: str) -> None:
+    if not metrics:
+        raise ConfigError(f"{at}.metric: empty; name one metric at least")
+    _check_twice(metrics, f"{at}.metric")
+
+
+def _check_twice(names: Sequence[str], at: str) -> None:
+    for name in names:
+        if name and list(names).count(name) > 1:
+            raise ConfigError(f"{at}: '{name}' is there twice")
 
 
 def check_factors(study: Study, named: Sequence[str], condition: Mapping[str, Sequence[str]], where: str) -> None:
     """Raise ConfigError for factors, and levels of a condition, that the study does not have."""
+    for factor, levels in condition.items():
+        if not levels:
+            raise ConfigError(f"{where}.where.{factor}: no levels, so that no cell is left; leave the factor out")
     for factor in [*named, *condition]:
         if factor and factor not in study.factors:
             raise ConfigError(unknown("factor", factor, study.factors, where))
@@ -205,32 +252,40 @@ def check_factors(study: Study, named: Sequence[str], condition: Mapping[str, Se
                 raise ConfigError(unknown("level", level, study.factors[factor], f"{where}.where.{factor}"))
 
 
-def _base(data: Any, where: str) -> dict[str, str]:
-    if not isinstance(data, Mapping):
-        raise ConfigError(f"{where}: base: expected config groups and their choices, found {data!r}")
-    return {str(key): str(value) for key, value in data.items()}
-
-
 def _seeds(data: Any, where: str) -> tuple[int, ...]:
-    seeds = data if isinstance(data, list) else [data]
-    if not seeds or any(isinstance(seed, bool) or not isinstance(seed, int) or seed < 0 for seed in seeds):
-        raise ConfigError(f"{where}: seeds: expected whole numbers from 0 on, found {data!r}")
-    if len(set(seeds)) < len(seeds):
-        raise ConfigError(f"{where}: seeds: {seeds} holds a seed twice")
-    return tuple(seeds)
+    if isinstance(data, int) and not isinstance(data, bool):
+        few = f"[0, 1, 2, …], {data} of them" if data > 3 else f"{list(range(data))}" if data > 0 else "[0, 1]"
+        raise ConfigError(
+            f"{where}: seeds: {data} may be one seed or a number of them; write [{data}] for that seed, or list them: "
+            f"{few}"
+        )
+    whole = isinstance(data, list) and all(isinstance(seed, int) and not isinstance(seed, bool) for seed in data)
+    if not whole or not data or not all(0 <= seed <= LARGEST_SEED for seed in data):
+        raise ConfigError(
+            f"{where}: seeds: expected whole numbers from 0 to 2^63 - 1, as in [0, 1, 2], found {brief(data)}"
+        )
+    if len(set(data)) < len(data):
+        raise ConfigError(f"{where}: seeds: {brief(data)} holds a seed twice")
+    return tuple(data)
 
 
 def condition(data: Any, where: str) -> dict[str, list[str]]:
     """Factor → levels, of `factor: level` or `factor: [levels]`; raises ConfigError for anything else."""
     if not isinstance(data, Mapping):
-        raise ConfigError(f"{where}: expected factor: level (or a list of levels), found {data!r}")
-    return {str(k): [str(i) for i in v] if isinstance(v, list) else [str(v)] for k, v in data.items()}
+        raise ConfigError(f"{where}: expected factor: level (or a list of levels), found {brief(data)}")
+    found = {}
+    for factor, levels in data.items():
+        at = f"{where}.{factor}"
+        found[str(factor)] = [level_name(level, at) for level in (levels if isinstance(levels, list) else [levels])]
+        if not found[str(factor)]:
+            raise ConfigError(f"{at}: no levels, so that no cell is left; leave the factor out for all of them")
+    return found
 
 
 def _mapping(data: Mapping[str, Any], key: str, where: str) -> Mapping[str, Any]:
-    value = data.get(key) or {}
+    value = {} if data.get(key) is None else data[key]
     if not isinstance(value, Mapping):
-        raise ConfigError(f"{where}: {key}: expected keys and values, found {value!r}")
+        raise ConfigError(f"{where}: {key}: expected keys and values, found {brief(value)}")
     return value
 
 
@@ -239,10 +294,3 @@ def _text(data: Mapping[str, Any], key: str, where: str, default: str | None = N
     if value is None:
         raise ConfigError(f"{where}: {key}: missing")
     return str(value)
-
-
-def _word(name: Any, where: str) -> str:
-    """A factor's or level's name; YAML reads bare on, off, yes and no as truth values."""
-    if isinstance(name, bool):
-        raise ConfigError(f"{where}: a level named {name} was read as true or false; put it in quotes")
-    return str(name)

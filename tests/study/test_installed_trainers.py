@@ -128,7 +128,7 @@ def test_it_is_found_by_its_name_and_the_others_are_not_imported(site: Path, tmp
     ],
 )
 def test_one_that_cannot_be_used(site: Path, tmp_path: Path, name: str, message: str) -> None:
-    assert re.match(r"study/own.yaml: " + message, complaint(tmp_path, name))
+    assert re.search(r"study/own.yaml(:\d+)?: " + message, complaint(tmp_path, name))
 
 
 def test_two_of_one_name(site: Path, tmp_path: Path) -> None:
@@ -314,7 +314,7 @@ def test_a_level_that_starts_from_what_there_is_not(site: Path, tmp_path: Path, 
     (tmp_path / "study" / "own.yaml").write_text(text)
     with pytest.raises(ConfigError) as caught:
         make_plan("own", config_dir=str(tmp_path), home=Home(tmp_path / "home"))
-    assert f"study/own.yaml: factors.size.large.{message}" in str(caught.value)
+    assert f"study/own.yaml:3: factors.size.large.{message}" in str(caught.value)
 
 
 def test_what_a_wanted_stage_needs_is_planned_through_others_too(

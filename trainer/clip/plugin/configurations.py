@@ -11,15 +11,22 @@ from ablative.study.core.registry import load
 from ablative.study.core.typed import build
 from ablative.study.home.paths import Home
 from ablative.study.spec.compose import GROUPS as COMMON_GROUPS
-from ablative.study.spec.compose import Tree
 from ablative.study.spec.metric_patterns import GROUP_MARK
 from ablative.study.spec.sections import Choices, Values
 from ablative.study.spec.study_file import condition
+from ablative.study.syntax.words import Tree
 from ablative.study.trainers import Configurations, Metric, Request, Stage
 from ablative.trainer.clip.spec.checks import check_protocol, check_run
-from ablative.trainer.clip.spec.config import DataConfig, DatasetConfig, EvaluationConfig, ProtocolConfig, RunConfig
+from ablative.trainer.clip.spec.config import (
+    DataConfig,
+    DatasetConfig,
+    EvaluationConfig,
+    ProtocolConfig,
+    RunConfig,
+    SuiteConfig,
+)
 from ablative.trainer.clip.spec.fingerprints import Fingerprints, TextFile
-from ablative.trainer.clip.spec.metrics import RUN_METRICS, TRAIN, applicable, protocol_metrics
+from ablative.trainer.clip.spec.metrics import PROTOCOL_KINDS, RUN_METRICS, TRAIN, applicable, protocol_metrics
 from ablative.trainer.clip.spec.recipes import RECIPES
 
 GROUPS = ("model", "objective", "schedule", "data", "suite")
@@ -70,12 +77,12 @@ class ClipConfigurations(Configurations):
         holds a set that does not.
         """
         head, *rest = pattern.split("/")
-        suite = self._tree((), ())["suite"]
-        groups: Mapping[str, Sequence[str]] = suite.get("groups") or {}
+        suite = _suite(self._tree((), ()))
+        groups = suite.groups
         for name, sets in groups.items():
             for member in sets:
-                if member not in suite["datasets"]:
-                    raise ConfigError(unknown("evaluation set", member, suite["datasets"], f"suite.groups.{name}"))
+                if member not in suite.datasets:
+                    raise ConfigError(unknown("evaluation set", member, suite.datasets, f"suite.groups.{name}"))
         if not rest or not rest[0].startswith(GROUP_MARK):
             return (pattern,)
         name = rest[0].removeprefix(GROUP_MARK)
@@ -138,14 +145,12 @@ class ClipConfigurations(Configurations):
 
     def _evaluate(self, choices: Choices, values: Values, run: RunConfig) -> Iterator[Stage]:
         tree = self._tree(choices, values)
-        suite = tree["suite"]
+        suite = _suite(tree)
         alone = dataclasses.replace(run.runtime, processes=1)
         for name, levels in self._protocols.items():
             protocol = build(ProtocolConfig, tree["protocol"][name], f"protocol.{name}")
             check_protocol(protocol, f"protocol.{name}")
-            datasets = tuple(
-                self._fingerprints.dataset(suite, item) for item in suite["protocols"].get(protocol.kind, ())
-            )
+            datasets = tuple(self._fingerprints.dataset(suite, item) for item in suite.protocols.get(protocol.kind, ()))
             if not datasets:
                 raise ConfigError(f"protocols: '{name}' has no evaluation set; give suite.protocols.{protocol.kind}")
             metrics = protocol_metrics(protocol.name, protocol.kind, tuple(item.name for item in datasets))
@@ -153,6 +158,17 @@ class ClipConfigurations(Configurations):
             if applicable(protocol.kind, run.objective.name):
                 config = EvaluationConfig(run_id="", protocol=protocol, datasets=datasets)
                 yield Stage(protocol.name, config, alone, (TRAIN,), metrics=metrics, where=levels)
+
+
+def _suite(tree: Tree) -> SuiteConfig:
+    """The evaluation suite of a composed tree; raises ConfigError for a wrong type or a kind of protocol unknown."""
+    suite = build(SuiteConfig, tree["suite"], "suite")
+    for kind, names in suite.protocols.items():
+        if kind not in PROTOCOL_KINDS:
+            raise ConfigError(unknown("kind of protocol", kind, PROTOCOL_KINDS, "suite.protocols"))
+        if twice := next((name for name in names if names.count(name) > 1), None):
+            raise ConfigError(f"suite.protocols.{kind}: '{twice}' is there twice")
+    return suite
 
 
 def _read(source: DataConfig | DatasetConfig | TextFile, home: Home) -> str:

@@ -251,6 +251,18 @@ class DatasetConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class SuiteConfig:
+    """Evaluation sets, and which protocol measures on which; a set is a `DatasetConfig` once a protocol needs it."""
+
+    datasets: dict[str, dict[str, object]]
+    """Name of a set → its keys."""
+    protocols: dict[str, tuple[str, ...]]
+    """Kind of protocol → names of sets."""
+    groups: dict[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
+    """Name, as in `linear_probe/@natural/top1` → names of sets that are averaged."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class ProtocolConfig:
     """How a representation is evaluated; the recipe's numbers stand in `conf/protocol`."""
 

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from ablative.study.core.errors import AbsentDataError, ConfigError, unknown
-from ablative.study.core.typed import Settings, build
+from ablative.study.core.typed import build
 from ablative.study.home.paths import Home
 from ablative.trainer.clip.spec.checks import check_dataset
 from ablative.trainer.clip.spec.class_sets import class_set
-from ablative.trainer.clip.spec.config import EMBEDDED, DataConfig, DatasetConfig
+from ablative.trainer.clip.spec.config import EMBEDDED, DataConfig, DatasetConfig, SuiteConfig
 from ablative.trainer.clip.spec.prompts import OWN, templates
 
 
@@ -69,11 +69,11 @@ class Fingerprints:
             self.absent[source.name] = str(error)
             return ""
 
-    def dataset(self, suite: Settings, name: str) -> DatasetConfig:
+    def dataset(self, suite: SuiteConfig, name: str) -> DatasetConfig:
         """The evaluation set of a suite, checked; raises ConfigError where a name in it does not exist."""
-        if name not in suite["datasets"]:
-            raise ConfigError(unknown("evaluation set", name, suite["datasets"], "suite.protocols"))
-        dataset = build(DatasetConfig, {"name": name, **suite["datasets"][name]}, f"suite.datasets.{name}")
+        if name not in suite.datasets:
+            raise ConfigError(unknown("evaluation set", name, suite.datasets, "suite.protocols"))
+        dataset = build(DatasetConfig, {"name": name, **suite.datasets[name]}, f"suite.datasets.{name}")
         if dataset.templates != OWN or dataset.kind != "clip_benchmark":
             templates(dataset.templates)
         if dataset.classes:
