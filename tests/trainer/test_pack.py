@@ -19,7 +19,7 @@ from shard_world import config, encoded, plain
 from ablative.study.core.errors import AblateError, ConfigError, DataError, StoreError
 from ablative.study.home.paths import Home
 from ablative.trainer.clip.data.shards.pack import Packed, pack
-from ablative.trainer.clip.data.shards.pack_sources import read_source
+from ablative.trainer.clip.data.shards.pack_sources import Columns, Item, read_source
 from ablative.trainer.clip.data.shards.shards import ShardPairs
 
 CAPTIONS = ["one", "two, with a comma", "drei", '"four"', "五"]
@@ -97,8 +97,127 @@ def test_usual_columns(images: Path, image: str, caption: str) -> None:
 
 def test_named_columns_and_a_folder_of_images(tmp_path: Path, images: Path) -> None:
     table = write_table(tmp_path / "t.tsv", [{"image": "no", "pic": "0.png", "alt": "c"}])
-    (item,) = read_source(table, images / "a", "pic", "alt")
+    (item,) = read_source(table, images / "a", Columns("pic", "alt"))
     assert (item.image, item.captions) == (images / "a" / "0.png", ("c",))
+
+
+def outcome(items: list[Item]) -> list[str]:
+    """The first caption of each item, or `!` and why it is none, without the folder."""
+    places = [item.problem.partition(": ")[0].rpartition("/")[2] for item in items]
+    return [
+        f"!{place}: {item.problem.partition(': ')[2]}" if item.problem else item.captions[0]
+        for item, place in zip(items, places, strict=True)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "expected"),
+    [
+        ("clip.csv", "filepath\ttitle\na/0.png\ta dog, a cat\n", ["a dog, a cat"]),
+        ("excel.csv", "sep=;\r\nimage;caption\r\na/0.png;a dog, a cat\r\n", ["a dog, a cat"]),
+        ("semicolons.tsv", "image;caption\na/0.png;a\tb\n", ["a b"]),
+        # Flickr30k's own list: one of its rows lacks a separator.
+        (
+            "results.csv",
+            'image_name| comment_number| comment\na/0.png| 0| Two "young" guys , one dog\na/0.png| 4   A dog\n',
+            ['Two "young" guys , one dog', "!results.csv:3: a/0.png has no caption"],
+        ),
+        # Flickr8k's lists, with a header and without.
+        ("captions.txt", 'image,caption\na/0.png,"A dog , and a cat ."\n', ["A dog , and a cat ."]),
+        ("Flickr8k.token.txt", "a/0.png#0\tA dog , a cat .\na/0.png#1\tTwo\n", ["A dog , a cat .", "Two"]),
+        ("utf16.csv", "image,caption\na/0.png,été\n".encode("utf-16"), ["été"]),
+        ("bom.csv", "image,caption\na/0.png,été\n".encode("utf-8-sig"), ["été"]),
+        # What the header does not name, and quotes that fit nothing.
+        (
+            "commas.csv",
+            'image,caption\na/0.png,a dog, a cat\na/1.png,two\na/2.png,three,\na/3.png, "four, spaced"\n',
+            ["!commas.csv:2: 3 fields, but the header has 2; a field that holds ','", "two", "three", "four, spaced"],
+        ),
+        ("open.csv", 'image,caption\na/0.png,"a dog\na/1.png,two\na/2.png,three\n', ['"a dog', "two", "three"]),
+        ("swallow.csv", 'image,caption\na/0.png,"a dog\na/1.png,of 5"\na/2.png,three', ['"a dog', 'of 5"', "three"]),
+        ("words.csv", 'image,caption\na/0.png,"Go" he said\na/1.png,"say ""hi"""\n', ['"Go" he said', 'say "hi"']),
+        ("lines.csv", 'image,caption\r\na/0.png,"two\r\nlines, one caption"\r\n', ["two lines, one caption"]),
+        ("last.csv", 'caption,image\n"a dog,a/0.png\ntwo,a/1.png\n"x, y",a/2.png\n', ['"a dog', "two", "x, y"]),
+        (
+            "a.jsonl",
+            '{"file_name": "a/0.png", "text": "one\u2028line"}\n{"file_n\n[1]\n{"text": "none"}\n',
+            ["one line", "!a.jsonl:2: no JSON", "!a.jsonl:3: a list", "!a.jsonl:4: no image named"],
+        ),
+    ],
+)
+def test_every_row_is_a_pair_or_says_why_not(
+    images: Path, name: str, content: str | bytes, expected: list[str]
+) -> None:
+    (images / name).write_bytes(content.encode() if isinstance(content, str) else content)
+    items = read_source(images / name)
+    assert [found[: len(wanted)] for found, wanted in zip(outcome(items), expected, strict=True)] == expected
+    assert all(item.problem or item.image.is_file() for item in items)
+
+
+def test_a_separator_that_is_given(images: Path) -> None:
+    (images / "t.csv").write_text("image,caption,x:image:caption\n1,2,3:a/0.png:c\n")
+    assert outcome(read_source(images / "t.csv", columns=Columns(separator=":"))) == ["c"]
+    with pytest.raises(ConfigError, match="no table, so that it has no --separator"):
+        read_source(source_of("jsonl", images), columns=Columns(separator=":"))
+
+
+@pytest.mark.parametrize("name", ["metadata.jsonl", "metadata.csv"])
+def test_hugging_faces_image_folders(tmp_path: Path, images: Path, name: str) -> None:
+    rows = [{"file_name": f"{i}.png", "text": f"caption {i}", "label": i} for i in range(3)]
+    lines = [json.dumps(row) for row in rows] if name.endswith("l") else ["file_name,text,label"]
+    lines += [] if name.endswith("l") else [f"{row['file_name']},{row['text']},{row['label']}" for row in rows]
+    (images / "a" / name).write_text("\n".join(lines))
+    (images / "a" / "4.txt").write_text("by its file")
+    for source in (images, images / "a"):
+        items = read_source(source)
+        assert outcome(items) == ["caption 0", "caption 1", "caption 2", outcome(items)[3], "by its file"]
+        assert outcome(items)[3].startswith("!3.png: not in metadata.jsonl or metadata.csv, and no .txt")
+    assert pack(read_source(images / "a" / name), tmp_path / "out").samples == 3
+
+
+def test_other_metadata_in_a_folder(images: Path) -> None:
+    (images / "metadata.parquet").write_bytes(b"")
+    with pytest.raises(ConfigError, match=r"metadata.parquet: Parquet is not read; write it as metadata.jsonl"):
+        read_source(images)
+    (images / "metadata.parquet").rename(images / "metadata.csv")
+    (images / "metadata.csv").write_text("artist,year\nKlee,1920\n")
+    with pytest.raises(ConfigError, match=r"metadata.csv: no column image or file .*there are: artist, year"):
+        read_source(images)
+    assert outcome(read_source(source_of("folder", images))) == [*CAPTIONS]
+
+
+def test_what_programs_leave_in_folders(images: Path) -> None:
+    folder = source_of("folder", images)
+    for name in (".ipynb_checkpoints/0-checkpoint.png", "a/.0.png", "__MACOSX/a/0.png", "a/@eaDir/0.png"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(encoded(plain(0)))
+    assert outcome(read_source(folder)) == CAPTIONS
+
+
+def test_files_of_a_folder_in_other_encodings(images: Path) -> None:
+    folder = source_of("folder", images)
+    (folder / "a" / "0.txt").write_bytes("été".encode("latin-1"))
+    (folder / "a" / "1.txt").write_bytes("été".encode("utf-16"))
+    (folder / "a" / "2.json").write_bytes(b'{"a": "\xe9"}')
+    (folder / "a" / "3.json").write_text("[1]")
+    found = outcome(read_source(folder))
+    assert [text.split(" (")[0] for text in found] == [
+        "!0.txt:1: no UTF-8",
+        "été",
+        "!2.json:1: no UTF-8",
+        found[3],
+        "五",
+    ]
+    assert found[3] == "!3.json: a list, expected an object with named fields"
+
+
+def test_a_captions_image_that_coco_does_not_list(images: Path) -> None:
+    path = source_of("json", images)
+    content = json.loads(path.read_text())
+    content["annotations"] += [{"image_id": 6, "caption": "lost"}, {"image_id": 6, "caption": "too"}]
+    path.write_text(json.dumps(content))
+    lost = "!pairs.json: annotations[6] is of image_id 6, which images does not list (2 captions lost)"
+    assert outcome(read_source(path)) == [*CAPTIONS, lost]
 
 
 def test_a_folders_json_and_masks(tmp_path: Path, images: Path) -> None:
@@ -191,30 +310,38 @@ def test_other_items_do_not_mix_in(tmp_path: Path, images: Path) -> None:
             r"no column image or file .*--image-column \(there are: url, words\)",
         ),
         ("a.csv", "image,words\nx,y\n", ConfigError, r"no column caption or text .*--caption-column"),
-        ("a.csv", "image,caption\nhttp://x/y.jpg,c\n", DataError, "row 1: .* is an address; .*img2dataset"),
-        ("a.txt", "x", DataError, "expected a folder, or a file of kind .csv"),
-        ("a.jsonl", '{"image": "x", "caption": "y"}\n{', DataError, "a.jsonl:2: no JSON"),
-        ("a.jsonl", "[1]\n", DataError, "row 1 is a list, expected an object"),
-        ("a.json", '{"images": [{"id": 1, "file_name": "x"}], "annotations": [{"image_id": 1}]}', DataError, "no COCO"),
-        ("a.json", '{"images": []}', DataError, "no COCO captions .*annotations"),
+        ("a.csv", "image,caption\nhttp://x/y.jpg,c\n", DataError, "a.csv:2: .* is an address; .*img2dataset"),
+        ("a.xml", "x", DataError, "expected a folder, a table .*, a .jsonl or a .json"),
+        ("a.csv", "image,caption,caption\n", ConfigError, r"column 'caption' twice \(columns 2 and 3\)"),
+        ("a.csv", "image,caption,Caption\nx,y,z\n", ConfigError, "'caption' and 'Caption' may both be the caption"),
+        ("a.csv", "i\0m\0a\0g\0e\0", DataError, "holds zero bytes; is it UTF-16"),
+        ("a.csv", b"\xff\xfei\0\0\xd8", DataError, "damaged UTF-16"),
+        (
+            "a.json",
+            '{"images": [{"id": 1, "file_name": "x"}], "annotations": [{"image_id": 1}]}',
+            DataError,
+            r"annotations\[0\] lacks",
+        ),
+        ("a.json", '{"images": []}', DataError, "no COCO captions: it lacks 'annotations'"),
+        ("a.json", "3", DataError, "a int; expected COCO captions or a list"),
         ("a.json", "{", DataError, "no JSON"),
     ],
 )
 def test_sources_that_cannot_be_read(
-    tmp_path: Path, name: str, content: str | None, kind: type[AblateError], message: str
+    tmp_path: Path, name: str, content: str | bytes | None, kind: type[AblateError], message: str
 ) -> None:
     if content is not None:
-        (tmp_path / name).write_text(content)
+        (tmp_path / name).write_bytes(content.encode() if isinstance(content, str) else content)
     with pytest.raises(kind, match=message):
         read_source(tmp_path / name)
 
 
 def test_other_bad_sources(tmp_path: Path, images: Path) -> None:
     (tmp_path / "latin.csv").write_bytes("image,caption\nx,é\n".encode("latin-1"))
-    with pytest.raises(DataError, match=r"latin.csv: no UTF-8"):
+    with pytest.raises(DataError, match=r"latin.csv:2: no UTF-8 \(byte 0xe9\); .* iconv -f LATIN1 -t UTF-8 latin.csv"):
         read_source(tmp_path / "latin.csv")
     with pytest.raises(ConfigError, match=r"unknown caption column 'captoin'; did you mean 'caption'\?"):
-        read_source(source_of("csv", images), caption_column="captoin")
+        read_source(source_of("csv", images), columns=Columns(caption="captoin"))
     with pytest.raises(DataError, match="nowhere: no such folder"):
         read_source(source_of("csv", images), images / "nowhere")
     (tmp_path / "empty").mkdir()

@@ -52,8 +52,9 @@ def data() -> None:
     help="Samples in a shard.",
 )
 @click.option("--images", type=click.Path(path_type=Path), help="Where image paths start [default: SOURCE's folder].")
-@click.option("--image-column", help="Column of the image's path [default: image, file, filepath or path].")
-@click.option("--caption-column", help="Column of the caption [default: caption, text or title].")
+@click.option("--image-column", help="Column of the image's path [default: image, file, filepath, file_name, …].")
+@click.option("--caption-column", help="Column of the caption [default: caption, text, title or comment].")
+@click.option("--separator", metavar="SIGN", help="Between a table's fields: , ; | tab [default: found out].")
 @_max_broken
 def pack(
     source: Path,
@@ -62,18 +63,21 @@ def pack(
     images: Path | None,
     image_column: str | None,
     caption_column: str | None,
+    separator: str | None,
     max_broken: float,
 ) -> None:
     """Make WebDataset shards from SOURCE.
 
-    SOURCE is a folder of images with a .txt file for each, a .csv, .tsv or .jsonl with a column for the image's path
-    and one for the caption (other columns go into the JSON), or a .json of COCO captions. The same command
-    continues an interrupted one.
+    SOURCE is a folder of images with a .txt file for each or with a metadata.csv or metadata.jsonl (Hugging Face's
+    imagefolder), a table (.csv, .tsv, .txt, .token) or .jsonl with a column for the image's path and one for the
+    caption (other columns go into the JSON), or a .json of COCO captions. Rows that are no samples are counted and
+    named. The same command continues an interrupted one.
     """
     from ablative.trainer.clip.data.shards.pack import pack as pack_items
-    from ablative.trainer.clip.data.shards.pack_sources import read_source
+    from ablative.trainer.clip.data.shards.pack_sources import Columns, read_source
+    from ablative.trainer.clip.data.shards.text_files import separator_of
 
-    items = read_source(source, images, image_column, caption_column)
+    items = read_source(source, images, Columns(image_column, caption_column, separator_of(separator)))
     with _bar(len(items), "Packing") as step:
         packed = pack_items(items, out, shard_size, step)
     click.echo(f"{packed.samples} samples in {len(packed.shards)} shards: {out}")

@@ -93,6 +93,7 @@ def _source(items: Sequence[Item], shard_size: int) -> str:
         files = [item.image, *(path for _, path in item.extras)]
         stats = [(path.stat().st_size, path.stat().st_mtime_ns) for path in files if path.exists()]
         parts = [*map(str, files), stats, item.captions, sorted(item.fields.items())]
+        parts += [item.problem] if item.problem else []
         state.update(json.dumps(parts, default=str).encode())
     return state.hexdigest()
 
@@ -114,6 +115,8 @@ def _write_shard(items: Sequence[Item], path: Path, number: int) -> dict[str, An
 
 def _files(item: Item) -> list[tuple[str, bytes]]:
     """Suffix and content of a sample's files; raises DataError where the item is unusable."""
+    if item.problem:
+        raise DataError(item.problem)
     if not item.captions:
         raise DataError(f"{item.image}: no caption")
     try:
