@@ -13,6 +13,7 @@ import click
 from ablative.study.cli import config_dir_option, load_plan
 from ablative.study.core import registry
 from ablative.study.home.paths import home
+from ablative.study.plan.last_words import other_words
 from ablative.study.plan.task import with_trials
 from ablative.study.spec.outputs import FINDINGS, FORMATS
 
@@ -77,6 +78,8 @@ def report(
         plan = load_plan(study_name, overrides, config_dir)
         folder = out or plan.home.study(plan.study.name).report
         _report_study(plan, folder, chosen, final, allow, Tags(folder / "tags", tag, since), as_json)
+        if other := other_words(plan, "report"):
+            click.echo(f"note: {other}", err=True)
 
 
 @dataclass(frozen=True)

@@ -124,7 +124,8 @@ class Plan:
             path = task.paths(self.home).config
             if not path.exists():
                 write_atomic(path, dump(task.config), durable=False)
-        write_json(self.home.study(self.study.name).plan, (self.whole or self).to_json())
+        whole = self.whole or self
+        write_json(self.home.study(self.study.name).plan, whole.to_json() | {"asked": whole.asked})
 
 
 def make_plan(

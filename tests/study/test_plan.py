@@ -13,6 +13,7 @@ from ablative.study.core.identity import config_id
 from ablative.study.core.typed import load_config
 from ablative.study.home.paths import Home
 from ablative.study.installed_trainers import conf_folders
+from ablative.study.plan.last_words import other_words
 from ablative.study.plan.plan import Plan, make_plan
 from ablative.trainer.clip.spec.config import EvaluationConfig, RunConfig
 
@@ -136,7 +137,7 @@ def test_written_configurations_read_back_as_they_were(tmp_path: Path) -> None:
     for task in plan.tasks:
         kind = RunConfig if task.kind == "pretrain" else EvaluationConfig
         assert load_config(task.paths(plan.home).config, kind) == task.config
-    assert json.loads(plan.home.study("mine").plan.read_text()) == plan.to_json()
+    assert json.loads(plan.home.study("mine").plan.read_text()) == plan.to_json() | {"asked": plan.asked}
 
 
 def test_a_later_field_keeps_old_ids_where_it_has_its_frozen_default() -> None:
@@ -277,3 +278,17 @@ def test_composed_trees_are_cached_until_a_file_changes(tmp_path: Path) -> None:
     assert found == [64, 64, 48]
     (tmp_path / "home" / "cache" / "composed.json").write_text("{torn")
     assert plan_of(tmp_path, ("model=own",)).runs[0].config == config
+
+
+def test_the_words_of_the_last_run_are_remembered(tmp_path: Path) -> None:
+    last = plan_of(tmp_path, ("seeds=[0]", "title=Größe 2", "runtime.threads=1"))
+    assert other_words(last, "report") == ""  # nothing was submitted
+    last.write()
+    assert other_words(plan_of(tmp_path, ("title=Größe 2", "seeds=[0]")), "report") == ""
+    words = f"'title=Größe 2' runtime.threads=1 --config-dir {tmp_path}"
+    assert other_words(plan_of(tmp_path), "report") == (
+        f"mine was last run with 'seeds=[0]' 'title=Größe 2'; for its results: ablate report mine 'seeds=[0]' {words}"
+    )
+    plan_of(tmp_path).write()
+    narrowed = plan_of(tmp_path, ("factors.size=[many]",))
+    assert other_words(narrowed, "report").startswith("mine was last run with no words; for its results: ablate report")
