@@ -192,6 +192,8 @@ def test_what_programs_leave_in_folders(images: Path) -> None:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_bytes(encoded(plain(0)))
     assert outcome(read_source(folder)) == CAPTIONS
+    (folder / "x.HEIC").write_bytes(b"")
+    assert outcome(read_source(folder)) == [*CAPTIONS, "!x.HEIC: .HEIC is not read; convert it to .jpg or .png"]
 
 
 def test_files_of_a_folder_in_other_encodings(images: Path) -> None:

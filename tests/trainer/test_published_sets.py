@@ -154,6 +154,35 @@ def test_image_folders(tmp_path: Path, home: Home) -> None:
     assert len(open_dataset(config, 8, home).split("test")) == 3
 
 
+def test_what_programs_leave_in_image_folders(tmp_path: Path, home: Home, capsys: pytest.CaptureFixture[str]) -> None:
+    root = folders(tmp_path / "set", {"train": {"big cat": 2, "n01_dog": 1}, "val": {"big cat": 1, "n01_dog": 1}})
+    config = dataset("image_folder", root)
+    before = fingerprint_dataset(config, home)
+    image = encoded(plain(99))
+    for name in (
+        "train/big cat/.ipynb_checkpoints/x0-checkpoint.jpg",
+        "train/__MACOSX/x.jpg",
+        "train/.trash/x.jpg",
+        "val/@eaDir/x.jpg",
+        "val/n01_dog/@eaDir/x.jpg",
+        "val/n01_dog/._x0.jpg",
+    ):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(image)
+    assert fingerprint_dataset(config, home) == before
+    found = open_dataset(config, 8, home)
+    assert found.classes == ("big cat", "n01 dog")
+    assert [found.split(name).labels.tolist() for name in ("train", "test")] == [[0, 0, 1], [0, 1]]
+    for suffix, format in ((".bmp", "BMP"), (".ppm", "PPM"), (".TIF", "TIFF"), (".jfif", "JPEG"), (".heic", "PNG")):
+        (root / "train" / "n01_dog" / f"y{suffix}").write_bytes(encoded(plain(50), format))
+    capsys.readouterr()
+    assert fingerprint_dataset(config, home) != before
+    assert "data set mine: left out, since such images are not read: 1 .heic in" in capsys.readouterr().err
+    split = found.split("train")
+    assert split.labels.tolist() == [0, 0, 1, 1, 1, 1, 1]
+    assert all(abs(int(split.images(i)[0, 0, 0]) - 50) < 3 for i in range(3, 7))
+
+
 def test_wrong_image_folders_are_named(tmp_path: Path, home: Home) -> None:
     root = folders(tmp_path / "set", {"train": {"a": 1, "b": 1}, "val": {"a": 1, "c": 1}})
     config = dataset("image_folder", root)

@@ -159,8 +159,10 @@ def _describe(report: ShardReport, caption: str) -> str:
     length = f"{found.words / found.usable:.1f} words on average" if found.usable else "none"
     words = " or ".join(repr(word) for word in report.exclude)
     left_out = f" kept, {report.left_out} left out: their captions hold {words}" if words else ""
+    names = ", ".join(path.name for path in report.empty[:_LISTED]) + (" …" if len(report.empty) > _LISTED else "")
+    empty = f", {len(report.empty)} of them empty: {names}" if report.empty else ""
     lines = [
-        f"{report.shards} shards in {report.folder}",
+        f"{report.shards} shards in {report.folder}{empty}",
         f"samples      {found.samples}{left_out}",
         f"usable       {found.usable}",
         f"broken       {found.broken} ({found.no_caption} without caption, {found.no_image} without a readable image)",

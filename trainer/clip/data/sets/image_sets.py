@@ -9,9 +9,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import click
 import numpy as np
 
 from ablative.study.core.errors import ConfigError, DataError
+from ablative.trainer.clip.data.images.image_files import is_visible, unread, visible_files
 from ablative.trainer.clip.data.sets.file_split import FileSplit
 from ablative.trainer.clip.data.sets.set_files import (
     choose,
@@ -68,6 +70,8 @@ class FolderSet:
     def files(self) -> tuple[Path, list[Path], list[Path]]:
         """The root, its images, and the class names if they lie in a file."""
         roots = [self._test(), *([self._root / "train"] if (self._root / "train").is_dir() else [])]
+        if odd := unread(path for root in roots for path in visible_files(root)):
+            click.echo(f"{self._where}: left out, since such images are not read: {odd} in {self._root}", err=True)
         names = [self._root / CLASSNAMES] if (self._root / CLASSNAMES).is_file() else []
         return self._root, [path for root in roots for path in images_in(root)], names
 
@@ -173,4 +177,4 @@ def _karpathy(content: Any) -> list[tuple[tuple[str, ...], list[str]]]:
 def _class_folders(folder: Path) -> list[Path]:
     if not folder.is_dir():
         return []
-    return sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+    return sorted(path for path in folder.iterdir() if path.is_dir() and is_visible(path.name))

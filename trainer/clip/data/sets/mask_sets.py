@@ -21,6 +21,7 @@ from ablative.trainer.clip.spec.config import DatasetConfig
 
 VOC = "Pascal VOC's layout: JPEGImages/*.jpg, SegmentationClass/*.png, ImageSets/Segmentation/val.txt"
 MASKS = "images in `path` and a label PNG of the same name for each in `test_path` (ADE20K: annotations/validation)"
+_USUAL = (".jpg", ".jpeg", ".png", ".webp")
 PANOPTIC = (
     "COCO's panoptic JSON ({images: [{id, file_name}], annotations: [{image_id, file_name, segments_info: "
     "[{id, category_id}]}], categories: [{id, name}]})"
@@ -97,6 +98,8 @@ class PngSet(_MaskSet):
         images = locate(self._dataset.path, self._where, MASKS)
         masks = locate(self._dataset.test_path, f"{self._where}: test_path", MASKS)
         places = [(path, path.relative_to(images).with_suffix(".png")) for path in images_in(images)]
+        # Other kinds of files than these usual ones may be anything; with a mask they are images.
+        places = [place for place in places if place[0].suffix.lower() in _USUAL or (masks / place[1]).exists()]
         return [(path, required(masks, str(name), self._where, MASKS)) for path, name in places]
 
 

@@ -14,12 +14,10 @@ import numpy as np
 
 from ablative.study.core.errors import AbsentDataError, ConfigError, DataError
 from ablative.trainer.clip.data.images import streams
+from ablative.trainer.clip.data.images.image_files import PICTURES, visible_files
 from ablative.trainer.clip.data.shards.shard_files import FINGERPRINT_DIGITS
 from ablative.trainer.clip.data.shards.shard_paths import VARIABLE
 from ablative.trainer.clip.spec.config import DatasetConfig
-
-IMAGES = (".jpg", ".jpeg", ".png", ".webp")
-"""Suffixes of images, in either case."""
 
 
 def locate(path: str, where: str, expected: str) -> Path:
@@ -59,9 +57,8 @@ def listing(folder: Path) -> str:
 
 
 def images_in(folder: Path) -> list[Path]:
-    """Images below a folder, sorted by their path."""
-    found = (Path(root) / name for root, _, names in os.walk(folder) for name in names)
-    return sorted(path for path in found if path.suffix.lower() in IMAGES and not path.name.startswith("."))
+    """Images at any depth below a folder, sorted by their path; nothing that is hidden, or left there by a program."""
+    return [path for path in visible_files(folder) if path.suffix.lower() in PICTURES]
 
 
 def read_json(path: Path, where: str, expected: str, keep: bool = True) -> dict[str, Any]:

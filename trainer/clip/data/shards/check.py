@@ -68,6 +68,8 @@ class ShardReport:
     exclude: tuple[str, ...] = ()
     left_out: int = 0
     """Samples of the usable shards whose captions hold one of `exclude`: they are not in the findings."""
+    empty: tuple[Path, ...] = ()
+    """Shards without a sample."""
 
     @property
     def broken_share(self) -> float:
@@ -80,6 +82,7 @@ class ShardReport:
             "folder": str(self.folder),
             "shards": self.shards,
             "unusable_shards": list(self.unusable),
+            "empty_shards": [str(path) for path in self.empty],
             "samples": found.samples,
             "left_out": self.left_out,
             "usable": found.usable,
@@ -116,7 +119,8 @@ def check_shards(
     paths = find_shards(pattern)
     indexed = list(zip(paths, index_shards(paths, home), strict=True))
     unusable = tuple(str(index) for _, index in indexed if isinstance(index, DataError))
-    good = [path for path, index in indexed if not isinstance(index, DataError)]
+    good = [path for path, index in indexed if not isinstance(index, DataError) and len(index)]
+    empty = tuple(path for path, index in indexed if not isinstance(index, DataError) and not len(index))
     findings, fingerprint, left_out = Findings(), "", 0
     if good:
         pairs = ShardPairs(DataConfig(name=pattern, kind="shards", caption=caption, exclude=exclude), home, good)
@@ -125,7 +129,7 @@ def check_shards(
         for part in _examine_all(pairs, workers or len(os.sched_getaffinity(0))):
             findings.add(part)
             step(part.samples)
-    return ShardReport(paths[0].parent, len(paths), unusable, fingerprint, findings, exclude, left_out)
+    return ShardReport(paths[0].parent, len(paths), unusable, fingerprint, findings, exclude, left_out, empty)
 
 
 def _examine_all(pairs: ShardPairs, workers: int) -> Iterator[Findings]:

@@ -11,7 +11,7 @@ from typing import Any
 
 from ablative.study.core.errors import ConfigError, DataError, unknown
 from ablative.study.core.plurals import counted
-from ablative.trainer.clip.data.images.image_files import PICTURES, visible_files
+from ablative.trainer.clip.data.images.image_files import PICTURES, UNREAD, visible_files
 from ablative.trainer.clip.data.shards.text_files import BadRow, Row, Table, file_of, lines_of, read_text
 
 MASKS = (".seg.png", ".mask.png")
@@ -125,7 +125,12 @@ def _folder(folder: Path, columns: Columns) -> list[Item]:
         raise ConfigError(f"{folder}: no metadata.csv in it, so that --separator has no meaning")
     names = {item.image for item in items}
     note = f"not in {METADATA[0]} or {METADATA[1]}, and no .txt of its name" if items else ""
-    return items + [_with_files(path, folder, note) for path in images if path not in names]
+    items += [_with_files(path, folder, note) for path in images if path not in names]
+    if items:
+        kinds = "convert it to .jpg or .png"
+        odd = (path for path in files if path.suffix.lower() in UNREAD and path not in names)
+        items += [Item(path, problem=f"{path}: {path.suffix} is not read; {kinds}") for path in odd]
+    return items
 
 
 _PROBED = 1000

@@ -17,6 +17,7 @@ import numpy as np
 
 from ablative.study.core.errors import DataError
 from ablative.study.core.files import read_json, write_json
+from ablative.study.core.plurals import counted
 from ablative.study.home.paths import Home
 from ablative.trainer.clip.data.shards.shard_index import IMAGES, ShardIndex, cache_name, shard_index, stamp, writing
 
@@ -28,7 +29,8 @@ _OPEN = 64
 class ShardFiles:
     """Samples of all shards, numbered through; shards stand in the order of their content hashes.
 
-    So neither the shards' names nor their compression change which sample a number means. Reading needs no
+    Empty shards (img2dataset leaves them where every address failed) are named once and else do not count. So neither
+    the shards' names nor their compression change which sample a number means. Reading needs no
     shared file position and is safe after a fork; a pickled copy opens its own files.
     """
 
@@ -45,6 +47,11 @@ class ShardFiles:
         except DataError as error:
             raise DataError(f"{where}: {error}" if where else str(error)) from None
         order = sorted(range(len(paths)), key=lambda i: (summary[i][0], str(paths[i])))
+        if empty := [paths[i] for i in order if not summary[i][1]]:
+            order = [i for i in order if summary[i][1]]
+            _say(f"{where or paths[0].parent}: {_empty(empty, len(paths))}")
+        if not order:
+            raise DataError(f"{where or paths[0].parent}: all shards are empty, without a sample: {empty[0]} …")
         self.paths = [paths[i] for i in order]
         self.sizes = np.array([summary[i][1] for i in order], dtype=np.int64)
         """int64 (shards,): samples of each."""
@@ -172,6 +179,18 @@ def _index_or_error(path: Path, home: Home) -> ShardIndex | DataError:
         return shard_index(path, home)
     except DataError as error:
         return error
+
+
+def _empty(shards: Sequence[Path], of: int) -> str:
+    names = ", ".join(sorted(path.name for path in shards)[:3]) + (" …" if len(shards) > 3 else "")
+    verb = "is" if len(shards) == 1 else "are"
+    return f"{len(shards)} of {counted(of, 'shard')} {verb} empty, with 0 samples: {names}"
+
+
+@functools.cache
+def _say(note: str) -> None:
+    """Write a note to standard error, once in a process."""
+    click.echo(note, err=True)
 
 
 def _summary(paths: Sequence[Path], home: Home) -> list[tuple[str, int]]:

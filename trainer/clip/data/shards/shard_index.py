@@ -24,7 +24,7 @@ from ablative.trainer.clip.data.shards.tar_members import members
 
 VERSION = 1
 """Raise it whenever an index's content or layout changes."""
-IMAGES = ("jpg", "jpeg", "png", "webp")
+IMAGES = ("jpg", "jpeg", "png", "webp", "bmp", "gif", "tif", "tiff", "ppm")
 """Suffixes of images; a sample's first one in this order is its image."""
 MAX_SUFFIXES = 64
 _CHUNK = 1 << 20
@@ -63,7 +63,7 @@ def shard_index(path: Path, home: Home) -> ShardIndex:
     Processes that ask for the same shard at once wait for the first; a killed one leaves nothing half made.
 
     Raises:
-        DataError: the shard is missing, truncated, no archive, or holds no images.
+        DataError: the shard is missing, truncated, no archive, or holds files and no images.
         StoreError: the cache cannot be written.
     """
     path = path.absolute()
@@ -130,7 +130,11 @@ def _index(path: Path, tar: Path, sha256: str) -> ShardIndex:
     keys: list[bytes] = []
     taken: set[tuple[int, int]] = set()
     entries: list[tuple[int, int, int, int]] = []
-    for name, offset, size in members(tar, path):
+    found = list(members(tar, path))
+    if not found:  # as img2dataset leaves it where every address failed
+        none = np.empty((0, 0), dtype=np.int64)
+        return ShardIndex(path, tar, sha256, stamp(tar.stat()), (), np.empty(0, dtype="S1"), none, none)
+    for name, offset, size in found:
         split = _NAME.match(name)
         if split is None:
             continue
@@ -148,8 +152,8 @@ def _index(path: Path, tar: Path, sha256: str) -> ShardIndex:
         taken.add((row, column))
         entries.append((row, column, offset, size))
     if not any(suffix in columns for suffix in IMAGES):
-        found = ", ".join(f".{suffix}" for suffix in sorted(columns)[:8]) or "nothing"
-        raise DataError(f"shard {path}: no images (expected .{', .'.join(IMAGES)}; found {found})")
+        there = ", ".join(f".{suffix}" for suffix in sorted(columns)[:8]) or found[0][0]
+        raise DataError(f"shard {path}: no images (expected .{', .'.join(IMAGES)}; found {there})")
     offsets = np.full((len(keys), len(columns)), -1, dtype=np.int64)
     sizes = np.zeros((len(keys), len(columns)), dtype=np.int64)
     rows, places, starts, lengths = np.array(entries, dtype=np.int64).T
