@@ -121,6 +121,8 @@ class JobTask:
     """True: save, and raise `study.core.errors.Interrupted`."""
     opens: bool = True
     """It opens a run: its directory is the run's."""
+    name: str = ""
+    """Cell, seed and stage, for people."""
 
 
 @dataclass(frozen=True)

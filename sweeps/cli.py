@@ -145,8 +145,12 @@ def logs(task: str, follow: bool, job: bool) -> None:
     if job:
         click.echo(job_log(find_task(task)), nl=False)
         return
-    for text in follow_log(find_task(task), follow):
+    paths, printed = find_task(task), False
+    for text in follow_log(paths, follow):
+        printed = printed or bool(text)
         click.echo(text, nl=False)
+    if not printed:
+        click.echo(f"task {paths.root.name} has printed nothing; what it reported is in {paths.journal}", err=True)
 
 
 @click.command()

@@ -17,6 +17,9 @@ START_EVENTS = ("started", "resumed")
 END_EVENTS = (*FINISHED, "failed", "interrupted")
 """Events that close one; an attempt without has been killed, or goes on."""
 
+WAITING, MET = "waiting for processes", "processes met"
+"""Events of a run on several processes, before and after the first has waited for the others."""
+
 
 @dataclass
 class Attempt:

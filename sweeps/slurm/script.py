@@ -20,6 +20,7 @@ from submitit.core.utils import FailedJobError
 from submitit.slurm.slurm import SlurmExecutor, _make_sbatch_string
 
 from ablative.study.core.errors import AblateError, ConfigError
+from ablative.study.core.processes import without_peers
 from ablative.study.core.typed import build
 from ablative.study.home.paths import Home, SubmissionPaths
 from ablative.study.spec.cluster import ClusterConfig
@@ -172,13 +173,19 @@ def _check_extra(config: ClusterConfig) -> None:
 @contextmanager
 def _clean_environment() -> Iterator[None]:
     """Hide the variables that this process inherits from a job that it may run in."""
-    hidden = {key: value for key, value in os.environ.items() if key.startswith(LEAKING) and key != "SLURM_CONF"}
-    for key in hidden:
-        del os.environ[key]
+    before = dict(os.environ)
+    kept = {key: value for key, value in before.items() if not key.startswith(LEAKING) or key == "SLURM_CONF"}
+    _become(without_peers(kept))
     try:
         yield
     finally:
-        os.environ.update(hidden)
+        _become(before)
+
+
+def _become(environment: Mapping[str, str]) -> None:
+    for key in set(os.environ) - set(environment):
+        del os.environ[key]
+    os.environ.update(environment)
 
 
 @contextmanager

@@ -47,9 +47,9 @@ class Display:
         if self._live is not None:
             self._live.update(render.overview(self.plan, states, left), refresh=True)
             return
-        text = render.line(states, left)
         if states.finished or time.monotonic() - self._told >= PLAIN_SECONDS:
             self._told = time.monotonic()
+            text = "; ".join([render.line(states, left), *render.waits(self.plan, states)])
             if text != self._last:
                 self._last = text
                 print(text, flush=True)

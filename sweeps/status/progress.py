@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from pathlib import Path
 
 from ablative.study.costs.estimate import ASSUMED_SECONDS
 from ablative.study.costs.history import similarity_keys
+from ablative.study.home.attempt_times import WAITING
 from ablative.study.home.journal import Entry
 from ablative.study.plan.plan import Plan
 from ablative.study.plan.task import Task
@@ -21,6 +23,14 @@ TAIL_BYTES = 16_384
 def read_progress(plan: Plan, task: Task) -> Progress | None:
     """How far a running task is, as the study's trainer reads it from the end of its journal; None: not known."""
     return plan.trainer.progress(task.stage, task.config, _tail(task.paths(plan.home).journal))
+
+
+def read_wait(plan: Plan, task: Task) -> str:
+    """Which other processes a running task waits for before it begins, by the last event of its journal; or empty."""
+    events = [entry for entry in _tail(task.paths(plan.home).journal) if entry["kind"] == "event"]
+    if not events or events[-1]["name"] != WAITING:
+        return ""
+    return f"{events[-1]['message']}, for {time.time() - events[-1]['t'] / 1000:.0f} s so far"
 
 
 def seconds_left(states: Survey, plan: Plan) -> float | None:

@@ -16,7 +16,7 @@ from ablative.study.plan.plan import Plan
 from ablative.study.trainers import Progress
 from ablative.sweeps.queue import manifest
 from ablative.sweeps.queue.executors import executor, live_jobs, queue_summary
-from ablative.sweeps.status.progress import read_progress
+from ablative.sweeps.status.progress import read_progress, read_wait
 from ablative.sweeps.status.task_states import Survey, TaskState
 
 COLOURS = {
@@ -74,7 +74,7 @@ def overview(plan: Plan, survey: Survey, seconds_left: float | None = None) -> R
     parts: list[RenderableType] = [_counts(plan, survey, seconds_left)]
     running = survey.having("running")
     if running:
-        parts.append(_running(running, plan))
+        parts += [_running(running, plan), *(Text(text, style="yellow") for text in waits(plan, survey))]
     groups = failure_groups(survey)
     if groups:
         parts.append(_failures(groups))
@@ -85,6 +85,12 @@ def overview(plan: Plan, survey: Survey, seconds_left: float | None = None) -> R
     if reason:
         parts.append(Text(reason, style="red"))
     return Group(*parts)
+
+
+def waits(plan: Plan, survey: Survey) -> list[str]:
+    """A line for each of the first running tasks that wait for other processes of their run."""
+    found = {state.task.task_id: read_wait(plan, state.task) for state in survey.having("running")[:SHOWN_RUNNING]}
+    return [f"{task_id}: {text}" for task_id, text in found.items() if text]
 
 
 def line(survey: Survey, seconds_left: float | None) -> str:

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ablative.study.core.errors import AblateError
+from ablative.study.core.processes import without_peers
 from ablative.study.core.secrets import guard, shielded
 from ablative.study.home.paths import Home, SubmissionPaths, TaskPaths
 from ablative.sweeps.queue import leases, manifest
@@ -112,7 +113,7 @@ def launch(home: Home, submission: SubmissionPaths, environment: dict[str, str])
         process = subprocess.run(
             command,
             check=False,
-            env={**os.environ, **environment},
+            env={**without_peers(os.environ), **environment},
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,

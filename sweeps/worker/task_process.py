@@ -100,7 +100,7 @@ class Entry:
         """Run a task to its end."""
         paths, needs = task.paths(self.home), task.needed(self.home)
         own = (task.task_id, task.stage, task.seed, paths, self.home, needs, self.trainer)
-        self.execute(JobTask(*own, stop, task.opens))
+        self.execute(JobTask(*own, stop, task.opens, task.name))
 
 
 def _lacking(error: MissingExtraError) -> Callable[[JobTask], None]:

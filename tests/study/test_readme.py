@@ -100,7 +100,10 @@ def test_every_day(folder: Path, call_ablate: Callable[..., str], monkeypatch: p
             call_ablate(home, "run", "demo", *QUICK)
         elif "demo" in words:
             words[2:2] = QUICK
-        call_ablate(home, *words)
+        printed = call_ablate(home, *words)
+        if words[0] == "logs":
+            begins, ends = printed.index("attempt 1 of "), printed.index("completed after ")
+            assert begins < printed.index(" step 2/2  loss ") < ends and f"/{first}/config.yaml" in printed
 
 
 def test_links_targets_and_places_exist() -> None:

@@ -60,6 +60,11 @@ def work(root: Path, stop: Callable[[], bool], seconds: float) -> None:
         time.sleep(0.005)
 
 
+def environment(root: Path, stop: Callable[[], bool], amount: float) -> None:
+    """Leave behind which variables the task has."""
+    write_json(root / "environment.json", dict(os.environ))
+
+
 def fail(root: Path, stop: Callable[[], bool], amount: float) -> None:
     raise ValueError(f"wrong at {object()} in {root.name}")
 
@@ -150,6 +155,7 @@ def _micro_batch(root: Path) -> int:
 
 ACTIONS = {
     "work": work,
+    "environment": environment,
     "diverge": work,
     "fail": fail,
     "fail_elsewhere": fail_elsewhere,

@@ -17,10 +17,12 @@ from fakes import FAKE, HERE, Behaviours, events, tiny_plan, wait_for
 
 from ablative.study.core.errors import AblateError, ConfigError, StoreError
 from ablative.study.core.files import read_json, write_json
+from ablative.study.core.processes import UNUSED
 from ablative.study.home.paths import Home
 from ablative.study.plan.plan import Plan
 from ablative.sweeps.queue import manifest
 from ablative.sweeps.queue.executors import executor, live_jobs
+from ablative.sweeps.slurm import script
 from ablative.sweeps.status.task_states import survey
 from ablative.sweeps.submission import local
 from ablative.sweeps.submission.submit import choose, prepare_home, submit
@@ -192,6 +194,24 @@ def test_stopping_lets_runs_save_and_the_next_submission_goes_on(tmp_path: Path)
     submit(plan, jobs=2, code=FAKE)
     wait_for(lambda: finished(plan) and gone(plan))
     assert progress.stat().st_size == 300 and steps > 20
+
+
+def test_tasks_inherit_nothing_of_the_processes_around_the_submitter(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A shell of torchrun, or in a job of ours: the tasks would wait for processes that never come."""
+    plan = plan_for(tmp_path, {"train": ["environment", 0]})
+    peers = {"WORLD_SIZE": "2", "LOCAL_RANK": "0", "MASTER_ADDR": "node1", "TORCHELASTIC_RUN_ID": "none"}
+    for name, value in (peers | {"ABLATE_SCHEDULER": "{}", "OMP_NUM_THREADS": "1"}).items():
+        monkeypatch.setenv(name, value)
+    submit(plan, code=FAKE)
+    wait_for(lambda: finished(plan))
+    found = read_json(plan.runs[0].paths(plan.home).root / "environment.json")
+    assert not found.keys() & {*peers, "ABLATE_SCHEDULER"} and found["OMP_NUM_THREADS"] == "1"
+    assert found[UNUSED] == "WORLD_SIZE=2, LOCAL_RANK=0, MASTER_ADDR=node1, ABLATE_SCHEDULER={}, TORCHELASTIC_*"
+    with script._clean_environment():
+        assert not os.environ.keys() & peers.keys() and os.environ[UNUSED] == found[UNUSED]
+    assert os.environ.keys() >= peers.keys() and UNUSED not in os.environ
 
 
 def test_a_launcher_that_fails_says_why_and_holds_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,6 +13,7 @@ from fakes import tiny_plan
 
 from ablative.study.core.files import write_json
 from ablative.study.costs.estimate import ASSUMED_SECONDS
+from ablative.study.home.attempt_times import MET, WAITING
 from ablative.study.home.journal import Journal
 from ablative.study.home.paths import Home, SubmissionPaths, TaskPaths
 from ablative.study.plan.plan import Plan
@@ -20,6 +21,7 @@ from ablative.study.plan.task import TaskRef
 from ablative.sweeps.queue import leases
 from ablative.sweeps.queue.manifest import Job, Manifest
 from ablative.sweeps.status.progress import read_progress, seconds_left
+from ablative.sweeps.status.render import waits
 from ablative.sweeps.status.task_states import survey, task_states
 
 
@@ -165,3 +167,16 @@ def test_the_time_that_is_left_goes_by_what_running_tasks_report(plan: Plan) -> 
     write_json(paths(plan, 1).record, {"state": "completed", "seconds": 8.0})
     assert seconds_left(survey(plan), plan) < expected, "finished tasks count, too"
     assert read_progress(plan, plan.tasks[3]) is None
+
+
+def test_a_task_that_waits_for_other_processes_says_so(plan: Plan) -> None:
+    """Until they have met, and no longer."""
+    lease(paths(plan, 0).lease)
+    journal = Journal(paths(plan, 0).journal)
+    journal.event("started", attempt=1)
+    journal.event(WAITING, message="process 0 waits for 1 of 2 processes at node1:2951")
+    (line,) = waits(plan, survey(plan))
+    assert line.startswith(f"{plan.tasks[0].task_id}: process 0 waits for 1 of 2 processes at node1:2951, for ")
+    journal.event(MET, message="2 processes")
+    journal.close()
+    assert waits(plan, survey(plan)) == []

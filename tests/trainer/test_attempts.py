@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
+import re
+import socket
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +17,12 @@ import yaml
 
 from ablative.study.core.errors import DataError, Interrupted
 from ablative.study.core.files import read_json, write_json
+from ablative.study.core.processes import UNUSED
 from ablative.study.costs.history import facts
 from ablative.study.costs.usage import TaskUsage
-from ablative.study.home.journal import read
+from ablative.study.home.journal import Entry, read
 from ablative.study.home.paths import Home, RunPaths
-from ablative.study.trainers import Configurations, JobTask, Request, Trainer
+from ablative.study.trainers import Config, Configurations, JobTask, Progress, Request, Trainer
 from ablative.trainer.runner.attempts import RunningTask, run_attempt
 from ablative.trainer.runner.environment import processor
 from ablative.trainer.runner.record import Result
@@ -30,6 +35,10 @@ class Plain(Trainer):
 
     def configurations(self, request: Request) -> Configurations:
         raise NotImplementedError
+
+    def progress(self, stage: str, config: Config, entries: Sequence[Entry]) -> Progress:
+        last = entries[-1]
+        return Progress(last["step"], 1000, shown={"loss": str(last["values"].get("fit/loss"))})
 
 
 @pytest.fixture
@@ -141,3 +150,44 @@ def test_what_it_needs_must_be_finished(home: Home) -> None:
     with pytest.raises(DataError, match=r"task d \(prepare\) is not finished; run it before 'fit'"):
         run_attempt(job(home, paths, prepare=write(home, "d")), lambda task: Result())
     assert [entry["name"] for entry in entries(paths, "event")] == ["started", "failed"]
+
+
+def test_the_log_of_any_trainer_has_beginning_progress_results_and_end(
+    home: Home, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a thousand reports it keeps some; what a resumed attempt reports again is logged, though not journalled."""
+    monkeypatch.setenv(UNUSED, "WORLD_SIZE=2")
+    paths = write(home, "r")
+
+    def stopped(task: RunningTask) -> Result:
+        task.hold("Some GPU", 2, 4, 2)
+        for step in range(1, 501):
+            task.journal.metrics(step, {"fit/loss": 1 / step})
+        task.journal.metrics(500, {"validation/top1": 12.5})
+        raise Interrupted("saved after step 500")
+
+    def rest(task: RunningTask) -> Result:
+        task.journal.event("checkpoint restored", step=400)
+        for step in range(401, 1001):
+            task.journal.metrics(step, {"fit/loss": 1 / step, "cost/seconds": 3.0})
+        return Result({"fit/loss": 0.001, "probe/top1": float("nan")})
+
+    with pytest.raises(Interrupted):
+        run_attempt(job(home, paths), stopped)
+    run_attempt(dataclasses.replace(job(home, paths), name="size=3 seed=1"), rest)
+    first, second = re.split(r"(?m)^.* attempt 2 of size=3 seed=1 begins$", capsys.readouterr().out)
+    for fact in (
+        "r, stage fit",
+        str(paths.config),
+        socket.gethostname(),
+        "WORLD_SIZE=2 of the shell",
+        "2 GPUs, 4 cores",
+    ):
+        assert fact in first
+    assert "after step 500: validation/top1 12.5" in first and "interrupted after" in first
+    assert f" {processor()}: no GPU, 1 core" not in first and f" {processor()}: no GPU, 1 core" in second
+    steps = [int(step) for step in re.findall(r" step (\d+)[/:]", second)]
+    assert steps[0] == 401 and steps[-1] == 1000 and 12 <= len(steps) <= 14
+    assert "resumed at step 400" in second and "step 1000/1000  loss 0.001" in second
+    assert second.count("probe/top1 nan") == 2 and second.rstrip().endswith("probe/top1 nan")
+    assert re.search(r"completed after [\d.]+ s in 2 attempts\n", second)

@@ -23,6 +23,7 @@ from ablative.trainer.clip.spec.metrics import TRAIN
 from ablative.trainer.clip.train import pretrain
 from ablative.trainer.runner.attempts import RunningTask, diverged_need, load, run_attempt
 from ablative.trainer.runner.record import Result, Silent
+from ablative.trainer.runner.task_log import say
 from ablative.trainer.torch.devices import arithmetic, choose_device, hold
 from ablative.trainer.torch.distributed import World
 from ablative.trainer.torch.process_group import scheduled, team
@@ -56,7 +57,10 @@ def _pretrain(task: RunningTask) -> Result:
         with suppress(Interrupted):
             pretrain(paths, config, job.home, Silent(), job.stop, world)
 
-    with team(config.runtime, follow) as world:
+    def report(name: str, message: str) -> None:
+        task.journal.event(name, message=message)
+
+    with team(config.runtime, follow, report) as world:
         hold(task, choose_device(config.runtime.device), config.runtime.threads, world.size)
         outcome = pretrain(paths, config, job.home, task.journal, job.stop, world)
     facts = {"micro_batch": config.runtime.micro_batch, "halvings": halved} if halved else {}
@@ -74,7 +78,7 @@ def _fitting(config: RunConfig, halved: int) -> RunConfig:
 def _assist(job: JobTask) -> None:
     """A pretraining's other processes, where a scheduler has started them."""
     config = _fitting(load(job), times_out_of_memory(job.paths))
-    with team(config.runtime, lambda _: None) as world:
+    with team(config.runtime, lambda _: None, lambda name, message: say(f"{name}: {message}")) as world:
         pretrain(RunPaths(job.paths.root), config, job.home, Silent(), job.stop, world)
 
 

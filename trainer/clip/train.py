@@ -34,6 +34,7 @@ from ablative.trainer.clip.step import TrainStep
 from ablative.trainer.clip.token_ids import PAD
 from ablative.trainer.clip.training_data import open_corpus
 from ablative.trainer.clip.validation import ValidationWatch
+from ablative.trainer.runner.task_log import say
 from ablative.trainer.torch.devices import arithmetic, choose_device
 from ablative.trainer.torch.distributed import ALONE, World
 from ablative.trainer.torch.divergence import Divergence, bad_parameter
@@ -87,7 +88,7 @@ def pretrain(
         if not _resume(training, paths, journal) and config.parent:
             line = start_from(training.system, tokenizer, home.run(config.parent), journal)
             if world.rank == 0:
-                print(line, flush=True)
+                say(line)
         saver = Saver(paths, journal, config.runtime.checkpoint_seconds)
         validation = ValidationWatch(paths, config, home, tokenizer, device)
         with _quiet_collector():

@@ -26,6 +26,7 @@ from ablative.study.spec.parents import PARENT_KEY
 from ablative.study.trainers import Config, JobTask
 from ablative.trainer.runner.environment import code, processor
 from ablative.trainer.runner.record import AttemptTotals, Result, attempt_totals, record
+from ablative.trainer.runner.task_log import LoggedJournal, TaskLog
 from ablative.trainer.runner.usage_tags import CPU_SECONDS, Clock, begin, settle
 
 
@@ -38,14 +39,17 @@ class RunningTask:
     """Configuration of its stage, as its trainer loads it."""
     journal: Journal
     """Takes metrics and events as they come; final metrics that are not in it are added at the end."""
+    log: TaskLog
+    """What people read of it; it follows the journal."""
     device: str = ""
     """Name of the GPU, or processor, that it runs on."""
     gpus: int = 0
     """Held by all of its processes together."""
 
-    def hold(self, device: str, gpus: int, cores: int) -> None:
+    def hold(self, device: str, gpus: int, cores: int, processes: int = 1) -> None:
         """Report what the attempt holds, all of its processes together; until the work says so, it is one core."""
         self.device, self.gpus = device, gpus
+        self.log.hold(device, gpus, cores, processes)
         begin(self.journal, device, gpus, cores)
 
 
@@ -67,7 +71,7 @@ def run_attempt(job: JobTask, work: Work) -> None:
         AblateError, OSError: the user's and the disk's problems; anything else is a fault of the code.
     """
     if not job.paths.record.exists():
-        journal = Journal(job.paths.journal)
+        journal = LoggedJournal(job, trainer(job.trainer))
         try:
             _attempt(job, work, journal)
         finally:
@@ -96,18 +100,18 @@ def diverged_need(job: JobTask) -> dict[str, Any] | None:
     return None
 
 
-def _attempt(job: JobTask, work: Work, journal: Journal) -> None:
+def _attempt(job: JobTask, work: Work, journal: LoggedJournal) -> None:
     """One attempt: opening event, the work, closing event, record."""
     past = attempt_totals(read(job.paths.journal)[0])
     clock = Clock()
     journal.event(START_EVENTS[past.attempts > 0], attempt=past.attempts + 1)
     try:
         journal.tags(code(trainer(job.trainer).packages))
-        config = load(job)
+        config = journal.log.config = load(job)
         if not past.configured:
             journal.params(flatten(config))
         alike = _alike(job, config)
-        task = RunningTask(job, config, journal)
+        task = RunningTask(job, config, journal, journal.log)
         result = _worked(task, work, clock)
     except Interrupted as stopped:
         journal.event("interrupted", message=str(stopped), **{CPU_SECONDS: round(clock.cpu_seconds(), 3)})
@@ -122,6 +126,8 @@ def _attempt(job: JobTask, work: Work, journal: Journal) -> None:
     journal.event(result.state, **(result.divergence or {}))
     end = time.time()
     spent = AttemptTotals(past.attempts + 1, past.seconds + end - clock.since, past.started or clock.since, True)
+    why = ", ".join(f"{name} {value}" for name, value in (result.divergence or {}).items())
+    journal.log.end(result.state, spent.seconds, spent.attempts, result.metrics, why)
     accounts = {"spent": settle(job.paths, journal), "alike": alike}
     write_json(job.paths.record, record(job, result, spent, end, task.device) | accounts)
 

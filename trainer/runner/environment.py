@@ -40,6 +40,11 @@ def describe(device: str) -> dict[str, Any]:
     }
 
 
+def program_version() -> str:
+    """Version of this program."""
+    return _version("ablative") or "unknown"
+
+
 def processor() -> str:
     """What records call a CPU: the machine's architecture."""
     return platform.machine() or "cpu"

@@ -61,4 +61,4 @@ def device_name(device: torch.device) -> str:
 def hold(task: RunningTask, device: torch.device, threads: int, processes: int = 1) -> None:
     """Tag the task's run with the device, GPUs and cores of this attempt; `threads` 0 means torch's own number."""
     gpus = processes if device.type == "cuda" else 0
-    task.hold(device_name(device), gpus, processes * (threads or torch.get_num_threads()))
+    task.hold(device_name(device), gpus, processes * (threads or torch.get_num_threads()), processes)

@@ -34,8 +34,12 @@ import torch.distributed as dist
 from ablative.study.core.errors import EXIT_OUT_OF_MEMORY, AblateError, ConfigError, DataError, exit_code
 from ablative.study.core.processes import die_with_parent
 from ablative.study.core.secrets import redact
+from ablative.study.home.attempt_times import MET, WAITING
 from ablative.study.spec.runtime import RuntimeConfig
 from ablative.trainer.torch.distributed import ALONE, PeerLostError, World
+
+Report = Callable[[str, str], None]
+"""Takes the name of an event, and a message."""
 
 TIMEOUT = timedelta(minutes=30)
 """How long to wait for a process that is there and says nothing: rank 0 may have shards to index first."""
@@ -73,11 +77,14 @@ def scheduled() -> Rendezvous | None:
 
 
 @contextmanager
-def team(runtime: RuntimeConfig, follow: Callable[[World], None]) -> Iterator[World]:
+def team(
+    runtime: RuntimeConfig, follow: Callable[[World], None], report: Report = lambda name, message: None
+) -> Iterator[World]:
     """The processes that train a run; in the block all of them are there.
 
     Args:
         follow: what the others do where this process is the one to start them.
+        report: called when the wait for the other processes begins, and when it ends.
 
     Raises:
         PeerLostError: another process died, or its machine did.
@@ -85,17 +92,17 @@ def team(runtime: RuntimeConfig, follow: Callable[[World], None]) -> Iterator[Wo
     """
     rendezvous = scheduled()
     if rendezvous is not None:
-        with _joined(rendezvous, runtime.device) as world:
+        with _joined(rendezvous, runtime.device, report) as world:
             yield world
     elif runtime.processes == 1:
         yield ALONE
     else:
-        with _forked(runtime, follow) as world:
+        with _forked(runtime, follow, report) as world:
             yield world
 
 
 @contextmanager
-def _forked(runtime: RuntimeConfig, follow: Callable[[World], None]) -> Iterator[World]:
+def _forked(runtime: RuntimeConfig, follow: Callable[[World], None], report: Report) -> Iterator[World]:
     """Rank 0 of processes on this machine, with the others forked from it."""
     parent, size = os.getpid(), runtime.processes
     with ExitStack() as cleanup:
@@ -113,7 +120,7 @@ def _forked(runtime: RuntimeConfig, follow: Callable[[World], None]) -> Iterator
         cleanup.callback(Peers(pids).end)
         _require_gpus(runtime)
         first = Rendezvous(meetings[0].world, meetings[0].host, meetings[0].port, listener.detach())
-        yield cleanup.enter_context(_joined(first, runtime.device))
+        yield cleanup.enter_context(_joined(first, runtime.device, report))
 
 
 def _require_gpus(runtime: RuntimeConfig) -> None:
@@ -130,7 +137,7 @@ def _live(parent: int, rendezvous: Rendezvous, device: str, follow: Callable[[Wo
     code = 1
     try:
         if die_with_parent(parent):
-            with _joined(rendezvous, device) as world:
+            with _joined(rendezvous, device, lambda name, message: None) as world:
                 follow(world)
             code = 0
     except PeerLostError as lost:
@@ -203,9 +210,14 @@ def end_like(rank: int, code: int, dismissed: threading.Event) -> None:
 
 
 @contextmanager
-def _joined(rendezvous: Rendezvous, device: str) -> Iterator[World]:
+def _joined(rendezvous: Rendezvous, device: str, report: Report) -> Iterator[World]:
     """Meet the others; in the block they can be talked to."""
     world, cuda = rendezvous.world, device != "cpu" and torch.cuda.is_available()
+    others = f"{world.size - 1} of {world.size} processes" if world.rank == 0 else "process 0"
+    minutes = f"{TIMEOUT.total_seconds() / 60:g} minutes"
+    report(
+        WAITING, f"process {world.rank} waits for {others} at {rendezvous.host}:{rendezvous.port}, {minutes} at most"
+    )
     with _meeting():
         store = dist.TCPStore(
             rendezvous.host,
@@ -222,6 +234,7 @@ def _joined(rendezvous: Rendezvous, device: str) -> Iterator[World]:
             world_size=world.size,
             timeout=TIMEOUT,
         )
+    report(MET, f"{world.size} processes")
     clean = False
     try:
         yield world

@@ -135,12 +135,17 @@ class ClipTrainer(Trainer):
         for entry in found:
             values.update(entry["values"])
         step, steps = found[-1]["step"], config.schedule.steps
-        loss, speed = (_number(values.get(name)) for name in ("train/loss", "cost/samples_per_second"))
+        names = ("train/loss", "train/lr", "cost/samples_per_second")
+        loss, rate, speed = (_number(values.get(name)) for name in names)
         left = None
         if speed:
             age = max(0.0, time.time() - found[-1]["t"] / 1000)
             left = max(0.0, (steps - step) * config.schedule.batch_size / speed - age)
-        shown = {"loss": f"{loss:.4g}" if loss is not None else "", "samples/s": f"{speed:,.0f}" if speed else ""}
+        shown = {
+            "loss": f"{loss:.4g}" if loss is not None else "",
+            "lr": f"{rate:.3g}" if rate is not None else "",
+            "samples/s": f"{speed:,.0f}" if speed else "",
+        }
         return Progress(step, steps, left, {name: text for name, text in shown.items() if text})
 
     def after_out_of_memory(self, stage: str, config: Config, times: int) -> bool:
