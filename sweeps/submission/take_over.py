@@ -54,7 +54,7 @@ def _take(plan: Plan, each: FormerRun) -> None:
 
 
 def _clear(folder: Path) -> None:
-    """Remove what a submission has written of a run that no worker has begun: configurations, and the folders of them."""
+    """Remove what a submission has written of a run that no worker has begun: configurations and their folders."""
     for path in folder.rglob(TaskPaths(folder).config.name):
         path.unlink()
     for path in sorted((path for path in folder.rglob("*") if path.is_dir()), reverse=True):
