@@ -331,11 +331,14 @@ class _Planner:
 
     def _blamed(self, cell: Cell, message: str) -> str:
         """A message on a cell's configuration, with the word or the level that sets the key."""
-        if key := about(message, self.words.values):
-            return f"override '{key}={as_written(self.words.values[key])}': {message}"
+        words = {**self.words.choices, **self.words.values}
+        if key := about(message, words):
+            return f"override '{key}={as_written(words[key])}': {message}"
         for factor, level in cell.items():
             if about(message, self.study.design.factors[factor][level]):
                 return f"{self.where}: factors.{factor}.{level}: {message} (cell {cell_name(cell)})"
+        if message.partition(": ")[0] in self.study.base:
+            return f"{self.where}: {message}"
         return f"{self.where}: cell {cell_name(cell)}: {message}"
 
     def _run(self, cell: Cell, seed: int) -> list[Task]:

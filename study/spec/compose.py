@@ -132,9 +132,10 @@ class Composer:
     def _tree(self, choices: tuple[tuple[str, str], ...], more: tuple[str, ...] = ()) -> Tree:
         """The whole configuration for some group choices; `more`: further overrides in Hydra's grammar."""
         for group, option in choices:
-            self.check_choice(group, option, "config group")
-            if (source := self.source(group, option)).is_relative_to(self.folders[-1]):
-                self._read(source)
+            self.check_choice(group, option, group)
+            for folder in self.folders[len(self.shipped) :]:
+                if (source := self.source(group, option)).is_relative_to(folder):
+                    self._read(source)
         overrides = [*(f"{group}={option}" for group, option in choices), *more]
         return self._compose("config", overrides, self.shipped[-1])
 

@@ -181,7 +181,13 @@ def _design(data: Mapping[str, Any], where: str) -> Design:
 
 def _outputs(cls: type[T], data: Mapping[str, Any], key: str, where: str) -> dict[str, T]:
     """What a study prints of one kind, by name."""
-    return {str(k): build(cls, v, f"{where}: {key}.{k}") for k, v in _mapping(data, key, where).items()}
+    found = {}
+    for name, output in _mapping(data, key, where).items():
+        at = f"{where}: {key}.{name}"
+        if isinstance(output, Mapping) and isinstance(output.get("where"), Mapping):
+            output = {**output, "where": condition(output["where"], f"{at}.where")}
+        found[str(name)] = build(cls, output, at)
+    return found
 
 
 def _check_outputs(study: Study, where: str) -> None:
@@ -240,9 +246,6 @@ def _check_twice(names: Sequence[str], at: str) -> None:
 
 def check_factors(study: Study, named: Sequence[str], condition: Mapping[str, Sequence[str]], where: str) -> None:
     """Raise ConfigError for factors, and levels of a condition, that the study does not have."""
-    for factor, levels in condition.items():
-        if not levels:
-            raise ConfigError(f"{where}.where.{factor}: no levels, so that no cell is left; leave the factor out")
     for factor in [*named, *condition]:
         if factor and factor not in study.factors:
             raise ConfigError(unknown("factor", factor, study.factors, where))

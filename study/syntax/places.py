@@ -12,7 +12,7 @@ from ablative.study.syntax.yaml_text import Document, shown
 
 _OUTPUT = re.compile(r"(table|figure|effect)s? '([^']*)'")
 """How a message begins that a report may give as well."""
-_UNKNOWN = re.compile(r": unknown [\w ]+ '([^']*)'")
+_UNKNOWN = re.compile(r"(?:^|: )unknown [\w ]+ '([^']*)'")
 
 
 class Places:
@@ -42,12 +42,15 @@ class Places:
         """The message with the file and line, or the word, of the key that it begins with."""
         bare = message.removeprefix(f"{self.where}: ")
         subject = _OUTPUT.sub(r"\1s.\2", bare, count=1) if _OUTPUT.match(bare) else bare
-        named = _UNKNOWN.search(f": {bare}")
+        named = _UNKNOWN.search(subject)
+        whole = f"{subject[: named.start()]}.{named[1]}".removeprefix(".") if named else ""
         for key in self._words:
-            if _begins(subject, key) or (named and key == named[1]):
+            if _begins(subject, key) or whole == key:
                 return f"override '{key}={as_written(self._words[key])}': {bare}"
         for document in self._documents:
-            key = max((key for key in document.lines if _begins(subject, key)), key=len, default="")
+            # A config group's name alone means the choice of the study's base.
+            keys = (key for key in document.lines if _begins(subject, key.removeprefix("base.")))
+            key = max(keys, key=len, default="")
             if named:
                 inner = f"{key}.{named[1]}" if key else named[1]
                 key = inner if inner in document.lines else key

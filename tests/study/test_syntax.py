@@ -194,7 +194,13 @@ def test_levels_in_a_list_and_words_that_keep_some(tmp_path: Path) -> None:
         ("", ("suite.datasets=null",), "suite.datasets: expected keys and values, found None"),
         ("", ("suite.groups.natural=3",), r"suite.groups.natural\[0\]: expected text"),
         ("", ("schedule.lr='inf'",), "schedule.lr: expected a finite number, found inf"),
+        ("", ("model=tinny",), "override 'model=tinny': model: unknown model 'tinny'; did you mean 'tiny'"),
         ("", ("model.width=wide",), "override 'model.width=wide': model.width: expected a whole number"),
+        (
+            "tables: {t: {rows: [size], columns: [{metric: train/loss}]}}\n",
+            ("tables.t.rowss=3",),
+            "override 'tables.t.rowss=3': tables.t: unknown key 'rowss'",
+        ),
         ("factors2: {}\n", (), "mine.yaml:10: unknown key 'factors2'"),
         (
             "title: ${schedule.steps}\n",
@@ -261,6 +267,14 @@ def test_a_study_that_starts_from_another_names_the_line_of_either_file(tmp_path
     (tmp_path / "mine.yaml").write_text("defaults: [base, _self_]\nname: other\nbaseline:\n  size: none\n")
     with pytest.raises(ConfigError, match=r"mine.yaml:4: baseline.size: unknown level 'none'"):
         make_plan(str(tmp_path / "mine.yaml"), home=Home(tmp_path / "home"))
+
+
+def test_levels_that_are_numbers_are_named_as_yaml_writes_them(tmp_path: Path) -> None:
+    factors = "factors: {schedule.lr: [1e-3, 0.01], size: {key: model.depth, levels: [2, 3]}}\n"
+    table = "tables: {t: {rows: [schedule.lr], columns: [{metric: train/loss}], where: {size: 2, schedule.lr: [1e-3]}}}"
+    plan = plan_of(tmp_path, factors + "baseline: {schedule.lr: 0.01, size: 2}\n" + table)
+    assert plan.study.factors == {"schedule.lr": ("0.001", "0.01"), "size": ("2", "3")}
+    assert plan.study.tables["t"].where == {"size": ("2",), "schedule.lr": ("0.001",)}
 
 
 def test_deep_parentheses_of_a_claim() -> None:
