@@ -166,6 +166,7 @@ def _notes(plan: Plan) -> Iterator[str]:
     """Lines on cells that wait, claims that one seed cannot decide, and data that are not on this machine."""
     from ablative.study.plan.claim_cells import undecidable
     from ablative.study.plan.former_runs import describe, former_runs
+    from ablative.study.plan.layout import without_cells
 
     for reason in dict.fromkeys(plan.waiting.values()):
         yield f"{len(plan.waiting)} cells wait: {reason}"
@@ -175,6 +176,8 @@ def _notes(plan: Plan) -> Iterator[str]:
             f"With one seed, {len(claims)} of {len(plan.study.claims)} claims will stay undecided: "
             f"{', '.join(claims[:FEW])}{rest}. A second one (seeds=[0,1]) gives an interval."
         )
+    if empty := without_cells(plan.study, plan.cells):
+        yield f"No cell has the levels that 'where' asks for, so that they stay empty: {', '.join(empty)}."
     if former := former_runs(plan):
         yield describe(former)
     if plan.absent:

@@ -19,8 +19,6 @@ def check_outputs(study: Study, metrics: list[str], cells: Sequence[Cell]) -> No
     """Refuse a table in which two cells share a place, and any output over a metric that no stage yields."""
     for kind, outputs in (("tables", study.tables), ("effects", study.effects), ("figures", study.figures)):
         for name, output in outputs.items():
-            if not any(allows(cell, output.where) for cell in cells):
-                raise ConfigError(f"{study.where}: {kind}.{name}.where: no cell of the study has these levels together")
             columns = (output,) if isinstance(output, FigureConfig) else output.columns
             for pattern in (pattern for column in columns for pattern in column.metric):
                 if not expand(pattern, metrics):
@@ -31,6 +29,21 @@ def check_outputs(study: Study, metrics: list[str], cells: Sequence[Cell]) -> No
         effects_layout(name, effects, cells)
     for name, figure in study.figures.items():
         check_figure(name, figure, study, cells)
+
+
+def without_cells(study: Study, cells: Sequence[Cell]) -> list[str]:
+    """Tables, effects and figures (`tables.main`) whose `where` keeps none of these cells, so that they stay empty."""
+    outputs: dict[str, Mapping[str, TableConfig | EffectsConfig | FigureConfig]] = {
+        "tables": study.tables,
+        "effects": study.effects,
+        "figures": study.figures,
+    }
+    return [
+        f"{kind}.{name}"
+        for kind, named in outputs.items()
+        for name, output in named.items()
+        if not any(allows(cell, output.where) for cell in cells)
+    ]
 
 
 def split_levels(config: TableConfig, factors: Mapping[str, Sequence[str]], cells: Sequence[Cell]) -> tuple[str, ...]:

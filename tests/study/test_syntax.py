@@ -228,12 +228,6 @@ def test_levels_in_a_list_and_words_that_keep_some(tmp_path: Path) -> None:
             "mine.yaml:10: tables.t.where.size: no levels, so that no cell is left",
         ),
         (
-            "drop: [{model.pooling: gap, size: few}]\n"
-            "figures: {f: {kind: bars, metric: train/loss, x: size, where: {model.pooling: gap, size: few}}}\n",
-            (),
-            "mine.yaml:11: figures.f.where: no cell of the study has these levels together",
-        ),
-        (
             "figures: {f: {kind: bars, metric: train/loss, x: size, hue: size}}\n",
             (),
             "mine.yaml:10: figures.f: x, hue and panel: 'size' is there twice",
@@ -267,6 +261,16 @@ def test_a_study_that_starts_from_another_names_the_line_of_either_file(tmp_path
     (tmp_path / "mine.yaml").write_text("defaults: [base, _self_]\nname: other\nbaseline:\n  size: none\n")
     with pytest.raises(ConfigError, match=r"mine.yaml:4: baseline.size: unknown level 'none'"):
         make_plan(str(tmp_path / "mine.yaml"), home=Home(tmp_path / "home"))
+
+
+def test_outputs_that_stay_empty_are_named(tmp_path: Path, call_ablate: Callable[..., str]) -> None:
+    where = "where: {model.pooling: gap, size: few}"
+    text = f"tables: {{t: {{rows: [size], columns: [{{metric: train/loss}}], {where}}}}}\n"
+    plan_of(tmp_path, FACTORS + text)
+    file = str(tmp_path / "mine.yaml")
+    assert "stay empty" not in call_ablate(tmp_path, "plan", file)
+    shown = call_ablate(tmp_path, "plan", file, "drop=[{model.pooling: gap, size: few}]")
+    assert "so that they stay empty: tables.t." in shown
 
 
 def test_levels_that_are_numbers_are_named_as_yaml_writes_them(tmp_path: Path) -> None:
