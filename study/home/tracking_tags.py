@@ -29,6 +29,8 @@ HOME = "ablate.home"
 """Identity of the home that sent the run."""
 JOURNAL = "ablate.journal"
 """Identity of the journal that was sent."""
+MARK = "ablate.mark"
+"""Which state of the task the MLflow run was last brought to: a store put back from a backup has an older one."""
 CHANGED = "ablate.changed."
 """Prefix; with a param's name, its later value: MLflow refuses to change a param."""
 

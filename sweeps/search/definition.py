@@ -53,6 +53,12 @@ class Definition:
     def directions(self) -> list[str]:
         return [goal.direction for goal in self.search.objective]
 
+    @property
+    def goals(self) -> list[str]:
+        """Names of the goals, as Optuna's dashboard and plots print them."""
+        named = [goal.metric for goal in self.search.objective]
+        return [names[0] if len(names) == 1 else f"mean of {', '.join(names)}" for names in named]
+
     def optuna_name(self, arm: SearchArm) -> str:
         """Name of the arm's Optuna study: what would make values incomparable gives another study."""
         return f"{self.study}: {arm.name} ({arm.key})"

@@ -11,10 +11,12 @@ from __future__ import annotations
 import contextlib
 import os
 import time
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from optuna.exceptions import ExperimentalWarning
 from optuna.storages import JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.storages.journal._file import BaseJournalFileLock, get_lock_file
@@ -24,6 +26,7 @@ from ablative.study.home.paths import SearchPaths
 from ablative.sweeps.queue import leases
 
 if TYPE_CHECKING:
+    from optuna import Study
     from optuna.storages import BaseStorage
 
 VARIABLE = "OPTUNA_STORAGE"
@@ -120,6 +123,15 @@ def open_storage(paths: SearchPaths) -> BaseStorage:
         # SQLAlchemy, its drivers and alembic each have their own.
         said = redact_store(str(error).partition("\n")[0], uri)
         raise StoreError(f"{VARIABLE}={redact_store(uri)}: {type(error).__name__}: {said}") from None
+
+
+def name_goals(study: Study, names: list[str]) -> None:
+    """Give the goals their names, unless they have them: each call would add a line to the journal."""
+    if study.metric_names == names:
+        return
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ExperimentalWarning)
+        study.set_metric_names(names)
 
 
 def _tables(address: str, arguments: dict[str, Any]) -> list[str]:

@@ -26,7 +26,7 @@ from ablative.sweeps.queue import leases
 from ablative.sweeps.queue.leases import Lease
 from ablative.sweeps.search import methods
 from ablative.sweeps.search.definition import Definition, trial_tasks
-from ablative.sweeps.search.storage import open_storage
+from ablative.sweeps.search.storage import name_goals, open_storage
 
 MOST_LOSSES = 4
 """A trial whose worker, or whose task, died this often from outside is given up: it may be what kills them."""
@@ -84,6 +84,8 @@ class Trials:
             )
             for arm in definition.arms
         }
+        for study in self.studies.values():
+            name_goals(study, definition.goals)
 
     def prepare(self, code: str, tried: dict[str, list[dict[str, Any]]] | None = None) -> None:
         """Enqueue what is to be tried first, and again each trial that failed under other code.

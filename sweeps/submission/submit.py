@@ -241,7 +241,7 @@ def _prepare_store(plan: Plan) -> str:
     from ablative.sweeps.tracking import store
 
     try:
-        store.prepare(plan.home, plan.study.name)
+        store.prepare(plan.home, plan.study.name, plan.study.title)
     except StoreError as error:
         return f"tracking: {error}; results are kept in journals, and `ablate sync` ships them later"
     return ""

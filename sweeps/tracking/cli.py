@@ -18,7 +18,9 @@ from ablative.study.plan.plan import Plan
 def sync(plan: Plan, again: bool, as_json: bool) -> None:
     """Upload the entries of journals that MLflow does not have yet.
 
-    Uploading twice adds nothing. The exit code is 0 only when everything is in MLflow.
+    The store mirrors the journals: a run that was deleted there is uploaded again, and so is what a store lacks that
+    was replaced or put back from a backup. Uploading twice adds nothing. The exit code is 0 only when everything is in
+    MLflow.
     """
     from rich.console import Console
     from rich.progress import Progress
@@ -35,6 +37,7 @@ def sync(plan: Plan, again: bool, as_json: bool) -> None:
             plan.home,
             again=again,
             verify=True,
+            title=plan.study.title,
             progress=lambda done, total: bar.update(task, completed=done, total=total),
         )
     uri = redact_store(plan.home.tracking_uri)
@@ -42,6 +45,10 @@ def sync(plan: Plan, again: bool, as_json: bool) -> None:
         click.echo(json.dumps({"study": plan.study.name, "store": uri, **asdict(shipped)}))
     else:
         click.echo(f"{plan.study.name}: {shipped.tasks} tasks, {shipped.metrics} metric values shipped to {uri}")
+        if shipped.restored:
+            click.echo(f"{shipped.restored} of them had been shipped before, and were missing from the store")
+        if shipped.files_error:
+            click.echo(f"not sent: config.yaml of some tasks, for people to read: {shipped.files_error}", err=True)
         for error in shipped.errors:
             click.echo(f"error: {error}", err=True)
         if shipped.pending:

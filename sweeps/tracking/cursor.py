@@ -9,16 +9,18 @@ import hashlib
 import json
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from ablative.study.core.files import read_json, write_json
 from ablative.study.home.paths import Home, TaskPaths
 from ablative.study.plan.task import Task, TaskRef
-from ablative.sweeps.tracking.tags import plan_tags
+from ablative.sweeps.tracking.contents.tags import plan_tags
 from ablative.sweeps.tracking.uri import sqlite_path, store_key
 
+FORMAT = 2
+"""Version of what a task's MLflow run holds: where another version filled it, it is brought up to date."""
 _ON_DISK = {"state_digest": "marks", "pending_create": "doubt"}
 """Fields whose keys in the file are those of version 0.1.0."""
 
@@ -51,6 +53,27 @@ class Cursor:
     """Run name last sent."""
     pending_create: float = 0.0
     """When (seconds since 1970) a request to create the MLflow run timed out; it may still be created. 0: never."""
+    mark: str = ""
+    """Value of the MLflow run's tag `ablate.mark`; empty where an earlier version, which knows none, filled the run.
+
+    It differs between any two states of the run, and is the same for most runs that are finished: so a server can be
+    asked for hundreds of them at once (`sweeps.tracking.lost_runs`).
+    """
+    sent: int = 0
+    """How often the MLflow run was brought up to date with the task."""
+    sent_finished: int = 0
+    """How often of these the task had finished."""
+    parent: str = ""
+    """MLflow run of the task that opens the run, as the tags last sent name it; empty for that task itself."""
+    copied: str = ""
+    """That of these that has a copy of the task's final metrics; empty while none has."""
+    config: bool = False
+    """Whether the task's `config.yaml` is among the MLflow run's artifacts."""
+
+    def marked(self, status: str) -> Cursor:
+        """The cursor with the mark of the state to which the MLflow run is brought now."""
+        sent = replace(self, sent=self.sent + 1, sent_finished=self.sent_finished + (status == "FINISHED"))
+        return replace(sent, mark=f"finished {sent.sent_finished}" if status == "FINISHED" else str(sent.sent))
 
     def write(self, paths: TaskPaths, study: str) -> None:
         write_json(paths.shipped(study), {_ON_DISK.get(key, key): value for key, value in asdict(self).items()})
@@ -90,7 +113,7 @@ def journal_start(journal: Path) -> JournalStart:
 
 def state_digest(task: TaskRef, study: str, paths: TaskPaths) -> str:
     """Digest of what is shipped besides the journal: the plan's tags, and which of the task's state files exist."""
-    plan = json.dumps([task.name, plan_tags(task, study)], sort_keys=True)
+    plan = json.dumps([FORMAT, task.name, plan_tags(task, study)], sort_keys=True)
     files = (paths.record, paths.failure, paths.lease, paths.cancelled)
     flags = "".join("1" if os.path.exists(path) else "0" for path in files)
     return f"{hashlib.sha256(plan.encode()).hexdigest()[:12]}:{flags}"
@@ -113,8 +136,11 @@ class Target:
 def read_target(study: str, home: Home) -> Target | None:
     """None where nothing was ever shipped to the store that is in use now, or where that store is gone."""
     path = sqlite_path(home.tracking_uri)
-    if path is not None and not path.exists():
-        return None
+    return last_target(study, home) if path is None or path.exists() else None
+
+
+def last_target(study: str, home: Home) -> Target | None:
+    """None where nothing was ever shipped to the store that is in use now; it may be gone since."""
     try:
         target = Target(**(read_json(home.study(study).tracking) or {}))
     except (TypeError, ValueError):

@@ -58,24 +58,24 @@ def faults(uri: str) -> Iterator[None]:
     except MlflowException as error:
         raise _from_mlflow(error.error_code, str(error), uri) from error
     except (SQLAlchemyError, sqlite3.Error) as error:
-        raise StoreError(_sentence(str(error), uri)) from error
+        raise StoreError(sentence(str(error), uri)) from error
 
 
 def _from_mlflow(code: str, text: str, uri: str) -> StoreError:
     if code == "RESOURCE_ALREADY_EXISTS":
-        return Exists(_sentence(text, uri))
+        return Exists(sentence(text, uri))
     if "must be in the 'active' state" in text or (code == "RESOURCE_DOES_NOT_EXIST" and "Run " in text):
-        return Gone(_sentence(text, uri))
+        return Gone(sentence(text, uri))
     if code == "RESOURCE_DOES_NOT_EXIST":
-        return Missing(_sentence(text, uri))
+        return Missing(sentence(text, uri))
     if code in ("INVALID_PARAMETER_VALUE", "BAD_REQUEST", "INVALID_STATE") and not _meaning(text):
-        return Refused(_sentence(text, uri))
+        return Refused(sentence(text, uri))
     if _meaning(text) in (LATE, BROKE_OFF):
-        return Unanswered(_sentence(text, uri))
-    return StoreError(_sentence(text, uri))
+        return Unanswered(sentence(text, uri))
+    return StoreError(sentence(text, uri))
 
 
-def _sentence(text: str, uri: str) -> str:
+def sentence(text: str, uri: str) -> str:
     """One line: the store, what it means, and where we know no meaning the beginning of the message itself."""
     meaning = _meaning(text)
     said = " ".join(redact_store(text, uri).split())

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from ablative.study.core.errors import StoreError
 from ablative.study.core.files import write_json
 from ablative.study.home.paths import Home
+from ablative.sweeps.tracking.contents.tags import KIND, experiment_tags
 from ablative.sweeps.tracking.cursor import Target, read_target
 from ablative.sweeps.tracking.faults import Exists, faults
 from ablative.sweeps.tracking.locks import Busy, exclusive
@@ -44,6 +45,8 @@ class Experiment:
     id: str
     key: str
     """`<id>@<creation time>`: a store that was created anew has another."""
+    artifacts: str
+    """URI of the folder of its runs' files."""
 
 
 @contextlib.contextmanager
@@ -66,20 +69,20 @@ def client(uri: str) -> MlflowClient:
     return MlflowClient(uri, registry_uri=uri)
 
 
-def prepare(home: Home, study: str) -> Experiment:
+def prepare(home: Home, study: str, title: str = "") -> Experiment:
     """Open the tracking store and the study's experiment, creating what is missing; safe for many processes at once.
 
     Call it before jobs start. Returns within seconds or raises StoreError: no server answers, the file is locked,
     read-only or full, the schema is another version's, the URI is none, the experiment was deleted. Costs
-    milliseconds where an SQLite store is as we left it, else MLflow's import.
+    milliseconds where an SQLite store is as we left it, else MLflow's import. `title`: the study's, for MLflow's page.
     """
     try:
-        return _prepare(home, study)
+        return _prepare(home, study, title)
     except OSError as error:
         raise StoreError(f"{error.filename or home.root}: {error.strerror or error}") from error
 
 
-def _prepare(home: Home, study: str) -> Experiment:
+def _prepare(home: Home, study: str, title: str) -> Experiment:
     uri = resolve(home.tracking_uri)
     if (known := _known(uri, home, study)) is not None:
         return known
@@ -87,14 +90,16 @@ def _prepare(home: Home, study: str) -> Experiment:
         schema = "" if is_http(uri) else _ready(uri)
         found = None if schema is None else _find(uri, study)
         if found is None:
-            found = _create(home, uri, study)
+            found = _create(home, uri, study, experiment_tags(study, title))
             schema = schema if is_http(uri) else _ready(uri)
-    if found.lifecycle_stage != "active":
-        raise StoreError(
-            f"{redact_store(uri)}: experiment '{study}' was deleted; bring it back with "
-            f"'mlflow experiments restore -x {found.experiment_id}', or rename the study"
-        )
-    experiment = Experiment(uri, found.experiment_id, f"{found.experiment_id}@{found.creation_time}")
+        if found.lifecycle_stage != "active":
+            raise StoreError(
+                f"{redact_store(uri)}: experiment '{study}' was deleted; bring it back with "
+                f"'mlflow experiments restore -x {found.experiment_id}', or rename the study"
+            )
+        _describe(uri, found, experiment_tags(study, title))
+    key = f"{found.experiment_id}@{found.creation_time}"
+    experiment = Experiment(uri, found.experiment_id, key, found.artifact_location)
     target = Target(store_key(home), experiment.key, schema or "", metadata.version("mlflow"))
     if read_target(study, home) != target:
         write_json(home.study(study).tracking, asdict(target))
@@ -110,15 +115,17 @@ def _known(uri: str, home: Home, study: str) -> Experiment | None:
     if path is None or target is None or target.mlflow != metadata.version("mlflow"):
         return None
     number, _, created = target.experiment.partition("@")
-    query = "SELECT count(*) FROM experiments WHERE experiment_id = ? AND creation_time = ? AND name = ?"
+    query = "SELECT artifact_location FROM experiments WHERE experiment_id = ? AND creation_time = ? AND name = ?"
+    described = f"EXISTS (SELECT 1 FROM experiment_tags WHERE experiment_id = ? AND key = '{KIND}')"
     try:
         if _sqlite_version(path) != target.schema:
             return None
         with contextlib.closing(_open(path)) as connection:
-            row = connection.execute(f"{query} AND lifecycle_stage = 'active'", (number, created, study)).fetchone()
+            where = f"{query} AND lifecycle_stage = 'active' AND {described}"
+            row = connection.execute(where, (number, created, study, number)).fetchone()
     except sqlite3.Error:
         return None
-    return Experiment(uri, number, target.experiment) if row[0] else None
+    return Experiment(uri, number, target.experiment, row[0]) if row else None
 
 
 def home_identity(home: Home) -> str:
@@ -138,13 +145,13 @@ def _find(uri: str, study: str) -> Any:
         return client(uri).get_experiment_by_name(study)
 
 
-def _create(home: Home, uri: str, study: str) -> Any:
+def _create(home: Home, uri: str, study: str, tags: dict[str, str]) -> Any:
     """Create store and experiment under the home's lock: the second process finds both."""
     try:
         with exclusive(home.store_lock, CREATE_SECONDS):
             if not is_http(uri) and _ready(uri) is None:
                 _create_store(uri, home)
-            return _find(uri, study) or _create_experiment(uri, home, study)
+            return _find(uri, study) or _create_experiment(uri, home, study, tags)
     except Busy:
         raise StoreError(
             f"{redact_store(uri)}: another process has been creating the store for {CREATE_SECONDS:.0f} s; "
@@ -152,13 +159,20 @@ def _create(home: Home, uri: str, study: str) -> Any:
         ) from None
 
 
-def _create_experiment(uri: str, home: Home, study: str) -> Any:
+def _create_experiment(uri: str, home: Home, study: str, tags: dict[str, str]) -> Any:
     # A server knows where its artifacts go; a database has no better place than our home.
     location = None if is_http(uri) else home.artifacts.as_uri()
     # Another home may do the same on the same server at this moment.
     with contextlib.suppress(Exists), faults(uri):
-        client(uri).create_experiment(study, artifact_location=location)
+        client(uri).create_experiment(study, artifact_location=location, tags=tags)
     return _find(uri, study)
+
+
+def _describe(uri: str, experiment: Any, tags: dict[str, str]) -> None:
+    """Give an experiment the tags that it lacks: what a user has written there stays."""
+    for key, value in tags.items():
+        if key not in experiment.tags:
+            client(uri).set_experiment_tag(experiment.experiment_id, key, value)
 
 
 def _create_store(uri: str, home: Home) -> None:

@@ -35,13 +35,16 @@ class UploadLoop:
         self.delay = interval
         self._tasks: dict[str, TaskRef] = {}
         self._complaint = ""
+        self._files = True
 
     def follow(self, task: TaskRef) -> None:
         self._tasks[task.task_id] = task
 
     def round(self, until: float = float("inf")) -> bool:
         """Ship what there is; true when nothing is left."""
-        shipped = ship(self._tasks.values(), self.study, self.home, until=until)
+        shipped = ship(self._tasks.values(), self.study, self.home, until=until, files=self._files)
+        # A place for files that does not answer would hold up every round; `ablate sync` sends what is missing.
+        self._files = self._files and not shipped.files_error
         self.delay = min(2 * self.delay, LONGEST_DELAY) if shipped.errors else self.interval
         self._say(shipped.errors[0] if shipped.errors else "")
         return shipped.pending == 0

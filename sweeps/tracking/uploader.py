@@ -13,23 +13,23 @@ import getpass
 import hashlib
 import json
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ablative.study.costs.usage import TaskUsage
 from ablative.study.home import tracking_tags
-from ablative.study.home.journal import metric_rows
+from ablative.study.home.journal import metric_rows, read
 from ablative.study.home.paths import Home, TaskPaths
 from ablative.study.home.task_state import directory_state
 from ablative.study.plan.task import TaskRef
 from ablative.sweeps.tracking import store
-from ablative.sweeps.tracking.cursor import Cursor, JournalStart, changed, journal_start, read_cursor, state_digest
-from ablative.sweeps.tracking.faults import Gone, Missing, Unanswered, faults
-from ablative.sweeps.tracking.locks import exclusive
-from ablative.sweeps.tracking.quiet import REQUEST_SECONDS
-from ablative.sweeps.tracking.tags import plan_tags
-from ablative.sweeps.tracking.values import (
+from ablative.sweeps.tracking.contents.final_metrics import Row, final_metrics
+from ablative.sweeps.tracking.contents.run_names import RunNames
+from ablative.sweeps.tracking.contents.tags import PARENT, page_tags, plan_tags
+from ablative.sweeps.tracking.contents.values import (
+    BATCH,
     PARAM_LENGTH,
     TAG_LENGTH,
     JournalLine,
@@ -40,6 +40,10 @@ from ablative.sweeps.tracking.values import (
     last_event,
     outcome,
 )
+from ablative.sweeps.tracking.cursor import Cursor, JournalStart, changed, journal_start, read_cursor, state_digest
+from ablative.sweeps.tracking.faults import Gone, Missing, Unanswered, faults
+from ablative.sweeps.tracking.locks import exclusive
+from ablative.sweeps.tracking.quiet import REQUEST_SECONDS
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -63,31 +67,46 @@ class Uploader:
     experiment: store.Experiment
     study: str
     home: Home
+    names: RunNames
     again: bool
     until: float
+    lost: Mapping[str, str] = field(default_factory=dict)
+    """MLflow run → mark, of cursors that the store contradicts (`sweeps.tracking.lost_runs`)."""
+    before: str = ""
+    """The experiment that this store had when we last saw it; another one where the store was replaced."""
     metrics: int = 0
+    restored: set[str] = field(default_factory=set)
+    """MLflow runs that the store had lost, by their former ids."""
     _fresh: set[str] = field(default_factory=set)
     """MLflow runs just created, which have no params yet."""
+    _own_metrics: dict[str, frozenset[str]] = field(default_factory=dict)
+    """Id of a run → metrics that its opening task reports itself."""
 
-    def ship(self, task: TaskRef) -> None:
-        """Everything of a task that is not in the store; raises StoreError, Busy, OutOfTime, OSError, ValueError."""
+    def ship(self, task: TaskRef, anew: bool = False) -> None:
+        """Everything of a task that is not in the store; raises StoreError, Busy, OutOfTime, OSError, ValueError.
+
+        `anew`: whatever the cursor says.
+        """
         paths = task.paths(self.home)
         with exclusive(paths.shipping(self.study), LOCK_SECONDS):
             start = journal_start(paths.journal)
-            cursor = None if self.again else self._cursor(paths, start)
+            cursor = None if self.again or anew else self._cursor(paths, start)
             if cursor is None:
                 cursor = self._begin(task, paths, start)
             try:
                 self._send(task, paths, cursor)
             except Gone:
+                self.restored.add(cursor.mlflow_run_id)
                 self._send(task, paths, self._begin(task, paths, start))
 
     def _cursor(self, paths: TaskPaths, start: JournalStart) -> Cursor | None:
         """The task's cursor, where it speaks of this store and of this journal."""
         cursor = read_cursor(paths, self.study)
-        if cursor is None or cursor.experiment != self.experiment.key or not cursor.mlflow_run_id:
+        if cursor is None or not cursor.mlflow_run_id or cursor.journal not in ("", start.identity):
             return None
-        if cursor.journal not in ("", start.identity):
+        if cursor.experiment != self.experiment.key or self.lost.get(cursor.mlflow_run_id) == cursor.mark:
+            if cursor.experiment in (self.experiment.key, self.before):
+                self.restored.add(cursor.mlflow_run_id)
             return None
         return replace(cursor, journal=start.identity)
 
@@ -140,7 +159,7 @@ class Uploader:
     def _create(self, task: TaskRef, start: JournalStart) -> Cursor:
         running = Outcome("RUNNING", "running")
         tags = self._tags(task, start.identity, running)
-        name = cut(task.name, TAG_LENGTH)
+        name = cut(self.names.name(task), TAG_LENGTH)
         run = self.client.create_run(self.experiment.id, start.time, tags, name)
         self._fresh.add(run.info.run_id)
         return Cursor(
@@ -149,19 +168,20 @@ class Uploader:
             self.experiment.key,
             tags=_digest(tags),
             factors=_factors(tags),
+            parent=tags.get(PARENT, ""),
             status=str(running),
             name=name,
         )
 
     def _tags(self, task: TaskRef, journal: str, end: Outcome) -> dict[str, str]:
-        tags = plan_tags(task, self.study) | end.tags()
+        tags = plan_tags(task, self.study) | page_tags(task, self.study, dict(end.code)) | end.tags()
         tags |= {
             tracking_tags.HOME: store.home_identity(self.home),
             tracking_tags.JOURNAL: journal,
             "mlflow.user": _user(),
         }
         if not task.opens:
-            tags["mlflow.parentRunId"] = self._parent(task.run())
+            tags[PARENT] = self._parent(task.run())
         return tags
 
     def _parent(self, run: TaskRef) -> str:
@@ -192,14 +212,45 @@ class Uploader:
                 cursor.write(paths, self.study)
             cursor = _advance(cursor, last)
             end = outcome(directory_state(paths), cursor.event)
+            if end.status == "FINISHED" and not task.opens:
+                cursor = self._copy(task, paths, cursor)
             cursor, news = self._retag(task, cursor, end)
             if end.status in ("FAILED", "KILLED") and (spent := TaskUsage.unfinished(paths)) is not None:
                 news |= spent.tags()  # a killed attempt could not say so itself
-            self._log(cursor.mlflow_run_id, last, params, tags | news)
+            cursor = cursor.marked(end.status)
+            self._log(cursor.mlflow_run_id, last, params, tags | news | {tracking_tags.MARK: cursor.mark})
             cursor = self._finish(task, cursor, end)
             if cursor.pending_create:
                 cursor = self._settle(task, cursor)
         replace(cursor, size=max(size, cursor.offset), state_digest=seen).write(paths, self.study)
+
+    def _copy(self, task: TaskRef, paths: TaskPaths, cursor: Cursor) -> Cursor:
+        """Copy the task's final metrics to the MLflow run of its run's opening task; made anew where it is gone."""
+        run = task.run()
+        parent = self._parent(run)
+        if cursor.copied == parent:
+            return cursor
+        if run.run_id not in self._own_metrics:
+            own = metric_rows(read(run.paths(self.home).journal)[0])
+            self._own_metrics[run.run_id] = frozenset(row[0] for row in own)
+        rows = final_metrics(read(paths.journal)[0], task.stage, self._own_metrics[run.run_id])
+        try:
+            with faults(self.experiment.uri):
+                self._log_rows(parent, rows)
+        except Gone:
+            self.ship(run, anew=True)
+            parent = self._parent(run)
+            self._log_rows(parent, rows)
+        return replace(cursor, copied=parent)
+
+    def _log_rows(self, run_id: str, rows: list[Row]) -> None:
+        from mlflow.entities import Metric
+
+        for start in range(0, len(rows), BATCH):
+            metrics = [
+                Metric(key_name(name), value, moment, step) for name, step, value, moment in rows[start:][:BATCH]
+            ]
+            self.client.log_batch(run_id, metrics=metrics, synchronous=True)
 
     def _log(self, run_id: str, batch: list[JournalLine], params: dict[str, str], tags: dict[str, str]) -> None:
         from mlflow.entities import Metric, Param, RunTag
@@ -243,7 +294,7 @@ class Uploader:
                 # It may be gone already: a kill came between this and the cursor.
                 with contextlib.suppress(Missing), faults(self.experiment.uri):
                     self.client.delete_tag(cursor.mlflow_run_id, key)
-        return replace(cursor, tags=told, factors=_factors(tags)), tags
+        return replace(cursor, tags=told, factors=_factors(tags), parent=tags.get(PARENT, "")), tags
 
     def _finish(self, task: TaskRef, cursor: Cursor, end: Outcome) -> Cursor:
         """Status, end and name of the MLflow run."""
@@ -253,7 +304,7 @@ class Uploader:
                 self.client.update_run(run_id, end.status)
             else:
                 self.client.set_terminated(run_id, end.status, end.end)
-        name = cut(task.name, TAG_LENGTH)
+        name = cut(self.names.name(task), TAG_LENGTH)
         if cursor.name != name:
             self.client.update_run(run_id, name=name)
         return replace(cursor, status=str(end), name=name)
@@ -263,7 +314,14 @@ def _advance(cursor: Cursor, batch: list[JournalLine]) -> Cursor:
     """The cursor behind a batch."""
     if not batch:
         return cursor
-    return replace(cursor, offset=batch[-1].end, event=last_event(batch, cursor.event), state_digest="")
+    metrics = any(line.entry["kind"] == "metrics" for line in batch)
+    return replace(
+        cursor,
+        offset=batch[-1].end,
+        event=last_event(batch, cursor.event),
+        state_digest="",
+        copied="" if metrics else cursor.copied,
+    )
 
 
 def _pairs(lines: list[JournalLine], kind: str) -> list[tuple[str, str]]:

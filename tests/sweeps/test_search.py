@@ -252,6 +252,7 @@ def test_several_goals_give_a_front(tmp_path: Path) -> None:
     found = searcher(tmp_path, objective=goals, where={"pooling": ["map"]}, budget={"trials": 5})
     assert found.watch()
     (study,) = plain_optuna(tmp_path, found)
+    assert study.metric_names == ["zero_shot/shapes_object/top1", "cost/gpu_hours"]
     (arm,) = found.to_json()
     assert arm["best"] is None and arm["front"] == [trial.number for trial in study.best_trials]
     assert all(trial.values[1] == trial.params["objective.w_text"] for trial in study.trials)

@@ -10,13 +10,16 @@ from urllib.parse import urlsplit
 import pytest
 from services import PASSWORD, postgres
 from tracking_world import (
+    LOSSES,
     PROCESSES,
+    assert_healed,
     assert_shipped,
     evaluation,
     pretraining,
     query,
     run_ids,
     run_row,
+    scored_run,
     shipping_process,
     write_journal,
     write_record,
@@ -67,6 +70,13 @@ def test_shipping_twice_adds_nothing(home: Home, database: str) -> None:
     assert_shipped(database, "twice", home, sources)
     assert run_row(database, run_ids(database, run)[0])[1] == "FINISHED"
     assert query(database, "SELECT count(*) FROM metrics WHERE is_nan AND value = 0") != [(0,)]
+
+
+def test_what_the_store_has_lost_is_shipped_again(home: Home, database: str) -> None:
+    tasks = scored_run(home, 50)
+    ship(tasks, "lost", home)
+    for how in list(LOSSES)[2:]:
+        assert_healed(database, "lost", home, how, tasks)
 
 
 def test_several_ship_the_same_tasks_at_once(home: Home, database: str) -> None:

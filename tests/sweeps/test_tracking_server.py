@@ -20,13 +20,16 @@ from typing import Any, ClassVar
 import pytest
 from services import MlflowServer, free_port, wait_until
 from tracking_world import (
+    LOSSES,
     PROCESSES,
+    assert_healed,
     assert_shipped,
     evaluation,
     fresh_store,
     pretraining,
     run_ids,
     run_row,
+    scored_run,
     shipping_process,
     store_rows,
     tags,
@@ -37,7 +40,7 @@ from tracking_world import (
 from ablative.study.core.errors import StoreError
 from ablative.study.home.journal import Journal
 from ablative.study.home.paths import Home
-from ablative.sweeps.tracking import store, uploader
+from ablative.sweeps.tracking import lost_runs, store, uploader
 from ablative.sweeps.tracking.cursor import pending
 from ablative.sweeps.tracking.sync import Shipped, ship
 from ablative.sweeps.tracking.upload_client import UploadClient
@@ -112,6 +115,17 @@ def test_shipping_twice_over_http_adds_nothing(server: MlflowServer, database: s
     parent, child = (run_ids(database, source)[0] for source in sources)
     assert tags(database, child)["mlflow.parentRunId"] == parent
     assert run_row(database, parent)[1] == "FINISHED"
+
+
+def test_what_the_server_has_lost_is_shipped_again(
+    server: MlflowServer, database: str, home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Runs of one mark are counted where there are many, and asked for where there are few."""
+    tasks = scored_run(home, 40)
+    ship(tasks, "lost", home)
+    for how, few in zip(LOSSES, (lost_runs.FEW, 1, lost_runs.FEW, 1), strict=True):
+        monkeypatch.setattr(lost_runs, "FEW", few)
+        assert_healed(database, "lost", home, how, tasks)
 
 
 def test_two_homes_share_a_server(server: MlflowServer, database: str, tmp_path: Path) -> None:
@@ -287,7 +301,7 @@ def test_a_worker_that_is_killed_takes_its_shipper_along(server: MlflowServer, h
     program = (
         "import sys, time\nfrom pathlib import Path\nfrom ablative.study.home.paths import Home\n"
         "from ablative.sweeps.tracking.upload_client import UploadClient\n"
-        "from ablative.sweeps.tracking.tags import TaskRef\n"
+        "from ablative.sweeps.tracking.contents.tags import TaskRef\n"
         "shipper = UploadClient('orphan', Home(Path(sys.argv[1])))\n"
         f"shipper.follow(TaskRef.from_json({run.to_json()!r}))\n"
         "print(shipper._process.pid, flush=True)\ntime.sleep(60)\n"

@@ -18,15 +18,19 @@ import pytest
 from forked import Forked
 from tracking_world import (
     IMPORTS,
+    LOSSES,
     PROCESSES,
+    assert_healed,
     assert_shipped,
     evaluation,
     fresh_store,
+    lose,
     params,
     pretraining,
     query,
     run_ids,
     run_row,
+    scored_run,
     shipping_process,
     tags,
     write_journal,
@@ -99,12 +103,12 @@ def test_state_status_and_times(home: Home) -> None:
     ship([run], STUDY, home)
     run_id = run_ids(uri(home), run)[0]
     began = json.loads(run.paths(home).journal.read_text().splitlines()[0])["t"]
-    assert run_row(uri(home), run_id) == (run.name, "RUNNING", began, None)
+    assert run_row(uri(home), run_id) == ("clip, seed=1", "RUNNING", began, None)
 
     write_record(home, run)
     assert pending([run], STUDY, home) == 1, "the record is news"
     assert ship([run], STUDY, home) == Shipped(tasks=1)
-    assert run_row(uri(home), run_id) == (run.name, "FINISHED", began, 1767323045000)
+    assert run_row(uri(home), run_id) == ("clip, seed=1", "FINISHED", began, 1767323045000)
     wanted = {"ablate.state": "completed", "ablate.commit": "abc123", "ablate.dirty": "1"}
     assert tags(uri(home), run_id).items() >= wanted.items()
 
@@ -209,8 +213,58 @@ def test_a_run_deleted_in_mlflow_comes_back(home: Home) -> None:
     with quiet(uri(home)):
         store.client(uri(home)).delete_run(run_ids(uri(home), run)[0])
     write_record(home, run)
-    assert ship([run], STUDY, home) == Shipped(tasks=1, metrics=20)
+    assert ship([run], STUDY, home) == Shipped(tasks=1, metrics=20, restored=1)
     assert_shipped(uri(home), STUDY, home, [run])
+
+
+def test_what_a_store_has_lost_is_shipped_again(home: Home) -> None:
+    tasks = scored_run(home, 1)
+    assert ship(tasks, STUDY, home).tasks == 3
+    assert_shipped(uri(home), STUDY, home, tasks)
+    for how in LOSSES:
+        assert_healed(uri(home), STUDY, home, how, tasks)
+    shutil.rmtree(home.artifacts)
+    ship(tasks, STUDY, home, verify=True)
+    kept = {path.relative_to(home.artifacts).parts[0] for path in home.artifacts.rglob("config.yaml")}
+    assert kept == {run_ids(uri(home), task)[0] for task in tasks}
+
+
+def test_a_backup_that_is_put_back_is_brought_up_to_date(home: Home) -> None:
+    """It was made while a run trained and the evaluations of another were finished but not yet sent."""
+    run, *rest = scored_run(home, 1)
+    other = pretraining(2)
+    write_journal(home, other, steps=3)
+    ship([run, other], STUDY, home)
+    backup = home.store.read_bytes()
+    write_journal(home, other, steps=9)
+    write_record(home, other)
+    tasks = [run, other, *rest]
+    ship(tasks, STUDY, home)
+    home.store.write_bytes(backup)
+    assert ship(tasks, STUDY, home, verify=True).restored == 3, "the run that was finished then is as it was"
+    assert_shipped(uri(home), STUDY, home, tasks)
+    assert ship(tasks, STUDY, home, verify=True) == Shipped()
+
+
+def test_a_run_deleted_while_its_evaluation_is_sent_comes_back(home: Home) -> None:
+    run, score, *_ = tasks = scored_run(home, 1)
+    ship([run], STUDY, home)
+    lose(uri(home), "a run is deleted", [run])
+    ship([score], STUDY, home)
+    assert_shipped(uri(home), STUDY, home, [run, score])
+    ship(tasks, STUDY, home, verify=True)
+    assert_shipped(uri(home), STUDY, home, tasks)
+
+
+def test_files_that_cannot_be_sent_hold_up_nothing(home: Home) -> None:
+    tasks = scored_run(home, 1)
+    home.artifacts.write_text("in the way")
+    found = ship(tasks, STUDY, home)
+    assert (found.tasks, found.pending, found.errors) == (3, 0, ()) and "NotADirectoryError" in found.files_error
+    assert_shipped(uri(home), STUDY, home, tasks)
+    home.artifacts.unlink()
+    assert ship(tasks, STUDY, home, verify=True) == Shipped()
+    assert len(list(home.artifacts.rglob("config.yaml"))) == 3
 
 
 def test_a_new_store_gets_everything(home: Home) -> None:
@@ -221,7 +275,7 @@ def test_a_new_store_gets_everything(home: Home) -> None:
     home.store.unlink()
     assert pending(sources, STUDY, home) == 2
     home.store.write_bytes(fresh_store())
-    assert ship(sources[:1], STUDY, home, verify=True) == Shipped(tasks=1, metrics=20)
+    assert ship(sources[:1], STUDY, home, verify=True) == Shipped(tasks=1, metrics=20, restored=1)
     assert pending(sources, STUDY, home) == 1
     ship(sources, STUDY, home)
     assert_shipped(uri(home), STUDY, home, sources)

@@ -24,9 +24,9 @@ from ablative.study.home.task_state import DirectoryState
 from ablative.study.plan.task import TaskRef
 from ablative.sweeps.queue import leases
 from ablative.sweeps.tracking import locks, uri
+from ablative.sweeps.tracking.contents.tags import list_text, plan_tags
+from ablative.sweeps.tracking.contents.values import JournalLine, Outcome, batches, cut, key_name, last_event, outcome
 from ablative.sweeps.tracking.cursor import pending, read_cursor
-from ablative.sweeps.tracking.tags import list_text, plan_tags
-from ablative.sweeps.tracking.values import JournalLine, Outcome, batches, cut, key_name, last_event, outcome
 
 
 @pytest.mark.parametrize("name", ["zero_shot/digits/top1", "model.width", "a b:c-d_é", "x" * 250])
@@ -47,7 +47,7 @@ def test_any_name_becomes_one_that_mlflow_takes(name: str) -> None:
 def test_limits_are_those_of_mlflow() -> None:
     from mlflow.utils import validation
 
-    from ablative.sweeps.tracking import values
+    from ablative.sweeps.tracking.contents import values
 
     assert values.KEY_LENGTH == validation.MAX_ENTITY_KEY_LENGTH
     assert values.PARAM_LENGTH == validation.MAX_PARAM_VAL_LENGTH

@@ -15,14 +15,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import sqlalchemy
 from shared import empty_store, once
 
 from ablative.study.home.journal import Journal, metric_rows, read
 from ablative.study.home.paths import Home
+from ablative.study.home.tracking_tags import MARK
 from ablative.study.plan.task import TaskRef
+from ablative.sweeps.tracking.cursor import pending
+from ablative.sweeps.tracking.quiet import quiet
 from ablative.sweeps.tracking.store import prepare
-from ablative.sweeps.tracking.sync import ship
+from ablative.sweeps.tracking.sync import Shipped, ship
 from ablative.sweeps.tracking.upload_process import UploadLoop
+from ablative.sweeps.tracking.uri import resolve
 
 LARGEST = 1.7976931348623157e308
 """What MLflow stores for infinity."""
@@ -66,6 +71,29 @@ def write_journal(home: Home, source: TaskRef, steps: int = 50, width: int = 4) 
     journal.close()
 
 
+def scored_run(home: Home, number: int) -> list[TaskRef]:
+    """A run that has finished with two evaluations: journals, records, configurations."""
+    run = pretraining(number)
+    tasks = [run, evaluation(run, 10 * number), evaluation(run, 10 * number + 1, "linear_probe")]
+    write_journal(home, run, steps=5)
+    for task in tasks[1:]:
+        write_scores(home, task)
+    for task in tasks:
+        task.paths(home).config.write_text("model: {width: 64}\n")
+        write_record(home, task)
+    return tasks
+
+
+def write_scores(home: Home, source: TaskRef, top1: float = 50.0) -> None:
+    """The journal of an evaluation, with scores, costs, and a metric that the run that it evaluates has, too."""
+    journal = Journal(source.paths(home).journal)
+    journal.event("started", attempt=1)
+    journal.metrics(0, {f"{source.stage}/digits/top1": top1, f"{source.stage}/shapes/top1": math.nan})
+    journal.metrics(1, {f"{source.stage}/digits/top1": top1 + 1, "cost/seconds": 3.0, "train/0": 7.0})
+    journal.event("completed")
+    journal.close()
+
+
 def write_record(home: Home, source: TaskRef, state: str = "completed") -> None:
     finished = "2026-01-02T03:04:05+00:00"
     environment = {"commit": "abc123", "dirty": True}
@@ -82,9 +110,14 @@ def journal_rows(home: Home, source: TaskRef) -> Counter[tuple[Any, ...]]:
     return rows
 
 
-def query(uri: str, sql: str) -> list[tuple[Any, ...]]:
-    import sqlalchemy
+def copied_rows(home: Home, source: TaskRef) -> Counter[tuple[Any, ...]]:
+    """Rows of an evaluation's final metrics, as its run has them."""
+    rows = [row for row in journal_rows(home, source) if row[1].startswith(f"{source.stage}/")]
+    final = {row[1]: row for row in sorted(rows, key=lambda row: row[2])}
+    return Counter((source.run_id, *row[1:]) for row in final.values())
 
+
+def query(uri: str, sql: str) -> list[tuple[Any, ...]]:
     engine = sqlalchemy.create_engine(uri.replace("postgresql://", "postgresql+psycopg2://"))
     try:
         with engine.connect() as connection:
@@ -141,6 +174,8 @@ def assert_shipped(uri: str, study: str, home: Home, sources: list[TaskRef]) -> 
     for source in sources:
         expected += journal_rows(home, source)
         assert len(run_ids(uri, source)) == 1
+        if not source.opens and source.paths(home).record.exists():
+            expected += copied_rows(home, source)
     found = store_rows(uri, study)
     assert not expected - found, f"{len(expected - found)} rows lost, for example {next(iter(expected - found))}"
     assert not found - expected, f"{len(found - expected)} rows too many, for example {next(iter(found - expected))}"
@@ -151,6 +186,52 @@ def assert_shipped(uri: str, study: str, home: Home, sources: list[TaskRef]) -> 
     latest = query(uri, f"SELECT count(*), sum(step) FROM latest_metrics {live}")
     per_name = {row[:2]: row[2] for row in sorted(expected, key=lambda row: row[2])}
     assert latest == [(len(per_name), sum(per_name.values()))]
+
+
+LOSSES = {
+    "an evaluation is deleted": 1,
+    "a run is deleted": 1,
+    "runs are deleted for good": 2,
+    "what was sent last is lost": 1,
+}
+"""What a store may lose without our doing → how many tasks of `scored_run` that are."""
+
+
+def lose(uri: str, how: str, tasks: list[TaskRef]) -> None:
+    """Delete in a database, past its server, as MLflow's page, `mlflow gc` and a backup that is put back do."""
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
+    runs = [run_ids(uri, task)[0] for task in tasks]
+    with quiet(uri):
+        database = SqlAlchemyStore(resolve(uri), "artifacts")
+        if how == "an evaluation is deleted":
+            database.delete_run(runs[1])
+        elif how == "a run is deleted":
+            database.delete_run(runs[0])
+        elif how == "runs are deleted for good":
+            for run in runs[:2]:
+                database.delete_run(run)
+                database._hard_delete_run(run)
+        else:
+            database.delete_tag(runs[2], MARK)
+            with database.ManagedSessionMaker() as session:
+                for table in ("metrics", "latest_metrics"):
+                    session.execute(sqlalchemy.text(f"DELETE FROM {table} WHERE run_uuid = '{runs[2]}'"))
+        database.engine.dispose()
+
+
+def assert_healed(uri: str, study: str, home: Home, how: str, tasks: list[TaskRef]) -> None:
+    """Shipping again brings back what the store has lost, once, and nothing else."""
+    lose(uri, how, tasks)
+    assert not pending(tasks, study, home), "no cursor knows"
+    assert ship(tasks, study, home) == Shipped()
+    found = ship(tasks, study, home, verify=True)
+    assert (found.restored, found.pending, found.errors, found.files_error) == (LOSSES[how], 0, (), "")
+    assert_shipped(uri, study, home, tasks)
+    parent, *children = (run_ids(uri, task)[0] for task in tasks)
+    assert [tags(uri, child)["mlflow.parentRunId"] for child in children] == [parent] * 2
+    assert {run_row(uri, run)[1] for run in (parent, *children)} == {"FINISHED"}
+    assert ship(tasks, study, home, verify=True) == Shipped()
 
 
 PATIENCE = 1200.0

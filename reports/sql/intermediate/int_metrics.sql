@@ -5,7 +5,8 @@ with names as (select distinct metric from stg_metrics),
 
 declared as (select * from src_declared),
 
-stages as (select distinct stage from src_planned),
+-- of the store, too: a copied metric of a stage that the study has no more is not its owner's
+stages as (select stage from src_planned union select stage from stg_tags),
 
 final as (
     select
