@@ -7,7 +7,7 @@ TRAINER := $(VENV)/.installed-clip
 # More processes than cores: many tests wait for servers and jobs.
 PYTEST := $(BIN)/python -m pytest -n 4 --dist loadfile
 
-.PHONY: demo mini test test-long types lint bench services clean
+.PHONY: demo mini test test-long fuzz types lint bench services clean
 .PHONY: timed-environment timed-services timed-lint timed-tests
 
 demo: $(TRAINER)  ## run the embedded study and leave a report to open
@@ -25,6 +25,11 @@ test:  ## everything that continuous integration runs
 
 test-long: $(STAMP) services lint  ## the same, and the tests that take too long for each change
 	$(PYTEST) --durations=40 -m 'long or not long'
+
+EXAMPLES ?= 100000
+FAULTS ?=
+fuzz: $(STAMP)  ## many more changed studies, words and homes (EXAMPLES=n); FAULTS=file lists faults there and goes on
+	FUZZ_EXAMPLES=$(EXAMPLES) FUZZ_COLLECT=$(FAULTS) $(BIN)/python -m pytest -n 2 -m 'long or not long' -o timeout=0 tests/fuzz
 
 # Where the environment forbids bytecode, hundreds of processes would compile all that they import, libraries too.
 unexport PYTHONDONTWRITEBYTECODE
