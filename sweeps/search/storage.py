@@ -21,7 +21,7 @@ from optuna.storages import JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.storages.journal._file import BaseJournalFileLock, get_lock_file
 
-from ablative.study.core.errors import ConfigError, StoreError, unknown
+from ablative.study.core.errors import AblateError, ConfigError, StoreError, unknown
 from ablative.study.home.paths import SearchPaths
 from ablative.sweeps.queue import leases
 
@@ -99,12 +99,12 @@ def open_storage(paths: SearchPaths) -> BaseStorage:
 
     Raises:
         ConfigError: a URI of another kind, or of MLflow's database.
-        StoreError: the database cannot be reached.
+        StoreError: the database cannot be reached, or the journal is damaged.
     """
     uri = os.environ.get(VARIABLE, "")
     if not uri:
         paths.root.mkdir(parents=True, exist_ok=True)
-        return JournalStorage(Backend(paths.storage))
+        return _journal(paths.storage)
     from ablative.sweeps.tracking.uri import redact_store, resolve, scheme
 
     if scheme(uri) not in SCHEMES:
@@ -123,6 +123,20 @@ def open_storage(paths: SearchPaths) -> BaseStorage:
         # SQLAlchemy, its drivers and alembic each have their own.
         said = redact_store(str(error).partition("\n")[0], uri)
         raise StoreError(f"{VARIABLE}={redact_store(uri)}: {type(error).__name__}: {said}") from None
+
+
+def _journal(path: Path) -> JournalStorage:
+    """Optuna's journal, which Optuna reads to its end when it is opened."""
+    try:
+        return JournalStorage(Backend(path))
+    except (AblateError, OSError):
+        raise
+    except Exception as error:
+        # Optuna checks nothing of what it reads, and so raises anything.
+        raise StoreError(
+            f"{path}: Optuna cannot read the search's journal ({type(error).__name__}: {error}); put back a copy, or "
+            "move it away to begin the search again (finished runs are not run again)"
+        ) from None
 
 
 def name_goals(study: Study, names: list[str]) -> None:

@@ -93,7 +93,7 @@ def studies(work: Path) -> dict[str, str]:
 
 
 @given(data=st.data())
-@settings(0.4, 40)
+@settings(0.4, 30)
 def test_a_study_file(work: Path, data: st.DataObject) -> None:
     found = studies(work)
     name = pick(data.draw, found if running.EXAMPLES else [*["small"] * 30, *found])
@@ -103,7 +103,7 @@ def test_a_study_file(work: Path, data: st.DataObject) -> None:
 
 
 @given(data=st.data())
-@settings(0.2, 8)
+@settings(0.2, 6)
 def test_a_config_group(work: Path, data: st.DataObject) -> None:
     group = pick(data.draw, GROUPS)
     found = options(group)

@@ -63,7 +63,7 @@ def frozen() -> Iterator[Path]:
 
 
 @given(data=st.data())
-@settings(0.13, 60)
+@settings(0.13, 45)
 def test_one_file_of_a_home_that_is_read(frozen: Path, data: st.DataObject) -> None:
     file = drawn(data.draw, frozen)
     command, before = pick(data.draw, READING), file.read_bytes()
