@@ -15,12 +15,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ablative.study import trainer_names
-from ablative.study.core import registry
+from ablative.study.core import damage, registry
 from ablative.study.core.errors import AblateError, unknown
 from ablative.study.core.extras import missing_extra
 from ablative.study.core.files import NO_ROOM
 from ablative.study.core.registry import load
 from ablative.study.core.secrets import guard, redact
+from ablative.study.home.paths import home as found_home
+from ablative.study.home.sharing import follow_group
 
 if TYPE_CHECKING:
     from ablative.study.plan.plan import Plan
@@ -83,6 +85,7 @@ def ablate(ctx: click.Context, debug: bool, home: str | None) -> None:
     ctx.obj = {"debug": debug}
     if home is not None:
         os.environ["ABLATE_HOME"] = home
+    follow_group(found_home())
 
 
 config_dir_option = click.option(
@@ -164,6 +167,9 @@ def main(arguments: Sequence[str] | None = None, standalone: bool = True) -> int
 
 def _invoke(words: list[str]) -> int:
     debug = "--debug" in words
+    damage.forget()
+    mask = os.umask(0o077)
+    os.umask(mask)
     try:
         result = ablate.main(words, prog_name="ablate", standalone_mode=False)
         return result if isinstance(result, int) else 0
@@ -189,6 +195,8 @@ def _invoke(words: list[str]) -> int:
         # Without a file it may be a fault of ours, but not where there is no room.
         if debug or (error.filename is None and error.errno not in NO_ROOM):
             raise
-        place = "" if error.filename is None else f"{error.filename}: "
-        click.echo(f"ablate: {place}{error.strerror}", err=True)
+        place = "the home, or the folder for temporary files" if error.filename is None else error.filename
+        click.echo(f"ablate: {place}: {error.strerror}", err=True)
         return 1
+    finally:
+        os.umask(mask)

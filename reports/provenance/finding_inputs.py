@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import json
-import subprocess
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -13,7 +12,7 @@ from ablative.reports.provenance.identical_curves import identical_curves
 from ablative.reports.store.coverage import StoredState
 from ablative.reports.store.results import Results
 from ablative.reports.store.warehouse import cell_key
-from ablative.study.core import packages
+from ablative.study.core import checkouts, packages
 from ablative.study.core.errors import ConfigError
 from ablative.study.core.identity import differences, identity
 from ablative.study.core.typed import read_config
@@ -110,9 +109,8 @@ def _trees(commit: str, counted: tuple[str, ...]) -> str:
         try:
             place = packages.location(package)
             folder, inside = (place.parent, place.name) if place.is_file() else (place, "")
-            command = ["git", "-C", str(folder), "rev-parse", "--verify", "--quiet", f"{commit}:./{inside}"]
-            done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=10)
-        except (OSError, ImportError, subprocess.TimeoutExpired):
+            done = checkouts.git(folder, "rev-parse", "--verify", "--quiet", f"{commit}:./{inside}")
+        except (OSError, ImportError):
             return ""
         if done.returncode:
             return ""

@@ -18,7 +18,7 @@ from ablative.reports.tables.escape import LATEX_SIGNS, bare, comment, latex
 from ablative.reports.tables.renderers import PLAIN, PROSE, entry_parts, entry_text
 from ablative.reports.tables.tables import Column, Table
 from ablative.reports.verdicts.claim_tables import lines, verdict_text
-from ablative.study.core.files import read_json
+from ablative.study.home.records import read_record
 from ablative.study.plan.layout import effects_layout
 
 if TYPE_CHECKING:
@@ -190,7 +190,7 @@ def task_facts(
 
 def environment(plan: Plan, task: Task) -> Mapping[str, Any]:
     """Device, host and versions of a task that ran in this home; empty for others."""
-    record: Mapping[str, Any] = read_json(task.paths(plan.home).record) or {}
+    record: Mapping[str, Any] = read_record(task.paths(plan.home)) or {}
     found = record.get("environment") or {}
     return {name: found[name] for name in SHOWN if found.get(name)}
 

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 SCHEMA_VERSIONS = {"dc11669786a5": "MLflow 3.17"}
 """Migration ids (`alembic_version`) whose tables this module knows."""
 
+_DAMAGED = ("not a database", "malformed", "no such table")
+_FILL_AGAIN = "; move the damaged file away, and 'ablate sync STUDY' fills a new one from the journals"
 BUSY_TIMEOUT_MS = 30_000
 """How long to wait for a writer: ADBC's own default is to fail at once."""
 
@@ -104,7 +106,8 @@ class DatabaseStore:
                 yield cursor
         except adbc_driver_manager.Error as error:
             said = redact(f"{self.uri}: {error}", self.uri)
-            raise StoreError(f"cannot read the tracking store {said}") from error
+            advice = _FILL_AGAIN if any(sign in str(error) for sign in _DAMAGED) else ""
+            raise StoreError(f"cannot read the tracking store {said}{advice}") from error
 
     def _connect(self) -> Any:
         file = self._file()

@@ -24,6 +24,12 @@ class DataError(AblateError):
     cause = "data"
 
 
+class LostOutputError(DataError):
+    """What a finished task left is gone or damaged: the task is to be run again, and then what needs it."""
+
+    cause = "interrupted"
+
+
 class AbsentDataError(DataError):
     """Data that is not on this machine: a study can be planned without it, and not run."""
 

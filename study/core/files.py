@@ -11,6 +11,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from ablative.study.core.damage import DAMAGE, DamagedError, Shape, misfit, note, set_aside
+
+Content = dict[str, Any]
+"""A JSON object."""
+
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 """Disk, quota or largest file full."""
 
@@ -27,16 +32,28 @@ def replacing(path: Path, durable: bool = True) -> Iterator[BinaryIO]:
     # Not tempfile: its files are for their owner alone, and a home may be shared.
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     try:
-        with temporary.open("xb") as file:
+        with naming(path), temporary.open("xb") as file:
             yield file
             file.flush()
             if durable:
                 os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException as error:
+        try:
+            os.replace(temporary, path)
+        except IsADirectoryError:
+            set_aside(path, "a folder")
+            os.replace(temporary, path)
+    except BaseException:
         temporary.unlink(missing_ok=True)
-        # Such a write does not say itself which file it was for.
-        if isinstance(error, OSError) and error.errno in NO_ROOM and error.filename is None:
+        raise
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Have an error of the disk in the block name the file that is written: a write does not know its name."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in NO_ROOM and error.filename is None:
             error.filename = str(path)
         raise
 
@@ -52,9 +69,49 @@ def write_json(path: Path, value: Any) -> None:
     write_atomic(path, json.dumps(value, indent=1, allow_nan=False) + "\n")
 
 
-def read_json(path: Path) -> Any | None:
-    """Content of a JSON file, or None where there is no such file."""
+def read_text(path: Path) -> str:
+    """Content of a text file; raises FileNotFoundError, and DamagedError where it is there and cannot be read."""
     try:
-        return json.loads(path.read_text())
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        raise DamagedError(path, "not text") from None
+    except OSError as error:
+        if error.errno in DAMAGE:
+            raise DamagedError(path, str(error.strerror)) from None
+        raise
+
+
+def load_json(path: Path, shape: Shape = object) -> Any:
+    """Content of a JSON file.
+
+    Raises:
+        FileNotFoundError: there is none.
+        DamagedError: it is not JSON, does not have the shape, or cannot be read.
+    """
+    text = read_text(path)
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        raise DamagedError(path, "not JSON" if text.strip() else "empty") from None
+    if wrong := misfit(value, shape):
+        raise DamagedError(path, wrong)
+    return value
+
+
+def read_json(path: Path, shape: Shape = object) -> Any | None:
+    """Content of a JSON file of the shape (`study.core.damage`), or None where there is no such file.
+
+    A damaged file is named on standard error, and is as good as none.
+    """
+    try:
+        return load_json(path, shape)
     except FileNotFoundError:
         return None
+    except DamagedError as error:
+        note(error.path, error.reason)
+        return None
+
+
+def is_damaged(path: Path, shape: Shape = object) -> bool:
+    """Whether there is a file, or something in its place, that `read_json` takes as absent."""
+    return os.path.lexists(path) and read_json(path, shape) is None

@@ -16,7 +16,9 @@ from typing import Any, TypeVar
 
 import yaml
 
+from ablative.study.core.damage import DamagedError
 from ablative.study.core.errors import ConfigError, unknown
+from ablative.study.core.files import read_text
 from ablative.study.core.plugins import Plugins
 
 T = TypeVar("T")
@@ -116,7 +118,9 @@ def load_config(path: Path, cls: type[T]) -> T:
 def read_config(path: Path) -> dict[str, Any]:
     """Content of a `config.yaml`; raises ConfigError when it is missing or no mapping."""
     try:
-        data = yaml.load(path.read_text(), Loader=_Loader)
+        data = yaml.load(read_text(path), Loader=_Loader)
+    except DamagedError as error:
+        raise ConfigError(str(error)) from None
     except FileNotFoundError:
         raise ConfigError(f"{path}: no such file; `ablate submit` writes it") from None
     except yaml.YAMLError as error:

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from ablative.study.core import registry
-from ablative.study.core.files import read_json
 from ablative.study.costs.devices import driven, find, label
 from ablative.study.costs.history import RunTime, WorkRates, similarity_keys
+from ablative.study.home.records import read_record
 from ablative.study.plan.plan import Plan
 from ablative.study.plan.task import Task
 from ablative.study.spec.runtime import RuntimeConfig
@@ -121,9 +121,11 @@ class Costs:
 def estimate(plan: Plan, records: Records | None = None) -> Costs:
     """Costs of every task of the plan; `records` are those of its finished tasks, where they are read already."""
     if records is None:
-        read = ((task.task_id, read_json(task.paths(plan.home).record)) for task in plan.tasks)
+        read = ((task.task_id, read_record(task.paths(plan.home))) for task in plan.tasks)
         records = {task_id: record for task_id, record in read if record is not None}
-    return _Estimator(plan, {task_id: record for task_id, record in records.items() if "seconds" in record}).costs()
+    return _Estimator(
+        plan, {task_id: record for task_id, record in records.items() if record.get("seconds") is not None}
+    ).costs()
 
 
 class _Estimator:

@@ -14,11 +14,11 @@ from dataclasses import dataclass, field
 from statistics import median
 from typing import Any
 
-from ablative.study.core.files import read_json
 from ablative.study.core.identity import canonical, digest
 from ablative.study.costs.devices import label
 from ablative.study.costs.usage import TaskUsage
 from ablative.study.home.paths import Home, TaskPaths
+from ablative.study.home.records import read_record
 from ablative.study.trainers import Config, Trainer
 
 NEWEST_RUNS = 50
@@ -95,7 +95,7 @@ class WorkRates:
         """Add finished tasks of the home's newest runs, except those of the runs `own` (ids)."""
         for record in _others(home, frozenset(own)):
             alike = record.get("alike")
-            if alike and record["state"] == "completed":
+            if alike and alike["work"] > 0 and record["state"] == "completed":
                 self.add([alike[level] for level in RECORD_KEYS], alike["work"], RunTime.of(record))
 
 
@@ -109,4 +109,4 @@ def _others(home: Home, own: frozenset[str]) -> Iterator[dict[str, Any]]:
         run = home.run(name)
         names = os.listdir(run.evaluations) if run.evaluations.is_dir() else []
         tasks: list[TaskPaths] = [run, *(run.evaluation(evaluation) for evaluation in names)]
-        yield from filter(None, (read_json(task.record) for task in tasks))
+        yield from filter(None, map(read_record, tasks))

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
-from ablative.study.core.files import read_json
 from ablative.study.home.paths import TaskPaths
+from ablative.study.home.records import read_failure
 
 OUT_OF_MEMORY = "out of memory"
 
 
 def failures(paths: TaskPaths) -> list[dict[str, Any]]:
     """Contents of `failure.1.json`, `failure.2.json`, … and `failure.json`: the oldest first."""
-    found: list[dict[str, Any]] = []
-    while (past := read_json(paths.past_failure(len(found) + 1))) is not None:
-        found.append(past)
-    last = read_json(paths.failure)
-    return found if last is None else [*found, last]
+    places: list[Path] = []
+    while (past := paths.past_failure(len(places) + 1)).exists():
+        places.append(past)
+    return [found for place in [*places, paths.failure] if (found := read_failure(place)) is not None]
 
 
 def times_out_of_memory(paths: TaskPaths) -> int:

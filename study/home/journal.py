@@ -16,9 +16,12 @@ import json
 import math
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
+
+from ablative.study.core.damage import DAMAGE, note, set_aside
+from ablative.study.core.files import Content, naming, write_atomic
 
 Entry = Mapping[str, Any]
 """One line."""
@@ -41,7 +44,7 @@ class Journal:
         self.path = path
         path.parent.mkdir(parents=True, exist_ok=True)
         self._last_step = _repair(path)
-        self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+        self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
 
     def metrics(self, step: int, values: Mapping[str, float]) -> None:
         """Report metric values at an optimiser step (evaluations use step 0)."""
@@ -68,8 +71,9 @@ class Journal:
         start = os.fstat(self._file).st_size
         written = 0
         try:
-            while written < len(line):
-                written += os.write(self._file, line[written:])
+            with naming(self.path):
+                while written < len(line):
+                    written += os.write(self._file, line[written:])
         except OSError:
             if written:
                 os.truncate(self.path, start)
@@ -77,15 +81,74 @@ class Journal:
 
 
 def read(path: Path, offset: int = 0) -> tuple[list[Entry], int]:
-    """Complete lines from byte `offset` on, and the offset behind the last of them."""
+    """Complete lines from byte `offset` on, and the offset behind the last of them.
+
+    Damaged lines are left out, and the file is named.
+    """
+    found, end = _read_lines(path, offset)
+    if None in found:
+        note(path, _damaged_lines(found), "the others are read")
+    return [entry for entry in found if entry is not None], end
+
+
+def parse(line: bytes) -> Content | None:
+    """A line's entry; None: the line is damaged."""
+    try:
+        entry: Content = json.loads(line)
+        fits = isinstance(entry, dict) and isinstance(entry["t"], int) and _KINDS.get(entry["kind"], _any)(entry)
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return None
+    return entry if fits else None
+
+
+def damaged(path: Path) -> str:
+    """What is damaged of a journal; empty: nothing."""
+    try:
+        return _damaged_lines(_read_lines(path, 0)[0])
+    except OSError as error:
+        return str(error.strerror)
+
+
+def _any(entry: Entry) -> bool:
+    return True
+
+
+def _are_metrics(entry: Entry) -> bool:
+    values = entry["values"].values()
+    return isinstance(entry["step"], int) and all(isinstance(value, int | float) or float(value) for value in values)
+
+
+def _are_texts(entry: Entry) -> bool:
+    return all(isinstance(value, str) for value in entry["values"].values())
+
+
+_KINDS: dict[str, Callable[[Entry], bool]] = {
+    "metrics": _are_metrics,
+    "params": _are_texts,
+    "tags": _are_texts,
+    "event": lambda entry: isinstance(entry["name"], str) and isinstance(entry.get("step", 0), int),
+}
+
+
+def _read_lines(path: Path, offset: int) -> tuple[list[Entry | None], int]:
+    """Entries of complete lines, None for each damaged one, and the offset behind the last of them."""
     try:
         with path.open("rb") as file:
             file.seek(offset)
             data = file.read()
     except FileNotFoundError:
         return [], offset
+    except OSError as error:
+        if error.errno not in DAMAGE:
+            raise
+        return [None], offset
     end = data.rfind(b"\n") + 1
-    return [json.loads(line) for line in data[:end].splitlines()], offset + end
+    return [parse(line) for line in data[:end].split(b"\n")[:-1]], offset + end
+
+
+def _damaged_lines(found: list[Entry | None]) -> str:
+    count = found.count(None)
+    return f"{count} of {len(found)} lines cannot be read" if count else ""
 
 
 def metric_rows(entries: list[Entry]) -> Iterator[tuple[str, int, float, int]]:
@@ -97,9 +160,13 @@ def metric_rows(entries: list[Entry]) -> Iterator[tuple[str, int, float, int]]:
 
 
 def _repair(path: Path) -> dict[str, int]:
-    """Cut a torn last line off; largest reported step per metric."""
-    entries, end = read(path)
-    if path.exists() and path.stat().st_size > end:
+    """Cut a torn last line off, and leave damaged ones to a copy; largest reported step per metric."""
+    found, end = _read_lines(path, 0)
+    entries = [entry for entry in found if entry is not None]
+    if len(entries) < len(found):
+        set_aside(path, _damaged_lines(found))
+        write_atomic(path, "".join(json.dumps(entry) + "\n" for entry in entries))
+    elif path.exists() and path.stat().st_size > end:
         os.truncate(path, end)
     last: dict[str, int] = {}
     for name, step, _, _ in metric_rows(entries):

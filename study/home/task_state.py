@@ -5,11 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from ablative.study.core.files import read_json
 from ablative.study.home.paths import TaskPaths
-
-FINISHED = ("completed", "diverged")
-"""States with a result: divergence is one."""
+from ablative.study.home.records import FINISHED as FINISHED
+from ablative.study.home.records import read_failure, read_record
 
 
 @dataclass(frozen=True)
@@ -25,18 +23,18 @@ class DirectoryState:
 
 
 def directory_state(paths: TaskPaths) -> DirectoryState:
-    """Read record, lease, cancellation and failure, in this order.
+    """Read record, lease, cancellation and failure, in this order; a damaged file is as good as none.
 
     A lease says only that some worker took the task; `sweeps` finds out whether that worker lives.
     """
-    record = read_json(paths.record)
+    record = read_record(paths)
     if record is not None:
         return DirectoryState(record["state"], detail=record)
     if paths.lease.exists():
         return DirectoryState("claimed")
     if paths.cancelled.exists():
         return DirectoryState("cancelled", cause="cancelled")
-    failure = read_json(paths.failure)
+    failure = read_failure(paths.failure)
     if failure is not None:
         return DirectoryState("failed", cause=failure["cause"], detail=failure)
     return DirectoryState("none")

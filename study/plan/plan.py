@@ -11,11 +11,11 @@ from typing import Any
 
 from ablative.study import installed_trainers, trainer_names
 from ablative.study.core.errors import ConfigError, unknown
-from ablative.study.core.files import write_atomic, write_json
-from ablative.study.core.typed import dump
+from ablative.study.core.files import write_json
 from ablative.study.home.paths import Home
 from ablative.study.home.paths import home as default_home
 from ablative.study.plan.claim_cells import check_claims
+from ablative.study.plan.kept_config import keep_config
 from ablative.study.plan.layout import check_outputs
 from ablative.study.plan.metric_groups import with_groups
 from ablative.study.plan.read_keys import ReadKeys
@@ -118,12 +118,10 @@ class Plan:
         return {"study": self.study.name, "cells": list(self.cells), "tasks": tasks, **waiting, **absent}
 
     def write(self) -> None:
-        """Write the resolved configuration of every task, and the plan itself; what is there stays as it is."""
+        """Write the resolved configuration of every task, and the plan itself; configurations stay as they are."""
         assert not self.absent
         for task in self.tasks:
-            path = task.paths(self.home).config
-            if not path.exists():
-                write_atomic(path, dump(task.config), durable=False)
+            keep_config(task, self.trainer, task.paths(self.home).config)
         whole = self.whole or self
         write_json(self.home.study(self.study.name).plan, whole.to_json() | {"asked": whole.asked})
 

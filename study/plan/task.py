@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
+from ablative.study.core.damage import shape_of
+from ablative.study.core.files import read_json
 from ablative.study.home.paths import Home, SearchPaths, TaskPaths
 from ablative.study.spec.design import Cell, cell_name
 from ablative.study.spec.runtime import RuntimeConfig
@@ -102,11 +103,24 @@ class TaskRef(_Scheduled):
         return TaskRef(self.run_id, self.opening, self.run_id, self.seed, self.cells, (), (), (), name)
 
 
+_FIRST = {
+    "task_id": str,
+    "kind": str,
+    "protocol?": (str, None),
+    "run_id": str,
+    "seed": int,
+    "cells": [dict],
+    "name": str,
+}
+REF = (shape_of(TaskRef), _FIRST)
+"""What `TaskRef.from_json` takes; version 1 wrote the second."""
+
+
 def trial_tasks(search: SearchPaths) -> Iterator[TaskRef]:
     """Every task of every trial of a search that was ever taken, and of their repeats."""
     for pattern in ("*/trials/*/tasks.json", "*/trials/*/repeats/*/tasks.json"):
         for path in sorted(search.root.glob(pattern)):
-            yield from map(TaskRef.from_json, json.loads(path.read_text()))
+            yield from map(TaskRef.from_json, read_json(path, [REF]) or ())
 
 
 def with_trials(tasks: Sequence[Task], search: SearchPaths) -> list[Task | TaskRef]:

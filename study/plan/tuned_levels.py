@@ -14,6 +14,19 @@ from ablative.study.plan.search_arms import SearchArm
 from ablative.study.spec.design import Cell, Design, cell_name
 from ablative.study.spec.search import SEARCH_KEY, SearchConfig
 
+RESULT = {
+    "cell": {str: str},
+    "key": str,
+    "objective": list,
+    "budget": dict,
+    "seeds": list,
+    "confirm": {"seeds": list},
+    "hours": float,
+    "best": ({"values": dict}, None),
+    "trials": [{"state": str}],
+}
+"""What is read of an arm's `result.json`."""
+
 
 @dataclass(frozen=True)
 class Searched:
@@ -87,9 +100,9 @@ class Tuned:
     def _found(self, cell: Cell, name: str) -> list[dict[str, Any]]:
         search = self.home.study(name).search
         if name == self.study:
-            found = [read_json(search.result(self._arm(cell).key))]
+            found = [read_json(search.result(self._arm(cell).key), RESULT)]
         else:
-            found = [read_json(path) for path in sorted(search.root.glob("*/result.json"))]
+            found = [read_json(path, RESULT) for path in sorted(search.root.glob("*/result.json"))]
         return [result for result in found if result is not None and result["cell"].items() <= cell.items()]
 
     def _best(self, cell: Cell, name: str) -> Sequence[dict[str, Any]]:

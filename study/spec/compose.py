@@ -222,8 +222,8 @@ class _TreeCache:
         stats = [(str(file), stat.st_mtime_ns, stat.st_size) for file in files for stat in [file.stat()]]
         self.stamp = digest(repr(stats))
         try:
-            stored = read_json(path) or {}
-        except (OSError, ValueError):
+            stored = read_json(path, {str: {str: dict}}) or {}
+        except OSError:
             stored = {}
         self.trees: dict[str, Tree] = stored.pop(self.stamp, {})
         self._others = dict(list(stored.items())[-KEPT_STAMPS:])

@@ -19,6 +19,9 @@ import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from ablative.study.core.damage import DamagedError, set_aside, shape_of
+from ablative.study.core.files import load_json, naming
+
 _NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)
 
 
@@ -157,8 +160,9 @@ def _scope() -> str:
 
 def _read(path: Path) -> Owner | None:
     try:
-        return Owner(**json.loads(path.read_text()))
-    except (FileNotFoundError, ValueError, TypeError):
+        content = load_json(path, shape_of(Owner))
+        return Owner(**content)
+    except (FileNotFoundError, DamagedError, TypeError):
         return None
 
 
@@ -186,18 +190,20 @@ def _create(path: Path, owner: Owner) -> bool:
 
 def _draft(path: Path, owner: Owner) -> Path:
     draft = path.with_name(f".{path.name}.{owner.token}")
-    draft.write_text(json.dumps(asdict(owner)))
+    with naming(path):
+        draft.write_text(json.dumps(asdict(owner)))
     return draft
 
 
 def _create_exclusively(path: Path, owner: Owner) -> bool:
     """`_create` on file systems without hard links; a lease that stays empty is judged by its age."""
     try:
-        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
+        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
     except FileExistsError:
         return False
     try:
-        os.write(handle, json.dumps(asdict(owner)).encode())
+        with naming(path):
+            os.write(handle, json.dumps(asdict(owner)).encode())
     except OSError:
         path.unlink(missing_ok=True)
         raise
@@ -219,6 +225,8 @@ def _replace(path: Path, owner: Owner, stale_seconds: float) -> bool:
         now = inspect(path, stale_seconds)
         if now is None or now.key != holder.key or now.alive:
             return False
+        if path.is_dir():
+            set_aside(path, "a folder")
         os.replace(_draft(path, owner), path)
         return True
     finally:

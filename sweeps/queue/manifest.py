@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from ablative.study import trainer_names
+from ablative.study.core.damage import shape_of
+from ablative.study.core.errors import StoreError
 from ablative.study.core.files import read_json, write_json
 from ablative.study.home.paths import Home, SubmissionPaths
-from ablative.study.plan.task import TaskRef
+from ablative.study.plan.task import REF, TaskRef
 
 
 @dataclass(frozen=True)
@@ -110,13 +112,29 @@ class Manifest:
 
 def read(paths: SubmissionPaths) -> Manifest | None:
     """Manifest of a submission, or None where there is none (yet)."""
-    data: dict[str, Any] | None = read_json(paths.manifest)
+    data: dict[str, Any] | None = read_json(paths.manifest, _SHAPE)
     if data is None:
         return None
     tasks = tuple(map(TaskRef.from_json, data.pop("tasks")))
-    jobs = tuple(Job(**job) for job in data.pop("jobs"))
+    jobs = tuple(Job(**job) for job in data.pop("jobs", ()))
     arrays = tuple(_array(array) for array in data.pop("arrays", ()))
     return Manifest(**{**data, "devices": tuple(data.pop("devices"))}, tasks=tasks, jobs=jobs, arrays=arrays)
+
+
+def require(paths: SubmissionPaths) -> Manifest:
+    """Manifest of a submission that a job belongs to; raises StoreError where it is gone or damaged."""
+    found = read(paths)
+    if found is None:
+        raise StoreError(f"{paths.manifest}: absent or damaged; `ablate submit` queues the tasks that it named again")
+    return found
+
+
+_SHAPE = {
+    **shape_of(Manifest),
+    "tasks": [REF],
+    # Version 1 wrote one name.
+    "arrays?": [{**shape_of(Array), "after?": ([str], str)}],
+}
 
 
 def _array(data: dict[str, Any]) -> Array:

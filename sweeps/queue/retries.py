@@ -8,10 +8,12 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 
 from ablative.study import installed_trainers
+from ablative.study.core.damage import set_aside
 from ablative.study.core.files import read_json, write_json
 from ablative.study.core.typed import read_config
 from ablative.study.home.failed_attempts import OUT_OF_MEMORY, failures, times_out_of_memory
 from ablative.study.home.paths import Home, StudyPaths, TaskPaths
+from ablative.study.home.records import read_failure
 from ablative.study.plan.task import Task, TaskRef
 from ablative.study.trainers import Trainer
 from ablative.sweeps.queue.failures import Failure, write_failure
@@ -25,6 +27,8 @@ IDENTICAL_FAILURES = 3
 
 def archive_failure(paths: TaskPaths) -> None:
     """Keep the last failure as `failure.<n>.json`, so that the task counts as missing again."""
+    if paths.cancelled.is_dir():
+        set_aside(paths.cancelled, "a folder")
     paths.cancelled.unlink(missing_ok=True)
     try:
         os.replace(paths.failure, paths.past_failure(_number(paths)))
@@ -76,9 +80,9 @@ def repetition(tasks: Iterable[TaskRef], home: Home, failure: Failure) -> str:
     """Why a failure of the code is to stop all that would only repeat it; empty: it has not come up often enough."""
     same = 0
     for task in tasks:
-        written = read_json(task.paths(home).failure)
+        written = read_failure(task.paths(home).failure)
         if written is not None:
-            same += (written["cause"], written["fingerprint"]) == ("code", failure.fingerprint)
+            same += (written["cause"], written.get("fingerprint")) == ("code", failure.fingerprint)
     if same < IDENTICAL_FAILURES:
         return ""
     return f"{same} tasks failed at the same place ({failure.type}: {failure.message})"
@@ -94,7 +98,7 @@ def avoided_nodes(study: StudyPaths, hours: float) -> dict[str, float]:
     found = {}
     pattern = study.failed_node("*")
     for path in sorted(pattern.parent.glob(pattern.name)):
-        failure = read_json(path)
+        failure = read_json(path, {"node": str, "time": float})
         if failure is not None and failure["time"] + hours * 3600 > time.time():
             found[str(failure["node"])] = failure["time"] + hours * 3600
     return found

@@ -12,14 +12,14 @@ import json
 import os
 import secrets
 import shutil
-import subprocess
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ablative.study.core import packages
+from ablative.study.core import checkouts, packages
+from ablative.study.core.damage import set_aside
 from ablative.study.core.errors import ConfigError
-from ablative.study.core.files import write_atomic
+from ablative.study.core.files import naming, write_atomic
 from ablative.study.home.paths import Home
 
 DIGITS = 16
@@ -60,6 +60,8 @@ def take(home: Home, trained_by: Sequence[str]) -> Snapshot:
     contents = _contents(trained_by)
     digest = _digest(contents)
     target = home.snapshot(digest)
+    if os.path.lexists(target) and not _whole(contents, target):
+        set_aside(target, "files of it are not as they were copied")
     if not target.exists():
         _copy(contents, target)
     return Snapshot(digest, target)
@@ -162,6 +164,13 @@ def _digest(contents: dict[str, bytes]) -> str:
     return total.hexdigest()[:DIGITS]
 
 
+def _whole(contents: dict[str, bytes], target: Path) -> bool:
+    try:
+        return all((target / name).read_bytes() == content for name, content in contents.items())
+    except OSError:
+        return False
+
+
 def _copy(contents: dict[str, bytes], target: Path) -> None:
     """Write the files into a hidden folder and rename it: a snapshot that can be seen is complete."""
     draft = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
@@ -169,7 +178,8 @@ def _copy(contents: dict[str, bytes], target: Path) -> None:
         for name, content in contents.items():
             path = draft / name
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(content)
+            with naming(path):
+                path.write_bytes(content)
         try:
             draft.rename(target)
         except OSError:
@@ -182,11 +192,5 @@ def _copy(contents: dict[str, bytes], target: Path) -> None:
 
 def _git(place: Path, *arguments: str) -> str:
     """Output of a git command about a folder or a file; empty where there is no git or no checkout."""
-    folder = place.parent if place.is_file() else place
-    try:
-        result = subprocess.run(
-            ["git", "-C", str(folder), *arguments], capture_output=True, text=True, errors="replace", check=False
-        )
-    except FileNotFoundError:
-        return ""
+    result = checkouts.git(place.parent if place.is_file() else place, *arguments)
     return result.stdout if result.returncode == 0 else ""

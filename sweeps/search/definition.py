@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import Any
 
 from ablative.study import installed_trainers
+from ablative.study.core.errors import StoreError
 from ablative.study.core.files import read_json, write_json
 from ablative.study.core.typed import Settings, build, plain
 from ablative.study.home.paths import SubmissionPaths
@@ -18,6 +19,14 @@ from ablative.study.spec.metric_patterns import expand
 from ablative.study.spec.runtime import RuntimeConfig
 from ablative.study.spec.search import SearchConfig
 from ablative.study.trainers import Metric, Stage, Trainer
+
+_STAGE = {"name": str, "config": dict, "runtime": dict, "needs": [str], "seeded": bool, "metrics": [dict]}
+_SHAPE = {
+    "study": str,
+    "search": dict,
+    "arms": [{"cell": dict, "stages": [_STAGE], "key": str, "watched": (_STAGE, None)}],
+    "planned": dict,
+}
 
 
 @dataclass(frozen=True)
@@ -72,7 +81,9 @@ def read(paths: SubmissionPaths, trainer: str, only: Collection[str] = ()) -> De
         trainer: name of the trainer whose stages the arms have.
         only: names of arms; empty: all.
     """
-    data: dict[str, Any] = read_json(paths.search) or {}
+    data: dict[str, Any] | None = read_json(paths.search, _SHAPE)
+    if data is None:
+        raise StoreError(f"{paths.search}: absent or damaged; `ablate search` starts other workers")
     own = installed_trainers.trainer(trainer)
     arms = tuple(
         SearchArm(

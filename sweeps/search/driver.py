@@ -96,7 +96,7 @@ class Searcher:
     def start_again(self, restarts: int) -> bool:
         """Start workers unless they keep dying, or stopped for a reason."""
         for paths in self.own:
-            if (stopped := read_json(paths.stopped)) is not None:
+            if (stopped := read_json(paths.stopped, {"reason": str})) is not None:
                 self.say(f"stopped: {stopped['reason']}")
                 return False
         if restarts >= RESTARTS:

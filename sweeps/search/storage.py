@@ -22,6 +22,7 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.storages.journal._file import BaseJournalFileLock, get_lock_file
 
 from ablative.study.core.errors import AblateError, ConfigError, StoreError, unknown
+from ablative.study.core.files import naming
 from ablative.study.home.paths import SearchPaths
 from ablative.sweeps.queue import leases
 
@@ -74,7 +75,8 @@ class Backend(JournalFileBackend):
             repair(self._path)
             handle = os.open(self._path, os.O_WRONLY | os.O_APPEND)
             try:
-                _write(handle, lines)
+                with naming(self._path):
+                    _write(handle, lines)
             finally:
                 os.close(handle)
 

@@ -28,6 +28,8 @@ from ablative.sweeps.search import methods
 from ablative.sweeps.search.definition import Definition, trial_tasks
 from ablative.sweeps.search.storage import name_goals, open_storage
 
+OUTCOME = {"state": str, "objectives": ([float], None), "seconds": float, "snapshot": str}
+"""Shape of a repeat's `outcome.json`."""
 MOST_LOSSES = 4
 """A trial whose worker, or whose task, died this often from outside is given up: it may be what kills them."""
 RETRY, LOSSES, ERROR, SECONDS, SEEDS = "retry_of", "losses", "error", "seconds", "values_by_seed"
@@ -135,7 +137,7 @@ class Trials:
     def repeat_outcomes(self, arm: SearchArm, number: int) -> dict[int, dict[str, Any]]:
         """Seed → how the trial's repeat with that seed ended, for the repeats that have ended."""
         paths = self.paths.trial(arm.key, number)
-        found = {seed: read_json(paths.repeat(seed).outcome) for seed in self.search.confirm.seeds}
+        found = {seed: read_json(paths.repeat(seed).outcome, OUTCOME) for seed in self.search.confirm.seeds}
         return {seed: outcome for seed, outcome in found.items() if outcome is not None}
 
     def take(self) -> Taken | None:

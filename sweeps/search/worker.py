@@ -11,12 +11,14 @@ import time
 from collections.abc import Iterable
 from typing import Any
 
-from ablative.study.core.files import read_json, write_atomic, write_json
-from ablative.study.core.typed import dump, plain
+from ablative.study.core.files import write_json
+from ablative.study.core.typed import plain
 from ablative.study.home import tracking_tags
 from ablative.study.home.journal import read
 from ablative.study.home.paths import TaskPaths, watched
+from ablative.study.home.records import read_failure, read_record
 from ablative.study.home.task_state import FINISHED, DirectoryState, directory_state
+from ablative.study.plan.kept_config import keep_config
 from ablative.study.plan.search_arms import VALIDATION, reported
 from ablative.study.plan.task import Task, TaskRef, trial_tasks
 from ablative.sweeps.queue.failures import RESUMABLE
@@ -116,8 +118,7 @@ class SearchWorker(Worker):
     def _bring(self, work: Work, task: Task) -> str:
         """Have a task done, here or by the worker that holds it; returns why it is not: stopped, pruned, a cause."""
         queued, paths = TaskRef.of(task), task.paths(self.home)
-        if not paths.config.exists():
-            write_atomic(paths.config, dump(task.config), durable=False)
+        keep_config(task, work.arm.trainer, paths.config)
         self._watch(work, task, paths)
         while True:
             state = directory_state(paths)
@@ -158,7 +159,7 @@ class SearchWorker(Worker):
     def _end_early(self, taken: Taken, task: Task, cause: str) -> None:
         paths = task.paths(self.home)
         taken.trial.set_user_attr(SECONDS, self._seconds(taken))
-        message = str((read_json(paths.failure) or {}).get("message", ""))
+        message = str((read_failure(paths.failure) or {}).get("message", ""))
         if cause == "pruned":
             self._track(taken, "pruned")
             self._trials.prune(taken, "pruned")
@@ -171,7 +172,7 @@ class SearchWorker(Worker):
     def _values(self, work: Work, seed: int) -> list[float] | None:
         metrics: dict[str, float | None] = {}
         for task in _of_seed(work, seed):
-            metrics |= (read_json(task.paths(self.home).record) or {}).get("metrics", {})
+            metrics |= (read_record(task.paths(self.home)) or {}).get("metrics") or {}
         return definition.goal_values(self._search, metrics)
 
     def _seconds(self, work: Work) -> float:
@@ -242,8 +243,8 @@ def _of_seed(work: Work, seed: int) -> list[Task]:
 
 def _seconds(paths: TaskPaths) -> float:
     """How long a task took: by its record, or where it was cut short, by its journal."""
-    record = read_json(paths.record)
+    record = read_record(paths)
     if record is not None:
-        return float(record["seconds"])
+        return float(record.get("seconds") or 0.0)
     times = [entry["t"] for entry in read(paths.journal)[0] if "t" in entry]
     return (times[-1] - times[0]) / 1000 if times else 0.0

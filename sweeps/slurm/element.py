@@ -57,8 +57,7 @@ class Element:
             signal.signal(name, self._on_signal)
         position = Position.of(os.environ)
         self.leader = Leader(position, home) if position is not None else None
-        queue = manifest.read(submission)
-        assert queue is not None, submission.manifest
+        queue = manifest.require(submission)
         self.home, self.submission, self.queue = home, submission, queue
         self.array = next(found for found in queue.arrays if found.name == array)
         self.index = int(os.environ["SLURM_ARRAY_TASK_ID"])

@@ -116,8 +116,7 @@ def launch(home: Home, submission: SubmissionPaths, environment: Mapping[str, st
     from ablative.sweeps.queue import manifest
     from ablative.sweeps.slurm import script
 
-    found = manifest.read(submission)
-    assert found is not None, submission.manifest
+    found = manifest.require(submission)
     submission.jobs.mkdir(parents=True, exist_ok=True)
     lease = leases.acquire(submission.launching, "submit", LAUNCH_SECONDS)
     arrays = list(found.arrays)

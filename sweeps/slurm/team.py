@@ -168,8 +168,7 @@ class Follower:
         self._child: Child | None = None
         for stop in task_process.STOP_SIGNALS:
             signal.signal(stop, self._on_signal)
-        queue = manifest.read(submission)
-        assert queue is not None, submission.manifest
+        queue = manifest.require(submission)
         self.home, self.position = home, position
         first = submission.output("{SLURM_ARRAY_JOB_ID}_{SLURM_ARRAY_TASK_ID}".format_map(os.environ))
         # Submitit's name for what a process prints ends with its rank.

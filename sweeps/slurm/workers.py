@@ -65,8 +65,7 @@ class ElementWorker(Worker):
     def _stop(self, reason: str, fingerprint: str) -> None:
         """Also take out of the queue what would only start, look and end."""
         super()._stop(reason, fingerprint)
-        found = manifest.read(self.submission)
-        assert found is not None, self.submission.manifest
+        found = manifest.require(self.submission)
         try:
             squeue.cancel("--state=PENDING", *(array.job_id for array in found.arrays if array.job_id))
         except SchedulerSilent as silent:

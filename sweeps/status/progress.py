@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from pathlib import Path
@@ -10,7 +9,7 @@ from pathlib import Path
 from ablative.study.costs.estimate import ASSUMED_SECONDS
 from ablative.study.costs.history import similarity_keys
 from ablative.study.home.attempt_times import WAITING
-from ablative.study.home.journal import Entry
+from ablative.study.home.journal import Entry, parse
 from ablative.study.plan.plan import Plan
 from ablative.study.plan.task import Task
 from ablative.study.trainers import Progress
@@ -71,7 +70,7 @@ class _Speeds:
     def learn(self, state: TaskState, report: Progress | None) -> None:
         """Take in what a finished task took, or a running one would take at the speed that it reports."""
         task = state.task
-        if state.state == "completed" and state.detail:
+        if state.state == "completed" and state.detail and state.detail.get("seconds"):
             seconds = state.detail["seconds"]
         elif report is not None and report.seconds_left is not None and report.share < 1.0:
             seconds = report.seconds_left / (1.0 - report.share)
@@ -104,8 +103,9 @@ def _tail(path: Path) -> list[Entry]:
             size = file.seek(0, os.SEEK_END)
             file.seek(max(0, size - TAIL_BYTES))
             data = file.read()
-    except FileNotFoundError:
+    except (FileNotFoundError, IsADirectoryError, PermissionError):
         return []
     lines = data[: data.rfind(b"\n") + 1].splitlines()
     # The first line is cut, unless the file is short.
-    return [json.loads(line) for line in (lines if size <= TAIL_BYTES else lines[1:])]
+    found = map(parse, lines if size <= TAIL_BYTES else lines[1:])
+    return [entry for entry in found if entry is not None]

@@ -56,7 +56,7 @@ def notice(plan: Plan, survey: Survey) -> str:
     if survey.finished:
         return ""
     for paths, found in manifest.submissions(plan.home, plan.study.name):
-        stopped = read_json(paths.stopped)
+        stopped = read_json(paths.stopped, {"reason": str})
         if stopped is not None:
             return f"stopped: {stopped['reason']}"
         # Where a part of a study was submitted, the rest waits for no worker.

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from ablative.study.core.files import read_json
 from ablative.study.costs.usage import TaskUsage
 from ablative.study.home.paths import Home, SubmissionPaths, TaskPaths
+from ablative.study.home.records import read_failure
 from ablative.study.home.task_state import FINISHED, directory_state
 from ablative.study.plan.plan import Plan
 from ablative.study.plan.task import Task
@@ -189,7 +189,7 @@ class _Look:
         """State of a task with the lease of a dead worker: what ended the worker, unless it had its say."""
         if paths.cancelled.exists():
             return TaskState(task, "failed", "cancelled")
-        failure = read_json(paths.failure)
+        failure = read_failure(paths.failure)
         if failure is not None:
             return TaskState(task, "failed", failure["cause"], failure)
         cause, message = VANISHED if owner is None else executors.ending(self._past, task.task_id, owner)

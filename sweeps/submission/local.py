@@ -212,8 +212,7 @@ def _submit(home: Home, submission: SubmissionPaths) -> None:
 
     from ablative.sweeps.worker.worker import work
 
-    queue = manifest.read(submission)
-    assert queue is not None, submission.manifest
+    queue = manifest.require(submission)
     executor = submitit.AutoExecutor(folder=submission.jobs, cluster="local")
     executor.update_parameters(timeout_min=TIMEOUT_MINUTES)
     here = leases.identify()

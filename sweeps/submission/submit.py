@@ -15,8 +15,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from ablative.study.core import extras
+from ablative.study.core.damage import DamagedError, set_aside
 from ablative.study.core.errors import AblateError, StoreError
-from ablative.study.core.files import write_atomic
+from ablative.study.core.files import read_text, write_atomic
 from ablative.study.core.secrets import redact
 from ablative.study.home.paths import HOME_VERSION, Home, SubmissionPaths
 from ablative.study.plan.plan import Plan
@@ -190,9 +191,7 @@ def prepare_home(home: Home) -> None:
     """
     try:
         home.root.mkdir(parents=True, exist_ok=True)
-        if not home.version.exists():
-            write_atomic(home.version, f"{HOME_VERSION}\n")
-        version = home.version.read_text().strip()
+        version = _home_version(home)
         probe = home.root / f".probe.{secrets.token_hex(4)}"
         probe.touch()
         probe.unlink()
@@ -201,11 +200,26 @@ def prepare_home(home: Home) -> None:
             f"the home {home.root} cannot be written ({error.strerror}); point --home or $ABLATE_HOME to a folder "
             f"that can"
         ) from None
-    if not version.isdigit() or int(version) > HOME_VERSION:
+    if version > HOME_VERSION:
         raise StoreError(
             f"the home {home.root} has layout version '{version}', this ablate knows up to {HOME_VERSION}; "
             f"use the newer ablate that wrote it, or another home"
         )
+
+
+def _home_version(home: Home) -> int:
+    """Version of the home's layout; a home without one, or with a damaged one, is of ours."""
+    try:
+        text = read_text(home.version).strip()
+        if text.isdecimal():
+            return int(text)
+        set_aside(home.version, "no number")
+    except FileNotFoundError:
+        pass
+    except DamagedError as error:
+        set_aside(home.version, error.reason)
+    write_atomic(home.version, f"{HOME_VERSION}\n")
+    return HOME_VERSION
 
 
 def _record_abandoned(plan: Plan, state: TaskState) -> None:

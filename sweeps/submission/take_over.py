@@ -8,11 +8,12 @@ import shutil
 from pathlib import Path
 
 from ablative.study.core.errors import StoreError
-from ablative.study.core.files import read_json, write_atomic, write_json
+from ablative.study.core.files import write_atomic, write_json
 from ablative.study.core.identity import flatten
 from ablative.study.core.typed import dump
 from ablative.study.home.journal import Entry, read
 from ablative.study.home.paths import RunPaths, TaskPaths
+from ablative.study.home.records import read_record
 from ablative.study.plan.former_runs import FormerRun
 from ablative.study.plan.plan import Plan
 from ablative.study.plan.task import Task
@@ -79,7 +80,7 @@ def _link(source: Path, target: Path, names: set[str]) -> None:
 def _relabel(paths: TaskPaths, task: Task, former_id: str) -> None:
     """Give a copy its planned id and configuration; every file written anew takes the place of a link."""
     write_atomic(paths.config, dump(task.config))
-    record = dict(read_json(paths.record) or {})
+    record = dict(read_record(paths) or {})
     write_json(paths.record, {**record, "task_id": task.task_id, "taken_over": former_id})
     params = {key: str(value) for key, value in flatten(task.config).items()}
     entries: list[Entry] = []

@@ -13,7 +13,9 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from ablative.study.core.damage import shape_of
 from ablative.study.core.files import read_json, write_json
+from ablative.study.home.journal import parse
 from ablative.study.home.paths import Home, TaskPaths
 from ablative.study.plan.task import Task, TaskRef
 from ablative.sweeps.tracking.contents.tags import plan_tags
@@ -81,12 +83,15 @@ class Cursor:
 
 def read_cursor(paths: TaskPaths, study: str) -> Cursor | None:
     """The cursor, or None where there is none or its file is of another version or broken: then all is sent again."""
+    content = read_json(paths.shipped(study), _CURSOR)
+    names = {key: name for name, key in _ON_DISK.items()}
     try:
-        content = read_json(paths.shipped(study))
-        names = {key: name for name, key in _ON_DISK.items()}
         return None if content is None else Cursor(**{names.get(key, key): value for key, value in content.items()})
-    except (TypeError, ValueError):
+    except TypeError:
         return None
+
+
+_CURSOR = {_ON_DISK.get(key.removesuffix("?"), key): shape for key, shape in shape_of(Cursor).items()}
 
 
 @dataclass(frozen=True)
@@ -100,15 +105,21 @@ class JournalStart:
 
 
 def journal_start(journal: Path) -> JournalStart:
-    """Read a journal's first complete line; raises ValueError where it is not JSON."""
+    """Read a journal's first complete line; raises ValueError where it is damaged."""
     try:
         with journal.open("rb") as file:
             line = file.readline()
     except FileNotFoundError:
         return JournalStart("")
-    if not line.endswith(b"\n"):
+    entry = parse(line)
+    if line and entry is None and (line.endswith(b"\n") or not line.startswith(b"{")):
+        # Never a journal that begins anew, in whose place all that the store has would be deleted.
+        raise ValueError(
+            f"{journal}: damaged from its first line on; nothing of it is uploaded, the store keeps its copy"
+        )
+    if entry is None or not line.endswith(b"\n"):
         return JournalStart("")
-    return JournalStart(hashlib.sha256(line).hexdigest()[:16], json.loads(line)["t"])
+    return JournalStart(hashlib.sha256(line).hexdigest()[:16], entry["t"])
 
 
 def state_digest(task: TaskRef, study: str, paths: TaskPaths) -> str:
@@ -141,9 +152,10 @@ def read_target(study: str, home: Home) -> Target | None:
 
 def last_target(study: str, home: Home) -> Target | None:
     """None where nothing was ever shipped to the store that is in use now; it may be gone since."""
+    content = read_json(home.study(study).tracking, shape_of(Target))
     try:
-        target = Target(**(read_json(home.study(study).tracking) or {}))
-    except (TypeError, ValueError):
+        target = Target(**(content or {}))
+    except TypeError:
         return None
     return target if target.store == store_key(home) else None
 

@@ -9,6 +9,9 @@ from collections.abc import Iterator
 from ablative.study.core.errors import StoreError
 from ablative.sweeps.tracking.uri import redact_store
 
+DAMAGED = (
+    "is not an SQLite database, or is damaged: move it away, and 'ablate sync STUDY' fills a new one from the journals"
+)
 LATE, BROKE_OFF = "does not answer in time", "broke off"
 SIGNS = (
     (("Invalid Host header",), "does not take this host name: start it with --allowed-hosts HOST:PORT"),
@@ -20,7 +23,7 @@ SIGNS = (
     (("database is locked", "database table is locked"), "is locked by another process"),
     (("readonly database", "read-only", "unable to open database file", "permission denied"), "cannot be written"),
     (("disk is full", "No space left", "disk I/O error", "File too large"), "cannot be written: disk full or failing"),
-    (("file is not a database", "malformed"), "is not an SQLite database, or is damaged"),
+    (("file is not a database", "malformed"), DAMAGED),
     (("password authentication failed", "error code 401", "error code 403"), "refuses our user or password"),
     (("does not exist", "error code 404"), "is not there"),
 )

@@ -64,7 +64,7 @@ def _locked(path: Path) -> int | None:
 
     Raises OSError when the file cannot be created.
     """
-    handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
     # An error is no lock yet: a file server that is away (EIO, ESTALE) may come back before the deadline.
     with contextlib.suppress(OSError):
         # NFS renames a removed file that is open, so its count of links does not show that its name is gone.

@@ -17,9 +17,11 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ablative.study.core.damage import DamagedError, set_aside
 from ablative.study.core.errors import StoreError
-from ablative.study.core.files import write_json
+from ablative.study.core.files import naming, read_text, write_json
 from ablative.study.home.paths import Home
+from ablative.study.home.sharing import new_file_mode
 from ablative.sweeps.tracking.contents.tags import KIND, experiment_tags
 from ablative.sweeps.tracking.cursor import Target, read_target
 from ablative.sweeps.tracking.faults import Exists, faults
@@ -130,11 +132,18 @@ def _known(uri: str, home: Home, study: str) -> Experiment | None:
 
 def home_identity(home: Home) -> str:
     """The home's random name, made at first use."""
-    with contextlib.suppress(FileNotFoundError):
-        return home.identity.read_text().strip()
+    try:
+        if name := read_text(home.identity).strip():
+            return name
+        set_aside(home.identity, "empty")
+    except FileNotFoundError:
+        pass
+    except DamagedError as error:
+        set_aside(home.identity, error.reason)
     home.root.mkdir(parents=True, exist_ok=True)
     draft = home.identity.with_name(f".identity.{uuid.uuid4().hex}")
-    draft.write_text(uuid.uuid4().hex[:12] + "\n")
+    with naming(home.identity):
+        draft.write_text(uuid.uuid4().hex[:12] + "\n")
     _publish(draft, home.identity)
     draft.unlink(missing_ok=True)
     return home.identity.read_text().strip()
@@ -185,6 +194,8 @@ def _create_store(uri: str, home: Home) -> None:
     draft = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     try:
         _create_tables(f"sqlite:///{draft}", home)
+        # SQLite lets no one but its owner write, whatever the umask, and gives its journals the same rights.
+        draft.chmod(new_file_mode())
         _publish(draft, path)
     finally:
         draft.unlink(missing_ok=True)
@@ -195,6 +206,9 @@ def _publish(draft: Path, path: Path) -> None:
     try:
         os.link(draft, path)
     except FileExistsError:
+        if path.is_file() and not path.stat().st_size:
+            # Emptied by a full disk, or made by `touch`.
+            os.replace(draft, path)
         return
     except OSError:
         # No hard links here; we hold the lock, so that only a stranger could be overwritten.

@@ -16,11 +16,11 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ablative.study.costs.usage import TaskUsage
 from ablative.study.home import tracking_tags
-from ablative.study.home.journal import metric_rows, read
+from ablative.study.home.journal import metric_rows, parse, read
 from ablative.study.home.paths import Home, TaskPaths
 from ablative.study.home.task_state import directory_state
 from ablative.study.plan.task import TaskRef
@@ -335,10 +335,9 @@ def _lines(journal: Path, offset: int) -> list[JournalLine]:
         data = file.read()
     lines: list[JournalLine] = []
     for text in data[: data.rfind(b"\n") + 1].splitlines(keepends=True):
-        try:
-            entry: dict[str, Any] = json.loads(text)
-        except ValueError:
-            raise ValueError(f"{journal}: byte {offset} begins a line that is not JSON") from None
+        entry = parse(text)
+        if entry is None:
+            raise ValueError(f"{journal}: byte {offset} begins a damaged line; nothing after it is uploaded")
         offset += len(text)
         lines.append(JournalLine(entry, offset))
     return lines

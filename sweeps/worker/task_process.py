@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from ablative.study import installed_trainers
+from ablative.study.core.damage import set_aside
 from ablative.study.core.errors import Interrupted, exit_code
 from ablative.study.core.extras import MissingExtraError, missing_extra
 from ablative.study.core.processes import die_with_parent
@@ -161,8 +162,10 @@ def _prepare(parent: int, log: Path) -> list[int]:
     if not die_with_parent(parent):
         os._exit(1)
     _prefer_oom_kill()
+    if log.is_dir():
+        set_aside(log, "a folder")
     for descriptor, path in ((0, Path(os.devnull)), (1, log), (2, log)):
-        opened = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
+        opened = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
         os.dup2(opened, descriptor)
         os.close(opened)
     sys.stdout = io.TextIOWrapper(io.FileIO(1, "w", closefd=False), line_buffering=True)

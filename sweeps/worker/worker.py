@@ -18,10 +18,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
 
+from ablative.study.core.damage import set_aside
 from ablative.study.core.files import write_json
 from ablative.study.core.registry import SEARCH_WORKER, load
 from ablative.study.home.failed_attempts import OUT_OF_MEMORY
 from ablative.study.home.paths import Home, SubmissionPaths, TaskPaths
+from ablative.study.home.records import damaged, read_record
+from ablative.study.home.sharing import follow_group
 from ablative.study.home.task_state import FINISHED, directory_state
 from ablative.study.plan.task import TaskRef
 from ablative.sweeps.queue import failures, leases, manifest, retries, snapshot
@@ -51,10 +54,10 @@ def work(home_root: str, study: str, stamp: str, index: int) -> dict[str, int]:
         index: number of this worker in the submission; deals out the GPUs.
     """
     home = Home(Path(home_root))
+    follow_group(home)
     snapshot.require(home)
     submission = home.study(study).submission(stamp)
-    queue = manifest.read(submission)
-    assert queue is not None, submission.manifest
+    queue = manifest.require(submission)
     if queue.devices:
         # Submitit's local jobs see no GPU by default.
         os.environ["CUDA_VISIBLE_DEVICES"] = queue.devices[index % len(queue.devices)]
@@ -171,6 +174,8 @@ class Worker:
         lease = leases.acquire(paths.lease, self.job, self.queue.stale_seconds)
         if lease is None:
             return None
+        for path in damaged(paths):
+            set_aside(path, "taken as absent")
         if any(path.exists() for path in (paths.record, paths.failure, paths.cancelled)):
             lease.release()
             return None
@@ -200,7 +205,7 @@ class Worker:
         if verdict == "lost":
             say(f"{task.task_id}: another worker took the lease; stopped")
             return
-        if not paths.record.exists():
+        if read_record(paths) is None:
             failure = self._failure(status, report, verdict, task_process.out_of_memory_kills() > kills)
             self._write_failure(task, paths, failure)
             self.ended[failure.cause] += 1

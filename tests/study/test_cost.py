@@ -131,7 +131,7 @@ def test_finished_runs_of_other_studies_count_too(plan: Plan) -> None:
 def test_records_that_are_given_are_not_read_again(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
     (short, other, *_) = tasks(plan, length="short", method="clip")
     record = {"state": "completed", "seconds": 4.0}
-    monkeypatch.setattr(estimate_module, "read_json", None)
+    monkeypatch.setattr(estimate_module, "read_record", None)
     assert estimate(plan, {short.task_id: record}).core_seconds[other.task_id] == pytest.approx(4.0)
 
 

@@ -13,7 +13,8 @@ from typing import Any
 
 import torch
 
-from ablative.study.core.errors import DataError
+from ablative.study.core.damage import set_aside
+from ablative.study.core.errors import DataError, LostOutputError
 from ablative.study.core.files import replacing
 from ablative.study.core.typed import load_config
 from ablative.study.home.paths import RunPaths
@@ -88,14 +89,16 @@ def load_system(paths: RunPaths) -> tuple[System, Tokenizer, RunConfig]:
 def final_model(paths: RunPaths) -> tuple[dict[str, torch.Tensor], Tokenizer]:
     """Final weights of a run, by name and on the CPU, with its tokenizer.
 
-    Raises DataError when the run has none, or damaged ones.
+    Raises LostOutputError when the run has none, or damaged ones; a finished run then counts as not finished any more.
     """
     try:
         state = load(paths.model)
-    except CorruptError as error:
-        raise DataError(
-            f"run {paths.root.name}: the final model is damaged ({error}); delete it and train again"
-        ) from None
-    if state is None or not paths.tokenizer.exists():
-        raise DataError(f"run {paths.root.name}: no final model; train the run before what needs it")
-    return state["model"], Tokenizer.load(paths.tokenizer)
+        if state is not None and paths.tokenizer.exists():
+            return state["model"], Tokenizer.load(paths.tokenizer)
+        reason = "no final model" if state is None else "no tokenizer"
+    except (CorruptError, DataError) as error:
+        reason = f"the final model is damaged ({error})"
+    if not paths.record.exists():
+        raise LostOutputError(f"run {paths.root.name}: {reason}; train the run before what needs it")
+    set_aside(paths.record, reason)
+    raise LostOutputError(f"run {paths.root.name}: {reason}; it is trained again, and then what needs it is done")

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ablative.study.core.errors import ConfigError, DataError, Interrupted
-from ablative.study.core.files import read_json, write_json
+from ablative.study.core.files import write_json
 from ablative.study.core.identity import flatten
 from ablative.study.core.secrets import redact
 from ablative.study.core.typed import read_config
@@ -21,6 +21,7 @@ from ablative.study.costs.history import facts
 from ablative.study.home.attempt_times import START_EVENTS
 from ablative.study.home.journal import Journal, read
 from ablative.study.home.paths import RunPaths, TaskPaths
+from ablative.study.home.records import read_record
 from ablative.study.installed_trainers import trainer
 from ablative.study.spec.parents import PARENT_KEY
 from ablative.study.trainers import Config, JobTask
@@ -70,7 +71,7 @@ def run_attempt(job: JobTask, work: Work) -> None:
         Interrupted: stopped and saved; call again to go on.
         AblateError, OSError: the user's and the disk's problems; anything else is a fault of the code.
     """
-    if not job.paths.record.exists():
+    if read_record(job.paths) is None:
         journal = LoggedJournal(job, trainer(job.trainer))
         try:
             _attempt(job, work, journal)
@@ -92,7 +93,7 @@ def diverged_need(job: JobTask) -> dict[str, Any] | None:
     Raises DataError where one is not finished.
     """
     for stage, paths in job.needs.items():
-        found = read_json(paths.record)
+        found = read_record(paths)
         if found is None:
             raise DataError(f"task {paths.root.name} ({stage}) is not finished; run it before '{job.stage}'")
         if found["state"] == "diverged":
