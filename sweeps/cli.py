@@ -17,6 +17,7 @@ from ablative.sweeps.queue.failures import CAUSES
 
 if TYPE_CHECKING:
     from ablative.study.costs.budget import Selection
+    from ablative.study.home.paths import Home
     from ablative.study.plan.plan import Plan
     from ablative.study.plan.task import Task
     from ablative.sweeps.submission.submit import Submission
@@ -195,11 +196,16 @@ def retry(plan: Plan, jobs: int | None, causes: tuple[str, ...], as_json: bool) 
 
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def doctor(as_json: bool) -> int:
+@click.option("--free", "kind", metavar="KIND", help="Remove what the home could lose of one kind, and nothing else.")
+@click.option("--yes", is_flag=True, help="With --free: do not ask.")
+def doctor(as_json: bool, kind: str | None, yes: bool) -> int:
     """Check packages, device, home, leases, store, disk, memory and data; exit code 1 when something is broken."""
     from ablative.study.home.paths import home
     from ablative.sweeps.doctor import examine
 
+    if kind is not None:
+        _free(home(), kind, yes)
+        return 0
     found = []
     for check in examine(home()):
         found.append({"check": check.name, "broken": check.broken, "text": check.text})
@@ -209,6 +215,24 @@ def doctor(as_json: bool) -> int:
     if as_json:
         click.echo(json.dumps(found))
     return int(any(check["broken"] for check in found))
+
+
+def _free(home: Home, kind: str, yes: bool) -> None:
+    """Remove what a home could lose of a kind, after a look at it; raises ConfigError and StoreError."""
+    from ablative.sweeps.upkeep.checks import shown
+    from ablative.sweeps.upkeep.disposable import KINDS, disposable, free
+
+    if kind not in KINDS:
+        raise ConfigError(unknown("kind", kind, KINDS, "--free"))
+    found = disposable(home, kind)
+    for path in found.paths:
+        click.echo(path)
+    if not found.paths:
+        click.echo(f"{kind}: nothing to remove in {home.root}")
+        return
+    click.echo(f"{counted(len(found.paths), 'path')}, {shown(found.bytes)}: {found.consequence}")
+    if yes or click.confirm("remove them?", abort=True):
+        free(found)
 
 
 def _print_submission(made: Submission, as_json: bool, selection: Selection | None = None) -> None:

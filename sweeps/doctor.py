@@ -27,6 +27,7 @@ from ablative.study.home.paths import Home
 from ablative.sweeps.queue import leases
 from ablative.sweeps.submission import local
 from ablative.sweeps.submission.submit import prepare_home
+from ablative.sweeps.upkeep import checks
 
 LOW_DISK_GIB = 2.0
 LOW_FILES = 10_000
@@ -51,12 +52,15 @@ class Check:
 
 def examine(home: Home) -> Iterator[Check]:
     """Run every check; one that raises is broken and says why."""
-    checks: list[tuple[str, Callable[[Home], Check | None]]] = [
+    lines: list[tuple[str, Callable[[Home], Check | None]]] = [
         ("python", _python),
         ("packages", _packages),
         ("extras", _extras),
         ("device", _device),
         ("home", _home),
+        ("files", lambda home: Check("files", *checks.damage(home))),
+        ("rights", lambda home: Check("rights", *checks.rights(home))),
+        ("room", lambda home: Check("room", *checks.room(home))),
         ("leases", _leases),
         ("locks", _locks),
         ("clock", _clock),
@@ -68,7 +72,7 @@ def examine(home: Home) -> Iterator[Check]:
         ("limits", _limits),
         ("shared", _shared),
     ]
-    for name, check in checks:
+    for name, check in lines:
         try:
             found = check(home)
             if found is not None:

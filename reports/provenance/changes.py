@@ -6,7 +6,6 @@ changed in the runs behind it.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -72,11 +71,8 @@ def kept(folder: Path, tag: str) -> Numbers:
     if not path.exists():
         known = [each.stem for each in folder.glob("*.json")]
         raise ConfigError(f"{unknown('tag', tag, known, str(folder))}; 'ablate report STUDY --tag NAME' keeps a report")
-    try:
-        found = read_json(path)
-    except json.JSONDecodeError:
-        found = None
-    if not isinstance(found, dict) or not {"numbers", "tasks", "environments"} <= set(found):
+    found: Numbers | None = read_json(path, {"numbers": {str: {"text": str}}, "tasks": dict, "environments": list})
+    if found is None:
         raise ConfigError(f"{path}: not a report that --tag has kept")
     return found
 

@@ -14,11 +14,8 @@ def other_words(plan: Plan, command: str) -> str:
 
     Empty where this plan has the same words, apart from those that say where runs go, and where nothing was submitted.
     """
-    try:
-        stored = read_json(plan.home.study(plan.study.name).plan) or {}
-    except (OSError, ValueError):
-        return ""
-    last = stored.get("asked", "") if isinstance(stored, dict) else ""
+    stored = read_json(plan.home.study(plan.study.name).plan, {"asked?": str}) or {}
+    last = stored.get("asked", "")
     if not last or _meaning(last) == _meaning(plan.asked):
         return ""
     words = shlex.join(sorted(_meaning(last))) or "no words"

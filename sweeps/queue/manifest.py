@@ -112,7 +112,7 @@ class Manifest:
 
 def read(paths: SubmissionPaths) -> Manifest | None:
     """Manifest of a submission, or None where there is none (yet)."""
-    data: dict[str, Any] | None = read_json(paths.manifest, _SHAPE)
+    data: dict[str, Any] | None = read_json(paths.manifest, SHAPE)
     if data is None:
         return None
     tasks = tuple(map(TaskRef.from_json, data.pop("tasks")))
@@ -129,7 +129,7 @@ def require(paths: SubmissionPaths) -> Manifest:
     return found
 
 
-_SHAPE = {
+SHAPE = {
     **shape_of(Manifest),
     "tasks": [REF],
     # Version 1 wrote one name.
