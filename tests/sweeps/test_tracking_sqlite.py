@@ -318,7 +318,7 @@ def test_one_broken_journal_does_not_hold_up_the_others(home: Home) -> None:
     shipped = ship([broken, run], STUDY, home)
     assert (shipped.tasks, shipped.pending) == (1, 1)
     assert len(shipped.errors) == 1
-    assert f"byte {good} begins a line that is not JSON" in shipped.errors[0]
+    assert f"byte {good} begins a damaged line" in shipped.errors[0]
     assert_shipped(uri(home), STUDY, home, [run])
 
 
