@@ -91,7 +91,7 @@ def read_cursor(paths: TaskPaths, study: str) -> Cursor | None:
         return None
 
 
-_CURSOR = {_ON_DISK.get(key.removesuffix("?"), key): shape for key, shape in shape_of(Cursor).items()}
+_CURSOR = shape_of(Cursor) | {f"{key}?": shape_of(Cursor)[f"{name}?"] for name, key in _ON_DISK.items()}
 
 
 @dataclass(frozen=True)
