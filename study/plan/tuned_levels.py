@@ -17,7 +17,7 @@ from ablative.study.spec.search import SEARCH_KEY, SearchConfig
 RESULT = {
     "cell": {str: str},
     "key": str,
-    "objective": list,
+    "objective?": list,
     "budget": dict,
     "seeds": list,
     "confirm": {"seeds": list},
@@ -110,7 +110,7 @@ class Tuned:
         fit = self._results(cell, name)
         for result in fit:
             if result["best"] is None:
-                several = len(result["objective"]) > 1
+                several = len(result.get("objective", ())) > 1
                 reason = "has several goals and no single best" if several else "completed no trial"
                 raise ConfigError(f"cell {cell_name(cell)}: the search of {name} {reason}")
         values = [result["best"]["values"] for result in fit]
