@@ -201,9 +201,11 @@ def _compose(name: str, overrides: Sequence[str], main: Path, others: Sequence[P
         own = "; ${…} in a study means another key of its file, never one of a run's configuration"
         reason = str(error).split("\n")[0] + (own if name.startswith("study/") else "")
         raise ConfigError(f"{str(error.full_key).removeprefix('study.')}: {reason}") from None
-    except (HydraException, OmegaConfBaseException, YAMLError) as error:
+    except (HydraException, OmegaConfBaseException, YAMLError, ValueError, AssertionError) as error:
+        # The last two are Hydra's for a `defaults:` of another form; no code of ours runs in there.
         place = shown(main / f"{name}.yaml") if name.startswith("study/") else name
-        raise ConfigError(f"{place}: {' '.join(str(error).split())}") from None
+        said = " ".join(str(error).split()) or "defaults: not a list of options such as {model: tiny}"
+        raise ConfigError(f"{place}: {said}") from None
 
 
 def _quoted(folder: Path) -> str:

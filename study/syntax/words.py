@@ -123,7 +123,7 @@ def with_words(study: Tree, words: Mapping[str, object]) -> Tree:
             continue
         below = rest[len(factor) + 1 :]
         if below:
-            changed = _with_level(factors[factor] or {}, below, value)
+            changed = _with_level(factors[factor], below, value, f"factors.{factor}")
         elif isinstance(value, list) and isinstance(factors[factor], Mapping):
             changed = _kept(factors[factor], value, key)
         else:
@@ -138,11 +138,21 @@ def _factor(rest: str, factors: Settings) -> str | None:
     return max(fit, key=len, default=None)
 
 
-def _with_level(levels: Settings, below: str, value: object) -> Tree:
+def _with_level(levels: object, below: str, value: object, where: str) -> Tree:
     """Levels with what a word says of one of them, `small` or `small.data.pairs`: keys of a level are dotted."""
-    level = next((name for name in levels if f"{below}.".startswith(f"{name}.")), below.partition(".")[0])
+    known = _branch(levels, where)
+    level = next((name for name in known if f"{below}.".startswith(f"{name}.")), below.partition(".")[0])
     rest = below[len(level) + 1 :]
-    return {**levels, level: {**(levels.get(level) or {}), rest: value} if rest else value}
+    return {**known, level: {**_branch(known.get(level), f"{where}.{level}"), rest: value} if rest else value}
+
+
+def _branch(found: object, where: str) -> Settings:
+    """What a word adds a key to; raises ConfigError where it has none."""
+    if found is None:
+        return {}
+    if not isinstance(found, Mapping):
+        raise ConfigError(f"{where}: '{found}' is a value, it has no keys below it")
+    return found
 
 
 def _kept(levels: Settings, value: Sequence[object], key: str) -> Tree:

@@ -50,6 +50,7 @@ NESTED: tuple[Any, ...] = (
     *({"from": {"method": "clip"}}, {"tuned": {"search": "weights"}}, {"low": 1, "high": 0}, [0, 0], [1.5], ["a", "a"]),
 )
 VALUES = SCALARS + NESTED
+NUMBERS = (0, -1, 10**30, 1e-300, 1e308, float("inf"), float("-inf"), float("nan"), True)
 WORDS = ("", "+", "~", "++", "a", "=", "a=", "=1", "a=b=c", "[", "{", "'", '"', "\\", ",", "é", "seeds", "@", "$")
 
 
@@ -96,7 +97,8 @@ def change(draw: Draw, tree: Any) -> Any:
     elif how == "cut" and isinstance(branch[key], str):
         branch[key] = branch[key][: draw(st.integers(0, len(branch[key])))]
     else:
-        branch[key] = copy.deepcopy(pick(draw, VALUES))
+        number = isinstance(branch[key], int | float) and draw(st.booleans())
+        branch[key] = copy.deepcopy(pick(draw, NUMBERS if number else VALUES))
     return tree
 
 
@@ -153,6 +155,6 @@ def word(draw: Draw, keys: Sequence[str]) -> str:
     if draw(st.integers(0, 6)) == 0:
         return draw(st.text(st.sampled_from("abz09.=[]{}(),:'\"\\~+@$é \t*-_/!"), max_size=12))
     key = pick(draw, keys) + (pick(draw, (".x", "s", "..", "@", ".0")) if draw(st.integers(0, 5)) == 0 else "")
-    value = pick(draw, VALUES)
+    value = pick(draw, NUMBERS if draw(st.booleans()) else VALUES)
     shown = pick(draw, (str(value), json.dumps(value, default=str, skipkeys=True).replace('"', ""), pick(draw, WORDS)))
     return f"{pick(draw, ('', '', '', '', '+', '++', '~'))}{key}={shown}"
