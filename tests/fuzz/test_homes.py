@@ -58,54 +58,58 @@ def frozen() -> Iterator[Path]:
     long_ago = time.time() - 3600
     for path in [*folder.glob("home/runs/*/claim"), *folder.glob("home/studies/small/submissions/*/alive")]:
         os.utime(path, (long_ago, long_ago))
-    # What commands add must not change what is drawn.
-    inside = [path for path in sorted((folder / "home").rglob("*")) if path.name in NAMES]
-    (folder / "files.txt").write_text("\n".join(str(path.relative_to(folder)) for path in inside))
     yield folder
     shutil.rmtree(folder)
 
 
+@pytest.fixture(scope="module")
+def contents(frozen: Path) -> dict[str, bytes]:
+    """Files that are changed, as they were before any command, which may mend or add some: draws go by these."""
+    files = [path for path in sorted((frozen / "home").rglob("*")) if path.name in NAMES]
+    return {str(path.relative_to(frozen)): path.read_bytes() for path in files}
+
+
 @given(data=st.data())
 @settings(0.13, 45)
-def test_one_file_of_a_home_that_is_read(frozen: Path, data: st.DataObject) -> None:
-    file = drawn(data.draw, frozen)
-    command, before = pick(data.draw, READING), file.read_bytes()
-    file.write_bytes(content := mutated(data.draw, file))
+def test_one_file_of_a_home_that_is_read(frozen: Path, contents: dict[str, bytes], data: st.DataObject) -> None:
+    name = drawn(data.draw, contents)
+    command, content = pick(data.draw, READING), mutated(data.draw, name, contents[name])
+    (frozen / name).write_bytes(content)
     try:
-        call(frozen, command, file, content)
+        call(frozen, command, name, content)
     finally:
-        file.write_bytes(before)
+        (frozen / name).write_bytes(contents[name])
 
 
 @pytest.mark.long
 @given(data=st.data())
 @settings(0.02, 5)
-def test_one_file_of_a_home_that_is_written(frozen: Path, data: st.DataObject) -> None:
+def test_one_file_of_a_home_that_is_written(frozen: Path, contents: dict[str, bytes], data: st.DataObject) -> None:
     """The report among others, each in a copy of the home. Without it, commands that only read are tried."""
-    file = drawn(data.draw, frozen)
+    name = drawn(data.draw, contents)
+    command, content = pick(data.draw, WRITING), mutated(data.draw, name, contents[name])
     with tempfile.TemporaryDirectory(prefix="ablate-fuzz-") as folder:
-        copied = Path(shutil.copytree(frozen, folder, dirs_exist_ok=True)) / file.relative_to(frozen)
-        copied.write_bytes(content := mutated(data.draw, file))
-        call(Path(folder), pick(data.draw, WRITING), copied, content)
+        shutil.copytree(frozen, folder, dirs_exist_ok=True)
+        Path(folder, name).write_bytes(content)
+        call(Path(folder), command, name, content)
 
 
-def drawn(draw: Draw, frozen: Path) -> Path:
+def drawn(draw: Draw, contents: dict[str, bytes]) -> str:
     """A file of the home: its kind first, so that those of which there are many are not drawn more often."""
-    files = [frozen / line for line in (frozen / "files.txt").read_text().splitlines()]
-    name = pick(draw, [name for name in NAMES if any(path.name == name for path in files)])
-    return pick(draw, [path for path in files if path.name == name])
+    name = pick(draw, [name for name in NAMES if any(Path(file).name == name for file in contents)])
+    return pick(draw, [file for file in contents if Path(file).name == name])
 
 
-def call(folder: Path, command: tuple[str, ...], file: Path, content: bytes) -> None:
+def call(folder: Path, command: tuple[str, ...], name: str, content: bytes) -> None:
     """The command in this folder, whose file was given this content."""
     with contextlib.chdir(folder):
-        check(command, f"{file}:\n{content[:2000]!r}", {"ABLATE_HOME": str(folder / "home")})
+        check(command, f"{name}:\n{content[:2000]!r}", {"ABLATE_HOME": str(folder / "home")})
 
 
-def mutated(draw: Draw, file: Path) -> bytes:
+def mutated(draw: Draw, name: str, content: bytes) -> bytes:
     """The file's content, changed in a way that its format allows, or damaged."""
-    if file.suffix == ".yaml":
-        return mutated_yaml(draw, file.read_text())
-    if file.suffix in (".json", ".jsonl", ".journal"):
-        return mutated_json(draw, file.read_bytes())
-    return damage(draw, file.read_bytes())
+    if name.endswith(".yaml"):
+        return mutated_yaml(draw, content.decode())
+    if name.endswith((".json", ".jsonl", ".journal")):
+        return mutated_json(draw, content)
+    return damage(draw, content)
