@@ -11,6 +11,9 @@ import typing
 from collections.abc import Mapping
 from pathlib import Path
 from types import UnionType
+from typing import TypeVar
+
+T = TypeVar("T")
 
 Shape = object
 """What a JSON value has to be: a type (`float` takes whole numbers), a set of allowed texts, a tuple of
@@ -62,6 +65,12 @@ def shape_of(cls: type) -> dict[str, Shape]:
         for spec in dataclasses.fields(cls)
     }
     return {f"{name}?" if optional[name] else name: _shape_of_hint(hints[name]) for name in optional}
+
+
+def fields_of(cls: type, content: Mapping[str, T]) -> dict[str, T]:
+    """What of a file's content are fields of a dataclass: the rest is of a later version, or a slip in an editor."""
+    names = {spec.name for spec in dataclasses.fields(cls)}
+    return {name: value for name, value in content.items() if name in names}
 
 
 def _shape_of_hint(hint: object) -> Shape:

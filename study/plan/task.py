@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from ablative.study.core.damage import shape_of
+from ablative.study.core.damage import fields_of, shape_of
 from ablative.study.core.files import read_json
 from ablative.study.home.paths import Home, SearchPaths, TaskPaths
 from ablative.study.spec.design import Cell, cell_name
@@ -92,7 +92,8 @@ class TaskRef(_Scheduled):
             known["stage"] = protocol or TRAIN
             needs = () if kind == "pretrain" else (known["run_id"],)
             known |= {"needs": needs, "need_runs": needs, "need_stages": (TRAIN,) * len(needs)}
-        return cls(**known | {name: tuple(known[name]) for name in ("needs", "need_runs", "need_stages")})
+        known |= {name: tuple(known[name]) for name in ("needs", "need_runs", "need_stages")}
+        return cls(**fields_of(cls, known))
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)

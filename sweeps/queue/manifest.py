@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ablative.study import trainer_names
-from ablative.study.core.damage import shape_of
+from ablative.study.core.damage import fields_of, shape_of
 from ablative.study.core.errors import StoreError
 from ablative.study.core.files import read_json, write_json
 from ablative.study.home.paths import Home, SubmissionPaths
@@ -115,10 +115,11 @@ def read(paths: SubmissionPaths) -> Manifest | None:
     data: dict[str, Any] | None = read_json(paths.manifest, SHAPE)
     if data is None:
         return None
-    tasks = tuple(map(TaskRef.from_json, data.pop("tasks")))
-    jobs = tuple(Job(**job) for job in data.pop("jobs", ()))
-    arrays = tuple(_array(array) for array in data.pop("arrays", ()))
-    return Manifest(**{**data, "devices": tuple(data.pop("devices"))}, tasks=tasks, jobs=jobs, arrays=arrays)
+    tasks = tuple(map(TaskRef.from_json, data["tasks"]))
+    jobs = tuple(Job(**fields_of(Job, job)) for job in data.get("jobs", ()))
+    arrays = tuple(_array(array) for array in data.get("arrays", ()))
+    data |= {"devices": tuple(data["devices"]), "tasks": tasks, "jobs": jobs, "arrays": arrays}
+    return Manifest(**fields_of(Manifest, data))
 
 
 def require(paths: SubmissionPaths) -> Manifest:
@@ -142,7 +143,7 @@ def _array(data: dict[str, Any]) -> Array:
     lists = {name: tuple(data.get(name, ())) for name in ("waits_for", "exclude", "arms", "after", "after_end")}
     if isinstance(data.get("after"), str):  # as version 1 wrote it
         lists["after"] = (data["after"],) if data["after"] else ()
-    return Array(**{**data, "elements": elements, **lists})
+    return Array(**{**fields_of(Array, data), "elements": elements, **lists})
 
 
 def submissions(

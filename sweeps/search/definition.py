@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import Any
 
 from ablative.study import installed_trainers
+from ablative.study.core.damage import fields_of
 from ablative.study.core.errors import StoreError
 from ablative.study.core.files import read_json, write_json
 from ablative.study.core.typed import Settings, build, plain
@@ -118,7 +119,7 @@ def _stage(trainer: Trainer, content: Settings) -> Stage:
         build(RuntimeConfig, content["runtime"]),
         tuple(content["needs"]),
         content["seeded"],
-        tuple(Metric(**metric) for metric in content["metrics"]),
+        tuple(Metric(**fields_of(Metric, metric)) for metric in content["metrics"]),
     )
 
 

@@ -21,7 +21,7 @@ from ablative.study.core.files import naming, write_json
 from ablative.study.home.journal import Journal, read
 from ablative.study.home.paths import Home
 from ablative.study.home.sharing import follow_group, new_file_mode
-from ablative.sweeps.queue import leases
+from ablative.sweeps.queue import leases, manifest
 from ablative.sweeps.queue.manifest import Array
 from ablative.sweeps.tracking.cursor import journal_start, read_cursor, read_target
 from ablative.sweeps.upkeep import checks
@@ -197,6 +197,16 @@ def test_shapes() -> None:
     assert misfit({**good, "elements": [["x"], "y"]}, shape) == "elements[1]: expected a list, found 'y'"
     assert misfit({**good, "submitted": 3}, shape) == "" != misfit({**good, "submitted": True}, shape)
     assert misfit({"name": "a"}, shape) == "no 'elements'"
+
+
+def test_keys_of_a_later_version_are_passed_over(home: Home) -> None:
+    """Versions that share a home write manifests for each other."""
+    paths, before = next(manifest.submissions(home))
+    content = json.loads(paths.manifest.read_text())
+    for part in (content, content["tasks"][0], content["jobs"][0]):
+        part["later"] = [1]
+    paths.manifest.write_text(json.dumps(content))
+    assert manifest.read(paths) == before
 
 
 def test_a_full_disk_names_the_file(tmp_path: Path) -> None:
