@@ -45,8 +45,10 @@ def sync(plan: Plan, again: bool, as_json: bool) -> None:
         click.echo(json.dumps({"study": plan.study.name, "store": uri, **asdict(shipped)}))
     else:
         click.echo(f"{plan.study.name}: {shipped.tasks} tasks, {shipped.metrics} metric values shipped to {uri}")
-        if shipped.restored:
-            click.echo(f"{shipped.restored} of them had been shipped before, and were missing from the store")
+        if shipped.restored == 1:
+            click.echo("1 run had gone from the store, and is there again")
+        elif shipped.restored:
+            click.echo(f"{shipped.restored} runs had gone from the store, and are there again")
         if shipped.files_error:
             click.echo(f"not sent: config.yaml of some tasks, for people to read: {shipped.files_error}", err=True)
         for error in shipped.errors:

@@ -309,6 +309,10 @@ def test_a_metric_counts_from_the_task_that_yields_it_and_not_from_a_copy(full: 
         assert one.rows("select * from curves order by all") == other.rows("select * from curves order by all")
         costs = "select distinct stage from results join runs using (task_id) where metric like 'cost/%'"
         assert other.rows(costs) == [("train",)]
+    tasks = tuple(task for task in copied.tasks if task.stage != "zero_shot")
+    declared = {name: metric for name, metric in copied.declared.items() if not name.startswith("zero_shot/")}
+    with open_warehouse(dataclasses.replace(copied, tasks=tasks, declared=declared)) as warehouse:
+        assert not warehouse.rows("select * from results where metric like 'zero_shot/%'"), "the study has it no more"
 
 
 def test_a_task_without_a_seed_of_its_own_may_carry_any(copied: Plan) -> None:

@@ -51,7 +51,7 @@ def test_sync(home: Home, capsys: pytest.CaptureFixture[str], monkeypatch: pytes
     # The store is replaced by an empty one behind our back.
     home.store.write_bytes(fresh_store())
     assert main(["sync", "demo"], standalone=False) == 0
-    assert "2 of them had been shipped before, and were missing" in capsys.readouterr().out
+    assert "2 runs had gone from the store, and are there again" in capsys.readouterr().out
     assert_shipped(f"sqlite:///{home.store}", "demo", home, [run, score])
 
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://ann:s3cret@127.0.0.1:{free_port()}")

@@ -103,12 +103,12 @@ def test_state_status_and_times(home: Home) -> None:
     ship([run], STUDY, home)
     run_id = run_ids(uri(home), run)[0]
     began = json.loads(run.paths(home).journal.read_text().splitlines()[0])["t"]
-    assert run_row(uri(home), run_id) == ("clip, seed=1", "RUNNING", began, None)
+    assert run_row(uri(home), run_id) == ("clip, s1", "RUNNING", began, None)
 
     write_record(home, run)
     assert pending([run], STUDY, home) == 1, "the record is news"
     assert ship([run], STUDY, home) == Shipped(tasks=1)
-    assert run_row(uri(home), run_id) == ("clip, seed=1", "FINISHED", began, 1767323045000)
+    assert run_row(uri(home), run_id) == ("clip, s1", "FINISHED", began, 1767323045000)
     wanted = {"ablate.state": "completed", "ablate.commit": "abc123", "ablate.dirty": "1"}
     assert tags(uri(home), run_id).items() >= wanted.items()
 

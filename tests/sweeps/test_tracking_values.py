@@ -22,8 +22,11 @@ from ablative.study.home.journal import Journal
 from ablative.study.home.paths import Home
 from ablative.study.home.task_state import DirectoryState
 from ablative.study.plan.task import TaskRef
+from ablative.study.spec.design import cell_name
 from ablative.sweeps.queue import leases
 from ablative.sweeps.tracking import locks, uri
+from ablative.sweeps.tracking.contents.final_metrics import final_metrics
+from ablative.sweeps.tracking.contents.run_names import RunNames
 from ablative.sweeps.tracking.contents.tags import list_text, plan_tags
 from ablative.sweeps.tracking.contents.values import JournalLine, Outcome, batches, cut, key_name, last_event, outcome
 from ablative.sweeps.tracking.cursor import pending, read_cursor
@@ -90,6 +93,47 @@ def test_tags_of_a_plan() -> None:
     assert TaskRef.from_json(json.loads(json.dumps(task.to_json()))) == task
 
 
+def test_names_are_short_with_what_varies_first() -> None:
+    """Constant factors go; a level that says nothing without its factor, or is two factors', keeps it."""
+
+    def named(*cells: dict[str, str]) -> list[str]:
+        return [
+            RunNames.of(cells).name(dataclasses.replace(pretraining(3, (cell,)), name=full(cell))) for cell in cells
+        ]
+
+    def full(cell: dict[str, str]) -> str:
+        return f"{cell_name(cell)} seed=3"
+
+    base = {"data": "small", "model": "tiny", "lr": "0.1", "mask": "off"}
+    grid = [base | {"lr": lr, "mask": mask} for lr in ("0.1", "0.2") for mask in ("off", "on")]
+    assert named(*grid)[:2] == ["lr=0.1, mask=off, s3", "lr=0.1, mask=on, s3"]
+    star = [base, base | {"data": "large"}, base | {"model": "small"}, base | {"mask": "on"}]
+    assert named(*star)[1:] == [
+        "large, tiny, mask=off, s3",
+        "model=small, data=small, mask=off, s3",
+        "mask=on, data=small, tiny, s3",
+    ]
+    names = RunNames.of(grid)
+    score = evaluation(dataclasses.replace(pretraining(3, (base,)), name=full(base)), 4)
+    assert names.name(score) == "zero_shot: lr=0.1, mask=off, s3"
+    trial = TaskRef("t", "train", "t", 0, (), (), (), (), "method=clip trial=7 seed=0")
+    assert names.name(trial) == "trial=7 s0, method=clip"
+    assert named({}) == ["all s3"]
+
+
+def test_final_metrics_are_those_of_the_stage_alone() -> None:
+    def line(t: int, step: int, **values: float) -> dict[str, object]:
+        return {
+            "t": t,
+            "kind": "metrics",
+            "step": step,
+            "values": {key.replace("__", "/"): v for key, v in values.items()},
+        }
+
+    entries = [line(1, 0, probe__a=1.0, probe__b=2.0, cost__s=3.0), line(2, 5, probe__a=4.0, probes__c=5.0)]
+    assert final_metrics(entries, "probe", own=["probe/b"]) == [("probe/a", 5, 4.0, 2)]
+
+
 def test_batches_end_at_lines() -> None:
     def line(values: int, end: int) -> JournalLine:
         return JournalLine({"kind": "metrics", "values": dict.fromkeys(map(str, range(values)), 0.0)}, end)
@@ -122,6 +166,11 @@ def test_batches_end_at_lines() -> None:
             DirectoryState("diverged", detail={"finished": 3.0, "environment": {"commit": "abc", "dirty": False}}),
             {"name": "diverged", "t": 7, "cause": ""},
             Outcome("FINISHED", "diverged", "", 3000, (("ablate.commit", "abc"), ("ablate.dirty", "0"))),
+        ),
+        (
+            DirectoryState("completed", detail={"finished": "1970-01-01T00:00:02+00:00"}),
+            {"name": "completed", "t": 2345},
+            Outcome("FINISHED", "completed", "", 2345),
         ),
         (
             DirectoryState("completed", detail={}),

@@ -1,4 +1,4 @@
-"""Names of MLflow runs: short, with what varies first, since a page cuts them at some thirty characters."""
+"""Names of MLflow runs: short, with what varies first, since MLflow's page cuts them at some seventeen characters."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from ablative.study.spec.design import cell_name
 
 _BARE = re.compile(r"(?=.*[^\W\d_]{2})(?!(?:true|false|yes|no|on|off|none|null|inf|nan)$).*", re.IGNORECASE)
 """Levels that say what they are without their factor: a word, not a number and not a switch."""
+_SEED = re.compile(r"\bseed=(\d+)$")
 
 
 @dataclass(frozen=True)
@@ -36,10 +37,10 @@ class RunNames:
         return cls(levels, count)
 
     def name(self, task: TaskRef) -> str:
-        """`zero_shot: mae, gap, seed=0`: stage (but of the task that opens a run), levels, and the rest of its name."""
+        """`zero_shot: mae, gap, s0`: stage (but of the task that opens a run), levels, and the rest of its name."""
         cell = task.cells[0] if task.cells else {}
-        full, rest = cell_name(cell), task.name.removesuffix(f" [{task.stage}]")
-        stage = "" if rest == task.name else f"{task.stage}: "
+        full, rest = cell_name(cell), _SEED.sub(r"s\1", task.name.removesuffix(f" [{task.stage}]"))
+        stage = f"{task.stage}: " if task.name.endswith(f" [{task.stage}]") else ""
         if not cell or not rest.startswith(full):
             # A trial's name is of the search, not of a cell: its arm, and then what trials differ in.
             arm, found, trial = rest.partition(" trial=")

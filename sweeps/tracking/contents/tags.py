@@ -13,8 +13,8 @@ PARENT = "mlflow.parentRunId"
 NOTE = "mlflow.note.content"
 KIND = "mlflow.experimentKind"
 TRAINING = "custom_model_development"
-"""Kind of experiment (of MLflow's page, since 3.0) that shows runs with parameters, metrics and curves; without one the
-page guesses by the runs, and asks the user."""
+"""Kind of experiment for which MLflow's page shows parameters, metrics and curves rather than traces. Where the page
+has a switch between GenAI and model training (3.17), that decides."""
 SHOWN_CELLS = 8
 """So many of the cells that share a task are in its description."""
 

@@ -130,6 +130,8 @@ def _milliseconds(moment: Any, default: int | None) -> int | None:
     if isinstance(moment, int | float):
         return int(moment * 1000)
     try:
-        return int(datetime.fromisoformat(moment).timestamp() * 1000)
+        found = int(datetime.fromisoformat(moment).timestamp() * 1000)
     except (TypeError, ValueError):
         return default
+    # Records have whole seconds: without the event's fraction, a short task would end before it began.
+    return default if default is not None and 0 <= default - found < 1000 else found
