@@ -1,6 +1,7 @@
 """Losses against hand-computed values and reference implementations."""
 
 import math
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -41,6 +42,25 @@ def test_contrastive_loss_agrees_with_open_clip() -> None:
     torch.testing.assert_close(contrastive_loss(image, text, scale), oracle("open_clip").ClipLoss()(image, text, scale))
     for a, b in zip(ours, theirs, strict=True):
         torch.testing.assert_close(a, b)
+
+
+def test_contrastive_gradients_keep_every_bit() -> None:
+    """Finished runs are compared with new ones of the same id, so the order in which gradients are summed is fixed."""
+    features = torch.randn(2, 33, 16, generator=torch.Generator().manual_seed(0))
+
+    def gradient(loss: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]) -> torch.Tensor:
+        given = features.clone().requires_grad_()
+        unit = normalize(given, dim=-1)
+        loss(unit[0], unit[1]).backward()
+        assert given.grad is not None
+        return given.grad
+
+    def reference(image: torch.Tensor, text: torch.Tensor) -> torch.Tensor:
+        logits = 14.3 * (image[None] @ text[None].transpose(1, 2))
+        paired = logits.diagonal(dim1=1, dim2=2)
+        return ((logits.logsumexp(2) + logits.logsumexp(1)) / 2 - paired).mean()
+
+    assert torch.equal(gradient(lambda image, text: contrastive_loss(image, text, 14.3)), gradient(reference))
 
 
 def test_contrastive_loss_keeps_fp32_under_autocast() -> None:

@@ -35,7 +35,9 @@ def _pair_loss(image: Tensor, text: Tensor, logit_scale: Tensor | float, contras
     with full_precision(image):
         logits = logit_scale * (image.float() @ text.float().transpose(1, 2))
     against = CONTRASTS[contrast]
-    return (against(logits, 2) + against(logits, 1)) / 2 - logits.diagonal(dim1=1, dim2=2)
+    # Taken first: gradients are summed in the reverse order of the operations; another order changes trained numbers.
+    paired = logits.diagonal(dim1=1, dim2=2)
+    return (against(logits, 2) + against(logits, 1)) / 2 - paired
 
 
 def contrastive_loss(image: Tensor, text: Tensor, logit_scale: Tensor | float, contrast: str = INFO_NCE) -> Tensor:
