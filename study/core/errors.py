@@ -30,6 +30,12 @@ class LostOutputError(DataError):
     cause = "interrupted"
 
 
+class UnfitDataError(ConfigError):
+    """Data without what a configuration asks of them: fewer samples, no such label, no captions."""
+
+    cause = "data"
+
+
 class AbsentDataError(DataError):
     """Data that is not on this machine: a study can be planned without it, and not run."""
 

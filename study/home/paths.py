@@ -339,6 +339,10 @@ class Home:
         """Fingerprint of a text file that tokenizers are fitted on; `key` names the file, its size and its time."""
         return self.cache / "texts" / key
 
+    def checked_set(self, key: str) -> Path:
+        """It exists where an evaluation set has what a protocol takes of it; `key` names both, and the content."""
+        return self.cache / "sets" / key
+
     def kept_pairs(self, key: str) -> Path:
         """Which samples of some shards `data.exclude` leaves; `key` names the shards, the caption and the words."""
         return self.cache / "pairs" / f"{key}.npy"

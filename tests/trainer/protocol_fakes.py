@@ -98,5 +98,5 @@ def evaluation(
     """`protocol` holds fields of `ProtocolConfig`."""
     config = replace(DATASET, templates=templates)
     return Evaluation(
-        representation(folder, objective), ProtocolConfig(**{"name": "p", **protocol}), config, dataset, "content"
+        ProtocolConfig(**{"name": "p", **protocol}), config, dataset, representation(folder, objective), "content"
     )

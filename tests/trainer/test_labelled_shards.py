@@ -15,10 +15,11 @@ from shard_world import encoded, plain, sample, turned, write_shard
 from ablative.study.core.errors import ConfigError, DataError
 from ablative.study.home.paths import Home
 from ablative.trainer.clip.data.fingerprints import fingerprint
+from ablative.trainer.clip.data.scored_sets import check_set
 from ablative.trainer.clip.data.sets.evaluation import EvaluationSet
 from ablative.trainer.clip.data.sets.labelled_shards import ShardSet
 from ablative.trainer.clip.data.sources import fingerprint_dataset, open_dataset
-from ablative.trainer.clip.spec.config import DatasetConfig
+from ablative.trainer.clip.spec.config import DatasetConfig, ProtocolConfig
 
 
 @pytest.fixture
@@ -153,15 +154,19 @@ def test_colour_is_no_label_map(tmp_path: Path, home: Home) -> None:
     [
         ({"test_path": ""}, "test_path is not set"),
         ({"task": "knd"}, r"task=knd: unknown JSON key 'knd'; did you mean 'kind'\?"),
-        ({"test": 5}, "test=5, but the shards hold 4"),
-        ({"train": 9, "path": "same"}, "train=9, but the shards hold 4"),
+        ({"test": 5}, r"suite.datasets.kinds.test=5, but the test split \(.*t.tar\) has 4 samples that have the label"),
+        ({"train": 9, "path": "same"}, r"suite.datasets.kinds.train=9, but the train split \(.*\) has 4 samples that"),
     ],
 )
 def test_impossible_sets(tmp_path: Path, home: Home, fields: dict[str, Any], message: str) -> None:
     path = shard(tmp_path / "t.tar", ["a", "b", "a", "b"])
     wanted = {"task": "kind", "test_path": path, **fields}
     wanted = {key: path if value == "same" else value for key, value in wanted.items()}
-    for function in (lambda config, home: ShardSet(config, 8, home), fingerprint):
+    probe = ProtocolConfig(name="p", kind="linear_probe")
+    for function in (
+        lambda config, home: ShardSet(config, 8, home),
+        lambda config, home: check_set(config, probe, home),
+    ):
         with pytest.raises(ConfigError, match=f"data set kinds: {message}"):
             function(dataset(**wanted), home)
 

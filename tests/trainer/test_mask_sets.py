@@ -189,6 +189,6 @@ def test_a_model_is_scored_on_each(tmp_path: Path, home: Home, make: Any) -> Non
     config = make(tmp_path / "set")
     protocol = ProtocolConfig(name="segmentation", kind="segmentation", prompt="a photo of {a} {}")
     dataset = open_dataset(config, 32, home)
-    evaluation = Evaluation(representation(tmp_path), protocol, config, dataset, fingerprint_dataset(config, home))
+    evaluation = Evaluation(protocol, config, dataset, representation(tmp_path), fingerprint_dataset(config, home))
     ((name, value),) = segmentation(evaluation)
     assert name == "miou" and 0 <= value <= 100

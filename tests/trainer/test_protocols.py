@@ -111,7 +111,9 @@ def test_data_sets_that_do_not_fit(tmp_path: Path) -> None:
         found(paths, home, "vqa", DatasetConfig(name="digits", kind="digits"))
     with pytest.raises(ConfigError, match="digits: test sample 0 has no mask"):
         found(paths, home, "segmentation", DatasetConfig(name="digits", kind="digits"))
-    with pytest.raises(ConfigError, match="4 train samples for 8 classes; raise `train` to at least 8"):
+    with pytest.raises(
+        ConfigError, match=r"4 train samples for 8 classes; raise suite.datasets.shapes_shape.train to at least 8"
+    ):
         found(paths, home, "linear_probe", replace(SHAPES, train=4))
     assert found(paths, home, "zero_shot", replace(SHAPES, test=4))
     few = evaluation(tmp_path, EvaluationSet(("a", "b", "c"), {"train": random_split(2, 2)}), {"kind": "linear_probe"})

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from shard_world import encoded, plain, write_shard
+from shard_world import encoded, plain, sample, write_shard
 
 from ablative.study.core.errors import AbsentDataError, ConfigError, DataError
 from ablative.study.home.paths import Home
@@ -259,8 +260,58 @@ def test_wrong_captions_are_named(tmp_path: Path, home: Home) -> None:
     refused("names no test images", {"images": []})
     refused(r"json is a list, expected an object: COCO captions", [1])
     refused(r"holds a value of another kind \(.*\); expected COCO captions", {"images": [1]})
-    refused("test=5, but there are 2 such samples", test=5)
+    refused("suite.datasets.mine.test=5, but the test split .* has 2 samples", test=5)
     (tmp_path / "images" / "3.jpg").unlink()
     refused(r"no image 3\.jpg in")
     with pytest.raises(ConfigError, match="annotations: no path is set; expected COCO captions"):
         open_dataset(dataset("captions", tmp_path / "images"), 8, home)
+
+
+def asked_of(tmp_path: Path) -> dict[str, tuple[str, list[str], str]]:
+    """Name → protocol, words for the plan of a study with this set, and what the plan says of it."""
+    root = folders(tmp_path / "folders", {"train": {"a": 2, "b": 1}, "test": {"a": 1, "b": 1}})
+    wds = clip_benchmark(tmp_path / "wds", {"train": [[0, 1], [2]], "test": [[0, 1, 2]]})
+    content = {"images": [{"id": 1, "file_name": "x0.JPEG"}], "annotations": [{"id": 1, "image_id": 1, "caption": "a"}]}
+    (tmp_path / "captions.json").write_text(json.dumps(content))
+    labelled = [sample(i, **({"kind": "ab"[i % 2]} if i < 4 else {})) for i in range(6)]
+    shard = write_shard(tmp_path / "labelled.tar", labelled)
+    labels = f"{{kind: shards, task: kind, path: {shard}, test_path: {shard}, "
+    pictures = f"{{kind: captions, path: {root}/test/a, annotations: {tmp_path}/captions.json"
+    folder, held = f"{{kind: image_folder, path: {root}, train", f"{{kind: clip_benchmark, path: {wds}, train"
+    return {
+        "labels": (
+            "linear_probe",
+            f"{labels} train: 5}}",
+            r"train=5, but the train split \(.*\) has 4 .* 'kind'",
+        ),
+        "test_labels": ("zero_shot", f"{labels} test: 6}}", "test=6, but the test split .* has 4 samples that have"),
+        "folders": ("finetune", f"{folder}: 4}}", "train=4, but the train split .* has 3"),
+        "few_shots": ("linear_probe", f"{folder}: 1}}", "1 train samples for 2 classes; raise"),
+        "wds": ("linear_probe", f"{held}: 9}}", "train=9, but the train split .* has 3"),
+        "captions": ("retrieval", f"{pictures}, test: 2}}", "test=2, but the test split .* has 1 samples"),
+        "no_labels": ("zero_shot", f"{pictures}}}", "it has no labels, which classification needs"),
+        "digits": ("linear_probe", "{kind: digits, train: 1300}", "train=1300, but the train split has 1200"),
+        "shapes": ("linear_probe", "{kind: shapes, task: shape, train: 5}", "5 train samples for 8 classes"),
+    }
+
+
+def test_the_plan_knows_what_sets_hold(tmp_path: Path, call_ablate: Callable[..., str]) -> None:
+    for folder in ("suite", "study"):
+        (tmp_path / folder).mkdir()
+    asked = asked_of(tmp_path)
+    sets = "".join(f"  {name}: {held}\n" for name, (_, held, _) in asked.items())
+    (tmp_path / "suite" / "held.yaml").write_text(f"datasets:\n{sets}protocols: {{linear_probe: [labels]}}\n")
+    study = tmp_path / "study" / "held.yaml"
+    for name, (protocol, _, message) in asked.items():
+        study.write_text(
+            "name: held\nbase: {model: tiny, data: shapes, suite: held, schedule: demo}\nseeds: [0]\n"
+            f"protocols: [{protocol}]\nfactors: {{pooling: {{map: {{model.pooling: map}}}}}}\n"
+        )
+        words = ("plan", "held", "--config-dir", str(tmp_path), f"suite.protocols.{protocol}=[{name}]")
+        with pytest.raises(AssertionError, match=f"ablate: .*data set {name}: .*{message}"):
+            call_ablate(tmp_path / "home", *words)
+        if name == "labels":  # without data that are asked for too much, the plan opens the set once
+            call_ablate(tmp_path / "home", *words, f"suite.datasets.{name}.train=4")
+            (kept,) = (tmp_path / "home" / "cache" / "sets").iterdir()
+            call_ablate(tmp_path / "home", *words, f"suite.datasets.{name}.train=4")
+            assert [*(tmp_path / "home" / "cache" / "sets").iterdir()] == [kept]

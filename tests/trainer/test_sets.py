@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 
-from ablative.study.core.errors import DataError
+from ablative.study.core.errors import DataError, UnfitDataError
 from ablative.study.home.paths import Home
 from ablative.trainer.clip.data.sets.digits import CLASSES, TRAIN
 from ablative.trainer.clip.data.sources import fingerprint_dataset, open_dataset, open_pairs
@@ -65,7 +65,7 @@ def test_the_first_samples_of_digits() -> None:
     found = open_dataset(digits(train=30, test=7), 8, HOME)
     assert (len(found.split("train")), len(found.split("test"))) == (30, 7)
     np.testing.assert_array_equal(found.split("train").labels, load_digits().target[:30])
-    with pytest.raises(DataError, match="data set digits: 1201 train samples wanted, 1200 there are"):
+    with pytest.raises(UnfitDataError, match=r"digits.train=1201, but the train split has 1200 samples; give as many"):
         open_dataset(digits(train=1201), 8, HOME).split("train")
 
 

@@ -145,7 +145,7 @@ def test_subsets_are_fixed_and_nested(tmp_path: Path, home: Home) -> None:
 def test_more_pairs_than_there_are(tmp_path: Path, home: Home) -> None:
     wanted = config(write_shards(tmp_path / "s"), pairs=11)
     for function in (ShardPairs, fingerprint):
-        with pytest.raises(ConfigError, match=r"data 'test': pairs=11, but the shards hold 10 samples"):
+        with pytest.raises(ConfigError, match=r"data 'test': data.pairs=11, but the shards hold 10 samples"):
             function(wanted, home)
 
 

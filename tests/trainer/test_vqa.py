@@ -36,7 +36,7 @@ def evaluation(
     found = representation(folder, objective)
     model = Representation(found.system, Vocabulary(), found.config, found.paths, found.device)
     protocol = ProtocolConfig(**{"name": "vqa", "kind": "vqa", **FIELDS, **fields})
-    return Evaluation(model, protocol, config, dataset or open_dataset(config, 32, Home(folder)), "content")
+    return Evaluation(protocol, config, dataset or open_dataset(config, 32, Home(folder)), model, "content")
 
 
 class Told:

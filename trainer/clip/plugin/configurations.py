@@ -43,7 +43,8 @@ class ClipConfigurations(Configurations):
 
     def __init__(self, request: Request) -> None:
         self._request = request
-        self._fingerprints = Fingerprints(request.home, _read if request.read_data else None, request.without_data)
+        read, check = (_read, _check) if request.read_data else (None, None)
+        self._fingerprints = Fingerprints(request.home, read, request.without_data, check)
         self._protocols = _protocols(request.own.get("protocols") or [], f"{request.where}: protocols")
         for name, levels in self._protocols.items():
             request.check_factors(levels, f"{request.where}: protocols.{name}")
@@ -156,6 +157,8 @@ class ClipConfigurations(Configurations):
             metrics = protocol_metrics(protocol.name, protocol.kind, tuple(item.name for item in datasets))
             self._metrics.update({metric.name: metric for metric in metrics})
             if applicable(protocol.kind, run.objective.name):
+                for dataset in datasets:
+                    self._fingerprints.check(dataset, protocol)
                 config = EvaluationConfig(run_id="", protocol=protocol, datasets=datasets)
                 yield Stage(protocol.name, config, alone, (TRAIN,), metrics=metrics, where=levels)
 
@@ -174,6 +177,10 @@ def _suite(tree: Tree) -> SuiteConfig:
 def _read(source: DataConfig | DatasetConfig | TextFile, home: Home) -> str:
     """The content fingerprint of data in files; what reads them is imported only for a plan that has such data."""
     return str(load("ablative.trainer.clip.data.fingerprints:fingerprint")(source, home))
+
+
+def _check(dataset: DatasetConfig, protocol: ProtocolConfig, home: Home) -> None:
+    load("ablative.trainer.clip.data.scored_sets:check_set")(dataset, protocol, home)
 
 
 def _protocols(data: object, where: str) -> dict[str, dict[str, list[str]]]:

@@ -72,10 +72,10 @@ def score_set(
     """
     protocol = config.protocol
     evaluation = Evaluation(
-        representation,
         protocol,
         dataset,
         open_dataset(dataset, representation.config.model.image_size, home),
+        representation,
         content,
         representation.paths.evaluation(digest(canonical(identity(config)))),
     )

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from ablative.study.core.errors import ConfigError, DataError
 from ablative.trainer.clip.protocols.evaluation import Evaluation
 from ablative.trainer.clip.protocols.parts import metrics
 from ablative.trainer.clip.protocols.parts.similarity import score_chunks
@@ -17,7 +16,7 @@ CUTOFFS = (1, 5, 10)
 def retrieval(evaluation: Evaluation) -> Iterator[tuple[str, float]]:
     """R@1, 5, 10 from image to text (any of its captions is a hit) and from text to image; percent."""
     merged = evaluation.protocol.repeated_captions == "merged"
-    texts, pairs = (merge_captions if merged else own_captions)(_captions(evaluation))
+    texts, pairs = (merge_captions if merged else own_captions)(evaluation.captions())
     images = evaluation.embeddings("test")
     embeddings = evaluation.representation.text_embeddings(texts)
     for direction, ranks in (
@@ -65,13 +64,3 @@ def retrieval_ranks(queries: np.ndarray, candidates: np.ndarray, pairs: np.ndarr
         relevant[pairs[first:last, 0] - block.start, pairs[first:last, 1]] = True
         ranks.append(metrics.relevance_ranks(scores, relevant))
     return np.concatenate(ranks)
-
-
-def _captions(evaluation: Evaluation) -> list[list[str]]:
-    captions = evaluation.split("test").captions
-    if captions is None:
-        raise ConfigError(f"data set {evaluation.config.name}: it has no captions, which retrieval needs")
-    silent = sum(not own for own in captions)
-    if silent:
-        raise DataError(f"data set {evaluation.config.name}: {silent} test images have no caption")
-    return captions

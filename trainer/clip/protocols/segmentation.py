@@ -40,9 +40,7 @@ def segmentation(evaluation: Evaluation) -> Iterator[tuple[str, float]]:
     image = 0
     for patches in evaluation.representation.patch_embeddings(split, BATCH):
         for maps in prompt_maps(patches, embeddings):
-            mask = split.masks(image)
-            if mask is None:
-                raise ConfigError(f"data set {evaluation.config.name}: test sample {image} has no mask")
+            mask = evaluation.mask(image)
             _check(mask, classes, evaluation.config.name)
             predicted = segment(maps, groups, (mask.shape[0], mask.shape[1]))
             counts += metrics.confusion(mask, predicted, classes, ignore)

@@ -12,7 +12,7 @@ from ablative.study.core.typed import build
 from ablative.study.home.paths import Home
 from ablative.trainer.clip.spec.checks import check_dataset
 from ablative.trainer.clip.spec.class_sets import class_set
-from ablative.trainer.clip.spec.config import EMBEDDED, DataConfig, DatasetConfig, SuiteConfig
+from ablative.trainer.clip.spec.config import EMBEDDED, DataConfig, DatasetConfig, ProtocolConfig, SuiteConfig
 from ablative.trainer.clip.spec.prompts import OWN, templates
 
 
@@ -31,19 +31,27 @@ class TextFile:
 
 Read = Callable[[DataConfig | DatasetConfig | TextFile, Home], str]
 """Reads the content fingerprint of data in files."""
+Check = Callable[[DatasetConfig, ProtocolConfig, Home], None]
+"""Raises where a set lacks what a protocol takes of it."""
+MOST_CLASSES = 256
+"""No task of the procedural world has more: its sets, which are endless, can only lack samples of each class."""
 
 
 class Fingerprints:
     """Fills in fingerprints, and remembers which data are not on this machine."""
 
-    def __init__(self, home: Home, read: Read | None, without_data: bool) -> None:
+    def __init__(self, home: Home, read: Read | None, without_data: bool, check: Check | None = None) -> None:
         """Make an empty memory.
 
         Args:
             home: keeps what was read.
             read: reads fingerprints; without, they stay empty.
             without_data: leave the fingerprint of absent data empty, instead of raising AbsentDataError.
+            check: asks the sets that are here for what a protocol takes of them.
         """
+        self._check = check
+        self._checked: set[tuple[DatasetConfig, ProtocolConfig]] = set()
+        self._here: set[str] = set()
         self._home, self._reader, self._without_data = home, read, without_data
         self.absent: dict[str, str] = {}
         """Name of data → where they were looked for."""
@@ -62,12 +70,23 @@ class Fingerprints:
         if self._reader is None:
             return ""
         try:
-            return self._reader(source, self._home)
+            found = self._reader(source, self._home)
+            self._here.add(found)
+            return found
         except AbsentDataError as error:
             if not self._without_data:
                 raise
             self.absent[source.name] = str(error)
             return ""
+
+    def check(self, dataset: DatasetConfig, protocol: ProtocolConfig) -> None:
+        """Raise where a set that is here lacks what the protocol takes of it: samples, labels, captions, questions."""
+        if self._check is None or (dataset, protocol) in self._checked:
+            return
+        self._checked.add((dataset, protocol))
+        few = 0 < dataset.train < MOST_CLASSES
+        if few if dataset.kind == "shapes" else dataset.kind in EMBEDDED or dataset.fingerprint in self._here:
+            self._check(dataset, protocol, self._home)
 
     def dataset(self, suite: SuiteConfig, name: str) -> DatasetConfig:
         """The evaluation set of a suite, checked; raises ConfigError where a name in it does not exist."""

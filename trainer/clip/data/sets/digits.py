@@ -16,6 +16,7 @@ import numpy as np
 from PIL import Image
 
 from ablative.study.core.errors import DataError, unknown
+from ablative.trainer.clip.data.sets.set_files import count_of
 from ablative.trainer.clip.spec.config import DatasetConfig
 
 CLASSES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
@@ -39,9 +40,7 @@ class DigitSet:
         pixels, labels = _digits()
         rows = {"train": slice(0, TRAIN), "test": slice(TRAIN, None)}[name]
         pixels, labels = pixels[rows], labels[rows]
-        wanted = getattr(self._dataset, name) or len(labels)
-        if wanted > len(labels):
-            raise DataError(f"data set {self._dataset.name}: {wanted} {name} samples wanted, {len(labels)} there are")
+        wanted = count_of(self._dataset, name, len(labels), f"data set {self._dataset.name}")
         return DigitSplit(pixels[:wanted], labels[:wanted], self._image_size)
 
 

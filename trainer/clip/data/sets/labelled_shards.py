@@ -14,10 +14,10 @@ from pathlib import Path
 import click
 import numpy as np
 
-from ablative.study.core.errors import ConfigError, DataError, unknown
+from ablative.study.core.errors import ConfigError, DataError, UnfitDataError, unknown
 from ablative.study.home.paths import Home
-from ablative.trainer.clip.data.images import streams
 from ablative.trainer.clip.data.images.pictures import check_mask, decode, decode_labels, resize, resize_labels
+from ablative.trainer.clip.data.sets.set_files import choose
 from ablative.trainer.clip.data.shards.captions import all_captions, check_caption
 from ablative.trainer.clip.data.shards.shard_files import ShardFiles
 from ablative.trainer.clip.data.shards.shard_paths import find_shards
@@ -39,7 +39,8 @@ class ShardSet:
     def __init__(self, dataset: DatasetConfig, image_size: int, home: Home) -> None:
         """
         Raises:
-            ConfigError: no test shards named, no such JSON key, or more samples wanted than there are.
+            ConfigError: no test shards named.
+            UnfitDataError: no such JSON key, or more samples wanted than there are.
             DataError: no such shards, or one of them is unusable.
         """
         self._dataset, self._image_size = dataset, image_size
@@ -74,7 +75,7 @@ class ShardSet:
             self.classes = _sorted_classes({label for label in test_labels if label})
         else:
             labels = self._labels(train)
-            rows = self._choose("train", np.flatnonzero([bool(label) for label in labels]))
+            rows = choose(self._dataset, "train", np.flatnonzero([bool(label) for label in labels]), self._where)
             self.classes = _sorted_classes({labels[row] for row in rows})
             self._add_labelled("train", train, rows, labels)
         seen = set(self.classes)
@@ -84,29 +85,21 @@ class ShardSet:
             note = f"{self._where}: {labelled - len(rows)} of {labelled} test samples are of classes not in train"
             self.notes += (f"{note}; they are left out",)
             click.echo(self.notes[-1], err=True)
-        self._add_labelled("test", test, self._choose("test", rows), test_labels)
+        self._add_labelled("test", test, choose(self._dataset, "test", rows, self._where), test_labels)
 
     def _labels(self, files: ShardFiles) -> list[str]:
         """Label of every sample, "" where it has none."""
         check_label(files, self._dataset.task, self._where)
         return [_label(files, i, self._dataset.task) for i in range(len(files))]
 
-    def _choose(self, name: str, rows: np.ndarray) -> np.ndarray:
-        """A fixed random subset of `rows`, ascending, as large as the configuration says."""
-        wanted = getattr(self._dataset, name)
-        if wanted > len(rows):
-            raise ConfigError(f"{self._where}: {name}={wanted}, but the shards hold {len(rows)} such samples")
-        if not wanted:
-            return rows
-        order = streams.permutation(streams.stream("split", name, self._dataset.seed), len(rows))
-        return np.sort(rows[order[:wanted]])
-
     def _add_labelled(self, name: str, files: ShardFiles, rows: np.ndarray, labels: list[str]) -> None:
         number = {label: i for i, label in enumerate(self.classes)}
         self._splits[name] = self._split(files, rows, np.array([number[labels[row]] for row in rows], dtype=np.int64))
 
     def _add(self, name: str, files: ShardFiles, rows: np.ndarray) -> None:
-        self._splits[name] = self._split(files, self._choose(name, rows), np.empty(0, dtype=np.int64))
+        self._splits[name] = self._split(
+            files, choose(self._dataset, name, rows, self._where), np.empty(0, dtype=np.int64)
+        )
 
     def _split(self, files: ShardFiles, rows: np.ndarray, labels: np.ndarray) -> ShardSplit:
         return ShardSplit(files, rows, labels, self._dataset, self._image_size)
@@ -169,10 +162,10 @@ class ShardSplit:
 
 
 def check_label(files: ShardFiles, key: str, where: str) -> None:
-    """Raise ConfigError unless some sample has that label; stops at the first one that has."""
+    """Raise UnfitDataError unless some sample has that label; stops at the first one that has."""
     if not any(_label(files, i, key) for i in range(len(files))):
         keys = {name for i in files.probe() for name in files.read_json(i)}
-        raise ConfigError(unknown("JSON key", key, keys, f"{where}: task={key}"))
+        raise UnfitDataError(unknown("JSON key", key, keys, f"{where}: task={key}"))
 
 
 def _label(files: ShardFiles, i: int, key: str) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from ablative.study.core.errors import AbsentDataError, ConfigError, DataError
+from ablative.study.core.errors import AbsentDataError, ConfigError, DataError, UnfitDataError
 from ablative.trainer.clip.data.images import streams
 from ablative.trainer.clip.data.images.image_files import PICTURES, visible_files
 from ablative.trainer.clip.data.shards.shard_files import FINGERPRINT_DIGITS
@@ -98,13 +98,24 @@ def read_lines(path: Path) -> list[str]:
 
 def choose(dataset: DatasetConfig, split: str, rows: np.ndarray, where: str) -> np.ndarray:
     """A fixed random subset of `rows`, ascending, as large as the configuration's `train` or `test` says."""
-    wanted = getattr(dataset, split)
-    if wanted > len(rows):
-        raise ConfigError(f"{where}: {split}={wanted}, but there are {len(rows)} such samples")
-    if not wanted:
+    wanted = count_of(dataset, split, len(rows), where)
+    if wanted == len(rows):
         return rows
     order = streams.permutation(streams.stream("split", split, dataset.seed), len(rows))
     return np.sort(rows[order[:wanted]])
+
+
+def count_of(dataset: DatasetConfig, split: str, there: int, where: str) -> int:
+    """How many of a split's samples the configuration takes; raises UnfitDataError where it takes more than `there`."""
+    wanted: int = getattr(dataset, split) or there
+    if wanted > there:
+        of_label = f" that have the label '{dataset.task}'" if dataset.kind == "shards" and dataset.task else ""
+        path = dataset.test_path if dataset.kind == "shards" and split == "test" else dataset.path
+        raise UnfitDataError(
+            f"{where}: suite.datasets.{dataset.name}.{split}={wanted}, but the {split} split"
+            f"{f' ({path})' if path else ''} has {there} samples{of_label}; give as many at most, or 0 for all"
+        )
+    return wanted
 
 
 def fingerprint_files(root: Path, files: Sequence[Path], texts: Sequence[Path] = ()) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ablative.study.core.errors import ConfigError, DataError, unknown
+from ablative.study.core.errors import ConfigError, DataError, UnfitDataError, unknown
 from ablative.trainer.clip.data.shards.shard_files import ShardFiles
 
 
@@ -17,9 +17,9 @@ def check_caption(files: ShardFiles, caption: str, where: str) -> None:
     keys = {name for i in samples for name, value in _json(files, i).items() if captions_of(value)}
     if caption == "txt" and not any(files.read(i, "txt") is not None for i in samples):
         offered = f"; the JSON has {', '.join(f'json.{name}' for name in sorted(keys))}" if keys else ""
-        raise ConfigError(f"{where}: caption=txt, but the samples have no .txt{offered}")
+        raise UnfitDataError(f"{where}: caption=txt, but the samples have no .txt{offered}")
     if caption != "txt" and key not in keys:
-        raise ConfigError(unknown("JSON key", key, keys, f"{where}: caption={caption}"))
+        raise UnfitDataError(unknown("JSON key", key, keys, f"{where}: caption={caption}"))
 
 
 def _json(files: ShardFiles, i: int) -> dict[str, Any]:

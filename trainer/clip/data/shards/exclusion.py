@@ -11,7 +11,7 @@ from pathlib import Path
 import click
 import numpy as np
 
-from ablative.study.core.errors import ConfigError, DataError
+from ablative.study.core.errors import DataError, UnfitDataError
 from ablative.study.core.files import replacing
 from ablative.study.core.identity import canonical, digest
 from ablative.study.home.paths import Home
@@ -28,7 +28,7 @@ def kept_pairs(files: ShardFiles, data: DataConfig, home: Home) -> np.ndarray | 
     for each is kept in the cache; processes that ask at once wait for the first.
 
     Raises:
-        ConfigError: no sample is left.
+        UnfitDataError: no sample is left.
         DataError: a shard cannot be read.
         StoreError: the cache cannot be written.
     """
@@ -45,7 +45,7 @@ def kept_pairs(files: ShardFiles, data: DataConfig, home: Home) -> np.ndarray | 
                 with replacing(cached) as file:
                     np.save(file, np.packbits(kept))
     if not kept.any():
-        raise ConfigError(
+        raise UnfitDataError(
             f"data '{data.name}': exclude leaves none of {len(files)} samples; every caption holds "
             + " or ".join(repr(word) for word in words)
         )

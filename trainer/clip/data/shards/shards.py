@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ablative.study.core.errors import ConfigError, DataError
+from ablative.study.core.errors import DataError, UnfitDataError
 from ablative.study.home.paths import Home
 from ablative.trainer.clip.data.images import streams
 from ablative.trainer.clip.data.images.crops import Crops, boxes
@@ -136,13 +136,15 @@ def subset(files: ShardFiles, data: DataConfig, home: Home) -> np.ndarray | None
     """Numbers int64 (n,), ascending, of the samples that `data` takes: those that `exclude` leaves, or the first
     `pairs` of a fixed shuffle of these; None for all samples.
 
-    A smaller subset of the same seed lies within a larger one. Raises ConfigError where there are too few.
+    A smaller subset of the same seed lies within a larger one. Raises UnfitDataError where there are too few.
     """
     kept = kept_pairs(files, data, home)
     count = len(files) if kept is None else len(kept)
     if data.pairs > count:
         left_out = f", of which exclude leaves {count}" if kept is not None else ""
-        raise ConfigError(f"data '{data.name}': pairs={data.pairs}, but the shards hold {len(files)} samples{left_out}")
+        raise UnfitDataError(
+            f"data '{data.name}': data.pairs={data.pairs}, but the shards hold {len(files)} samples{left_out}"
+        )
     if data.pairs in (0, count):
         return kept
     chosen = np.sort(streams.permutation(streams.stream("subset", data.seed), count)[: data.pairs])
