@@ -88,7 +88,7 @@ def test_a_pretraining_and_its_evaluations(home: Home) -> None:
             "ablate.cell.scale": "small",
             "ablate.cells": json.dumps(run.cells),
             "ablate.state": "running",
-            "mlflow.runName": run.name,
+            "mlflow.runName": "method=clip s1",
         }.items()
     )
     for score in scores:
