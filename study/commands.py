@@ -91,36 +91,71 @@ FEW = 4
 """Largest number of factors for which columns are set apart, and of claims that a note names."""
 WHOLE = 11
 """Least width of the column of states, in characters: `12 waiting,` is not broken."""
+STATE = "state"
+"""Heading of that column."""
+FITTED = 500
+"""Most rows that are fitted to the width of the terminal."""
 
 
-def _plan_table(plan: Plan, states: Mapping[str, State], costs: Costs, brief: bool = False) -> Table:
-    """One row for each cell that has something to run, or waits for it; `brief`: without the numbers of tasks."""
-    from rich import box
-    from rich.table import Table
+def _plan_rows(
+    plan: Plan, states: Mapping[str, State], costs: Costs, brief: bool = False
+) -> tuple[list[tuple[str, bool]], list[list[str]]]:
+    """Headings, each with whether its column holds numbers, and a row for each cell that has tasks or waits for them.
 
+    `brief`: without the numbers of tasks.
+    """
     from ablative.study.costs.estimate import estimated
 
-    # Many factors, and 80 columns: little is spent on what is between them, names and numbers stay whole.
-    title = f"{plan.study.name}: {plan.study.title}"
-    padding = (0, int(len(plan.study.factors) <= FEW), 0, 0)
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=padding)
-    for factor in plan.study.factors:
-        table.add_column(factor, no_wrap=True)
-    for heading in () if brief else ("runs", "evals"):
-        table.add_column(heading, justify="right", no_wrap=True)
-    table.add_column("state", min_width=WHOLE)
-    for heading in [f"{gpu}-h" for gpu in costs.gpus] or ["core-min"]:
-        table.add_column(heading, justify="right", no_wrap=True)
+    factors = [(factor, False) for factor in plan.study.factors]
+    counted = [] if brief else [("runs", True), ("evals", True)]
+    units = [(f"{gpu}-h", True) for gpu in costs.gpus] or [("core-min", True)]
+    rows = []
     for cell in plan.cells:
         tasks = plan.of_cell(cell)
         if not tasks and cell_name(cell) not in plan.waiting:
             continue
         runs = sum(task.opens and task.seeded for task in tasks)
         counts = [] if brief else [str(runs), str(len(tasks) - runs)]
-        row = [cell.get(factor, "–") for factor in plan.study.factors]
+        levels = [cell.get(factor, "–") for factor in plan.study.factors]
         cost = [estimated(costs.hours(tasks, gpu)) for gpu in costs.gpus] or [f"{60 * costs.core_hours(tasks):.1f}"]
-        table.add_row(*row, *counts, _summary_of(plan, [states[task.task_id].state for task in tasks]), *cost)
+        rows.append([*levels, *counts, _summary_of(plan, [states[task.task_id].state for task in tasks]), *cost])
+    return [*factors, *counted, (STATE, False), *units], rows
+
+
+def _rich_table(plan: Plan, headings: list[tuple[str, bool]], rows: list[list[str]]) -> Table:
+    """The rows fitted to the width of a terminal."""
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    # Many factors, and 80 columns: little is spent on what is between them, names and numbers stay whole.
+    padding = (0, int(len(plan.study.factors) <= FEW), 0, 0)
+    table = Table(title=Text(_title(plan)), title_justify="left", box=box.SIMPLE_HEAD, padding=padding)
+    for heading, numeric in headings:
+        if heading == STATE:
+            table.add_column(heading, min_width=WHOLE)
+        else:
+            table.add_column(Text(heading), justify="right" if numeric else "left", no_wrap=True)
+    for row in rows:
+        table.add_row(*map(Text, row))
     return table
+
+
+def _plain_table(plan: Plan, headings: list[tuple[str, bool]], rows: list[list[str]]) -> Iterator[str]:
+    """The rows in aligned columns, whatever the terminal: rich takes a second for 800 rows."""
+    from rich.cells import cell_len
+
+    lines = [[heading for heading, _ in headings], *rows]
+    widths = [max(map(cell_len, column)) for column in zip(*lines, strict=True)]
+    yield _title(plan)
+    for line in lines:
+        blanks = (" " * (width - cell_len(text)) for width, text in zip(widths, line, strict=True))
+        parts = zip(headings, line, blanks, strict=True)
+        yield "  ".join(blank + text if numeric else text + blank for (_, numeric), text, blank in parts).rstrip()
+
+
+def _title(plan: Plan) -> str:
+    return f"{plan.study.name}: {plan.study.title}"
 
 
 def _summary_of(plan: Plan, states: list[str]) -> str:
@@ -138,23 +173,24 @@ def _print_plan(plan: Plan, states: Mapping[str, State], costs: Costs, show_task
     from rich.console import Console
 
     console = Console()
-    table = _plan_table(plan, states, costs)
-    needed = Console(width=1000).measure(table)
-    if not console.is_terminal and "COLUMNS" not in os.environ:
-        console = Console(width=max(console.width, needed.maximum))  # a file has no margin
-    elif needed.minimum > console.width:
-        table = _plan_table(plan, states, costs, brief=True)
-    console.print(table)
+    headings, rows = _plan_rows(plan, states, costs)
+    if len(rows) > FITTED:
+        for line in _plain_table(plan, headings, rows):
+            click.echo(line)
+    else:
+        table = _rich_table(plan, headings, rows)
+        needed = Console(width=1000).measure(table)
+        if not console.is_terminal and "COLUMNS" not in os.environ:
+            console = Console(width=max(console.width, needed.maximum))  # a file has no margin
+        elif needed.minimum > console.width:
+            table = _rich_table(plan, *_plan_rows(plan, states, costs, brief=True))
+        console.print(table)
     if show_tasks:
         for task in plan.tasks:
-            console.print(
-                f"{task.task_id}  {_shown(plan, states[task.task_id].state):10} {task.name}",
-                highlight=False,
-                markup=False,
-            )
+            click.echo(f"{task.task_id}  {_shown(plan, states[task.task_id].state):10} {task.name}")
     missing = [task for task in plan.tasks if not states[task.task_id].finished]
     console.print(
-        f"{table.row_count} cells, {len(plan.runs)} runs, {len(plan.tasks)} tasks; {len(missing)} missing: "
+        f"{len(rows)} cells, {len(plan.runs)} runs, {len(plan.tasks)} tasks; {len(missing)} missing: "
         f"{costs.summary(missing)}",
         highlight=False,
     )

@@ -7,8 +7,9 @@ it would run on.
 
 from __future__ import annotations
 
+import functools
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -134,7 +135,12 @@ class _Estimator:
     def __init__(self, plan: Plan, records: Records) -> None:
         self.plan = plan
         self.took = {task_id: RunTime.of(record) for task_id, record in records.items()}
-        self.targets = {task.task_id: _target(plan, task.run_id, task.runtime) for task in plan.tasks if task.opens}
+        gpus = functools.cache(registry.gpus)
+        self.targets = {
+            task.task_id: _target(plan, task.run_id, task.runtime, gpus) for task in plan.tasks if task.opens
+        }
+        self._known: dict[tuple[str, str], tuple[float, str]] = {}
+        """(task id, GPU) → seconds and how they are known, with the history and the GPUs at hand."""
         self.history = WorkRates()
         for task in plan.tasks:
             if task.task_id in records and records[task.task_id]["state"] == "completed":
@@ -142,6 +148,7 @@ class _Estimator:
         self.gpus, self.either = self._choose_gpus()
         if any(self._seconds(task)[1] in ("flops", "passes", "assumed") for task in plan.tasks):
             self.history.add_others(plan.home, self.targets)
+            self._known.clear()
             self.gpus, self.either = self._choose_gpus()
 
     def costs(self) -> Costs:
@@ -184,13 +191,20 @@ class _Estimator:
 
     def _seconds(self, task: Task, gpu: str = "") -> tuple[float, str]:
         """Seconds of one process for the whole task on a GPU (empty: on CPUs), and how that is known."""
+        at = task.task_id, gpu
+        if at not in self._known:
+            self._known[at] = self._estimated(task, gpu)
+        return self._known[at]
+
+    def _estimated(self, task: Task, gpu: str) -> tuple[float, str]:
         took = self.took.get(task.task_id)
         if took is not None and took.gpu == gpu:
             return took.seconds, "measured"
-        for key, source in zip(self._keys(task), ("history", "loose history"), strict=True):
-            rate = self.history.rate(key, gpu)
-            if rate is not None:
-                return self._work(task) * rate, source
+        if self.history.rates:
+            for key, source in zip(self._keys(task), ("history", "loose history"), strict=True):
+                rate = self.history.rate(key, gpu)
+                if rate is not None:
+                    return self._work(task) * rate, source
         trainer, needs = self.plan.trainer, self.plan.needed_configs(task)
         # All stages of a run do their arithmetic as the one that opens it.
         first = self.plan.by_id.get(task.run_id, task)
@@ -225,9 +239,9 @@ def _speed(precision: str, gpu: str) -> float:
     return device.peak(precision) * ASSUMED_UTILISATION
 
 
-def _target(plan: Plan, run_id: str, runtime: RuntimeConfig) -> TargetDevice:
+def _target(plan: Plan, run_id: str, runtime: RuntimeConfig, local_gpus: Callable[[], Sequence[str]]) -> TargetDevice:
     cluster = plan.clusters.get(run_id, plan.cluster)
     if cluster.kind == "slurm":
         return TargetDevice(label(cluster.gpu_type) if cluster.gpus else None, cluster.cpus)
-    gpus = registry.gpus() if runtime.device != "cpu" else ()
+    gpus = local_gpus() if runtime.device != "cpu" else ()
     return TargetDevice(label(driven()) if gpus else None, max(1, runtime.threads))

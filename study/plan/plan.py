@@ -220,6 +220,8 @@ class _Planner:
         self._tuned = Tuned(study.design, study.name, (), None, home)
         self._keys: set[str] = set()
         """Keys of levels that were checked."""
+        self._splits: dict[str, tuple[Choices, Values]] = {}
+        """Cell (its name) → what `_split` makes of it."""
         self._runs: dict[tuple[str, int], list[Task]] = {}
         self._stages: dict[str, list[Stage]] = {}
 
@@ -350,6 +352,8 @@ class _Planner:
 
     def _split(self, cell: Cell) -> tuple[Choices, Values]:
         """A cell's overrides as hashable group choices and dotted values."""
+        if (name := cell_name(cell)) in self._splits:
+            return self._splits[name]
         choices, values = [], []
         for key, value in self._tuned.meaning(cell).items():
             if key == PARENT_KEY:
@@ -362,7 +366,7 @@ class _Planner:
                 choices.append((key, str(value)))
             else:
                 values.append((key, frozen(value)))
-        return tuple(choices), tuple(values)
+        return self._splits.setdefault(name, (tuple(choices), tuple(values)))
 
     def _check_level_key(self, key: str, chosen: bool) -> None:
         head, _, rest = key.partition(".")

@@ -145,6 +145,8 @@ class _Look:
     def __init__(self, home: Home, stale: float) -> None:
         self._home, self._stale = home, stale
         self._finished: dict[str, bool] = {}
+        self._begun = {path.name for path in home.runs.iterdir()} if home.runs.is_dir() else set()
+        """Names of the folders of runs: one listing spares four looks at each task of a run without a folder."""
         self._queued: set[str] = set()
         """Ids of the tasks that a live submission of any study (runs are shared) still has in its queue."""
         for submission, found in manifest.submissions(home):
@@ -158,12 +160,15 @@ class _Look:
 
     def _waits(self, task: Task) -> bool:
         """Whether something that it needs, which may be no task of this plan, is not finished."""
-        for need, paths in zip(task.needs, task.needed(self._home).values(), strict=True):
-            if need not in self._finished:
-                self._finished[need] = directory_state(paths).state in FINISHED
+        if any(need not in self._finished for need in task.needs):
+            for need, paths in zip(task.needs, task.needed(self._home).values(), strict=True):
+                if need not in self._finished:
+                    self._finished[need] = directory_state(paths).state in FINISHED
         return not all(self._finished[need] for need in task.needs)
 
     def _state(self, task: Task) -> TaskState:
+        if task.run_id not in self._begun:
+            return self._not_begun(task)
         paths = task.paths(self._home)
         while (found := directory_state(paths)).state == "claimed":
             holder = leases.inspect(paths.lease, self._stale)
@@ -179,11 +184,12 @@ class _Look:
             return TaskState(task, found.state, detail=found.detail)
         if found.state in ("failed", "cancelled"):
             return TaskState(task, "failed", found.cause, found.detail)
+        return self._not_begun(task)
+
+    def _not_begun(self, task: Task) -> TaskState:
         if task.task_id in self._queued:
             return TaskState(task, "submitted")
-        if self._waits(task):
-            return TaskState(task, "waiting")
-        return TaskState(task, "eligible")
+        return TaskState(task, "waiting" if self._waits(task) else "eligible")
 
     def _abandoned(self, task: Task, paths: TaskPaths, owner: Owner | None) -> TaskState:
         """State of a task with the lease of a dead worker: what ended the worker, unless it had its say."""

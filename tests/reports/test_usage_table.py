@@ -124,7 +124,7 @@ def test_status_and_page_say_the_same_of_the_same_work(tmp_path: Path) -> None:
             values = {"ablate.gpus": usage.gpus, "ablate.cores": usage.cores, "ablate.device": usage.device}
             lines = [
                 {"t": 0, "kind": "event", "name": "started"},
-                {"t": 0, "kind": "tags", "values": values},
+                {"t": 0, "kind": "tags", "values": {name: str(value) for name, value in values.items()}},
                 {"t": 1000 * usage.seconds, "kind": "event", "name": "failed"},
             ]
             paths.root.mkdir(parents=True)

@@ -166,7 +166,7 @@ def test_renamed_levels_replace_the_old_tags(home: Home) -> None:
     run_id = run_ids(uri(home), old)[0]
     cells = {key: value for key, value in tags(uri(home), run_id).items() if key.startswith("ablate.cell.")}
     assert cells == {"ablate.cell.method": "CLIP", "ablate.cell.pooling": "map"}
-    assert run_row(uri(home), run_id)[0] == tags(uri(home), run_id)["mlflow.runName"] == "renamed seed=0"
+    assert run_row(uri(home), run_id)[0] == tags(uri(home), run_id)["mlflow.runName"] == "renamed s0"
 
 
 def test_sending_everything_again_adds_nothing(home: Home) -> None:

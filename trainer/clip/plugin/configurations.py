@@ -133,7 +133,7 @@ class ClipConfigurations(Configurations):
                 choices,
                 values,
                 self._fingerprints.with_fingerprint if kind is DataConfig else None,
-                tuple(sorted(key for key in without if key.split(".")[0] == name)),
+                tuple(sorted(key for key in without if key.split(".")[0] == name)) if without else (),
             )
             for name, kind in SECTIONS.items()
         }
