@@ -7,6 +7,7 @@ have the type `object`: the rooms that define their types lie above this one.
 from __future__ import annotations
 
 import importlib
+import sys
 from collections.abc import Iterable, Mapping
 from typing import Any, Protocol
 
@@ -72,7 +73,7 @@ def load(target: str) -> Any:
         AttributeError: the module has no such attribute.
     """
     module, _, attribute = target.partition(":")
-    loaded = importlib.import_module(module)
+    loaded = sys.modules.get(module) or importlib.import_module(module)
     return getattr(loaded, attribute) if attribute else loaded
 
 

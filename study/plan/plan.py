@@ -345,7 +345,7 @@ class _Planner:
         """The tasks of a run, whether its cell has all of them or not."""
         key = (cell_name(cell), seed)
         if key not in self._runs:
-            parent = self._parents.get(cell_name(cell))
+            parent = self._parents.get(key[0])
             run_id = next(t for t in self._run(parent, seed) if t.opens and t.seeded).task_id if parent else ""
             self._runs[key] = bound_tasks(self.trainer, self._configured(cell), seed, cell, run_id)
         return self._runs[key]
