@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from ablative.study.spec.outputs import (
     EffectsConfig,
     FigureConfig,
     QueryConfig,
+    ReportConfig,
     TableConfig,
 )
 from ablative.study.spec.parents import PARENT_KEY, check_parents
@@ -38,6 +40,7 @@ KEYS = (
     "applies",
     "drop",
     "baseline",
+    "report",
     "tables",
     "effects",
     "queries",
@@ -77,6 +80,7 @@ class Study:
     figures: dict[str, FigureConfig]
     claims: dict[str, ClaimConfig]
     search: SearchConfig | None = None
+    report: ReportConfig = dataclasses.field(default_factory=ReportConfig)
 
     @property
     def factors(self) -> dict[str, tuple[str, ...]]:
@@ -136,6 +140,7 @@ def parse_study(
         figures=_outputs(FigureConfig, data, "figures", where),
         claims=_outputs(ClaimConfig, data, "claims", where),
         search=search,
+        report=build(ReportConfig, _mapping(data, "report", where), f"{where}: report"),
     )
     _check_outputs(study, where)
     return study
