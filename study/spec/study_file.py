@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, TypeVar
 
@@ -13,6 +13,7 @@ from ablative.study.core.errors import ConfigError, unknown
 from ablative.study.core.typed import build
 from ablative.study.spec.design import DESIGNS, Design
 from ablative.study.spec.inherit import without_removed
+from ablative.study.spec.labels import StudyLabels, parse_labels
 from ablative.study.spec.outputs import (
     BY_METRIC,
     ClaimConfig,
@@ -46,6 +47,7 @@ KEYS = (
     "queries",
     "figures",
     "claims",
+    "labels",
     "search",
 )
 """Keys of every study; its trainer owns others."""
@@ -79,6 +81,7 @@ class Study:
     queries: dict[str, QueryConfig]
     figures: dict[str, FigureConfig]
     claims: dict[str, ClaimConfig]
+    labels: StudyLabels = field(default_factory=StudyLabels)
     search: SearchConfig | None = None
     report: ReportConfig = dataclasses.field(default_factory=ReportConfig)
 
@@ -139,6 +142,7 @@ def parse_study(
         queries=_outputs(QueryConfig, data, "queries", where),
         figures=_outputs(FigureConfig, data, "figures", where),
         claims=_outputs(ClaimConfig, data, "claims", where),
+        labels=parse_labels(data.get("labels"), design.factors, f"{where}: labels"),
         search=search,
         report=build(ReportConfig, _mapping(data, "report", where), f"{where}: report"),
     )
