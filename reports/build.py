@@ -197,7 +197,7 @@ def _queries(results: Results, configs: Mapping[str, QueryConfig]) -> tuple[Tabl
         return ()
     from ablative.reports.tables.query_tables import query_tables
 
-    return query_tables(configs, results.warehouse)
+    return query_tables(configs, results.warehouse, results.study.report.marks)
 
 
 def one_claim(plan: Plan, name: str) -> Judged:

@@ -33,7 +33,7 @@ def print_table(table: Table) -> None:
     for row in table.rows:
         cells: list[Any] = [Text(bare(level)) for level in row.levels]
         for entry, column in zip(row.entries, table.columns, strict=True):
-            style = "bold" if entry.best else "underline" if entry.second else "" if entry.summary else "dim"
+            style = "bold" if entry.best else "" if entry.summary else "dim"
             cells.append(Text(plain(entry, column), style=style))
         grid.add_row(*cells)
     console = Console()
@@ -54,6 +54,8 @@ def print_answer(answer: Answer, numbers: Numbers, plan: Plan) -> None:
     for key, number in numbers["numbers"].items():
         click.echo(f"\\ablate{{{key}}}: {number['formula']}")
     click.echo(f"n = {entry.summary.n if entry.summary else 0} of {entry.planned} seeds")
+    if entry.test:
+        click.echo(f"compared: {entry.test}")
     if entry.detail:
         click.echo(f"missing: {entry.detail}")
     if entry.finding_marks:

@@ -50,6 +50,10 @@ class Metric:
     """Bounds, included: a report refuses values outside of them. None: there is none."""
     ranked: bool = True
     """Tables mark the best of a column of it unless the study says otherwise; not of what levels make incomparable."""
+    label: str = ""
+    """What is measured, as reports print it (`zero-shot top-1`); empty: the first and last part of the name."""
+    data_set: str = ""
+    """What it is measured on, printed after the label; empty: nothing."""
 
     @property
     def difference_unit(self) -> str:
@@ -60,9 +64,9 @@ class Metric:
 def cost_metrics(stage: str) -> tuple[Metric, ...]:
     """What `trainer.runner.attempts` records of a task that opens a run; `stage`: the one that does."""
     return (
-        Metric("cost/seconds", stage, "s", better="lower", low=0.0, ranked=False),
-        Metric("cost/cpu_hours", stage, "h", better="lower", low=0.0, ranked=False),
-        Metric("cost/gpu_hours", stage, "h", better="lower", low=0.0, ranked=False),
+        Metric("cost/seconds", stage, "s", better="lower", low=0.0, ranked=False, label="time"),
+        Metric("cost/cpu_hours", stage, "h", better="lower", low=0.0, ranked=False, label="CPU time"),
+        Metric("cost/gpu_hours", stage, "h", better="lower", low=0.0, ranked=False, label="GPU time"),
     )
 
 

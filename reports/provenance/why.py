@@ -28,6 +28,7 @@ class Answer:
         return {
             **place,
             **entry_json(self.entry),
+            "test": self.entry.test,
             "runs": runs,
             "metrics": list(self.column.metrics),
             "query": self.query,

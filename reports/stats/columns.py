@@ -1,17 +1,22 @@
-"""One column of a table: which rows are the best, which the second best, and how far each is from the baseline."""
+"""One column of a table: which rows can be its best, and how far each is from the baseline."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
+from ablative.reports.stats.best import best_set
 from ablative.reports.stats.decide import ALPHA, holm
-from ablative.reports.stats.pooling import against, contrasts, moments, spread
+from ablative.reports.stats.moderated import Contrasts, Moderated, against, contrasts, method, moderate, moments
 from ablative.reports.stats.student import Floats
 
 LEVEL = 1 - ALPHA
+TESTED, PLAIN = "tested", "best"
+"""Rules of marks that bold something: every row that can be the best, or the best mean as printed."""
 
 
 @dataclass(frozen=True)
@@ -25,59 +30,91 @@ class Delta:
     """Two-sided, adjusted by Holm for the column's rows."""
 
 
+class RowTest(NamedTuple):
+    """What a row's mark rests on."""
+
+    sd: float
+    """Moderated standard deviation of a seed."""
+    df: float
+    """Its degrees of freedom."""
+    p: float
+    """One-sided, that the row is no worse than the better row that is the clearest, times the size of the set."""
+    rival: int | None
+    """That row; None: no better row is near."""
+
+
 @dataclass(frozen=True)
 class Compared:
     """What a column's numbers say about each other; sequences by row."""
 
     best: Sequence[bool]
-    """Tested: not distinguishable from the best mean. Untested: the best mean as printed."""
-    second: Sequence[bool]
-    """The best of the rest, distinguishable from every row that is not bold; never without a test."""
+    """Tested: can be the best. Untested: the best mean as printed. None where no row is distinguished from another."""
     tested: bool
+    alike: bool
+    """There are several rows, and none is distinguished from the best."""
+    too_few: int
+    """Number of seeds, where the test has one degree of freedom and would distinguish nothing; else 0."""
     halves: Sequence[float | None]
     """Half the width of each mean's interval; None for fewer than two seeds."""
-    pooled: bool
-    """The intervals rest on the spread of all rows together."""
     deltas: Sequence[Delta | None]
+    tests: Sequence[RowTest | None]
     method: str
     """How the rows were compared; empty where they were not."""
 
 
 def compare_rows(
-    values: Floats, text: Callable[[float], str], order: int, baseline: int | None, paired: bool = True
+    values: Floats,
+    text: Callable[[float], str],
+    order: int,
+    baseline: int | None,
+    paired: bool = True,
+    marks: str = TESTED,
 ) -> Compared:
     """Compare the rows of (rows, seeds), NaN where missing; seeds of the same number are paired.
 
     `text` prints a mean: what looks the same shares its mark. `order`: 1 where larger is better, -1 where smaller is,
-    0 where no row is better than another. `baseline`: the row that the others are held against.
+    0 where no row is better than another. `baseline`: the row that the others are held against. `marks`: one of
+    `study.spec.outputs.MARKS`.
     """
     counts, means, _ = moments(values)
     rows = len(values)
-    spreads = spread(values)
-    repeated = bool(np.any(counts > 1))
-    halves = _halves(counts, spreads.sd, spreads.df)
     have = np.flatnonzero(counts > 0)
-    ranked = order != 0 and len(have) > 1
-    leader = int(have[np.argmax(order * means[have])]) if ranked else None
-    references = [row for row in (leader, baseline) if row is not None and counts[row] > 0]
-    best, second, method = np.zeros(rows, dtype=np.bool_), np.zeros(rows, dtype=np.bool_), ""
-    stacked = None
-    if repeated and references:
-        weights = np.concatenate([against(rows, row) for row in references])
-        stacked = contrasts(values, weights, paired)
-        method = stacked.method
-    if leader is not None:
-        p = _adjusted(stacked.p[:rows], leader) if stacked else np.zeros(rows)
-        best[have] = ~(p[have] < ALPHA)  # what cannot be tested counts as alike
-        best[leader] = True
-        best |= _alike(means, leader, text)
-        if stacked is not None:
-            second = _second(values, means, best, order, text, paired)
+    found = moderate(values, paired) if np.any(counts > 1) else None
+    ranked = order != 0 and len(have) > 1 and marks in (TESTED, PLAIN)
+    too_few = int(counts.max()) if ranked and marks == TESTED and found is not None and found.total <= 1 else 0
+    tested = ranked and marks == TESTED and found is not None and not too_few
+    best: NDArray[np.bool_] = np.zeros(rows, dtype=np.bool_)
+    tests: list[RowTest | None] = [None] * rows
+    if tested and found is not None:
+        best, tests = _tested(found, order, text)
+    elif ranked:
+        best = _alike(means, int(have[np.argmax(order * means[have])]), text)
+    alike = ranked and bool(best[have].all())
     deltas: list[Delta | None] = [None] * rows
     if baseline is not None and counts[baseline] > 0:
-        error = None if stacked is None else (stacked.se[-rows:], stacked.df[-rows:], stacked.p[-rows:])
+        error = contrasts(values, against(rows, baseline), paired) if found is not None else None
         deltas = _deltas(means, baseline, error)
-    return Compared(best.tolist(), second.tolist(), stacked is not None, halves, spreads.pooled, deltas, method)
+    marked = best & (not alike)
+    how = method(found) if found is not None and (tested or baseline is not None) else ""
+    return Compared(marked.tolist(), tested, alike, too_few, _halves(values), deltas, tests, how)
+
+
+def _tested(
+    found: Moderated, order: int, text: Callable[[float], str]
+) -> tuple[NDArray[np.bool_], list[RowTest | None]]:
+    """The rows that can be the best, with those that print like the first or the last of them; and each row's test."""
+    sets = best_set(found, order)
+    inside = sets.inside.copy()
+    marked = np.flatnonzero(inside)
+    ends = marked[np.argsort(order * found.means[marked], kind="stable")]
+    for end in (int(ends[0]), int(ends[-1])):
+        inside |= _alike(found.means, end, text)
+    columns = (np.sqrt(found.variances), np.minimum(found.df, found.total), sets.p, sets.rival)
+    tests = [
+        None if count == 0 else RowTest(sd, df, p, None if rival < 0 else rival)
+        for count, sd, df, p, rival in zip(found.counts.tolist(), *(column.tolist() for column in columns), strict=True)
+    ]
+    return inside, tests
 
 
 def _adjusted(p: Floats, reference: int) -> Floats:
@@ -87,51 +124,35 @@ def _adjusted(p: Floats, reference: int) -> Floats:
     return np.array(holm(own.tolist()))
 
 
-def _alike(means: Floats, leader: int, text: Callable[[float], str]) -> np.ndarray:
+def _alike(means: Floats, leader: int, text: Callable[[float], str]) -> NDArray[np.bool_]:
     """Rows whose mean is printed as the leader's is."""
     printed = text(float(means[leader]))
     return np.array([bool(np.isfinite(mean)) and text(mean) == printed for mean in means.tolist()])
 
 
-def _second(
-    values: Floats, means: Floats, best: np.ndarray, order: int, text: Callable[[float], str], paired: bool
-) -> np.ndarray:
-    """The best row that is not bold, if it differs significantly from all others that are not."""
-    marks = np.zeros(len(values), dtype=np.bool_)
-    rest = np.flatnonzero(np.isfinite(means) & ~best)
-    if not len(rest):
-        return marks
-    top = int(rest[np.argmax(order * means[rest])])
-    others = rest[rest != top]
-    if len(others):
-        found = contrasts(values, against(len(values), top)[others], paired)
-        different = all(p < ALPHA for p in holm(found.p.tolist()))  # NaN is no difference
-        if not different or _alike(means, top, text)[others].any():
-            return marks
-    marks[top] = True
-    return marks
-
-
-def _halves(counts: Floats, sd: Floats, df: Floats) -> list[float | None]:
+def _halves(values: Floats) -> list[float | None]:
     """Half widths; no interval is given to a mean of one seed, even where other rows' spread is known."""
     from scipy.special import stdtrit
 
+    found = moderate(values, paired=False)  # the interval of a mean holds what a seed does to all rows, too
+    if found is None:
+        return [None] * len(values)
     with np.errstate(divide="ignore", invalid="ignore"):
-        widths = stdtrit(df, (1 + LEVEL) / 2) * sd / np.sqrt(counts)
-    return [width if count > 1 else None for width, count in zip(widths.tolist(), counts.tolist(), strict=True)]
+        se = np.sqrt(found.variances / found.counts)
+    widths = stdtrit(np.minimum(found.df, found.total), (1 + LEVEL) / 2) * se
+    return [width if count > 1 else None for width, count in zip(widths.tolist(), found.counts.tolist(), strict=True)]
 
 
-def _deltas(means: Floats, baseline: int, error: tuple[Floats, Floats, Floats] | None) -> list[Delta | None]:
+def _deltas(means: Floats, baseline: int, error: Contrasts | None) -> list[Delta | None]:
     from scipy.special import stdtrit
 
     gaps = (means - means[baseline]).tolist()
     if error is None:
         plain = [None if gap != gap else Delta(gap) for gap in gaps]
         return [None if i == baseline else delta for i, delta in enumerate(plain)]
-    se, df, p = error
-    halves = (stdtrit(df, (1 + LEVEL) / 2) * se).tolist()
+    halves = (stdtrit(error.df, (1 + LEVEL) / 2) * error.se).tolist()
     deltas: list[Delta | None] = []
-    for i, (gap, half, own) in enumerate(zip(gaps, halves, _adjusted(p, baseline).tolist(), strict=True)):
+    for i, (gap, half, own) in enumerate(zip(gaps, halves, _adjusted(error.p, baseline).tolist(), strict=True)):
         if i == baseline or gap != gap:
             deltas.append(None)
         else:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ablative.reports.stats.pooling import ROUNDING, contrasts
+from ablative.reports.stats.moderated import ROUNDING, contrasts
 from ablative.reports.stats.ranks import RankTest, rank_sum, signed_rank
 from ablative.reports.stats.student import Floats, satterthwaite, t_quantile, two_sided
 
@@ -21,6 +21,7 @@ Sample = Mapping[str, Mapping[int, float]]
 
 ESTIMANDS = ("these tasks", "tasks like these")
 ONE_SEED = "one seed (n = 1) tells nothing of the spread over seeds"
+NO_SPREAD = "the seeds do not differ: nothing is known of their spread"
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,12 @@ class Effect:
     dropped: tuple[str, ...] = ()
     """Tasks that not every arm has: they are in no number here."""
     reason: str = ""
+    free: float | None = None
+    """Degrees of freedom before those of all arms together limit them; None where variances are not moderated."""
+    arms: int = 0
+    """Number of arms with a weight."""
+    alone: bool = False
+    """No other arm helps to estimate the spread of a difference of two."""
 
     @property
     def size(self) -> float | None:
@@ -92,11 +99,11 @@ def contrast(
     """A weighted sum of arms, averaged over the tasks that all arms with a weight have.
 
     `paired`: the same seed means the same data order and initialisation in all arms; contrasts are taken by seed.
-    Arms of weight 0 only add to the estimate of the spread: where all have the same, the error is pooled over them,
-    which narrows the interval at two or three seeds. `together`: the tasks of a seed are evaluations of one run, which
-    moves them together, so that a seed's mean over tasks is the unit; False where every task has separate runs, whose
-    variances are pooled. Treating evaluations of one run as independent covers 40 to 80 % instead of 95 %
-    (`tests/benchmarks/bench_statistics.py`). Values that are not finite count as missing.
+    Arms of weight 0 only add to the estimate of the spread: each arm's variance is drawn towards that of all, which
+    narrows the interval at two or three seeds. Two arms alone have their own error. `together`: the tasks of a seed are
+    evaluations of one run, which moves them together, so that a seed's mean over tasks is the unit; False where every
+    task has separate runs, whose variances are pooled. Treating evaluations of one run as independent covers 40 to 80 %
+    instead of 95 % (`tests/benchmarks/bench_statistics.py`). Values that are not finite count as missing.
     """
     if estimand not in ESTIMANDS:
         raise ValueError(f"estimand '{estimand}'; choose one of {', '.join(ESTIMANDS)}")
@@ -108,11 +115,11 @@ def contrast(
     chosen = chosen[chosen != 0]
     if not tasks:
         reason = "no task has every arm" + (" at a common seed" if paired else "")
-        return _effect(_Found(math.nan, "", reason=reason), level, estimand, 0, tasks, dropped)
+        return _effect(_Found(math.nan, "", reason=reason), level, estimand, 0, tasks, dropped, len(used))
     estimator = _these_tasks if estimand == ESTIMANDS[0] else _sampled
     found = estimator(values, chosen, paired, together)
     n_seeds = int(np.isfinite(values[: len(used)]).sum(axis=2).min())
-    return _effect(found, level, estimand, n_seeds, tasks, dropped)
+    return _effect(found, level, estimand, n_seeds, tasks, dropped, len(used))
 
 
 @dataclass(frozen=True)
@@ -124,11 +131,21 @@ class _Found:
     sd: float | None = None
     rank: RankTest | None = None
     reason: str = ""
+    free: float | None = None
+    alone: bool = False
 
 
 def _effect(
-    found: _Found, level: float, estimand: str, n_seeds: int, tasks: tuple[str, ...], dropped: tuple[str, ...]
+    found: _Found,
+    level: float,
+    estimand: str,
+    n_seeds: int,
+    tasks: tuple[str, ...],
+    dropped: tuple[str, ...],
+    arms: int,
 ) -> Effect:
+    if found.se == 0:
+        found = replace(found, se=None, df=None, sd=None, reason=NO_SPREAD)
     low = high = p = None
     if found.se is not None and found.df is not None:
         half = t_quantile(found.df, (1 + level) / 2) * found.se
@@ -136,7 +153,7 @@ def _effect(
         p = float(two_sided(found.estimate, found.se, found.df))
     return Effect(
         found.estimate, low, high, level, n_seeds, len(tasks), found.df, found.se, found.sd, p, found.rank,
-        found.method, estimand, tasks, dropped, found.reason,
+        found.method, estimand, tasks, dropped, found.reason, found.free, arms, found.alone,
     )  # fmt: skip
 
 
@@ -175,10 +192,14 @@ def _these_tasks(values: Floats, weights: Floats, paired: bool, together: bool) 
         return _Found(estimate, "", reason="some arm has no seed with every task")
     found = contrasts(units, np.concatenate([weights, np.zeros(len(units) - k)])[None], paired)
     method = found.method if values.shape[1] == 1 else f"{found.method}, over each seed's mean of the tasks"
-    estimate, se, df, sd = (float(array[0]) for array in (found.estimate, found.se, found.df, found.sd))
+    estimate, se, df, sd, free = (
+        float(array[0]) for array in (found.estimate, found.se, found.df, found.sd, found.free)
+    )
     if not math.isfinite(se):
-        return _Found(estimate, method, rank=rank, reason=ONE_SEED)
-    return _Found(estimate, method, se, df, sd, rank)
+        repeated = bool((np.isfinite(units[:k]).sum(axis=1) > 1).all())
+        return _Found(estimate, method, rank=rank, reason=NO_SPREAD if repeated else ONE_SEED)
+    alone = k == 2 and int(np.isfinite(units).any(axis=1).sum()) == 2
+    return _Found(estimate, method, se, df, sd, rank, free=free, alone=alone)
 
 
 def _rank(units: Floats, weights: Floats, paired: bool) -> RankTest | None:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ablative.reports.stats.compare import ESTIMANDS, Effect
+from ablative.reports.stats.moderated import PRIOR
 from ablative.reports.stats.student import t_quantile
 
 VERDICTS = ("better", "worse", "equivalent", "inconclusive")
@@ -37,8 +38,6 @@ def tost(effect: Effect, margin: float) -> float | None:
         raise ValueError(f"margin {margin:g}: an equivalence margin is above 0")
     if effect.se is None or effect.df is None:
         return None
-    if effect.se == 0:
-        return 0.0 if abs(effect.estimate) < margin else 1.0
     return float(stdtr(effect.df, (abs(effect.estimate) - margin) / effect.se))
 
 
@@ -80,8 +79,9 @@ def holm(pvalues: Sequence[float]) -> list[float]:
 def seeds_needed(effect: Effect, margin: float | None = None, power: float = 0.8, limit: int = 1000) -> Seeds:
     """Seeds an arm needs in all for a verdict, if difference and spread are as estimated.
 
-    Within the margin the aim is equivalence, else a difference. It is a plan, not a promise: at two seeds the spread
-    itself is known poorly.
+    Within the margin the aim is equivalence, else a difference. Only arms with a weight get more seeds, so that others
+    do not help to estimate the spread of those. It is a plan, not a promise: at two seeds the spread itself is known
+    poorly.
     """
     if effect.se is None or effect.df is None or not effect.n_seeds:
         return Seeds(None, f"{effect.reason or 'no spread'}: nothing can be planned from it")
@@ -97,13 +97,21 @@ def seeds_needed(effect: Effect, margin: float | None = None, power: float = 0.8
     return Seeds(None, f"more than {limit} {aim}")
 
 
+def _degrees(effect: Effect, n: int) -> float:
+    """Degrees of freedom with n seeds of the arms that the effect is about."""
+    assert effect.df is not None
+    before = max(effect.n_seeds - 1, 1)  # one seed has none
+    if effect.free is None:
+        return effect.df * (n - 1) / before
+    return min(effect.free * (PRIOR + n - 1) / (PRIOR + before), max(effect.arms - 1, 1) * (n - 1))
+
+
 def _power(effect: Effect, margin: float | None, n: int) -> float:
     """Chance of the verdict with n seeds, true difference and spread being as estimated."""
     from scipy.special import nctdtr, stdtr
 
     assert effect.se is not None and effect.df is not None
-    # Standard error and degrees of freedom of every method follow the number of seeds so; one seed has none.
-    df = effect.df * (n - 1) / max(effect.n_seeds - 1, 1)
+    df = _degrees(effect, n)
     se = max(effect.se * math.sqrt(effect.n_seeds / n), 1e-300)
     if margin is None:
         return 1 - float(nctdtr(df, abs(effect.estimate) / se, t_quantile(df, 1 - ALPHA / 2)))

@@ -181,14 +181,14 @@ def _contrasts(
             if i == reference:
                 continue
             gap = float(by_level[i] - by_level[reference])
-            if error is None:
+            if not error:  # one seed, or seeds that do not differ
                 found.append(Contrast(factor, level, levels[reference], gap, None, None, None))
                 continue
             se = (2 * error / size) ** 0.5
             half = t_quantile(float(df), (1 + LEVEL) / 2) * se
             p = float(two_sided(gap, se, float(df)))
             found.append(Contrast(factor, level, levels[reference], gap, gap - half, gap + half, p))
-    if error is None:
+    if not error:
         return tuple(found)
     adjusted = holm([contrast.p if contrast.p is not None else 1.0 for contrast in found])
     return tuple(

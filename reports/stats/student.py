@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import functools
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -25,7 +24,7 @@ def t_quantile(df: float, probability: float) -> float:
 
 
 def two_sided(estimate: Any, se: Any, df: Any) -> Any:
-    """p of no difference, elementwise; NaN where the standard error is; a zero error makes any difference certain."""
+    """p of no difference, elementwise; NaN where the standard error is."""
     from scipy.special import stdtr
 
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -38,18 +37,3 @@ def satterthwaite(parts: Sequence[float] | Floats, dfs: Sequence[float] | Floats
     parts, dfs = np.asarray(parts, dtype=np.float64), np.asarray(dfs, dtype=np.float64)
     below = float(np.sum(parts**2 / dfs))
     return float(np.sum(parts)) ** 2 / below if below > 0 else float(np.sum(dfs))
-
-
-def bartlett(variances: Floats, dfs: Floats) -> float:
-    """p of Bartlett's test that variances are equal (1937); 1 for fewer than two, 0 where only some are zero."""
-    from scipy.special import chdtrc
-
-    if len(variances) < 2 or not np.any(variances > 0):
-        return 1.0
-    if np.any(variances == 0):
-        return 0.0
-    total = float(np.sum(dfs))
-    pooled = float(np.sum(dfs * variances)) / total
-    statistic = total * math.log(pooled) - float(np.sum(dfs * np.log(variances)))
-    correction = 1 + (float(np.sum(1 / dfs)) - 1 / total) / (3 * (len(variances) - 1))
-    return float(chdtrc(len(variances) - 1, statistic / correction))

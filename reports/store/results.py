@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ablative.reports.store.coverage import Coverage, cover
 from ablative.reports.store.database_store import open_store
+from ablative.reports.store.labels import Labels
 from ablative.reports.store.warehouse import Warehouse
 
 if TYPE_CHECKING:
@@ -30,6 +32,11 @@ class Results:
     @property
     def study(self) -> Study:
         return self.plan.study
+
+    @functools.cached_property
+    def labels(self) -> Labels:
+        """How its names are printed."""
+        return Labels(self.plan.study.labels, self.coverage.measures)
 
     @property
     def cells(self) -> Sequence[Cell]:

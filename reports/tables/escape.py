@@ -9,6 +9,8 @@ from html import escape
 from markupsafe import Markup
 from markupsafe import escape as escape_html
 
+from ablative.study.spec.labels import Label
+
 LATEX_SIGNS = str.maketrans(
     {"±": r"$\pm$", "–": "--", "−": "$-$", "×": r"$\times$"}
     | {"†": r"\dag{}", "‡": r"\ddag{}", "§": r"\S{}", "¶": r"\P{}", "‖": r"$\|$"}
@@ -37,11 +39,13 @@ SCRIPT = re.compile(r"([_^])\{([^{}]*)\}")
 
 
 def latex(text: str) -> str:
-    r"""Text as LaTeX prints it, every special character escaped.
+    r"""Text as LaTeX prints it, every special character escaped; a label may have LaTeX given.
 
     >>> latex("CLIP_{GAP} 5 %")
     'CLIP\\textsubscript{GAP} 5 \\%'
     """
+    if isinstance(text, Label) and (text.latex or text.parts):
+        return text.latex or "".join(map(latex, text.parts))
     scripts = {"_": r"\textsubscript{{{}}}", "^": r"\textsuperscript{{{}}}"}
     return _scripted(text, lambda part: part.translate(LATEX_SPECIAL), scripts)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -15,8 +14,8 @@ from ablative.reports.stats.summary import summarize
 from ablative.reports.store.coverage import Coverage, StoredState, missing_text
 from ablative.reports.store.results import Results
 from ablative.reports.store.warehouse import Source, Values, cell_key
-from ablative.reports.tables.notes import table_notes, tuning_notes
-from ablative.reports.tables.tables import Column, Entry, Row, Table, number
+from ablative.reports.tables.notes import table_notes, test_words, tuning_notes
+from ablative.reports.tables.tables import Column, Entry, Row, Table, number, row_name
 from ablative.study.plan.layout import split_levels, table_layout
 from ablative.study.spec.outputs import ColumnConfig, TableConfig
 from ablative.study.spec.study_file import Study
@@ -75,7 +74,7 @@ class _Draft:
         baseline = tuple((study.baseline or {}).get(factor, "") for factor in config.rows)
         reference = list(self.slots).index(baseline) if config.delta and baseline in self.slots else None
         filled = [
-            _fill([keys.get(column.split) for keys in self.slots.values()], column, coverage, values, reference)
+            _fill(self.slots, column, coverage, values, reference, config.marks or study.report.marks)
             for column in self.columns
         ]
         columns = tuple(column for column, _ in filled)
@@ -88,18 +87,26 @@ class _Draft:
 
 
 def _fill(
-    keys: Sequence[str | None], column: Column, coverage: Coverage, values: Values, baseline: int | None
+    slots: Mapping[tuple[str, ...], Mapping[str, str]],
+    column: Column,
+    coverage: Coverage,
+    values: Values,
+    baseline: int | None,
+    marks: str,
 ) -> tuple[Column, list[Entry]]:
     """A column's entries, compared with each other, and the column with the method that compared them."""
     lookup = values.of(column.metrics)
+    keys, names = [by_split.get(column.split) for by_split in slots.values()], [row_name(levels) for levels in slots]
     behind = [coverage.behind(key, column.stages) if key else () for key in keys]
     sources = [lookup(key) if key and tasks else () for key, tasks in zip(keys, behind, strict=True)]
-    compared = compare_rows(_matrix(sources), lambda mean: number(mean, column.digits), column.order, baseline)
+    matrix = _matrix(sources)
+    compared = compare_rows(matrix, lambda mean: number(mean, column.digits), column.order, baseline, marks=marks)
+    words = [test_words(test, names, column.digits) for test in compared.tests]
     entries = [
-        _gap(key, tasks, coverage) if not own or not tasks else _entry(key or "", tasks, own, compared, i)
+        _gap(key, tasks, coverage) if not own or not tasks else _entry(key or "", tasks, own, compared, i, words[i])
         for i, (key, tasks, own) in enumerate(zip(keys, behind, sources, strict=True))
     ]
-    return dataclasses.replace(column, method=compared.method, pooled=compared.pooled), entries
+    return column.compared(compared), entries
 
 
 def _matrix(sources: Sequence[Sequence[Source]]) -> NDArray[np.float64]:
@@ -124,7 +131,9 @@ def _gap(key: str | None, tasks: Sequence[StoredState], coverage: Coverage) -> E
     return Entry(key, None, _planned(tasks), missing=missing_text(lacking or tasks), detail=_detail(lacking))
 
 
-def _entry(key: str, tasks: Sequence[StoredState], sources: tuple[Source, ...], compared: Compared, row: int) -> Entry:
+def _entry(
+    key: str, tasks: Sequence[StoredState], sources: tuple[Source, ...], compared: Compared, row: int, words: str
+) -> Entry:
     """A number with what its column's comparison says of it."""
     summary, planned = summarize([source.value for source in sources]), _planned(tasks)
     if summary is None:
@@ -139,9 +148,9 @@ def _entry(key: str, tasks: Sequence[StoredState], sources: tuple[Source, ...], 
         delta.estimate if delta else None,
         compared.best[row],
         detail=_detail(lacking),
-        second=compared.second[row],
         ci_half_width=compared.halves[row],
         error=delta,
+        test=words,
     )
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Sequence
 
-from ablative.reports.tables.tables import Column, Entry, Row
+from ablative.reports.stats.columns import RowTest
+from ablative.reports.tables.tables import Column, Entry, Row, number
 from ablative.study.plan.tuned_levels import Searched
 from ablative.study.spec.outputs import TableConfig
+
+AVERAGE = "intervals cover 95 % on average over the table, less for a row much noisier than the others"
 
 
 def table_notes(config: TableConfig, rows: Sequence[Row], columns: Sequence[Column]) -> tuple[str, ...]:
@@ -55,19 +57,7 @@ def _spread(entries: Sequence[Entry], columns: Sequence[Column]) -> str:
     seeds = f"n = {counts[0]}" if len(counts) == 1 else f"n = {counts[0]} to {counts[-1]}"
     if columns[0].spread == "sd":
         return f"Mean ± sample standard deviation over seeds ({seeds})."
-    return (
-        f"Mean ± half of its 95 % interval over seeds ({seeds}): Student's t with the spread of "
-        f"{_which(columns, 'pooled', 'all rows of a column', 'each number alone')}."
-    )
-
-
-def _which(columns: Sequence[Column], flag: str, yes: str, no: str) -> str:
-    """`yes` or `no`, or which columns are the exception."""
-    flags = [bool(getattr(column, flag)) for column in columns]
-    if all(flags) or not any(flags):
-        return yes if all(flags) else no
-    names = ", ".join(column.name for column, own in zip(columns, flags, strict=True) if not own)
-    return f"{yes} ({no} in {names})"
+    return f"Mean ± half of its 95 % interval over seeds ({seeds}): Student's t, {AVERAGE}."
 
 
 def _differences(rows: Sequence[Row], columns: Sequence[Column]) -> str:
@@ -76,29 +66,46 @@ def _differences(rows: Sequence[Row], columns: Sequence[Column]) -> str:
         return ""
     if not any(entry.error and entry.error.low is not None for entry in entries):
         return "Signed numbers: difference of the means to the baseline's row."
-    methods = _methods(columns)
-    return f"Signed numbers: difference to the baseline's row with its 95 % interval ({methods})."
+    how = _listed(column.method for column in columns)
+    return f"Signed numbers: difference to the baseline's row with its 95 % interval ({how}; {AVERAGE})."
 
 
 def _marks(rows: Sequence[Row], columns: Sequence[Column]) -> list[str]:
-    """What bold and underlined mean, in columns with a test and in those without."""
+    """What bold means, in columns with a test and in those without, and where nothing is bold."""
     marked = [column for i, column in enumerate(columns) if any(row.entries[i].best for row in rows)]
     notes = []
-    if tested := [column for column in marked if column.method]:
-        methods = _methods(tested)
-        notes.append(f"Bold: not distinguishable from the column's best at 5 % ({methods}; Holm over the rows).")
-    if any(entry.second for row in rows for entry in row.entries):
-        notes.append("Underlined: the best of the others, told apart from each of them.")
-    if untested := [column for column in marked if not column.method]:
+    if tested := [column for column in marked if column.tested]:
+        how = _listed(column.method for column in tested)
+        notes.append(
+            f"Bold: can be the column's best; no better row differs from it at 5 % ({how}; step-down over the rows)."
+        )
+    if untested := [column for column in marked if not column.tested]:
         extreme = "smallest" if all(column.lowest for column in untested) else "largest"
-        where = "" if len(untested) == len(marked) else f" ({_listed(column.name for column in untested)})"
+        where = "" if len(untested) == len(marked) else f" ({_names(untested)})"
         notes.append(f"Bold{where}: the {extreme} mean of the column, which says nothing about significance.")
+    if alike := [column for column in columns if column.alike]:
+        notes.append(f"No row differs from the best, so that none is bold: {_names(alike)}.")
+    if few := [column for column in columns if column.too_few]:
+        where = "" if len(few) == len(columns) else f" ({_names(few)})"
+        notes.append(
+            f"No test{where}: at {few[0].too_few} seeds, two rows differ at 5 % only beyond 9 standard deviations of "
+            "their seeds' difference."
+        )
     return notes
 
 
-def _methods(columns: Sequence[Column]) -> str:
-    """How columns were compared; over how many rows each pools its error is in the sidecar."""
-    return _listed(re.sub(r"over \d+ rows", "over the column's rows", column.method) for column in columns)
+def test_words(test: RowTest | None, names: Sequence[str], digits: int) -> str:
+    """What the mark of a row rests on; `names`: of the column's rows. Empty where nothing was tested."""
+    if test is None:
+        return ""
+    spread = f"a seed's sd {number(test.sd, digits + 1)} (drawn towards the column's), {test.df:.3g} degrees of freedom"
+    if test.rival is None:
+        return f"no better row is near 5 %; {spread}"
+    return f"against {names[test.rival]}: p = {test.p:.2g} (one-sided, corrected for the rows that are left); {spread}"
+
+
+def _names(columns: Sequence[Column]) -> str:
+    return ", ".join(column.name for column in columns)
 
 
 def _listed(texts: Iterable[str]) -> str:

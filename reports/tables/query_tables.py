@@ -6,7 +6,6 @@ spread and marks over the seeds, as in other tables; further columns `run_id` an
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,13 +13,13 @@ from typing import Any
 
 import numpy as np
 
-from ablative.reports.stats.columns import compare_rows
+from ablative.reports.stats.columns import Compared, compare_rows
 from ablative.reports.stats.summary import summarize
 from ablative.reports.store.warehouse import Source, Warehouse
-from ablative.reports.tables.notes import table_notes
-from ablative.reports.tables.tables import Column, Entry, Row, Table, number
+from ablative.reports.tables.notes import table_notes, test_words
+from ablative.reports.tables.tables import Column, Entry, Row, Table, number, row_name
 from ablative.study.core.errors import ConfigError, unknown
-from ablative.study.spec.outputs import QueryColumnConfig, QueryConfig, TableConfig
+from ablative.study.spec.outputs import MARKS, QueryColumnConfig, QueryConfig, TableConfig
 
 SEED = "seed"
 BEHIND = ("run_id", "commit")
@@ -31,12 +30,15 @@ Lines = dict[tuple[str, ...], dict[int, dict[str, Any]]]
 """Labels -> seed -> the query's row."""
 
 
-def query_tables(configs: Mapping[str, QueryConfig], warehouse: Warehouse) -> tuple[Table, ...]:
-    """Ask every declared query; raises ConfigError for one that cannot be asked, or whose rows are no table."""
-    return tuple(_table(name, config, warehouse) for name, config in configs.items())
+def query_tables(configs: Mapping[str, QueryConfig], warehouse: Warehouse, marks: str = MARKS[0]) -> tuple[Table, ...]:
+    """Ask every declared query; raises ConfigError for one that cannot be asked, or whose rows are no table.
+
+    `marks`: the rule of marks of queries that do not name their own.
+    """
+    return tuple(_table(name, config, warehouse, marks) for name, config in configs.items())
 
 
-def _table(name: str, config: QueryConfig, warehouse: Warehouse) -> Table:
+def _table(name: str, config: QueryConfig, warehouse: Warehouse, marks: str) -> Table:
     where = f"queries.{name}"
     sql = _sql(config.sql, where)
     kinds, rows = _ask(sql, warehouse, where)
@@ -48,7 +50,10 @@ def _table(name: str, config: QueryConfig, warehouse: Warehouse) -> Table:
         if column not in values:
             raise ConfigError(unknown("column", column, values, f"{where}.columns"))
     lines = _lines(rows, labels, SEED in kinds, where)
-    filled = [_column(key, config.columns.get(key, QueryColumnConfig()), lines, where) for key in values]
+    filled = [
+        _column(key, config.columns.get(key, QueryColumnConfig()), lines, where, config.marks or marks)
+        for key in values
+    ]
     columns = tuple(column for column, _ in filled)
     entries = zip(*(own for _, own in filled), strict=True)
     whole = tuple(Row(at, row) for at, row in zip(lines, entries, strict=True))
@@ -95,7 +100,9 @@ def _lines(rows: Sequence[dict[str, Any]], labels: Sequence[str], seeded: bool, 
     return lines
 
 
-def _column(key: str, config: QueryColumnConfig, lines: Lines, where: str) -> tuple[Column, tuple[Entry, ...]]:
+def _column(
+    key: str, config: QueryColumnConfig, lines: Lines, where: str, marks: str
+) -> tuple[Column, tuple[Entry, ...]]:
     """A column of numbers, and its entries, compared with each other where one end is better."""
     ranked, lowest = config.better != "neither", config.better == "lower"
     column = Column(config.label or key, config.group, "", config.digits, (), ranked, lowest, key=config.key)
@@ -103,16 +110,17 @@ def _column(key: str, config: QueryColumnConfig, lines: Lines, where: str) -> tu
     matrix = np.array([[_value(own.get(seed), key, where) for seed in seeds] for own in lines.values()])
     if not lines:
         return column, ()
-    compared = compare_rows(matrix, lambda mean: number(mean, config.digits), column.order, None)
-    entries = []
+    compared = compare_rows(matrix, lambda mean: number(mean, config.digits), column.order, None, marks=marks)
+    entries, names = [], [row_name(at) for at in lines]
     for i, own in enumerate(lines.values()):
         sources = tuple(
             Source(seed, _behind(row, "run_id"), _behind(row, "commit"), float(matrix[i, seeds.index(seed)]))
             for seed, row in sorted(own.items())
             if row[key] is not None
         )
-        entries.append(_entry(sources, config.digits, compared.best[i], compared.second[i], compared.halves[i]))
-    return dataclasses.replace(column, method=compared.method, pooled=compared.pooled), tuple(entries)
+        words = test_words(compared.tests[i], names, config.digits)
+        entries.append(_entry(sources, config.digits, compared, i, words))
+    return column.compared(compared), tuple(entries)
 
 
 def _behind(row: Mapping[str, Any], name: str) -> str:
@@ -129,13 +137,14 @@ def _value(row: Mapping[str, Any] | None, key: str, where: str) -> float:
         raise ConfigError(f"{where}.sql: column '{key}': {row[key]!r} is neither text nor a number") from None
 
 
-def _entry(sources: tuple[Source, ...], digits: int, best: bool, second: bool, half: float | None) -> Entry:
+def _entry(sources: tuple[Source, ...], digits: int, compared: Compared, row: int, words: str) -> Entry:
     summary = summarize([source.value for source in sources])
     if summary is None:
         return Entry("", None, 0, sources, missing="–")
     spread = "" if summary.sd is None else f" ± {number(summary.sd, digits)}"
     text = number(summary.mean, digits) + spread
-    return Entry("", summary, summary.n, sources, best=best, second=second, ci_half_width=half, literal=text)
+    best, half = compared.best[row], compared.halves[row]
+    return Entry("", summary, summary.n, sources, best=best, ci_half_width=half, literal=text, test=words)
 
 
 def _notes(config: QueryConfig, rows: Sequence[Row], columns: Sequence[Column], seeded: bool) -> tuple[str, ...]:

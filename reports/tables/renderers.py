@@ -21,22 +21,21 @@ LATEX_FIT = r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%"
 
 
 class Marks(NamedTuple):
-    """How a format shows the best and the second best number."""
+    """How a format shows a number that can be its column's best."""
 
     best: str
-    second: str
     sign: str = "{}"
     """Mark of a number that is not final; it takes no room where a column has to stay aligned."""
 
     def mark(self, value: str, entry: Entry) -> str:
-        return (self.best if entry.best else self.second if entry.second else "{}").format(value)
+        return (self.best if entry.best else "{}").format(value)
 
 
-MARKDOWN = Marks("**{}**", "<u>{}</u>")
-LATEX = Marks(r"\textbf{{{}}}", r"\underline{{{}}}", r"\rlap{{\textsuperscript{{{}}}}}")
-PROSE = Marks("{}", "{}", r"\textsuperscript{{{}}}")
+MARKDOWN = Marks("**{}**")
+LATEX = Marks(r"\textbf{{{}}}", r"\rlap{{\textsuperscript{{{}}}}}")
+PROSE = Marks("{}", r"\textsuperscript{{{}}}")
 """LaTeX outside a table."""
-PLAIN = Marks("{}", "{}")
+PLAIN = Marks("{}")
 
 
 Parts = tuple[str, str, str, str]
@@ -132,16 +131,15 @@ def render_csv(table: Table) -> str:
     beside = ["beside"] if any(entry.reference_value is not None for entry in every) else []
     marks = ["marks"] if any(entry.finding_marks for entry in every) else []
     heads = ["column", "mean", "sd", "half_ci", "n", "planned", "delta", "delta_low", "delta_high", "delta_p"]
-    heads += ["best", "second", *beside, *marks, "state", "runs"]
+    heads += ["best", *beside, *marks, "state", "runs"]
     writer.writerow([*map(bare, table.factors), *heads])
     for row in table.rows:
         for entry, column in _pairs(table, row):
             summary, error = entry.summary, entry.error
             numbers = (summary.mean, summary.sd, entry.ci_half_width, summary.n) if summary else (None, None, None, 0)
             gap = (entry.delta, *((error.low, error.high, error.p) if error else (None, None, None)))
-            best = (int(entry.best), int(entry.second))
             own = [*([entry.reference_value] if beside else []), *([entry.finding_marks] if marks else [])]
-            rest = [entry.planned, *gap, *best, *own, entry.missing]
+            rest = [entry.planned, *gap, int(entry.best), *own, entry.missing]
             runs = " ".join(source.run_id for source in entry.sources)
             writer.writerow([*map(bare, row.levels), bare(column.name), *numbers, *rest, runs])
     return output.getvalue()
@@ -199,7 +197,6 @@ def entry_json(entry: Entry) -> dict[str, Any]:
         "delta_interval": (entry.error.low, entry.error.high) if entry.error and entry.error.low is not None else None,
         "delta_p": entry.error.p if entry.error else None,
         "best": entry.best,
-        "second": entry.second,
         "beside": entry.reference_value,
         "marks": entry.finding_marks,
         "state": entry.missing,

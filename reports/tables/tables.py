@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 
-from ablative.reports.stats.columns import Delta
+from ablative.reports.stats.columns import Compared, Delta
 from ablative.reports.stats.summary import Summary
 from ablative.reports.store.warehouse import Source, quoted, value_query
 
@@ -28,13 +29,23 @@ class Column:
     spread: str = "sd"
     """What is printed after ±: `sd` over seeds, or `ci`, half the 95 % interval of the mean."""
     method: str = ""
-    """How its rows were compared; empty where one seed allows no test."""
-    pooled: bool = False
-    """Its cells' intervals rest on the spread of all of them."""
+    """How its rows were compared; empty where they were not."""
+    tested: bool = False
+    """Bold by a test; else the best mean is, where anything is."""
+    alike: bool = False
+    """No row is distinguished from the best, so that none is bold."""
+    too_few: int = 0
+    """Number of seeds, where the test has one degree of freedom and is left out; else 0."""
     key: str = ""
     """Its part of the keys of its numbers, in place of group and label."""
     stages: tuple[str, ...] = ()
     """The stages that yield its metrics."""
+
+    def compared(self, found: Compared) -> Column:
+        """The column with how its rows were compared."""
+        return dataclasses.replace(
+            self, method=found.method, tested=found.tested, alike=found.alike, too_few=found.too_few
+        )
 
     @property
     def order(self) -> int:
@@ -64,7 +75,7 @@ class Entry:
     sources: tuple[Source, ...] = ()
     delta: float | None = None
     best: bool = False
-    """Not distinguishable from the column's best mean; with one seed, the best mean as printed."""
+    """It can be the column's best; without a test, it is the best mean as printed."""
     missing: str = ""
     """State that explains the lack of a number; a dash where there can be none."""
     detail: str = ""
@@ -73,12 +84,12 @@ class Entry:
     """The number that a paper prints at this place."""
     literal: str = ""
     """The text of the number, where it is given whole: in a paper's table, and of effects."""
-    second: bool = False
-    """The best of those that are not bold, and significantly better than the others."""
     ci_half_width: float | None = None
     """Half the 95 % interval of the mean; None for a single seed."""
     error: Delta | None = None
     """The difference to the baseline with its interval."""
+    test: str = ""
+    """What its mark rests on, in words."""
     finding_marks: str = ""
     """Signs of what keeps it from being final (`reports.provenance.findings.SIGNS`)."""
 
@@ -91,7 +102,7 @@ class Row:
 
     @property
     def name(self) -> str:
-        return ", ".join(level for level in self.levels if level) or "all"
+        return row_name(self.levels)
 
 
 @dataclass(frozen=True)
@@ -123,6 +134,11 @@ class Table:
         if self.sql:
             return self.sql
         return self.columns[column].query.replace("$cell", quoted(self.rows[row].entries[column].cell))
+
+
+def row_name(levels: tuple[str, ...]) -> str:
+    """How a row is called: its levels, without factors that do not apply."""
+    return ", ".join(level for level in levels if level) or "all"
 
 
 def number(value: float, digits: int, sign: bool = False) -> str:

@@ -182,8 +182,9 @@ def _scalar(kind: type, value: Any, at: str) -> Any:
 def _check_range(value: Any, metadata: Mapping[str, Any], at: str) -> None:
     choices = metadata.get("choices")
     if choices is not None and value not in choices:
-        own = choices.unknown if isinstance(choices, Plugins) else functools.partial(unknown, "value", allowed=choices)
-        raise ConfigError(own(str(value), where=at))
+        if isinstance(choices, Plugins):
+            raise ConfigError(choices.unknown(str(value), where=at))
+        raise ConfigError(unknown("value", str(value), [name for name in choices if name != ""], at))
     if not isinstance(value, int | float) or isinstance(value, bool):
         return
     limits = (

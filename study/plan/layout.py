@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from ablative.study.core.errors import ConfigError, unknown
 from ablative.study.plan.figure_checks import check_figure
 from ablative.study.spec.design import Cell, allows, differences, put
+from ablative.study.spec.labels import StudyLabels, check_labelled
 from ablative.study.spec.metric_patterns import expand
 from ablative.study.spec.outputs import EffectsConfig, FigureConfig, TableConfig
 from ablative.study.spec.study_file import Study
+from ablative.study.trainers import Metric
 
+STEP = "step"
+"""The axis of curves."""
 TableLayout = dict[tuple[str, ...], dict[str, Cell]]
 """Levels of the row factors (empty where one does not apply) -> level of the split factor -> the cell there."""
 
 
-def check_outputs(study: Study, metrics: list[str], cells: Sequence[Cell]) -> None:
-    """Refuse a table in which two cells share a place, and any output over a metric that no stage yields."""
+def check_outputs(study: Study, declared: Mapping[str, Metric], cells: Sequence[Cell]) -> None:
+    """Refuse a table in which two cells share a place, and any output or label of what the study does not have."""
+    metrics = list(declared)
     for kind, outputs in (("tables", study.tables), ("effects", study.effects), ("figures", study.figures)):
         for name, output in outputs.items():
             columns = (output,) if isinstance(output, FigureConfig) else output.columns
@@ -29,6 +34,25 @@ def check_outputs(study: Study, metrics: list[str], cells: Sequence[Cell]) -> No
         effects_layout(name, effects, cells)
     for name, figure in study.figures.items():
         check_figure(name, figure, study, cells)
+    check_labels(study, declared)
+
+
+def check_labels(study: Study, declared: Mapping[str, Metric]) -> None:
+    """Refuse a label of a metric, column, unit or axis that the study does not have."""
+    if study.labels == StudyLabels():
+        return
+    columns = [column for table in study.tables.values() for column in table.columns]
+    columns += [column for effects in study.effects.values() for column in effects.columns]
+    heads = [text for column in columns for text in (column.label, column.group)]
+    for query in study.queries.values():
+        heads += [text for name, own in query.columns.items() for text in (name, own.label, own.group)]
+    keys = [key for levels in study.design.factors.values() for meaning in levels.values() for key in meaning]
+    others: dict[str, Iterable[str]] = {
+        "columns": filter(None, heads),
+        "units": {unit for metric in declared.values() for unit in (metric.unit, metric.difference_unit) if unit},
+        "axes": [STEP, *study.factors, *declared, *keys, *(study.search.parameters if study.search else ())],
+    }
+    check_labelled(study.labels, list(declared), others, f"{study.where}: labels")
 
 
 def without_cells(study: Study, cells: Sequence[Cell]) -> list[str]:

@@ -235,7 +235,7 @@ class _Planner:
         tasks, clusters = self._tasks(sorted(ready, key=lambda cell: cell != self.study.baseline))
         declared = {metric.name: metric for metric in self._configurations.metrics}
         measured = {(cell_name(cell), task.stage) for task in tasks for cell in task.cells}
-        check_outputs(self.study, list(declared), cells)
+        check_outputs(self.study, declared, cells)
         check_claims(self.study, cells, declared, measured)
         return Plan(
             self.study,

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ablative.study.core.errors import ConfigError
+from ablative.study.core.typed import Settings
 from ablative.study.syntax.yaml_text import Document, shown
 
 OUTPUTS = ("tables", "effects", "queries", "figures", "claims")
@@ -51,6 +52,8 @@ def without_removed(data: Mapping[str, Any], condition_keys: Sequence[str] = ())
             found[key] = own if key == "baseline" else {name: _condition(what, gone) for name, what in own.items()}
     if isinstance(data.get("drop"), list):
         found["drop"] = [_condition(item, gone) for item in data["drop"] if not _is_gone(item, gone)]
+    if isinstance(data.get("labels"), Mapping):
+        found["labels"] = _labels(data["labels"], gone)
     for key in OUTPUTS:
         if isinstance(data.get(key), Mapping):
             found[key] = {name: _output(each, gone) for name, each in _present(data[key]).items()}
@@ -88,6 +91,23 @@ def _condition(condition: Any, gone: Gone) -> Any:
         return condition
     left = {f: [level for level in _listed(own) if level not in (gone.get(f) or ())] for f, own in condition.items()}
     return {factor: left[factor] or own for factor, own in condition.items()}
+
+
+def _labels(labels: Settings, gone: Gone) -> dict[str, object]:
+    """Labels without those of factors and levels that are gone, which any of their parts may have."""
+
+    def left(own: Settings) -> dict[str, object]:
+        kept = {factor: what for factor, what in own.items() if gone.get(factor, ()) is not None}
+        return {factor: _without(what, gone.get(factor) or frozenset()) for factor, what in kept.items()}
+
+    nested = {part: left(labels[part]) for part in ("factors", "levels") if isinstance(labels.get(part), Mapping)}
+    return {**left(labels), **nested}
+
+
+def _without(own: object, levels: frozenset[str]) -> object:
+    return (
+        {level: label for level, label in own.items() if str(level) not in levels} if isinstance(own, Mapping) else own
+    )
 
 
 def _output(output: Any, gone: Gone) -> Any:

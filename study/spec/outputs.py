@@ -14,6 +14,8 @@ BY_METRIC = "metric"
 AGGREGATES = ("mean",)
 BETTER = ("default", "higher", "lower", "neither")
 SPREADS = ("sd", "ci")
+MARKS = ("tested", "best", "none")
+"""What is bold in a column: all rows that by a test may be the best, the best mean as printed, or nothing."""
 EFFECT_KINDS = ("factors", "suite")
 FORMATS = ("md", "tex", "csv", "html")
 ESTIMANDS = ("these tasks", "tasks like these")
@@ -22,6 +24,13 @@ FINDINGS = (
     "identical-curves",
 )
 """Kinds of reasons why a report is not final."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReportConfig:
+    """How a study's results are printed, where a table does not say otherwise."""
+
+    marks: str = field("tested", choices=MARKS)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,6 +81,8 @@ class TableConfig:
     """Also print each value's difference to the study's baseline, with its 95 % interval."""
     spread: str = field("sd", choices=SPREADS)
     """What is printed after ±: the standard deviation over seeds, or half the mean's 95 % interval."""
+    marks: str = field("", choices=("", *MARKS))
+    """The rule by which numbers are bold; empty: the study's (`report.marks`)."""
     note: str = field("")
     reference: ReferenceConfig | None = None
     """The paper's table whose values are printed, too."""
@@ -114,6 +125,8 @@ class QueryConfig:
     """Query over the views of `ablate sql STUDY`, or a `FILE.sql` with one (from the working folder)."""
     title: str = field("")
     columns: dict[str, QueryColumnConfig] = dataclasses.field(default_factory=dict)
+    marks: str = field("", choices=("", *MARKS))
+    """The rule by which numbers are bold, as in `TableConfig`."""
     note: str = field("")
 
 

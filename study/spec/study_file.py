@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, TypeVar
 
@@ -12,6 +13,7 @@ from ablative.study.core.errors import ConfigError, unknown
 from ablative.study.core.typed import build
 from ablative.study.spec.design import DESIGNS, Design
 from ablative.study.spec.inherit import without_removed
+from ablative.study.spec.labels import StudyLabels, parse_labels
 from ablative.study.spec.outputs import (
     BY_METRIC,
     ClaimConfig,
@@ -19,6 +21,7 @@ from ablative.study.spec.outputs import (
     EffectsConfig,
     FigureConfig,
     QueryConfig,
+    ReportConfig,
     TableConfig,
 )
 from ablative.study.spec.parents import PARENT_KEY, check_parents
@@ -38,11 +41,13 @@ KEYS = (
     "applies",
     "drop",
     "baseline",
+    "report",
     "tables",
     "effects",
     "queries",
     "figures",
     "claims",
+    "labels",
     "search",
 )
 """Keys of every study; its trainer owns others."""
@@ -76,7 +81,9 @@ class Study:
     queries: dict[str, QueryConfig]
     figures: dict[str, FigureConfig]
     claims: dict[str, ClaimConfig]
+    labels: StudyLabels = field(default_factory=StudyLabels)
     search: SearchConfig | None = None
+    report: ReportConfig = dataclasses.field(default_factory=ReportConfig)
 
     @property
     def factors(self) -> dict[str, tuple[str, ...]]:
@@ -135,7 +142,9 @@ def parse_study(
         queries=_outputs(QueryConfig, data, "queries", where),
         figures=_outputs(FigureConfig, data, "figures", where),
         claims=_outputs(ClaimConfig, data, "claims", where),
+        labels=parse_labels(data.get("labels"), design.factors, f"{where}: labels"),
         search=search,
+        report=build(ReportConfig, _mapping(data, "report", where), f"{where}: report"),
     )
     _check_outputs(study, where)
     return study

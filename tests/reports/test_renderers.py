@@ -48,7 +48,7 @@ TABLE = Table(
                 Entry("{}", None, 3, missing="failed", detail="seed 0: failed: data"),
             ),
         ),
-        Row(("<b>|*x*",), (Entry("{}", Summary(1, 7.0, None), 1, second=True), Entry("", None, 0, missing="–"))),
+        Row(("<b>|*x*",), (Entry("{}", Summary(1, 7.0, None), 1), Entry("", None, 0, missing="–"))),
     ),
     ("A note: 5 % of $x_1$.",),
 )
@@ -60,7 +60,7 @@ def test_markdown() -> None:
         "| method | small / Zero-shot / top-1 | large / Zero-shot / top-1 |\n"
         "| --- | ---: | ---: |\n"
         "| a\\_b | **71.2** ± 0.5 (2/3) −1.5 [−2.5, −0.5] | failed |\n"
-        "| &lt;b&gt;\\|\\*x\\* | <u>7.0</u> | – |\n\n"
+        "| &lt;b&gt;\\|\\*x\\* | 7.0 | – |\n\n"
         "A note: 5 % of $x\\_1$.\n"
     )
 
@@ -78,7 +78,7 @@ def test_latex() -> None:
         r"method & top-1 & top-1 \\",
         r"\midrule",
         r"a\_b & \textbf{71.2} $\pm$ 0.5 (2/3) $-$1.5 [$-$2.5, $-$0.5] & failed \\",
-        r"\textless{}b\textgreater{}\textbar{}*x* & \underline{7.0} & -- \\",
+        r"\textless{}b\textgreater{}\textbar{}*x* & 7.0 & -- \\",
         r"\bottomrule",
     ]
     assert r"\caption{Pooling \& \textless{}script\textgreater{}alert(1)\textless{}/script\textgreater{}}" in lines
@@ -106,7 +106,7 @@ def test_csv_has_every_number_unrounded() -> None:
     assert rows[0] == {
         "method": "a_b", "column": "small / Zero-shot / top-1", "mean": "71.25", "sd": "0.5", "half_ci": "4.5",
         "n": "2", "planned": "3", "delta": "-1.5", "delta_low": "-2.5", "delta_high": "-0.5", "delta_p": "0.02",
-        "best": "1", "second": "0", "state": "", "runs": "r" * 12,
+        "best": "1", "state": "", "runs": "r" * 12,
     }  # fmt: skip
     assert (rows[1]["mean"], rows[1]["n"], rows[1]["state"]) == ("", "0", "failed")
     assert len(rows) == 4
@@ -135,7 +135,7 @@ def test_html_is_semantic_and_escaped() -> None:
     assert not parser.open and "script" not in parser.tags
     assert parser.tags.count("caption") == 1 and parser.tags.count("button") == 4
     assert '<th scope="row">&lt;b&gt;|*x*</th>' in html
-    assert 'data-why="t/1/2"' in html and "<b>71.2</b>" in html and "<u>7.0</u>" in html and "&lt;script&gt;" in html
+    assert 'data-why="t/1/2"' in html and "<b>71.2</b>" in html and "&lt;script&gt;" in html
 
 
 def test_the_sidecar_holds_runs_and_query() -> None:

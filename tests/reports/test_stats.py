@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from ablative.reports.stats.best import best_set
 from ablative.reports.stats.columns import compare_rows
-from ablative.reports.stats.compare import contrast, difference
+from ablative.reports.stats.compare import difference
 from ablative.reports.stats.decide import holm, seeds_needed, tost, verdict
 from ablative.reports.stats.factorial import analyse, full_grid
-from ablative.reports.stats.pooling import against, contrasts, spread
+from ablative.reports.stats.moderated import against, contrasts, moderate, resolution
 from ablative.reports.stats.ranks import rank_sum, signed_rank
-from ablative.reports.stats.student import bartlett
 from ablative.reports.stats.suite import aggregate, improvement, improves, interquartile_mean, suite_mean
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
@@ -67,32 +67,148 @@ def test_one_seed_gets_no_interval() -> None:
     assert (one.estimate, one.low, one.p, one.size) == (2.0, None, None, None)
     assert verdict(one, 5.0) == "inconclusive" and tost(one, 5.0) is None
     assert seeds_needed(one).n is None and "one seed" in seeds_needed(one).reason
-    pooled = contrasts(np.array([[1.0], [2.0], [4.0]]), against(3, 0), paired=True)
-    assert np.isnan(pooled.se).all()
+    assert np.isnan(contrasts(np.array([[1.0], [2.0], [4.0]]), against(3, 0), paired=True).se).all()
 
 
-def test_pooled_error_is_the_two_way_layouts() -> None:
-    rows = np.array([[10.0, 12.0, 11.0], [13.0, 14.5, 14.0], [9.0, 11.5, 10.0]])
-    found = contrasts(rows, against(3, 0), paired=True)
-    residuals = rows - rows.mean(1, keepdims=True) - rows.mean(0) + rows.mean()
-    error = np.sum(residuals**2) / 4
-    assert found.df[1:].tolist() == [4.0] * 2 and found.se[1] == pytest.approx(math.sqrt(2 * error / 3))
-    half = contrast([arm(row[None]) for row in rows], [1.0, -0.5, -0.5], paired=True)
-    assert half.se == pytest.approx(math.sqrt(1.5 * error / 3)) and half.estimate == pytest.approx(-1.0)
-    alone = contrasts(rows, against(3, 0), paired=False)
-    assert alone.se[1] == pytest.approx(math.sqrt(np.mean(np.var(rows, axis=1, ddof=1)) * 2 / 3))
-    assert alone.df[1] == 6
+def by_the_rule(values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, float]:
+    """Means, variances of the means, their degrees of freedom and the column's, one row after the other."""
+    rows = [row[np.isfinite(row)] for row in values]
+    moving = [i for i, row in enumerate(rows) if len(row) > 1 and np.ptp(row) > 0]
+    complete = len({tuple(np.isfinite(row)) for row in values if np.isfinite(row).any()}) == 1 and len(moving) > 1
+    variances = np.array([np.var(row, ddof=1) if len(row) > 1 else 0.0 for row in rows])
+    total = sum(len(rows[i]) - 1 for i in moving)
+    if complete:
+        n, k = len(rows[0]), len(moving)
+        block = np.mean([rows[i] - rows[i].mean() for i in moving], axis=0)
+        for i in moving:
+            variances[i] = np.sum((rows[i] - rows[i].mean() - block) ** 2) / (n - 1) * k / (k - 1)
+        total = (k - 1) * (n - 1)
+    freedom = np.array([max(len(row) - 1, 0) for row in rows])
+    shared = sum(freedom[i] * variances[i] for i in moving) / sum(freedom[i] for i in moving)
+    drawn = [max((2 * shared + f * own) / (2 + f), own) for f, own in zip(freedom, variances, strict=True)]
+    means = np.array([row.mean() if len(row) else math.nan for row in rows])
+    return means, np.array(drawn) / np.array([max(len(row), 1) for row in rows]), 2.0 + freedom, float(total)
 
 
-def test_different_spreads_are_not_pooled() -> None:
-    rng = np.random.default_rng(0)
-    rows = np.concatenate([rng.normal(0, 0.01, (3, 5)), rng.normal(0, 10, (3, 5))])
-    found = spread(rows)
-    variances = np.var(rows, axis=1, ddof=1)
-    assert not found.pooled and found.sd == pytest.approx(np.sqrt(variances))
-    assert bartlett(variances, np.full(6, 4.0)) == pytest.approx(stats.bartlett(*rows).pvalue)
-    assert "own error" in contrasts(rows, against(6, 0), paired=False).method
-    assert "own error" in contrasts(rows, against(6, 0), paired=True).method
+def possible_best(values: np.ndarray) -> list[bool]:
+    """The step-down set by single t tests."""
+    means, squares, dfs, total = by_the_rule(values)
+    ranking = sorted((i for i in range(len(values)) if math.isfinite(means[i])), key=lambda i: -means[i])
+    left, before = set(ranking), set[int]()
+    while left != before:
+        before = set(left)
+        for i in before:
+            for j in before - {i}:
+                variance = squares[i] + squares[j]
+                df = min(variance**2 / (squares[i] ** 2 / dfs[i] + squares[j] ** 2 / dfs[j]), total)
+                p = stats.t.sf((means[j] - means[i]) / math.sqrt(variance), df)
+                if p * max(len(before) - 1, 1) < 0.05:
+                    left.discard(i)
+    upper = list(itertools.takewhile(lambda i: i in left, ranking))
+    return [i in upper for i in range(len(values))]
+
+
+def columns_of_all_kinds(count: int) -> list[np.ndarray]:
+    rng = np.random.default_rng(16)
+    found = []
+    for _ in range(count):
+        rows, seeds = int(rng.choice([2, 3, 5, 9])), int(rng.choice([2, 3, 5]))
+        scales = np.exp(rng.normal(0, rng.choice([0, 1]), (rows, 1)))
+        values = rng.normal(50, rng.choice([0, 3]), (rows, 1)) + scales * rng.normal(size=(rows, seeds)) + math.pi / 100
+        values += rng.normal(size=seeds)
+        if rng.random() < 0.3:
+            values[rng.random(values.shape) < 0.15] = math.nan
+        if rng.random() < 0.3:
+            values[int(rng.integers(rows))] = 1.25
+        found.append(values)
+    return found
+
+
+def test_marks_and_contrasts_follow_the_rule() -> None:
+    """Against the rule written out row by row; and whatever order rows and seeds have, in whatever unit."""
+    sizes = set()
+    for values in columns_of_all_kinds(120):
+        found = moderate(values)
+        if found is None:
+            continue
+        inside = best_set(found, 1).inside.tolist()
+        assert inside == possible_best(values)
+        sizes.add(sum(inside))
+        means, squares, dfs, total = by_the_rule(values)
+        there = np.flatnonzero(np.isfinite(means))
+        if len(there) > 2:
+            weights = np.zeros(len(values))
+            weights[there[:3]] = [1.0, -0.5, -0.5]
+            own = contrasts(values, weights[None], paired=True)
+            parts = (weights**2 * squares)[there[:3]]
+            assert own.se[0] == pytest.approx(math.sqrt(parts.sum()))
+            assert own.df[0] == pytest.approx(min(parts.sum() ** 2 / np.sum(parts**2 / dfs[there[:3]]), total))
+        turned = moderate(7 - 0.01 * values[::-1, ::-1])
+        assert turned is not None and best_set(turned, -1).inside.tolist() == inside[::-1]
+    assert {1, 2, 3} <= sizes
+
+
+def test_one_row_of_equal_seeds_changes_nothing_for_the_others() -> None:
+    rows = np.array([[30.25, 31.0], [29.5, 30.75], [17.25, 19.0], [8.5, 9.25]])
+    marks = [compare_rows(np.vstack([rows, [[at, at]]]), "{:.1f}".format, 1, None).best for at in (1.25, 12.5)]
+    assert marks[0] == marks[1] == [True, True, False, False, False]
+    # a noisy leader does not shield what a steady second is certain to beat
+    noisy = np.array([[26.7, 34.5], [29.75, 29.75], [18.0, 18.75], [17.25, 16.75], [15.5, 16.25], [1.25, 1.25]])
+    assert compare_rows(noisy, "{:.1f}".format, 1, None).best[:2] == [True, True]
+    assert not any(compare_rows(noisy, "{:.1f}".format, 1, None).best[2:])
+
+
+def test_two_rows_alone_have_their_own_error() -> None:
+    two = np.array([[71.0, 73.0, 72.5], [70.0, 70.5, 71.0]])
+    alone = difference(arm(two[:1]), arm(two[1:]), paired=True)
+    assert alone.alone and alone.method == "seed-paired t, own error of two rows alone" and alone.df == 2
+    more = difference(arm(two[:1]), arm(two[1:]), paired=True, others=[arm(np.array([[60.0, 63.0, 61.0]]))])
+    assert not more.alone and more.df is not None and 2 < more.df <= 4
+
+
+def test_too_few_seeds_are_not_tested_and_marked_as_printed() -> None:
+    two = compare_rows(np.array([[90.5, 91.5], [20.25, 23.0]]), "{:.1f}".format, 1, 1)
+    assert not two.tested and two.too_few == 2 and two.best == [True, False]
+    assert two.deltas[0] is not None and two.deltas[0].low is not None  # the interval is as wide as it has to be
+    three = compare_rows(np.array([[90.5, 91.5, 91.0], [20.25, 23.0, 21.0]]), "{:.1f}".format, 1, None)
+    assert three.tested and not three.too_few and three.best == [True, False]
+
+
+def test_a_column_of_equals_has_no_mark() -> None:
+    close = np.array([[50.0, 52.25, 51.0], [52.0, 50.5, 51.5], [51.5, 50.0, 52.5]])
+    found = compare_rows(close, "{:.1f}".format, 1, None)
+    assert found.tested and found.alike and not any(found.best)
+    assert compare_rows(close[:, :1] * 0 + 4.0, "{:.1f}".format, 1, None).alike  # one seed, all print the same
+    alone = compare_rows(close[:1], "{:.1f}".format, 1, None)
+    assert not alone.alike and alone.best == [False]
+
+
+@pytest.mark.parametrize(
+    ("marks", "best"), [("tested", [True, True, False]), ("best", [True, False, False]), ("none", [False] * 3)]
+)
+def test_rules_of_marks(marks: str, best: list[bool]) -> None:
+    rows = np.array([[80.1, 79.6, 80.6], [80.0, 79.5, 80.3], [60.0, 61.0, 60.5]])
+    found = compare_rows(rows, "{:.1f}".format, 1, 2, marks=marks)
+    assert found.best == best and found.tested == (marks == "tested")
+    assert found.deltas[0] is not None and found.halves[0] is not None
+
+
+def test_ties_on_the_grid_of_a_test_set_are_no_certainty() -> None:
+    """Accuracies over 400 samples: equal seeds, and equal differences of seeds."""
+    assert resolution(np.array([[71.25, 73.5], [12.5, 0.0]])) == pytest.approx(0.25)
+    assert resolution(np.random.default_rng(0).normal(60, 5, (4, 3))) == 0
+    tied = difference(arm(np.array([[71.25, 73.5]])), arm(np.array([[71.0, 73.25]])), paired=True)
+    half = stats.t.ppf(0.975, 1) * math.sqrt(2 * 0.25**2 / 12 / 2)
+    assert (tied.low, tied.high) == pytest.approx((0.25 - half, 0.25 + half)) and tied.p is not None and tied.p > 0.05
+    whole = compare_rows(
+        np.array([[71.25, 71.25, 71.25], [12.5, 12.5, 12.5], [13.0, 13.0, 13.0]]), "{:.1f}".format, 1, 1
+    )
+    assert whole.best == [True, False, False] and all(half is not None and half > 0 for half in whole.halves)
+    gap = whole.deltas[0]
+    assert gap is not None and gap.low is not None and gap.low < 58.75 and gap.p is not None and gap.p > 0
+    # without a grid, equal numbers tell nothing
+    none = difference(arm(np.array([[math.pi, math.pi]])), arm(np.array([[math.e, math.e]])), paired=True)
+    assert none.low is None and none.p is None and "do not differ" in none.reason
 
 
 def test_rank_tests_are_exact_and_refuse_what_they_cannot_show() -> None:
@@ -148,24 +264,33 @@ def test_seeds_needed_has_the_power_it_promises() -> None:
     assert seeds_needed(difference(arm(a), arm(a), paired=True)).n is None
 
 
-def test_a_column_is_marked_where_it_is_told_apart() -> None:
+def test_a_column_is_marked_where_it_is_distinguished() -> None:
     noise = np.array([[0.0, 0.2, -0.1], [0.1, -0.1, 0.1], [-0.1, 0.1, 0.0], [0.0, 0.1, 0.1]])
     found = compare_rows(np.array([[80.0], [79.95], [60.0], [50.0]]) + noise, "{:.1f}".format, 1, 3)
-    assert found.tested and found.best == [True, True, False, False] and found.second == [False, False, True, False]
+    assert found.tested and found.best == [True, True, False, False]
     gap = found.deltas[0]
     assert gap is not None and gap.low is not None and gap.high is not None and gap.low < 30 < gap.high
     assert found.deltas[3] is None
     lower = compare_rows(np.array([[80.0], [79.95], [60.0], [50.0]]) + noise, "{:.1f}".format, -1, None)
     assert lower.best == [False, False, False, True]
-    # two that are not told apart: neither is the second
-    close = compare_rows(np.array([[80.0], [60.0], [59.98], [50.0]]) + noise, "{:.1f}".format, 1, None)
-    assert close.best == [True, False, False, False] and not any(close.second)
+    test = lower.tests[0]
+    assert test is not None and test.rival == 3 and test.p < 0.001 and 0.05 < test.sd < 0.3
+
+
+def test_what_prints_alike_shares_its_mark() -> None:
+    """Rows that print like the first or like the last that is bold are bold; what is bold stays an upper set."""
+    rows = np.array([[80.3, 80.1, 80.2], [79.5, 79.3, 79.4], [79.33, 79.35, 79.37], [60.0, 60.2, 60.1]])
+    exact = compare_rows(rows, "{:.3f}".format, 1, None).best
+    rounded = compare_rows(rows, "{:.0f}".format, 1, None).best
+    assert exact == [True, False, False, False] and rounded == [True, False, False, False]
+    coarse = compare_rows(rows, lambda mean: str(round(mean, -1)), 1, None).best
+    assert coarse == [True, True, True, False]
 
 
 def test_one_seed_marks_the_largest_and_tests_nothing() -> None:
     found = compare_rows(np.array([[80.04], [79.96], [70.0], [np.nan]]), "{:.1f}".format, 1, 2)
     assert not found.tested and found.method == ""
-    assert found.best == [True, True, False, False] and not any(found.second)  # both print 80.0
+    assert found.best == [True, True, False, False]  # both print 80.0
     assert found.halves == [None] * 4 and found.deltas[0] is not None and found.deltas[0].low is None
     assert found.deltas[3] is None
 

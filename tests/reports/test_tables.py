@@ -17,7 +17,7 @@ from ablative.reports.store.results import open_results, open_warehouse
 from ablative.reports.tables.grid_tables import build_tables
 from ablative.reports.tables.tables import Entry, Table, number
 from ablative.study.core.errors import ConfigError
-from ablative.study.plan.plan import Plan
+from ablative.study.plan.plan import Plan, Task
 from ablative.study.trainers import Metric
 
 
@@ -80,12 +80,21 @@ def test_the_largest_mean_is_marked_and_ties_share_it(full: Plan) -> None:
     assert not any(column.ranked for column in table.columns if column.label == "CPU-hours")
 
 
-def test_a_tie_in_print_is_a_tie(tmp_path: Path) -> None:
+def test_a_tie_in_print_is_a_tie_and_a_column_of_ties_has_no_mark(tmp_path: Path) -> None:
     plan = stores.plan_of(tmp_path, overrides=("seeds=[0]",))
     uri = f"sqlite:///{plan.home.store}"
-    stores.track(plan, uri, value=lambda task, _: 50.0 + 0.01 * (task.cells[0]["method"] == "clip"))
+
+    def value(task: Task, metric: str) -> float:
+        cell = task.cells[0]
+        lower = metric.startswith("zero_shot") and cell.get("pooling") == "gap"
+        return 50.0 + 0.01 * (cell["method"] == "clip") - 10 * lower
+
+    stores.track(plan, uri, value=value)
     table = table_of(plan)
-    assert [row.entries[0].best for row in table.rows] == [True] * 4 + [False]
+    assert [row.entries[0].best for row in table.rows] == [True, False, True, False, False]
+    assert not any(row.entries[1].best for row in table.rows)
+    [alike] = [note for note in table.notes if note.startswith("No row differs")]
+    assert "small / Probes / mean" in alike and "Zero-shot" not in alike
     assert any("One seed" in note for note in table.notes)
 
 

@@ -32,6 +32,28 @@ PROTOCOL_KINDS = {
 }
 """`protocol.kind` → what the manager knows of it."""
 
+METRIC_LABELS = {
+    "top1": "top-1",
+    "top5": "top-5",
+    "per_class": "mean per class",
+    "majority": "largest class",
+    "miou": "mIoU",
+    **{
+        f"{way}_r{k}": f"{sign} R@{k}"
+        for way, sign in (("i2t", "image→text"), ("t2i", "text→image"))
+        for k in (1, 5, 10)
+    },
+}
+"""How reports print what a protocol yields; the others are printed by their names."""
+PROTOCOL_LABELS = {
+    "zero_shot": "zero-shot",
+    "linear_probe": "linear probe",
+    "linear_probe_bn": "linear probe (BN)",
+    "vqa": "VQA",
+    "finetune": "fine-tuning",
+}
+"""How reports print protocols; the others by their names, without what they have behind their kinds (`vqa_paper`)."""
+
 UNRANKED = ("majority", "chance")
 """Metrics of an evaluation set, not of a model: no table marks the best of them."""
 
@@ -39,17 +61,17 @@ TRAIN = "train"
 """Name of the stage that trains; the others are called as their protocols are."""
 
 RUN_METRICS = (
-    Metric("train/loss", TRAIN, better="lower", ranked=False),
-    Metric("train/contrastive", TRAIN, better="lower", ranked=False),
-    Metric("train/image", TRAIN, better="lower", ranked=False),
-    Metric("train/text", TRAIN, better="lower", ranked=False),
-    Metric("train/logit_scale", TRAIN),
-    Metric("train/lr", TRAIN),
-    Metric("train/grad_norm", TRAIN, better="lower", ranked=False),
+    Metric("train/loss", TRAIN, better="lower", ranked=False, label="training loss"),
+    Metric("train/contrastive", TRAIN, better="lower", ranked=False, label="contrastive loss"),
+    Metric("train/image", TRAIN, better="lower", ranked=False, label="image loss"),
+    Metric("train/text", TRAIN, better="lower", ranked=False, label="text loss"),
+    Metric("train/logit_scale", TRAIN, label="logit scale"),
+    Metric("train/lr", TRAIN, label="learning rate"),
+    Metric("train/grad_norm", TRAIN, better="lower", ranked=False, label="gradient norm"),
     *cost_metrics(TRAIN),
-    Metric("cost/samples_per_second", TRAIN, "1/s", better="higher", ranked=False),
-    Metric("cost/peak_memory_gib", TRAIN, "GiB", better="lower", ranked=False),
-    Metric("cost/flops_utilisation", TRAIN, better="higher", ranked=False),
+    Metric("cost/samples_per_second", TRAIN, "1/s", better="higher", ranked=False, label="throughput"),
+    Metric("cost/peak_memory_gib", TRAIN, "GiB", better="lower", ranked=False, label="peak memory"),
+    Metric("cost/flops_utilisation", TRAIN, better="higher", ranked=False, label="FLOPs utilisation"),
 )
 """Metrics of a pretraining. Losses of different objectives are not compared, so tables mark none of them."""
 
@@ -62,8 +84,18 @@ def applicable(kind: str, objective: str) -> bool:
 @functools.lru_cache(maxsize=4096)
 def protocol_metrics(protocol: str, kind: str, datasets: tuple[str, ...]) -> tuple[Metric, ...]:
     """Every metric that a protocol may yield on these data sets (top5 only where there are more than 5 classes)."""
+    label = PROTOCOL_LABELS.get(protocol) or PROTOCOL_LABELS.get(kind, kind.replace("_", " "))
     return tuple(
-        Metric(f"{protocol}/{dataset}/{name}", protocol, "%", "" if name in UNRANKED else "higher", 0.0, 100.0)
+        Metric(
+            f"{protocol}/{dataset}/{name}",
+            protocol,
+            "%",
+            "" if name in UNRANKED else "higher",
+            0.0,
+            100.0,
+            label=f"{label} {METRIC_LABELS.get(name, name)}",
+            data_set=dataset.replace("shapes_", "shapes: ").replace("_", " "),
+        )
         for dataset in datasets
         for name in PROTOCOL_KINDS[kind].metrics
     )

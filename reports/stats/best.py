@@ -1,0 +1,80 @@
+"""Which rows of a column can be its best: a step-down set of rows from which no better one can be distinguished.
+
+Each row is tested, one-sided, against every row with a better mean that is still in the set, with Bonferroni's factor
+for the size of the set; what falls out makes the factor smaller for the rest (Hansen, Lunde and Nason 2011). The set
+ends at the first row that falls out, so that no larger mean is outside while a smaller one is in it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ablative.reports.stats.decide import ALPHA
+from ablative.reports.stats.moderated import Moderated
+from ablative.reports.stats.student import Floats
+
+NORMAL = 1.6448
+"""Student's t below this has no p below `ALPHA`, whatever its degrees of freedom."""
+
+
+@dataclass(frozen=True)
+class BestSet:
+    """The rows that can be the best, and the test that each row came closest to failing. Arrays (rows,)."""
+
+    inside: NDArray[np.bool_]
+    p: Floats
+    """One-sided, times the size of the set; NaN without a value."""
+    rival: NDArray[np.intp]
+    """The better row of that test; -1: none is near."""
+
+
+def best_set(found: Moderated, order: int) -> BestSet:
+    """`order`: 1 where larger is better, -1 where smaller is."""
+    have = np.flatnonzero(found.counts > 0)
+    ranked = have[np.argsort(-order * found.means[have], kind="stable")]
+    means, squares, dfs = order * found.means[ranked], found.variances[ranked] / found.counts[ranked], found.df[ranked]
+    rows = len(ranked)
+    p, rival = np.ones(rows), np.full(rows, -1)
+
+    def test(of: NDArray[np.intp], by: NDArray[np.intp], factor: int) -> NDArray[np.intp]:
+        """Rows `of` that are worse than one of the rows `by`; notes the closest test of each."""
+        every = _one_sided(means, squares, dfs, found.total, of, by)
+        closest = np.argmin(every, axis=1)
+        own = every[np.arange(len(of)), closest]
+        p[of] = np.minimum(own * factor, 1.0)
+        rival[of] = np.where(own < 1, by[closest], -1)
+        failed: NDArray[np.intp] = of[own * factor < ALPHA]
+        return failed
+
+    alive, factor = np.arange(rows), max(rows - 1, 1)
+    # Most rows of a long table are far below the first or the steadiest of the best: no need to try them against all.
+    pilots = np.unique([0, int(np.argmax(means - 3 * np.sqrt(squares)))])
+    out = test(alive, pilots, factor)
+    out = np.concatenate([out, test(np.setdiff1d(alive, out), alive, factor)])
+    while len(out):
+        alive = np.setdiff1d(alive, out)
+        out = test(alive, alive, max(len(alive) - 1, 1))
+    inside = np.logical_and.accumulate(np.isin(np.arange(rows), alive))
+    back = np.full(len(found.counts), rows)  # place of each row in the ranking; those without a value are after it
+    back[ranked] = np.arange(rows)
+    rivals = np.where(rival >= 0, ranked[rival], -1)
+    return BestSet(np.append(inside, False)[back], np.append(p, np.nan)[back], np.append(rivals, -1)[back])
+
+
+def _one_sided(
+    means: Floats, squares: Floats, dfs: Floats, total: float, of: NDArray[np.intp], by: NDArray[np.intp]
+) -> Floats:
+    """p (of, by) that a row of `of` is no worse than one of `by`; 1 where it is above `ALPHA` for certain."""
+    from scipy.special import stdtr
+
+    variance = squares[of][:, None] + squares[by]
+    t = (means[by] - means[of][:, None]) / np.sqrt(variance)
+    found = np.ones(t.shape)
+    i, j = np.nonzero(t > NORMAL)
+    part = variance[i, j]
+    freedom = part**2 / (squares[of][i] ** 2 / dfs[of][i] + squares[by][j] ** 2 / dfs[by][j])
+    found[i, j] = stdtr(np.minimum(freedom, total), -t[i, j])
+    return found
