@@ -116,9 +116,9 @@ def test_what_segmentation_needs(tmp_path: Path) -> None:
         list(segmentation(evaluation(tmp_path, EvaluationSet(CLASSES, {"test": random_split(4, 2)}), SEGMENTATION)))
     with pytest.raises(ConfigError, match="no class names"):
         list(segmentation(evaluation(tmp_path, EvaluationSet((), {"test": masked_split()}), SEGMENTATION)))
-    with pytest.raises(ConfigError, match="masks of shapes hold shapes, and task 'color'"):
+    with pytest.raises(ConfigError, match="masks of shapes hold shapes or colours, and task 'count'"):
         about = evaluation(tmp_path, EvaluationSet(CLASSES, {"test": masked_split()}), SEGMENTATION)
-        list(segmentation(replace(about, config=DatasetConfig(name="x", kind="shapes", task="color"))))
+        list(segmentation(replace(about, config=DatasetConfig(name="x", kind="shapes", task="count"))))
     with pytest.raises(DataError, match="mask label 4, expected 0 to 3 or 255"):
         dataset = EvaluationSet(CLASSES, {"test": masked_split(labels=8)})
         list(segmentation(evaluation(tmp_path, dataset, SEGMENTATION)))

@@ -264,6 +264,18 @@ def test_splits_are_prefixes_of_their_streams() -> None:
     assert small.captions == large.captions[:70]
 
 
+def test_masks_hold_colours_where_these_are_the_task() -> None:
+    """The same pixels as the shapes', and in scenes whose objects keep apart the colours of the scene."""
+    shapes, colours = (ShapeSet(dataset(task), 32).split("test") for task in ("shape", "color"))
+    found = colours._draw(np.arange(200))
+    for i in range(200):
+        one, other = shapes.masks(i), colours.masks(i)
+        np.testing.assert_array_equal(one > 0, other > 0)
+        assert set(np.unique(other)) <= {0, *(found.color[i, : found.count[i]] + 1)}
+        assert other[16, 16] in (0, colours.labels[i] + 1)
+    assert any((shapes.masks(i) != colours.masks(i)).any() for i in range(20))
+
+
 def test_masks_belong_to_their_images() -> None:
     split = ShapeSet(dataset(), 32).split("test")
     images, masks = render(split._draw(np.arange(200)), 32)

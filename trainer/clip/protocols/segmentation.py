@@ -23,6 +23,8 @@ from ablative.trainer.clip.spec.config import DatasetConfig, ProtocolConfig
 
 BATCH = 32
 IGNORE = 255
+MASKED = ("", "shape", "color")
+"""Tasks of the procedural world whose classes its masks hold."""
 
 
 def segmentation(evaluation: Evaluation) -> Iterator[tuple[str, float]]:
@@ -101,10 +103,10 @@ def segment(maps: torch.Tensor, groups: list[list[int]], size: tuple[int, int]) 
 def _check_classes(config: DatasetConfig, classes: Sequence[str]) -> None:
     if not classes:
         raise ConfigError(f"data set {config.name}: it has no class names, which prompts need")
-    if config.kind == "shapes" and config.task not in ("", "shape"):
+    if config.kind == "shapes" and config.task not in MASKED:
         raise ConfigError(
-            f"data set {config.name}: masks of shapes hold shapes, and task '{config.task}' names other classes; "
-            "leave `task` empty"
+            f"data set {config.name}: masks of shapes hold shapes or colours, and task '{config.task}' names other "
+            "classes; leave `task` empty, or write `task: color`"
         )
 
 

@@ -36,15 +36,22 @@ _CHUNK = 128
 """Scenes drawn at a time: the working set stays in the processor's cache."""
 
 
-def render(scenes: Scenes, size: int) -> tuple[np.ndarray, np.ndarray]:
-    """Images uint8 (n, size, size, 3) and masks uint8 (n, size, size): 0 background, 1 + shape elsewhere."""
+def render(scenes: Scenes, size: int, classes: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """Images uint8 (n, size, size, 3) and masks uint8 (n, size, size): 0 background, 1 + class elsewhere.
+
+    Args:
+        scenes: n scenes.
+        size: of the square images, in pixels.
+        classes: of each object for the masks, int (n, MAX_COUNT); None: its shape.
+    """
+    classes = scenes.kind if classes is None else classes
     images = np.empty((len(scenes), size, size, 3), np.uint8)
     masks = np.zeros((len(scenes), size, size), np.uint8)
     for start in range(0, len(scenes), _CHUNK):
         rows = slice(start, start + _CHUNK)
         canvas = _backgrounds(scenes[rows], size)
-        _draw_objects(canvas, masks[rows], scenes[rows], slice(1, MAX_COUNT))
-        _draw_objects(canvas, masks[rows], scenes[rows], slice(0, 1))
+        _draw_objects(canvas, masks[rows], scenes[rows], classes[rows], slice(1, MAX_COUNT))
+        _draw_objects(canvas, masks[rows], scenes[rows], classes[rows], slice(0, 1))
         np.clip(canvas, 0, 255, out=canvas)
         images[rows] = np.rint(canvas, out=canvas)
     return images, masks
@@ -75,8 +82,11 @@ def _backgrounds(scenes: Scenes, size: int) -> np.ndarray:
     return canvas
 
 
-def _draw_objects(canvas: np.ndarray, masks: np.ndarray, scenes: Scenes, slots: slice) -> None:
-    """Draw these object slots of every scene onto `canvas` (n, S, S, 3) and `masks` (n, S, S), in place."""
+def _draw_objects(canvas: np.ndarray, masks: np.ndarray, scenes: Scenes, classes: np.ndarray, slots: slice) -> None:
+    """Draw these object slots of every scene onto `canvas` (n, S, S, 3) and `masks` (n, S, S), in place.
+
+    `classes` int (n, MAX_COUNT) are the objects' labels in the masks.
+    """
     size = canvas.shape[1]
     columns = np.arange(MAX_COUNT)[slots]
     slot, scene = np.nonzero(columns[:, None] < scenes.count[None, :])
@@ -103,7 +113,7 @@ def _draw_objects(canvas: np.ndarray, masks: np.ndarray, scenes: Scenes, slots: 
         under = flat[pixels[of]]
         flat[pixels[of]] = under + alpha[of, None] * (rgb[of] - under)
         inside = alpha[of] >= 0.5
-        flat_mask[pixels[of][inside]] = (kind + 1)[one[of]][inside]
+        flat_mask[pixels[of][inside]] = (classes[pick] + 1)[one[of]][inside]
 
 
 def _windows(

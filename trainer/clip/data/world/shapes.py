@@ -72,12 +72,12 @@ class ShapePairs:
 class _Blocks:
     """Samples one by one at nearly the price of a batch: each thread keeps the last block that it drew."""
 
-    def __init__(self, size: int, scenes: Callable[[np.ndarray], Scenes]) -> None:
-        self._size, self._scenes = size, scenes
+    def __init__(self, size: int, scenes: Callable[[np.ndarray], Scenes], colored_masks: bool = False) -> None:
+        self._size, self._scenes, self._colored_masks = size, scenes, colored_masks
         self._kept = threading.local()
 
     def __reduce__(self) -> tuple[type[_Blocks], tuple[Any, ...]]:
-        return _Blocks, (self._size, self._scenes)
+        return _Blocks, (self._size, self._scenes, self._colored_masks)
 
     def image(self, i: int) -> np.ndarray:
         """uint8 (S, S, 3)."""
@@ -100,7 +100,7 @@ class _Blocks:
         return cast(T, made)
 
     def _render(self, scenes: Scenes) -> tuple[np.ndarray, np.ndarray]:
-        return render(scenes, self._size)
+        return render(scenes, self._size, scenes.color if self._colored_masks else scenes.kind)
 
 
 def shape_labels(scenes: Scenes) -> np.ndarray:
@@ -186,7 +186,7 @@ class ShapeSplit:
         self._seed, self._stream = dataset.seed, f"evaluation {stream}"
         self._manner, self._occluded = manner(dataset.task), dataset.task == OCCLUDED
         self._size = getattr(dataset, name) or SPLIT_SIZES[name]
-        self._blocks = _Blocks(image_size, self._draw)
+        self._blocks = _Blocks(image_size, self._draw, colored_masks=dataset.task == "color")
         self.labels = TASKS[dataset.task or "shape"][1](self._draw(np.arange(self._size))).astype(np.int64)
 
     def __len__(self) -> int:
@@ -203,7 +203,7 @@ class ShapeSplit:
         return occluded(image, self._draw(np.array([i]))) if self._occluded else image
 
     def masks(self, i: int) -> np.ndarray:
-        """uint8 (S, S): 0 background, 1 + shape elsewhere."""
+        """uint8 (S, S): 0 background, 1 + shape elsewhere; 1 + colour where the task is `color`."""
         _check_index(i, self._size)
         return self._blocks.mask(i)
 
@@ -219,7 +219,7 @@ class ShapeSplit:
 class ShapeSet:
     """The procedural world as an evaluation set: labels of one task, captions, masks and questions.
 
-    Without a task it is labelled by shape, which is also what its masks hold.
+    Without a task it is labelled by shape. Its masks hold shapes, or colours where these are the task.
     """
 
     def __init__(self, dataset: DatasetConfig, image_size: int) -> None:
