@@ -122,10 +122,12 @@ def selecting(function: Callable[..., Any]) -> Callable[..., Any]:
         metavar="HOURS",
         help="Only what this pays for, such as 200gpuh or 50cpuh: whole rows of tables first.",
     )
-    @click.option("--for", "table", metavar="TABLE", help="Only tasks whose results this table still lacks.")
+    @click.option(
+        "--for", "output", metavar="TABLE|CLAIM", help="Only tasks whose results this table or claim still lacks."
+    )
     @functools.wraps(function)
-    def wrapper(plan: Plan, *args: Any, budget: str | None, table: str | None, **options: Any) -> Any:
-        return function(registry.select(plan, budget, table), *args, **options)
+    def wrapper(plan: Plan, *args: Any, budget: str | None, output: str | None, **options: Any) -> Any:
+        return function(registry.select(plan, budget, output), *args, **options)
 
     return wrapper
 

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ablative.reports.stats.compare import ESTIMANDS
+from ablative.reports.stats.decide import holm
 from ablative.reports.store.results import Results
 from ablative.reports.store.warehouse import Source, Values, cell_key, value_query
 from ablative.reports.verdicts.claims import CellValues, ClaimResult, Part, evaluate
+from ablative.study.core.plurals import counted
+from ablative.study.costs.budget import claim_stages, restrict
+from ablative.study.costs.estimate import estimated
 from ablative.study.home.task_state import FINISHED
 from ablative.study.spec.design import Cell, cell_name
 
 if TYPE_CHECKING:
-    from ablative.study.plan.plan import Plan
     from ablative.study.spec.outputs import ClaimConfig
 
 MOST_SEEDS = 20
@@ -45,6 +49,8 @@ class Judged:
     """The stages that yield its metrics."""
     unit: str = ""
     """The unit of its effects; empty: none, or several."""
+    holm: float | None = None
+    """p of the verdict, adjusted by Holm for all claims of the study; None for an undecided claim."""
 
     @property
     def query(self) -> str:
@@ -53,14 +59,20 @@ class Judged:
 
 
 def judge_claims(results: Results, names: Sequence[str] | None = None) -> tuple[Judged, ...]:
-    """The claims of the study (all, or those of these names), with one query for all."""
-    declared = results.study.claims
-    claims = {name: declared[name] for name in (declared if names is None else names)}
+    """The claims of the study (all, or those of these names), with one query for all; each counts among all."""
+    claims = results.study.claims
     metrics = {name: results.coverage.expected(claim.metric) for name, claim in claims.items()}
     singles = sorted({(metric,) for names in metrics.values() for metric in names})
     keys = [cell_key(cell) for cell in results.cells]
     values = results.warehouse.values([*singles, *metrics.values()], keys)
-    return tuple(_judge(results, name, claim, metrics[name], values) for name, claim in claims.items())
+    judged = {name: _judge(results, name, claim, metrics[name], values) for name, claim in claims.items()}
+    # What is not decided by itself is not decided among others either: it counts as one claim more.
+    adjusted = holm([1.0 if each.result.p is None else each.result.p for each in judged.values()])
+    return tuple(
+        dataclasses.replace(each, holm=None if each.result.p is None else p)
+        for (name, each), p in zip(judged.items(), adjusted, strict=True)
+        if names is None or name in names
+    )
 
 
 def _judge(results: Results, name: str, claim: ClaimConfig, metrics: tuple[str, ...], values: Values) -> Judged:
@@ -94,11 +106,14 @@ def _remedy(results: Results, result: ClaimResult, stages: Sequence[str]) -> Rem
     ]
     if behind:
         names = tuple(dict.fromkeys(state.task.name for state in behind))
-        return Remedy(f"{len(names)} planned tasks are not finished", names, f"ablate run {results.plan.asked}")
-    return _more_seeds(results.plan, result)
+        own = "" if result.config.estimand == ESTIMANDS[1] else f" --for {shlex.quote(result.name)}"
+        words = f"{counted(len(names), 'planned task')} {'is' if len(names) == 1 else 'are'} not finished"
+        return Remedy(words, names, f"ablate run {results.plan.asked}{own}")
+    return _more_seeds(results, result)
 
 
-def _more_seeds(plan: Plan, result: ClaimResult) -> Remedy:
+def _more_seeds(results: Results, result: ClaimResult) -> Remedy:
+    plan = results.plan
     open_parts = [part for part in result.parts if part.verdict == "undecided" and part.seeds is not None]
     reasons = [part.seeds.reason for part in open_parts if part.seeds and part.seeds.n is None]
     if result.config.estimand == ESTIMANDS[1] or (reasons and result.n_seeds > 1):
@@ -116,9 +131,34 @@ def _more_seeds(plan: Plan, result: ClaimResult) -> Remedy:
     listed = ",".join(map(str, (*plan.study.seeds, *seeds)))
     name, *overrides = shlex.split(plan.asked)
     kept = [word for word in overrides if not word.startswith("seeds=")]
-    command = f"ablate run {shlex.join([name, *kept, f'seeds=[{listed}]'])}"
-    words = "seed" if further == 1 else "seeds"
-    return Remedy(f"{further} further {words} in {len(result.cells)} cells ({len(runs)} runs), {aim}", runs, command)
+    command = f"ablate run {shlex.join([name, *kept, f'seeds=[{listed}]', '--for', result.name])}"
+    cost = _cost(results, result.name, further)
+    where = f"{counted(further, 'further seed')} in {counted(len(result.cells), 'cell')}"
+    return Remedy(f"{where} ({cost}), {aim}", runs, command)
+
+
+def _cost(results: Results, name: str, further: int) -> str:
+    """`28 runs and 84 other tasks, about 1.2 core-hours`: what a claim's tasks cost at further seeds, as they did."""
+    tasks = [task for task in restrict(results.plan.tasks, claim_stages(results.plan, name)) if task.seeded]
+    share = further / len(results.plan.study.seeds)
+    runs = sum(task.opens for task in tasks) * share
+    others = len(tasks) * share - runs
+    words = counted(round(runs), "run") + (f" and {counted(round(others), 'other task')}" if others else "")
+    known = {task: hours for task, *hours in results.warehouse.rows(_HOURS)}
+    found = [known[task.task_id] for task in tasks if task.task_id in known]
+    if not found:
+        return words
+    cores, gpus = (sum(hours) / len(found) * len(tasks) * share for hours in zip(*found, strict=True))
+    if gpus:
+        return f"{words}, about {estimated(gpus)} GPU-hours"
+    cost = f"{estimated(cores)} core-hours" if cores >= 1 else f"{estimated(60 * cores)} core-minutes"
+    return f"{words}, about {cost}"
+
+
+_HOURS = """
+    select task_id, seconds * coalesce(cores, 1) / 3600, coalesce(gpu_hours, 0) from cost where seconds is not null
+"""
+"""SQL: core-hours by the clock, as estimates count them, and GPU-hours."""
 
 
 def _next_seeds(seeds: Sequence[int], count: int) -> tuple[int, ...]:
@@ -140,6 +180,8 @@ def claim_json(judged: Judged) -> dict[str, Any]:
         "source": result.config.source,
         "statement": result.config.statement,
         "verdict": result.verdict,
+        "p": result.p,
+        "p_holm": judged.holm,
         "agrees": result.agrees,
         "margin": result.config.margin,
         "unit": judged.unit,

@@ -19,14 +19,17 @@ from ablative.reports.verdicts.claims import VERDICTS, ClaimResult, Part
 SYMBOLS = {"supported": "✓", "contradicted": "✕", "equivalent": "≈", "undecided": "?"}
 """Shapes, so that no meaning rests on colour alone."""
 
-HEADS = ("claim", "statement", "verdict", "effect", "interval", "seeds × tasks", "tasks that agree")
+HEADS = ("claim", "statement", "verdict", "p (Holm)", "effect", "interval", "seeds × tasks", "tasks that agree")
 DIGITS = 2
 NOTES = (
     "Interval: 95 %, or 90 % where the verdict is about the margin (two one-sided tests at 5 %).",
     "Supported: the statement holds at 5 %. Contradicted: its contrary does. Equivalent: a difference is claimed, and "
     "it is certain to lie within the margin. Undecided: none of these; the last column still "
     "says whether the estimates agree.",
-    "Each claim is tested by itself; nothing is adjusted for the number of claims.",
+    "Each verdict is the claim's by itself. p (Holm): of the verdict, adjusted for all claims of the study; above 0.05 "
+    "the verdict does not hold among all of them.",
+    "Spread: each arm's variance over seeds is drawn towards that of all arms of the claim's grid; intervals cover "
+    "95 % on average over the claims, less for an arm much noisier than the others.",
 )
 
 
@@ -35,7 +38,17 @@ def notes(claims: Sequence[Judged]) -> tuple[str, ...]:
     units = dict.fromkeys(judged.unit for judged in claims if judged.unit)
     inside = f" in {' or '.join(units)}," if units else ""
     effect = f"Effect: left side less right side,{inside} averaged over the tasks"
-    return (f"{effect}; of a claim that must hold on every task, the least favourable one.", *NOTES)
+    first = f"{effect}; of a claim that must hold on every task, the least favourable one."
+    alone = [judged.result.name for judged in claims if any(part.effect.alone for part in judged.result.parts)]
+    own = f"Two arms alone, with their own error, which no other arm's seeds sharpen: {', '.join(alone)}."
+    return (first, *NOTES, *([own] if alone else ()))
+
+
+def holm_text(judged: Judged) -> str:
+    """`0.021`: p of the verdict among all claims of the study; a dash for an undecided one."""
+    if judged.holm is None:
+        return "–"
+    return "< 0.001" if judged.holm < 0.001 else f"{judged.holm:.2g}"
 
 
 @dataclass(frozen=True)
@@ -99,8 +112,9 @@ def render_claims_markdown(claims: Sequence[Judged], title: str) -> str:
     rows = ["| " + " | ".join(HEADS) + " |", "|" + " --- |" * len(HEADS)]
     for judged in claims:
         for i, line in enumerate(lines(judged.result)):
-            first = [markdown(_sentence(judged.result)), f"**{verdict_text(judged.result)}**"] if i == 0 else ["", ""]
-            cells = [first[0], markdown(line.statement), first[1], markdown(line.effect), line.interval]
+            first = [markdown(_sentence(judged.result)), f"**{verdict_text(judged.result)}**", holm_text(judged)]
+            sentence, verdict, holm = first if i == 0 else ["", "", ""]
+            cells = [sentence, markdown(line.statement), verdict, markdown(holm), markdown(line.effect), line.interval]
             rows.append("| " + " | ".join([*cells, line.size, line.agree]) + " |")
     remedies = [f"- {markdown(j.result.text)} {markdown(_remedy(j))}" for j in claims if j.remedy.text]
     wanted = ["", "What would decide the rest:", "", *remedies] if remedies else []
@@ -110,7 +124,7 @@ def render_claims_markdown(claims: Sequence[Judged], title: str) -> str:
 
 def render_claims_latex(claims: Sequence[Judged], title: str) -> str:
     r"""A `longtable`, since claims may fill pages; needs `\usepackage{booktabs,longtable}`."""
-    head = r"claim & verdict & effect & interval \\"
+    head = r"claim & verdict & effect & interval \\"  # p is below the verdict: the columns have no room
     text = [
         f"% {comment(title)}",
         r"{\footnotesize",
@@ -122,6 +136,8 @@ def render_claims_latex(claims: Sequence[Judged], title: str) -> str:
     ]
     for judged in claims:
         verdict = latex(verdict_text(judged.result))
+        if judged.holm is not None:
+            verdict += rf"\newline {{\footnotesize p (Holm) {latex(holm_text(judged))}}}"
         text.append(rf"\addlinespace {_ragged(latex(_sentence(judged.result)))} & {_ragged(verdict)} & & \\*")
         text += [
             rf"{_ragged(latex(line.statement))} & & {latex(line.effect)} & {latex(line.interval)} \\"
@@ -135,7 +151,7 @@ def render_claims_csv(claims: Sequence[Judged]) -> str:
     output = io.StringIO()
     writer = csv.writer(output, lineterminator="\n")
     heads = ["claim", "text", "source", "verdict", "comparison", "task", "effect", "target", "low", "high", "level"]
-    writer.writerow([*heads, "p", "seeds", "tasks", "favourable", "agrees", "estimand", "margin", "method"])
+    writer.writerow([*heads, "p", "p_holm", "seeds", "tasks", "favourable", "agrees", "estimand", "margin", "method"])
     for judged in claims:
         result, config = judged.result, judged.result.config
         for part in result.parts:
@@ -143,8 +159,8 @@ def render_claims_csv(claims: Sequence[Judged]) -> str:
             estimate = None if part.agrees is None else effect.estimate
             writer.writerow(
                 [result.name, result.text, config.source, part.verdict, part.text, part.task, estimate, part.target,
-                 effect.low, effect.high, effect.level, effect.p, effect.n_seeds, effect.n_tasks, part.favourable,
-                 part.agrees, config.estimand, config.margin, effect.method]
+                 effect.low, effect.high, effect.level, effect.p, judged.holm, effect.n_seeds, effect.n_tasks,
+                 part.favourable, part.agrees, config.estimand, config.margin, effect.method]
             )  # fmt: skip
     return output.getvalue()
 
@@ -155,7 +171,7 @@ def render_claims_json(claims: Sequence[Judged]) -> str:
 
 def render_claims_html(claims: Sequence[Judged], title: str) -> Markup:
     """A semantic `<table>`; what would decide a claim folds out below it."""
-    own = [(judged, lines(judged.result), verdict_text(judged.result)) for judged in claims]
+    own = [(judged, lines(judged.result), verdict_text(judged.result), holm_text(judged)) for judged in claims]
     return fill(
         "claims.html",
         title=title,
@@ -171,7 +187,8 @@ def render_claims_text(claims: Sequence[Judged]) -> str:
     """Claims as text for the terminal: a line for each, its comparisons below it."""
     rows: list[str] = []
     for judged in claims:
-        rows.append(f"{verdict_text(judged.result):21} {judged.result.text}  [{judged.result.name}]")
+        among = "" if judged.holm is None else f"  p (Holm) {holm_text(judged)}"
+        rows.append(f"{verdict_text(judged.result):21} {judged.result.text}  [{judged.result.name}]{among}")
         rows += [f"{'':22}{line.statement}: {line.effect}, interval {line.interval}" for line in lines(judged.result)]
     return "\n".join([*rows, f"claims: {summary(claims)}"])
 

@@ -6,7 +6,7 @@
 - undecided: none of these. The effect is printed all the same, and whether it agrees.
 
 A claim of several comparisons (`and`, chains, `every`) is supported only if each is, which needs no correction. Each
-claim is tested by itself: nothing is adjusted for the number of claims.
+verdict is the claim's by itself; `reports.verdicts.claim_runs` adjusts its p for the number of claims.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from ablative.reports.stats.compare import Effect, Sample, contrast
 from ablative.reports.stats.decide import ALPHA, Seeds, seeds_needed, tost
 from ablative.reports.stats.decide import verdict as verdict_of
+from ablative.reports.stats.student import two_sided
 from ablative.reports.store.warehouse import cell_key
 from ablative.study.plan.claim_cells import ClaimContrast, Factors, Linear, resolve
 from ablative.study.spec.design import Cell, allows
@@ -44,6 +45,8 @@ class Part:
     target: float
     """The constant that the effect is compared with; mostly 0."""
     verdict: str
+    p: float | None
+    """Significance of the test behind the verdict; None without one."""
     agrees: bool | None
     """Whether the estimate is as claimed; None without one."""
     favourable: int
@@ -78,6 +81,16 @@ class ClaimResult:
         """Whether all estimates are as claimed; None while one is missing."""
         found = [part.agrees for part in self.parts]
         return None if None in found else all(found)
+
+    @property
+    def p(self) -> float | None:
+        """Significance of the verdict, by the claim's single comparisons; None for an undecided claim."""
+        if self.verdict == "undecided":
+            return None
+        if self.verdict == "contradicted":  # one comparison is enough, so that each has a share of the 5 %
+            found = [part.p for part in self.parts if part.verdict == self.verdict and part.p is not None]
+            return min(1.0, len(self.parts) * min(found))
+        return max(part.p for part in self.parts if part.p is not None)
 
     @property
     def n_seeds(self) -> int:
@@ -121,11 +134,12 @@ def _part(
         one, other = (_signed(side, tasks, results, seeds) for side in (comparison.left, comparison.right))
         linear, mirror = _sum(one, other, -1.0), _sum(one, other, 1.0)
     effect = _measure(linear, config.estimand, tasks, results, seeds)
-    verdict = _judge(comparison.sign, _shifted(effect, target), config.margin, level)
-    if mirror is not None and verdict in ("supported", "contradicted"):
+    verdict, p = _judge(comparison.sign, _shifted(effect, target), config.margin, level)
+    if mirror is not None and verdict in ("supported", "contradicted") and p is not None:
         # |x| > |y| where x - y and x + y have the same sign: both must be certain (an intersection-union test).
-        low, _ = _measure(mirror, config.estimand, tasks, results, seeds).interval(level) or (-math.inf, math.inf)
-        verdict = verdict if low > 0 else "undecided"
+        turned = _measure(mirror, config.estimand, tasks, results, seeds)
+        low, _ = turned.interval(level) or (-math.inf, math.inf)
+        verdict, p = verdict if low > 0 else "undecided", max(p, _two_sided(turned, 0.0))
     gaps = [_value(linear, (task,), results, seeds) - target for task in tasks] if seeds else []
     return Part(
         comparison.text,
@@ -134,26 +148,33 @@ def _part(
         _at(effect, 0.9) if comparison.sign == "~" or verdict == "equivalent" else effect,
         target,
         verdict,
+        p,
         _agrees(comparison.sign, effect.estimate - target, config.margin) if seeds else None,
         sum(_agrees(comparison.sign, gap, config.margin) for gap in gaps),
         seeds_needed(_shifted(effect, target), config.margin or None) if verdict == "undecided" else None,
     )
 
 
-def _judge(sign: str, effect: Effect, margin: float, level: float) -> str:
-    """The verdict on `effect > 0`, `< 0` or `~ 0`; its contrary must be certain at `level`."""
+def _judge(sign: str, effect: Effect, margin: float, level: float) -> tuple[str, float | None]:
+    """The verdict on `effect > 0`, `< 0` or `~ 0`, and p of its test; its contrary must be certain at `level`."""
     interval = effect.interval(level)
     if interval is None:
-        return "undecided"
+        return "undecided", None
     p = tost(effect, margin) if margin else None
     same = p is not None and p < ALPHA
     if sign == "~":
         outside = interval[0] > margin or interval[1] < -margin
-        return "supported" if same else "contradicted" if outside else "undecided"
+        return ("contradicted", _two_sided(effect, margin)) if outside else ("supported" if same else "undecided", p)
     if same:
-        return "equivalent"
+        return "equivalent", p
     claimed, contrary = ("better", interval[1] < 0) if sign == ">" else ("worse", interval[0] > 0)
-    return "supported" if verdict_of(effect) == claimed else "contradicted" if contrary else "undecided"
+    verdict = "supported" if verdict_of(effect) == claimed else "contradicted" if contrary else "undecided"
+    return verdict, _two_sided(effect, 0.0)
+
+
+def _two_sided(effect: Effect, margin: float) -> float:
+    """p of an effect within ± the margin, by the interval that lies outside of it; 1 for an estimate within."""
+    return float(two_sided(max(abs(effect.estimate) - margin, 0.0), effect.se, effect.df))
 
 
 def _agrees(sign: str, gap: float, margin: float) -> bool:

@@ -89,9 +89,9 @@ def scripts(plan: object) -> Iterable[str]:
     return found
 
 
-def select(plan: object, budget: str | None, table: str | None) -> object:
+def select(plan: object, budget: str | None, output: str | None) -> object:
     """The part of a plan to submit (`study.costs.budget.Selection`)."""
-    found: object = load("ablative.sweeps.submission.selection:select")(plan, budget, table)
+    found: object = load("ablative.sweeps.submission.selection:select")(plan, budget, output)
     return found
 
 

@@ -9,19 +9,20 @@ most rows; and single units in plan order.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from ablative.study.core.errors import ConfigError, unknown
 from ablative.study.core.plurals import counted
 from ablative.study.costs.estimate import Costs, estimated
+from ablative.study.plan.claim_cells import resolve
 from ablative.study.plan.layout import effects_layout, table_layout
 from ablative.study.plan.plan import Plan
 from ablative.study.plan.task import Task
 from ablative.study.spec.design import allows, cell_name
 from ablative.study.spec.metric_patterns import expand
-from ablative.study.spec.outputs import EffectsConfig, TableConfig
+from ablative.study.spec.outputs import ESTIMANDS, EffectsConfig, TableConfig
 
 UNITS = {"gpuh": "GPU-hours", "cpuh": "core-hours"}
 CELLS_NAMED = 5
@@ -113,20 +114,40 @@ def parse_budget(text: str) -> Budget:
     return Budget(float(found[1]), found[2])
 
 
-def wanted(plan: Plan, table: str) -> CellStages:
-    """Cells and stages behind the numbers of a table (or of a table of effects); ConfigError: no such table."""
-    outputs: Mapping[str, TableConfig | EffectsConfig] = {**plan.study.tables, **plan.study.effects}
-    if table not in outputs:
-        raise ConfigError(unknown("table", table, outputs, f"--for: study '{plan.study.name}'"))
-    config = outputs[table]
-    names = list(plan.metrics)
-    metrics = {name for column in config.columns for pattern in column.metric for name in expand(pattern, names)}
-    stages = frozenset(plan.declared[metric].stage for metric in metrics)
+def wanted(plan: Plan, output: str) -> CellStages:
+    """Cells and stages behind the numbers of a table (or of a table of effects), or behind a claim.
+
+    Raises ConfigError for a name that is neither, and for a claim that no number of seeds decides.
+    """
+    study = plan.study
+    outputs: Mapping[str, TableConfig | EffectsConfig] = {**study.tables, **study.effects}
+    config = outputs.get(output)
+    if config is None and output in study.claims:
+        return claim_stages(plan, output)
+    if config is None:
+        raise ConfigError(unknown("table or claim", output, [*outputs, *study.claims], f"--for: study '{study.name}'"))
+    stages = _stages(plan, (pattern for column in config.columns for pattern in column.metric))
     if isinstance(config, EffectsConfig):
-        cells = list(effects_layout(table, config, plan.cells).values())
+        cells = list(effects_layout(output, config, plan.cells).values())
     else:
         cells = [cell for cell in plan.cells if allows(cell, config.where)]
     return {cell_name(cell): stages for cell in cells}
+
+
+def claim_stages(plan: Plan, name: str) -> CellStages:
+    """Cells and stages that a claim compares; raises ConfigError for one that no number of seeds decides."""
+    claim, at = plan.study.claims[name], f"--for: study '{plan.study.name}': claim '{name}'"
+    if claim.estimand == ESTIMANDS[1]:
+        raise ConfigError(f"{at} is about {ESTIMANDS[1]}: no number of seeds decides it, more tasks do")
+    comparisons = resolve(claim, plan.study.factors, plan.cells, at)
+    stages = _stages(plan, claim.metric)
+    return {cell_name(cell): stages for comparison in comparisons for cell in comparison.cells}
+
+
+def _stages(plan: Plan, patterns: Iterable[str]) -> frozenset[str]:
+    """The stages that yield the metrics that are meant."""
+    names = list(plan.metrics)
+    return frozenset(plan.declared[metric].stage for pattern in patterns for metric in expand(pattern, names))
 
 
 def restrict(tasks: Sequence[Task], places: CellStages) -> tuple[Task, ...]:

@@ -26,23 +26,23 @@ from ablative.sweeps.status.task_states import Survey, survey
 from ablative.sweeps.submission.submit import choose
 
 
-def select(plan: Plan, budget: str | None = None, table: str | None = None) -> Selection:
-    """The plan without what a table does not need and what a budget does not pay for.
+def select(plan: Plan, budget: str | None = None, output: str | None = None) -> Selection:
+    """The plan without what a table or claim does not need and what a budget does not pay for.
 
     What is done, runs or is queued costs nothing more, and stays in the plan.
 
     Raises:
-        ConfigError: a budget that cannot be read or is in hours of the wrong device; no such table.
+        ConfigError: a budget that cannot be read or is in hours of the wrong device; no such table or claim.
         AblateError: the budget does not pay for a single run.
     """
     limit = parse_budget(budget) if budget is not None else None
-    if limit is None and table is None:
+    if limit is None and output is None:
         return Selection(plan, None, (), (), (0, 0))
     states = survey(plan)
-    # For the whole plan: finished tasks outside the table give prices for open ones in it.
+    # For the whole plan: finished tasks outside the output give prices for open ones in it.
     costs = estimate(plan, {state.task.task_id: state.detail or {} for state in states.states if state.finished})
-    if table is not None:
-        places = wanted(plan, table)
+    if output is not None:
+        places = wanted(plan, output)
         waiting = {cell: reason for cell, reason in plan.waiting.items() if cell in places}
         plan = dataclasses.replace(_part(plan, restrict(plan.tasks, places)), waiting=waiting)
         states = Survey(tuple(states.by_id[task.task_id] for task in plan.tasks))
@@ -54,7 +54,7 @@ def select(plan: Plan, budget: str | None = None, table: str | None = None) -> S
     prices = {key: costs.price([task], limit.unit) for key, task in shared.items()}
     prices |= {run: unit.price for run, unit in units.items()}
     needs = _needs(units, shared)
-    rows = _incomplete(plan, states, missing, [table] if table in plan.study.tables else list(plan.study.tables))
+    rows = _incomplete(plan, states, missing, [output] if output in plan.study.tables else list(plan.study.tables))
     bought = set(_buy(plan, units, prices, needs, rows, limit))
     if units and not bought & units.keys():
         whole_price = {run: prices[run] + sum(prices[need] for need in needs[run]) for run in units}

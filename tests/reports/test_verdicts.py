@@ -10,8 +10,10 @@ from typing import Any
 
 import pytest
 import stores
+from scipy import stats
 
 from ablative.reports.build import report
+from ablative.reports.stats.decide import holm
 from ablative.reports.store.warehouse import cell_key
 from ablative.reports.verdicts.claim_tables import summary, verdict_text
 from ablative.reports.verdicts.claims import ClaimResult, evaluate
@@ -79,6 +81,34 @@ def test_effect_and_interval_by_hand() -> None:
     [part] = judge("a ~ b", pair(0.0, 0.1, 0.2), margin=0.3).parts
     assert part.effect.level == 0.9
     assert part.effect.high == pytest.approx(0.1 + 2.919986 * 0.1 / 3**0.5)
+
+
+def test_the_claims_grid_sharpens_the_error_and_ties_are_no_certainty() -> None:
+    values = {**pair(0.2, 2.0, 3.5), "ay": {"t": [9.7, 12.4, 11.2]}, "by": {"t": [10.4, 11.5, 10.8]}}
+    [alone], [among] = judge("a[x] > b[x]", pair(0.2, 2.0, 3.5)).parts, judge("a[x] > b[x]", values).parts
+    assert alone.effect.alone and not among.effect.alone and among.effect.estimate == alone.effect.estimate
+    assert among.effect.df is not None and alone.effect.df == 2 < among.effect.df <= 6
+    [tied] = judge("a > b", {"ax": {"t": [71.25, 73.5]}, "bx": {"t": [71.0, 73.25]}}).parts
+    assert tied.verdict == "undecided" and tied.effect.p is not None and tied.effect.p > 0.05
+    # the further seeds come to the two arms alone, and it is their own error that has to be small enough
+    assert among.seeds is not None and among.seeds.n is not None and among.seeds.n > 3
+
+
+@pytest.mark.parametrize(
+    ("statement", "margin", "gaps", "p"),
+    [
+        ("a > b", 0, (1.9, 2.0, 2.1), 2 * stats.t.sf(20 * 3**0.5, 2)),
+        ("a - b > 2.5", 0, (1.9, 2.0, 2.1), 2 * stats.t.sf(5 * 3**0.5, 2)),  # contradicted
+        ("a ~ b", 0.3, (0.0, 0.1, 0.2), stats.t.sf(2 * 3**0.5, 2)),
+        ("a ~ b", 1, (1.9, 2.0, 2.1), 2 * stats.t.sf(10 * 3**0.5, 2)),  # contradicted
+        ("a > b and a - b > 1.5", 0, (1.9, 2.0, 2.1), 2 * stats.t.sf(5 * 3**0.5, 2)),  # the weaker of the two
+        ("a < b and a - b > 1.5", 0, (1.9, 2.0, 2.1), 4 * stats.t.sf(20 * 3**0.5, 2)),  # contradicted by one of two
+        ("a > b", 0, (1.0, 2.0, 3.0), None),
+    ],
+)
+def test_p_of_a_verdict_by_hand(statement: str, margin: float, gaps: tuple[float, ...], p: float | None) -> None:
+    found = judge(statement, pair(*gaps), margin=margin).p
+    assert found == (None if p is None else pytest.approx(p, rel=1e-6))
 
 
 def test_one_seed_has_an_effect_and_no_interval() -> None:
@@ -182,6 +212,8 @@ def test_a_report_writes_claims_in_every_format(plan: Plan, tmp_path: Path) -> N
     assert r"clip \& \char34{}x\_1\char34{} (section 4)" in text[".tex"]
     rows = list(csv.DictReader(text[".csv"].splitlines()))
     assert [row["verdict"] for row in rows] == ["supported", "contradicted"]
+    own = [judged.result.p or 1.0 for judged in result.claims]
+    assert [float(row["p_holm"]) for row in rows] == pytest.approx(holm(own))
     assert float(rows[0]["effect"]) == pytest.approx(10.0)
     page = (tmp_path / "index.html").read_text()
     assert page.index('id="claims"') < page.index('id="progress"') < page.index('id="tables"')
@@ -214,8 +246,12 @@ def test_why_tells_the_runs_behind_a_verdict(
     # two words after a claim's name are overrides, not a row and a column
     assert main(["why", "pooled", "gain", "seeds=[0]", "title=one", *words], standalone=False) == 0
     text = capsys.readouterr().out
-    assert "undecided, agrees" in text and "would decide: 1 further seed in 2 cells (2 runs)" in text
-    assert f"ablate run pooled title=one --config-dir {words[1]} 'seeds=[0,1]'" in text and "code 01234567" in text
+    assert "undecided, agrees" in text
+    assert "would decide: 1 further seed in 2 cells (2 runs and 2 other tasks, about " in text, text
+    assert (
+        f"ablate run pooled title=one --config-dir {words[1]} 'seeds=[0,1]' --for gain" in text
+        and "code 01234567" in text
+    )
     assert main(["why", "pooled", "gian", *words], standalone=False) == 2
     assert "unknown table or claim 'gian'; did you mean 'gain'?" in capsys.readouterr().err
     assert main(["why", "pooled", "main", *words], standalone=False) == 2
@@ -228,5 +264,5 @@ def test_unfinished_tasks_come_before_further_seeds(tmp_path: Path) -> None:
     stores.track(plan, f"sqlite:///{plan.home.store}", begun)
     first = report(plan, tmp_path / "out", ("md",)).claims[0]
     assert first.result.n_seeds == 1 and first.remedy.text == "4 planned tasks are not finished"
-    assert first.remedy.command == f"ablate run pooled --config-dir {tmp_path / 'conf'}"
+    assert first.remedy.command == f"ablate run pooled --config-dir {tmp_path / 'conf'} --for gain"
     assert first.remedy.runs[0] == "scale=small,method=mae_clip seed=1 [zero_shot]"

@@ -31,6 +31,9 @@ tables:
   small: {rows: [method], where: {scale: small, pooling: map}, columns: [{metric: linear_probe/digits/top1}]}
 effects:
   moves: {factors: [scale, pooling], where: {method: clip}, columns: [{metric: zero_shot/shapes_object/top1}]}
+claims:
+  pools: {statement: "clip[map] > clip[gap]", where: {scale: small}, metric: zero_shot/shapes_shape/top1}
+  wide: {statement: "small < large", where: {method: mae}, metric: linear_probe/*/top1, estimand: tasks like these}
 """
 
 
@@ -108,8 +111,19 @@ def test_what_a_table_needs(plan: Plan) -> None:
     assert [sum(task.protocol == name for task in found) for name in (None, "zero_shot", "linear_probe")] == [4, 0, 4]
     assert {(task.cells[0]["scale"], task.cells[0].get("pooling", "map")) for task in found} == {("small", "map")}
     assert {task.cells[0]["method"] for task in restrict(plan.tasks, wanted(plan, "moves"))} == {"clip"}
-    with pytest.raises(ConfigError, match=r"--for: study 'grid': unknown table 'smal'; did you mean 'small'"):
+    with pytest.raises(ConfigError, match=r"--for: study 'grid': unknown table or claim 'smal'; did you mean 'small'"):
         wanted(plan, "smal")
+
+
+def test_what_a_claim_needs(plan: Plan) -> None:
+    found = restrict(plan.tasks, wanted(plan, "pools"))
+    assert [sum(task.protocol == name for task in found) for name in (None, "zero_shot", "linear_probe")] == [4, 4, 0]
+    assert {(cell["scale"], cell["pooling"]) for task in found for cell in task.cells} == {
+        ("small", "map"),
+        ("small", "gap"),
+    }
+    with pytest.raises(ConfigError, match=r"claim 'wide' is about tasks like these: no number of seeds decides it"):
+        wanted(plan, "wide")
 
 
 def test_rows_of_a_table_hold_all_of_their_runs(plan: Plan) -> None:

@@ -36,6 +36,8 @@ protocols: [zero_shot, linear_probe]
 tables:
   main: {rows: [pooling], split: masking, columns: [{metric: zero_shot/*/top1}]}
   probes: {rows: [pooling], where: {masking: b}, columns: [{metric: linear_probe/*/top1}]}
+claims:
+  attention: {statement: "map[b] > gap[b]", metric: linear_probe/*/top1}
 """
 HOUR = 3600.0
 
@@ -119,15 +121,15 @@ def code_of_today() -> str:
 
 
 def test_for_takes_only_what_the_table_needs(plan: Plan) -> None:
-    found = select(plan, table="probes")
+    found = select(plan, output="probes")
     open_tasks = [state.task for state in survey(found.plan).states if not state.finished]
     assert len(open_tasks) == 12 and {task.stage for task in open_tasks} == {"train", "linear_probe"}
     assert {task.cells[0]["masking"] for task in open_tasks} == {"b"}
     assert found.describe() == [] and found.to_json() == {}
     both = select(plan, "2.6cpuh", "probes")
     assert len(both.chosen) == 2 and both.rows == (1, 3), "a unit is 1.25 hours: its other evaluation is not wanted"
-    with pytest.raises(ConfigError, match="unknown table 'probe'; did you mean 'probes'"):
-        select(plan, table="probe")
+    with pytest.raises(ConfigError, match="unknown table or claim 'probe'; did you mean 'probes'"):
+        select(plan, output="probe")
 
 
 def test_a_part_of_a_plan_is_written_as_the_whole_study(plan: Plan) -> None:
@@ -175,7 +177,8 @@ def test_plan_shows_and_submit_and_run_take_the_selection(
     assert main(["submit", *words, "--json"], standalone=False) == 0
     assert json.loads(capsys.readouterr().out)["budget"]["price"] == pytest.approx(1.5, abs=0.1)
     assert main(["submit", "grid", "--config-dir", str(folder), "--for", "probes"], standalone=False) == 0
-    assert [len(cells(part)) for part in taken] == [1, 6]
+    assert main(["submit", "grid", "--config-dir", str(folder), "--for", "attention"], standalone=False) == 0
+    assert [len(cells(part)) for part in taken] == [1, 6, 4]
     assert main(["submit", *words[:-1], "much"], standalone=False) == 2
     assert "such as 200gpuh" in capsys.readouterr().err
 
