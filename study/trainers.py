@@ -54,6 +54,9 @@ class Metric:
     """What is measured, as reports print it (`zero-shot top-1`); empty: the first and last part of the name."""
     data_set: str = ""
     """What it is measured on, printed after the label; empty: nothing."""
+    depends: tuple[str, ...] = ()
+    """Keys of the stage's configuration that say which quantity it is: with other values it is another loss, and no
+    axis of a figure shows both."""
 
     @property
     def difference_unit(self) -> str:

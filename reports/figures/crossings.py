@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from ablative.reports.stats.summary import mean
@@ -24,12 +24,17 @@ class Crossing:
     """Places at which single seeds cross, in order; a seed that crosses not once, but never or twice, is left out."""
     seeds: int
     """Seeds that have both lines everywhere."""
+    supported: bool
+    """On both sides the lines are different, one way on the one and the other way on the other."""
     lines: tuple[str, str] = ("", "")
-    """Names of the lines."""
+    """Levels that the lines are of."""
 
 
-def crossings(one: Line, other: Line) -> tuple[Crossing, ...]:
-    """Every crossing of the means of two lines, at the places and with the seeds that both have."""
+def crossings(one: Line, other: Line, order: Callable[[float], int]) -> tuple[Crossing, ...]:
+    """Every crossing of the means of two lines, at the places and with the seeds that both have.
+
+    `order`: at a place, 1 where the first line is higher, -1 where it is lower, 0 where these seeds cannot tell.
+    """
     places = sorted(set(one) & set(other))
     shared = [set(one[place]) & set(other[place]) for place in places]
     seeds = sorted(set.intersection(*shared)) if shared else []
@@ -41,8 +46,15 @@ def crossings(one: Line, other: Line) -> tuple[Crossing, ...]:
     for seed in seeds:
         own = meetings(places, [one[p][seed] for p in places], [other[p][seed] for p in places])
         single += [place for place, _ in own] if len(own) == 1 else []
+    found = meetings(places, heights, means)
+    ends = [-math.inf, *(place for place, _ in found), math.inf]
+    sides = [{order(place) for place in places if low < place < high} for low, high in itertools.pairwise(ends)]
+    supported = [
+        (1 in before and -1 in after) or (-1 in before and 1 in after) for before, after in itertools.pairwise(sides)
+    ]
     return tuple(
-        Crossing(place, value, tuple(sorted(single)), len(seeds)) for place, value in meetings(places, heights, means)
+        Crossing(place, value, tuple(sorted(single)), len(seeds), sure)
+        for (place, value), sure in zip(found, supported, strict=True)
     )
 
 

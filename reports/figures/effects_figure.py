@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ablative.reports.figures.figure_data import FigureData
-from ablative.reports.figures.style import FAINT, INK, MARKERS, PAGE_INCHES
+from ablative.reports.figures.style import FAINT, INK, MARKERS, PAGE_INCHES, SEED, SMALLEST
 from ablative.reports.stats.decide import ALPHA
-from ablative.reports.stats.factorial import Analysis
+from ablative.reports.stats.factorial import Analysis, Contrast, Grid
+from ablative.reports.stats.student import Floats
+from ablative.reports.store.labels import Labels
 from ablative.reports.store.results import Results
 from ablative.reports.store.warehouse import cell_key
 from ablative.reports.tables.effects import analysis_of, grid_levels
 from ablative.reports.tables.grid_tables import make_column
+from ablative.reports.tables.tables import Column
 from ablative.study.plan.layout import effects_layout
 from ablative.study.spec.outputs import EffectsConfig
 
@@ -30,6 +33,8 @@ class EffectColumn:
     """One column of the study's effects, analysed."""
 
     label: str
+    unit: str
+    """Unit of differences."""
     analysis: Analysis
 
 
@@ -40,16 +45,34 @@ def effect_columns(config: EffectsConfig, results: Results) -> tuple[tuple[Effec
     values = results.warehouse.values([column.metrics for column in columns], map(cell_key, places.values()))
     levels = grid_levels(config, results.study, places)
     found = [(column, analysis_of(column.metrics, levels, places, values, results.study)) for column in columns]
-    drawn = tuple(EffectColumn(column.name, analysis) for column, analysis in found if analysis)
+    measures = results.coverage.measures
+    drawn = tuple(
+        EffectColumn(_title(column, results.labels), measures.difference_unit(column.metrics), analysis)
+        for column, analysis in found
+        if analysis
+    )
     lacking = [column.name for column, analysis in found if analysis is None]
     seeds = sorted({len(column.analysis.grid.seeds) for column in drawn})
     notes = [
         "Above: mean over the grid at one level less that at the baseline's"
-        + (", with 95 % interval; filled: different from 0 at 5 % (Holm)." if seeds and seeds[0] > 1 else "."),
+        + (
+            f", with 95 % interval (n = {_counted(seeds)}); filled: different from 0 at 5 % (Holm); small dots: single "
+            "seeds."
+            if seeds and seeds[0] > 1
+            else "; one seed, so without interval."
+        ),
         "Below: share of the variance of all runs; dark: 5 % by the F test.",
         f"No full grid of results yet: {', '.join(lacking)}." if lacking else "",
     ]
     return drawn, tuple(note for note in notes if note) if drawn else ()
+
+
+def _title(column: Column, labels: Labels) -> str:
+    return " ".join(labels.column(text) for text in (column.group, column.label) if text)
+
+
+def _counted(seeds: Sequence[int]) -> str:
+    return str(seeds[0]) if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]}"
 
 
 def draw_effects(data: FigureData, color: Any) -> Figure:
@@ -61,14 +84,18 @@ def draw_effects(data: FigureData, color: Any) -> Figure:
     from matplotlib.figure import Figure
 
     columns: tuple[EffectColumn, ...] = data.own
-    contrasts = list(dict.fromkeys(name for column in columns for name in _differences(column.analysis)))
-    shares = list(dict.fromkeys(name for column in columns for name in _shares(column.analysis)))
+    contrasts = list(dict.fromkeys(name for column in columns for name in _differences(column.analysis, data.names)))
+    shares = list(dict.fromkeys(name for column in columns for name in _shares(column.analysis, data.names)))
+    one_unit = len({column.unit for column in columns}) == 1
     height = 1.1 + ROW_INCHES * (len(contrasts) + len(shares))
     figure = Figure(figsize=(min(PAGE_INCHES, 1.7 + 1.35 * len(columns)), height))
-    axes = figure.subplots(2, len(columns), squeeze=False, height_ratios=[len(contrasts), len(shares)], sharey="row")
+    axes = figure.subplots(
+        2, len(columns), squeeze=False, height_ratios=[len(contrasts), len(shares)], sharey="row",
+        sharex="row" if one_unit else False,
+    )  # fmt: skip
     for place, column in enumerate(columns):
-        _draw_differences(axes[0][place], column.analysis, contrasts, data.levels, color)
-        _draw_shares(axes[1][place], column.analysis, shares)
+        _draw_differences(axes[0][place], column, contrasts, data, color)
+        _draw_shares(axes[1][place], column.analysis, shares, data.names)
         axes[0][place].set_title(column.label)
     for axis in axes.flat:
         axis.tick_params(axis="y", length=0)
@@ -76,13 +103,26 @@ def draw_effects(data: FigureData, color: Any) -> Figure:
     return figure
 
 
-def _differences(analysis: Analysis) -> dict[str, Any]:
-    return {f"{one.factor}: {one.level} − {one.reference}": one for one in analysis.contrasts}
+def _differences(analysis: Analysis, names: Labels) -> dict[str, Contrast]:
+    def name(one: Contrast) -> str:
+        level, reference = (names.level(one.factor, level) for level in (one.level, one.reference))
+        return f"{names.factor(one.factor)}: {level} − {reference}"
+
+    return {name(one): one for one in analysis.contrasts}
 
 
-def _shares(analysis: Analysis) -> dict[str, tuple[float, float | None]]:
+def seed_differences(grid: Grid, contrast: Contrast) -> Floats:
+    """The contrast of each seed by itself: the mean over the grid at one level less that at the other."""
+    axis = list(grid.levels).index(contrast.factor)
+    own = grid.levels[contrast.factor]
+    by_level = grid.values.mean(axis=tuple(i for i in range(len(grid.levels)) if i != axis))
+    difference: Floats = by_level[own.index(contrast.level)] - by_level[own.index(contrast.reference)]
+    return difference
+
+
+def _shares(analysis: Analysis, names: Labels) -> dict[str, tuple[float, float | None]]:
     """Name -> share of the variance in percent, and p of the F test where there is one."""
-    named = {" × ".join(term.factors): (100 * term.share, term.p) for term in analysis.terms}
+    named = {" × ".join(map(names.factor, term.factors)): (100 * term.share, term.p) for term in analysis.terms}
     if len(analysis.grid.levels) > 2:
         named["3 factors or more"] = (100 * analysis.higher, None)
     if len(analysis.grid.seeds) > 1:
@@ -91,9 +131,9 @@ def _shares(analysis: Analysis) -> dict[str, tuple[float, float | None]]:
 
 
 def _draw_differences(
-    axis: Axes, analysis: Analysis, names: Sequence[str], levels: Mapping[str, Sequence[str]], color: Any
+    axis: Axes, column: EffectColumn, names: Sequence[str], data: FigureData, color: Callable[[str, str], Any]
 ) -> None:
-    own = _differences(analysis)
+    own = _differences(column.analysis, data.names)
     axis.axvline(0, color=FAINT, linewidth=0.8)
     for y, name in enumerate(names):
         if name not in own:
@@ -103,20 +143,22 @@ def _draw_differences(
         sure = one.p is not None and one.p < ALPHA
         if one.low is not None and one.high is not None:
             axis.plot([one.low, one.high], [y, y], color=paint, linewidth=1.3)
-        marker = MARKERS[levels[one.factor].index(one.level) % len(MARKERS)]
+            each = seed_differences(column.analysis.grid, one)
+            axis.plot(each, [y + 0.3] * len(each), "o", color=paint, markersize=1.8, gid=SEED)
+        marker = MARKERS[data.levels[one.factor].index(one.level) % len(MARKERS)]
         axis.plot([one.estimate], [y], marker=marker, color=paint, markerfacecolor=paint if sure else "white")
     _rows(axis, names)
-    axis.set_xlabel("difference")
+    axis.set_xlabel(f"difference ({column.unit})" if column.unit else "difference")
     axis.grid(axis="x")
 
 
-def _draw_shares(axis: Axes, analysis: Analysis, names: Sequence[str]) -> None:
-    own = _shares(analysis)
+def _draw_shares(axis: Axes, analysis: Analysis, names: Sequence[str], printed: Labels) -> None:
+    own = _shares(analysis, printed)
     for y, name in enumerate(names):
         share, p = own.get(name, (0.0, None))
         sure = p is not None and p < ALPHA
         axis.barh(y, share, height=0.7, color=INK if sure else FAINT, alpha=1 if sure else 0.55, linewidth=0)
-        axis.annotate(f"{share:.0f}", (share, y), (2, 0), textcoords="offset points", va="center", fontsize=7)
+        axis.annotate(f"{share:.0f}", (share, y), (2, 0), textcoords="offset points", va="center", fontsize=SMALLEST)
     _rows(axis, names)
     axis.set_xlim(0, 112)
     axis.set_xlabel("share of variance (%)")

@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from ablative.reports.figures.crossings import Crossing, crossings
+from ablative.reports.figures.crossings import Crossing, Line, crossings
+from ablative.reports.figures.curve_data import curve_notes, curves_of
 from ablative.reports.figures.custom import frame
 from ablative.reports.figures.effects_figure import effect_columns
-from ablative.reports.figures.figure_data import NONE, Curve, FigureData, Point
+from ablative.reports.figures.figure_data import NONE, FigureData, Point
 from ablative.reports.figures.panels import pictures
 from ablative.reports.stats.columns import compare_rows
-from ablative.reports.stats.summary import mean, summarize
+from ablative.reports.stats.compare import difference
+from ablative.reports.stats.summary import summarize
 from ablative.reports.store.coverage import Coverage, StoredState, missing_text
+from ablative.reports.store.labels import Labels
 from ablative.reports.store.results import Results
-from ablative.reports.store.warehouse import Warehouse, cell_key
+from ablative.reports.store.warehouse import cell_key
 from ablative.study.plan.figure_checks import FIGURE_METRICS, positions
 from ablative.study.spec.design import Cell, allows
 from ablative.study.spec.outputs import BY_METRIC, FigureConfig
@@ -32,28 +34,38 @@ def figure_data(
     """Fetch what a declared figure draws; the plan has checked that it can be drawn. Raises ConfigError for its SQL."""
     study, coverage, warehouse = results.study, results.coverage, results.warehouse
     kept = [cell for cell in results.cells if allows(cell, config.where)]
-    levels = study.factors
+    names = results.labels
+    bare = FigureData(name, config, study.factors, (), (), (), (), names, baseline=study.baseline or {})
     if config.kind == "effects":
         effects, notes = effect_columns(study.effects[config.effects], results)
-        return FigureData(name, config, levels, (), (), (), notes, own=effects or None)
+        return dataclasses.replace(bare, notes=notes, own=effects or None)
     if config.kind == "custom":
-        return FigureData(name, config, levels, (), (), (), (), own=frame(config.sql, warehouse, f"figure '{name}'"))
+        return dataclasses.replace(bare, own=frame(config.sql, warehouse, f"figure '{name}'"))
     if config.kind == "panels":
-        shown, notes = pictures(config.show, kept, results)
-        return FigureData(name, config, levels, (), (), (), notes, own=shown or None)
+        shown, notes = pictures(config.show, kept, results, names)
+        return dataclasses.replace(bare, notes=notes, own=shown or None)
     groups = _metric_groups(config, coverage)
-    labels = tuple(_label(group, coverage.measures.unit(group)) for group in groups)
+    what, labels = _columns(groups, results) if config.kind == "heatmap" else ("", tuple(map(names.quantity, groups)))
     if config.kind == "curves":
-        curves = _curves(kept, groups[0], warehouse)
-        return FigureData(name, config, levels, labels, (), curves, _curve_notes(curves))
+        curves = curves_of(kept, groups[0], results)
+        return dataclasses.replace(bare, labels=labels, curves=curves, notes=curve_notes(curves))
     if config.kind != "heatmap":  # a cell that no task can measure has no gap to show
         kept = [cell for cell in kept if all(_behind(cell, group, coverage) for group in groups)]
     points = _points(config, groups, kept, results)
     places = positions(f"figure '{name}'", config, study.design.factors) if config.position else {}
     meetings = _meetings(config, points, places)
-    notes = (*_notes(config, points), *(_crossing_note(config, panel, found) for panel, found in meetings))
-    heads = _head_widths(config, groups) if config.kind == "heatmap" else {}
-    return FigureData(name, config, levels, labels, points, (), notes, places, meetings, heads)
+    unit = coverage.measures.difference_unit if config.shade == "difference" else coverage.measures.unit
+    return dataclasses.replace(
+        bare,
+        labels=labels,
+        points=points,
+        notes=(*_notes(config, points), *_crossing_notes(config, meetings, names)),
+        what=what,
+        units=tuple(unit(group) for group in groups),
+        places=places,
+        meetings=meetings,
+        heads=_head_widths(config, groups) if config.kind == "heatmap" else {},
+    )
 
 
 def _points(
@@ -101,21 +113,67 @@ def _meetings(
         (one[0], dataclasses.replace(found, lines=(one[1], other[1])))
         for one, other in itertools.combinations(lines, 2)
         if one[0] == other[0]
-        for found in crossings(lines[one], lines[other])
+        for found in crossings(lines[one], lines[other], _order(lines, one, other))
     )
 
 
-def _crossing_note(config: FigureConfig, panel: str, found: Crossing) -> str:
+def _order(
+    lines: Mapping[tuple[str, str], Line], one: tuple[str, str], other: tuple[str, str]
+) -> Callable[[float], int]:
+    """Which of two lines of a panel is higher at a place, as far as the 95 % interval of their difference says.
+
+    The panel's other points help to estimate the spread.
+    """
+
+    def order(place: float) -> int:
+        rest = [
+            {"": line[x]} for at, line in lines.items() if at[0] == one[0] for x in line
+            if (at, x) not in ((one, place), (other, place))
+        ]  # fmt: skip
+        found = difference({"": lines[one][place]}, {"": lines[other][place]}, paired=True, others=rest)
+        if found.low is None or found.high is None:
+            return 0
+        return int(found.low > 0) - int(found.high < 0)
+
+    return order
+
+
+def _crossing_notes(config: FigureConfig, meetings: Sequence[tuple[str, Crossing]], names: Labels) -> tuple[str, ...]:
+    notes = [_crossing_note(config, panel, found, names) for panel, found in meetings if found.supported]
+    if notes:
+        notes[0] = f"Ring: {notes[0]}"
+    if len(notes) < len(meetings):
+        notes.append(
+            "Lines that cross without a ring: not on both sides of the crossing does the 95 % interval of their "
+            "difference exclude 0."
+        )
+    return tuple(notes)
+
+
+def _crossing_note(config: FigureConfig, panel: str, found: Crossing, names: Labels) -> str:
     """`gap: clip and mae_clip cross near 3,400 data.pairs (2 of 2 seeds, at 2,900 to 4,100).`"""
-    where = f"{panel}: " if config.panel not in ("", BY_METRIC) else ""
+    where = f"{names.level(config.panel, panel)}: " if config.panel not in ("", BY_METRIC) else ""
     ends = f", at {_rounded(found.single[0])} to {_rounded(found.single[-1])}" if found.single else ""
     seeds = f"single seeds cross once in {len(found.single)} of {found.seeds}{ends}"
-    return f"{where}{' and '.join(found.lines)} cross near {_rounded(found.place)} {config.position} ({seeds})."
+    lines = " and ".join(names.level(config.hue, level) for level in found.lines)
+    return f"{where}{lines} cross near {_rounded(found.place)} {names.axis(config.position)} ({seeds})."
 
 
 def _rounded(value: float) -> str:
     """Three significant digits: `1,810`."""
     return f"{float(f'{value:.3g}'):,.15g}"
+
+
+def _columns(groups: Sequence[tuple[str, ...]], results: Results) -> tuple[str, tuple[str, ...]]:
+    """What all columns of a heat map measure, and their labels without it, with units where they differ."""
+    names, measures = results.labels, results.coverage.measures
+    whole = [names.metrics(group) for group in groups]
+    on = [names.data_set(group[0]) for group in groups]
+    whats = {text.removesuffix(f", {own}") for text, own in zip(whole, on, strict=True)}
+    units = [measures.unit(group) for group in groups]
+    [what] = whats if len(whats) == 1 else [""]
+    tails = [f" ({names.unit(unit)})" if unit and len(set(units)) > 1 else "" for unit in units]
+    return what, tuple(f"{text}{tail}" for text, tail in zip(on if what else whole, tails, strict=True))
 
 
 def _head_widths(config: FigureConfig, groups: Sequence[tuple[str, ...]]) -> dict[str, int]:
@@ -146,48 +204,15 @@ def _metric_groups(config: FigureConfig, coverage: Coverage) -> list[tuple[str, 
     return [coverage.expected(config.metric)]
 
 
-def _curves(cells: Sequence[Cell], metrics: Sequence[str], warehouse: Warehouse) -> tuple[Curve, ...]:
-    by_key = {cell_key(cell): cell for cell in cells}
-    rows = [row for row in warehouse.curves(metrics) if row[0] in by_key]
-    points: dict[str, dict[int, list[float]]] = {}
-    for key, _, _, step, value in rows:
-        points.setdefault(key, {}).setdefault(step, []).append(value)
-    return tuple(_curve(cell, points[key]) for key, cell in by_key.items() if key in points)
-
-
-def _curve(cell: Cell, points: Mapping[int, list[float]]) -> Curve:
-    steps = tuple(sorted(points))
-    columns: Any = [(mean(points[step]), min(points[step]), max(points[step])) for step in steps]
-    means, lows, highs = zip(*columns, strict=True)
-    return Curve(cell, steps, means, lows, highs)
-
-
-def _label(metrics: tuple[str, ...], unit: str) -> str:
-    """What an axis is called: the metric's parts, `mean of k tasks` where it averages, and the unit."""
-    if not metrics:
-        return ""
-    kinds = sorted({(name.split("/")[0], name.split("/")[-1]) for name in metrics})
-    words = " + ".join(" ".join(kind).replace("_", " ") for kind in kinds)
-    tail = f" ({unit})" if unit else ""
-    if len(metrics) > 1:
-        return f"{words}, mean of {len(metrics)} tasks{tail}"
-    middle = metrics[0].split("/")[1:-1]
-    return ", ".join([words, *(part.replace("_", " ") for part in middle)]) + tail
-
-
 def _notes(config: FigureConfig, points: Sequence[Point]) -> tuple[str, ...]:
     counts = sorted({point.summary.n for point in points if point.summary})
     if not counts:
         return ()
     seeds = f"n = {counts[0]}" if len(counts) == 1 else f"n = {counts[0]} to {counts[-1]}"
     if config.kind == "heatmap":
-        return (f"Mean over seeds ({seeds}); shade: place between the smallest and the largest value of the column.",)
+        shade = "difference to the baseline's row" if config.shade == "difference" else "the number"
+        return (f"Mean over seeds ({seeds}); shade: {shade}, on one scale for all columns of a unit.",)
     if counts == [1]:
         return ("One seed (n = 1): no spread can be given.",)
     whiskers = "one sample standard deviation" if config.spread == "sd" else "95 % interval, as in the tables"
-    return (f"Mean over seeds ({seeds}); whiskers: {whiskers}.",)
-
-
-def _curve_notes(curves: Sequence[Curve]) -> tuple[str, ...]:
-    spread = any(curve.low != curve.high for curve in curves)
-    return ("Line: mean over seeds; band: smallest to largest seed.",) if spread else ()
+    return (f"Mean over seeds ({seeds}); small dots: single seeds; whiskers: {whiskers}.",)

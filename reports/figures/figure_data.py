@@ -9,6 +9,7 @@ from typing import Any
 
 from ablative.reports.figures.crossings import Crossing
 from ablative.reports.stats.summary import Summary
+from ablative.reports.store.labels import Labels
 from ablative.study.spec.design import Cell
 from ablative.study.spec.outputs import FigureConfig
 
@@ -39,9 +40,12 @@ class Curve:
     steps: tuple[int, ...]
     mean: tuple[float, ...]
     """Over the seeds that have the step."""
-    low: tuple[float, ...]
-    high: tuple[float, ...]
-    """Smallest and largest value of any seed."""
+    smooth: tuple[float, ...]
+    """Running mean of `mean`."""
+    seeds: Mapping[int, tuple[float, ...]]
+    """Seed -> its value at each step; NaN where it has none."""
+    quantity: str = ""
+    """What tells this cell's metric from others of the same name that no axis may share with it: another loss."""
 
 
 @dataclass(frozen=True)
@@ -57,10 +61,17 @@ class FigureData:
     points: tuple[Point, ...]
     curves: tuple[Curve, ...]
     notes: tuple[str, ...]
+    names: Labels
+    units: tuple[str, ...] = ()
+    """Unit of each metric; empty: none, or none that its metrics share."""
+    what: str = ""
+    """Heat map: what all columns measure, which their labels then leave out."""
+    baseline: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    """The study's; empty: it has none."""
     places: Mapping[str, float] = dataclasses.field(default_factory=dict)
     """Level of x -> place on a logarithmic axis; empty: levels stand at equal distances."""
     meetings: tuple[tuple[str, Crossing], ...] = ()
-    """Level of the panel, and a crossing there."""
+    """Level of the panel, and a crossing there, supported or not."""
     heads: Mapping[str, int] = dataclasses.field(default_factory=dict)
     """Heat map: head -> columns below it, from the left; empty: columns without one."""
     own: Any = None
@@ -79,6 +90,15 @@ class FigureData:
         cells = [point.cell for point in self.points] + [curve.cell for curve in self.curves]
         present = {cell.get(factor, NONE) for cell in cells}
         return [level for level in (*self.levels.get(factor, ()), NONE) if level in present]
+
+    def varying(self) -> list[str]:
+        """Factors of which the figure shows more than one level."""
+        return [f for f in self.levels if len([level for level in self.shown(f) if level != NONE]) > 1]
+
+    def rest(self, cell: Cell, *shown: str) -> str:
+        """Names of the levels that tell this cell from the figure's others, apart from those of the factors `shown`."""
+        own = {factor: cell[factor] for factor in self.varying() if factor not in shown and factor in cell}
+        return self.names.cell(own) if own else ""
 
 
 @dataclass(frozen=True)

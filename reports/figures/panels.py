@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ablative.reports.figures.figure_data import FigureData
-from ablative.reports.figures.style import FAINT, INK, MARKERS, PAGE_INCHES
+from ablative.reports.figures.style import FAINT, INK, MARKERS, PAGE_INCHES, SMALLEST
 from ablative.reports.store.coverage import StoredState
+from ablative.reports.store.labels import Labels
 from ablative.reports.store.results import Results
 from ablative.reports.store.warehouse import cell_key
 from ablative.study.spec.design import Cell, differences
@@ -47,15 +48,17 @@ class Shown:
     arrays: Mapping[str, Any]
 
 
-def pictures(show: str, cells: Sequence[Cell], results: Results) -> tuple[tuple[Shown, ...], tuple[str, ...]]:
+def pictures(
+    show: str, cells: Sequence[Cell], results: Results, names: Labels
+) -> tuple[tuple[Shown, ...], tuple[str, ...]]:
     """The cells that have the pictures, the first seed of each that is finished, and the figure's notes."""
     found, lacking = [], []
     for cell in cells:
         arrays, seed = _first(show, cell, results)
         if arrays:
-            found.append(Shown(_title(cell, cells), seed, arrays))
+            found.append(Shown(_title(cell, cells, names), seed, arrays))
         else:
-            lacking.append(_title(cell, cells))
+            lacking.append(_title(cell, cells, names))
     seeds = sorted({shown.seed for shown in found})
     notes = [
         NOTES[show],
@@ -87,10 +90,10 @@ def _archives(state: StoredState, plan: Plan) -> list[Path]:
     return [path for path in paths if path.exists()]
 
 
-def _title(cell: Cell, cells: Sequence[Cell]) -> str:
+def _title(cell: Cell, cells: Sequence[Cell], names: Labels) -> str:
     """The levels in which a cell differs from the others."""
     own = {factor for other in cells for factor in differences(cell, other)}
-    return ", ".join(level for factor, level in cell.items() if factor in own) or "all"
+    return names.cell({factor: level for factor, level in cell.items() if factor in own})
 
 
 def draw_panels(data: FigureData, color: Callable[[str, str], Any]) -> Figure:
@@ -143,7 +146,7 @@ def _grad_cam(shown: Sequence[Shown]) -> Figure:
     axes = _tiles(figure, rows, 1 + len(shown))
     for i in range(rows):
         _put(axes[i][0], first["images"][i])
-        axes[i][0].set_ylabel("\n".join(textwrap.wrap(str(first["prompts"][i]), 16)), fontsize=7)
+        axes[i][0].set_ylabel("\n".join(textwrap.wrap(str(first["prompts"][i]), 16)), fontsize=SMALLEST)
         for j, own in enumerate(shown, start=1):
             grey = own.arrays["images"][i].mean(axis=-1)
             _put(axes[i][j], grey, cmap="gray", vmin=0, vmax=255)
@@ -171,7 +174,9 @@ def _segmentation(shown: Sequence[Shown]) -> Figure:
             _put(axes[i][j], paints[np.where(labels < len(names), labels, len(names))])
     _heads(axes, ["image", *(title for title, _ in maps)])
     handles = [Patch(facecolor=paints[label], label=names[label], edgecolor=FAINT, lw=0.4) for label in sorted(used)]
-    figure.legend(handles=handles, loc="outside lower center", ncols=5, handlelength=1, fontsize=7, columnspacing=1)
+    figure.legend(
+        handles=handles, loc="outside lower center", ncols=5, handlelength=1, fontsize=SMALLEST, columnspacing=1
+    )
     return figure
 
 
@@ -207,7 +212,7 @@ def _retrieval(shown: Sequence[Shown]) -> Figure:
         axes = _tiles(part, len(shown), columns)
         part.suptitle("\n".join(textwrap.wrap(f"“{query}”", 17 * columns)), fontsize=8, x=0.02, ha="left")
         for row, own in zip(axes, shown, strict=True):
-            row[0].set_ylabel("\n".join(textwrap.wrap(own.title, 16)), fontsize=7)
+            row[0].set_ylabel("\n".join(textwrap.wrap(own.title, 16)), fontsize=SMALLEST)
             for axis, image, hit in zip(row, own.arrays["found"][i], own.arrays["hits"][i], strict=True):
                 _put(axis, image)
                 if hit:
@@ -242,5 +247,5 @@ def _tsne(shown: Sequence[Shown]) -> Figure:
             Line2D([], [], linestyle="", marker=MARKERS[i % len(MARKERS)], color=paints[i], label=name)
             for i, name in enumerate(names)
         ]
-        figure.legend(handles=handles, loc="outside lower center", ncols=4, fontsize=7, handletextpad=0.2)
+        figure.legend(handles=handles, loc="outside lower center", ncols=4, fontsize=SMALLEST, handletextpad=0.2)
     return figure

@@ -12,6 +12,11 @@ INK = "#222222"
 """Colour of every text and axis; the page replaces it by the reader's own (light or dark)."""
 FAINT = "#888888"
 
+SMALLEST = 7.0
+"""Points of the smallest text: figures are as wide as they are printed, so nothing is set smaller."""
+SEED = "seed"
+"""`gid` of what is drawn of single seeds, whose dots and lines stay behind or beside their means."""
+
 MARKERS = "osD^vPX*<>"
 LINES: tuple[Any, ...] = ("-", (0, (4, 1.5)), (0, (1, 1)), (0, (5, 1.5, 1, 1.5)), (0, (3, 1, 1, 1, 1, 1)))
 HATCHES = ("", "///", "..", "\\\\\\", "xx", "---", "|||", "//.")

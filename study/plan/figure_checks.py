@@ -10,8 +10,10 @@ from typing import Any
 from ablative.study.core.errors import ConfigError, unknown
 from ablative.study.core.plurals import plural
 from ablative.study.spec.design import Cell, allows, put
+from ablative.study.spec.metric_patterns import expand
 from ablative.study.spec.outputs import BY_METRIC, FigureConfig
 from ablative.study.spec.study_file import Study
+from ablative.study.trainers import Metric
 
 FIGURE_METRICS = {"scatter": 2, "curves": 1, "effects": 0, "custom": 0, "panels": 0}
 """How many metrics a kind of figure draws, where it is not any number."""
@@ -21,15 +23,24 @@ MAX_PANELS = 6
 """Cells whose pictures stand side by side: more would be too small to see in print."""
 
 
-def check_figure(name: str, config: FigureConfig, study: Study, cells: Sequence[Cell]) -> None:
-    """Refuse a figure that cannot be drawn as declared: raises ConfigError."""
+def check_figure(
+    name: str,
+    config: FigureConfig,
+    study: Study,
+    cells: Sequence[Cell],
+    declared: Mapping[str, Metric] | None = None,
+) -> None:
+    """Refuse a figure that cannot be drawn as declared: raises ConfigError. `declared`: metrics by name."""
     where = f"figure '{name}'"
     _check_keys(where, config)
+    _check_units(where, config, declared or {})
     if config.kind == "effects":
         _check_effects(where, config, study)
     if config.kind == "custom" and not re.fullmatch(r"[\w./-]+:\w+", config.function):
         raise ConfigError(f"{where}: function '{config.function}': expected FILE.py:NAME or MODULE:NAME")
     kept = [cell for cell in cells if allows(cell, config.where)]
+    if config.shade == "difference":
+        _check_baseline(where, config, study, kept)
     if config.kind == "panels" and len(kept) > MAX_PANELS:
         raise ConfigError(f"{where}: {len(kept)} cells, but panels show up to {MAX_PANELS}; choose some in where")
     if config.position:
@@ -69,6 +80,37 @@ def _check_keys(where: str, config: FigureConfig) -> None:
     if len(config.metric) != needed:
         wanted = f"{needed or 'no'} {plural('metric', needed)}"
         raise ConfigError(f"{where}: kind {config.kind} needs {wanted}, found {len(config.metric)}")
+
+
+def _check_units(where: str, config: FigureConfig, declared: Mapping[str, Metric]) -> None:
+    """Refuse an axis over a mean of metrics whose units differ: it would have none, and the mean no meaning."""
+    if config.kind not in ("bars", "lines", "scatter", "curves"):
+        return
+    apart = config.panel == BY_METRIC or config.kind in FIGURE_METRICS
+    axes = [(pattern,) for pattern in config.metric] if apart else [config.metric]
+    for patterns in axes:
+        names = {name for pattern in patterns for name in expand(pattern, list(declared))}
+        units = sorted({declared[name].unit or "none" for name in names})
+        if len(units) > 1:
+            raise ConfigError(
+                f"{where}: metric: one axis shows the mean over {len(names)} metrics with the units "
+                f"{', '.join(units)}; choose metrics of one unit, or 'panel: metric' with one pattern for each"
+            )
+
+
+def _check_baseline(where: str, config: FigureConfig, study: Study, kept: Sequence[Cell]) -> None:
+    """Refuse differences to a baseline that the study lacks, or that is in no panel."""
+    if config.kind != "heatmap":
+        raise ConfigError(f"{where}: 'shade: difference' belongs to kind heatmap, not to {config.kind}")
+    if not study.baseline:
+        raise ConfigError(f"{where}: 'shade: difference' needs a study with a baseline")
+    own = {factor: level for factor, level in study.baseline.items() if factor != config.panel}
+    panels = {cell.get(config.panel, "") for cell in kept if not config.panel or config.panel in cell}
+    with_one = {cell.get(config.panel, "") for cell in kept if all(cell.get(f) == own[f] for f in own)}
+    lacking = sorted(panels - with_one)
+    if lacking:
+        at = f" in the panel {lacking[0]}" if lacking[0] else ""
+        raise ConfigError(f"{where}: 'shade: difference' needs the baseline {own} among the rows{at}")
 
 
 def _check_effects(where: str, config: FigureConfig, study: Study) -> None:

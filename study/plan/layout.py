@@ -33,7 +33,7 @@ def check_outputs(study: Study, declared: Mapping[str, Metric], cells: Sequence[
     for name, effects in study.effects.items():
         effects_layout(name, effects, cells)
     for name, figure in study.figures.items():
-        check_figure(name, figure, study, cells)
+        check_figure(name, figure, study, cells, declared)
     check_labels(study, declared)
 
 

@@ -16,6 +16,7 @@ BETTER = ("default", "higher", "lower", "neither")
 SPREADS = ("sd", "ci")
 MARKS = ("tested", "best", "none")
 """What is bold in a column: all rows that by a test may be the best, the best mean as printed, or nothing."""
+SHADES = ("value", "difference")
 EFFECT_KINDS = ("factors", "suite")
 FORMATS = ("md", "tex", "csv", "html")
 ESTIMANDS = ("these tasks", "tasks like these")
@@ -149,6 +150,8 @@ class FigureConfig:
     """Whiskers of bars and lines: the standard deviation over seeds, or the mean's 95 % interval."""
     position: str = field("")
     """Lines: key that the levels of x set (`data.pairs`); they make a logarithmic axis, and crossings are noted."""
+    shade: str = field("value", choices=SHADES)
+    """Heatmap: what is coloured, on one scale for each unit: the values, or their differences to the baseline."""
     groups: dict[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
     """Heatmap: head -> metrics below it; `@groups` in `metric` become such heads by themselves."""
     effects: str = field("")

@@ -119,8 +119,13 @@ def _stage(trainer: Trainer, content: Settings) -> Stage:
         build(RuntimeConfig, content["runtime"]),
         tuple(content["needs"]),
         content["seeded"],
-        tuple(Metric(**fields_of(Metric, metric)) for metric in content["metrics"]),
+        tuple(_metric(metric) for metric in content["metrics"]),
     )
+
+
+def _metric(content: Settings) -> Metric:
+    known = fields_of(Metric, content)
+    return Metric(**{**known, "depends": tuple(known.get("depends", ()))})
 
 
 def trial_tasks(arm: SearchArm, values: Settings, seeds: Collection[int]) -> tuple[Task, ...]:

@@ -60,11 +60,15 @@ UNRANKED = ("majority", "chance")
 TRAIN = "train"
 """Name of the stage that trains; the others are called as their protocols are."""
 
+TERMS = ("objective.name", "objective.w_image", "objective.w_text")
+"""Keys that say which losses add up to the whole, with which weights."""
+PIXELS, TOKENS = ("objective.normalize_pixels",), ("objective.text_loss_norm",)
+
 RUN_METRICS = (
-    Metric("train/loss", TRAIN, better="lower", ranked=False, label="training loss"),
+    Metric("train/loss", TRAIN, better="lower", ranked=False, depends=TERMS, label="training loss"),
     Metric("train/contrastive", TRAIN, better="lower", ranked=False, label="contrastive loss"),
-    Metric("train/image", TRAIN, better="lower", ranked=False, label="image loss"),
-    Metric("train/text", TRAIN, better="lower", ranked=False, label="text loss"),
+    Metric("train/image", TRAIN, better="lower", ranked=False, depends=PIXELS, label="image loss"),
+    Metric("train/text", TRAIN, better="lower", ranked=False, depends=TOKENS, label="text loss"),
     Metric("train/logit_scale", TRAIN, label="logit scale"),
     Metric("train/lr", TRAIN, label="learning rate"),
     Metric("train/grad_norm", TRAIN, better="lower", ranked=False, label="gradient norm"),
