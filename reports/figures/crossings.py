@@ -25,7 +25,7 @@ class Crossing:
     seeds: int
     """Seeds that have both lines everywhere."""
     supported: bool
-    """On both sides the lines are different, one way on the one and the other way on the other."""
+    """The lines differ on both sides, with opposite signs."""
     lines: tuple[str, str] = ("", "")
     """Levels that the lines are of."""
 
@@ -33,7 +33,7 @@ class Crossing:
 def crossings(one: Line, other: Line, order: Callable[[float], int]) -> tuple[Crossing, ...]:
     """Every crossing of the means of two lines, at the places and with the seeds that both have.
 
-    `order`: at a place, 1 where the first line is higher, -1 where it is lower, 0 where these seeds cannot tell.
+    `order`: at a place, 1 where the first line is higher, -1 where it is lower, 0 where the seeds do not decide it.
     """
     places = sorted(set(one) & set(other))
     shared = [set(one[place]) & set(other[place]) for place in places]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 
@@ -65,7 +64,7 @@ def _quantities(cells: Mapping[str, Cell], metrics: Sequence[str], results: Resu
     return {key: ", ".join(_text(name, own.get(name)) for name in differ) for key, own in found.items()}
 
 
-def _values(cell: str, keys: Sequence[str], metrics: Sequence[str], results: Results) -> dict[str, Any]:
+def _values(cell: str, keys: Sequence[str], metrics: Sequence[str], results: Results) -> dict[str, object]:
     """Values of configuration keys in the task that logs the metrics in a cell."""
     if not keys:
         return {}
@@ -74,7 +73,7 @@ def _values(cell: str, keys: Sequence[str], metrics: Sequence[str], results: Res
     return {key: config[key] for key in keys if key in config}
 
 
-def _text(key: str, value: Any) -> str:
+def _text(key: str, value: object) -> str:
     """A value that speaks for itself is alone: `clip`, but `w_image 0.1`."""
     return value if isinstance(value, str) else f"{key.rpartition('.')[2]} {value}"
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ablative.reports.figures.figure_data import NONE, Curve, FigureData
 from ablative.reports.figures.legends import legend_inches
@@ -54,7 +54,7 @@ def _draw_panel(axis: Axes, data: FigureData, curves: Sequence[Curve]) -> None:
     smoothed = any(curve.smooth != curve.mean for curve in curves)
     for curve in curves:
         paint = color(data, data.config.hue, hue(data, curve.cell))
-        line: Any = LINES[style_index(data, curve.cell) % len(LINES)]
+        line = LINES[style_index(data, curve.cell) % len(LINES)]
         if smoothed or len(curve.seeds) > 1:
             for values in curve.seeds.values():
                 axis.plot(curve.steps, values, color=paint, alpha=0.3, linewidth=0.5, gid=SEED, zorder=1)

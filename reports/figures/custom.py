@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ablative.reports.figures.figure_data import FigureData
-from ablative.reports.figures.style import COLUMN_INCHES
+from ablative.reports.figures.style import COLUMN_INCHES, Color
 from ablative.reports.store.warehouse import Warehouse
 from ablative.study.core.errors import AblateError, ConfigError, unknown
 
@@ -31,7 +31,7 @@ def frame(sql: str, warehouse: Warehouse, where: str) -> Any | None:
     return None if rows is None or rows.empty else rows
 
 
-def draw_custom(data: FigureData, color: Callable[[str, str], Any]) -> Figure:
+def draw_custom(data: FigureData, color: Callable[[str, str], Color]) -> Figure:
     """What the user's function draws on a figure as wide as a column; raises ConfigError where it fails.
 
     It is called with the figure, the query's rows as a pandas frame, and `color(factor, level)`, the colour of a level

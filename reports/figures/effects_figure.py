@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ablative.reports.figures.figure_data import FigureData
-from ablative.reports.figures.style import FAINT, INK, MARKERS, PAGE_INCHES, SEED, SMALLEST
+from ablative.reports.figures.style import FAINT, INK, MARKERS, PAGE_INCHES, SEED, SMALLEST, Color
 from ablative.reports.stats.decide import ALPHA
 from ablative.reports.stats.factorial import Analysis, Contrast, Grid
 from ablative.reports.stats.student import Floats
@@ -75,7 +75,7 @@ def _counted(seeds: Sequence[int]) -> str:
     return str(seeds[0]) if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]}"
 
 
-def draw_effects(data: FigureData, color: Any) -> Figure:
+def draw_effects(data: FigureData, color: Callable[[str, str], Color]) -> Figure:
     """A column of two panels for each metric: differences above, shares of the variance below.
 
     `color(factor, level)` is the colour of a level in all figures of the study.
@@ -131,7 +131,7 @@ def _shares(analysis: Analysis, names: Labels) -> dict[str, tuple[float, float |
 
 
 def _draw_differences(
-    axis: Axes, column: EffectColumn, names: Sequence[str], data: FigureData, color: Callable[[str, str], Any]
+    axis: Axes, column: EffectColumn, names: Sequence[str], data: FigureData, color: Callable[[str, str], Color]
 ) -> None:
     own = _differences(column.analysis, data.names)
     axis.axvline(0, color=FAINT, linewidth=0.8)

@@ -53,7 +53,7 @@ def figure_data(
         kept = [cell for cell in kept if all(_behind(cell, group, coverage) for group in groups)]
     points = _points(config, groups, kept, results)
     places = positions(f"figure '{name}'", config, study.design.factors) if config.position else {}
-    meetings = _meetings(config, points, places)
+    meetings = line_crossings(config, points, places)
     unit = coverage.measures.difference_unit if config.shade == "difference" else coverage.measures.unit
     return dataclasses.replace(
         bare,
@@ -100,7 +100,7 @@ def _with_intervals(points: Sequence[Point]) -> tuple[Point, ...]:
     return tuple(dataclasses.replace(point, whisker=widths.get(id(point))) for point in points)
 
 
-def _meetings(
+def line_crossings(
     config: FigureConfig, points: Sequence[Point], places: Mapping[str, float]
 ) -> tuple[tuple[str, Crossing], ...]:
     """Crossings of every two lines of a panel, where the horizontal axis has numbers."""

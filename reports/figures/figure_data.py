@@ -45,7 +45,7 @@ class Curve:
     seeds: Mapping[int, tuple[float, ...]]
     """Seed -> its value at each step; NaN where it has none."""
     quantity: str = ""
-    """What tells this cell's metric from others of the same name that no axis may share with it: another loss."""
+    """What distinguishes this cell's metric from others of its name: different losses share no axis."""
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ class FigureData:
         return [f for f in self.levels if len([level for level in self.shown(f) if level != NONE]) > 1]
 
     def rest(self, cell: Cell, *shown: str) -> str:
-        """Names of the levels that tell this cell from the figure's others, apart from those of the factors `shown`."""
+        """Names of the levels that distinguish this cell from the figure's others, without the factors `shown`."""
         own = {factor: cell[factor] for factor in self.varying() if factor not in shown and factor in cell}
         return self.names.cell(own) if own else ""
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ablative.reports.figures.charts import draw_bars, draw_lines, draw_scatter
 from ablative.reports.figures.curves_figure import draw_curves
@@ -20,7 +20,7 @@ from ablative.reports.figures.heatmap_figure import draw_heatmap
 from ablative.reports.figures.legends import add_legends, legend_inches
 from ablative.reports.figures.panels import draw_panels
 from ablative.reports.figures.signs import color
-from ablative.reports.figures.style import COLUMN_INCHES, METADATA, PAGE_INCHES, STYLE
+from ablative.reports.figures.style import COLUMN_INCHES, METADATA, PAGE_INCHES, STYLE, Color
 from ablative.study.spec.outputs import BY_METRIC
 
 if TYPE_CHECKING:
@@ -114,7 +114,7 @@ def panels(data: FigureData) -> list[tuple[str, list[Point]]]:
     ]
 
 
-OWN: dict[str, Callable[[FigureData, Callable[[str, str], Any]], Figure]] = {
+OWN: dict[str, Callable[[FigureData, Callable[[str, str], Color]], Figure]] = {
     "effects": draw_effects,
     "panels": draw_panels,
     "custom": draw_custom,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -17,6 +17,8 @@ from ablative.study.spec.design import Cell
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.collections import QuadMesh
+    from matplotlib.colors import Normalize
     from matplotlib.figure import Figure
 
 NUMBER_INCHES = 0.36
@@ -53,7 +55,7 @@ def draw_heatmap(data: FigureData, panels: Sequence[tuple[str, list[Point]]]) ->
     figure = Figure(figsize=(width, 0.9 + 0.45 * down + 0.22 * (sum(heights) if down > 1 else max(heights))))
     names = [[_row_name(data, cell) for cell in grid.rows] for grid in grids]
     same = across > 1 and all(own == names[0] for own in names)
-    axes = figure.subplots(down, across, squeeze=False, sharey=same, sharex=True).ravel()
+    axes = figure.subplots(down, across, squeeze=False, sharey=same, sharex=True).ravel().tolist()
     scales = _scales(data, grids)
     for i, (axis, grid) in enumerate(zip(axes, grids, strict=True)):
         meshes = _draw_grid(axis, data, grid, scales, numbers)
@@ -86,11 +88,11 @@ def _baseline(data: FigureData, rows: Sequence[Cell]) -> int:
     return max(range(len(rows)), key=lambda i: sum(rows[i].get(f) == data.baseline[f] for f in factors))
 
 
-def _scales(data: FigureData, grids: Sequence[_Grid]) -> dict[str, Any]:
+def _scales(data: FigureData, grids: Sequence[_Grid]) -> dict[str, Normalize]:
     """Unit -> the one scale on which all its columns, of all panels, are coloured."""
     from matplotlib.colors import Normalize
 
-    found: dict[str, Any] = {}
+    found: dict[str, Normalize] = {}
     for unit in dict.fromkeys(data.units):
         columns = [j for j, own in enumerate(data.units) if own == unit]
         values = np.concatenate([grid.shades[:, columns].ravel() for grid in grids])
@@ -103,7 +105,9 @@ def _scales(data: FigureData, grids: Sequence[_Grid]) -> dict[str, Any]:
     return found
 
 
-def _draw_grid(axis: Axes, data: FigureData, grid: _Grid, scales: dict[str, Any], numbers: bool) -> dict[str, Any]:
+def _draw_grid(
+    axis: Axes, data: FigureData, grid: _Grid, scales: dict[str, Normalize], numbers: bool
+) -> dict[str, QuadMesh]:
     """Colour and number of each cell; the drawn colours of each unit."""
     from matplotlib import colormaps
 
@@ -134,8 +138,8 @@ def _text(mean: float, unit: str) -> str:
     return f"{mean:.1f}" if unit in ("%", "points") or abs(mean) >= 1 else f"{mean:.2g}"
 
 
-def _color_bar(figure: Figure, axes: Any, data: FigureData, unit: str, mesh: Any) -> None:
-    """A bar beside the panels, with the unit that its scale is in."""
+def _color_bar(figure: Figure, axes: Sequence[Axes], data: FigureData, unit: str, mesh: QuadMesh) -> None:
+    """A bar at the panels' side, with the unit that its scale is in."""
     words = data.what or "value"
     if data.config.shade == "difference":
         words = f"{words}, difference to the baseline" if data.what else "difference to the baseline"

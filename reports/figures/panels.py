@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ablative.reports.figures.figure_data import FigureData
-from ablative.reports.figures.style import FAINT, INK, MARKERS, PAGE_INCHES, SMALLEST
+from ablative.reports.figures.style import FAINT, INK, MARKERS, PAGE_INCHES, SMALLEST, Color
 from ablative.reports.store.coverage import StoredState
 from ablative.reports.store.labels import Labels
 from ablative.reports.store.results import Results
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 EXAMPLES = 4
 """Rows of a figure, of which a model's archive may hold more."""
+MOST_ROWS = 8
+"""Rows of tiles that fit on a page, of figures with a row for each model and query."""
 TILE_INCHES = 0.95
 NOTES = {
     "grad_cam": "Light: where the tokens of the last block raise the similarity to the prompt (Grad-CAM).",
@@ -96,7 +98,7 @@ def _title(cell: Cell, cells: Sequence[Cell], names: Labels) -> str:
     return names.cell({factor: level for factor, level in cell.items() if factor in own})
 
 
-def draw_panels(data: FigureData, color: Callable[[str, str], Any]) -> Figure:
+def draw_panels(data: FigureData, color: Callable[[str, str], Color]) -> Figure:
     """The figure: for each example (or query) what each cell makes of it."""
     drawers = {
         "grad_cam": _grad_cam,
@@ -204,7 +206,7 @@ def _reconstruction(shown: Sequence[Shown]) -> Figure:
 
 
 def _retrieval(shown: Sequence[Shown]) -> Figure:
-    queries = [str(query) for query in shown[0].arrays["queries"]]
+    queries = [str(query) for query in shown[0].arrays["queries"]][: max(1, MOST_ROWS // len(shown))]
     columns = shown[0].arrays["found"].shape[1]
     figure = _figure(len(queries) * len(shown), columns, 0.25 * len(queries))
     parts = figure.subfigures(len(queries), 1, squeeze=False)[:, 0]

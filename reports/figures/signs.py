@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 from ablative.reports.figures.figure_data import NONE, Curve, FigureData, Point
-from ablative.reports.figures.style import FAINT, HATCHES, LINES, MARKERS
+from ablative.reports.figures.style import FAINT, HATCHES, LINES, MARKERS, Color, LineStyle
 
 
-def color(data: FigureData, factor: str, level: str) -> Any:
+def color(data: FigureData, factor: str, level: str) -> Color:
     """The colour of a level in all figures of its study; grey where the factor does not apply."""
     import seaborn
 
@@ -18,7 +17,7 @@ def color(data: FigureData, factor: str, level: str) -> Any:
         return FAINT
     levels = data.levels.get(factor, ())
     name = "colorblind" if len(levels) <= 10 else "husl"
-    palette = seaborn.color_palette(name, max(len(levels), 1))
+    palette: list[tuple[float, float, float]] = seaborn.color_palette(name, max(len(levels), 1))
     return palette[levels.index(level)] if level in levels else palette[0]
 
 
@@ -35,7 +34,7 @@ def marker(data: FigureData, level: str) -> str:
     return MARKERS[_index(data, level) % len(MARKERS)]
 
 
-def line(data: FigureData, level: str) -> Any:
+def line(data: FigureData, level: str) -> LineStyle:
     return LINES[_index(data, level) % len(LINES)]
 
 
@@ -45,7 +44,7 @@ def _index(data: FigureData, level: str) -> int:
     return levels.index(level) if level in levels else 0
 
 
-def hues(data: FigureData, items: Sequence[Any]) -> Iterator[tuple[str, list[Any]]]:
+def hues(data: FigureData, items: Sequence[Point]) -> Iterator[tuple[str, list[Point]]]:
     """(level, items) of the hue factor, in the study's order; one group where there is none."""
     factor = data.config.hue
     for level in data.shown(factor) if factor else [""]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Literal
 
 COLUMN_INCHES = 3.25
 PAGE_INCHES = 6.75
@@ -15,10 +16,12 @@ FAINT = "#888888"
 SMALLEST = 7.0
 """Points of the smallest text: figures are as wide as they are printed, so nothing is set smaller."""
 SEED = "seed"
-"""`gid` of what is drawn of single seeds, whose dots and lines stay behind or beside their means."""
+"""`gid` of what is drawn of single seeds, whose dots and lines do not hide their means."""
 
+Color = tuple[float, float, float] | str
 MARKERS = "osD^vPX*<>"
-LINES: tuple[Any, ...] = ("-", (0, (4, 1.5)), (0, (1, 1)), (0, (5, 1.5, 1, 1.5)), (0, (3, 1, 1, 1, 1, 1)))
+LineStyle = Literal["-", ""] | tuple[float, Sequence[float]]
+LINES: tuple[LineStyle, ...] = ("-", (0, (4, 1.5)), (0, (1, 1)), (0, (5, 1.5, 1, 1.5)), (0, (3, 1, 1, 1, 1, 1)))
 HATCHES = ("", "///", "..", "\\\\\\", "xx", "---", "|||", "//.")
 
 STYLE: Any = {

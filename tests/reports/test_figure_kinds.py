@@ -11,11 +11,16 @@ import numpy as np
 import pytest
 import stores
 import yaml
+from matplotlib.text import Text
 from test_figures import data_of, drawn
 
 from ablative.reports.build import report
 from ablative.reports.figures.crossings import crossings, meetings
-from ablative.reports.figures.figures import color, save_figure
+from ablative.reports.figures.fetch import line_crossings
+from ablative.reports.figures.figure_data import Point
+from ablative.reports.figures.figures import save_figure
+from ablative.reports.figures.signs import color
+from ablative.reports.figures.style import SMALLEST
 from ablative.reports.store.warehouse import cell_key
 from ablative.study.core.errors import ConfigError
 from ablative.study.home.paths import Home
@@ -107,22 +112,44 @@ def test_lines_meet_by_hand() -> None:
 def test_crossings_of_means_and_of_single_seeds() -> None:
     one = {10.0: {0: 0.0, 1: 0.0, 2: 0.0}, 1000.0: {0: 1.0, 1: 3.0, 2: -1.0}}
     other = {10.0: {0: 1.0, 1: 1.0, 2: 1.0, 3: 9.0}, 1000.0: {0: 0.0, 1: 0.0, 2: 0.0}, 5000.0: {0: 0.0}}
-    [found] = crossings(one, other)
+    [found] = crossings(one, other, {10.0: -1, 1000.0: 1}.__getitem__)
     # means: gap -1 at 10, +1 at 1000; seed 0 meets halfway (100), seed 1 at a quarter, seed 2 never
-    assert found.place == pytest.approx(100) and found.seeds == 3
+    assert found.place == pytest.approx(100) and found.seeds == 3 and found.supported
     assert found.single == pytest.approx((10**1.5, 100))
+    for sides in ({10.0: 0, 1000.0: 1}, {10.0: -1, 1000.0: 0}, {10.0: 1, 1000.0: 1}):
+        assert not crossings(one, other, sides.__getitem__)[0].supported
 
 
-def test_scaling_curves_have_numbers_intervals_and_a_ring_at_the_crossing(wide: Plan) -> None:
+def test_scaling_curves_have_numbers_and_intervals_but_no_ring_that_a_side_does_not_support(wide: Plan) -> None:
     data = data_of(wide, "curve")
     [low, high] = [found for _, found in data.meetings]
     # in the mean over seeds the lead goes from 4 to -2/3: meets at 4 / (4 + 2/3) of the way from 1,000 to 2,000
     assert low.place == high.place == pytest.approx(1000 * 2 ** (6 / 7))
-    assert "map: clip and mae_clip cross near 1,810 data.pairs (single seeds cross once in 2 of 3" in data.notes[1]
+    assert not low.supported and "Lines that cross without a ring" in data.notes[1]
     axis = drawn(data).axes[0]
     assert axis.get_xscale() == "log" and [label.get_text() for label in axis.get_xticklabels()] == ["1,000", "2,000"]
-    [ring] = [line for line in axis.lines if line.get_markerfacecolor() == "none"]
-    assert ring.get_xdata()[0] == low.place
+    assert not any(line.get_markersize() > 8 for line in axis.lines)
+
+
+def test_a_ring_at_a_crossing_that_both_sides_support(wide: Plan) -> None:
+    """The lead goes from 4 to -3 in the mean over seeds, each time by far more than the seeds differ."""
+
+    def moved(point: Point) -> Point:
+        lead = {"small": 4.0, "large": -3.0}[point.cell["scale"]] if point.cell["method"] == "mae_clip" else 0.0
+        noise = {seed: (0.0, 0.2, -0.1)[seed] for seed in point.seeds}
+        seeds = {seed: 50.0 + lead + (4 if lead else 1) * noise[seed] for seed in point.seeds}
+        return dataclasses.replace(point, seeds=seeds)
+
+    data = data_of(wide, "curve")
+    points = tuple(map(moved, data.points))
+    found = line_crossings(data.config, points, data.places)
+    assert [(panel, crossing.supported) for panel, crossing in found] == [("map", True), ("gap", True)]
+    axis = drawn(dataclasses.replace(data, points=points, meetings=found)).axes[0]
+    [ring] = [line for line in axis.lines if line.get_markersize() > 8]
+    assert ring.get_xdata()[0] == found[0][1].place == pytest.approx(1500, abs=20)
+    noisy = tuple(dataclasses.replace(p, seeds={s: v + 9 * (s - 1) for s, v in p.seeds.items()})
+                  if p.cell["method"] == "clip" else p for p in points)  # fmt: skip
+    assert not any(crossing.supported for _, crossing in line_crossings(data.config, noisy, data.places))
 
 
 def test_whiskers_are_the_intervals_of_the_tables(wide: Plan) -> None:
@@ -137,14 +164,14 @@ def test_whiskers_are_the_intervals_of_the_tables(wide: Plan) -> None:
 def test_a_panel_for_each_protocol(wide: Plan) -> None:
     figure = drawn(data_of(wide, "protocols"))
     labels = [" ".join(axis.get_ylabel().split()) for axis in figure.axes]
-    assert labels == ["zero shot top1, shapes shape (%)", "linear probe top1, digits (%)"]
+    assert labels == ["zero-shot top-1, shapes: shape (%)", "linear probe top-1, digits (%)"]
     assert all(len(axis.patches) == 4 for axis in figure.axes)
 
 
 def test_a_heatmap_under_the_heads_of_its_groups(wide: Plan) -> None:
     data = data_of(wide, "vtab")
     assert data.heads == {"natural": 3, "structured": 4}
-    [axis] = drawn(data).axes
+    axis, _ = drawn(data).axes
     texts = [text.get_text() for text in axis.texts]
     assert "natural" in texts and "structured" in texts and len(axis.get_xticklabels()) == 7
 
@@ -228,6 +255,7 @@ def test_pictures_of_cells_side_by_side(wide: Plan, tmp_path: Path, name: str, c
     for shown in data.own:
         assert set(shown.arrays) == {*NEEDED[wide.study.figures[name].show], *(["truth"] if name == "segments" else [])}
     pdf, svg, _ = save_figure(data, tmp_path / name)
+    assert min(text.get_fontsize() for text in drawn(data).findobj(Text)) >= SMALLEST
     if name == "seen":
         again = save_figure(data, tmp_path / "again")
         assert [path.read_bytes() for path in (pdf, svg)] == [path.read_bytes() for path in again[:2]]

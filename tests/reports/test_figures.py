@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import matplotlib
 import pytest
 import stores
+from matplotlib.text import Text
 
+from ablative.reports.figures.curve_data import running_mean, window
 from ablative.reports.figures.fetch import figure_data
 from ablative.reports.figures.figure_data import FigureData
-from ablative.reports.figures.figures import color, draw, save_figure
-from ablative.reports.figures.style import COLUMN_INCHES, STYLE
+from ablative.reports.figures.figures import draw, save_figure
+from ablative.reports.figures.signs import color
+from ablative.reports.figures.style import COLUMN_INCHES, SEED, SMALLEST, STYLE
 from ablative.reports.store.results import open_results
 from ablative.study.core.errors import ConfigError
+from ablative.study.plan.figure_checks import check_figure
 from ablative.study.plan.plan import Plan
 
 matplotlib.use("Agg")
@@ -60,27 +65,84 @@ def test_a_level_has_one_colour_in_all_figures(full: Plan) -> None:
 
 
 def test_axes_have_the_unit_that_the_metrics_are_declared_with(full: Plan) -> None:
-    assert data_of(full, "pooling").labels == ("zero shot top1, shapes shape (%)",)
-    assert data_of(full, "training").labels == ("train loss",)
+    assert data_of(full, "pooling").labels == ("zero-shot top-1, shapes: shape (%)",)
+    assert data_of(full, "training").labels == ("training loss",)
     assert data_of(stores.redeclared(full, "zero_shot/", unit="s"), "pooling").labels[0].endswith("shape (s)")
-    [axis] = drawn(data_of(full, "probes")).axes
+    axis, bar = drawn(data_of(full, "probes")).axes
     assert not any("%" in label.get_text() for label in axis.get_xticklabels()), "all columns of a heat map have it"
+    assert bar.get_ylabel() == "linear probe top-1 (%)"
     mixed = stores.redeclared(full, "linear_probe/shapes_shape", unit="s")
-    assert data_of(mixed, "scaling").labels[0].endswith("tasks"), "a mean over several units has none"
-    [axis] = drawn(data_of(mixed, "probes")).axes
+    axis, *bars = drawn(data_of(mixed, "probes")).axes
     assert sum("(s)" in label.get_text() for label in axis.get_xticklabels()) == 1
+    assert sorted(bar.get_ylabel()[-3:] for bar in bars) == ["(%)", "(s)"], "one scale for each unit"
+    with pytest.raises(ConfigError, match=r"mean over .* metrics with the units %, s; choose metrics of one unit"):
+        check_figure("scaling", mixed.study.figures["scaling"], mixed.study, mixed.cells, mixed.declared)
 
 
 def test_curves_are_the_mean_over_seeds(full: Plan) -> None:
     curve = data_of(full, "training").curves[0]
     assert curve.steps == (0, 5, 10, 15, 30)
     assert curve.mean == pytest.approx((3.01, 2.51, 2.01, 1.51, 2.0))
-    assert (curve.low[0], curve.high[0]) == pytest.approx((3.0, 3.02))
+    assert [values[0] for values in curve.seeds.values()] == pytest.approx((3.0, 3.01, 3.02))
+
+
+def test_running_means_keep_straight_lines_and_both_ends() -> None:
+    line = [2.0 * i for i in range(40)]
+    assert running_mean(line, window(len(line))) == pytest.approx(line) and window(len(line)) == 3
+    assert running_mean([0.0, 3.0, 6.0, 0.0, 9.0], 5) == (0.0, 3.0, 3.6, 5.0, 9.0)
+    assert window(11) == 1 and window(240) == 21
+
+
+def test_losses_of_different_objectives_share_no_axis(full: Plan) -> None:
+    """Each objective has a row of panels, in which the thin lines are its seeds."""
+    data = data_of(full, "training")
+    assert [curve.quantity for curve in data.curves if curve.cell["scale"] == "large"] == [
+        *("clip", "clip", "mae_clip", "mae_clip", "mae"),
+    ]  # fmt: skip
+    paints = {color(data, "method", method): method for method in ("clip", "mae_clip", "mae")}
+    shown = [{paints[line.get_color()] for line in axis.lines} for axis in drawn(data).axes]
+    assert shown == [{"clip"}, {"clip"}, {"mae_clip"}, {"mae_clip"}, set(), {"mae"}]
+    figure = drawn(data)
+    assert figure.axes[5].get_ylabel().split() == ["training", "loss,", "mae"]
+    seeds = [line for line in figure.axes[0].lines if line.get_gid() == SEED]
+    assert len(seeds) == 2 * 3 and len(figure.axes[0].lines) == 2 * 3 + 2
+    assert [text.get_text() for legend in figure.legends for text in (legend.get_title(), *legend.get_texts())] == [
+        *("method", "clip", "mae_clip", "mae", "pooling", "map", "gap"),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["pooling", "scaling", "transfer"])
+def test_single_seeds_are_dots_beside_their_means(full: Plan, name: str) -> None:
+    data = data_of(full, name)
+    dots = [line for axis in drawn(data).axes for line in axis.lines if line.get_gid() == SEED]
+    found = {float(y) for line in dots for y in line.get_ydata()}
+    wanted = [point for point in data.points if name != "transfer" or point.position == 1]
+    assert found == {value for point in wanted for value in point.seeds.values()}
+    assert "single seeds" in data.notes[0] and "standard deviation" in data.notes[0]
+
+
+def test_one_scale_of_a_heatmap_for_all_columns_and_panels(full: Plan) -> None:
+    """The same value has the same colour everywhere; differences to the baseline are 0 in its row, and there white."""
+    [mesh, *_] = drawn(data_of(full, "probes")).axes[0].collections
+    assert mesh.get_clim() == (mesh.get_array().min(), mesh.get_array().max())
+    config = replace(full.study.figures["probes"], where={}, panel="scale", shade="difference")
+    check_figure("probes", replace(config, where={"scale": ("small",)}), full.study, full.cells, full.declared)
+    figures = {"probes": config}
+    data = data_of(replace(full, study=replace(full.study, figures=figures)), "probes")
+    *axes, bar = drawn(data).axes
+    clims = {axis.collections[0].get_clim() for axis in axes}
+    assert len(clims) == 1 and sum(clims.pop()) == 0 and bar.get_ylabel().split()[-1] == "(points)"
+    assert all(not axis.collections[0].get_array()[0].any() for axis in axes)
+    no_baseline = replace(full.study.design, baseline={})
+    with pytest.raises(ConfigError, match="'shade: difference' needs a study with a baseline"):
+        check_figure("probes", config, replace(full.study, design=no_baseline), full.cells)
+    with pytest.raises(ConfigError, match="belongs to kind heatmap, not to bars"):
+        check_figure("pooling", replace(full.study.figures["pooling"], shade="difference"), full.study, full.cells)
 
 
 def test_a_heatmap_has_a_row_for_each_cell_and_a_column_for_each_task(full: Plan) -> None:
     data = data_of(full, "probes")
-    [axis] = drawn(data).axes
+    axis, _ = drawn(data).axes
     assert [label.get_text() for label in axis.get_yticklabels()] == [
         "clip, map", "clip, gap", "mae_clip, map", "mae_clip, gap", "mae",
     ]  # fmt: skip
@@ -92,6 +154,7 @@ def test_a_heatmap_has_a_row_for_each_cell_and_a_column_for_each_task(full: Plan
 def test_files_are_vector_without_type_3_fonts_and_repeat(full: Plan, tmp_path: Path, name: str) -> None:
     data = data_of(full, name)
     pdf, svg, png = save_figure(data, tmp_path / "a" / name)
+    assert min(text.get_fontsize() for text in drawn(data).findobj(Text)) >= SMALLEST
     again = save_figure(data, tmp_path / "b" / name)
     assert [path.read_bytes() for path in (pdf, svg, png)] == [path.read_bytes() for path in again]
     assert b"/Type3" not in pdf.read_bytes() and b"/CreationDate" not in pdf.read_bytes()
