@@ -92,7 +92,7 @@ def seeds_needed(effect: Effect, margin: float | None = None, power: float = 0.8
     if not equivalence and effect.estimate == 0:
         return Seeds(None, "there is no difference to show, and no margin to show equivalence")
     for n in range(2, limit + 1):
-        if _power(effect, margin if equivalence else None, n) >= power:
+        if chance(effect, margin if equivalence else None, n) >= power:
             return Seeds(n, f"{aim} with a power of {100 * power:.0f} %")
     return Seeds(None, f"more than {limit} {aim}")
 
@@ -106,7 +106,7 @@ def _degrees(effect: Effect, n: int) -> float:
     return min(effect.free * (PRIOR + n - 1) / (PRIOR + before), max(effect.arms - 1, 1) * (n - 1))
 
 
-def _power(effect: Effect, margin: float | None, n: int) -> float:
+def chance(effect: Effect, margin: float | None, n: int) -> float:
     """Chance of the verdict with n seeds, true difference and spread being as estimated."""
     from scipy.special import nctdtr, stdtr
 
