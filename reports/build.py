@@ -15,11 +15,13 @@ from ablative.reports.provenance.findings import Finding, NotFinalError, cells_u
 from ablative.reports.reference.comparison import with_reference
 from ablative.reports.store.results import Results, open_results
 from ablative.reports.tables.grid_tables import build_tables
+from ablative.reports.tables.latex_tables import too_wide
 from ablative.reports.tables.tables import Table
 from ablative.reports.write import file_name, write_claims, write_table
 from ablative.study.core.errors import ConfigError, unknown
 from ablative.study.core.files import write_atomic
 from ablative.study.spec.outputs import FORMATS, QueryConfig, TableConfig
+from ablative.study.syntax.text_width import text_widths
 
 if TYPE_CHECKING:
     from ablative.reports.figures.figure_data import Drawing
@@ -60,6 +62,8 @@ class Report:
     """Every number under its key; empty where nothing asked for them."""
     left_out: str = ""
     """Why there is no PDF, where one was asked for."""
+    notes: tuple[str, ...] = ()
+    """What its reader should know of its files: tables that are too wide for the paper."""
     search: SearchPart | None = None
     """The report's part on the study's search, where it has one."""
 
@@ -84,12 +88,16 @@ def report(plan: Plan, out: Path, formats: Sequence[str] = FORMATS, options: Rep
         tables += _effects(results) + _queries(results, plan.study.queries)
         findings = _findings(results, tables, claims, options)
         tables = mark(tables, findings)
-        paths = [path for table in tables for path in write_table(table, plan.study.name, out / "tables", formats)]
-        paths += write_claims(claims, plan.study.name, out, formats)
+        widths = text_widths(plan.study.report.width, "report.width")
+        paths = [
+            path for table in tables for path in write_table(table, plan.study.name, out / "tables", formats, widths)
+        ]
+        paths += write_claims(claims, plan.study.name, out, formats, widths)
         search = _search(results, out / "search", formats)
         if search is not None:
-            paths += [*search.paths, *write_table(search.winners, plan.study.name, out / "search", formats)]
-        found = Report((), tables, results.coverage.counts(), claims, findings, search=search)
+            paths += [*search.paths, *write_table(search.winners, plan.study.name, out / "search", formats, widths)]
+        scaled = tuple(filter(None, (too_wide(table, widths) for table in tables))) if "tex" in formats else ()
+        found = Report((), tables, results.coverage.counts(), claims, findings, search=search, notes=scaled)
         if options.numbers or {"html", "tex"} & set(formats):
             found = dataclasses.replace(found, numbers=_numbers(results, found))
         if {"html", "tex"} & set(formats):
@@ -126,7 +134,8 @@ def _write_extras(results: Results, found: Report, paths: list[Path], out: Path,
     paths.append(saved)
     left_out = ""
     if "pdf" in formats and "tex" in formats:
-        written, left_out = write_pdf(study.title or study.name, paths, out / "tables.pdf")
+        width = text_widths(study.report.width, "report.width")[-1]
+        written, left_out = write_pdf(study.title or study.name, paths, out / "tables.pdf", width)
         paths += written
     if "html" in formats:
         paths.append(_write_page(overview, found, drawings, out / "index.html"))
@@ -197,7 +206,7 @@ def _queries(results: Results, configs: Mapping[str, QueryConfig]) -> tuple[Tabl
         return ()
     from ablative.reports.tables.query_tables import query_tables
 
-    return query_tables(configs, results.warehouse, results.study.report.marks)
+    return query_tables(configs, results)
 
 
 def one_claim(plan: Plan, name: str) -> Judged:

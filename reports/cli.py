@@ -124,6 +124,8 @@ def _report_study(
     if not result.finished:
         total = sum(result.counts.values())
         click.echo(f"{plan.study.name}: nothing is trained yet, none of {total} tasks has finished", err=True)
+    for note in result.notes:
+        click.echo(f"note: {note}", err=True)
     if result.left_out:
         click.echo(f"tables.pdf is left out: {result.left_out}", err=True)
     _print_written(len(paths), folder, chosen)
@@ -147,6 +149,8 @@ def _report_json(
         "findings": [finding.to_json() for finding in result.findings],
         "paths": [str(path) for path in paths],
     }
+    if result.notes:
+        found["notes"] = list(result.notes)
     if result.left_out:
         found["left_out"] = {"tables.pdf": result.left_out}
     if before is not None:

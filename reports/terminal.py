@@ -15,7 +15,8 @@ from ablative.reports.provenance.finding_inputs import short_commit
 from ablative.reports.provenance.numbers import Numbers
 from ablative.reports.provenance.why import Answer
 from ablative.reports.tables.escape import bare
-from ablative.reports.tables.renderers import plain
+from ablative.reports.tables.printed import VALUE, printed_columns
+from ablative.reports.tables.renderers import PLAIN, cell_text, plain
 from ablative.reports.tables.tables import Table
 
 if TYPE_CHECKING:
@@ -26,15 +27,17 @@ def print_table(table: Table) -> None:
     # A paper's caption is longer than its table is wide: it goes above.
     title = None if table.preformatted else Text(bare(table.title))
     grid = Grid(title=title, title_justify="left", box=box.SIMPLE_HEAD)
-    for factor in table.factors:
-        grid.add_column(Text(bare(factor)))
-    for column in table.columns:
-        grid.add_column(Text(bare(column.name).replace(" / ", "\n")), justify="right")
+    printed = printed_columns(table)
+    for head in table.row_heads:
+        grid.add_column(Text(bare(head)))
+    for column in printed:
+        grid.add_column(Text(bare(column.title).replace(" / ", "\n").replace(", Δ", "\nΔ")), justify="right")
     for row in table.rows:
-        cells: list[Any] = [Text(bare(level)) for level in row.levels]
-        for entry, column in zip(row.entries, table.columns, strict=True):
+        cells: list[Any] = [Text(bare(level)) for level in row.printed]
+        for column in printed:
+            entry = row.entries[column.place]
             style = "bold" if entry.best else "" if entry.summary else "dim"
-            cells.append(Text(plain(entry, column), style=style))
+            cells.append(Text(cell_text(entry, column, PLAIN), style=style if column.part == VALUE else ""))
         grid.add_row(*cells)
     console = Console()
     if not console.is_terminal:
@@ -50,7 +53,7 @@ def print_table(table: Table) -> None:
 def print_answer(answer: Answer, numbers: Numbers, plan: Plan) -> None:
     """One number, how it is made, and the tasks behind it: their code, data, machine, versions, files."""
     entry = answer.entry
-    click.echo(f"{answer.table.title}\n{answer.row.name}: {answer.column.name} = {plain(entry, answer.column)}")
+    click.echo(f"{answer.table.title}\n{answer.row.title}: {answer.column.title} = {plain(entry, answer.column)}")
     for key, number in numbers["numbers"].items():
         click.echo(f"\\ablate{{{key}}}: {number['formula']}")
     click.echo(f"n = {entry.summary.n if entry.summary else 0} of {entry.planned} seeds")

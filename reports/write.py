@@ -14,32 +14,33 @@ from typing import TYPE_CHECKING
 from ablative.reports.costs.compute import compute_items, render_compute_latex, render_compute_markdown
 from ablative.reports.provenance.numbers import Numbers, render_numbers_json, render_numbers_latex
 from ablative.reports.tables.escape import latex
-from ablative.reports.tables.renderers import render_csv, render_html, render_json, render_latex, render_markdown
+from ablative.reports.tables.latex_tables import render_latex
+from ablative.reports.tables.renderers import render_csv, render_html, render_json, render_markdown
 from ablative.reports.tables.tables import Table
 from ablative.study.core.errors import ConfigError
 from ablative.study.core.files import write_atomic
+from ablative.study.syntax.text_width import LAYOUTS, ONE_COLUMN
 
 if TYPE_CHECKING:
     from ablative.reports.html.overview import Overview
     from ablative.reports.store.results import Results
     from ablative.reports.verdicts.claim_runs import Judged
 
-RENDERERS: dict[str, Callable[[Table, str], str]] = {
-    "md": lambda table, _: render_markdown(table),
+RENDERERS: dict[str, Callable[[Table, str, Sequence[float]], str]] = {
+    "md": lambda table, *_: render_markdown(table),
     "tex": render_latex,
-    "csv": lambda table, _: render_csv(table),
-    "html": lambda table, _: render_html(table),
+    "csv": lambda table, *_: render_csv(table),
+    "html": lambda table, *_: render_html(table),
 }
-"""Format of `FORMATS` -> (table, study name) to text."""
+"""Format of `FORMATS` -> (table, study name, widths of the paper's text) to text."""
 
 PDF_TIMEOUT_SECONDS = 300.0
 
 PDF_HEAD = r"""\documentclass[10pt,a4paper]{article}
 \usepackage[utf8]{inputenc}\usepackage[T1]{fontenc}
-\usepackage[margin=18mm,landscape]{geometry}
-\usepackage{booktabs,longtable,graphicx}
+\usepackage[hcentering,vmargin=18mm,textwidth=WIDTHpt]{geometry}
+\usepackage{array,booktabs,longtable,graphicx,amssymb}
 \pdfinfoomitdate=1 \pdfsuppressptexinfo=-1 \pdftrailerid{}
-\setlength\tabcolsep{4pt}
 \makeatletter \@fptop=0pt \makeatother
 \pagestyle{myheadings}
 """
@@ -55,10 +56,12 @@ def file_name(name: str) -> str:
     return name
 
 
-def write_table(table: Table, study: str, folder: Path, formats: Sequence[str]) -> list[Path]:
-    """A table in each format, and with `html` or `tex` its provenance as JSON."""
+def write_table(
+    table: Table, study: str, folder: Path, formats: Sequence[str], widths: Sequence[float] = LAYOUTS[ONE_COLUMN]
+) -> list[Path]:
+    """A table in each format, and with `html` or `tex` its provenance as JSON; `widths`: of the paper's text."""
     stem = file_name(table.name)
-    texts = {format: RENDERERS[format](table, study) for format in formats if format in RENDERERS}
+    texts = {format: RENDERERS[format](table, study, widths) for format in formats if format in RENDERERS}
     if {"html", "tex"} & set(formats):
         texts["json"] = render_json(table)
     paths = []
@@ -68,13 +71,16 @@ def write_table(table: Table, study: str, folder: Path, formats: Sequence[str]) 
     return paths
 
 
-def write_claims(claims: Sequence[Judged], study: str, folder: Path, formats: Sequence[str]) -> list[Path]:
+def write_claims(
+    claims: Sequence[Judged], study: str, folder: Path, formats: Sequence[str], widths: Sequence[float]
+) -> list[Path]:
     """All claims in each format, and with `html` or `tex` everything about them as JSON; nothing without claims."""
     if not claims:
         return []
     from ablative.reports.verdicts.claim_tables import CLAIM_RENDERERS, render_claims_json
 
-    texts = {format: CLAIM_RENDERERS[format](claims, f"Claims of {study}") for format in formats if format in RENDERERS}
+    title = f"Claims of {study}"
+    texts = {each: CLAIM_RENDERERS[each](claims, title, study, widths) for each in formats if each in RENDERERS}
     if {"html", "tex"} & set(formats):
         texts["json"] = render_claims_json(claims)
     for suffix, text in texts.items():
@@ -99,11 +105,11 @@ def write_compute(results: Results, overview: Overview, out: Path) -> list[Path]
     return _write({name: render(overview.study, items) for name, render in renderers.items()}, out)
 
 
-def write_pdf(title: str, written: Sequence[Path], path: Path) -> tuple[list[Path], str]:
+def write_pdf(title: str, written: Sequence[Path], path: Path, width: float) -> tuple[list[Path], str]:
     """The PDF of the tables (`.tex` files) among what was written, and where there is none, why."""
     names = ("numbers.tex", "compute.tex")
     sources = [each for each in written if each.suffix == ".tex" and each.name not in names]
-    reason = make_pdf(title, sources, path)
+    reason = make_pdf(title, sources, path, width)
     return ([] if reason else [path]), reason
 
 
@@ -113,8 +119,10 @@ def _write(texts: dict[str, str], out: Path) -> list[Path]:
     return [out / name for name in texts]
 
 
-def make_pdf(title: str, sources: Sequence[Path], path: Path) -> str:
+def make_pdf(title: str, sources: Sequence[Path], path: Path, width: float = LAYOUTS[ONE_COLUMN][-1]) -> str:
     """Write the tables of some LaTeX files into one PDF; the reason why there is none, or empty.
+
+    `width`: of the text, in points.
 
     Whatever keeps pdflatex from it (not installed, a character that it does not know) leaves the `.tex` files as they
     are, which a paper's own preamble may well manage.
@@ -126,7 +134,7 @@ def make_pdf(title: str, sources: Sequence[Path], path: Path) -> str:
         return "there are no tables"
     bodies = (source.read_text(encoding="utf-8") for source in sources)
     begin = f"\\begin{{document}}\\markright{{{latex(title)}}}\n"
-    text = PDF_HEAD + begin + "\n\\clearpage\n".join(bodies) + "\n\\end{document}\n"
+    text = PDF_HEAD.replace("WIDTH", f"{width:.2f}") + begin + "\n\\clearpage\n".join(bodies) + "\n\\end{document}\n"
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "tables.tex").write_text(text, encoding="utf-8")
         command = [program, "-interaction=nonstopmode", "-halt-on-error", "-no-shell-escape", "tables.tex"]

@@ -61,8 +61,8 @@ def render_compute_markdown(study: str, items: tuple[tuple[str, str], ...]) -> s
 
 def render_compute_latex(study: str, items: tuple[tuple[str, str], ...]) -> str:
     lines = [rf"\item[{name}] {latex(text)}" for name, text in items]
-    head = f"% compute of study {comment(study)}"
-    return "\n".join([head, r"\begin{description}", *lines, r"\end{description}"]) + "\n"
+    head = ["% no packages", f"% compute of study {comment(study)}", r"\begin{description}\raggedright"]
+    return "\n".join([*head, *lines, r"\end{description}"]) + "\n"
 
 
 def _spans(warehouse: Warehouse) -> list[str]:

@@ -40,7 +40,7 @@ class EffectColumn:
 
 def effect_columns(config: EffectsConfig, results: Results) -> tuple[tuple[EffectColumn, ...], tuple[str, ...]]:
     """The columns that have a full grid of results, and the figure's notes."""
-    columns = [make_column(column, "", "sd", results.coverage) for column in config.columns]
+    columns = [make_column(column, "sd", results) for column in config.columns]
     places = effects_layout(config.title, config, results.cells)
     values = results.warehouse.values([column.metrics for column in columns], map(cell_key, places.values()))
     levels = grid_levels(config, results.study, places)

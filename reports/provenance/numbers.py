@@ -15,7 +15,9 @@ from ablative.reports.provenance.number_keys import check_unique, key_part, tabl
 from ablative.reports.store.coverage import Coverage, StoredState
 from ablative.reports.store.warehouse import Source, cell_key, quoted
 from ablative.reports.tables.escape import LATEX_SIGNS, bare, comment, latex
-from ablative.reports.tables.renderers import PLAIN, PROSE, entry_parts, entry_text
+from ablative.reports.tables.latex_tables import packages_line
+from ablative.reports.tables.printed import entry_parts
+from ablative.reports.tables.renderers import PLAIN, PROSE, entry_text
 from ablative.reports.tables.tables import Column, Table
 from ablative.reports.verdicts.claim_tables import lines, verdict_text
 from ablative.study.home.records import read_record
@@ -219,10 +221,11 @@ def render_numbers_latex(numbers: Numbers) -> str:
     texts = [pair for key, number in numbers["numbers"].items() for pair in _macros(key, number)]
     check_unique(name for name, _ in texts)
     lines = [
+        packages_line("".join(text for _, text in texts)),
         f"% study {comment(study)}: the numbers of its tables for prose; what is behind each: numbers.json",
         *([] if numbers["final"] else ["% DRAFT: 'ablate report --final' tells what is not final"]),
         _MACROS.replace("STUDY", study),
-        *(rf"\ablatenumber{{{name}}}{{{text}}}" for name, text in texts),
+        *(rf"\ablatenumber{{{name}}}{{{text}}}%" for name, text in texts),
     ]
     return "\n".join(lines) + "\n"
 

@@ -38,8 +38,10 @@ class Answer:
 def find(table: Table, row: str, column: str) -> Answer:
     """The number at a row and a column, each given by its label, or by its place from 1 on.
 
-    A row's label is its levels (`clip, map`, or `method=clip,pooling=map`); a column's is its own header, after those
-    above it where that is not enough (`large / Zero-shot / shape`). Raises ConfigError with the nearest name.
+    A row's label is its levels (`clip, map`, or `method=clip,pooling=map`) or their printed labels; a column's is its
+    own header, after those above it where that is not enough (`large / Zero-shot / shape`).
+
+    Raises ConfigError with the nearest name.
     """
     rows = [_row_names(table, each) for each in table.rows]
     columns = [_column_names(each) for each in table.columns]
@@ -50,13 +52,16 @@ def find(table: Table, row: str, column: str) -> Answer:
 
 def _row_names(table: Table, row: Row) -> tuple[str, ...]:
     assigned = [f"{factor}={level}" for factor, level in zip(table.factors, row.levels, strict=True) if level]
-    return (row.name, ", ".join(assigned))
+    return tuple(dict.fromkeys([row.name, ", ".join(assigned), row.title]))
 
 
 def _column_names(column: Column) -> tuple[str, ...]:
     """Names by which the user may mean a column, from the full name to the label alone."""
-    parts = [part for part in (column.split, column.group, column.label) if part]
-    return tuple(dict.fromkeys([" / ".join(parts[i:]) for i in range(len(parts))] + [f"{parts[0]} / {parts[-1]}"]))
+    found: dict[str, None] = {}
+    for heads in ((column.split, column.group, column.label), column.printed):
+        parts = [part for part in heads if part]
+        found |= dict.fromkeys([" / ".join(parts[i:]) for i in range(len(parts))] + [f"{parts[0]} / {parts[-1]}"])
+    return tuple(found)
 
 
 def _locate(table: str, kind: str, names: Sequence[tuple[str, ...]], wanted: str) -> int:

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 
 from ablative.reports.reference.declarations import SELECTORS
 from ablative.reports.reference.values import PAPERS, PrintedValue, printed_values
-from ablative.reports.tables.tables import Entry, Row, Table
+from ablative.reports.tables.tables import Entry, Table
 from ablative.study.core.errors import ConfigError, unknown
 from ablative.study.spec.outputs import ReferenceConfig, TableConfig
 
@@ -38,7 +38,7 @@ def with_reference(table: Table, config: TableConfig) -> Table:
         ]
         used += [value for value in found if value]
         entries = [_put(entry, value) for entry, value in zip(row.entries, found, strict=True)]
-        rows.append(Row(row.levels, tuple(entries)))
+        rows.append(dataclasses.replace(row, entries=tuple(entries)))
     return dataclasses.replace(table, rows=tuple(rows), notes=(*table.notes, *_notes(config.reference, used)))
 
 

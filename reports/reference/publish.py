@@ -13,12 +13,14 @@ from ablative.reports.reference.declarations import declared_tables
 from ablative.reports.reference.printed import printed_tables
 from ablative.reports.reference.values import PAPERS
 from ablative.reports.tables.escape import bare
-from ablative.reports.tables.renderers import render_csv, render_html, render_latex, render_markdown
+from ablative.reports.tables.latex_tables import render_latex
+from ablative.reports.tables.renderers import render_csv, render_html, render_markdown
 from ablative.reports.tables.tables import Table
 from ablative.reports.verdicts.claim_runs import Judged
 from ablative.reports.verdicts.claim_tables import CLAIM_RENDERERS, render_claims_html, summary
 from ablative.study.core.files import write_atomic
 from ablative.study.spec.outputs import FORMATS
+from ablative.study.syntax.text_width import LAYOUTS, ONE_COLUMN
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,11 @@ def _render(table: Table, format: str) -> str:
 
 
 def _render_claims(claims: Sequence[Judged], format: str) -> str:
-    return _page("", CLAIMS, (), claims) if format == "html" else CLAIM_RENDERERS[format](claims, CLAIMS)
+    return (
+        _page("", CLAIMS, (), claims)
+        if format == "html"
+        else CLAIM_RENDERERS[format](claims, CLAIMS, "", LAYOUTS[ONE_COLUMN])
+    )
 
 
 def _page(paper: str, title: str, tables: Sequence[Table], claims: Sequence[Judged] = ()) -> str:

@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 
 from ablative.reports.stats.columns import Delta
 from ablative.reports.stats.decide import ALPHA
-from ablative.reports.stats.factorial import Analysis, analyse, full_grid
+from ablative.reports.stats.factorial import Analysis, Contrast, analyse, full_grid
 from ablative.reports.stats.suite import Aggregate, aggregate, improves, interquartile_mean, suite_mean
 from ablative.reports.stats.summary import Summary
+from ablative.reports.store.labels import Labels
 from ablative.reports.store.results import Results
 from ablative.reports.store.warehouse import Values, cell_key
 from ablative.reports.tables.grid_tables import make_column
@@ -24,6 +25,7 @@ from ablative.reports.tables.tables import Column, Entry, Row, Table, number
 from ablative.study.core.plurals import counted
 from ablative.study.plan.layout import effects_layout
 from ablative.study.spec.design import Cell
+from ablative.study.spec.labels import Label, joined
 from ablative.study.spec.outputs import EffectsConfig
 from ablative.study.spec.study_file import Study
 
@@ -35,7 +37,7 @@ def effects_tables(results: Results) -> tuple[Table, ...]:
     """The declared effects, with one query for all."""
     study = results.study
     columns = {
-        name: [make_column(column, "", "sd", results.coverage) for column in config.columns]
+        name: [make_column(column, "sd", results) for column in config.columns]
         for name, config in study.effects.items()
     }
     places = {name: effects_layout(name, config, results.cells) for name, config in study.effects.items()}
@@ -46,7 +48,7 @@ def effects_tables(results: Results) -> tuple[Table, ...]:
     )
     kinds = {"factors": _factors, "suite": _suite}
     return tuple(
-        kinds[config.kind](name, config, study, columns[name], places[name], values)
+        kinds[config.kind](name, config, results, columns[name], places[name], values)
         for name, config in study.effects.items()
     )
 
@@ -58,27 +60,30 @@ def _seeds(values: Values, group: tuple[str, ...], cell: Cell) -> dict[int, floa
 def _factors(
     name: str,
     config: EffectsConfig,
-    study: Study,
+    results: Results,
     columns: Sequence[Column],
     places: Mapping[tuple[str, ...], Cell],
     values: Values,
 ) -> Table:
     """A row for each contrast of levels and for each factor's and interaction's share of the variance."""
+    study, labels = results.study, results.labels
     levels = grid_levels(config, study, places)
     found: list[dict[str, Entry]] = []
+    shown: dict[str, Label] = {}
     notes = [config.note]
     for column in columns:
         analysis = analysis_of(column.metrics, levels, places, values, study)
         if analysis is None:
             found.append({})
-            notes.append(f"{column.name}: no full grid of results yet.")
+            notes.append(f"{column.title}: no full grid of results yet.")
             continue
         grid = analysis.grid
         found.append(_entries(analysis, column))
-        sizes = " × ".join(f"{factor} ({len(own)})" for factor, own in grid.levels.items())
+        shown |= _shown(analysis, labels)
+        sizes = " × ".join(f"{labels.factor(factor)} ({len(own)})" for factor, own in grid.levels.items())
         left = f"; left out, since results are missing: {', '.join(grid.left_out)}" if grid.left_out else ""
-        notes.append(f"{column.name}: {sizes}, {counted(len(grid.seeds), 'seed')}{left}.")
-    rows = _rows(found, ("effect",))
+        notes.append(f"{column.title}: {sizes}, {counted(len(grid.seeds), 'seed')}{left}.")
+    rows = _rows(found, ("effect",), shown)
     return Table(name, config.title or name, ("effect",), "", tuple(columns), rows, _factor_notes(notes, found), True)
 
 
@@ -129,8 +134,7 @@ def _entries(analysis: Analysis, column: Column) -> dict[str, Entry]:
             ends = (number(end, column.digits, sign=True) for end in (contrast.low, contrast.high))
             text += f" [{', '.join(ends)}]"
         delta = Delta(contrast.estimate, contrast.low, contrast.high, contrast.p)
-        label = f"{contrast.factor}: {contrast.level} − {contrast.reference}"
-        entries[label] = _entry(text.replace("-", "−"), contrast.estimate, n, delta)
+        entries[_contrast_name(contrast)] = _entry(text.replace("-", "−"), contrast.estimate, n, delta)
     for term in analysis.terms:
         entries[f"{' × '.join(term.factors)}, share"] = _share(term.share, n, term.p)
     if len(analysis.grid.levels) > 2:
@@ -139,6 +143,31 @@ def _entries(analysis: Analysis, column: Column) -> dict[str, Entry]:
         entries["seeds, alike in all cells, share"] = _share(analysis.seeds, n)
         entries["seeds within cells, share"] = _share(analysis.within, n)
     return entries
+
+
+def _contrast_name(contrast: Contrast) -> str:
+    return f"{contrast.factor}: {contrast.level} − {contrast.reference}"
+
+
+def _shown(analysis: Analysis, labels: Labels) -> dict[str, Label]:
+    """Names of rows → their texts, with the labels of factors and levels."""
+    found = {
+        _contrast_name(own): joined(
+            "",
+            [
+                labels.factor(own.factor),
+                ": ",
+                labels.level(own.factor, own.level),
+                " − ",
+                labels.level(own.factor, own.reference),
+            ],
+        )
+        for own in analysis.contrasts
+    }
+    for term in analysis.terms:
+        factors = joined(" × ", map(labels.factor, term.factors))
+        found[f"{' × '.join(term.factors)}, share"] = joined(", ", [factors, "share"])
+    return found
 
 
 def _share(share: float, n: int, p: float | None = None) -> Entry:
@@ -150,54 +179,72 @@ def _entry(text: str, value: float, n: int, delta: Delta) -> Entry:
     return Entry("", Summary(n, value, None), n, best=supported, literal=text, error=delta)
 
 
-def _rows(found: Sequence[Mapping[str, Entry]], factors: Sequence[str]) -> tuple[Row, ...]:
-    labels = dict.fromkeys(label for own in found for label in own)
+def _rows(found: Sequence[Mapping[str, Entry]], factors: Sequence[str], shown: Mapping[str, str]) -> tuple[Row, ...]:
+    names = dict.fromkeys(name for own in found for name in own)
     lacking = Entry("", None, 0, missing="–", detail="not in this column's grid")
     padding = ("",) * (len(factors) - 1)
-    return tuple(Row((label, *padding), tuple(own.get(label, lacking) for own in found)) for label in labels)
+    return tuple(
+        Row((name, *padding), tuple(own.get(name, lacking) for own in found), (shown.get(name, name), *padding))
+        for name in names
+    )
 
 
 def _suite(
     name: str,
     config: EffectsConfig,
-    study: Study,
+    results: Results,
     columns: Sequence[Column],
     places: Mapping[tuple[str, ...], Cell],
     values: Values,
 ) -> Table:
     """A row for each arm; mean, interquartile mean and P(better than the baseline's arm) of each column's tasks."""
-    base = tuple((study.baseline or {}).get(factor, "") for factor in config.factors)
+    base = tuple((results.study.baseline or {}).get(factor, "") for factor in config.factors)
+    texts = {at: results.labels.cell(dict(zip(config.factors, at, strict=True))) for at in places}
     parts: list[Column] = []
     found: list[dict[str, Entry]] = []
     for column in columns:
         arms = {at: _complete(values, column.metrics, cell) for at, cell in places.items()}
         kinds = {"mean": suite_mean, "IQM": interquartile_mean}
         for label, what in kinds.items():
-            parts.append(_part(column, label))
+            parts.append(_part(column, label, label))
             found.append(
                 {_arm(at): _aggregate_entry(aggregate(own, what, _rng(name, at)), own, column.digits)
                  for at, own in arms.items() if own.size}
             )  # fmt: skip
         if base in arms and arms[base].size:
-            sign = -1 if column.lowest else 1
-            parts.append(_part(column, f"P({'<' if column.lowest else '>'} {_arm(base)})"))
+            order = -1 if column.lowest else 1
+            sign = "<" if column.lowest else ">"
+            parts.append(_part(column, f"P({sign} {_arm(base)})", joined("", [f"P({sign} ", texts[base], ")"])))
             found.append(
-                {_arm(at): _aggregate_entry(improves(sign * own, sign * arms[base], _rng(name, at)), own, 2)
+                {_arm(at): _aggregate_entry(improves(order * own, order * arms[base], _rng(name, at)), own, 2)
                  for at, own in arms.items() if own.size and at != base}
             )  # fmt: skip
-    notes = (
-        config.note,
+    notes = (config.note, *_suite_notes(columns))
+    title = config.title or name
+    return Table(
+        name,
+        title,
+        ("arm",),
+        "",
+        tuple(parts),
+        _rows(found, ("arm",), {_arm(at): text for at, text in texts.items()}),
+        tuple(n for n in notes if n),
+        True,
+    )
+
+
+def _suite_notes(columns: Sequence[Column]) -> tuple[str, ...]:
+    return (
         "Interval: 95 % percentile bootstrap over seeds, each with all its tasks (these tasks). At two or three seeds "
         "it is too narrow: it shows, and decides nothing. IQM: interquartile mean of all tasks and seeds. "
         f"{_chances(columns)}: chance of being better than that arm on a task.",
         "Only seeds that have every task.",
     )
-    title = config.title or name
-    return Table(name, title, ("arm",), "", tuple(parts), _rows(found, ("arm",)), tuple(n for n in notes if n), True)
 
 
-def _part(column: Column, label: str) -> Column:
-    return dataclasses.replace(column, label=label, group=column.label, key="")
+def _part(column: Column, label: str, shown: str) -> Column:
+    heads = ("", column.printed[-1], shown)
+    return dataclasses.replace(column, label=label, group=column.label, key="", heads=heads)
 
 
 def _chances(columns: Sequence[Column]) -> str:

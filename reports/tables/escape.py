@@ -17,6 +17,29 @@ LATEX_SIGNS = str.maketrans(
 )
 """Signs of a number, which hold nothing else to escape."""
 
+_GREEK = (
+    "alpha beta gamma delta varepsilon zeta eta theta iota kappa lambda mu nu xi o pi rho varsigma sigma tau upsilon "
+    "varphi chi psi omega"
+)
+_GREEK_CAPITALS = {
+    "Γ": "Gamma", "Δ": "Delta", "Θ": "Theta", "Λ": "Lambda", "Ξ": "Xi", "Π": "Pi", "Σ": "Sigma", "Υ": "Upsilon",
+    "Φ": "Phi", "Ψ": "Psi", "Ω": "Omega",
+}  # fmt: skip
+_MATH = (
+    {chr(ord("α") + i): name for i, name in enumerate(_GREEK.split())}
+    | _GREEK_CAPITALS
+    | {"ϵ": "epsilon", "ϕ": "phi", "ϑ": "vartheta", "µ": "mu", "∂": "partial", "∇": "nabla", "ℓ": "ell"}
+    | {"→": "to", "←": "leftarrow", "↔": "leftrightarrow", "↑": "uparrow", "↓": "downarrow", "⇒": "Rightarrow"}
+    | {"≥": "geq", "≤": "leq", "≈": "approx", "≠": "neq", "≪": "ll", "≫": "gg", "∼": "sim", "∝": "propto"}
+    | {"∈": "in", "∅": "emptyset", "∞": "infty", "·": "cdot", "•": "bullet", "●": "bullet", "○": "circ", "∘": "circ"}
+    | {"✓": "checkmark", "✔": "checkmark", "✗": "times", "✘": "times", "✕": "times", "✖": "times", "⊕": "oplus"}
+    | {"⊗": "otimes", "★": "star", "☆": "star", "△": "triangle", "▲": "triangle", "□": "square", "■": "square"}
+    | {"√": "surd", "∑": "sum", "∏": "prod", "∪": "cup", "∩": "cap", "⊥": "perp", "′": "prime", "÷": "div"}
+)
+"""Character → the command of LaTeX's mathematics that draws it."""
+_RAISED = dict(zip("⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ⁿ", "0123456789+-n", strict=True))
+_LOWERED = dict(zip("₀₁₂₃₄₅₆₇₈₉₊₋ₙ", "0123456789+-n", strict=True))
+
 LATEX_SPECIAL = LATEX_SIGNS | str.maketrans(
     {
         "\\": r"\textbackslash{}",
@@ -26,14 +49,27 @@ LATEX_SPECIAL = LATEX_SIGNS | str.maketrans(
         ">": r"\textgreater{}",
         "|": r"\textbar{}",
         '"': r"\char34{}",
-        "Δ": r"$\Delta$",
-        "→": r"$\to$",
-        "≥": r"$\geq$",
-        "≤": r"$\leq$",
         "\n": " ",
+        "\N{NO-BREAK SPACE}": "~",
+        "\N{NON-BREAKING HYPHEN}": "-",
+        "—": "---",
+        "…": r"\ldots{}",
+        "°": r"$^\circ$",
+        "½": r"$\frac{1}{2}$",
+        "“": "``",
+        "”": "''",
+        "„": ",,",
+        "‘": "`",
+        "’": "'",
+        **{character: f"${chr(92)}{name}$" for character, name in _MATH.items() if name != "o"},
+        "ο": "o",
+        **{character: f"$^{{{text}}}$" for character, text in _RAISED.items()},
+        **{character: f"$_{{{text}}}$" for character, text in _LOWERED.items()},
         **{character: "\\" + character for character in "&%$#_{}"},
     }
 )
+_KNOWN = range(0xA0, 0x180)
+"""Letters with accents that pdflatex has with `inputenc` and `fontenc`."""
 
 SCRIPT = re.compile(r"([_^])\{([^{}]*)\}")
 
@@ -48,6 +84,11 @@ def latex(text: str) -> str:
         return text.latex or "".join(map(latex, text.parts))
     scripts = {"_": r"\textsubscript{{{}}}", "^": r"\textsuperscript{{{}}}"}
     return _scripted(text, lambda part: part.translate(LATEX_SPECIAL), scripts)
+
+
+def unknown_to_pdflatex(text: str) -> list[str]:
+    """Characters of a LaTeX text that pdflatex cannot print."""
+    return sorted({letter for letter in text if ord(letter) > 127 and ord(letter) not in _KNOWN})
 
 
 def html(text: str) -> Markup:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -15,10 +16,17 @@ from ablative.reports.store.coverage import Coverage, StoredState, missing_text
 from ablative.reports.store.results import Results
 from ablative.reports.store.warehouse import Source, Values, cell_key
 from ablative.reports.tables.notes import table_notes, test_words, tuning_notes
+from ablative.reports.tables.printed import block_levels, blocks
 from ablative.reports.tables.tables import Column, Entry, Row, Table, number, row_name
 from ablative.study.plan.layout import split_levels, table_layout
+from ablative.study.spec.design import DESIGNS
+from ablative.study.spec.labels import Label
 from ablative.study.spec.outputs import ColumnConfig, TableConfig
-from ablative.study.spec.study_file import Study
+
+PRODUCT = DESIGNS[0]
+BLOCK_HEADS = ("Changed", "Level")
+"""Heads of the rows of a design around its baseline."""
+BASELINE = "baseline"
 
 
 def build_tables(configs: Mapping[str, TableConfig], results: Results) -> tuple[Table, ...]:
@@ -28,18 +36,30 @@ def build_tables(configs: Mapping[str, TableConfig], results: Results) -> tuple[
         (column.metrics for draft in drafts for column in draft.columns),
         (key for draft in drafts for row in draft.slots.values() for key in row.values()),
     )
-    return tuple(draft.fill(results.study, results.coverage, values) for draft in drafts)
+    return tuple(draft.fill(results, values) for draft in drafts)
 
 
-def make_column(config: ColumnConfig, split: str, spread: str, coverage: Coverage) -> Column:
+def make_column(config: ColumnConfig, spread: str, results: Results, factor: str = "", split: str = "") -> Column:
     """A declared column, at one level of the split factor."""
+    coverage, labels = results.coverage, results.labels
     metrics = coverage.expected(config.metric)
     label = config.label or _label(config.metric)
+    shown = labels.column(label) if config.label else labels.quantity(metrics)
     better = coverage.measures.better(metrics) if config.better == "default" else config.better
     ranked, lowest = bool(metrics) and better in DIRECTIONS, better == "lower"
     stages = coverage.measures.stages_of(metrics)
     return Column(
-        label, config.group, split, config.digits, metrics, ranked, lowest, spread, key=config.key, stages=stages
+        label,
+        config.group,
+        split,
+        config.digits,
+        metrics,
+        ranked,
+        lowest,
+        spread,
+        key=config.key,
+        stages=stages,
+        heads=(labels.level(factor, split), labels.column(config.group), shown or Label(label)),
     )
 
 
@@ -60,30 +80,38 @@ class _Draft:
 
     @classmethod
     def of(cls, name: str, config: TableConfig, results: Results) -> _Draft:
-        factors, cells, coverage = results.study.factors, results.cells, results.coverage
+        factors, cells = results.study.factors, results.cells
         splits = split_levels(config, factors, cells)
-        columns = [make_column(column, split, config.spread, coverage) for split in splits for column in config.columns]
+        columns = [
+            make_column(column, config.spread, results, config.split, split)
+            for split in splits
+            for column in config.columns
+        ]
         slots = {
             row: {split: cell_key(cell) for split, cell in by_split.items()}
             for row, by_split in table_layout(name, config, factors, cells).items()
         }
+        if results.study.design.kind != PRODUCT:
+            slots = {row: slots[row] for row in blocks(list(slots), config.rows, results.study.baseline or {})}
         return cls(name, config, tuple(columns), slots)
 
-    def fill(self, study: Study, coverage: Coverage, values: Values) -> Table:
-        config = self.config
+    def fill(self, results: Results, values: Values) -> Table:
+        config, study, coverage = self.config, results.study, results.coverage
         baseline = tuple((study.baseline or {}).get(factor, "") for factor in config.rows)
-        reference = list(self.slots).index(baseline) if config.delta and baseline in self.slots else None
+        compared = (config.delta or config.relative) and baseline in self.slots
+        reference = list(self.slots).index(baseline) if compared else None
         filled = [
             _fill(self.slots, column, coverage, values, reference, config.marks or study.report.marks)
             for column in self.columns
         ]
         columns = tuple(column for column, _ in filled)
-        entries = zip(*(own for _, own in filled), strict=True)
+        entries = zip(*(_compared(own, reference, config) for _, own in filled), strict=True)
         rows = tuple(Row(levels, row) for levels, row in zip(self.slots, entries, strict=True))
         shown = dict.fromkeys(entry.cell for row in rows for entry in row.entries if entry.summary)
         tuned = tuning_notes(coverage.tuned[cell] for cell in shown if cell in coverage.tuned)
         notes = (*table_notes(config, rows, columns), *tuned)
-        return Table(self.name, config.title or self.name, config.rows, config.split, columns, rows, notes)
+        table = Table(self.name, config.title or self.name, config.rows, config.split, columns, rows, notes)
+        return _labelled(table, results)
 
 
 def _fill(
@@ -107,6 +135,40 @@ def _fill(
         for i, (key, tasks, own) in enumerate(zip(keys, behind, sources, strict=True))
     ]
     return column.compared(compared), entries
+
+
+def _compared(entries: Sequence[Entry], reference: int | None, config: TableConfig) -> list[Entry]:
+    """Entries with what the table asks for of their comparison with the baseline: difference, ratio, or both."""
+    base = entries[reference].summary if reference is not None else None
+    kept = entries if config.delta else [dataclasses.replace(entry, delta=None, error=None) for entry in entries]
+    if not config.relative or base is None or not base.mean:
+        return list(kept)
+    return [
+        dataclasses.replace(entry, ratio=entry.summary.mean / base.mean) if entry.summary and i != reference else entry
+        for i, entry in enumerate(kept)
+    ]
+
+
+def _labelled(table: Table, results: Results) -> Table:
+    """The table with what is printed in place of its factors and levels; around a baseline, a block for each factor."""
+    labels, study = results.labels, results.study
+    heads: tuple[str, ...] = tuple(labels.factor(name) for name in table.factors)
+    split_head = labels.factor(table.split) if table.split else ""
+    texts = [
+        {name: labels.level(name, level) for name, level in zip(table.factors, row.levels, strict=True)}
+        for row in table.rows
+    ]
+    shown = [tuple(own[name] if own[name] else "" for name in table.factors) for own in texts]
+    if study.design.kind != PRODUCT and len(table.factors) > 1:
+        base = study.baseline or {}
+        changed = list(blocks([row.levels for row in table.rows], table.factors, base).values())
+        heads = BLOCK_HEADS
+        shown = [
+            (labels.factor(name) if name else BASELINE, block_levels(row, table.factors, name, base, own))
+            for row, name, own in zip(table.rows, changed, texts, strict=True)
+        ]
+    rows = tuple(dataclasses.replace(row, labels=own) for row, own in zip(table.rows, shown, strict=True))
+    return dataclasses.replace(table, rows=rows, heads=heads, split_head=split_head)
 
 
 def _matrix(sources: Sequence[Sequence[Source]]) -> NDArray[np.float64]:

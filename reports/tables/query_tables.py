@@ -6,6 +6,7 @@ spread and marks over the seeds, as in other tables; further columns `run_id` an
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,11 +16,12 @@ import numpy as np
 
 from ablative.reports.stats.columns import Compared, compare_rows
 from ablative.reports.stats.summary import summarize
+from ablative.reports.store.results import Results
 from ablative.reports.store.warehouse import Source, Warehouse
 from ablative.reports.tables.notes import table_notes, test_words
 from ablative.reports.tables.tables import Column, Entry, Row, Table, number, row_name
 from ablative.study.core.errors import ConfigError, unknown
-from ablative.study.spec.outputs import MARKS, QueryColumnConfig, QueryConfig, TableConfig
+from ablative.study.spec.outputs import QueryColumnConfig, QueryConfig, TableConfig
 
 SEED = "seed"
 BEHIND = ("run_id", "commit")
@@ -30,12 +32,27 @@ Lines = dict[tuple[str, ...], dict[int, dict[str, Any]]]
 """Labels -> seed -> the query's row."""
 
 
-def query_tables(configs: Mapping[str, QueryConfig], warehouse: Warehouse, marks: str = MARKS[0]) -> tuple[Table, ...]:
-    """Ask every declared query; raises ConfigError for one that cannot be asked, or whose rows are no table.
+def query_tables(configs: Mapping[str, QueryConfig], results: Results) -> tuple[Table, ...]:
+    """Ask every declared query; raises ConfigError for one that cannot be asked, or whose rows are no table."""
+    marks = results.study.report.marks
+    return tuple(_labelled(_table(name, config, results.warehouse, marks), results) for name, config in configs.items())
 
-    `marks`: the rule of marks of queries that do not name their own.
-    """
-    return tuple(_table(name, config, warehouse, marks) for name, config in configs.items())
+
+def _labelled(table: Table, results: Results) -> Table:
+    """The table with what is printed in place of the names of its columns, and of levels in columns of factors."""
+    labels, factors = results.labels, results.study.factors
+    columns = tuple(
+        dataclasses.replace(column, heads=("", labels.column(column.group), labels.column(column.label)))
+        for column in table.columns
+    )
+    rows = tuple(
+        dataclasses.replace(
+            row, labels=tuple(labels.level(*pair) for pair in zip(table.factors, row.levels, strict=True))
+        )
+        for row in table.rows
+    )
+    heads = tuple(labels.factor(name) if name in factors else labels.column(name) for name in table.factors)
+    return dataclasses.replace(table, columns=columns, rows=rows, heads=heads)
 
 
 def _table(name: str, config: QueryConfig, warehouse: Warehouse, marks: str) -> Table:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import itertools
 import json
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
@@ -12,12 +11,21 @@ from typing import Any, NamedTuple
 from markupsafe import Markup
 
 from ablative.reports.store.warehouse import Source
-from ablative.reports.tables.escape import LATEX_SIGNS, bare, comment, latex, markdown
+from ablative.reports.tables.escape import bare, markdown
 from ablative.reports.tables.html_templates import fill
-from ablative.reports.tables.tables import Column, Entry, Row, Table, number
-
-LATEX_FIT = r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%"
-"""Opens a box as wide as its content, at most as the page."""
+from ablative.reports.tables.printed import (
+    DELTA,
+    RATIO,
+    VALUE,
+    Parts,
+    PrintedColumn,
+    delta_text,
+    entry_parts,
+    head_rows,
+    printed_columns,
+    ratio_text,
+)
+from ablative.reports.tables.tables import Column, Entry, Row, Table
 
 
 class Marks(NamedTuple):
@@ -32,14 +40,11 @@ class Marks(NamedTuple):
 
 
 MARKDOWN = Marks("**{}**")
-LATEX = Marks(r"\textbf{{{}}}", r"\rlap{{\textsuperscript{{{}}}}}")
+FORMULA = ("=", "+", "-", "@", "\t", "\r")
+"""How a text begins that a spreadsheet computes."""
 PROSE = Marks("{}", r"\textsuperscript{{{}}}")
 """LaTeX outside a table."""
 PLAIN = Marks("{}")
-
-
-Parts = tuple[str, str, str, str]
-"""Value; spread, with the number of seeds where some lack; difference to the baseline; the paper's number."""
 
 
 def entry_text(entry: Entry, column: Column, marks: Marks) -> str:
@@ -49,77 +54,27 @@ def entry_text(entry: Entry, column: Column, marks: Marks) -> str:
     return text + (marks.sign.format(entry.finding_marks) if entry.finding_marks else "")
 
 
-def entry_parts(entry: Entry, column: Column) -> Parts:
-    """Value; spread, with the number of seeds where some lack; difference to the baseline; the paper's number."""
-    if entry.literal:
-        return entry.literal, "", "", ""
-    reference = "" if entry.reference_value is None else f"[{number(entry.reference_value, column.digits)}]"
-    if entry.summary is None:
-        return entry.missing, "", "", reference
-    parts = []
-    width = entry.summary.sd if column.spread == "sd" else entry.ci_half_width
-    if width is not None:
-        parts.append(f"± {number(width, column.digits)}")
-    if entry.summary.n < entry.planned:
-        parts.append(f"({entry.summary.n}/{entry.planned})")
-    return number(entry.summary.mean, column.digits), " ".join(parts), _delta(entry, column), reference
-
-
-def _delta(entry: Entry, column: Column) -> str:
-    """`+1.5 [+0.4, +2.6]`: the difference to the baseline, and its interval where there is one."""
-    if entry.delta is None:
-        return ""
-    ends = (entry.error.low, entry.error.high) if entry.error else ()
-    texts = [number(end, column.digits, sign=True) for end in (entry.delta, *ends) if end is not None]
-    return (f"{texts[0]} [{texts[1]}, {texts[2]}]" if len(texts) == 3 else texts[0]).replace("-", "−")
+def cell_text(entry: Entry, printed: PrintedColumn, marks: Marks) -> str:
+    """What one cell of the printed table says: a number with its marks, a difference, or a ratio."""
+    if printed.part == DELTA:
+        return " ".join(delta_text(entry, printed.column)).strip()
+    if printed.part == RATIO:
+        return ratio_text(entry)
+    value, spread, _, reference = entry_parts(entry, printed.column)
+    text = " ".join(part for part in (marks.mark(value, entry), spread, reference) if part)
+    return text + (marks.sign.format(entry.finding_marks) if entry.finding_marks else "")
 
 
 def render_markdown(table: Table) -> str:
     """A pipe table under its title, the notes below it."""
-    heads = [markdown(factor) for factor in table.factors] + [markdown(column.name) for column in table.columns]
+    printed = printed_columns(table)
+    heads = [markdown(head) for head in table.row_heads] + [markdown(column.title) for column in printed]
     lines = [f"### {markdown(table.title)}", "", _pipes(heads)]
-    lines.append(_pipes(["---"] * len(table.factors) + ["---:"] * len(table.columns)))
+    lines.append(_pipes(["---"] * len(table.row_heads) + ["---:"] * len(printed)))
     for row in table.rows:
-        texts = [entry_text(*pair, MARKDOWN) for pair in _pairs(table, row)]
-        lines.append(_pipes([markdown(level) for level in row.levels] + texts))
+        texts = [cell_text(row.entries[column.place], column, MARKDOWN) for column in printed]
+        lines.append(_pipes([markdown(level) for level in row.printed] + texts))
     return "\n".join([*lines, "", *(f"{markdown(note)}  " for note in table.notes)]).rstrip() + "\n"
-
-
-def render_latex(table: Table, study: str = "") -> str:
-    r"""A `table` with booktabs rules; needs `\usepackage{booktabs}`, and `graphicx` where it is `_fitted`."""
-    spec = "l" * len(table.factors) + "r" * len(table.columns)
-    origin = f"study {comment(study)}, table {comment(table.name)}; the runs behind each number: {table.name}.json"
-    fit, end = ([LATEX_FIT], ["}"]) if _fitted(table) else ([], [])
-    lines = [
-        f"% table {comment(table.name)}, as printed" if table.preformatted and not table.sql else f"% {origin}",
-        r"\begin{table}[t]",
-        r"\centering",
-        rf"\caption{{{latex(table.title)}}}",
-        rf"\label{{tab:{comment(table.name)}}}",
-        *fit,
-        rf"\begin{{tabular}}{{{spec}}}",
-        r"\toprule",
-        *_latex_heads(table),
-        r"\midrule",
-        *_latex_rows(table),
-        r"\bottomrule",
-        r"\end{tabular}",
-        *end,
-        *([rf"\\[2pt]{{\footnotesize {' '.join(map(latex, table.notes))}}}"] if table.notes else []),
-        r"\end{table}",
-    ]
-    return "\n".join(lines) + "\n"
-
-
-def _latex_rows(table: Table) -> Iterator[str]:
-    for previous, row in itertools.pairwise([None, *table.rows]):
-        assert row is not None
-        if previous and table.grouped and previous.levels[0] != row.levels[0]:
-            yield r"\midrule"
-        same = previous is not None and table.grouped and previous.levels[0] == row.levels[0]
-        levels = ["" if same and i == 0 else latex(level) for i, level in enumerate(row.levels)]
-        numbers = [entry_text(*pair, LATEX).translate(LATEX_SIGNS) for pair in _pairs(table, row)]
-        yield " & ".join([*levels, *numbers]) + r" \\"
 
 
 def render_csv(table: Table) -> str:
@@ -131,35 +86,60 @@ def render_csv(table: Table) -> str:
     beside = ["beside"] if any(entry.reference_value is not None for entry in every) else []
     marks = ["marks"] if any(entry.finding_marks for entry in every) else []
     heads = ["column", "mean", "sd", "half_ci", "n", "planned", "delta", "delta_low", "delta_high", "delta_p"]
-    heads += ["best", *beside, *marks, "state", "runs"]
-    writer.writerow([*map(bare, table.factors), *heads])
+    ratio = ["ratio"] if any(entry.ratio is not None for entry in every) else []
+    heads += [*ratio, "best", *beside, *marks, "state", "runs"]
+    writer.writerow([*map(_csv_text, table.factors), *heads])
     for row in table.rows:
         for entry, column in _pairs(table, row):
             summary, error = entry.summary, entry.error
             numbers = (summary.mean, summary.sd, entry.ci_half_width, summary.n) if summary else (None, None, None, 0)
             gap = (entry.delta, *((error.low, error.high, error.p) if error else (None, None, None)))
             own = [*([entry.reference_value] if beside else []), *([entry.finding_marks] if marks else [])]
-            rest = [entry.planned, *gap, int(entry.best), *own, entry.missing]
+            ratios = [entry.ratio] if ratio else []
+            rest = [entry.planned, *gap, *ratios, int(entry.best), *own, entry.missing]
             runs = " ".join(source.run_id for source in entry.sources)
-            writer.writerow([*map(bare, row.levels), bare(column.name), *numbers, *rest, runs])
+            writer.writerow([*map(_csv_text, (*row.levels, column.name)), *numbers, *rest, runs])
     return output.getvalue()
+
+
+def _csv_text(text: str) -> str:
+    """Text that a spreadsheet takes for text: a formula begins with one of these signs, unless it is a number."""
+    shown = bare(text)
+    try:
+        float(shown)
+    except ValueError:
+        return f"'{shown}" if shown.startswith(FORMULA) else shown
+    return shown
 
 
 def render_html(table: Table) -> Markup:
     """A semantic `<table>`; each number is a button that names its place (`data-why="table/row/column"`)."""
     parts = [[entry_parts(*pair) for pair in _pairs(table, row)] for row in table.rows]
     widths = _widths(table, parts)
+    printed = printed_columns(table)
     rows = [
         {
-            "levels": row.levels,
-            "rule": table.grouped and i > 0 and table.rows[i - 1].levels[0] != row.levels[0],
-            "cells": list(zip(row.entries, parts[i], widths, strict=True)),
+            "levels": row.printed,
+            "rule": table.grouped and i > 0 and table.rows[i - 1].printed[0] != row.printed[0],
+            "cells": [
+                (own.place, row.entries[own.place], parts[i][own.place], widths[own.place])
+                if own.part == VALUE
+                else (own.place, None, cell_text(row.entries[own.place], own, PLAIN), ())
+                for own in printed
+            ],
         }
         for i, row in enumerate(table.rows)
     ]
     no_level = "" if table.preformatted else "–"
+    heads = head_rows(table, printed)
     return fill(
-        "table.html", table=table, rows=rows, heads=_head_rows(table), classes=_classes(table), no_level=no_level
+        "table.html",
+        table=table,
+        printed=printed,
+        rows=rows,
+        heads=heads,
+        classes=_classes(table),
+        no_level=no_level,
     )
 
 
@@ -173,13 +153,17 @@ def provenance(table: Table) -> dict[str, Any]:
         "columns": [
             {
                 "name": column.name,
+                "label": column.title,
                 "digits": column.digits,
                 "query": table.sql or column.query,
                 "method": column.method,
             }
             for column in table.columns
         ],
-        "rows": [{"name": row.name, "entries": [entry_json(entry) for entry in row.entries]} for row in table.rows],
+        "rows": [
+            {"name": row.name, "label": row.title, "entries": [entry_json(entry) for entry in row.entries]}
+            for row in table.rows
+        ],
     }
 
 
@@ -217,7 +201,7 @@ def render_json(table: Table) -> str:
 
 
 def plain(entry: Entry, column: Column) -> str:
-    """A number as the terminal shows it."""
+    """A number as the terminal shows it, with its difference to the baseline."""
     return entry_text(entry, column, PLAIN)
 
 
@@ -226,11 +210,11 @@ def _pairs(table: Table, row: Row) -> Iterator[tuple[Entry, Column]]:
 
 
 def _widths(table: Table, parts: Sequence[Sequence[Parts]]) -> list[tuple[int, ...]]:
-    """Characters of the widest spread, the widest difference and the widest number of a paper of each column."""
+    """Characters of the widest spread and the widest number of a paper of each column."""
     found = []
     for j in range(len(table.columns)):
         own = [parts[i][j] for i, row in enumerate(table.rows) if row.entries[j].summary]
-        found.append(tuple(max((len(part[k]) for part in own), default=0) for k in (1, 2, 3)))
+        found.append(tuple(max((len(part[k]) for part in own), default=0) for k in (1, 3)))
     return found
 
 
@@ -239,41 +223,8 @@ def _wide(table: Table) -> bool:
     return len(table.columns) > 12
 
 
-def _fitted(table: Table) -> bool:
-    """LaTeX shrinks it to the page where it is wider: a paper's table was made for that paper's page."""
-    return table.preformatted or _wide(table)
-
-
 def _classes(table: Table) -> str:
     return "results" + " printed" * table.preformatted + " wide" * _wide(table)
-
-
-def _spans(table: Table, part: str) -> list[tuple[str, int]]:
-    """(header, number of neighbouring columns under it) of one header row; groups end where a split ends."""
-    groups = itertools.groupby(table.columns, key=lambda column: (column.split, getattr(column, part)))
-    prefix = f"{table.split}: " if part == "split" and table.split else ""
-    return [(prefix + key[1], len(list(columns))) for key, columns in groups]
-
-
-def _head_rows(table: Table) -> list[list[tuple[str, int]]]:
-    """Header rows above the labels: split levels, then groups; only those that say something."""
-    rows = [_spans(table, part) for part in ("split", "group")]
-    return [row for row in rows if any(text for text, _ in row)]
-
-
-def _latex_heads(table: Table) -> list[str]:
-    lines: list[str] = []
-    offset = len(table.factors)
-    for spans in _head_rows(table):
-        cells = [rf"\multicolumn{{{width}}}{{c}}{{{latex(text)}}}" for text, width in spans]
-        lines.append(" & ".join([""] * offset + cells).strip() + r" \\")
-        start = offset + 1
-        for text, width in spans:
-            lines.append(rf"\cmidrule(lr){{{start}-{start + width - 1}}}" if text else "%")
-            start += width
-    labels = [latex(column.label) for column in table.columns]
-    upright = [rf"\rotatebox{{90}}{{{label}}}" for label in labels] if _wide(table) else labels
-    return [*lines, " & ".join([*map(latex, table.factors), *upright]) + r" \\"]
 
 
 def _pipes(cells: list[str]) -> str:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from ablative.reports.stats.columns import Compared, Delta
 from ablative.reports.stats.summary import Summary
 from ablative.reports.store.warehouse import Source, quoted, value_query
+from ablative.study.spec.labels import Label, joined
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,18 @@ class Column:
     """Its part of the keys of its numbers, in place of group and label."""
     stages: tuple[str, ...] = ()
     """The stages that yield its metrics."""
+    heads: tuple[str, str, str] | None = None
+    """Split, group and label as they are printed; None: as they are."""
+
+    @property
+    def printed(self) -> tuple[str, str, str]:
+        """Its heads as they are printed: split, group and label."""
+        return self.heads or (self.split, self.group, self.label)
+
+    @property
+    def title(self) -> Label:
+        """The printed heads on one line."""
+        return joined(" / ", filter(None, self.printed))
 
     def compared(self, found: Compared) -> Column:
         """The column with how its rows were compared."""
@@ -90,6 +103,8 @@ class Entry:
     """The difference to the baseline with its interval."""
     test: str = ""
     """What its mark rests on, in words."""
+    ratio: float | None = None
+    """The mean over the baseline's."""
     finding_marks: str = ""
     """Signs of what keeps it from being final (`reports.provenance.findings.SIGNS`)."""
 
@@ -99,6 +114,18 @@ class Row:
     levels: tuple[str, ...]
     """Level of each row factor; empty where the factor does not apply."""
     entries: tuple[Entry, ...]
+    labels: tuple[str, ...] = ()
+    """What is printed below the heads of the table's rows; empty: the levels."""
+
+    @property
+    def printed(self) -> tuple[str, ...]:
+        """What is printed in front of its numbers."""
+        return self.labels or self.levels
+
+    @property
+    def title(self) -> Label:
+        """What is printed in front of its numbers, as one text."""
+        return joined(", ", filter(None, self.printed)) or Label("all")
 
     @property
     def name(self) -> str:
@@ -123,11 +150,20 @@ class Table:
     its rows' labels are no levels of factors."""
     sql: str = ""
     """The user's query, whose rows these are."""
+    heads: tuple[str, ...] = ()
+    """What is printed above the rows' levels; empty: the factors."""
+    split_head: str = ""
+    """The split factor as it is printed; empty: its name."""
+
+    @property
+    def row_heads(self) -> tuple[str, ...]:
+        """What is printed above the rows' levels."""
+        return self.heads or self.factors
 
     @property
     def grouped(self) -> bool:
         """Rows belong together by their first factor: its level is printed once, with a rule above."""
-        return len(self.factors) > 1 and not self.preformatted
+        return len(self.row_heads) > 1 and not self.preformatted
 
     def query(self, row: int, column: int) -> str:
         """The query of one number, ready to be run on the saved warehouse."""

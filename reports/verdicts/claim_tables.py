@@ -10,11 +10,13 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from ablative.reports.tables.escape import comment, latex, markdown
+from ablative.reports.tables.escape import markdown
 from ablative.reports.tables.html_templates import fill
 from ablative.reports.tables.tables import number
+from ablative.reports.verdicts import claim_latex
 from ablative.reports.verdicts.claim_runs import Judged, claim_json
 from ablative.reports.verdicts.claims import VERDICTS, ClaimResult, Part
+from ablative.study.syntax.text_width import LAYOUTS, ONE_COLUMN
 
 SYMBOLS = {"supported": "✓", "contradicted": "✕", "equivalent": "≈", "undecided": "?"}
 """Shapes, so that no meaning rests on colour alone."""
@@ -122,28 +124,25 @@ def render_claims_markdown(claims: Sequence[Judged], title: str) -> str:
     return "\n".join(text).rstrip() + "\n"
 
 
-def render_claims_latex(claims: Sequence[Judged], title: str) -> str:
-    r"""A `longtable`, since claims may fill pages; needs `\usepackage{booktabs,longtable}`."""
-    head = r"claim & verdict & effect & interval \\"  # p is below the verdict: the columns have no room
-    text = [
-        f"% {comment(title)}",
-        r"{\footnotesize",
-        r"\begin{longtable}{p{0.46\linewidth}p{0.16\linewidth}rr}",
-        rf"\caption{{{latex(title)}}}\label{{tab:claims}}\\",
-        rf"\toprule {head} \midrule \endfirsthead",
-        rf"\toprule {head} \midrule \endhead",
-        r"\bottomrule \endfoot",
-    ]
-    for judged in claims:
-        verdict = latex(verdict_text(judged.result))
-        if judged.holm is not None:
-            verdict += rf"\newline {{\footnotesize p (Holm) {latex(holm_text(judged))}}}"
-        text.append(rf"\addlinespace {_ragged(latex(_sentence(judged.result)))} & {_ragged(verdict)} & & \\*")
-        text += [
-            rf"{_ragged(latex(line.statement))} & & {latex(line.effect)} & {latex(line.interval)} \\"
-            for line in lines(judged.result)
-        ]
-    return "\n".join([*text, r"\end{longtable}", *map(latex, notes(claims)), "}"]) + "\n"
+def render_claims_latex(
+    claims: Sequence[Judged], title: str, study: str = "", widths: Sequence[float] = LAYOUTS[ONE_COLUMN]
+) -> str:
+    """The claims in LaTeX, for a paper whose text has these widths (in points)."""
+    return claim_latex.render_claims_latex(
+        title,
+        study,
+        widths,
+        [
+            claim_latex.Claim(
+                _sentence(judged.result),
+                verdict_text(judged.result),
+                "" if judged.holm is None else f"p (Holm) {holm_text(judged)}",
+                [(line.statement, line.effect, line.interval) for line in lines(judged.result)],
+            )
+            for judged in claims
+        ],
+        notes(claims),
+    )
 
 
 def render_claims_csv(claims: Sequence[Judged]) -> str:
@@ -193,19 +192,13 @@ def render_claims_text(claims: Sequence[Judged]) -> str:
     return "\n".join([*rows, f"claims: {summary(claims)}"])
 
 
-CLAIM_RENDERERS: dict[str, Callable[[Sequence[Judged], str], str]] = {
-    "md": render_claims_markdown,
+CLAIM_RENDERERS: dict[str, Callable[[Sequence[Judged], str, str, Sequence[float]], str]] = {
+    "md": lambda claims, title, *_: render_claims_markdown(claims, title),
     "tex": render_claims_latex,
-    "csv": lambda claims, _: render_claims_csv(claims),
-    "html": render_claims_html,
+    "csv": lambda claims, *_: render_claims_csv(claims),
+    "html": lambda claims, title, *_: render_claims_html(claims, title),
 }
-"""Format of `FORMATS` -> (claims, title) to text."""
-
-
-def _ragged(text: str) -> str:
-    """A LaTeX cell without stretched words, in which a metric's name may be broken where its parts meet."""
-    broken = text.replace("/", r"/\allowbreak{}")
-    return rf"{{\raggedright {broken}\par}}"
+"""Format of `FORMATS` -> (claims, title, study, widths of the paper's text) to text."""
 
 
 def _sentence(result: ClaimResult) -> str:

@@ -6,6 +6,7 @@ import dataclasses
 from dataclasses import dataclass
 
 from ablative.study.core.typed import field
+from ablative.study.syntax.text_width import ONE_COLUMN
 
 FIGURE_KINDS = ("bars", "lines", "heatmap", "curves", "scatter", "effects", "panels", "custom")
 PANEL_PICTURES = ("grad_cam", "segmentation", "reconstruction", "retrieval", "tsne")
@@ -32,6 +33,8 @@ class ReportConfig:
     """How a study's results are printed, where a table does not say otherwise."""
 
     marks: str = field("tested", choices=MARKS)
+    width: str = field(ONE_COLUMN)
+    """Width of the paper's text, which LaTeX tables fit: a length (`5.5in`) or a layout (`study.syntax.text_width`)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,6 +83,8 @@ class TableConfig:
     """Factor whose levels repeat the columns side by side (`scale`)."""
     delta: bool = field(False)
     """Also print each value's difference to the study's baseline, with its 95 % interval."""
+    relative: bool = field(False)
+    """Also print each value over the baseline's."""
     spread: str = field("sd", choices=SPREADS)
     """What is printed after ±: the standard deviation over seeds, or half the mean's 95 % interval."""
     marks: str = field("", choices=("", *MARKS))

@@ -10,7 +10,7 @@ from types import MappingProxyType
 from typing import Any, TypeVar
 
 from ablative.study.core.errors import ConfigError, unknown
-from ablative.study.core.typed import build
+from ablative.study.core.typed import Settings, build
 from ablative.study.spec.design import DESIGNS, Design
 from ablative.study.spec.inherit import without_removed
 from ablative.study.spec.labels import StudyLabels, parse_labels
@@ -27,6 +27,7 @@ from ablative.study.spec.outputs import (
 from ablative.study.spec.parents import PARENT_KEY, check_parents
 from ablative.study.spec.search import SEARCH_KEY, SearchConfig, check_searched_levels, parse_search
 from ablative.study.syntax.factors import brief, level_name, whole_factors
+from ablative.study.syntax.text_width import text_widths
 
 T = TypeVar("T")
 
@@ -144,7 +145,7 @@ def parse_study(
         claims=_outputs(ClaimConfig, data, "claims", where),
         labels=parse_labels(data.get("labels"), design.factors, f"{where}: labels"),
         search=search,
-        report=build(ReportConfig, _mapping(data, "report", where), f"{where}: report"),
+        report=_report(data, where),
     )
     _check_outputs(study, where)
     return study
@@ -186,6 +187,12 @@ def _design(data: Mapping[str, Any], where: str) -> Design:
     except ConfigError as error:
         raise ConfigError(f"{where}: {error}") from None
     return design
+
+
+def _report(data: Settings, where: str) -> ReportConfig:
+    config = build(ReportConfig, _mapping(data, "report", where), f"{where}: report")
+    text_widths(config.width, f"{where}: report.width")
+    return config
 
 
 def _outputs(cls: type[T], data: Mapping[str, Any], key: str, where: str) -> dict[str, T]:

@@ -17,7 +17,9 @@ from ablative.reports.build import report
 from ablative.reports.stats.columns import Delta
 from ablative.reports.stats.summary import Summary
 from ablative.reports.store.warehouse import Source
-from ablative.reports.tables.renderers import latex, render_csv, render_html, render_json, render_latex, render_markdown
+from ablative.reports.tables.escape import latex
+from ablative.reports.tables.latex_tables import render_latex
+from ablative.reports.tables.renderers import render_csv, render_html, render_json, render_markdown
 from ablative.reports.tables.tables import Column, Entry, Row, Table
 from ablative.study.plan.plan import Plan
 
@@ -57,10 +59,10 @@ TABLE = Table(
 def test_markdown() -> None:
     assert render_markdown(TABLE) == (
         "### Pooling &amp; &lt;script&gt;alert(1)&lt;/script&gt;\n\n"
-        "| method | small / Zero-shot / top-1 | large / Zero-shot / top-1 |\n"
-        "| --- | ---: | ---: |\n"
-        "| a\\_b | **71.2** ± 0.5 (2/3) −1.5 [−2.5, −0.5] | failed |\n"
-        "| &lt;b&gt;\\|\\*x\\* | 7.0 | – |\n\n"
+        "| method | small / Zero-shot / top-1 | small / Zero-shot / top-1, Δ | large / Zero-shot / top-1 |\n"
+        "| --- | ---: | ---: | ---: |\n"
+        "| a\\_b | **71.2** ± 0.5 (2/3) | −1.5 [−2.5, −0.5] | failed |\n"
+        "| &lt;b&gt;\\|\\*x\\* | 7.0 |  | – |\n\n"
         "A note: 5 % of $x\\_1$.\n"
     )
 
@@ -69,16 +71,16 @@ def test_latex() -> None:
     lines = render_latex(TABLE, "study").splitlines()
     assert lines[lines.index(r"\toprule") : lines.index(r"\bottomrule") + 1] == [
         r"\toprule",
-        r"& \multicolumn{1}{c}{scale: small} & \multicolumn{1}{c}{scale: large} \\",
-        r"\cmidrule(lr){2-2}",
-        r"\cmidrule(lr){3-3}",
-        r"& \multicolumn{1}{c}{Zero-shot} & \multicolumn{1}{c}{Zero-shot} \\",
-        r"\cmidrule(lr){2-2}",
-        r"\cmidrule(lr){3-3}",
-        r"method & top-1 & top-1 \\",
+        r"& \multicolumn{2}{c}{scale: small} & \multicolumn{1}{c}{scale: large} \\",
+        r"\cmidrule(lr){2-3}",
+        r"\cmidrule(lr){4-4}",
+        r"& \multicolumn{2}{c}{Zero-shot} & \multicolumn{1}{c}{Zero-shot} \\",
+        r"\cmidrule(lr){2-3}",
+        r"\cmidrule(lr){4-4}",
+        r"method & top-1 & $\Delta$ & top-1 \\",
         r"\midrule",
-        r"a\_b & \textbf{71.2} $\pm$ 0.5 (2/3) $-$1.5 [$-$2.5, $-$0.5] & failed \\",
-        r"\textless{}b\textgreater{}\textbar{}*x* & 7.0 & -- \\",
+        r"a\_b & \textbf{71.2} $\pm$ 0.5 (2/3) & $-$1.5 [$-$2.5, $-$0.5] & failed \\",
+        r"\textless{}b\textgreater{}\textbar{}*x* & 7.0 &  & -- \\",
         r"\bottomrule",
     ]
     assert r"\caption{Pooling \& \textless{}script\textgreater{}alert(1)\textless{}/script\textgreater{}}" in lines
@@ -94,7 +96,7 @@ def test_every_special_character_of_latex_is_escaped() -> None:
 def test_latex_compiles(full: Plan, tmp_path: Path) -> None:
     odd = dataclasses.replace(TABLE, title='\\ & % $ # _ { } ~ ^ < > | " ± – − Δ × → ≥ ≤ é')
     body = render_latex(odd) + render_latex(stores.one_table(full, "main"), "pooled")
-    text = "\\documentclass{article}\\usepackage{booktabs}\\begin{document}\n" + body + "\\end{document}\n"
+    text = "\\documentclass{article}\\usepackage{booktabs,graphicx}\\begin{document}\n" + body + "\\end{document}\n"
     (tmp_path / "paper.tex").write_text(text)
     command = [program("pdflatex"), "-interaction=nonstopmode", "-halt-on-error", "paper.tex"]
     done = subprocess.run(command, check=False, cwd=tmp_path, capture_output=True, text=True, timeout=120)

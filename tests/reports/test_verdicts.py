@@ -209,7 +209,7 @@ def test_a_report_writes_claims_in_every_format(plan: Plan, tmp_path: Path) -> N
     assert summary(result.claims) == "1 supported, 1 contradicted"
     text = {path.suffix: path.read_text() for path in result.paths if path.stem == "claims"}
     assert "&lt;b&gt;beats&lt;/b&gt;" in text[".html"] and "<b>beats" not in text[".html"] + text[".md"]
-    assert r"clip \& \char34{}x\_1\char34{} (section 4)" in text[".tex"]
+    assert r"clip \& \char34{}x\_\allowbreak{}1\char34{} (section 4)" in text[".tex"]
     rows = list(csv.DictReader(text[".csv"].splitlines()))
     assert [row["verdict"] for row in rows] == ["supported", "contradicted"]
     own = [judged.result.p or 1.0 for judged in result.claims]

@@ -98,7 +98,11 @@ def test_report_prints_tables_and_writes_what_it_says(
     out = ["--out", str(tmp_path / "out"), "--format", "md", "--format", "csv"]
     assert main(["report", *arguments(at_home, "pooled", *out)], standalone=False) == 0
     printed = capsys.readouterr()
-    assert "Pooling & method, 100 % real" in printed.out and "15.2 ± 1.0 +3.0" in printed.out
+    assert (
+        "Pooling & method, 100 % real" in printed.out
+        and "+3.0 [" in printed.out
+        and "15.2 ± 1.0 +3.0" not in printed.out
+    )
     assert "6 files written" in printed.err
     assert main(["report", *arguments(at_home, "pooled", *out, "--json")], standalone=False) == 0
     found = json.loads(capsys.readouterr().out)
