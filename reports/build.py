@@ -121,12 +121,13 @@ def _findings(
 def _write_extras(results: Results, found: Report, paths: list[Path], out: Path, formats: Sequence[str]) -> Report:
     """Write the numbers, the compute statement, figures, the warehouse, the PDF and the page; add them to `paths`."""
     from ablative.reports.html.overview import survey
-    from ablative.reports.write import write_compute, write_numbers, write_pdf
+    from ablative.reports.write import write_compute, write_numbers, write_pdf, write_statistics
 
     study = results.study
     paths += write_numbers(found.numbers, out, formats)
     overview = survey(results)
     paths += write_compute(results, overview, out)
+    paths += write_statistics(study.name, out)
     figures, drawings = _write_figures(results, out / "figures")
     paths += figures
     saved = results.plan.home.study(study.name).warehouse

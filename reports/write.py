@@ -16,6 +16,7 @@ from ablative.reports.provenance.numbers import Numbers, render_numbers_json, re
 from ablative.reports.tables.escape import latex
 from ablative.reports.tables.latex_tables import render_latex
 from ablative.reports.tables.renderers import render_csv, render_html, render_json, render_markdown
+from ablative.reports.tables.statistics_text import statistics_latex, statistics_markdown
 from ablative.reports.tables.tables import Table
 from ablative.study.core.errors import ConfigError
 from ablative.study.core.files import write_atomic
@@ -105,9 +106,14 @@ def write_compute(results: Results, overview: Overview, out: Path) -> list[Path]
     return _write({name: render(overview.study, items) for name, render in renderers.items()}, out)
 
 
+def write_statistics(study: str, out: Path) -> list[Path]:
+    """`statistics.md` and `statistics.tex`: how the report's numbers are compared, for an appendix."""
+    return _write({"statistics.md": statistics_markdown(study), "statistics.tex": statistics_latex(study)}, out)
+
+
 def write_pdf(title: str, written: Sequence[Path], path: Path, width: float) -> tuple[list[Path], str]:
     """The PDF of the tables (`.tex` files) among what was written, and where there is none, why."""
-    names = ("numbers.tex", "compute.tex")
+    names = ("numbers.tex", "compute.tex", "statistics.tex")
     sources = [each for each in written if each.suffix == ".tex" and each.name not in names]
     reason = make_pdf(title, sources, path, width)
     return ([] if reason else [path]), reason

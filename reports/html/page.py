@@ -21,6 +21,7 @@ from ablative.reports.provenance.findings import Finding
 from ablative.reports.provenance.number_keys import table_keys
 from ablative.reports.search.section import SearchPart
 from ablative.reports.tables.renderers import provenance, render_html
+from ablative.reports.tables.statistics_text import SENTENCES
 from ablative.reports.tables.tables import Table
 from ablative.reports.verdicts.claim_runs import Judged
 from ablative.reports.verdicts.claim_tables import render_claims_html
@@ -61,6 +62,7 @@ def render_page(
         symbols=SYMBOLS,
         amount=amount,
         energy_method=ENERGY_METHOD,
+        statistics=SENTENCES,
         data=Markup(embed(data)),
     )
 

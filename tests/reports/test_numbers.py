@@ -41,7 +41,9 @@ def out(plan: Plan, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Tables in LaTeX, the numbers, the compute statement, and the PDF."""
     out = tmp_path_factory.mktemp("out")
     found = report(plan, out, ["tex", "pdf"])
-    assert {out / name for name in ("numbers.json", "numbers.tex", "compute.md", "compute.tex")} <= set(found.paths)
+    assert {
+        out / name for name in ("numbers.json", "numbers.tex", "compute.md", "compute.tex", "statistics.tex")
+    } <= set(found.paths)
     return out
 
 
@@ -72,7 +74,7 @@ def test_json_tells_everything_behind_a_number(plan: Plan, out: Path) -> None:
     found = json.loads((out / "numbers.json").read_text())
     assert found["study"] == "pooled" and found["final"] and found["findings"] == []
     number = found["numbers"][KEY]
-    assert (number["text"], number["n"], number["planned"]) == ("15.2 ± 1.0 +3.0 [+3.0, +3.0]", 3, 3)
+    assert (number["text"], number["n"], number["planned"]) == ("15.2 ± 1.0 +3.0 [+2.9, +3.1]", 3, 3)
     assert number["parts"]["value"] == "15.2" and number["parts"]["spread"] == "± 1.0"
     assert number["formula"] == "mean over seeds of zero_shot/shapes_shape/top1" and "$cell" not in number["query"]
     assert [run["value"] for run in number["runs"]] == pytest.approx([14.2, 15.2, 16.2])
