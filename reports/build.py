@@ -163,7 +163,7 @@ def _collector_paused() -> Iterator[None]:
 
 def one_number(plan: Plan, name: str, row: str, column: str, pending: int = 0) -> tuple[Answer, Numbers]:
     """A single number of a table, and it alone as `numbers.json` has it; raises ConfigError for names not there."""
-    from ablative.reports.provenance.number_keys import number_key
+    from ablative.reports.provenance.number_keys import table_keys
     from ablative.reports.provenance.numbers import collect_numbers
     from ablative.reports.provenance.why import find as find_number
 
@@ -172,7 +172,8 @@ def one_number(plan: Plan, name: str, row: str, column: str, pending: int = 0) -
         findings = _findings(results, (table,), (), ReportOptions(pending=pending))
         [table] = mark((table,), findings)
         answer = find_number(table, row, column)
-        key = number_key(plan.study.name, table, answer.row, answer.column)
+        keys = table_keys(plan.study.name, table)[table.rows.index(answer.row)]
+        key = keys[table.columns.index(answer.column)]
         return answer, collect_numbers(results, (table,), (), findings, only=key)
 
 

@@ -90,7 +90,7 @@ def write_claims(
 
 
 def write_numbers(numbers: Numbers, out: Path, formats: Sequence[str]) -> list[Path]:
-    """`numbers.json`, and with `tex` the macros; raises ConfigError where two numbers have one key."""
+    """`numbers.json`, and with `tex` the macros."""
     texts = {"numbers.json": render_numbers_json(numbers)}
     if "tex" in formats:
         texts["numbers.tex"] = render_numbers_latex(numbers)

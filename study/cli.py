@@ -105,7 +105,10 @@ def study_command(function: Callable[..., Any], without_data: bool = False) -> C
     @config_dir_option
     @functools.wraps(function)
     def wrapper(*args: Any, study_name: str, overrides: tuple[str, ...], config_dir: str | None, **options: Any) -> Any:
-        return function(load_plan(study_name, overrides, config_dir, without_data), *args, **options)
+        plan = load_plan(study_name, overrides, config_dir, without_data)
+        if function.__name__ in SPENDING:
+            registry.check_outputs(plan)
+        return function(plan, *args, **options)
 
     return wrapper
 
@@ -130,6 +133,10 @@ def selecting(function: Callable[..., Any]) -> Callable[..., Any]:
         return function(registry.select(plan, budget, output), *args, **options)
 
     return wrapper
+
+
+SPENDING = ("plan_command", "run", "submit")
+"""Commands before which nothing is spent: they refuse what a report could not print."""
 
 
 def load_plan(study_name: str, overrides: Sequence[str], config_dir: str | None, without_data: bool = False) -> Plan:

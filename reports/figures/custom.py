@@ -31,6 +31,18 @@ def frame(sql: str, warehouse: Warehouse, where: str) -> Any | None:
     return None if rows is None or rows.empty else rows
 
 
+def bound(sql: str, warehouse: Warehouse, where: str) -> dict[str, str]:
+    """Column of a query → its type; raises ConfigError with DuckDB's reason for one that the views do not answer."""
+    import duckdb
+
+    warehouse.provide(sql)
+    try:
+        found = warehouse.connection.sql(sql)
+    except duckdb.Error as error:
+        raise ConfigError(f"{where}.sql: {' '.join(str(error).split())}") from None
+    return {} if found is None else dict(zip(found.columns, map(str, found.types), strict=True))
+
+
 def draw_custom(data: FigureData, color: Callable[[str, str], Color]) -> Figure:
     """What the user's function draws on a figure as wide as a column; raises ConfigError where it fails.
 

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ablative.reports.provenance.findings import Finding, cells_used, tasks_behind
-from ablative.reports.provenance.number_keys import check_unique, key_part, table_keys
+from ablative.reports.provenance.number_keys import apart, key_part, table_keys
 from ablative.reports.store.coverage import Coverage, StoredState
 from ablative.reports.store.warehouse import Source, cell_key, quoted
 from ablative.reports.tables.escape import LATEX_SIGNS, bare, comment, latex
@@ -44,14 +44,14 @@ def collect_numbers(
     findings: Sequence[Finding],
     only: str = "",
 ) -> Numbers:
-    """Every number of the tables and every verdict, and the tasks behind them; raises ConfigError where keys clash.
+    """Every number of the tables and every verdict, and the tasks behind them.
 
     `only`: the key of the one number that is wanted, with its own tasks.
     """
     plan, coverage = results.plan, results.coverage
     pairs = [pair for table in tables for pair in _table_numbers(results, table)]
     pairs += [pair for judged in claims for pair in _claim_numbers(plan.study.name, judged, coverage)]
-    check_unique(key for key, _ in pairs)
+    pairs = list(zip(apart([key for key, _ in pairs]), (number for _, number in pairs), strict=True))
     if only:
         pairs = [(key, number) for key, number in pairs if key == only]
         behind = {task for _, number in pairs for run in number["runs"] for task in run["tasks"]}
@@ -218,14 +218,14 @@ def render_numbers_latex(numbers: Numbers) -> str:
     `key.value` without its spread, `key.delta`, the difference to the baseline, and `key.n`, the number of seeds.
     """
     study = key_part(numbers["study"])
-    texts = [pair for key, number in numbers["numbers"].items() for pair in _macros(key, number)]
-    check_unique(name for name, _ in texts)
+    texts = {name: text for key, number in numbers["numbers"].items() for name, text in _macros(key, number)}
+    texts |= {key: next(_macros(key, number))[1] for key, number in numbers["numbers"].items()}  # before another's part
     lines = [
-        packages_line("".join(text for _, text in texts)),
+        packages_line("".join(texts.values())),
         f"% study {comment(study)}: the numbers of its tables for prose; what is behind each: numbers.json",
         *([] if numbers["final"] else ["% DRAFT: 'ablate report --final' tells what is not final"]),
         _MACROS.replace("STUDY", study),
-        *(rf"\ablatenumber{{{name}}}{{{text}}}%" for name, text in texts),
+        *(rf"\ablatenumber{{{name}}}{{{text}}}%" for name, text in texts.items()),
     ]
     return "\n".join(lines) + "\n"
 

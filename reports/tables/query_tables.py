@@ -55,10 +55,13 @@ def _labelled(table: Table, results: Results) -> Table:
     return dataclasses.replace(table, columns=columns, rows=rows, heads=heads)
 
 
-def _table(name: str, config: QueryConfig, warehouse: Warehouse, marks: str) -> Table:
-    where = f"queries.{name}"
-    sql = _sql(config.sql, where)
-    kinds, rows = _ask(sql, warehouse, where)
+def check_query(where: str, config: QueryConfig, warehouse: Warehouse) -> None:
+    """Refuse a query that cannot be a table, whatever the results are: raises ConfigError."""
+    _columns(_ask(_sql(config.sql, where), warehouse, where)[0], config, where)
+
+
+def _columns(kinds: Mapping[str, str], config: QueryConfig, where: str) -> tuple[list[str], list[str]]:
+    """Columns of labels, and of numbers."""
     labels = [column for column, kind in kinds.items() if kind.startswith(LABELS) and column not in (SEED, *BEHIND)]
     values = [column for column in kinds if column not in (SEED, *BEHIND, *labels)]
     if not values:
@@ -66,6 +69,14 @@ def _table(name: str, config: QueryConfig, warehouse: Warehouse, marks: str) -> 
     for column in config.columns:
         if column not in values:
             raise ConfigError(unknown("column", column, values, f"{where}.columns"))
+    return labels, values
+
+
+def _table(name: str, config: QueryConfig, warehouse: Warehouse, marks: str) -> Table:
+    where = f"queries.{name}"
+    sql = _sql(config.sql, where)
+    kinds, rows = _ask(sql, warehouse, where)
+    labels, values = _columns(kinds, config, where)
     lines = _lines(rows, labels, SEED in kinds, where)
     filled = [
         _column(key, config.columns.get(key, QueryColumnConfig()), lines, where, config.marks or marks)

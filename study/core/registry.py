@@ -109,3 +109,10 @@ def ship(tasks: object, study: str, home: object) -> ShipResult:
     """Ship the tasks' journals to the tracking store; never raises for a fault of the store."""
     found: ShipResult = load("ablative.sweeps.tracking.sync:ship")(tasks, study, home)
     return found
+
+
+def check_outputs(plan: object) -> None:
+    """Refuse SQL and functions of a study's outputs that a report could not use; raises ConfigError."""
+    study = plan.study  # type: ignore[attr-defined]
+    if study.queries or any(figure.kind == "custom" for figure in study.figures.values()):
+        load("ablative.reports.output_checks:check_outputs")(plan)

@@ -58,6 +58,8 @@ KEPT = (PARENT_KEY, SEARCH_KEY)
 """Keys of a level that are no overrides."""
 LARGEST_SEED = 2**63 - 1
 """What a column of whole numbers holds."""
+_OUTPUT = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")
+"""Names of tables and figures become file names, those of claims keys of numbers."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 """Names become folder names, MLflow experiments and LaTeX labels."""
 
@@ -200,6 +202,8 @@ def _outputs(cls: type[T], data: Mapping[str, Any], key: str, where: str) -> dic
     found = {}
     for name, output in _mapping(data, key, where).items():
         at = f"{where}: {key}.{name}"
+        if not _OUTPUT.fullmatch(str(name)):
+            raise ConfigError(f"{at}: its name becomes a file's; use up to 100 letters, digits, '_', '-' and '.'")
         if isinstance(output, Mapping) and isinstance(output.get("where"), Mapping):
             output = {**output, "where": condition(output["where"], f"{at}.where")}
         found[str(name)] = build(cls, output, at)
