@@ -5,10 +5,10 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import gc
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ablative.reports.provenance.finding_inputs import collect_facts
 from ablative.reports.provenance.findings import Finding, NotFinalError, cells_used, find, mark
@@ -64,6 +64,8 @@ class Report:
     """Why there is no PDF, where one was asked for."""
     notes: tuple[str, ...] = ()
     """What its reader should know of its files: tables that are too wide for the paper."""
+    broken: tuple[str, ...] = ()
+    """What could not be made, and why; the report says so at its place."""
     search: SearchPart | None = None
     """The report's part on the study's search, where it has one."""
 
@@ -79,13 +81,16 @@ def report(plan: Plan, out: Path, formats: Sequence[str] = FORMATS, options: Rep
     and `tex` bring the figures (figures/), the numbers under their keys, the compute statement, provenance as JSON
     for tables and claims, and the warehouse; `pdf` with `tex` all tables in one file.
 
-    Raises StoreError for a store that cannot be read, ConfigError for a table or figure that cannot be filled as
-    declared, NotFinalError (and nothing is written) where a final report is asked for that cannot be.
+    A table or figure that cannot be made says so at its place, and in `Report.broken`; the rest is written. Raises
+    StoreError for a store that cannot be read, NotFinalError (and nothing is written) where a final report is asked for
+    that cannot be.
     """
     with _collector_paused(), open_results(plan) as results:
         claims = _claims(results)
-        tables = _tables(results, plan.study.tables)
-        tables += _effects(results) + _queries(results, plan.study.queries)
+        broken: list[str] = []
+        tables = _each(lambda configs: _tables(results, configs), plan.study.tables, broken)
+        tables += _each(lambda configs: _effects(results, configs), plan.study.effects, broken)
+        tables += _each(lambda configs: _queries(results, configs), plan.study.queries, broken)
         findings = _findings(results, tables, claims, options)
         tables = mark(tables, findings)
         widths = text_widths(plan.study.report.width, "report.width")
@@ -97,7 +102,9 @@ def report(plan: Plan, out: Path, formats: Sequence[str] = FORMATS, options: Rep
         if search is not None:
             paths += [*search.paths, *write_table(search.winners, plan.study.name, out / "search", formats, widths)]
         scaled = tuple(filter(None, (too_wide(table, widths) for table in tables))) if "tex" in formats else ()
-        found = Report((), tables, results.coverage.counts(), claims, findings, search=search, notes=scaled)
+        found = Report(
+            (), tables, results.coverage.counts(), claims, findings, search=search, notes=scaled, broken=tuple(broken)
+        )
         if options.numbers or {"html", "tex"} & set(formats):
             found = dataclasses.replace(found, numbers=_numbers(results, found))
         if {"html", "tex"} & set(formats):
@@ -128,7 +135,7 @@ def _write_extras(results: Results, found: Report, paths: list[Path], out: Path,
     overview = survey(results)
     paths += write_compute(results, overview, out)
     paths += write_statistics(study.name, out)
-    figures, drawings = _write_figures(results, out / "figures")
+    figures, drawings, broken = _write_figures(results, out / "figures")
     paths += figures
     saved = results.plan.home.study(study.name).warehouse
     results.warehouse.save(saved)
@@ -140,7 +147,7 @@ def _write_extras(results: Results, found: Report, paths: list[Path], out: Path,
         paths += written
     if "html" in formats:
         paths.append(_write_page(overview, found, drawings, out / "index.html"))
-    return dataclasses.replace(found, left_out=left_out)
+    return dataclasses.replace(found, left_out=left_out, broken=(*found.broken, *broken))
 
 
 def _numbers(results: Results, found: Report) -> Numbers:
@@ -181,7 +188,7 @@ def declared_table(results: Results, name: str) -> Table:
     """A single table, of effects and of a query too; raises ConfigError for a name that the study does not declare."""
     study = results.study
     if name in study.effects:
-        return next(table for table in _effects(results) if table.name == name)
+        return _effects(results, (name,))[0]
     if name in study.queries:
         return _queries(results, {name: study.queries[name]})[0]
     if name not in study.tables:
@@ -195,12 +202,32 @@ def _tables(results: Results, configs: Mapping[str, TableConfig]) -> tuple[Table
     return tuple(with_reference(table, configs[table.name]) for table in build_tables(configs, results))
 
 
-def _effects(results: Results) -> tuple[Table, ...]:
-    if not results.study.effects:
+def _each(
+    make: Callable[[Mapping[str, Any]], tuple[Table, ...]], configs: Mapping[str, Any], broken: list[str]
+) -> tuple[Table, ...]:
+    """Tables of one kind, all at once; where one of them cannot be made, each by itself, and that one says why."""
+    try:
+        return make(configs)
+    except ConfigError:
+        pass
+    tables: list[Table] = []
+    for name, config in configs.items():
+        try:
+            tables += make({name: config})
+        except ConfigError as error:
+            broken.append(str(error))
+            tables.append(
+                Table(name, config.title or name, (), "", (), (), (f"This table could not be made: {error}",))
+            )
+    return tuple(tables)
+
+
+def _effects(results: Results, names: Collection[str]) -> tuple[Table, ...]:
+    if not names:
         return ()
     from ablative.reports.tables.effects import effects_tables
 
-    return effects_tables(results)
+    return effects_tables(results, names)
 
 
 def _queries(results: Results, configs: Mapping[str, QueryConfig]) -> tuple[Table, ...]:
@@ -239,20 +266,27 @@ def _claims(results: Results) -> tuple[Judged, ...]:
     return judge_claims(results)
 
 
-def _write_figures(results: Results, folder: Path) -> tuple[list[Path], list[Drawing]]:
+def _write_figures(results: Results, folder: Path) -> tuple[list[Path], list[Drawing], list[str]]:
+    """Files of the figures, what the page shows of each, and why some could not be drawn."""
     from ablative.reports.figures.fetch import figure_data
     from ablative.reports.figures.figure_data import Drawing
     from ablative.reports.figures.figures import save_figure
 
     paths: list[Path] = []
     drawings: list[Drawing] = []
+    broken: list[str] = []
     for name, config in results.study.figures.items():
-        data = figure_data(file_name(name), config, results)
-        written = [] if data.empty else save_figure(data, folder / name)
+        try:
+            data = figure_data(file_name(name), config, results)
+            written = [] if data.empty else save_figure(data, folder / name)
+        except ConfigError as error:
+            broken.append(str(error))
+            drawings.append(Drawing(name, config.title or name, (f"This figure could not be drawn: {error}",), ""))
+            continue
         paths += written
         svg = next((path.read_text(encoding="utf-8") for path in written if path.suffix == ".svg"), "")
         drawings.append(Drawing(name, data.title, data.notes, svg))
-    return paths, drawings
+    return paths, drawings, broken
 
 
 def _write_page(overview: Overview, found: Report, drawings: Sequence[Drawing], path: Path) -> Path:

@@ -12,6 +12,8 @@ import click
 
 from ablative.study.cli import config_dir_option, load_plan
 from ablative.study.core import registry
+from ablative.study.core.errors import ConfigError
+from ablative.study.core.plurals import counted
 from ablative.study.home.paths import home
 from ablative.study.plan.last_words import other_words
 from ablative.study.plan.task import with_trials
@@ -115,6 +117,7 @@ def _report_study(
     paths = [*result.paths, *_keep(result.numbers, tags)]
     if as_json:
         click.echo(json.dumps(_report_json(plan, result, paths, before, tags)))
+        _fail_where_broken(result)
         return
     if before is None:
         _print_outputs(result.claims, result.tables)
@@ -129,6 +132,15 @@ def _report_study(
     if result.left_out:
         click.echo(f"tables.pdf is left out: {result.left_out}", err=True)
     _print_written(len(paths), folder, chosen)
+    _fail_where_broken(result)
+
+
+def _fail_where_broken(result: Report) -> None:
+    """Raise ConfigError for a report that lacks a part: the rest of it is written."""
+    if result.broken:
+        raise ConfigError(
+            f"the report is written without {counted(len(result.broken), 'part')}: {'; '.join(result.broken)}"
+        )
 
 
 def _keep(numbers: Numbers, tags: Tags) -> list[Path]:
@@ -149,6 +161,8 @@ def _report_json(
         "findings": [finding.to_json() for finding in result.findings],
         "paths": [str(path) for path in paths],
     }
+    if result.broken:
+        found["broken"] = list(result.broken)
     if result.notes:
         found["notes"] = list(result.notes)
     if result.left_out:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,14 +33,13 @@ Grid = Mapping[tuple[str, ...], Mapping[int, float]]
 """Levels -> seed -> value."""
 
 
-def effects_tables(results: Results) -> tuple[Table, ...]:
-    """The declared effects, with one query for all."""
-    study = results.study
+def effects_tables(results: Results, names: Collection[str]) -> tuple[Table, ...]:
+    """The declared effects of these names, with one query for all."""
+    declared = {name: config for name, config in results.study.effects.items() if name in names}
     columns = {
-        name: [make_column(column, "sd", results) for column in config.columns]
-        for name, config in study.effects.items()
+        name: [make_column(column, "sd", results) for column in config.columns] for name, config in declared.items()
     }
-    places = {name: effects_layout(name, config, results.cells) for name, config in study.effects.items()}
+    places = {name: effects_layout(name, config, results.cells) for name, config in declared.items()}
     groups = [column.metrics for own in columns.values() for column in own]
     values = results.warehouse.values(
         [*groups, *((metric,) for group in groups for metric in group)],
@@ -49,7 +48,7 @@ def effects_tables(results: Results) -> tuple[Table, ...]:
     kinds = {"factors": _factors, "suite": _suite}
     return tuple(
         kinds[config.kind](name, config, results, columns[name], places[name], values)
-        for name, config in study.effects.items()
+        for name, config in declared.items()
     )
 
 

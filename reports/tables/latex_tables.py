@@ -136,6 +136,8 @@ def render_latex(table: Table, study: str = "", widths: Sequence[float] = LAYOUT
         r"\end{tabular}",
     ]
     notes = " ".join(map(latex, table.notes))
+    if not table.columns:
+        body = []
     lines = [
         f"% table {comment(table.name)}, as printed" if table.preformatted and not table.sql else f"% {origin}",
         rf"\begin{{{name}}}[t]",

@@ -69,6 +69,8 @@ def render_markdown(table: Table) -> str:
     """A pipe table under its title, the notes below it."""
     printed = printed_columns(table)
     heads = [markdown(head) for head in table.row_heads] + [markdown(column.title) for column in printed]
+    if not table.columns:
+        return "\n".join([f"### {markdown(table.title)}", "", *map(markdown, table.notes)]) + "\n"
     lines = [f"### {markdown(table.title)}", "", _pipes(heads)]
     lines.append(_pipes(["---"] * len(table.row_heads) + ["---:"] * len(printed)))
     for row in table.rows:

@@ -102,3 +102,19 @@ def test_a_label_goes_with_its_level_and_its_factor() -> None:
     }
     left = {"factors": {"method": "Method"}, "method": {"clip": "CLIP"}, "levels": {}}
     assert without_removed(study)["labels"] == left
+
+
+def test_results_from_python_have_a_column_for_each_factor(full: Plan) -> None:
+    from ablative.reports import claims, curves, results, table
+
+    where = {"config_dir": full.home.root.parent / "conf", "home": full.home.root}
+    frame = results("pooled", **where)
+    assert list(frame.columns) == ["scale", "method", "pooling", "seed", "metric", "value", "unit", "run_id"]
+    chosen = frame.query("scale == 'small' and method == 'clip' and metric == 'zero_shot/shapes_shape/top1'")
+    assert set(chosen["unit"]) == {"%"} and len(chosen) == 6
+    numbers = table("pooled", "main", **where).set_index(["method", "pooling", "column"])
+    assert numbers.loc[("clip", "map", "small / Zero-shot / shape"), "n"] == 3
+    mean = chosen.query("pooling == 'map'")["value"].mean()
+    assert numbers.loc[("clip", "map", "small / Zero-shot / shape"), "mean"] == pytest.approx(mean)
+    assert set(curves("pooled", "train/loss", **where)["step"]) == {0, 5, 10, 15, 30}
+    assert claims("pooled", **where).empty

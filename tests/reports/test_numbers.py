@@ -18,10 +18,9 @@ from stores import COMMIT
 from ablative.reports import write as booklet
 from ablative.reports.build import report
 from ablative.reports.provenance.changes import GRID, OTHERS, moves, unseen
-from ablative.reports.provenance.number_keys import check_unique, key_part, number_key, table_keys
+from ablative.reports.provenance.number_keys import apart, key_part, parts_apart, table_keys
 from ablative.reports.provenance.numbers import Numbers
 from ablative.study.cli import main
-from ablative.study.core.errors import ConfigError
 from ablative.study.plan.plan import Plan
 
 KEY = "pooled.main.clip.gap.small.Zero-shot.shape"
@@ -51,23 +50,25 @@ def test_a_key_says_what_a_number_is_not_where(full: Plan) -> None:
     table = stores.one_table(full, "main")
     keys = table_keys("pooled", table)
     assert keys[1][0] == KEY and keys[4][5] == "pooled.main.mae.large.CPU-hours"
-    assert number_key("pooled", table, table.rows[4], table.columns[5]) == keys[4][5]
     fewer = dataclasses.replace(table, rows=table.rows[1:], columns=table.columns[:1])
     assert table_keys("pooled", fewer)[0] == [KEY]
     column = dataclasses.replace(table.columns[0], key="zs")
-    assert number_key("pooled", table, table.rows[1], column) == "pooled.main.clip.gap.small.zs"
+    renamed = dataclasses.replace(table, columns=(column, *table.columns[1:]))
+    assert table_keys("pooled", renamed)[1][0] == "pooled.main.clip.gap.small.zs"
     assert [key_part(text) for text in ("a b", "<x>", "λ_{1}", "ViT-B/16", "%")] == ["a-b", "x", "λ_1", "ViT-B-16", "-"]
 
 
-def test_keys_that_clash_are_refused(full: Plan) -> None:
+def test_keys_never_collide(full: Plan) -> None:
     table = stores.one_table(full, "main")
     twice = dataclasses.replace(table, columns=(table.columns[0], *table.columns[:5]))
-    with pytest.raises(
-        ConfigError, match=r"'clip, map: small / Zero-shot / shape' and .* have the same key .*\(key: …\)"
-    ):
-        table_keys("pooled", twice)
-    with pytest.raises(ConfigError, match="two printed numbers have the key 'a'"):
-        check_unique(["a", "b", "a"])
+    keys = table_keys("pooled", twice)
+    assert keys[1][:2] == [KEY, f"{KEY}-2"] and len({key for row in keys for key in row}) == sum(map(len, keys))
+    pairs = zip(table.rows, ("✓", "✗", "-1", "1"), strict=False)
+    rows = tuple(dataclasses.replace(row, levels=(level, "map")) for row, level in pairs)
+    signs = [row[0] for row in table_keys("pooled", dataclasses.replace(table, rows=rows))]
+    assert [key.split(".")[2] for key in signs] == ["check-mark", "ballot-x", "hyphen-minus-1", "1"]
+    assert parts_apart(["50 %", "50 ‰"]) == {"50 %": "50-percent-sign", "50 ‰": "50-per-mille-sign"}
+    assert apart(["a", "b", "a", "a-2", "a"]) == ["a", "b", "a-2", "a-2-2", "a-3"]
 
 
 def test_json_tells_everything_behind_a_number(plan: Plan, out: Path) -> None:

@@ -75,8 +75,9 @@ def test_rooms_import_what_their_docstring_and_the_architecture_page_say_and_no_
 
 
 def test_the_files_of_packages_have_nothing_to_import() -> None:
-    for package in PACKAGES:
-        assert len(trees()[MODULES[PREFIX + package]].body) == 1, package
+    for package in PACKAGES:  # `reports` imports what Python code asks of it when that is asked
+        body = trees()[MODULES[PREFIX + package]].body
+        assert len(body) == 1 or package == "reports", package
 
 
 def test_the_architecture_page_names_modules_that_exist() -> None:
