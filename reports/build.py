@@ -100,7 +100,9 @@ def report(plan: Plan, out: Path, formats: Sequence[str] = FORMATS, options: Rep
         paths += write_claims(claims, plan.study.name, out, formats, widths)
         search = _search(results, out / "search", formats)
         if search is not None:
-            paths += [*search.paths, *write_table(search.winners, plan.study.name, out / "search", formats, widths)]
+            paths += search.paths
+            for table in search.tables:
+                paths += write_table(table, plan.study.name, out / "search", formats, widths)
         scaled = tuple(filter(None, (too_wide(table, widths) for table in tables))) if "tex" in formats else ()
         found = Report(
             (), tables, results.coverage.counts(), claims, findings, search=search, notes=scaled, broken=tuple(broken)

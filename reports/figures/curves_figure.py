@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from ablative.reports.figures.figure_data import NONE, Curve, FigureData
 from ablative.reports.figures.legends import legend_inches
 from ablative.reports.figures.signs import color, hue, style_index, wrapped
-from ablative.reports.figures.style import COLUMN_INCHES, LINES, PAGE_INCHES, SEED
+from ablative.reports.figures.style import COLUMN_INCHES, LINES, SEED
 from ablative.study.plan.layout import STEP
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ def draw_curves(data: FigureData) -> Figure:
     quantities = list(dict.fromkeys(curve.quantity for curve in data.curves))
     levels = [level for level in data.shown(data.config.panel) if level != NONE] if data.config.panel else []
     columns: list[str] = levels or [""]
-    width = COLUMN_INCHES if len(columns) == 1 else min(PAGE_INCHES, 2.6 * len(columns))
+    width = min(COLUMN_INCHES, data.page) if len(columns) == 1 else min(data.page, 2.6 * len(columns))
     height = 1.9 if len(quantities) == 1 else 0.35 + 1.25 * len(quantities)
     figure = Figure(figsize=(width, height + legend_inches(width, data)))
     axes = figure.subplots(len(quantities), len(columns), squeeze=False, sharex=True, sharey="row")

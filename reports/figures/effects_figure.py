@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ablative.reports.figures.figure_data import FigureData
-from ablative.reports.figures.style import FAINT, INK, MARKERS, PAGE_INCHES, SEED, SMALLEST, Color
+from ablative.reports.figures.style import FAINT, INK, MARKERS, SEED, SMALLEST, Color
 from ablative.reports.stats.decide import ALPHA
 from ablative.reports.stats.factorial import Analysis, Contrast, Grid
 from ablative.reports.stats.student import Floats
@@ -16,7 +16,6 @@ from ablative.reports.store.results import Results
 from ablative.reports.store.warehouse import cell_key
 from ablative.reports.tables.effects import analysis_of, grid_levels
 from ablative.reports.tables.grid_tables import make_column
-from ablative.reports.tables.tables import Column
 from ablative.study.plan.layout import effects_layout
 from ablative.study.spec.outputs import EffectsConfig
 
@@ -47,7 +46,9 @@ def effect_columns(config: EffectsConfig, results: Results) -> tuple[tuple[Effec
     found = [(column, analysis_of(column.metrics, levels, places, values, results.study)) for column in columns]
     measures = results.coverage.measures
     drawn = tuple(
-        EffectColumn(_title(column, results.labels), measures.difference_unit(column.metrics), analysis)
+        EffectColumn(
+            " ".join(filter(None, column.heads or (column.name,))), measures.difference_unit(column.metrics), analysis
+        )
         for column, analysis in found
         if analysis
     )
@@ -67,10 +68,6 @@ def effect_columns(config: EffectsConfig, results: Results) -> tuple[tuple[Effec
     return drawn, tuple(note for note in notes if note) if drawn else ()
 
 
-def _title(column: Column, labels: Labels) -> str:
-    return " ".join(labels.column(text) for text in (column.group, column.label) if text)
-
-
 def _counted(seeds: Sequence[int]) -> str:
     return str(seeds[0]) if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]}"
 
@@ -88,7 +85,7 @@ def draw_effects(data: FigureData, color: Callable[[str, str], Color]) -> Figure
     shares = list(dict.fromkeys(name for column in columns for name in _shares(column.analysis, data.names)))
     one_unit = len({column.unit for column in columns}) == 1
     height = 1.1 + ROW_INCHES * (len(contrasts) + len(shares))
-    figure = Figure(figsize=(min(PAGE_INCHES, 1.7 + 1.35 * len(columns)), height))
+    figure = Figure(figsize=(min(data.page, 1.7 + 1.35 * len(columns)), height))
     axes = figure.subplots(
         2, len(columns), squeeze=False, height_ratios=[len(contrasts), len(shares)], sharey="row",
         sharex="row" if one_unit else False,

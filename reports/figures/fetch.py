@@ -14,6 +14,7 @@ from ablative.reports.figures.custom import frame
 from ablative.reports.figures.effects_figure import effect_columns
 from ablative.reports.figures.figure_data import NONE, FigureData, Point
 from ablative.reports.figures.panels import pictures
+from ablative.reports.figures.style import page_inches
 from ablative.reports.stats.columns import compare_rows
 from ablative.reports.stats.compare import difference
 from ablative.reports.stats.summary import summarize
@@ -35,7 +36,18 @@ def figure_data(
     study, coverage, warehouse = results.study, results.coverage, results.warehouse
     kept = [cell for cell in results.cells if allows(cell, config.where)]
     names = results.labels
-    bare = FigureData(name, config, study.factors, (), (), (), (), names, baseline=study.baseline or {})
+    bare = FigureData(
+        name,
+        config,
+        study.factors,
+        (),
+        (),
+        (),
+        (),
+        names,
+        baseline=study.baseline or {},
+        page=page_inches(study.report.width),
+    )
     if config.kind == "effects":
         effects, notes = effect_columns(study.effects[config.effects], results)
         return dataclasses.replace(bare, notes=notes, own=effects or None)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ablative.reports.figures.crossings import Crossing
+from ablative.reports.figures.style import PAGE_INCHES
 from ablative.reports.stats.summary import Summary
 from ablative.reports.store.labels import Labels
 from ablative.study.spec.design import Cell
@@ -74,6 +75,8 @@ class FigureData:
     """Level of the panel, and a crossing there, supported or not."""
     heads: Mapping[str, int] = dataclasses.field(default_factory=dict)
     """Heat map: head -> columns below it, from the left; empty: columns without one."""
+    page: float = PAGE_INCHES
+    """Inches of the paper's text, which no figure exceeds."""
     own: Any = None
     """What `effects`, `panels` and `custom` draw, each its own; None where there is nothing."""
 

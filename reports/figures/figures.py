@@ -20,7 +20,7 @@ from ablative.reports.figures.heatmap_figure import draw_heatmap
 from ablative.reports.figures.legends import add_legends, legend_inches
 from ablative.reports.figures.panels import draw_panels
 from ablative.reports.figures.signs import color
-from ablative.reports.figures.style import COLUMN_INCHES, METADATA, PAGE_INCHES, STYLE, Color
+from ablative.reports.figures.style import COLUMN_INCHES, METADATA, STYLE, Color
 from ablative.study.spec.outputs import BY_METRIC
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ def _draw_charts(data: FigureData) -> Figure:
     one_metric = data.config.panel != BY_METRIC
     # Bars begin at 0, so that a common axis costs no room in which to see differences.
     share_y = one_metric or (kind == "bars" and len(set(data.units)) == 1 and bool(data.units[0]))
-    width = COLUMN_INCHES if len(shown) == 1 else min(PAGE_INCHES, 2.6 * len(shown))
+    width = min(COLUMN_INCHES, data.page) if len(shown) == 1 else min(data.page, 2.6 * len(shown))
     figure = Figure(figsize=(width, 2.1 + legend_inches(width, data)))
     axes = figure.subplots(1, len(shown), squeeze=False, sharey=share_y, sharex=kind == "scatter")[0]
     for i, (axis, (title, items)) in enumerate(zip(axes, shown, strict=True)):

@@ -11,7 +11,7 @@ import numpy as np
 
 from ablative.reports.figures.figure_data import NONE, FigureData, Point
 from ablative.reports.figures.signs import wrapped
-from ablative.reports.figures.style import FAINT, INK, PAGE_INCHES, SMALLEST
+from ablative.reports.figures.style import FAINT, INK, SMALLEST
 from ablative.reports.stats.student import Floats
 from ablative.study.spec.design import Cell
 
@@ -47,9 +47,9 @@ def draw_heatmap(data: FigureData, panels: Sequence[tuple[str, list[Point]]]) ->
 
     grids = [_grid(data, title, points) for title, points in panels]
     columns = len(data.labels)
-    beside = (PAGE_INCHES - SIDE_INCHES) / (columns * len(grids)) >= NUMBER_INCHES
+    beside = (data.page - SIDE_INCHES) / (columns * len(grids)) >= NUMBER_INCHES
     across, down = (len(grids), 1) if beside else (1, len(grids))
-    width = min(PAGE_INCHES, SIDE_INCHES + COLUMN_WIDTH * columns * across)
+    width = min(data.page, SIDE_INCHES + COLUMN_WIDTH * columns * across)
     numbers = (width - SIDE_INCHES) / (columns * across) >= NUMBER_INCHES
     heights = [len(grid.rows) for grid in grids]
     figure = Figure(figsize=(width, 0.9 + 0.45 * down + 0.22 * (sum(heights) if down > 1 else max(heights))))

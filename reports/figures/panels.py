@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ablative.reports.figures.figure_data import FigureData
-from ablative.reports.figures.style import FAINT, INK, MARKERS, PAGE_INCHES, SMALLEST, Color
+from ablative.reports.figures.style import FAINT, INK, MARKERS, SMALLEST, Color
 from ablative.reports.store.coverage import StoredState
 from ablative.reports.store.labels import Labels
 from ablative.reports.store.results import Results
@@ -107,15 +107,15 @@ def draw_panels(data: FigureData, color: Callable[[str, str], Color]) -> Figure:
         "retrieval": _retrieval,
         "tsne": _tsne,
     }
-    return drawers[data.config.show](data.own)
+    return drawers[data.config.show](data.own, data.page)
 
 
-def _figure(rows: int, columns: int, extra: float) -> Figure:
+def _figure(rows: int, columns: int, extra: float, page: float) -> Figure:
     """A figure for square tiles, at most as wide as a page; `extra`: further inches of height."""
     from matplotlib.figure import Figure
     from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-    tile = min(TILE_INCHES, (PAGE_INCHES - 0.2) / columns)
+    tile = min(TILE_INCHES, (page - 0.2) / columns)
     close = ConstrainedLayoutEngine(w_pad=0.02, h_pad=0.02, wspace=0.02, hspace=0.02)
     return Figure(figsize=(0.2 + tile * columns, extra + tile * rows), layout=close)
 
@@ -141,10 +141,10 @@ def _heads(axes: Any, titles: Sequence[str]) -> None:
         axis.set_title("\n".join(textwrap.wrap(title, 18)), fontsize=8)
 
 
-def _grad_cam(shown: Sequence[Shown]) -> Figure:
+def _grad_cam(shown: Sequence[Shown], page: float) -> Figure:
     first = shown[0].arrays
     rows = min(EXAMPLES, len(first["images"]))
-    figure = _figure(rows, 1 + len(shown), 0.05)
+    figure = _figure(rows, 1 + len(shown), 0.05, page)
     axes = _tiles(figure, rows, 1 + len(shown))
     for i in range(rows):
         _put(axes[i][0], first["images"][i])
@@ -157,7 +157,7 @@ def _grad_cam(shown: Sequence[Shown]) -> Figure:
     return figure
 
 
-def _segmentation(shown: Sequence[Shown]) -> Figure:
+def _segmentation(shown: Sequence[Shown], page: float) -> Figure:
     from matplotlib.patches import Patch
 
     first = shown[0].arrays
@@ -166,7 +166,7 @@ def _segmentation(shown: Sequence[Shown]) -> Figure:
     maps = [("truth", first["truth"])] if "truth" in first else []
     maps += [(own.title, own.arrays["segments"]) for own in shown]
     rows = min(EXAMPLES, len(first["images"]))
-    figure = _figure(rows, 1 + len(maps), 0.55)
+    figure = _figure(rows, 1 + len(maps), 0.55, page)
     axes = _tiles(figure, rows, 1 + len(maps))
     used: set[int] = set()
     for i in range(rows):
@@ -190,10 +190,10 @@ def _palette(count: int) -> Any:
     return np.array([(0.88, 0.88, 0.88), *colors[: count - 1], (1.0, 1.0, 1.0)])
 
 
-def _reconstruction(shown: Sequence[Shown]) -> Figure:
+def _reconstruction(shown: Sequence[Shown], page: float) -> Figure:
     first = shown[0].arrays
     rows = min(EXAMPLES, len(first["images"]))
-    figure = _figure(rows, 1 + 2 * len(shown), 0.2)
+    figure = _figure(rows, 1 + 2 * len(shown), 0.2, page)
     axes = _tiles(figure, rows, 1 + 2 * len(shown))
     for i in range(rows):
         _put(axes[i][0], first["images"][i])
@@ -205,10 +205,10 @@ def _reconstruction(shown: Sequence[Shown]) -> Figure:
     return figure
 
 
-def _retrieval(shown: Sequence[Shown]) -> Figure:
+def _retrieval(shown: Sequence[Shown], page: float) -> Figure:
     queries = [str(query) for query in shown[0].arrays["queries"]][: max(1, MOST_ROWS // len(shown))]
     columns = shown[0].arrays["found"].shape[1]
-    figure = _figure(len(queries) * len(shown), columns, 0.25 * len(queries))
+    figure = _figure(len(queries) * len(shown), columns, 0.25 * len(queries), page)
     parts = figure.subfigures(len(queries), 1, squeeze=False)[:, 0]
     for i, (part, query) in enumerate(zip(parts, queries, strict=True)):
         axes = _tiles(part, len(shown), columns)
@@ -223,16 +223,16 @@ def _retrieval(shown: Sequence[Shown]) -> Figure:
     return figure
 
 
-def _tsne(shown: Sequence[Shown]) -> Figure:
+def _tsne(shown: Sequence[Shown], page: float) -> Figure:
     from matplotlib.lines import Line2D
 
     names = [str(name) for name in shown[0].arrays["classes"]]
     paints = _palette(len(names) + 1)[1:-1]
     columns = min(3, len(shown))
     rows = -(-len(shown) // columns)
-    figure = _figure(rows, columns, 0.0)
+    figure = _figure(rows, columns, 0.0, page)
     axes = _tiles(figure, rows, columns)
-    figure.set_size_inches(min(PAGE_INCHES, 2.2 * columns), 2.2 * axes.shape[0] + 0.55)
+    figure.set_size_inches(min(page, 2.2 * columns), 2.2 * axes.shape[0] + 0.55)
     for axis in axes.flat[len(shown) :]:
         axis.set_visible(False)
     for axis, own in zip(axes.flat, shown, strict=False):

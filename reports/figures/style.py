@@ -5,9 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Literal
 
+from ablative.study.syntax.text_width import POINTS, text_widths
+
 COLUMN_INCHES = 3.25
 PAGE_INCHES = 6.75
 """Width of one column and of both in ICML's and CVPR's layout; NeurIPS and ICLR (5.5) lie between."""
+
+
+def page_inches(width: str) -> float:
+    """Widest that a figure may be in a paper of this text width (`report.width`)."""
+    return min(PAGE_INCHES, max(text_widths(width, "report.width")) / POINTS["in"])
+
 
 INK = "#222222"
 """Colour of every text and axis; the page replaces it by the reader's own (light or dark)."""

@@ -69,7 +69,7 @@ def render_page(
 
 def _search_part(search: SearchPart) -> dict[str, Any]:
     drawings = [(drawing, Markup(inline_svg(drawing))) for drawing in search.drawings]
-    return {"winners": render_html(search.winners), "drawings": drawings}
+    return {"tables": list(map(render_html, search.tables)), "drawings": drawings}
 
 
 def embed(value: object) -> str:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
@@ -14,8 +15,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ablative.reports.figures.style import COLUMN_INCHES, FAINT, INK, PAGE_INCHES
+from ablative.reports.figures.style import COLUMN_INCHES, FAINT, INK, PAGE_INCHES, SEED, SMALLEST
 from ablative.reports.search.results import ArmTrials, Trial, short_name, value_text
+from ablative.reports.search.spread import seed_spread
+from ablative.reports.search.surrogate import fit
+from ablative.reports.stats.student import Floats
 from ablative.study.spec.search import ParameterConfig
 
 if TYPE_CHECKING:
@@ -38,27 +42,47 @@ class Kind:
     note: str
     fits: Callable[[ArmTrials], bool]
     """Whether an arm has enough for a panel."""
-    draw: Callable[[Axes, ArmTrials], None]
+    draws: tuple[Callable[[Axes, ArmTrials], None], ...]
+    """One row of panels each."""
     title_pad: float = 6.0
     """Points between a panel and its title."""
+    shared: bool = False
+    """All panels of a row show the goal on one axis."""
 
 
-def figure(kind: Kind, arms: Sequence[ArmTrials]) -> Figure:
-    """A panel for each of these arms. Call it inside `rc_context(STYLE)`."""
+def figure(kind: Kind, arms: Sequence[ArmTrials], page: float = PAGE_INCHES) -> Figure:
+    """A panel for each of these arms, in as many rows as the kind draws. `page`: inches of the paper's text."""
     from matplotlib.figure import Figure
 
-    width = COLUMN_INCHES if len(arms) == 1 else min(PAGE_INCHES, 3.2 * len(arms))
+    width = min(COLUMN_INCHES, page) if len(arms) == 1 else min(page, 3.2 * len(arms))
     columns = min(len(arms), 3)
     rows = math.ceil(len(arms) / columns)
-    drawn = Figure(figsize=(width, 2.5 * rows))
-    axes = drawn.subplots(rows, columns, squeeze=False).ravel()
-    for axis, arm in itertools.zip_longest(axes, arms):
-        if arm is None:
-            axis.set_axis_off()
-            continue
-        kind.draw(axis, arm)
-        axis.set_title(arm.name, pad=kind.title_pad)
+    drawn = Figure(figsize=(width, 2.4 * rows * len(kind.draws)))
+    axes = drawn.subplots(rows * len(kind.draws), columns, squeeze=False, sharey=kind.shared)
+    for i, draw in enumerate(kind.draws):
+        own = axes[i * rows : (i + 1) * rows].ravel().tolist()
+        for axis, arm in itertools.zip_longest(own, arms):
+            if arm is None:
+                axis.set_axis_off()
+                continue
+            draw(axis, arm)
+            axis.set_title(arm.title if not i else "", pad=kind.title_pad)
+        _share_colors(drawn, own)
     return drawn
+
+
+def _share_colors(drawn: Figure, axes: Sequence[Axes]) -> None:
+    """One scale for the coloured surfaces of a row of panels and the dots on them, and one bar that shows it."""
+    painted = [mappable for axis in axes for mappable in axis.collections if mappable.get_array() is not None]
+    if not painted:
+        return
+    values = np.concatenate([np.ravel(np.asarray(mappable.get_array())) for mappable in painted])
+    low = 0.0 if painted[0].get_label() == UNCERTAINTY else float(values.min())
+    for mappable in painted:
+        mappable.set_clim(low, float(values.max()))
+    bar = drawn.colorbar(painted[0], ax=list(axes), shrink=0.9, aspect=25)
+    bar.outline.set_visible(False)
+    bar.set_label(textwrap.fill(str(painted[0].get_label()), 34))
 
 
 def ranges(arm: ArmTrials) -> list[str]:
@@ -111,47 +135,94 @@ def _history(axis: Axes, arm: ArmTrials) -> None:
     for trial in arm.complete:
         each = [own[0] for own in trial.seeds.values()]
         if len(each) > 1:
-            axis.plot([trial.number] * len(each), each, ".", color=PAINT, markersize=2.5)
+            axis.plot([trial.number] * len(each), each, ".", color=PAINT, markersize=2.5, gid=SEED)
         again = [own[0] for own in trial.repeats.values()]
         if again:
             # To the right of the trial, not over it.
-            axis.plot([trial.number + 0.3] * len(again), again, "D", color=INK, fillstyle="none", markersize=3)
+            axis.plot(
+                [trial.number + 0.3] * len(again), again, "D", color=INK, fillstyle="none", markersize=3, gid=SEED
+            )
             axis.plot([trial.number, trial.number + 0.3], [trial.goal_values[0], fmean(again)], "-", color=INK, lw=0.6)
     _points(axis, arm, {trial.number: (trial.number, trial.goal_values[0]) for trial in arm.complete})
+    if (spread := seed_spread(arm)) is not None:
+        middle, after = fmean(values), max(trial.number for trial in arm.trials) + 2
+        axis.errorbar(
+            [after],
+            [middle],
+            [spread.sd],
+            marker="_",
+            color=INK,
+            capsize=3,
+            elinewidth=1.2,
+            linestyle="",
+            label="seeds",
+        )
     lost = [trial.number for trial in arm.trials if not trial.goal_values]
     if values:
         axis.plot(lost, [axis.get_ylim()[0]] * len(lost), "x", color=FAINT, markersize=4, clip_on=False)
     axis.set_xlabel("trial")
-    axis.set_ylabel(arm.goals[0], fontsize=7)
+    axis.set_ylabel(textwrap.fill(arm.goals[0], 28))
     axis.grid(axis="y")
 
 
-def _map(axis: Axes, arm: ArmTrials) -> None:
-    from matplotlib.ticker import FuncFormatter, NullFormatter
-    from matplotlib.tri import LinearTriInterpolator, Triangulation
+UNCERTAINTY = "standard error of the surface"
 
+
+def _map(axis: Axes, arm: ArmTrials) -> None:
+    """The surface's mean, and the trials in the colours of their values."""
+    keys, x, y, mean, _ = surface(arm)
+    axis.pcolormesh(x, y, mean, cmap=COLORS, shading="nearest", label=arm.goals[0], rasterized=True)
+    for first, marker, size in ((False, "o", 14), (True, "*", 60)):
+        own = [trial for trial in arm.complete if trial.first == first]
+        axis.scatter(
+            [trial.values[keys[0]] for trial in own], [trial.values[keys[1]] for trial in own],
+            [size * (1.6 if trial.count > 1 else 1) for trial in own], c=[trial.value for trial in own], cmap=COLORS,
+            marker=marker, edgecolors="white", linewidths=0.6, zorder=3,
+        )  # fmt: skip
+    _frame_map(axis, arm, keys)
+
+
+def _uncertainty(axis: Axes, arm: ArmTrials) -> None:
+    """The surface's standard error."""
+    keys, x, y, _, error = surface(arm)
+    axis.pcolormesh(x, y, error, cmap="Greys", shading="nearest", label=UNCERTAINTY, rasterized=True)
+    xs, ys = ([trial.values[key] for trial in arm.complete] for key in keys)
+    axis.plot(xs, ys, "o", color=PAINT, markersize=2.5)
+    _frame_map(axis, arm, keys)
+
+
+def surface(arm: ArmTrials) -> tuple[list[str], Floats, Floats, Floats, Floats]:
+    """The two parameters of a map, their values on a grid, and the surface's mean and standard error (y, x) there."""
     keys = ranges(arm)[:2]
     parameters = [arm.search.parameters[key] for key in keys]
-    places = {t.number: [place(p, t.values[k]) for k, p in zip(keys, parameters, strict=True)] for t in arm.complete}
-    values = [trial.goal_values[0] for trial in arm.complete]
-    x, y = np.array(list(places.values())).T
+    points = np.array([[place(p, t.values[k]) for k, p in zip(keys, parameters, strict=True)] for t in arm.complete])
+    values = np.array([trial.value for trial in arm.complete])
+    counts = np.array([trial.count for trial in arm.complete], dtype=np.float64)
+    spread = seed_spread(arm) if len(arm.search.parameters) == len(keys) else None
+    # Where there are further parameters, what they do counts as noise, of which the seeds' is a part.
+    found = fit(points, values, counts, (spread.sd, spread.df) if spread else (0.0, 0))
     lines = np.linspace(0, 1, GRID)
-    surface = LinearTriInterpolator(Triangulation(x, y), values)(*np.meshgrid(lines, lines))
-    ends = [[value_at(parameter, at) for at in lines] for parameter in parameters]
-    levels = np.linspace(min(values), max(values), 11)
-    # Else what lies on the lowest level is left white.
-    levels[0] -= 0.001 * (levels[-1] - levels[0])
-    shades = axis.contourf(ends[0], ends[1], surface, levels=levels, cmap=COLORS, alpha=0.85)
-    bar = axis.figure.colorbar(shades, ax=axis, shrink=0.9)
-    bar.ax.tick_params(labelsize=7)
-    bar.ax.ticklabel_format(useOffset=False)
+    across, up = np.meshgrid(lines, lines)
+    mean, error = found.at(np.column_stack([across.ravel(), up.ravel()]))
+    x, y = (np.array([value_at(parameter, at) for at in lines]) for parameter in parameters)
+    return keys, x, y, mean.reshape(GRID, GRID), error.reshape(GRID, GRID)
+
+
+def _frame_map(axis: Axes, arm: ArmTrials, keys: Sequence[str]) -> None:
+    """The winner's ring, what has no value, and the axes of the two parameters."""
+    from matplotlib.ticker import FuncFormatter, NullFormatter
+
     lost = [trial for trial in arm.trials if not trial.goal_values and all(key in trial.values for key in keys)]
-    axis.plot(*([trial.values[key] for trial in lost] for key in keys), "x", color=FAINT, markersize=4)
-    _points(axis, arm, {t.number: (t.values[keys[0]], t.values[keys[1]]) for t in arm.complete})
-    for name, parameter, key in zip("xy", parameters, keys, strict=True):
+    axis.plot(*([trial.values[key] for trial in lost] for key in keys), "x", color=INK, markersize=3, mew=0.6)
+    if (best := arm.best) is not None:
+        ring = [best.values[key] for key in keys]
+        axis.plot([ring[0]], [ring[1]], "o", color="white", fillstyle="none", markersize=11, markeredgewidth=2.4)
+        axis.plot([ring[0]], [ring[1]], "o", color=INK, fillstyle="none", markersize=11, markeredgewidth=1.1)
+    for name, key in zip("xy", keys, strict=True):
+        parameter = arm.search.parameters[key]
         limits = (value_at(parameter, -0.03), value_at(parameter, 1.03))
         scale = "log" if parameter.log else "linear"
-        axis.set(**{f"{name}scale": scale, f"{name}lim": limits, f"{name}label": short_name(key)})
+        axis.set(**{f"{name}scale": scale, f"{name}lim": limits, f"{name}label": arm.names.get(key, short_name(key))})
     # Texts are printed as they are (STYLE), so powers of ten would show their markup.
     for own in (axis.xaxis, axis.yaxis):
         own.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
@@ -172,7 +243,7 @@ def _points(axis: Axes, arm: ArmTrials, places: Mapping[int, tuple[float, float]
 
 def _importance(axis: Axes, arm: ArmTrials) -> None:
     found = importances(arm)
-    names = [short_name(key) for key in found]
+    names = [arm.names.get(key, short_name(key)) for key in found]
     axis.barh(range(len(found)), [100 * share for share in found.values()], color=PAINT, height=0.6)
     axis.set_yticks(range(len(found)), names)
     axis.invert_yaxis()
@@ -185,22 +256,24 @@ def _parallel(axis: Axes, arm: ArmTrials) -> None:
     from matplotlib import colormaps
 
     keys = list(arm.search.parameters)
-    values = [trial.goal_values[0] for trial in arm.complete]
+    values = [trial.value for trial in arm.complete]
     low, high = min(values), max(values)
     width = (high - low) or 1.0
-    for trial in sorted(arm.complete, key=lambda trial: trial.goal_values[0]):
+    for trial in sorted(arm.complete, key=lambda trial: trial.value):
         heights = [height(arm, trial, key) for key in keys]
-        share = (trial.goal_values[0] - low) / width
+        share = (trial.value - low) / width
         axis.plot(range(len(keys) + 1), [*heights, share], color=colormaps[COLORS](share), linewidth=0.9, alpha=0.9)
     if (best := arm.best) is not None:
-        heights = [*(height(arm, best, key) for key in keys), (best.goal_values[0] - low) / width]
+        heights = [*(height(arm, best, key) for key in keys), (best.value - low) / width]
         axis.plot(range(len(heights)), heights, "o", color=INK, fillstyle="none", markersize=5)
     for i, key in enumerate(keys):
         axis.axvline(i, color=INK, linewidth=0.6)
         _ends(axis, i, [value_text(value) for value in extremes(arm.search.parameters[key])])
     axis.axvline(len(keys), color=INK, linewidth=0.6)
     _ends(axis, len(keys), [f"{low:.1f}", f"{high:.1f}"])
-    axis.set_xticks(range(len(keys) + 1), [*map(short_name, keys), "goal"])
+    axis.set_xticks(
+        range(len(keys) + 1), [*(textwrap.fill(arm.names.get(key, short_name(key)), 12) for key in keys), "goal"]
+    )
     axis.tick_params(axis="x", length=0, pad=11)
     axis.set_yticks([])
     axis.set_ylim(-0.02, 1.02)
@@ -213,7 +286,9 @@ def _ends(axis: Axes, x: float, texts: Sequence[str]) -> None:
     """What the lower and the upper end of an axis mean."""
     for y, text, side in ((0, texts[0], "top"), (1, texts[1], "bottom")):
         offset = (0, -3 if side == "top" else 3)
-        axis.annotate(text, (x, y), offset, textcoords="offset points", ha="center", va=side, fontsize=6.5, color=FAINT)
+        axis.annotate(
+            text, (x, y), offset, textcoords="offset points", ha="center", va=side, fontsize=SMALLEST, color=FAINT
+        )
 
 
 def _front(axis: Axes, arm: ArmTrials) -> None:
@@ -223,8 +298,8 @@ def _front(axis: Axes, arm: ArmTrials) -> None:
     _points(axis, arm, points)
     for trial in arm.front:
         axis.plot(*points[trial.number], "o", color=INK, fillstyle="none", markersize=9, markeredgewidth=1.1)
-    axis.set_xlabel(arm.goals[0], fontsize=7)
-    axis.set_ylabel(arm.goals[1], fontsize=7)
+    axis.set_xlabel(textwrap.fill(arm.goals[0], 34))
+    axis.set_ylabel(textwrap.fill(arm.goals[1], 28))
     axis.grid()
 
 
@@ -243,35 +318,39 @@ KINDS = {
     "history": Kind(
         "History",
         "Grey: the best so far. Diamonds: repeats of the best, and of what was tried first, with other seeds. "
-        "Crosses: trials that were pruned, or have no value.",
+        "Bar at the right: one standard deviation of the seeds within a trial, around the mean of all. Crosses: trials "
+        "that were pruned, or have no value.",
         lambda arm: bool(arm.complete) and len(arm.search.objective) == 1,
-        _history,
+        (_history,),
+        shared=True,
     ),
     "map": Kind(
         "Map",
-        "The goal between the trials, interpolated linearly: one seed each, so hills of the size of the seeds' "
-        "spread mean nothing.",
+        "Above: mean of a Gaussian process through all trials, each with the mean over its repeats where it has any "
+        "(large signs), else over the search's seeds, and with the error that the seeds' spread gives it; a sign has "
+        "the colour of its trial's value. Below: the standard error of that surface.",
         _spread_out,
-        _map,
+        (_map, _uncertainty),
     ),
     "importance": Kind(
         "Importance of the parameters",
         "fANOVA (a random forest over the complete trials), the first goal's.",
         lambda arm: len(arm.search.parameters) > 1 and bool(importances(arm)),
-        _importance,
+        (_importance,),
     ),
     "parallel": Kind(
         "Parallel coordinates",
-        "A line for each complete trial, the lighter the larger its goal's value.",
+        "A line for each complete trial, the lighter the larger its goal's value: the mean over its repeats, where it "
+        "has any. Rings: the winner.",
         lambda arm: len(arm.complete) > 1 and len(arm.search.objective) == 1,
-        _parallel,
+        (_parallel,),
         title_pad=14.0,
     ),
     "front": Kind(
         "Pareto front",
         "Rings: no other trial is as good in every goal and better in one.",
         lambda arm: bool(arm.complete) and len(arm.search.objective) > 1,
-        _front,
+        (_front,),
     ),
 }
 """Kinds of figures, by the name of the file."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,6 +13,7 @@ from typing import Any
 from ablative.reports.stats.columns import Delta
 from ablative.reports.stats.compare import difference
 from ablative.reports.stats.summary import Summary, sample_sd
+from ablative.reports.store.labels import Labels
 from ablative.reports.store.measures import shared
 from ablative.reports.store.results import Results
 from ablative.reports.tables.tables import Column, Entry, Row, Table, number
@@ -44,6 +46,17 @@ class Trial:
         """Each goal's mean over the search's seeds, as the sampler got it; empty unless the trial is complete."""
         return tuple(map(fmean, zip(*self.seeds.values(), strict=True))) if self.state == "complete" else ()
 
+    @property
+    def value(self) -> float:
+        """The first goal, as well as it is known: mean over the repeats where there are any, else over the search's
+        seeds, by which the best were chosen and are flattered. Only of complete trials."""
+        return fmean(own[0] for own in (self.repeats or self.seeds).values())
+
+    @property
+    def count(self) -> int:
+        """Seeds behind `value`."""
+        return len(self.repeats or self.seeds)
+
 
 @dataclass(frozen=True)
 class ArmTrials:
@@ -57,6 +70,14 @@ class ArmTrials:
     """Trials, ordered by number."""
     hours: float
     """Hours of all runs and the stages that they were chosen by."""
+    names: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    """Parameter → how it is printed."""
+    label: str = ""
+    """How the arm itself is printed, `Pooling: MAP`; empty: by its name."""
+
+    @property
+    def title(self) -> str:
+        return self.label or self.name
 
     @property
     def complete(self) -> list[Trial]:
@@ -102,12 +123,14 @@ def read_trials(results: Results) -> tuple[ArmTrials, ...]:
     ):
         rows.setdefault(key, {}).setdefault(trial, []).append(tuple(rest))
     found = []
+    goals = tuple(goal_name(goal, plan.declared, results.labels) for goal in search.objective)
     for arm in plan.arms:
         own = rows.get(arm.key, {})
         trials = tuple(trial for at, runs in own.items() for trial in _trial(at, runs))
         hours = sum(run[-1] for runs in own.values() for run in runs) / 3600
-        goals = tuple(goal_name(goal, plan.declared) for goal in search.objective)
-        found.append(ArmTrials(arm.name, search, goals, trials, hours))
+        names = {key: _printed(key, results.labels) for key in search.parameters}
+        label = ", ".join(f"{results.labels.factor(f)}: {results.labels.level(f, own)}" for f, own in arm.cell.items())
+        found.append(ArmTrials(arm.name, search, goals, trials, hours, names, label))
     return tuple(found)
 
 
@@ -124,12 +147,19 @@ def _trial(at: int, runs: Sequence[tuple[Any, ...]]) -> Iterator[Trial]:
     yield Trial(at, state, first, json.loads(values), by_role["search"], by_role["repeat"])
 
 
-def goal_name(goal: GoalConfig, declared: Mapping[str, Metric]) -> str:
-    """What is sought, in words, with the unit that its metrics share."""
+def goal_name(goal: GoalConfig, declared: Mapping[str, Metric], labels: Labels | None = None) -> str:
+    """What is sought, in words, with the unit that its metrics share; a single metric by its label."""
+    if labels is not None and goal.metric[0] in declared and len(goal.metric) == 1:
+        return labels.quantity(goal.metric)
     metric = goal.metric[0] if len(goal.metric) == 1 else f"mean of {', '.join(goal.metric)}"
     names = [name for pattern in goal.metric for name in expand(pattern, list(declared))]
     unit = shared(declared[name].unit for name in names)
     return f"{metric} ({unit})" if unit else metric
+
+
+def _printed(key: str, labels: Labels) -> str:
+    """A parameter's label, else its short name."""
+    return label if (label := labels.axis(key)) != key else short_name(key)
 
 
 def short_name(key: str) -> str:
@@ -147,7 +177,7 @@ def winners_table(arms: Sequence[ArmTrials]) -> Table:
     search = arms[0].search
     goals = arms[0].goals
     several = len(goals) > 1
-    labels = [*map(short_name, search.parameters), *goals]
+    labels = [*(arms[0].names.get(key, short_name(key)) for key in search.parameters), *goals]
     labels += [] if several else ["winner − this", "winner is better, sure (%)"]
     columns = tuple(Column(label, "", "", DIGITS, (), False) for label in labels)
     rows = tuple(row for arm in arms for row in (_front_rows(arm) if several else _rows(arm)))
@@ -233,6 +263,10 @@ def _notes(arms: Sequence[ArmTrials]) -> tuple[str, ...]:
             )
         else:
             notes.append("No trial was repeated (confirm.seeds): the best is the luckiest, too, by an unknown amount.")
+    budgets = sorted({len(arm.trials) for arm in arms})
+    if len(arms) > 1:
+        count = " to ".join(map(str, dict.fromkeys((budgets[0], budgets[-1]))))
+        notes.append(f"{'Equal budgets' if len(budgets) == 1 else 'Unequal budgets'}: {count} trials for each arm.")
     for arm in arms:
         states = Counter(trial.state for trial in arm.trials)
         counts = ", ".join(f"{count} {state}" for state, count in states.items())

@@ -17,6 +17,7 @@ from ablative.reports.store.results import Results
 from ablative.reports.store.warehouse import Source, Values, cell_key
 from ablative.reports.tables.notes import table_notes, test_words, tuning_notes
 from ablative.reports.tables.printed import block_levels, blocks
+from ablative.reports.tables.same_runs import same_run_notes
 from ablative.reports.tables.tables import Column, Entry, Row, Table, number, row_name
 from ablative.study.plan.layout import split_levels, table_layout
 from ablative.study.spec.design import DESIGNS
@@ -109,7 +110,8 @@ class _Draft:
         rows = tuple(Row(levels, row) for levels, row in zip(self.slots, entries, strict=True))
         shown = dict.fromkeys(entry.cell for row in rows for entry in row.entries if entry.summary)
         tuned = tuning_notes(coverage.tuned[cell] for cell in shown if cell in coverage.tuned)
-        notes = (*table_notes(config, rows, columns), *tuned)
+        same = same_run_notes(config.rows, self.slots, config.split, results)
+        notes = (*table_notes(config, rows, columns), *tuned, *same)
         table = Table(self.name, config.title or self.name, config.rows, config.split, columns, rows, notes)
         return _labelled(table, results)
 
