@@ -22,7 +22,7 @@ from ablative.reports.store.coverage import Coverage, StoredState, missing_text
 from ablative.reports.store.labels import Labels
 from ablative.reports.store.results import Results
 from ablative.reports.store.warehouse import cell_key
-from ablative.study.plan.figure_checks import FIGURE_METRICS, positions
+from ablative.study.plan.figure_checks import FIGURE_METRICS, OWN_KEYS, positions
 from ablative.study.spec.design import Cell, allows
 from ablative.study.spec.outputs import BY_METRIC, FigureConfig
 
@@ -33,7 +33,7 @@ def figure_data(
     results: Results,
 ) -> FigureData:
     """Fetch what a declared figure draws; the plan has checked that it can be drawn. Raises ConfigError for its SQL."""
-    study, coverage, warehouse = results.study, results.coverage, results.warehouse
+    study, coverage = results.study, results.coverage
     kept = [cell for cell in results.cells if allows(cell, config.where)]
     names = results.labels
     bare = FigureData(
@@ -48,14 +48,8 @@ def figure_data(
         baseline=study.baseline or {},
         page=page_inches(study.report.width),
     )
-    if config.kind == "effects":
-        effects, notes = effect_columns(study.effects[config.effects], results)
-        return dataclasses.replace(bare, notes=notes, own=effects or None)
-    if config.kind == "custom":
-        return dataclasses.replace(bare, own=frame(config.sql, warehouse, f"figure '{name}'"))
-    if config.kind == "panels":
-        shown, notes = pictures(config.show, kept, results, names)
-        return dataclasses.replace(bare, notes=notes, own=shown or None)
+    if config.kind in OWN_KEYS:
+        return _with_own(bare, kept, results)
     groups = _metric_groups(config, coverage)
     what, labels = _columns(groups, results) if config.kind == "heatmap" else ("", tuple(map(names.quantity, groups)))
     if config.kind == "curves":
@@ -78,6 +72,18 @@ def figure_data(
         meetings=meetings,
         heads=_head_widths(config, groups) if config.kind == "heatmap" else {},
     )
+
+
+def _with_own(bare: FigureData, kept: Sequence[Cell], results: Results) -> FigureData:
+    """The data of a kind that lays out its figure by itself."""
+    config = bare.config
+    if config.kind == "effects":
+        effects, notes = effect_columns(results.study.effects[config.effects], results)
+        return dataclasses.replace(bare, notes=notes, own=effects or None)
+    if config.kind == "custom":
+        return dataclasses.replace(bare, own=frame(config.sql, results.warehouse, f"figure '{bare.name}'"))
+    shown, notes = pictures(config.show, kept, results, results.labels)
+    return dataclasses.replace(bare, notes=notes, own=shown or None)
 
 
 def _points(

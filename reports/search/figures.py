@@ -17,7 +17,7 @@ import numpy as np
 
 from ablative.reports.figures.style import COLUMN_INCHES, FAINT, INK, PAGE_INCHES, SEED, SMALLEST
 from ablative.reports.search.results import ArmTrials, Trial, short_name, value_text
-from ablative.reports.search.spread import seed_spread
+from ablative.reports.search.spread import comparable_values, seed_spread
 from ablative.reports.search.surrogate import fit
 from ablative.reports.stats.student import Floats
 from ablative.study.spec.search import ParameterConfig
@@ -144,6 +144,9 @@ def _history(axis: Axes, arm: ArmTrials) -> None:
             )
             axis.plot([trial.number, trial.number + 0.3], [trial.goal_values[0], fmean(again)], "-", color=INK, lw=0.6)
     _points(axis, arm, {trial.number: (trial.number, trial.goal_values[0]) for trial in arm.complete})
+    if (best := arm.best) is not None:
+        aside = 0.3 if best.repeats else 0.0
+        axis.plot([best.number + aside], [best.value], "o", color=INK, fillstyle="none", markersize=9, mew=1.1)
     if (spread := seed_spread(arm)) is not None:
         middle, after = fmean(values), max(trial.number for trial in arm.trials) + 2
         axis.errorbar(
@@ -171,13 +174,14 @@ UNCERTAINTY = "standard error of the surface"
 def _map(axis: Axes, arm: ArmTrials) -> None:
     """The surface's mean, and the trials in the colours of their values."""
     keys, x, y, mean, _ = surface(arm)
+    values = comparable_values(arm)
     axis.pcolormesh(x, y, mean, cmap=COLORS, shading="nearest", label=arm.goals[0], rasterized=True)
     for first, marker, size in ((False, "o", 14), (True, "*", 60)):
         own = [trial for trial in arm.complete if trial.first == first]
         axis.scatter(
             [trial.values[keys[0]] for trial in own], [trial.values[keys[1]] for trial in own],
-            [size * (1.6 if trial.count > 1 else 1) for trial in own], c=[trial.value for trial in own], cmap=COLORS,
-            marker=marker, edgecolors="white", linewidths=0.6, zorder=3,
+            [size * (1.6 if trial.count > 1 else 1) for trial in own], c=[values[trial.number] for trial in own],
+            cmap=COLORS, marker=marker, edgecolors="white", linewidths=0.6, zorder=3,
         )  # fmt: skip
     _frame_map(axis, arm, keys)
 
@@ -196,7 +200,7 @@ def surface(arm: ArmTrials) -> tuple[list[str], Floats, Floats, Floats, Floats]:
     keys = ranges(arm)[:2]
     parameters = [arm.search.parameters[key] for key in keys]
     points = np.array([[place(p, t.values[k]) for k, p in zip(keys, parameters, strict=True)] for t in arm.complete])
-    values = np.array([trial.value for trial in arm.complete])
+    values = np.array(list(comparable_values(arm).values()))
     counts = np.array([trial.count for trial in arm.complete], dtype=np.float64)
     spread = seed_spread(arm) if len(arm.search.parameters) == len(keys) else None
     # Where there are further parameters, what they do counts as noise, of which the seeds' is a part.
@@ -230,15 +234,13 @@ def _frame_map(axis: Axes, arm: ArmTrials, keys: Sequence[str]) -> None:
 
 
 def _points(axis: Axes, arm: ArmTrials, places: Mapping[int, tuple[float, float]]) -> None:
-    """Complete trials: dots, stars where they were tried first, and a ring around the winner."""
+    """Complete trials: dots, and stars where they were tried first."""
     for first, marker, size in ((False, "o", 3.5), (True, "*", 8.0)):
         own = [places[trial.number] for trial in arm.complete if trial.first == first]
         axis.plot(
             [x for x, _ in own], [y for _, y in own], marker, color=PAINT, markersize=size, markeredgecolor="white",
             markeredgewidth=0.4,
         )  # fmt: skip
-    if (best := arm.best) is not None:
-        axis.plot(*places[best.number], "o", color=INK, fillstyle="none", markersize=9, markeredgewidth=1.1)
 
 
 def _importance(axis: Axes, arm: ArmTrials) -> None:
@@ -327,8 +329,9 @@ KINDS = {
     "map": Kind(
         "Map",
         "Above: mean of a Gaussian process through all trials, each with the mean over its repeats where it has any "
-        "(large signs), else over the search's seeds, and with the error that the seeds' spread gives it; a sign has "
-        "the colour of its trial's value. Below: the standard error of that surface.",
+        "(large signs), else over the search's seeds, moved by what the repeated trials have moved by on average, and "
+        "with the error that the seeds' spread gives it; a sign has the colour of its trial's value. Below: the "
+        "standard error of that surface.",
         _spread_out,
         (_map, _uncertainty),
     ),

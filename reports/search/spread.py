@@ -53,6 +53,17 @@ def seed_spread(arm: ArmTrials) -> SeedSpread | None:
     return SeedSpread(sd, df, min(values), max(values), between, f, p)
 
 
+def comparable_values(arm: ArmTrials) -> dict[int, float]:
+    """Trial → its value, as if all complete trials had the seeds of the repeats.
+
+    A seed moves all trials alike by more than they differ, so those without repeats are moved by what the repeated ones
+    have moved by on average, from the search's seeds to the repeats'.
+    """
+    moves = [trial.value - trial.goal_values[0] for trial in arm.complete if trial.repeats]
+    shift = float(np.mean(moves)) if moves else 0.0
+    return {trial.number: trial.value + (0.0 if trial.repeats else shift) for trial in arm.complete}
+
+
 def _within(arm: ArmTrials) -> tuple[float, int] | None:
     """Standard deviation and degrees of freedom of seeds within trials: of the trials that have the most seeds."""
     tables = [{seed: own[0] for seed, own in {**trial.seeds, **trial.repeats}.items()} for trial in arm.complete]

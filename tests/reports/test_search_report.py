@@ -10,15 +10,25 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+import matplotlib
+import numpy as np
 import pytest
 import stores
+from matplotlib.text import Text
 
 from ablative.reports.build import report
 from ablative.reports.costs.stage_costs import cost_rows, wasted
-from ablative.reports.search.figures import KINDS, importances, ranges
+from ablative.reports.figures.style import SMALLEST, STYLE
+from ablative.reports.search.figures import KINDS, figure, importances, ranges, surface
+from ablative.reports.search.parameters import parameters_table
 from ablative.reports.search.results import ArmTrials, Trial, goal_name, read_trials, winners_table
+from ablative.reports.search.spread import seed_spread, seeds_a_trial, verdict
+from ablative.reports.search.surrogate import fit
 from ablative.reports.store.results import open_results, open_warehouse
+from ablative.reports.store.warehouse import cell_key
+from ablative.reports.tables.same_runs import same_run_notes
 from ablative.study.plan.plan import Plan
+from ablative.study.plan.tuned_levels import Searched
 from ablative.study.plan.winners import Tried, winner
 from ablative.study.spec.search import GoalConfig, parse_search
 from ablative.study.trainers import Metric
@@ -123,6 +133,7 @@ def test_the_table_of_winners_by_hand(searched: Plan) -> None:
     assert gap.summary is not None and gap.summary.mean == pytest.approx(means[0] - means[1]) and gap.summary.n == 3
     assert gap.error is not None and gap.error.low is not None and gap.error.low > 0
     assert sure.summary is not None and 97.5 < sure.summary.mean < 100
+    assert table.notes[0].startswith("All values") and "Unequal budgets: 0 to 8 trials" in " ".join(table.notes)
     assert any("8 trials (7 complete, 1 pruned), 0.2 hours" in note for note in table.notes)
     assert any("none yet" in note for note in table.notes)
 
@@ -154,6 +165,85 @@ def test_importance_finds_the_parameter_that_matters(searched: Plan) -> None:
     assert list(shares) == ["objective.w_image", "objective.w_text"] and shares["objective.w_image"] > 0.8
     assert sum(shares.values()) == pytest.approx(1)
     assert importances(dataclasses.replace(found, trials=tuple(trials[:3]))) == {}
+
+
+def test_the_map_and_its_winner_agree(searched: Plan) -> None:
+    """Each sign has the colour of its trial's mean over all repeats, and the ring lies on the best of the repeated."""
+    arm = arms_of(searched)[0]
+    with matplotlib.rc_context(STYLE):
+        top, bottom, *_ = figure(KINDS["map"], [arm]).axes
+    surfaces, dots, stars = top.collections
+    drawn = sorted([*dots.get_array(), *stars.get_array()])
+    repeated = {
+        trial.number: fmean(own[0] for own in trial.repeats.values()) for trial in arm.complete if trial.repeats
+    }
+    shift = fmean(value - arm.trials[number].goal_values[0] for number, value in repeated.items())
+    assert drawn == pytest.approx(sorted(repeated.get(t.number, t.goal_values[0] + shift) for t in arm.complete))
+    ring = [line for line in top.lines if line.get_fillstyle() == "none"][-1]
+    assert (ring.get_xdata()[0], ring.get_ydata()[0]) == VALUES[max(repeated, key=lambda n: repeated[n])]
+    assert surfaces.get_clim() == dots.get_clim() == stars.get_clim()
+    assert max(repeated.values()) == pytest.approx(surfaces.get_clim()[1], abs=3)
+    keys, x, y, mean, error = surface(arm)
+    at = np.unravel_index(np.argmin(error), error.shape)
+    assert keys == ["objective.w_image", "objective.w_text"] and mean.shape == error.shape == (len(y), len(x))
+    assert 0 < error.min() < error.max() and 0.01 < x[at[1]] < 1 and bottom.get_ylabel() == "w_text"
+
+
+def test_a_surface_follows_what_is_sure_and_is_flat_where_nothing_is() -> None:
+    rng = np.random.default_rng(0)
+    points = rng.uniform(size=(30, 2))
+    truth = 10 + 4 * np.sin(3 * points[:, 0])
+    sure = fit(points, truth, np.full(30, 1.0), (0.01, 20))
+    mean, error = sure.at(points)
+    assert mean == pytest.approx(truth, abs=0.05) and error.max() < 0.05
+    _, wide = sure.at(np.array([[5.0, 5.0]]))
+    assert wide[0] > 10 * error.max()
+    luck = fit(points, 10 + rng.normal(size=30), np.full(30, 1.0), (1.0, 20))
+    flat, _ = luck.at(points)
+    assert np.ptp(flat) < 1.5 and luck.noise == pytest.approx(1.0, abs=0.3), "noise of sd 1 in 30 trials spans 4"
+
+
+def test_whether_trials_differ_by_more_than_their_seeds(searched: Plan) -> None:
+    arm = arms_of(searched)[0]
+    spread = seed_spread(arm)
+    assert spread is not None and spread.df == 3 * 3, "four trials with seeds 0 to 3, less trials and seeds"
+    table = np.array([[quality(VALUES[i], seed) for seed in range(4)] for i in range(4)])
+    rest = table - table.mean(axis=1, keepdims=True) - table.mean(axis=0) + table.mean()
+    assert spread.sd == pytest.approx(math.sqrt(float((rest**2).sum()) / 9))
+    assert "cannot distinguish" in verdict(arm), "the luck of one trial at seed 0 hides the others"
+    values = {trial.number: trial.goal_values[0] - 30 * (trial.number == LUCKY) for trial in arm.complete}
+    honest = [dataclasses.replace(trial, seeds={0: (values[trial.number],)}) for trial in arm.complete]
+    found = dataclasses.replace(arm, trials=tuple(honest))
+    assert "differ by more than their seeds explain" in verdict(found) and seed_spread(found).p < 1e-4  # type: ignore[union-attr]
+    bare = tuple(dataclasses.replace(trial, repeats={}) for trial in arm.trials)
+    assert "no trial has a second seed" in verdict(dataclasses.replace(arm, trials=bare))
+    assert seeds_a_trial(1.0, 0.5 * 2**0.5) == 34, "a paired t test's textbook size of effect 0.5 and power 80 %"
+    assert seeds_a_trial(1.0, 0.0) is None
+
+
+def test_where_the_ten_best_lie(searched: Plan) -> None:
+    table = parameters_table(arms_of(searched))
+    assert table is not None and [row.levels for row in table.rows] == [
+        ("pooling=map", k) for k in ("w_image", "w_text")
+    ]
+    texts = [entry.literal for entry in table.rows[0].entries]
+    assert texts[:4] == ["0.3", "0.2", "0.02 to 0.95", "0.01 to 1"] and int(texts[4]) > 50
+    assert parameters_table([front_arm()]) is None
+
+
+def test_a_tuned_row_that_is_another_rows_run_says_so(full: Plan) -> None:
+    with open_results(full) as results:
+        cells = [cell_key(cell) for cell in results.cells if cell.get("pooling") == "map" and cell["scale"] == "small"]
+        one, other = cells
+        tasks = dict(results.coverage.tasks)
+        tasks |= {(one, stage): tasks[other, stage] for cell, stage in results.coverage.tasks if cell == other}
+        searched = Searched("tuned", "pooled", "map", 20, 1, 2, 0.1)
+        coverage = dataclasses.replace(results.coverage, tuned={one: searched})
+        slots = {("tuned",): {"small": one}, ("paper",): {"small": other}}
+        assert not same_run_notes(("method",), slots, "scale", dataclasses.replace(results, coverage=coverage))
+        same = dataclasses.replace(coverage, tasks=tasks)
+        [note] = same_run_notes(("method",), slots, "scale", dataclasses.replace(results, coverage=same))
+        assert note.startswith("tuned (small) is the same run as paper")
 
 
 def front_arm() -> ArmTrials:
@@ -190,6 +280,11 @@ def test_every_figure_is_drawn_the_same_twice(searched: Plan, tmp_path: Path) ->
 
     found = arms_of(searched)
     assert ranges(found[0]) == ["objective.w_image", "objective.w_text"]
+    for kind in KINDS.values():
+        if kind.fits(found[0]):
+            with matplotlib.rc_context(STYLE):
+                texts = figure(kind, found[:1]).findobj(Text)
+            assert min(text.get_fontsize() for text in texts) >= SMALLEST
     one, paths = draw(found, tmp_path / "one")
     two, _ = draw(found, tmp_path / "two")
     assert [drawing.name for drawing in one] == ["search-history", "search-map", "search-importance", "search-parallel"]
