@@ -45,6 +45,8 @@ class ReportOptions:
     """Tasks with something in their journals that is not in the store."""
     numbers: bool = False
     """Collect the numbers under their keys even where no format asks for them."""
+    refresh: int = 0
+    """Seconds after which the page loads itself again; 0: it does not."""
 
 
 @dataclass(frozen=True)
@@ -110,7 +112,7 @@ def report(plan: Plan, out: Path, formats: Sequence[str] = FORMATS, options: Rep
         if options.numbers or {"html", "tex"} & set(formats):
             found = dataclasses.replace(found, numbers=_numbers(results, found))
         if {"html", "tex"} & set(formats):
-            found = _write_extras(results, found, paths, out, formats)
+            found = _write_extras(results, found, paths, out, formats, options.refresh)
     return dataclasses.replace(found, paths=tuple(paths))
 
 
@@ -127,7 +129,9 @@ def _findings(
     return findings
 
 
-def _write_extras(results: Results, found: Report, paths: list[Path], out: Path, formats: Sequence[str]) -> Report:
+def _write_extras(
+    results: Results, found: Report, paths: list[Path], out: Path, formats: Sequence[str], refresh: int
+) -> Report:
     """Write the numbers, the compute statement, figures, the warehouse, the PDF and the page; add them to `paths`."""
     from ablative.reports.html.overview import survey
     from ablative.reports.write import write_compute, write_numbers, write_pdf, write_statistics
@@ -148,7 +152,7 @@ def _write_extras(results: Results, found: Report, paths: list[Path], out: Path,
         written, left_out = write_pdf(study.title or study.name, paths, out / "tables.pdf", width)
         paths += written
     if "html" in formats:
-        paths.append(_write_page(overview, found, drawings, out / "index.html"))
+        paths.append(_write_page(results, overview, found, drawings, out / "index.html", refresh))
     return dataclasses.replace(found, left_out=left_out, broken=(*found.broken, *broken))
 
 
@@ -291,8 +295,13 @@ def _write_figures(results: Results, folder: Path) -> tuple[list[Path], list[Dra
     return paths, drawings, broken
 
 
-def _write_page(overview: Overview, found: Report, drawings: Sequence[Drawing], path: Path) -> Path:
+def _write_page(
+    results: Results, overview: Overview, found: Report, drawings: Sequence[Drawing], path: Path, refresh: int
+) -> Path:
+    from ablative.reports.html.behind import Behind
     from ablative.reports.html.page import render_page
 
-    write_atomic(path, render_page(overview, found.tables, drawings, found.claims, found.findings, found.search))
+    behind = Behind(results)
+    rest = (found.claims, found.findings, found.search, refresh)
+    write_atomic(path, render_page(overview, found.tables, drawings, behind, *rest))
     return path

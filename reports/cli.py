@@ -230,6 +230,7 @@ def why(
     ROW and COLUMN are labels ('clip, map', 'large / top-1') or positions, counted from 1.
     """
     from ablative.reports.build import one_number
+    from ablative.reports.provenance.numbers import unfolded
     from ablative.reports.terminal import print_answer
 
     plan = load_plan(study_name, overrides, config_dir)
@@ -243,7 +244,8 @@ def why(
         return
     answer, numbers = one_number(plan, table_name, row, column, sync_first(plan))
     if as_json:
-        [(key, number)] = numbers["numbers"].items() or [(None, {})]
+        key = next(iter(numbers["numbers"]), None)
+        number = unfolded(numbers, key) if key else {}
         behind = {name: numbers[name] for name in ("tasks", "environments", "findings")}
         click.echo(json.dumps({"key": key, **number, **answer.to_json(), **behind}))
     else:

@@ -12,7 +12,7 @@ from rich.table import Table as Grid
 from rich.text import Text
 
 from ablative.reports.provenance.finding_inputs import short_commit
-from ablative.reports.provenance.numbers import Numbers
+from ablative.reports.provenance.numbers import Numbers, unfolded
 from ablative.reports.provenance.why import Answer
 from ablative.reports.tables.escape import bare
 from ablative.reports.tables.printed import VALUE, printed_columns
@@ -54,7 +54,8 @@ def print_answer(answer: Answer, numbers: Numbers, plan: Plan) -> None:
     """One number, how it is made, and the tasks behind it: their code, data, machine, versions, files."""
     entry = answer.entry
     click.echo(f"{answer.table.title}\n{answer.row.title}: {answer.column.title} = {plain(entry, answer.column)}")
-    for key, number in numbers["numbers"].items():
+    found = {key: unfolded(numbers, key) for key in numbers["numbers"]}
+    for key, number in found.items():
         click.echo(f"\\ablate{{{key}}}: {number['formula']}")
     click.echo(f"n = {entry.summary.n if entry.summary else 0} of {entry.planned} seeds")
     if entry.test:
@@ -63,7 +64,7 @@ def print_answer(answer: Answer, numbers: Numbers, plan: Plan) -> None:
         click.echo(f"missing: {entry.detail}")
     if entry.finding_marks:
         click.echo(answer.table.notes[-1])
-    for number in numbers["numbers"].values():
+    for number in found.values():
         for run in number["runs"]:
             _print_run(run, numbers["tasks"], plan)
         for i, environment in enumerate(numbers["environments"]):

@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from ablative.reports.store.results import Results
-from ablative.study.home.records import read_record
 from ablative.study.home.task_state import FINISHED
 
 EnvironmentCounts = tuple[tuple[str, tuple[tuple[str, int], ...]], ...]
@@ -19,8 +18,7 @@ def environment_counts(results: Results) -> EnvironmentCounts:
     facts: dict[str, Counter[str]] = {"code": Counter(dict(results.warehouse.rows(_COMMITS)))}
     for state in results.coverage.states.values():
         if state.state in FINISHED:
-            record: Mapping[str, Any] = read_record(state.task.paths(results.plan.home)) or {}
-            for name, value in _flat(record.get("environment") or {}):
+            for name, value in _flat(results.environment(state.task)):
                 facts.setdefault(name, Counter())[value] += 1
     return tuple((name, tuple(sorted(counter.items()))) for name, counter in facts.items() if counter)
 

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ablative.reports.costs.environment import EnvironmentCounts, environment_counts
 from ablative.reports.costs.stage_costs import CostRow, cost_rows, statement, wasted
 from ablative.reports.costs.usage_table import UsageTable, study_usage
 from ablative.reports.store.coverage import StoredState
+from ablative.reports.store.labels import Labels
 from ablative.reports.store.results import Results
 from ablative.reports.store.warehouse import cell_key
+from ablative.study.core.plurals import counted
 
 
 @dataclass(frozen=True)
@@ -21,6 +25,16 @@ class GridRow:
     """Level of each factor; empty where it does not apply."""
     stages: tuple[tuple[StoredState, ...], ...]
     """States of the tasks of each of `Overview.stages`; empty where the cell lacks the stage."""
+
+
+@dataclass(frozen=True)
+class Sign:
+    """Tasks of a cell and a stage that are shown together."""
+
+    state: str
+    count: int
+    text: str
+    """What a pointer or a screen reader shows."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +55,8 @@ class Overview:
     study: str
     title: str
     factors: tuple[str, ...]
+    labels: Labels
+    """How factors and levels are printed."""
     seeds: tuple[int, ...]
     cells: int
     runs: int
@@ -63,6 +79,19 @@ class Overview:
     leftovers: tuple[Leftover, ...]
     usage: UsageTable | None
     """What was spent and wasted, by table and cell; None where no attempt has reported it."""
+
+    @property
+    def large(self) -> bool:
+        """So many cells that the grid of states is folded, and seeds of one state are one sign."""
+        return len(self.grid) > 200
+
+    def signs(self, stage: Sequence[StoredState]) -> list[Sign]:
+        """How a cell's tasks of a stage are shown in the grid of states."""
+        if self.large:
+            groups = itertools.groupby(stage, key=lambda each: (each.state, each.text))
+            counts = [(state, text, len(list(own))) for (state, text), own in groups]
+            return [Sign(state, count, f"{counted(count, 'seed')}: {text}") for state, text, count in counts]
+        return [Sign(each.state, 1, f"seed {each.task.seed}: {each.text} ({each.task.task_id})") for each in stage]
 
     @property
     def levels(self) -> tuple[tuple[str, tuple[str, ...]], ...]:
@@ -102,6 +131,7 @@ def survey(results: Results) -> Overview:
         study=plan.study.name,
         title=plan.study.title,
         factors=factors,
+        labels=results.labels,
         seeds=plan.study.seeds,
         cells=len(plan.cells),
         runs=len(plan.runs),

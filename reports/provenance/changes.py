@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ablative.reports.provenance.finding_inputs import changed_keys
-from ablative.reports.provenance.numbers import Numbers, render_numbers_json
+from ablative.reports.provenance.numbers import Numbers, render_numbers_json, unfolded
 from ablative.study.core.errors import ConfigError, unknown
 from ablative.study.core.files import read_json, write_atomic
 from ablative.study.plan.task import TRAIN
@@ -90,7 +90,7 @@ def moves(before: Numbers, now: Numbers, changed: Changed = lambda former, run: 
         if former is None:
             found.append(Move(key, APPEARED, "", number["text"], _why_new(before, number)))
         elif former["text"] != number["text"]:
-            reasons = _reasons(former, number, before, now, changed)
+            reasons = _reasons(unfolded(before, key), unfolded(now, key), before, now, changed)
             found.append(Move(key, MOVED, former["text"], number["text"], reasons))
     for key, former in before["numbers"].items():
         if key not in now["numbers"]:
@@ -100,11 +100,17 @@ def moves(before: Numbers, now: Numbers, changed: Changed = lambda former, run: 
 
 def unseen(before: Numbers, now: Numbers) -> int:
     """How many numbers print as before although their further digits or the runs behind them have changed."""
-    pairs = ((before["numbers"].get(key), number) for key, number in now["numbers"].items())
-    return sum(
-        old is not None and old["text"] == new["text"] and (old["value"], old["runs"]) != (new["value"], new["runs"])
-        for old, new in pairs
+    alike = (
+        key
+        for key, number in now["numbers"].items()
+        if key in before["numbers"] and before["numbers"][key]["text"] == number["text"]
     )
+    return sum(_behind(before, key) != _behind(now, key) for key in alike)
+
+
+def _behind(numbers: Numbers, key: str) -> tuple[float | None, list[Mapping[str, Any]]]:
+    number = unfolded(numbers, key)
+    return number["value"], number["runs"]
 
 
 def render_moves_text(found: Sequence[Move], tag: str, hidden: int) -> str:

@@ -35,20 +35,15 @@ def table_keys(study: str, table: Table) -> list[list[str]]:
     named = [column.key or ".".join(filter(None, [column.group, column.label])) for column in table.columns]
     heads = dict(zip(named, (_column_part(column) for column in table.columns), strict=True))
     spelled = parts_apart(named) if len(set(heads.values())) < len(heads) else {}
-    keys = [
-        ".".join(
-            part
-            for part in (
-                *head,
-                *(own[level] for own, level in zip(levels, row.levels, strict=True) if level),
-                splits[column.split] if column.split else "",
-                spelled.get(name, heads[name]),
-            )
-            if part
-        )
-        for row in table.rows
+    ends = [
+        ".".join(filter(None, [splits[column.split] if column.split else "", spelled.get(name, heads[name])]))
         for column, name in zip(table.columns, named, strict=True)
     ]
+    begins = [
+        ".".join([*head, *(own[level] for own, level in zip(levels, row.levels, strict=True) if level)])
+        for row in table.rows
+    ]
+    keys = [f"{begin}.{end}" if end else begin for begin in begins for end in ends]
     flat, width = apart(keys), len(table.columns)
     return [flat[i * width : (i + 1) * width] for i in range(len(table.rows))]
 
@@ -73,6 +68,8 @@ def parts_apart(texts: Iterable[str]) -> dict[str, str]:
 
 def apart(keys: Sequence[str]) -> list[str]:
     """Keys of which each is another: the second of two equal ones ends in `-2`."""
+    if len(set(keys)) == len(keys):
+        return list(keys)
     seen: Counter[str] = Counter()
     found: dict[str, None] = {}
     for key in keys:

@@ -6,8 +6,9 @@ table does. A key that does not exist is an error of LaTeX that names it.
 
 from __future__ import annotations
 
+import functools
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ablative.reports.provenance.findings import Finding, cells_used, tasks_behind
@@ -16,11 +17,11 @@ from ablative.reports.store.coverage import Coverage, StoredState
 from ablative.reports.store.warehouse import Source, cell_key, quoted
 from ablative.reports.tables.escape import LATEX_SIGNS, bare, comment, latex
 from ablative.reports.tables.latex_tables import packages_line
-from ablative.reports.tables.printed import entry_parts
-from ablative.reports.tables.renderers import PLAIN, PROSE, entry_text
-from ablative.reports.tables.tables import Column, Table
+from ablative.reports.tables.printed import Parts, table_parts
+from ablative.reports.tables.renderers import PLAIN, PROSE, joined_parts
+from ablative.reports.tables.sidecar import Fields, values
+from ablative.reports.tables.tables import Column, Entry, Table
 from ablative.reports.verdicts.claim_tables import lines, verdict_text
-from ablative.study.home.records import read_record
 from ablative.study.plan.layout import effects_layout
 
 if TYPE_CHECKING:
@@ -30,7 +31,12 @@ if TYPE_CHECKING:
     from ablative.study.plan.task import Task
 
 Numbers = dict[str, Any]
-"""The content of `numbers.json`: study, findings, numbers (by key), tasks (by id), environments."""
+"""The content of `numbers.json`: study, findings, numbers (by key), tasks (by id), environments.
+
+A number's `cell`, `formula`, `query` and `runs` are places in the lists cells, formulas, queries and run_sets, its
+`values` are in the order of its set of runs, and `$cell` of its query is its cell: `unfolded` puts all of them in their
+places.
+"""
 
 
 SHOWN = ("device", "host", "python", "packages")
@@ -49,12 +55,13 @@ def collect_numbers(
     `only`: the key of the one number that is wanted, with its own tasks.
     """
     plan, coverage = results.plan, results.coverage
-    pairs = [pair for table in tables for pair in _table_numbers(results, table)]
-    pairs += [pair for judged in claims for pair in _claim_numbers(plan.study.name, judged, coverage)]
+    shared = _Shared(coverage)
+    pairs = [pair for table in tables for pair in _table_numbers(results, table, shared)]
+    pairs += [pair for judged in claims for pair in _claim_numbers(plan.study.name, judged, shared)]
     pairs = list(zip(apart([key for key, _ in pairs]), (number for _, number in pairs), strict=True))
     if only:
         pairs = [(key, number) for key, number in pairs if key == only]
-        behind = {task for _, number in pairs for run in number["runs"] for task in run["tasks"]}
+        behind = {task for _, number in pairs for run in shared.run_sets[number["runs"]] for task in run["tasks"]}
         states = [state for name, state in coverage.states.items() if name in behind]
     else:
         outputs = cells_used(plan, tables, claims).values()
@@ -65,41 +72,103 @@ def collect_numbers(
         "final": not findings,
         "findings": [finding.to_json() for finding in findings],
         "numbers": dict(pairs),
+        **shared.parts(),
         "tasks": tasks,
         "environments": environments,
     }
 
 
-def _table_numbers(results: Results, table: Table) -> Iterator[tuple[str, dict[str, Any]]]:
-    formulas = [formula(table, column) for column in table.columns]
+class _Shared:
+    """What many numbers have in common, each stored once; a number has its place: formulas, queries, sets of runs."""
+
+    def __init__(self, coverage: Coverage) -> None:
+        self.run_sets: list[list[Fields]] = []
+        self.coverage = coverage
+        self._texts: dict[str, dict[str, int]] = {"cells": {}, "formulas": {}, "queries": {}}
+        self._sets: dict[tuple[object, ...], int] = {}
+
+    def place(self, part: str, text: str) -> int:
+        own = self._texts[part]
+        return own.setdefault(text, len(own))
+
+    def runs(self, sources: Sequence[Source], cell: str, stages: tuple[str, ...]) -> int:
+        """The set of the runs behind one number of a table."""
+        key = (cell, stages, *[source.run_id for source in sources])
+        if key not in self._sets:
+            self._sets[key] = self.add(_runs(sources, cell, stages, self.coverage))
+        return self._sets[key]
+
+    def add(self, runs: Sequence[Fields]) -> int:
+        self.run_sets.append(list(runs))
+        return len(self.run_sets) - 1
+
+    def parts(self) -> Fields:
+        return {**{part: list(own) for part, own in self._texts.items()}, "run_sets": self.run_sets}
+
+
+def _table_numbers(results: Results, table: Table, shared: _Shared) -> Iterator[tuple[str, Fields]]:
+    formulas = [shared.place("formulas", formula(table, column)) for column in table.columns]
     grid = _grid(results.plan, table)
-    for i, (row, keys) in enumerate(zip(table.rows, table_keys(results.study.name, table), strict=True)):
-        for j, (entry, key) in enumerate(zip(row.entries, keys, strict=True)):
+    queries = [shared.place("queries", _query(table, column, grid)) for column in table.columns]
+    names = [bare(column.name) for column in table.columns]
+    keyed = zip(table.rows, table_keys(results.study.name, table), table_parts(table), strict=True)
+    for row, keys, own in keyed:
+        label = bare(row.name)
+        for j, (entry, key, parts) in enumerate(zip(row.entries, keys, own, strict=True)):
             if not entry.cell and not entry.literal:
                 continue  # it does not exist
-            column = table.columns[j]
-            value, spread, delta, _ = entry_parts(entry, column)
-            if entry.literal:  # an effect: its estimate, and its interval
-                value, _, spread = entry.literal.partition(" ")
             summary = entry.summary
             yield (
                 key,
                 {
                     "table": table.name,
-                    "row": bare(row.name),
-                    "column": bare(column.name),
-                    "text": entry_text(entry, column, PLAIN).removesuffix(entry.finding_marks),
+                    "row": label,
+                    "column": names[j],
+                    "text": joined_parts(entry, parts, PLAIN).removesuffix(entry.finding_marks),
                     "marks": entry.finding_marks,
-                    "parts": {"value": value, "spread": spread, "delta": delta} if summary else {},
+                    "parts": _parts(entry, parts) if summary else {},
                     "value": summary.mean if summary else None,
                     "sd": summary.sd if summary else None,
                     "n": summary.n if summary else 0,
                     "planned": entry.planned,
+                    "cell": shared.place("cells", entry.cell),
                     "formula": formulas[j],
-                    "query": column.query.replace("= $cell", f"in ({grid})") if grid else table.query(i, j),
-                    "runs": _runs(entry.sources, entry.cell, column.stages, results.coverage),
+                    "query": queries[j],
+                    "runs": shared.runs(entry.sources, entry.cell, table.columns[j].stages),
+                    "values": values(entry.sources),
                 },
             )
+
+
+def _parts(entry: Entry, parts: Parts) -> dict[str, str]:
+    value, spread, delta, _ = parts
+    if entry.literal:  # an effect: its estimate, and its interval
+        value, _, spread = entry.literal.partition(" ")
+    return {"value": value, "spread": spread, "delta": delta}
+
+
+def _query(table: Table, column: Column, grid: str) -> str:
+    """The query of a column's numbers; `$cell` in it is the cell of one number."""
+    if grid:
+        return column.query.replace("= $cell", f"in ({grid})")
+    return table.sql or column.query
+
+
+def unfolded(numbers: Numbers, key: str) -> Fields:
+    """One number with its own formula, query and runs (each with its value) in the places of their indices.
+
+    Numbers that early versions have kept (`--tag`) are so already.
+    """
+    number = numbers["numbers"][key]
+    if "run_sets" not in numbers:
+        return dict(number)
+    runs = zip(numbers["run_sets"][number["runs"]], number["values"], strict=True)
+    found = {name: value for name, value in number.items() if name not in ("cell", "values")}
+    return found | {
+        "formula": numbers["formulas"][number["formula"]],
+        "query": numbers["queries"][number["query"]].replace("$cell", quoted(numbers["cells"][number["cell"]])),
+        "runs": [{**run, "value": value} for run, value in runs],
+    }
 
 
 def formula(table: Table, column: Column) -> str:
@@ -118,7 +187,7 @@ def _grid(plan: Plan, table: Table) -> str:
     return ", ".join(quoted(cell_key(cell)) for cell in cells)
 
 
-def _runs(sources: Iterable[Source], cell: str, stages: Sequence[str], coverage: Coverage) -> list[dict[str, Any]]:
+def _runs(sources: Iterable[Source], cell: str, stages: Sequence[str], coverage: Coverage) -> list[Fields]:
     """The seeds of one number: run, value, and the tasks that it rests on, those that measured it last."""
     rests: dict[str, dict[str, None]] = {}
     for state in coverage.behind(cell, stages):
@@ -127,47 +196,43 @@ def _runs(sources: Iterable[Source], cell: str, stages: Sequence[str], coverage:
         {
             "seed": source.seed,
             "run_id": source.run_id,
-            "value": source.value if source.value == source.value else None,
             "tasks": list(rests.get(source.run_id, [source.run_id])),
         }
         for source in sources
     ]
 
 
-def _claim_numbers(study: str, judged: Judged, coverage: Coverage) -> Iterator[tuple[str, dict[str, Any]]]:
+def _claim_numbers(study: str, judged: Judged, shared: _Shared) -> Iterator[tuple[str, Fields]]:
     """A claim's verdict, and the effect of each of its comparisons."""
     result = judged.result
     key = ".".join(key_part(part) for part in (study, "claims", result.name))
-    keys = [cell_key(cell) for cell in result.cells]
-    runs = [
-        run
-        for cell, (_, sources) in zip(keys, judged.runs, strict=True)
-        for run in _runs(sources, cell, judged.stages, coverage)
-    ]
-    shared = {
+    behind = [(cell_key(cell), sources) for cell, (_, sources) in zip(result.cells, judged.runs, strict=True)]
+    runs = [run for cell, sources in behind for run in _runs(sources, cell, judged.stages, shared.coverage)]
+    common = {
         "claim": result.name,
         "marks": "",
         "n": result.n_seeds,
-        "formula": result.config.statement,
-        "query": judged.query,
-        "runs": runs,
+        "cell": shared.place("cells", ""),
+        "formula": shared.place("formulas", result.config.statement),
+        "query": shared.place("queries", judged.query),
+        "runs": shared.add(runs),
+        "values": [value for _, sources in behind for value in values(sources)],
     }
-    yield key, {**shared, "text": verdict_text(result), "parts": {}, "value": None, "sd": None}
+    yield key, {**common, "text": verdict_text(result), "parts": {}, "value": None, "sd": None}
     for i, line in enumerate(lines(result)):
         name = f"{key}.effect" + (f"{i + 1}" if i else "")
         if line.effect != "–":
             interval = "" if line.interval == "none" else line.interval
             text = f"{line.effect} {interval}".rstrip()
             parts = {"value": line.effect, "spread": interval, "delta": ""}
-            yield name, {**shared, "text": text, "parts": parts, "value": result.parts[i].effect.estimate, "sd": None}
+            yield name, {**common, "text": text, "parts": parts, "value": result.parts[i].effect.estimate, "sd": None}
 
 
-def task_facts(
-    results: Results, states: Iterable[StoredState]
-) -> tuple[dict[str, dict[str, Any]], list[dict[str, Any]]]:
+def task_facts(results: Results, states: Iterable[StoredState]) -> tuple[dict[str, Fields], list[Fields]]:
     """Finished tasks by id (stage, run, seed, commit, when it ended, data fingerprints, place of its environment), and
     the environments. A task of another home has no record here: its environment is None."""
     rows = {row[0]: row[1:] for row in results.warehouse.rows(_ENDS)}
+    data_of = _inputs(results.plan)
     environments: dict[str, int] = {}
     tasks = {}
     for state in states:
@@ -184,16 +249,28 @@ def task_facts(
             "state": state.state,
             "commit": commit,
             "finished": finished,
-            "data": dict(results.plan.trainer.inputs(task.stage, task.config)),
-            "environment": _place(environment(results.plan, task), environments),
+            "data": data_of(task),
+            "environment": _place(environment(results, task), environments),
         }
     return tasks, [json.loads(text) for text in environments]
 
 
-def environment(plan: Plan, task: Task) -> Mapping[str, Any]:
+def _inputs(plan: Plan) -> Callable[[Task], dict[str, str]]:
+    """The data fingerprints of a task; seeds and cells share configurations, or their sections."""
+    known: dict[tuple[str, int], dict[str, str]] = {}
+
+    def inputs(task: Task) -> dict[str, str]:
+        key = (task.stage, id(task.config))
+        if key not in known:
+            known[key] = dict(plan.trainer.inputs(task.stage, task.config))
+        return known[key]
+
+    return inputs
+
+
+def environment(results: Results, task: Task) -> Mapping[str, Any]:
     """Device, host and versions of a task that ran in this home; empty for others."""
-    record: Mapping[str, Any] = read_record(task.paths(plan.home)) or {}
-    found = record.get("environment") or {}
+    found = results.environment(task)
     return {name: found[name] for name in SHOWN if found.get(name)}
 
 
@@ -205,10 +282,13 @@ def _place(found: Mapping[str, Any], environments: dict[str, int]) -> int | None
 def render_numbers_json(numbers: Numbers) -> str:
     """One number a line, so that small differences stay small."""
     data = dict(numbers)
+    encode = json.JSONEncoder(ensure_ascii=False, check_circular=False).encode
     bodies = []
     for part in ("numbers", "tasks"):
-        own = (f"{json.dumps(key)}: {json.dumps(value, ensure_ascii=False)}" for key, value in data.pop(part).items())
+        own = [f"{json.dumps(key)}: {encode(value)}" for key, value in data.pop(part).items()]
         bodies.append(f' "{part}": {{\n' + ",\n".join(own) + "\n}")
+    if "run_sets" in data:
+        bodies.append(' "run_sets": [\n' + ",\n".join(map(encode, data.pop("run_sets"))) + "\n]")
     head = json.dumps(data, ensure_ascii=False, indent=1, allow_nan=False).removesuffix("\n}")
     return ",\n".join([head, *bodies]) + "\n}\n"
 
@@ -218,34 +298,48 @@ def render_numbers_latex(numbers: Numbers) -> str:
     `key.value` without its spread, `key.delta`, the difference to the baseline, and `key.n`, the number of seeds.
     """
     study = key_part(numbers["study"])
-    texts = {name: text for key, number in numbers["numbers"].items() for name, text in _macros(key, number)}
-    texts |= {key: next(_macros(key, number))[1] for key, number in numbers["numbers"].items()}  # before another's part
+    found = numbers["numbers"]
+    macros = [_macro(key, number) for key, number in found.items()]
+    macros += [_macro(key, found[key]) for key in _parts_of_others(found)]  # what is read last is printed
     lines = [
-        packages_line("".join(texts.values())),
+        packages_line("".join(macros)),
         f"% study {comment(study)}: the numbers of its tables for prose; what is behind each: numbers.json",
         *([] if numbers["final"] else ["% DRAFT: 'ablate report --final' tells what is not final"]),
         _MACROS.replace("STUDY", study),
-        *(rf"\ablatenumber{{{name}}}{{{text}}}%" for name, text in texts.items()),
+        *macros,
     ]
     return "\n".join(lines) + "\n"
 
 
-def _macros(key: str, number: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+def _parts_of_others(numbers: Mapping[str, Any]) -> list[str]:
+    """Keys of numbers that are also those of another number's part (`key.value`)."""
+    ends = (".value", ".delta", ".n")
+    return [key for key in numbers if key.endswith(ends) and key.rpartition(".")[0] in numbers]
+
+
+def _macro(key: str, number: Mapping[str, Any]) -> str:
     sign = PROSE.sign.format(number["marks"].translate(LATEX_SIGNS)) if number["marks"] else ""
     parts = number["parts"]
     if not parts:
         text = latex(number["text"])
-        yield key, (text if "claim" in number else rf"\ablatemissing{{{text}}}") + sign
-        return
-    yield key, latex(f"{parts['value']} {parts['spread']}".rstrip()) + sign
-    yield f"{key}.value", latex(parts["value"]) + sign
-    if parts["delta"]:
-        yield f"{key}.delta", latex(parts["delta"]) + sign
-    yield f"{key}.n", str(number["n"])
+        shown = (text if "claim" in number else rf"\ablatemissing{{{text}}}") + sign
+        return rf"\ablatenumber{{{key}}}{{{shown}}}%"
+    value, spread, delta = (_number(parts[name]) for name in ("value", "spread", "delta"))
+    whole = f"{value} {spread}".rstrip()
+    arguments = (key, whole + sign, value + sign, delta + sign * bool(delta), number["n"])
+    return r"\ablateparts" + "".join([f"{{{each}}}" for each in arguments]) + "%"
+
+
+@functools.lru_cache(maxsize=10_000)
+def _number(text: str) -> str:
+    return latex(text)  # many numbers have the same few digits
 
 
 _MACROS = r"""% \ablate{STUDY.table.row.column} or, of the first study that is read, \ablate{table.row.column}
 \def\ablatenumber#1#2{\expandafter\gdef\csname ablate.\detokenize{#1}\endcsname{#2}}
+% key, number with its spread, without it, difference to the baseline, seeds
+\def\ablateparts#1#2#3#4#5{\ablatenumber{#1}{#2}\ablatenumber{#1.value}{#3}\ablatenumber{#1.n}{#5}%
+  \if\relax\detokenize{#4}\relax\else\ablatenumber{#1.delta}{#4}\fi}
 \ifdefined\ablatestudy\else\edef\ablatestudy{\detokenize{STUDY}}\fi
 \def\ablate#1{%
   \ifcsname ablate.\detokenize{#1}\endcsname\csname ablate.\detokenize{#1}\endcsname

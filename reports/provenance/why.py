@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ablative.reports.store.warehouse import Source
-from ablative.reports.tables.renderers import entry_json
+from ablative.reports.tables.sidecar import entry_json, values
 from ablative.reports.tables.tables import Column, Entry, Row, Table
 from ablative.study.core.errors import ConfigError, unknown
 
@@ -23,7 +22,8 @@ class Answer:
     query: str
 
     def to_json(self) -> dict[str, Any]:
-        runs = [dict(zip(Source._fields, run, strict=True)) for run in entry_json(self.entry)["runs"]]
+        sources = self.entry.sources
+        runs = [{**source._asdict(), "value": value} for source, value in zip(sources, values(sources), strict=True)]
         place = {"table": self.table.name, "row": self.row.name, "column": self.column.name}
         return {
             **place,

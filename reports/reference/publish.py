@@ -13,8 +13,9 @@ from ablative.reports.reference.declarations import declared_tables
 from ablative.reports.reference.printed import printed_tables
 from ablative.reports.reference.values import PAPERS
 from ablative.reports.tables.escape import bare
+from ablative.reports.tables.html_table import render_html
 from ablative.reports.tables.latex_tables import render_latex
-from ablative.reports.tables.renderers import render_csv, render_html, render_markdown
+from ablative.reports.tables.renderers import render_csv, render_markdown
 from ablative.reports.tables.tables import Table
 from ablative.reports.verdicts.claim_runs import Judged
 from ablative.reports.verdicts.claim_tables import CLAIM_RENDERERS, render_claims_html, summary

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 from ablative.reports.store.coverage import Coverage, cover
 from ablative.reports.store.database_store import open_store
 from ablative.reports.store.labels import Labels
 from ablative.reports.store.warehouse import Warehouse
+from ablative.study.home.records import read_record
 
 if TYPE_CHECKING:
     from ablative.study.plan.plan import Plan
+    from ablative.study.plan.task import Task
     from ablative.study.spec.design import Cell
     from ablative.study.spec.study_file import Study
 
@@ -28,10 +31,26 @@ class Results:
     """The state of each planned task."""
     warehouse: Warehouse
     """The numbers, as SQL views; it is open as long as the results are used."""
+    _environments: dict[str, Mapping[str, Any]] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @property
     def study(self) -> Study:
         return self.plan.study
+
+    @functools.cached_property
+    def here(self) -> frozenset[str]:
+        """Runs whose folders lie in this home."""
+        folder = self.plan.home.runs
+        return frozenset(os.listdir(folder)) if folder.is_dir() else frozenset()
+
+    def environment(self, task: Task) -> Mapping[str, Any]:
+        """Device, host and versions of a task that ran in this home, as its record has them; empty for others."""
+        if task.run_id not in self.here:
+            return {}
+        if task.task_id not in self._environments:
+            record: Mapping[str, Any] = read_record(task.paths(self.plan.home)) or {}
+            self._environments[task.task_id] = record.get("environment") or {}
+        return self._environments[task.task_id]
 
     @functools.cached_property
     def labels(self) -> Labels:

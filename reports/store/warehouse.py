@@ -171,6 +171,16 @@ class Warehouse:
             {"names": list(metrics)},
         )
 
+    def run_curves(self, metric: str) -> list[tuple[str, int, float]]:
+        """(run id, step, value) of every finite point of a metric, in this order."""
+        if CURVES not in self.views:
+            self._load_curves([metric])
+        return self.rows(
+            "select distinct run_id, step, value from curves "
+            "where isfinite(value) and metric = $metric order by run_id, step",
+            {"metric": metric},
+        )
+
     def provide(self, query: str) -> None:
         """Build what a query names and was not needed yet."""
         if re.search(rf"\b{CURVES}\b", query, re.IGNORECASE):

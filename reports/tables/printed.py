@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import weakref
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -62,6 +63,16 @@ def head_rows(table: Table, printed: Sequence[PrintedColumn]) -> list[list[tuple
             found.append((joined("", [prefix, text]) if text else "", len(list(same))))
         rows.append(found)
     return [row for row in rows if any(text for text, _ in row)]
+
+
+_PARTS: weakref.WeakKeyDictionary[Table, Sequence[Sequence[Parts]]] = weakref.WeakKeyDictionary()
+
+
+def table_parts(table: Table) -> Sequence[Sequence[Parts]]:
+    """Parts of all numbers (rows, columns); every format prints them, and they are made once for a table."""
+    if table not in _PARTS:
+        _PARTS[table] = [list(map(entry_parts, row.entries, table.columns)) for row in table.rows]
+    return _PARTS[table]
 
 
 def entry_parts(entry: Entry, column: Column) -> Parts:

@@ -52,21 +52,37 @@ function makeSortable(table) {
 
 const boxes = [...document.querySelectorAll("#filter input")];
 
-// Whether a cell (factor → level) has a level that is switched off; a factor that it lacks does not matter.
-function excluded(cell) {
-  return boxes.some((box) => !box.checked && cell[box.dataset.factor] === box.value);
+// Levels that are switched off: factor → levels.
+function switchedOff() {
+  const off = new Map();
+  for (const box of boxes.filter((each) => !each.checked)) {
+    off.set(box.dataset.factor, [...(off.get(box.dataset.factor) || []), box.value]);
+  }
+  return off;
 }
 
-// Of a number's place: true where it is filtered out, false where not, null where there is no cell.
-function outside(td) {
-  const button = td.querySelector("[data-why]");
-  const found = button && find(button.dataset.why);
-  return found && found.entry.cell ? excluded(JSON.parse(found.entry.cell)) : null;
+// Whether a cell (factor → level) has a level that is switched off; a factor that it lacks does not matter.
+function excluded(cell, off) {
+  for (const [factor, levels] of off) if (levels.includes(cell[factor])) return true;
+  return false;
+}
+
+const cells = data.cells.map(([key]) => (key ? JSON.parse(key) : null));
+
+// Of each number of a table: true where it is filtered out, false where not, null where there is no cell.
+function states(table, off) {
+  const { entries, printed } = tables.get(table.id.slice(6));
+  const out = cells.map((cell) => (cell ? excluded(cell, off) : null));
+  return [...table.tBodies[0].rows].map((row) => {
+    const line = entries[rowPlaces.get(row)];
+    const own = printed.map((place) => out[line[place][0]]);
+    return [...Array(row.cells.length - own.length).fill(null), ...own];
+  });
 }
 
 // A row or a column goes when the filter leaves nothing of it; single numbers fade.
-function gone(states) {
-  return states.includes(true) && !states.includes(false);
+function gone(own) {
+  return own.includes(true) && !own.includes(false);
 }
 
 // Group headers with the columns below each; spans as they were before any was hidden.
@@ -84,21 +100,21 @@ function columnGroups(table) {
   });
 }
 
-function filterTable(table) {
+function filterTable(table, off) {
   const rows = [...table.tBodies[0].rows];
-  const states = rows.map((row) => [...row.cells].map((td) => (td.tagName === "TD" ? outside(td) : null)));
-  const hidden = states[0] ? states[0].map((_, j) => gone(states.map((row) => row[j]))) : [];
+  const found = states(table, off);
+  const hidden = found[0] ? found[0].map((_, j) => gone(found.map((row) => row[j]))) : [];
   const groups = columnGroups(table);
-  const off = boxes.filter((box) => !box.checked).map((box) => `${box.dataset.factor}: ${box.value}`);
-  // A cell without the split's factor stands under each of its levels: those that are switched off go all the same.
-  for (const group of groups.filter((each) => off.includes(each.head.textContent))) {
+  const names = boxes.filter((box) => !box.checked).map((box) => `${box.dataset.name}: ${box.dataset.label}`);
+  // A cell without the split's factor is under each of its levels: those that are switched off go all the same.
+  for (const group of groups.filter((each) => names.includes(each.head.textContent))) {
     for (const j of group.columns) hidden[j] = true;
   }
   rows.forEach((row, i) => {
-    row.hidden = gone(states[i]);
+    row.hidden = gone(found[i]);
     [...row.cells].forEach((td, j) => {
       td.hidden = hidden[j];
-      td.classList.toggle("outside", states[i][j] === true);
+      td.classList.toggle("outside", found[i][j] === true);
     });
   });
   columnHeads(table).forEach((head, j) => { head.hidden = hidden[j]; });
@@ -109,21 +125,27 @@ function filterTable(table) {
   }
 }
 
-function filterGrid() {
+function filterGrid(off) {
   const rows = [...document.querySelectorAll(".grid tr[data-levels]")];
   for (const row of rows) {
     const levels = JSON.parse(row.dataset.levels);
-    row.hidden = excluded(Object.fromEntries(data.factors.map((factor, i) => [factor, levels[i]])));
+    row.hidden = excluded(Object.fromEntries(data.factors.map((factor, i) => [factor, levels[i]])), off);
   }
   return [rows.filter((row) => !row.hidden).length, rows.length];
 }
 
+let filtered = false;
+
 function filter() {
-  const [left, all] = filterGrid();
-  for (const table of document.querySelectorAll("table.results:not(.printed)")) filterTable(table);
-  const off = boxes.filter((box) => !box.checked).map((box) => `${box.dataset.factor} ${box.value}`);
-  const text = `${left} of ${all} cells are shown, without ${off.join(", ")}. Claims, effects and figures stay whole.`;
-  document.getElementById("filter-state").textContent = off.length ? text : "";
+  const off = switchedOff();
+  if (!off.size && !filtered) return;
+  filtered = off.size > 0;
+  const [left, all] = filterGrid(off);
+  for (const table of grids.filter((each) => each.classList.contains("open"))) filterTable(table, off);
+  const names = boxes.filter((box) => !box.checked).map((box) => `${box.dataset.name} ${box.dataset.label}`);
+  const text = `${left} of ${all} cells are shown, without ${names.join(", ")}. Claims, effects and figures stay whole.`;
+  document.getElementById("filter-state").textContent = filtered ? text : "";
+  document.querySelector("#filter summary").textContent = filtered ? `Filter: ${names.length} off` : "Filter";
 }
 
 for (const table of document.querySelectorAll("main table")) makeSortable(table);
@@ -135,4 +157,8 @@ if (boxes.length) {
     filter();
   });
   filter(); // a browser that comes back to the page keeps the boxes as they were
+  document.addEventListener("click", (event) => {
+    const box = document.getElementById("filter");
+    if (box.open && !box.contains(event.target)) box.open = false;
+  });
 }

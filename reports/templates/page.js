@@ -1,136 +1,145 @@
 "use strict";
-// Opens the provenance of a number: by click, by keyboard, or by the address `#why=table/row/column`.
+// Opens the panel of a number: by click, by keyboard, or by the address `#why=table/row/column`.
 // Text from data enters the page through textContent alone.
 const data = JSON.parse(document.getElementById("data").textContent);
 const panel = document.getElementById("why");
 const title = document.getElementById("why-title");
 const body = document.getElementById("why-body");
 const tip = document.getElementById("tip");
-let opener = null;
+let opened = null;
 
-function find(key) {
-  const [name, row, column] = key.split("/");
-  const table = data.tables.find((each) => each.table === name);
-  const line = table && table.rows[Number(row) - 1];
-  const entry = line && line.entries[Number(column) - 1];
-  return entry ? { key: table.keys[row - 1][column - 1], own: table.own, row: line, column: table.columns[Number(column) - 1], entry, place: [name, row, column] } : null;
+// Rows keep their places when a table is sorted.
+const tables = new Map(data.tables.map((each) => [each.table, each]));
+const rowPlaces = new Map();
+const grids = [...document.querySelectorAll("table.results")].filter((each) => tables.has(each.id.slice(6)));
+for (const grid of grids) {
+  if (grid.classList.contains("printed")) continue;
+  grid.classList.add("open");
+  grid.setAttribute("role", "grid");
+  const rows = [...grid.tBodies[0].rows];
+  rows.forEach((row, i) => rowPlaces.set(row, i));
+  const first = rows[0] && rows[0].querySelector("td");
+  if (first) first.tabIndex = 0; // one stop of the tab key for each table; arrow keys go on from there
 }
 
-function element(tag, text, parent) {
-  const node = document.createElement(tag);
-  if (text !== null) node.textContent = text;
-  if (parent) parent.append(node);
-  return node;
+function parse(list) {
+  return Object.fromEntries(data.fields.map((field, i) => [field, list[i] ?? null]));
 }
 
-function fact(list, term, text) {
-  const pair = element("div", null, list);
-  element("dt", term, pair);
-  element("dd", text, pair);
+// The number at a place, rows and columns from 0 on; null where there is none.
+function at(name, i, j) {
+  const table = tables.get(name);
+  const list = table && table.entries[i] && table.entries[i][j];
+  if (!list) return null;
+  const row = table.rows[i], column = table.columns[j];
+  const key = table.keys[`${i}/${j}`] ?? row.key + column.key;
+  return { table, row, column, key, entry: parse(list), place: [name, i + 1, j + 1], own: table.own };
 }
 
-function fixed(value, digits) {
-  return value === null ? "NaN" : value.toFixed(digits);
+// The number in a cell of a table of the page; null for a cell that opens nothing.
+function find(td) {
+  const row = td && td.parentNode;
+  if (!rowPlaces.has(row)) return null;
+  const heads = row.cells.length - row.querySelectorAll("td").length;
+  const name = td.closest("table").id.slice(6);
+  // A difference to the baseline has a column of its own, and opens the number that is compared.
+  return at(name, rowPlaces.get(row), tables.get(name).printed[td.cellIndex - heads]);
 }
 
-// A run is a list in the order that its table names.
-function fields(run) {
-  return Object.fromEntries(data.tables[0].runs.map((name, i) => [name, run[i]]));
+function cellAt(key) {
+  const [name, i, j] = key.split("/");
+  const grid = grids.find((each) => each.id.slice(6) === name);
+  const row = grid && [...grid.tBodies[0].rows].find((each) => rowPlaces.get(each) === Number(i) - 1);
+  return row ? row.querySelectorAll("td")[tables.get(name).printed.indexOf(Number(j) - 1)] || null : null;
 }
 
-function runsTable(runs, digits, parent) {
-  const table = element("table", null, parent);
-  const head = element("tr", null, element("thead", null, table));
-  for (const name of ["seed", "value", "run", "code"]) element("th", name, head).scope = "col";
-  const rows = element("tbody", null, table);
-  for (const values of runs) {
-    const run = fields(values);
-    const row = element("tr", null, rows);
-    element("th", String(run.seed), row).scope = "row";
-    element("td", fixed(run.value, digits), row);
-    element("code", run.run_id, element("td", null, row));
-    const code = element("code", run.commit.replace(/\b([0-9a-f]{10})[0-9a-f]{30}\b/g, "$1"), element("td", null, row));
-    code.title = run.commit;
-  }
-}
-
-function query(found) {
-  return found.column.query.replace("$cell", () => "'" + found.entry.cell.replaceAll("'", "''") + "'");
-}
-
-function show(key) {
-  const found = find(key);
-  if (!found) return;
-  const { entry, column } = found;
-  const digits = column.digits + 2;
-  title.textContent = `${found.row.name}: ${column.name}`;
+function show(td) {
+  const found = find(td);
+  if (!found) return false;
+  if (opened) opened.removeAttribute("aria-current");
+  opened = td;
+  title.textContent = `${found.row.name}: ${found.column.name}`;
   body.replaceChildren();
-  const list = element("dl", null, body);
-  fact(list, "mean", entry.value === null ? entry.state : fixed(entry.value, digits));
-  if (entry.sd !== null) fact(list, "sample sd", fixed(entry.sd, digits));
-  if (entry.interval) fact(list, "95 % t interval", `${fixed(entry.interval[0], digits)} to ${fixed(entry.interval[1], digits)}`);
-  fact(list, "seeds", `${entry.n} of ${entry.planned}`);
-  if (entry.delta !== null) fact(list, "to the baseline", (entry.delta < 0 ? "−" : "+") + fixed(Math.abs(entry.delta), digits));
-  if (entry.detail) fact(list, "missing", entry.detail);
-  if (entry.cell) fact(list, "cell", Object.entries(JSON.parse(entry.cell)).map((pair) => pair.join("=")).join(", ") || "all");
-  if (entry.runs.length) runsTable(entry.runs, digits, body);
-  if (entry.cell || found.own) {
-    element("h3", "Query", body);
-    element("pre", query(found), body).tabIndex = 0;
-    element("p", "On warehouse.duckdb of the study. In the text of a paper, and in the terminal:", body);
-    element("pre", `\\ablate{${found.key}}`, body).tabIndex = 0;
-    element("pre", `ablate why ${data.study} ${found.place.join(" ")}`, body).tabIndex = 0;
-  }
+  fillPanel(found, body);
   panel.hidden = false;
+  panel.scrollTop = 0;
   document.body.classList.add("opened");
-  for (const button of document.querySelectorAll("[data-why]")) button.toggleAttribute("aria-current", button.dataset.why === key);
+  td.setAttribute("aria-current", "true");
+  tip.hidden = true;
+  history.replaceState(history.state, "", "#why=" + encodeURIComponent(found.place.join("/")));
+  return true;
 }
 
 function close() {
   panel.hidden = true;
   document.body.classList.remove("opened");
-  for (const button of document.querySelectorAll("[aria-current]")) button.removeAttribute("aria-current");
-  history.replaceState(null, "", location.pathname + location.search);
-  if (opener) opener.focus();
+  history.replaceState(history.state, "", location.pathname + location.search);
+  if (!opened) return;
+  opened.removeAttribute("aria-current");
+  opened.tabIndex = opened.tabIndex < 0 ? -1 : 0;
+  opened.focus({ preventScroll: true });
+  opened = null;
 }
 
 function hover(event) {
-  const button = event.target.closest ? event.target.closest("[data-why]") : null;
-  const found = button && find(button.dataset.why);
-  if (!found || !panel.hidden) {
+  const td = event.target.closest ? event.target.closest("table.open td") : null;
+  const found = panel.hidden && td ? find(td) : null;
+  if (!found) {
     tip.hidden = true;
     return;
   }
-  const lines = found.entry.runs.map(fields).map((run) => `seed ${run.seed}: ${fixed(run.value, found.column.digits)}`);
-  if (found.entry.detail) lines.push(found.entry.detail);
+  const { values, runs, detail } = found.entry;
+  const lines = values.map((value, i) => `seed ${data.sets[runs][i][0]}: ${fixed(value, found.column.digits)}`);
+  if (detail) lines.push(detail);
   tip.textContent = lines.join("\n");
   tip.hidden = !lines.length;
-  const box = button.getBoundingClientRect();
+  const box = td.getBoundingClientRect();
   tip.style.left = `${Math.max(8, Math.min(box.left, innerWidth - tip.offsetWidth - 8))}px`;
   tip.style.top = `${box.bottom + 6 + tip.offsetHeight > innerHeight ? box.top - tip.offsetHeight - 6 : box.bottom + 6}px`;
 }
 
 function fromAddress() {
-  if (location.hash.startsWith("#why=")) show(decodeURIComponent(location.hash.slice(5)));
+  if (!location.hash.startsWith("#why=")) return;
+  const td = cellAt(decodeURIComponent(location.hash.slice(5)));
+  if (td && show(td)) td.scrollIntoView({ block: "center", behavior: "instant" });
+}
+
+const STEPS = { ArrowLeft: [0, -1], ArrowRight: [0, 1], ArrowUp: [-1, 0], ArrowDown: [1, 0] };
+
+// Moves from a number to its neighbour; what a filter hides is passed over.
+function step(td, [down, right]) {
+  let row = td.parentNode, index = td.cellIndex;
+  do {
+    row = down > 0 ? row.nextElementSibling : down < 0 ? row.previousElementSibling : row;
+    index += right;
+  } while (row && row.cells[index] && (row.hidden || row.cells[index].hidden));
+  const next = row && row.cells[index];
+  if (!next || next.tagName !== "TD") return;
+  td.tabIndex = -1;
+  next.tabIndex = 0;
+  next.focus();
 }
 
 document.addEventListener("click", (event) => {
-  const button = event.target.closest("[data-why]");
-  if (!button) return;
-  opener = button;
-  tip.hidden = true;
-  show(button.dataset.why);
-  history.replaceState(null, "", "#why=" + encodeURIComponent(button.dataset.why));
+  const td = event.target.closest("table.open td");
+  if (!td || !show(td)) return;
   panel.focus({ preventScroll: true });
 });
 document.addEventListener("keydown", (event) => {
-  if (event.key !== "Escape") return;
-  tip.hidden = true;
-  if (!panel.hidden) close();
+  const td = event.target.closest ? event.target.closest("table.open td") : null;
+  if (event.key === "Escape") {
+    tip.hidden = true;
+    if (!panel.hidden) close();
+  } else if (td && STEPS[event.key]) {
+    event.preventDefault();
+    step(td, STEPS[event.key]);
+  } else if (td && (event.key === "Enter" || event.key === " ")) {
+    event.preventDefault();
+    if (show(td)) panel.focus({ preventScroll: true });
+  }
 });
 document.addEventListener("mouseover", hover);
 document.addEventListener("focusin", hover);
 document.getElementById("why-close").addEventListener("click", close);
 addEventListener("hashchange", fromAddress);
 addEventListener("scroll", () => { tip.hidden = true; }, { passive: true, capture: true });
-fromAddress();

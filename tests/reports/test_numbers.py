@@ -19,7 +19,7 @@ from ablative.reports import write as booklet
 from ablative.reports.build import report
 from ablative.reports.provenance.changes import GRID, OTHERS, moves, unseen
 from ablative.reports.provenance.number_keys import apart, key_part, parts_apart, table_keys
-from ablative.reports.provenance.numbers import Numbers
+from ablative.reports.provenance.numbers import Numbers, unfolded
 from ablative.study.cli import main
 from ablative.study.plan.plan import Plan
 
@@ -74,7 +74,7 @@ def test_keys_never_collide(full: Plan) -> None:
 def test_json_tells_everything_behind_a_number(plan: Plan, out: Path) -> None:
     found = json.loads((out / "numbers.json").read_text())
     assert found["study"] == "pooled" and found["final"] and found["findings"] == []
-    number = found["numbers"][KEY]
+    number = unfolded(found, KEY)
     assert (number["text"], number["n"], number["planned"]) == ("15.2 ± 1.0 +3.0 [+2.9, +3.1]", 3, 3)
     assert number["parts"]["value"] == "15.2" and number["parts"]["spread"] == "± 1.0"
     assert number["formula"] == "mean over seeds of zero_shot/shapes_shape/top1" and "$cell" not in number["query"]
@@ -87,9 +87,9 @@ def test_json_tells_everything_behind_a_number(plan: Plan, out: Path) -> None:
     assert kinds == [("train", "pretrain", None), ("zero_shot", "evaluate", "zero_shot")]
     assert trained["seed"] == 2 and len(trained["commit"]) == 40 and trained["finished"].startswith("2023-11-14T")
     assert found["environments"][trained["environment"]]["packages"] == {"torch": "2.13.0"}
-    probes = found["numbers"]["pooled.main.clip.map.small.Probes.mean"]
+    probes = unfolded(found, "pooled.main.clip.map.small.Probes.mean")
     assert probes["formula"].startswith("mean over seeds of the mean over 7 tasks (linear_probe/shapes_color/top1, ")
-    effect = found["numbers"]["pooled.factors.pooling-gap-map.shape"]
+    effect = unfolded(found, "pooled.factors.pooling-gap-map.shape")
     assert effect["parts"]["value"].startswith("+3.0") and "cell in ('{" in effect["query"]
 
 

@@ -12,7 +12,8 @@ import pytest
 from ablative.reports.reference.comparison import with_reference
 from ablative.reports.stats.summary import Summary
 from ablative.reports.store.warehouse import cell_key
-from ablative.reports.tables.renderers import plain, render_csv, render_html, render_markdown
+from ablative.reports.tables.html_table import render_html
+from ablative.reports.tables.renderers import plain, render_csv, render_markdown
 from ablative.reports.tables.tables import Column, Entry, Row, Table
 from ablative.study.core.errors import ConfigError
 from ablative.study.core.typed import build

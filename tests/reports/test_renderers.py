@@ -18,8 +18,10 @@ from ablative.reports.stats.columns import Delta
 from ablative.reports.stats.summary import Summary
 from ablative.reports.store.warehouse import Source
 from ablative.reports.tables.escape import latex
+from ablative.reports.tables.html_table import render_html
 from ablative.reports.tables.latex_tables import render_latex
-from ablative.reports.tables.renderers import render_csv, render_html, render_json, render_markdown
+from ablative.reports.tables.renderers import render_csv, render_markdown
+from ablative.reports.tables.sidecar import render_json
 from ablative.reports.tables.tables import Column, Entry, Row, Table
 from ablative.study.plan.plan import Plan
 
@@ -135,17 +137,17 @@ def test_html_is_semantic_and_escaped() -> None:
     parser = Tags()
     parser.feed(html)
     assert not parser.open and "script" not in parser.tags
-    assert parser.tags.count("caption") == 1 and parser.tags.count("button") == 4
+    assert parser.tags.count("caption") == 1 and parser.tags.count("td") == 6
     assert '<th scope="row">&lt;b&gt;|*x*</th>' in html
-    assert 'data-why="t/1/2"' in html and "<b>71.2</b>" in html and "&lt;script&gt;" in html
+    assert "<td><b>71.2</b><small class=w11> ± 0.5 (2/3)</small>" in html and "&lt;script&gt;" in html
 
 
 def test_the_sidecar_holds_runs_and_query() -> None:
     found = json.loads(render_json(TABLE))
     entry = found["rows"][0]["entries"][0]
-    assert dict(zip(found["runs"], entry["runs"][0], strict=True)) == {
-        "run_id": "r" * 12, "seed": 0, "commit": "c", "value": 71.25,
-    }  # fmt: skip
+    assert found["run"] == ["seed", "run_id", "commit"]
+    assert found["run_sets"][entry["runs"]] == [[0, "r" * 12, "c"]] and entry["values"] == [71.25]
+    assert "sd" not in found["rows"][1]["entries"][0] and found["rows"][1]["entries"][1]["state"] == "–"
     assert entry["value"] == 71.25 and entry["n"] == 2
     assert entry["interval"] == [66.75, 75.75] and entry["delta_interval"] == [-2.5, -0.5] and entry["best"]
     assert "from results" in found["columns"][0]["query"]
@@ -155,7 +157,7 @@ def test_the_same_store_gives_the_same_bytes(full: Plan, tmp_path: Path) -> None
     a = report(full, tmp_path / "a", ["md", "csv", "tex", "html"])
     report(full, tmp_path / "b", ["md", "csv", "tex", "html"])
     written = [path for path in a.paths if path.is_relative_to(tmp_path)]
-    assert len(written) == 3 * 5 + 3 * 5 + 1 + 2 + 2  # tables, figures, page, numbers, compute
+    assert len(written) == 3 * 5 + 3 * 5 + 1 + 2 + 2 + 2  # tables, figures, page, numbers, compute, statistics
     for path in written:
         assert path.read_bytes() == (tmp_path / "b" / path.relative_to(tmp_path / "a")).read_bytes(), path.name
 

@@ -1,0 +1,80 @@
+"""HTML of a table: its frame is a template, and its numbers, of which there may be many, are written row by row."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from markupsafe import Markup, escape
+
+from ablative.reports.tables.html_templates import fill
+from ablative.reports.tables.printed import VALUE, Parts, PrintedColumn, head_rows, printed_columns, table_parts
+from ablative.reports.tables.renderers import PLAIN, cell_text, is_wide
+from ablative.reports.tables.tables import Entry, Table
+
+FOLLOWING = (1, 3)
+"""Places in `Parts` of what follows a value in its own column."""
+
+
+def render_html(table: Table) -> Markup:
+    """A semantic `<table>`; what opens a number's runs is the page's script, which finds it by its place."""
+    printed = printed_columns(table)
+    return fill(
+        "table.html",
+        table=table,
+        printed=printed,
+        rows=_rows(table, printed),
+        heads=head_rows(table, printed),
+        classes="results" + " printed" * table.preformatted + " wide" * is_wide(table),
+        no_level="" if table.preformatted else "–",
+    )
+
+
+def _rows(table: Table, printed: Sequence[PrintedColumn]) -> Iterator[tuple[Sequence[str], bool, Markup]]:
+    """Levels of each row as they are printed, whether there is a rule above it, and its numbers."""
+    parts = table_parts(table)
+    widths = _widths(table, parts)
+    above = None
+    for row, own in zip(table.rows, parts, strict=True):
+        rule = table.grouped and above is not None and above.printed[0] != row.printed[0]
+        cells = []
+        for each in printed:
+            entry = row.entries[each.place]
+            if each.part == VALUE:
+                cells.append(_cell(entry, own[each.place], widths[each.place]))
+            else:
+                cells.append(f'<td class="compared">{cell_text(entry, each, PLAIN)}</td>')
+        yield row.printed, rule, Markup("".join(cells))
+        above = row
+
+
+def _cell(entry: Entry, parts: Parts, widths: Sequence[int]) -> str:
+    """One `<td>`. Numbers hold nothing to escape; texts that are given whole, and states, may."""
+    if entry.summary is None:
+        if entry.literal:
+            value = _marked(str(escape(parts[0])), entry)
+        else:
+            reference = f"<small> {parts[3]}</small>" if parts[3] else ""
+            value = f'<span class="missing">{escape(parts[0])}</span>{reference}'
+        return f'<td class="gap">{value}{_sign(entry)}</td>'
+    value = _marked(str(escape(parts[0])) if entry.literal else parts[0], entry)
+    for k in FOLLOWING:
+        if widths[k]:
+            value += f"<small class=w{widths[k]}> {parts[k]}</small>"
+    return f"<td>{value}{_sign(entry)}</td>"
+
+
+def _marked(text: str, entry: Entry) -> str:
+    return f"<b>{text}</b>" if entry.best else text
+
+
+def _sign(entry: Entry) -> str:
+    return f"<sup>{entry.finding_marks}</sup>" if entry.finding_marks else ""
+
+
+def _widths(table: Table, parts: Sequence[Sequence[Parts]]) -> list[tuple[int, ...]]:
+    """Characters of the widest of each part of each column."""
+    found = []
+    for j in range(len(table.columns)):
+        own = [parts[i][j] for i, row in enumerate(table.rows) if row.entries[j].summary]
+        found.append(tuple(max((len(part[k]) for part in own), default=0) for k in range(4)))
+    return found
