@@ -152,13 +152,22 @@ def test_a_ring_at_a_crossing_that_both_sides_support(wide: Plan) -> None:
     assert not any(crossing.supported for _, crossing in line_crossings(data.config, noisy, data.places))
 
 
-def test_whiskers_are_the_intervals_of_the_tables(wide: Plan) -> None:
-    points = {cell_key(point.cell): point for point in data_of(wide, "curve").points}
-    large = [point for point in points.values() if point.cell["scale"] == "large" and point.cell["method"] != "clip"]
-    # spreads differ (half of the cells have none), so nothing is pooled: t with 2 degrees of freedom
-    for point in large:
-        assert point.summary is not None and point.summary.sd is not None
-        assert point.whisker == pytest.approx(4.302653 * point.summary.sd / 3**0.5, rel=1e-6)
+def test_whiskers_are_the_intervals_of_a_table_of_the_same_cells(wide: Plan) -> None:
+    where = {"scale": ("large",), "method": ("clip", "mae_clip")}
+    study = wide.study
+    table = dataclasses.replace(study.tables["main"], where=where, columns=study.tables["main"].columns[:1])
+    figure = dataclasses.replace(study.figures["curve"], where=where)
+    plan = dataclasses.replace(
+        wide, study=dataclasses.replace(study, tables={"main": table}, figures={"curve": figure})
+    )
+    printed = {
+        entry.cell: entry.ci_half_width
+        for row in stores.one_table(plan, "main").rows
+        for entry in row.entries
+        if entry.ci_half_width
+    }
+    drawn_as = {cell_key(point.cell): point.whisker for point in data_of(plan, "curve").points}
+    assert drawn_as == printed and len(printed) == 4
 
 
 def test_a_panel_for_each_protocol(wide: Plan) -> None:
