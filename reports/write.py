@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING
 
 from ablative.reports.costs.compute import compute_items, render_compute_latex, render_compute_markdown
 from ablative.reports.provenance.numbers import Numbers, render_numbers_json, render_numbers_latex
+from ablative.reports.provenance.sidecar import render_json
 from ablative.reports.tables.escape import latex
 from ablative.reports.tables.html_table import render_html
 from ablative.reports.tables.latex_tables import render_latex
 from ablative.reports.tables.renderers import render_csv, render_markdown
-from ablative.reports.tables.sidecar import render_json
 from ablative.reports.tables.statistics_text import statistics_latex, statistics_markdown
 from ablative.reports.tables.tables import Table
 from ablative.study.core.errors import ConfigError

@@ -10,10 +10,10 @@ import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from ablative.reports.provenance.sidecar import Fields
 from ablative.reports.store.coverage import StoredState
 from ablative.reports.store.results import Results
 from ablative.reports.store.warehouse import Source, cell_key
-from ablative.reports.tables.sidecar import Fields
 from ablative.study.core.identity import differences, identity
 from ablative.study.core.secrets import redact
 from ablative.study.spec.design import Cell

@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 from ablative.reports.provenance.findings import Finding, cells_used, tasks_behind
 from ablative.reports.provenance.number_keys import apart, key_part, table_keys
+from ablative.reports.provenance.sidecar import Fields, values
 from ablative.reports.store.coverage import Coverage, StoredState
 from ablative.reports.store.warehouse import Source, cell_key, quoted
 from ablative.reports.tables.escape import LATEX_SIGNS, bare, comment, latex
 from ablative.reports.tables.latex_tables import packages_line
 from ablative.reports.tables.printed import Parts, table_parts
 from ablative.reports.tables.renderers import PLAIN, PROSE, joined_parts
-from ablative.reports.tables.sidecar import Fields, values
 from ablative.reports.tables.tables import Column, Entry, Table
 from ablative.reports.verdicts.claim_tables import lines, verdict_text
 from ablative.study.plan.layout import effects_layout

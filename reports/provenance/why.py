@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ablative.reports.tables.sidecar import entry_json, values
+from ablative.reports.provenance.sidecar import entry_json, values
 from ablative.reports.tables.tables import Column, Entry, Row, Table
 from ablative.study.core.errors import ConfigError, unknown
 

@@ -14,6 +14,7 @@ import stores
 from missing import program
 
 from ablative.reports.build import report
+from ablative.reports.provenance.sidecar import render_json
 from ablative.reports.stats.columns import Delta
 from ablative.reports.stats.summary import Summary
 from ablative.reports.store.warehouse import Source
@@ -21,7 +22,6 @@ from ablative.reports.tables.escape import latex
 from ablative.reports.tables.html_table import render_html
 from ablative.reports.tables.latex_tables import render_latex
 from ablative.reports.tables.renderers import render_csv, render_markdown
-from ablative.reports.tables.sidecar import render_json
 from ablative.reports.tables.tables import Column, Entry, Row, Table
 from ablative.study.plan.plan import Plan
 
