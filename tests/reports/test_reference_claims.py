@@ -131,7 +131,7 @@ def test_latex_of_the_claims_compiles(tmp_path: Path) -> None:
         inputs.append(f"\\input{{{paper}}}")
         text = CLAIM_RENDERERS["tex"](evaluate_reference_claims(paper), "Claims & <verdicts> of 100 %")
         (tmp_path / f"{paper}.tex").write_text(text)
-    packages = "\\usepackage{booktabs,longtable}\\usepackage[margin=1in]{geometry}"
+    packages = "\\usepackage{array,booktabs,longtable}\\usepackage[margin=1in]{geometry}"
     document = f"\\documentclass{{article}}{packages}\\begin{{document}}{' '.join(inputs)}\\end{{document}}"
     (tmp_path / "all.tex").write_text(document)
     command = [program("pdflatex"), "-interaction=nonstopmode", "-halt-on-error", "all.tex"]
