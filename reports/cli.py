@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -50,6 +50,9 @@ if TYPE_CHECKING:
 @click.option(
     "--reference", is_flag=True, help="Write the tables that a paper prints; STUDY is the paper: mae_clip or maskclip."
 )
+@click.option(
+    "--watch", is_flag=True, help="Renew the page until all tasks are finished (or Ctrl-C), then write the report."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the paths that were written as JSON.")
 def report(
     study_name: str,
@@ -62,6 +65,7 @@ def report(
     tag: str | None,
     since: str | None,
     reference: bool,
+    watch: bool,
     as_json: bool,
 ) -> None:
     """Write STUDY's tables, figures and page from the tracked results, and print the tables.
@@ -73,15 +77,29 @@ def report(
     if reference:
         if overrides:
             raise click.UsageError(f"--reference prints a paper, which takes no overrides: {' '.join(overrides)}")
-        if final or tag or since:
-            raise click.UsageError("--reference prints a paper as it is: --final, --tag and --since are for studies")
+        if final or tag or since or watch:
+            raise click.UsageError(
+                "--reference prints a paper as it is: --final, --tag, --since and --watch are for studies"
+            )
         _report_reference(study_name, out, tuple(format for format in chosen if format != "pdf"), as_json)
     else:
         plan = load_plan(study_name, overrides, config_dir)
         folder = out or plan.home.study(plan.study.name).report
+        if watch:
+            plan = _watch(lambda: load_plan(study_name, overrides, config_dir), folder, chosen, final)
         _report_study(plan, folder, chosen, final, allow, Tags(folder / "tags", tag, since), as_json)
         if other := other_words(plan, "report"):
             click.echo(f"note: {other}", err=True)
+
+
+def _watch(load: Callable[[], Plan], folder: Path, chosen: Sequence[str], final: bool) -> Plan:
+    """Renew the page while tasks run; the plan as it is then."""
+    from ablative.reports.watch import watch
+
+    if "html" not in chosen or final:
+        raise click.UsageError("--watch renews the page, a draft: it needs the format html, and not --final")
+    watch(load, sync_first, folder)
+    return load()
 
 
 @dataclass(frozen=True)

@@ -23,9 +23,9 @@ def parameters_table(arms: Sequence[ArmTrials]) -> Table | None:
     columns = tuple(Column(label, "", "", DIGITS, (), False) for label in labels)
     rows = tuple(row for arm in arms if arm.complete for row in _rows(arm))
     notes = (
-        f"The {BEST} best trials by the search's seeds, with the smallest and largest value of each parameter: as wide "
-        "as what was searched where the search has not narrowed it. Importance: fANOVA's share of the variance over "
-        "the complete trials, the luck of seeds included; no interval.",
+        f"The {BEST} best complete trials (all, where there are fewer) by the search's seeds, with the smallest and "
+        "largest value of each parameter: as wide as what was searched where the search has not narrowed it. "
+        "Importance: fANOVA's share of the variance over the complete trials, the luck of seeds included; no interval.",
     )
     return Table("parameters", "Values that the search found", ("arm", "parameter"), "", columns, rows, notes, True)
 

@@ -15,9 +15,8 @@ from ablative.reports.stats.summary import summarize
 from ablative.reports.store.coverage import Coverage, StoredState, missing_text
 from ablative.reports.store.results import Results
 from ablative.reports.store.warehouse import Source, Values, cell_key
-from ablative.reports.tables.notes import table_notes, test_words, tuning_notes
+from ablative.reports.tables.notes import same_run_notes, table_notes, test_words, tuning_notes
 from ablative.reports.tables.printed import block_levels, blocks
-from ablative.reports.tables.same_runs import same_run_notes
 from ablative.reports.tables.tables import Column, Entry, Row, Table, number, row_name
 from ablative.study.plan.layout import split_levels, table_layout
 from ablative.study.spec.design import DESIGNS

@@ -16,6 +16,7 @@ from ablative.reports.build import report
 from ablative.reports.html.page import SYMBOLS
 from ablative.reports.html.page_data import embed
 from ablative.reports.store.coverage import REPORT_STATES
+from ablative.reports.watch import watch
 from ablative.study.plan.plan import Plan
 
 HOSTILE = "<script>alert(1)</script>"
@@ -261,3 +262,36 @@ def _luminance(color: str) -> float:
     parts = [int(part) / 255 for part in re.findall(r"\d+", color)[:3]]
     linear = [part / 12.92 if part <= 0.03928 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
     return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def test_a_watched_page_renews_itself_in_place_and_ends(
+    partial: Plan, tmp_path: Path, tab: browser.Page, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rounds: list[dict[str, int]] = []
+
+    def plan() -> Plan:
+        if len(rounds) == 2:
+            raise KeyboardInterrupt
+        rounds.append({})
+        return partial
+
+    monkeypatch.setattr("time.sleep", lambda _: None)
+    watch(plan, lambda _: 0, tmp_path, seconds=1)
+    assert len(rounds) == 2 and 'data-refresh="' in (tmp_path / "index.html").read_text()
+    page = tmp_path / "index.html"
+    watched = page.read_text()
+    page.write_text(re.sub('data-refresh="[0-9]+"', 'data-refresh="1"', watched))
+    tab.go(page.as_uri())
+    page.write_text(re.sub('data-refresh="[0-9]+"', 'data-refresh="3600"', watched))
+    tab.wait("Page.loadEventFired")  # by itself
+    tab.click("#filter summary")
+    tab.click('#filter input[value="gap"]')
+    tab.press("Escape")
+    tab.click(number("main", 1, 1))
+    before = tab.value("[scrollY, document.querySelector('#why-title').textContent]")
+    report(partial, tmp_path, ["html"])  # the last page, which does not renew itself
+    tab.value("keep(); location.reload()")
+    tab.wait("Page.loadEventFired")
+    assert tab.value("document.body.dataset.refresh ?? 'none'") == "none"
+    assert tab.value("[scrollY, document.querySelector('#why-title').textContent]") == before
+    assert names(tab, "#table-main") == ["clip map", "mae_clip map", "mae –"]
