@@ -28,5 +28,7 @@ def test_every_stored_configuration_has_the_id_that_it_had() -> None:
 
 
 def test_the_demo_still_plans_the_runs_that_were_stored() -> None:
-    stored = {item["id"] for item in FROZEN if item["study"] == "demo"}
-    assert {task.task_id for task in make_plan("demo").tasks} == stored
+    """All but its segmentation, which has another task since."""
+    stored = {item["id"] for item in FROZEN if item["study"] == "demo" and item["stage"] != "segmentation"}
+    tasks = make_plan("demo", ("seeds=[0,1]",)).tasks
+    assert {task.task_id for task in tasks if task.stage != "segmentation_objects"} == stored
