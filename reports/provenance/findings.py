@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from ablative.reports.provenance.finding_inputs import Facts, edited
 from ablative.reports.store.coverage import TELLING, Coverage, StoredState
 from ablative.reports.store.warehouse import cell_key
-from ablative.reports.tables.tables import Entry, Row, Table
+from ablative.reports.tables.tables import Entry, Table
 from ablative.study.core import packages
 from ablative.study.core.errors import AblateError
 from ablative.study.core.identity import differences, identity
@@ -152,9 +152,9 @@ def _marked(table: Table, findings: Sequence[Finding]) -> Table:
         said = "; ".join(MEANINGS[kind] for kind in signed)
         return dataclasses.replace(table, notes=(*table.notes, f"Draft: of some runs behind these numbers: {said}."))
     rows = tuple(
-        Row(
-            row.levels,
-            tuple(
+        dataclasses.replace(
+            row,
+            entries=tuple(
                 _signed(entry, column.stages, signed) for entry, column in zip(row.entries, table.columns, strict=True)
             ),
         )

@@ -79,6 +79,11 @@ def test_a_draft_marks_the_numbers_in_every_format(drawn: tuple[Report, Path]) -
     assert "Draft: of some runs behind these numbers" in out.joinpath("factors.md").read_text()
 
 
+def test_a_draft_keeps_the_labels_of_its_rows(drawn: tuple[Report, Path]) -> None:
+    main_table = next(table for table in drawn[0].tables if table.name == "main")
+    assert any("Draft" in note for note in main_table.notes) and all(row.labels for row in main_table.rows)
+
+
 def test_the_page_says_what_is_to_be_done_before_it_is_final(drawn: tuple[Report, Path]) -> None:
     html = (drawn[1] / "index.html").read_text()
     assert "Before it is final" in html and "--final</code>" in html and "mixed-code" in html
