@@ -73,7 +73,7 @@ def test_a_draft_marks_the_numbers_in_every_format(drawn: tuple[Report, Path]) -
     note = "Draft: § run again, or begun to be, since it was measured; † another code version than most"
     assert note in out.joinpath("main.md").read_text()
     assert r"\rlap{\textsuperscript{\dag{}\ddag{}}}" in out.joinpath("main.tex").read_text()
-    assert '<sup>§</sup>' in out.joinpath("main.html").read_text()
+    assert "<sup>§</sup>" in out.joinpath("main.html").read_text()
     rows = out.joinpath("main.csv").read_text().splitlines()
     assert ",marks,state," in rows[0] and sum(",†‡,," in row for row in rows) == 1
     assert "Draft: of some runs behind these numbers" in out.joinpath("factors.md").read_text()
