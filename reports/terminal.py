@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     from ablative.study.plan.plan import Plan
 
 
+MOST_ROWS, FIRST_ROWS = 200, 50
+"""A table of more rows is read in its files: of it, so many are printed."""
+
+
 def print_table(table: Table) -> None:
     # A paper's caption is longer than its table is wide: it goes above.
     title = None if table.preformatted else Text(bare(table.title))
@@ -32,7 +36,8 @@ def print_table(table: Table) -> None:
         grid.add_column(Text(bare(head)))
     for column in printed:
         grid.add_column(Text(bare(column.title).replace(" / ", "\n").replace(", Δ", "\nΔ")), justify="right")
-    for row in table.rows:
+    shown = table.rows if len(table.rows) <= MOST_ROWS else table.rows[:FIRST_ROWS]
+    for row in shown:
         cells: list[Any] = [Text(bare(level)) for level in row.printed]
         for column in printed:
             entry = row.entries[column.place]
@@ -45,6 +50,8 @@ def print_table(table: Table) -> None:
     if table.preformatted:
         console.print(Text(bare(table.title)), soft_wrap=True)
     console.print(grid)
+    if len(shown) < len(table.rows):
+        console.print(f"{len(table.rows) - len(shown)} further rows: in the files of table {table.name}", markup=False)
     for note in table.notes:
         console.print(Text(bare(note), style="dim"), soft_wrap=True)
     console.print()

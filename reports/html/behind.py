@@ -78,12 +78,15 @@ class Behind:
         home = plan.home
         stored = {task: rest for task, *rest in warehouse.rows(_STORED)}
         commits: dict[str, int] = {}
+        stages: dict[str, int] = {}
+        runs: dict[str, int] = {}
         tasks = []
         for state in self._states:
             task = state.task
             mlflow_run, commit = stored.get(task.task_id, ("", ""))
             place = commits.setdefault(commit, len(commits))
-            tasks.append([task.task_id, task.run_id, task.stage, mlflow_run, place])
+            own = (runs.setdefault(task.run_id, len(runs)), stages.setdefault(task.stage, len(stages)))
+            tasks.append([task.task_id, *own, mlflow_run, place])
         run, other = home.run("RUN"), home.run("RUN").evaluation("TASK")
         return {
             "asked": plan.asked,
@@ -95,6 +98,8 @@ class Behind:
             "tracking": redact(home.tracking_uri, home.tracking_uri),
             "warehouse": str(home.study(plan.study.name).warehouse.absolute()),
             "commits": list(commits),
+            "stages": list(stages),
+            "runs": list(runs),
             "tasks": tasks,
             "sets": self._listed,
             "cells": cells(self._results, self._cells),

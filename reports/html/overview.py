@@ -34,7 +34,7 @@ class Sign:
     state: str
     count: int
     text: str
-    """What a pointer or a screen reader shows."""
+    """What a pointer or a screen reader shows; empty where a large grid says it once, in its key."""
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,8 @@ class Overview:
         if self.large:
             groups = itertools.groupby(stage, key=lambda each: (each.state, each.text))
             counts = [(state, text, len(list(own))) for (state, text), own in groups]
-            return [Sign(state, count, f"{counted(count, 'seed')}: {text}") for state, text, count in counts]
+            said = [f"{counted(count, 'seed')}: {text}" * (state != "completed") for state, text, count in counts]
+            return [Sign(state, count, text) for (state, _, count), text in zip(counts, said, strict=True)]
         return [Sign(each.state, 1, f"seed {each.task.seed}: {each.text} ({each.task.task_id})") for each in stage]
 
     @property

@@ -88,7 +88,7 @@ def latex(text: str) -> str:
 
 def unknown_to_pdflatex(text: str) -> list[str]:
     """Characters of a LaTeX text that pdflatex cannot print."""
-    return sorted({letter for letter in text if ord(letter) > 127 and ord(letter) not in _KNOWN})
+    return sorted({letter for letter in set(text) if ord(letter) > 127 and ord(letter) not in _KNOWN})
 
 
 def html(text: str) -> Markup:

@@ -11,6 +11,8 @@ from ablative.reports.tables.printed import VALUE, Parts, PrintedColumn, head_ro
 from ablative.reports.tables.renderers import PLAIN, cell_text, is_wide
 from ablative.reports.tables.tables import Entry, Table
 
+LONG = 200
+"""The page shows so many rows of a table first (page.css), and all on request: thousands take a browser long to set."""
 FOLLOWING = (1, 3)
 """Places in `Parts` of what follows a value in its own column."""
 
@@ -24,7 +26,10 @@ def render_html(table: Table) -> Markup:
         printed=printed,
         rows=_rows(table, printed),
         heads=head_rows(table, printed),
-        classes="results" + " printed" * table.preformatted + " wide" * is_wide(table),
+        classes="results"
+        + " printed" * table.preformatted
+        + " wide" * is_wide(table)
+        + " long" * (len(table.rows) > LONG),
         no_level="" if table.preformatted else "–",
     )
 

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import itertools
 import re
+import weakref
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from ablative.reports.tables.escape import LATEX_SIGNS, comment, latex, unknown_to_pdflatex
-from ablative.reports.tables.latex_widths import text_width, widest, wrapped
+from ablative.reports.tables.latex_widths import in_points, letters, text_width, widest, wrapped
 from ablative.reports.tables.printed import (
     DELTA,
     RATIO,
@@ -230,13 +231,32 @@ def _widths(table: Table, printed: Sequence[PrintedColumn], style: Style) -> lis
 
 def _body_width(table: Table, printed: PrintedColumn, style: Style) -> float:
     widths = [0.0]
-    for row in table.rows:
-        entry = row.entries[printed.place]
-        large, small, _ = _parts(entry, printed)
-        own = text_width(large, style.size, bold=entry.best and printed.part not in (DELTA, RATIO))
-        more = text_width(_closed(small) if style.tight else small, style.small)
-        widths.append(max(own, more) if style.stacked else own + more + (text_width(" ", style.size) if small else 0))
+    for large, bold, loose, closed in _shapes(table, printed):
+        own = in_points(large, style.size, bold)
+        more = in_points(closed if style.tight else loose, style.small)
+        widths.append(max(own, more) if style.stacked else own + more + (text_width(" ", style.size) if loose else 0))
     return max(widths)
+
+
+Shape = tuple[int, bool, int, int]
+"""Letters (`letters`) of what a cell says at full size, whether it is bold, and of the rest as it is and closed."""
+
+_SHAPES: weakref.WeakKeyDictionary[Table, dict[tuple[int, str], frozenset[Shape]]] = weakref.WeakKeyDictionary()
+
+
+def _shapes(table: Table, printed: PrintedColumn) -> frozenset[Shape]:
+    """Different widths of a column's cells: few, however many rows there are, and asked for in each style."""
+    known = _SHAPES.setdefault(table, {})
+    key = printed.place, printed.part
+    if key not in known:
+        found = set()
+        for row in table.rows:
+            entry = row.entries[printed.place]
+            large, small, _ = _parts(entry, printed)
+            bold = entry.best and printed.part not in (DELTA, RATIO)
+            found.add((letters(large), bold, letters(small), letters(_closed(small))))
+        known[key] = frozenset(found)
+    return known[key]
 
 
 def _head_width(printed: PrintedColumn, body: float, style: Style) -> float:

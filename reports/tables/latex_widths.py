@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 
 from ablative.reports.tables.escape import bare
@@ -24,8 +25,18 @@ _WIDTHS |= dict.fromkeys("mMW%@—", _WIDE) | dict.fromkeys("±×−=<>≈≤≥
 
 def text_width(text: str, size: int, bold: bool = False) -> float:
     """Width of a text in points."""
-    letters = sum(map(_letter, bare(text)))
-    return letters / 1000 * size * SIZES[size] * (BOLD if bold else 1.0)
+    return in_points(letters(text), size, bold)
+
+
+def in_points(width: int, size: int, bold: bool = False) -> float:
+    """What `letters` has measured, in points."""
+    return width / 1000 * size * SIZES[size] * (BOLD if bold else 1.0)
+
+
+@functools.lru_cache(maxsize=10_000)
+def letters(text: str) -> int:
+    """Width of a text in thousandths of the font's size; a table has few different texts, measured for each style."""
+    return sum(map(_letter, bare(text)))
 
 
 def wrapped(text: str, width: float, size: int) -> list[str]:

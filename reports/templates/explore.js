@@ -102,6 +102,7 @@ function columnGroups(table) {
 
 function filterTable(table, off) {
   const rows = [...table.tBodies[0].rows];
+  if (off.size) whole(table);
   const found = states(table, off);
   const hidden = found[0] ? found[0].map((_, j) => gone(found.map((row) => row[j]))) : [];
   const groups = columnGroups(table);

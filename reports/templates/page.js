@@ -22,6 +22,22 @@ for (const grid of grids) {
   if (first) first.tabIndex = 0; // one stop of the tab key for each table; arrow keys go on from there
 }
 
+// A long table shows its first rows until all are asked for.
+function whole(table) {
+  table.classList.add("whole");
+  const button = table.parentNode.nextElementSibling;
+  if (button && button.classList.contains("whole-button")) button.hidden = true;
+}
+
+for (const table of document.querySelectorAll("table.long")) {
+  const button = document.createElement("button");
+  button.type = "button";
+  button.className = "whole-button";
+  button.textContent = `Show all ${table.tBodies[0].rows.length} rows`;
+  button.addEventListener("click", () => whole(table));
+  table.parentNode.after(button);
+}
+
 function parse(list) {
   return Object.fromEntries(data.fields.map((field, i) => [field, list[i] ?? null]));
 }
@@ -58,6 +74,7 @@ function show(td) {
   if (!found) return false;
   if (opened) opened.removeAttribute("aria-current");
   opened = td;
+  if (td.offsetParent === null) whole(td.closest("table"));
   title.textContent = `${found.row.name}: ${found.column.name}`;
   body.replaceChildren();
   fillPanel(found, body);

@@ -114,15 +114,15 @@ function lossCurves(entry, parent) {
   drawn("text", { x: WIDTH - 8, y: 132, "text-anchor": "end" }, svg, `step ${last}`);
 }
 
-function folder(task) {
-  const [id, run] = task;
+function folder([id, place]) {
+  const run = data.runs[place];
   return (id === run ? data.folders[0] : data.folders[1]).replace("RUN", run).replace("TASK", id);
 }
 
 // The files of a run's tasks, in the order in which they ran.
 function taskFiles(task, here, parent) {
   const [id, run, stage, mlflow, commit] = task;
-  element("h4", stage, parent);
+  element("h4", data.stages[stage], parent);
   const list = element("dl", null, parent);
   const place = (name) => `${data.home}/${folder(task)}/${name}`;
   const line = (term, text, shown) => {
@@ -130,7 +130,7 @@ function taskFiles(task, here, parent) {
     element("dt", term, pair);
     copied(text, element("dd", null, pair), shown);
   };
-  const files = { ...data.files, ...(id === run ? { checkpoint: data.checkpoint } : {}) };
+  const files = { ...data.files, ...(id === data.runs[run] ? { checkpoint: data.checkpoint } : {}) };
   if (here) for (const [term, name] of Object.entries(files)) line(term, place(name), `${folder(task)}/${name}`);
   if (mlflow) line("MLflow run", mlflow);
   if (data.commits[commit]) line("code", data.commits[commit], data.commits[commit].slice(0, 10));

@@ -2,6 +2,7 @@
 
     python tests/benchmarks/bench_report.py            # 2,000 runs, both; then 10,000 runs, ours
     python tests/benchmarks/bench_report.py 10000      # both at 10,000 runs
+    python tests/benchmarks/bench_report.py --command  # the command `ablate report`, all formats, beside theirs
 
 A run has 20 params and 30 metrics, half of the runs measure what the others trained. Ours reads the store, builds five
 tables of 50 rows and 31 columns (mean, deviation, n, state and runs of each number) and renders them; `--all` makes it
@@ -14,7 +15,9 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import random
+import resource
 import sqlite3
 import subprocess
 import sys
@@ -92,7 +95,8 @@ def fill(plan: Plan) -> None:
         cell = {**task.cells[0], "seed": str(task.seed)}
         params += [(uuid, name, value) for name, value in cell.items()]
         params += [(uuid, f"model.option{k}", str(k)) for k in range(20 - len(cell))]
-        names = METRICS if task.needs else [f"train/quantity{k}" for k in range(30)]
+        names = [name for name, metric in plan.declared.items() if metric.stage == task.stage]
+        names = names if task.needs else [f"train/quantity{k}" for k in range(30)]
         metrics += [(uuid, name, rng.uniform(0, 100), 1, 0, 0) for name in names]
     with sqlite3.connect(plan.home.store) as store:
         store.executemany(
@@ -155,6 +159,84 @@ def theirs(plan: Plan) -> Callable[[], object]:
     return run
 
 
+def command_study(folder: Path, everything: bool) -> Plan:
+    """A study of the shipped trainer with 1,000 cells, two seeds and five stages, as a file that the command reads."""
+    factors = {
+        "lr": {f"lr{i}": {"schedule.lr": 1e-4 * (i + 1)} for i in range(10)},
+        "pairs": {f"p{i}": {"data.pairs": 1000 + i} for i in range(10)},
+        "seen": {f"s{i}": {"schedule.steps": 100 + i} for i in range(10)},
+    }
+    content: dict[str, Any] = {
+        "name": "bench", "factors": factors, "seeds": [0, 1],
+        "base": {"model": "tiny", "data": "shapes", "schedule": "demo"},
+        "protocols": ["zero_shot", "linear_probe", "retrieval", "segmentation"],
+    }  # fmt: skip
+    path = folder / "study" / "bench.yaml"
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(json.dumps(content))
+    names = list(make_plan("bench", (), str(folder), Home(folder / "home")).declared)
+    metrics = [name for name in names if name.partition("/")[0] in content["protocols"]][:31]
+    columns = [{"label": name.replace("/", " "), "metric": name} for name in metrics]
+    one = {"all": {"rows": list(factors), "columns": columns}}
+    five = {f"t{i}": {"rows": ["lr", "pairs"], "columns": columns, "where": {"seen": f"s{i}",
+            "lr": [f"lr{k}" for k in range(5)]}} for i in range(5)}  # fmt: skip
+    path.write_text(json.dumps({**content, "tables": one if everything else five}))
+    return make_plan("bench", (), str(folder), Home(folder / "home"))
+
+
+COMMAND = """
+import sys
+from pathlib import Path
+from ablative.study.cli import main
+code = main(sys.argv[1:], standalone=False)
+text = Path("/proc/self/status").read_text()
+print(next(line for line in text.splitlines() if line.startswith("VmHWM")).split()[1], file=sys.stderr)
+sys.exit(code)
+"""
+
+
+def command(folder: Path, everything: bool) -> dict[str, Any]:
+    """CPU seconds, memory and bytes of `ablate report` as typed, the planning and all imports among them."""
+    plan = command_study(folder, everything)
+    words = ["report", "bench", "--config-dir", str(folder)]
+    words += [word for each in ("md", "tex", "csv", "html") for word in ("--format", each)]
+    environment = {**os.environ, "ABLATE_HOME": str(folder / "home")}
+    best: dict[str, Any] = {"cpu": float("inf")}
+    for _ in range(3):
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        done = subprocess.run(
+            [sys.executable, "-c", COMMAND, *words], check=True, env=environment, capture_output=True, text=True
+        )
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+        best = min(best, {"cpu": cpu, "mib": int(done.stderr.split()[-1]) / 1024}, key=itemgetter("cpu"))
+    written = plan.home.study("bench").report
+    return best | {"html": sum(path.stat().st_size for path in written.rglob("*.html"))}
+
+
+def commands() -> None:
+    """`ablate report` of 10,000 tasks, beside what `mlflow.search_runs` and pandas need for the same store."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        fill(command_study(folder, False))
+        shown = {"five tables of 50 rows": command(folder, False), "one table of 1,000 rows": command(folder, True)}
+        for what, row in shown.items():
+            megabytes = row["html"] / 1e6
+            print(f"ablate report, {what}: {row['cpu']:.1f} s CPU, {row['mib']:.0f} MiB, {megabytes:.1f} MB of HTML")
+        code = (
+            "import mlflow, resource; "
+            f"mlflow.set_tracking_uri('sqlite:///{folder / 'home' / 'mlflow.db'}'); "
+            "frame = mlflow.search_runs(experiment_names=['bench'], max_results=50_000); "
+            "metrics = [name for name in frame if name.startswith('metrics.')]; "
+            "frame.groupby('tags.ablate.cells')[metrics].agg(['mean', 'std', 'count']); "
+            "print(sum(resource.getrusage(resource.RUSAGE_SELF)[:2]))"
+        )
+        done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+        theirs = float(done.stdout.split()[-1])
+        ratios = ", ".join(f"{theirs / row['cpu']:.0f} ×" for row in shown.values())
+        print(f"mlflow.search_runs and pandas, no table: {theirs:.1f} s CPU, {ratios} as long")
+
+
 def peak_mib() -> float:
     """Peak memory of this program (Linux). `getrusage` would count what its parent held when it forked."""
     status = Path("/proc/self/status").read_text()
@@ -196,7 +278,11 @@ def main() -> None:
     parser.add_argument("--all", action="store_true", help="one table of every cell")
     parser.add_argument("--who")
     parser.add_argument("--root", type=Path)
+    parser.add_argument("--command", action="store_true", help="time the command as it is typed")
     words = parser.parse_args()
+    if words.command:
+        commands()
+        return
     if words.who:
         measure(words)
         return

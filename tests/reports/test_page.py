@@ -192,6 +192,17 @@ def test_a_click_opens_the_runs_behind_a_number(written: Path, partial: Plan, ta
     [key] = [key for key in json.loads((written.parent / "numbers.json").read_text())["numbers"] if key in text]
     assert key.split(".")[1:4] == ["main", "mae_clip", "map"] and f"\\ablate{{{key}}}" in text
     assert tab.value("location.hash") == "#why=main%2F3%2F4"
+    counted = "['.dot', '.curve', '.run', '.copy button'].map(s => document.querySelectorAll('#why ' + s).length)"
+    assert tab.value(counted)[:3] == [2, 2, 2] and tab.value(counted)[3] >= 4
+    levels = "'factors.scale=[large]' 'factors.method=[mae_clip]' 'factors.pooling=[map]'"
+    assert f"ablate --home again run {partial.asked} {levels}" in text and "'seeds=[0,1]'" in text
+    assert "objective.name" in text and "data.pairs" in text  # what differs from the baseline
+    tab.send("Browser.grantPermissions", permissions=["clipboardReadWrite", "clipboardSanitizedWrite"])
+    tab.click("#why-body > .copy button")
+    wait = "new Promise(done => { const look = () => document.querySelector('#copied').hidden && setTimeout(look, 20)"
+    wait += " || navigator.clipboard.readText().then(done); look(); })"
+    found = tab.send("Runtime.evaluate", expression=wait, awaitPromise=True, returnByValue=True)
+    assert found["result"]["value"].startswith(f"ablate --home again run {partial.asked}")
 
 
 def test_the_keyboard_does_what_the_mouse_does(written: Path, tab: browser.Page) -> None:
