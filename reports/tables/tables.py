@@ -132,7 +132,7 @@ class Row:
         return row_name(self.levels)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
 class Table:
     """Rows, columns, numbers and their provenance."""
 

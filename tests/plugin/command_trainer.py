@@ -24,7 +24,7 @@ PROGRAM = """
 import json, pathlib, random, sys
 stage, settings = sys.argv[1], json.loads(sys.argv[2])
 folder, *needed = map(pathlib.Path, sys.argv[3:])
-draw = random.Random(settings.get("seed"))
+draw = random.Random(json.dumps(settings, sort_keys=True))
 if stage == "prepare":
     (folder / "rows.json").write_text(json.dumps(list(range(settings["rows"]))))
 elif stage == "fit":

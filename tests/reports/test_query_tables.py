@@ -15,6 +15,7 @@ import yaml
 from missing import program
 
 from ablative.reports.build import ReportOptions, one_number, report
+from ablative.reports.provenance.numbers import unfolded
 from ablative.reports.provenance.findings import NotFinalError
 from ablative.study.core.errors import ConfigError
 from ablative.study.core.typed import build
@@ -75,7 +76,7 @@ def test_it_is_everywhere_that_tables_are(full: Plan, tmp_path: Path, monkeypatc
         assert (tmp_path / f"out/tables/mine.{suffix}").exists()
     page = (tmp_path / "out/index.html").read_text()
     assert "My &lt;own&gt;" in page and "select cell-\\u003e\\u003e'method'" in page
-    number = json.loads((tmp_path / "out/numbers.json").read_text())["numbers"]["pooled.mine.clip.map.shape"]
+    number = unfolded(json.loads((tmp_path / "out/numbers.json").read_text()), "pooled.mine.clip.map.shape")
     assert number["parts"]["value"] == f"{mean(values(full)):.1f}" and number["query"] == BY_SEED
     assert [run["seed"] for run in number["runs"]] == [0, 1, 2]
     answer, _ = one_number(plan, "mine", "clip, map", "shape")

@@ -216,7 +216,7 @@ def test_a_report_writes_claims_in_every_format(plan: Plan, tmp_path: Path) -> N
     assert [float(row["p_holm"]) for row in rows] == pytest.approx(holm(own))
     assert float(rows[0]["effect"]) == pytest.approx(10.0)
     page = (tmp_path / "index.html").read_text()
-    assert page.index('id="claims"') < page.index('id="progress"') < page.index('id="tables"')
+    assert page.index('id="tables"') < page.index('id="claims"') < page.index('id="progress"')
     again = report(plan, tmp_path / "again", ("html",))
     assert (tmp_path / "again/claims.html").read_text() == text[".html"] and again.claims == result.claims
 
