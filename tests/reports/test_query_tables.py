@@ -15,8 +15,8 @@ import yaml
 from missing import program
 
 from ablative.reports.build import ReportOptions, one_number, report
-from ablative.reports.provenance.numbers import unfolded
 from ablative.reports.provenance.findings import NotFinalError
+from ablative.reports.provenance.numbers import unfolded
 from ablative.study.core.errors import ConfigError
 from ablative.study.core.typed import build
 from ablative.study.plan.plan import Plan
