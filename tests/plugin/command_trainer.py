@@ -24,15 +24,17 @@ PROGRAM = """
 import json, pathlib, random, sys
 stage, settings = sys.argv[1], json.loads(sys.argv[2])
 folder, *needed = map(pathlib.Path, sys.argv[3:])
-draw = random.Random(json.dumps(settings, sort_keys=True))
+draw = random.Random(settings.get("seed"))
 if stage == "prepare":
     (folder / "rows.json").write_text(json.dumps(list(range(settings["rows"]))))
 elif stage == "fit":
     rows = json.loads((needed[0] / "rows.json").read_text())
     (folder / "fitted.json").write_text(json.dumps(len(rows) * settings["rate"] / settings["width"]))
-    print(json.dumps({"fit/latency": 0.1 * settings["width"] * settings["rate"] + 0.01 * draw.random()}))
+    width = settings["width"]
+    print(json.dumps({"fit/latency": 0.1 * width * settings["rate"] + 0.01 * width * draw.random()}))
 else:
-    print(json.dumps({"score/held out/gain": json.loads((needed[0] / "fitted.json").read_text()) + draw.random()}))
+    noise = draw.random() / settings["width"]
+    print(json.dumps({"score/held out/gain": json.loads((needed[0] / "fitted.json").read_text()) + noise}))
 """
 
 

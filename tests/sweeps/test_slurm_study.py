@@ -104,8 +104,8 @@ def test_a_trainer_of_another_distribution(
     call_ablate(home, "submit", *words, "cluster=slurm", *CLUSTER)
     wait_for(lambda: len(records(home)) == 13, SECONDS)
     latencies = sorted(found["fit/latency"] for found in metrics(home).values() if "fit/latency" in found)
-    draws = [0.01 * random.Random(seed).random() for seed in (0, 1, 2)]
-    assert latencies == [0.1 * width * 0.5 + draw for width in (1, 3) for draw in sorted(draws)]
+    draws = [random.Random(seed).random() for seed in (0, 1, 2)]
+    assert latencies == [0.1 * width * 0.5 + 0.01 * width * draw for width in (1, 3) for draw in sorted(draws)]
     assert all(record["environment"]["scheduler"]["node"] in ("n1", "n2") for record in records(home).values())
     status = json.loads(call_ablate(home, "status", *words, "--json"))
     assert status["counts"] == {"completed": 13}
