@@ -47,8 +47,8 @@ def draw_heatmap(data: FigureData, panels: Sequence[tuple[str, list[Point]]]) ->
 
     grids = [_grid(data, title, points) for title, points in panels]
     columns = len(data.labels)
-    beside = (data.page - SIDE_INCHES) / (columns * len(grids)) >= NUMBER_INCHES
-    across, down = (len(grids), 1) if beside else (1, len(grids))
+    in_a_row = (data.page - SIDE_INCHES) / (columns * len(grids)) >= NUMBER_INCHES
+    across, down = (len(grids), 1) if in_a_row else (1, len(grids))
     width = min(data.page, SIDE_INCHES + COLUMN_WIDTH * columns * across)
     numbers = (width - SIDE_INCHES) / (columns * across) >= NUMBER_INCHES
     heights = [len(grid.rows) for grid in grids]

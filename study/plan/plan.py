@@ -220,8 +220,7 @@ class _Planner:
         self._tuned = Tuned(study.design, study.name, (), None, home)
         self._keys: set[str] = set()
         """Keys of levels that were checked."""
-        self._splits: dict[str, tuple[Choices, Values]] = {}
-        """Cell (its name) → what `_split` makes of it."""
+        self._splits: dict[str, tuple[Choices, Values]] = {}  # cell name → what `_split` makes of it
         self._runs: dict[tuple[str, int], list[Task]] = {}
         self._stages: dict[str, list[Stage]] = {}
 
@@ -306,6 +305,7 @@ class _Planner:
         self.study = dataclasses.replace(self.study, search=search)
         arms = resolve(search, cells, base, self._configure, self.trainer, f"{self.where}: search")
         self._tuned = dataclasses.replace(self._tuned, arms=arms, search=search)
+        self._splits.clear()  # what a tuned level means follows from the arms
         return arms
 
     def _configure(self, levels: Cell) -> tuple[list[Stage], ClusterConfig]:

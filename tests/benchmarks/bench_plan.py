@@ -1,4 +1,4 @@
-"""`ablate --help` and `ablate plan` of 10,000 and 100,000 cells: CPU seconds beside their targets.
+"""`ablate --help` and `ablate plan` of 10,000 and 100,000 cells: CPU seconds and their targets.
 
 python tests/benchmarks/bench_plan.py
 """

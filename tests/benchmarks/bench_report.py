@@ -2,7 +2,7 @@
 
     python tests/benchmarks/bench_report.py            # 2,000 runs, both; then 10,000 runs, ours
     python tests/benchmarks/bench_report.py 10000      # both at 10,000 runs
-    python tests/benchmarks/bench_report.py --command  # the command `ablate report`, all formats, beside theirs
+    python tests/benchmarks/bench_report.py --command  # the command `ablate report`, all formats, next to theirs
 
 A run has 20 params and 30 metrics, half of the runs measure what the others trained. Ours reads the store, builds five
 tables of 50 rows and 31 columns (mean, deviation, n, state and runs of each number) and renders them; `--all` makes it
@@ -215,7 +215,7 @@ def command(folder: Path, everything: bool) -> dict[str, Any]:
 
 
 def commands() -> None:
-    """`ablate report` of 10,000 tasks, beside what `mlflow.search_runs` and pandas need for the same store."""
+    """`ablate report` of 10,000 tasks, next to what `mlflow.search_runs` and pandas need for the same store."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         fill(command_study(folder, False))

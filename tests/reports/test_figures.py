@@ -112,7 +112,7 @@ def test_losses_of_different_objectives_share_no_axis(full: Plan) -> None:
 
 
 @pytest.mark.parametrize("name", ["pooling", "scaling", "transfer"])
-def test_single_seeds_are_dots_beside_their_means(full: Plan, name: str) -> None:
+def test_single_seeds_are_dots_next_to_their_means(full: Plan, name: str) -> None:
     data = data_of(full, name)
     dots = [line for axis in drawn(data).axes for line in axis.lines if line.get_gid() == SEED]
     found = {float(y) for line in dots for y in line.get_ydata()}
