@@ -16,7 +16,7 @@ from ablative.study.core.plugins import Plugins
 from ablative.study.spec.runtime import RuntimeConfig
 from ablative.study.spec.sections import Choices, Values
 from ablative.study.trainer_names import GROUP, SHIPPED, SHIPPED_CONF
-from ablative.study.trainers import RESERVED_STAGES, Configurations, Metric, Progress, Request, Stage, Trainer
+from ablative.study.trainers import RESERVED_STAGES, Code, Configurations, Metric, Progress, Request, Stage, Trainer
 
 REQUIRED = ("name", "entry", "packages", "configurations")
 """What `Trainer` has no default of."""
@@ -138,6 +138,13 @@ class _CheckedConfigurations(Configurations):
     @property
     def absent(self) -> Mapping[str, str]:
         found: Mapping[str, str] = _ask(self._who, "absent", lambda: self._own.absent)
+        return found
+
+    @property
+    def code(self) -> Code | None:
+        found: Code | None = _ask(self._who, "code", lambda: getattr(self._own, "code", None))
+        if found is not None and not isinstance(found, Code):
+            raise ConfigError(f"{self._who}: code is {_short(found)}; expected a study.trainers.Code, or None")
         return found
 
     def check_key(self, key: str, where: str) -> None:

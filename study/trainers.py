@@ -165,8 +165,34 @@ class Request:
     """Data that are absent are no error."""
 
 
+SOURCE = ("*.py", "*.pyx", "*.c", "*.cc", "*.cpp", "*.cu", "*.h", "*.sh", "*.yaml", "*.yml", "*.json", "*.toml")
+"""Names of files that count as code, unless a study says otherwise."""
+
+
+@dataclass(frozen=True)
+class Code:
+    """A user's code: jobs run in a copy of it, and results are compared by it."""
+
+    folder: Path
+    """Where commands start. The git repository that it lies in is copied; outside one, the folder itself."""
+    python: str = ""
+    """The interpreter that runs it; empty: each command names its own."""
+    source: tuple[str, ...] = SOURCE
+    """Patterns of files that count as code when results are compared: of a name, or with `/` of a path in `folder`'s
+    repository; those that begin with `!` take files out again. Files that define a study never count."""
+    data: tuple[str, ...] = ()
+    """Patterns of files and folders that are linked into the copy in place of being copied, as what git ignores is."""
+    largest_mib: float = 50.0
+    """So much is copied at most."""
+
+
 class Configurations(Protocol):
     """The configurations of one study's cells; the manager makes one for each plan."""
+
+    @property
+    def code(self) -> Code | None:
+        """The user's code that its tasks run; None: nothing but the trainer's packages."""
+        return None
 
     @property
     def metrics(self) -> Sequence[Metric]:

@@ -317,6 +317,15 @@ class Home:
         return self.snapshots / digest
 
     @property
+    def repositories(self) -> Path:
+        """Copies of users' repositories that jobs run in."""
+        return self.root / "repositories"
+
+    def repository(self, key: str) -> Path:
+        """One copy: the repository as it was under its own name, `copy.json`, and `imports`."""
+        return self.repositories / key
+
+    @property
     def cache(self) -> Path:
         """Shard indexes and decompressed shards; may be deleted."""
         return self.root / "cache"

@@ -34,7 +34,7 @@ from ablative.study.spec.study_file import KEPT, KEYS, TRAINER, Study, check_fac
 from ablative.study.syntax.factors import as_written, whole_factors
 from ablative.study.syntax.places import Places, about
 from ablative.study.syntax.words import Overrides, parse_words, sort_words, with_words
-from ablative.study.trainers import Metric, Request, Stage, Trainer
+from ablative.study.trainers import Code, Metric, Request, Stage, Trainer
 
 
 @dataclass(frozen=True)
@@ -66,6 +66,7 @@ class Plan:
     """The plan that this is a part of; None: it is the whole one."""
     asked: str = ""
     """Study and overrides as the command line has them, quoted: what to type after `ablate run` to go on."""
+    code: Code | None = None  # the user's code that its tasks run with the trainer's packages
 
     @cached_property
     def runs(self) -> tuple[Task, ...]:
@@ -113,9 +114,10 @@ class Plan:
 
     def to_json(self) -> dict[str, Any]:
         tasks = [task.to_json() for task in self.tasks]
-        waiting = {"waiting": dict(self.waiting)} if self.waiting else {}
-        absent = {"absent": dict(self.absent)} if self.absent else {}
-        return {"study": self.study.name, "cells": list(self.cells), "tasks": tasks, **waiting, **absent}
+        left = {"waiting": dict(self.waiting), "absent": dict(self.absent)}
+        return {"study": self.study.name, "cells": list(self.cells), "tasks": tasks} | {
+            key: of for key, of in left.items() if of
+        }
 
     def write(self) -> None:
         """Write the resolved configuration of every task, and the plan itself; configurations stay as they are."""
@@ -147,8 +149,7 @@ def make_plan(
     Raises:
         ConfigError: whatever is wrong with the study, before anything is spent.
     """
-    given = parse_words(overrides)
-    home = home or default_home()
+    given, home = parse_words(overrides), home or default_home()
     cache = home.composed if home.root.is_dir() else None
     name, folder = folder_of(study_name, config_dir)
     composer = Composer(folder, installed_trainers.conf_folders(), cache)
@@ -166,8 +167,8 @@ def make_plan(
         sections = Sections(composer, study.base, words)
         sections.check_choices(groups, f"{places.where}: base")
         plan = _Planner(study, trainer, sections, words, home, read_data, without_data).plan()
-    folders = ["--config-dir", config_dir] if config_dir else []
-    return dataclasses.replace(plan, asked=shlex.join([study_name, *overrides, *folders]))
+    asked = [study_name, *overrides, *(["--config-dir", config_dir] if config_dir else [])]
+    return dataclasses.replace(plan, asked=shlex.join(asked))
 
 
 def _study(written: Written, words: Mapping[str, object], trainer: Trainer, groups: Sequence[str], where: str) -> Study:
@@ -218,8 +219,7 @@ class _Planner:
         for key in words.values:
             self._check_word(key)
         self._tuned = Tuned(study.design, study.name, (), None, home)
-        self._keys: set[str] = set()
-        """Keys of levels that were checked."""
+        self._keys: set[str] = set()  # keys of levels that were checked
         self._splits: dict[str, tuple[Choices, Values]] = {}  # cell name → what `_split` makes of it
         self._runs: dict[tuple[str, int], list[Task]] = {}
         self._stages: dict[str, list[Stage]] = {}
@@ -249,6 +249,7 @@ class _Planner:
             {cell_name(cell): what for cell in cells if (what := self._tuned.searched(cell)) is not None},
             clusters,
             self._configurations.absent,
+            code=self._configurations.code,
         )
 
     def _tasks(self, cells: Sequence[Cell]) -> tuple[tuple[Task, ...], dict[str, ClusterConfig]]:
@@ -343,8 +344,7 @@ class _Planner:
 
     def _run(self, cell: Cell, seed: int) -> list[Task]:
         """The tasks of a run, whether its cell has all of them or not."""
-        key = (cell_name(cell), seed)
-        if key not in self._runs:
+        if (key := (cell_name(cell), seed)) not in self._runs:
             parent = self._parents.get(key[0])
             run_id = next(t for t in self._run(parent, seed) if t.opens and t.seeded).task_id if parent else ""
             self._runs[key] = bound_tasks(self.trainer, self._configured(cell), seed, cell, run_id)

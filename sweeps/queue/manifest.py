@@ -102,12 +102,24 @@ class Manifest:
     """Who submitted, and in whose name the scheduler lists the jobs."""
     trainer: str = trainer_names.DEFAULT
     """Name of the trainer whose tasks these are; manifests of version 1 are the shipped one's."""
+    repository: str = ""
+    """Name of the copy of the user's repository that the jobs run in (`Home.repository`); empty: there is none."""
+
+    @property
+    def code(self) -> str:
+        """Hash of all code that the jobs run."""
+        return of_all(self.snapshot, self.repository)
 
     def with_jobs(self, jobs: tuple[Job, ...]) -> Manifest:
         return replace(self, jobs=jobs)
 
     def write(self, paths: SubmissionPaths) -> None:
         write_json(paths.manifest, asdict(self))
+
+
+def of_all(snapshot: str, repository: str) -> str:
+    """Hash of the packages, and of the user's repository where there is one (without its place)."""
+    return f"{snapshot}+{repository.partition('-')[0]}" if repository else snapshot
 
 
 def read(paths: SubmissionPaths) -> Manifest | None:

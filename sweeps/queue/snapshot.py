@@ -34,7 +34,7 @@ class Commit:
     dirty: bool
     """Modified, or with files that git does not know."""
     patch: str
-    """Difference to the commit, of this code only."""
+    """Difference to the commit, of this code only; bytes that are no UTF-8 as surrogates."""
 
 
 @dataclass(frozen=True)
@@ -84,14 +84,14 @@ def commit(trained_by: Sequence[str]) -> Commit:
     return Commit(
         commit=_git(places[0], "rev-parse", "HEAD").strip(),
         dirty=any(_git(place, "status", "--porcelain", "--", str(place)) for place in places),
-        patch="".join(_git(place, "diff", "HEAD", "--binary", "--", str(place)) for place in places),
+        patch="".join(_patch(place) for place in places),
     )
 
 
 def write_patch(path: Path, found: Commit) -> None:
     """Keep what a dirty submission differs in from its commit."""
     if found.patch:
-        write_atomic(path, found.patch)
+        write_atomic(path, found.patch.encode(errors="surrogateescape"))
 
 
 def environment(home: Home, digest: str, found: Commit) -> dict[str, str]:
@@ -194,3 +194,9 @@ def _git(place: Path, *arguments: str) -> str:
     """Output of a git command about a folder or a file; empty where there is no git or no checkout."""
     result = checkouts.git(place.parent if place.is_file() else place, *arguments)
     return result.stdout if result.returncode == 0 else ""
+
+
+def _patch(place: Path) -> str:
+    """Difference to the commit, with line endings as files have them."""
+    result = checkouts.raw(place.parent if place.is_file() else place, "diff", "HEAD", "--binary", "--", str(place))
+    return result.stdout.decode(errors="surrogateescape") if result.returncode == 0 else ""

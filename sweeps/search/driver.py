@@ -21,7 +21,7 @@ from ablative.study.plan.plan import Plan
 from ablative.study.plan.search_arms import SearchArm
 from ablative.study.plan.task import Task
 from ablative.study.spec.search import inside
-from ablative.sweeps.queue import manifest, snapshot
+from ablative.sweeps.queue import job_code, manifest
 from ablative.sweeps.queue.executors import executor, live_jobs
 from ablative.sweeps.queue.manifest import Job, Manifest
 from ablative.sweeps.search import repeats, results
@@ -66,7 +66,7 @@ class Searcher:
         if any(jobs for _, _, jobs in self._live()):
             return True
         require_extra(self.code, self.plan)
-        code = snapshot.current(self.plan.trainer.packages)
+        code = job_code.current(self.plan).digest
         self.trials.prepare(code, self._tried())
         repeats.reopen(self.trials, code)
         stamp = new_stamp()

@@ -108,12 +108,12 @@ class SearchWorker(Worker):
                 return
             if verdict:
                 self._track(repeat, "failed")
-                repeat.settle("failed", None, self._seconds(repeat), self.queue.snapshot)
+                repeat.settle("failed", None, self._seconds(repeat), self.queue.code)
                 return
         values = self._values(repeat, repeat.tasks[0].seed)
         state = "complete" if values is not None else "diverged"
         self._track(repeat, state)
-        repeat.settle(state, values, self._seconds(repeat), self.queue.snapshot)
+        repeat.settle(state, values, self._seconds(repeat), self.queue.code)
 
     def _bring(self, work: Work, task: Task) -> str:
         """Have a task done, here or by the worker that holds it; returns why it is not: stopped, pruned, a cause."""
@@ -153,7 +153,7 @@ class SearchWorker(Worker):
 
     def _again(self, state: DirectoryState) -> bool:
         """Whether another attempt at a failed task may end otherwise."""
-        other_code = (state.detail or {}).get("snapshot") != self.queue.snapshot
+        other_code = (state.detail or {}).get("snapshot") != self.queue.code
         return state.cause in RESUMABLE or (other_code and state.cause != "cancelled")
 
     def _end_early(self, taken: Taken, task: Task, cause: str) -> None:
@@ -164,10 +164,10 @@ class SearchWorker(Worker):
             self._track(taken, "pruned")
             self._trials.prune(taken, "pruned")
         elif cause in RESUMABLE:
-            self._trials.lose(taken, f"{task.task_id}: {cause}: {message}", self.queue.snapshot)
+            self._trials.lose(taken, f"{task.task_id}: {cause}: {message}", self.queue.code)
         else:
             self._track(taken, "failed")
-            self._trials.fail(taken, f"{task.task_id}: {cause}: {message}", self.queue.snapshot)
+            self._trials.fail(taken, f"{task.task_id}: {cause}: {message}", self.queue.code)
 
     def _values(self, work: Work, seed: int) -> list[float] | None:
         metrics: dict[str, float | None] = {}

@@ -164,7 +164,7 @@ class Element:
             paths = task.paths(self.home)
             if (paths.journal.exists() or task.opens) and not paths.lease.exists():
                 now = time.strftime("%Y-%m-%dT%H:%M:%S+00:00", time.gmtime())
-                facts = {"time": now, "snapshot": self.queue.snapshot, "job": self.job}
+                facts = {"time": now, "snapshot": self.queue.code, "job": self.job}
                 failures.write_failure(paths.failure, failure, **facts)
 
     def _open(self) -> list[TaskRef]:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from ablative.study.core.errors import ConfigError
 from ablative.study.plan.plan import Plan
-from ablative.sweeps.queue import snapshot
+from ablative.sweeps.queue import job_code
 from ablative.sweeps.slurm import cluster, executor, layout, script
 from ablative.sweeps.status.task_states import survey
 from ablative.sweeps.submission.submit import choose, new_stamp, prefix
@@ -18,8 +18,8 @@ def scripts(plan: Plan) -> Iterator[str]:
         raise ConfigError(
             f"--script: cluster={plan.cluster.name} has no batch scripts; choose one such as cluster=slurm"
         )
-    code = snapshot.current(plan.trainer.packages)
-    choice = choose(plan, survey(plan), code)
+    code = job_code.current(plan)
+    choice = choose(plan, survey(plan), code.digest)
     if not choice.new:
         yield "# nothing to submit"
         return
@@ -32,7 +32,7 @@ def scripts(plan: Plan) -> Iterator[str]:
         most = cluster.MAX_ARRAY_SIZE - 1
         arrays = layout.arrange(plan, choice.queue, choice.ids, holders, prefix(plan, stamp), most, cluster.MAX_JOBS)
     submission = plan.home.study(plan.study.name).submission(stamp)
-    where = snapshot.environment(plan.home, code, snapshot.commit(plan.trainer.packages))
+    where = code.environment(plan.home)
     ids = {array.name: f"<job id of call {number}>" for number, array in enumerate(arrays, 1)}
     for number, array in enumerate(arrays, 1):
         tasks, elements = sum(map(len, array.elements)), sum(map(bool, array.elements))

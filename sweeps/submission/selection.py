@@ -21,7 +21,7 @@ from ablative.study.costs.estimate import Costs, estimate, estimated
 from ablative.study.plan.plan import Plan
 from ablative.study.plan.task import Task
 from ablative.study.spec.design import cell_name
-from ablative.sweeps.queue import snapshot
+from ablative.sweeps.queue import job_code
 from ablative.sweeps.status.task_states import Survey, survey
 from ablative.sweeps.submission.submit import choose
 
@@ -48,7 +48,7 @@ def select(plan: Plan, budget: str | None = None, output: str | None = None) -> 
         states = Survey(tuple(states.by_id[task.task_id] for task in plan.tasks))
     if limit is None:
         return Selection(plan, None, (), (), (0, 0), costs=costs)
-    missing = tuple(state.task for state in choose(plan, states, snapshot.current(plan.trainer.packages)).new)
+    missing = tuple(state.task for state in choose(plan, states, job_code.current(plan).digest).new)
     units = _units(plan, missing, costs, limit)
     shared = {task.task_id: task for task in missing if task.run_id not in units}
     prices = {key: costs.price([task], limit.unit) for key, task in shared.items()}

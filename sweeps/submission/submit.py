@@ -22,9 +22,10 @@ from ablative.study.core.secrets import redact
 from ablative.study.home.paths import HOME_VERSION, Home, SubmissionPaths
 from ablative.study.plan.plan import Plan
 from ablative.study.plan.task import Task, TaskRef
-from ablative.sweeps.queue import executors, manifest, retries, snapshot
+from ablative.sweeps.queue import executors, job_code, manifest, retries, snapshot
 from ablative.sweeps.queue.executors import executor, live_jobs
 from ablative.sweeps.queue.failures import NODE_FAILURE
+from ablative.sweeps.queue.job_code import JobCode
 from ablative.sweeps.queue.manifest import Manifest, WorkerLayout
 from ablative.sweeps.queue.retries import archive_failure, is_exhausted, record_abandoned
 from ablative.sweeps.status.task_states import Survey, TaskState, runtimes, stale_seconds, survey
@@ -89,7 +90,7 @@ def submit(plan: Plan, jobs: int = 0, code: Code = TRAINER, retry: frozenset[str
     prepare_home(plan.home)
     executors.invalidate_cache()
     found = survey(plan)
-    choice = choose(plan, found, snapshot.current(plan.trainer.packages), retry)
+    choice = choose(plan, found, job_code.current(plan).digest, retry)
     if not choice.new:
         return Submission(choice, None, 0, "")
     require_extra(code, plan)
@@ -138,11 +139,11 @@ def hand_over(
     """
     _close_ended(plan.home)
     warning = _prepare_store(plan) if code.shipper else ""
-    paths, written = _write_manifest(plan, queue, layout, code, stamp)
+    frozen = job_code.freeze(plan)
+    paths, written = _write_manifest(plan, queue, layout, code, frozen, stamp)
     complete(paths)
-    where = snapshot.environment(plan.home, written.snapshot, snapshot.Commit(written.commit, written.dirty, ""))
     try:
-        executor(written.executor).launch(plan.home, paths, where)
+        executor(written.executor).launch(plan.home, paths, frozen.environment(plan.home))
     except AblateError:
         left = manifest.read(paths)
         if left is None or not left.arrays:
@@ -269,11 +270,9 @@ def new_stamp() -> str:
 
 
 def _write_manifest(
-    plan: Plan, tasks: tuple[Task, ...], layout: WorkerLayout, code: Code, stamp: str
+    plan: Plan, tasks: tuple[Task, ...], layout: WorkerLayout, code: Code, frozen: JobCode, stamp: str
 ) -> tuple[SubmissionPaths, Manifest]:
-    """Snapshot the code and write down what is queued."""
-    trained_by = plan.trainer.packages
-    copy, commit = snapshot.take(plan.home, trained_by), snapshot.commit(trained_by)
+    """Write down what is queued, and with which code."""
     settings = runtimes(plan)
     queue = Manifest(
         study=plan.study.name,
@@ -282,9 +281,9 @@ def _write_manifest(
         command=redact(shlex.join(["ablate", *sys.argv[1:]])),
         workers=layout.workers,
         devices=layout.devices,
-        snapshot=copy.digest,
-        commit=commit.commit,
-        dirty=commit.dirty,
+        snapshot=frozen.snapshot,
+        commit=frozen.commit.commit,
+        dirty=frozen.commit.dirty,
         entry=code.entry or plan.trainer.entry,
         shipper=code.shipper,
         heartbeat_seconds=min(runtime.heartbeat_seconds for runtime in settings),
@@ -293,10 +292,11 @@ def _write_manifest(
         arrays=layout.arrays,
         user=layout.user,
         trainer=plan.trainer.name,
+        repository=frozen.copy,
     )
     paths = plan.home.study(plan.study.name).submission(stamp)
     paths.root.mkdir(parents=True)
-    snapshot.write_patch(paths.patch, commit)
+    snapshot.write_patch(paths.patch, frozen.commit)
     paths.alive.touch()
     queue.write(paths)
     return paths, queue

@@ -69,8 +69,9 @@ def _features(home: Home) -> Iterator[Path]:
 
 
 def _snapshots(home: Home) -> Iterator[Path]:
-    needed = {found.snapshot for _, found in _live(home)}
-    return (home.snapshot(name) for name in names(home.snapshots) if name not in needed)
+    needed = {name for _, found in _live(home) for name in (found.snapshot, found.repository)}
+    for folder in (home.snapshots, home.repositories):
+        yield from (folder / name for name in names(folder) if name not in needed)
 
 
 def _runs(home: Home) -> Iterator[Path]:
@@ -93,7 +94,7 @@ def _runs(home: Home) -> Iterator[Path]:
 
 def _damaged(home: Home) -> Iterator[Path]:
     """What was set aside."""
-    for folder in (home.root, home.runs, home.snapshots, home.studies):
+    for folder in (home.root, home.runs, home.snapshots, home.repositories, home.studies):
         found = folder.rglob("*.damaged*") if folder in (home.runs, home.studies) else folder.glob("*.damaged*")
         yield from sorted(found)
 
@@ -117,7 +118,7 @@ def _live(home: Home) -> list[tuple[SubmissionPaths, Manifest]]:
 KINDS: dict[str, tuple[Callable[[Home], Iterator[Path]], str]] = {
     "checkpoints": (_checkpoints, "weights of finished runs; what is evaluated later trains them again"),
     "features": (_features, "features of finished runs' images; an evaluation computes them again"),
-    "snapshots": (_snapshots, "code of submissions that have ended; no job imports it"),
+    "snapshots": (_snapshots, "code of submissions that have ended; no job runs it"),
     "runs": (_runs, "runs in no study's last plan; MLflow keeps what it has of them"),
     "damaged": (_damaged, "damaged files that were set aside"),
     "cache": (_cache, "indexes and composed configurations; made again when they are needed"),

@@ -254,7 +254,7 @@ class Worker:
         now = datetime.now(UTC).isoformat(timespec="seconds")
         say(f"{task.task_id}: {failure.cause}: {failure.type}: {failure.message}")
         try:
-            facts = {"time": now, "snapshot": self.queue.snapshot, "job": self.job, "node": leases.identify().node}
+            facts = {"time": now, "snapshot": self.queue.code, "job": self.job, "node": leases.identify().node}
             failures.write_failure(paths.failure, failure, **facts)
         except OSError as error:
             # On a full disk the task stays open: a later submission takes it again, and this worker does not.
