@@ -54,6 +54,10 @@ class Metric:
     """What is measured, as reports print it (`zero-shot top-1`); empty: the first and last part of the name."""
     data_set: str = ""
     """What it is measured on, printed after the label; empty: nothing."""
+    exact: bool | None = None
+    """True: it follows from the configuration, so that no seed changes it (FLOPs, parameters), and a difference needs
+    no test. False: equal values are chance. None: it is exact where no arm's values differ between seeds and none lie
+    on a grid, and never with an upper bound."""
     depends: tuple[str, ...] = ()
     """Keys of the stage's configuration that say which quantity it is: with other values it is another loss, and no
     axis of a figure shows both."""

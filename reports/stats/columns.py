@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from ablative.reports.stats.best import best_set
 from ablative.reports.stats.decide import ALPHA, holm
+from ablative.reports.stats.exact import same_in_every_seed
 from ablative.reports.stats.moderated import Contrasts, Moderated, against, contrasts, method, moderate, moments
 from ablative.reports.stats.student import Floats
 
@@ -60,6 +61,8 @@ class Compared:
     tests: Sequence[RowTest | None]
     method: str
     """How the rows were compared; empty where they were not."""
+    exact: bool = False
+    """No seed changes any row, so that means and differences need no test."""
 
 
 def compare_rows(
@@ -69,17 +72,19 @@ def compare_rows(
     baseline: int | None,
     paired: bool = True,
     marks: str = TESTED,
+    exact: bool | None = None,
 ) -> Compared:
     """Compare the rows of (rows, seeds), NaN where missing; seeds of the same number are paired.
 
     `text` prints a mean: what looks the same shares its mark. `order`: 1 where larger is better, -1 where smaller is,
     0 where no row is better than another. `baseline`: the row that the others are held against. `marks`: one of
-    `study.spec.outputs.MARKS`.
+    `study.spec.outputs.MARKS`. `exact`: what is declared of the metrics (`stats.exact`).
     """
     counts, means, _ = moments(values)
     rows = len(values)
     have = np.flatnonzero(counts > 0)
-    found = moderate(values, paired) if np.any(counts > 1) else None
+    same = same_in_every_seed(values[have][:, None], len(have), paired, exact)
+    found = moderate(values, paired) if np.any(counts > 1) and not same else None
     ranked = order != 0 and len(have) > 1 and marks in (TESTED, PLAIN)
     too_few = int(counts.max()) if ranked and marks == TESTED and found is not None and found.total <= 1 else 0
     tested = ranked and marks == TESTED and found is not None and not too_few
@@ -96,7 +101,8 @@ def compare_rows(
         deltas = _deltas(means, baseline, error)
     marked = best & (not alike)
     how = method(found) if found is not None and (tested or baseline is not None) else ""
-    return Compared(marked.tolist(), tested, alike, too_few, _halves(values), deltas, tests, how)
+    halves = [None] * rows if same else _halves(values)
+    return Compared(marked.tolist(), tested, alike, too_few, halves, deltas, tests, how, same)
 
 
 def _tested(

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from ablative.reports.stats.exact import SAME, same_in_every_seed
 from ablative.reports.stats.moderated import ROUNDING, contrasts
 from ablative.reports.stats.ranks import RankTest, rank_sum, signed_rank
 from ablative.reports.stats.student import Floats, satterthwaite, t_quantile, two_sided
@@ -58,6 +59,8 @@ class Effect:
     """Number of arms with a weight."""
     alone: bool = False
     """No other arm helps to estimate the spread of a difference of two."""
+    exact: bool = False
+    """The same in every seed: both ends of the interval are the estimate, and there is no test."""
 
     @property
     def size(self) -> float | None:
@@ -68,6 +71,8 @@ class Effect:
 
     def interval(self, level: float) -> tuple[float, float] | None:
         """The interval of another level, from the same standard error."""
+        if self.exact:
+            return self.estimate, self.estimate
         if self.se is None or self.df is None:
             return None
         half = t_quantile(self.df, (1 + level) / 2) * self.se
@@ -82,10 +87,11 @@ def difference(
     level: float = 0.95,
     others: Sequence[Sample] = (),
     together: bool = True,
+    exact: bool | None = None,
 ) -> Effect:
     """The mean difference a - b over the tasks that both arms have; see `contrast`."""
     weights = [1.0, -1.0] + [0.0] * len(others)
-    return contrast([a, b, *others], weights, paired, estimand, level, together)
+    return contrast([a, b, *others], weights, paired, estimand, level, together, exact)
 
 
 def contrast(
@@ -95,6 +101,7 @@ def contrast(
     estimand: str = "these tasks",
     level: float = 0.95,
     together: bool = True,
+    exact: bool | None = None,
 ) -> Effect:
     """A weighted sum of arms, averaged over the tasks that all arms with a weight have.
 
@@ -104,6 +111,7 @@ def contrast(
     evaluations of one run, which moves them together, so that a seed's mean over tasks is the unit; False where every
     task has separate runs, whose variances are pooled. Treating evaluations of one run as independent covers 40 to 80 %
     instead of 95 % (`tests/benchmarks/bench_statistics.py`). Values that are not finite count as missing.
+    `exact`: what is declared of the metrics, for values that no seed changes (`same_in_every_seed`).
     """
     if estimand not in ESTIMANDS:
         raise ValueError(f"estimand '{estimand}'; choose one of {', '.join(ESTIMANDS)}")
@@ -117,7 +125,7 @@ def contrast(
         reason = "no task has every arm" + (" at a common seed" if paired else "")
         return _effect(_Found(math.nan, "", reason=reason), level, estimand, 0, tasks, dropped, len(used))
     estimator = _these_tasks if estimand == ESTIMANDS[0] else _sampled
-    found = estimator(values, chosen, paired, together)
+    found = estimator(values, chosen, paired, together, exact)
     n_seeds = int(np.isfinite(values[: len(used)]).sum(axis=2).min())
     return _effect(found, level, estimand, n_seeds, tasks, dropped, len(used))
 
@@ -133,6 +141,7 @@ class _Found:
     reason: str = ""
     free: float | None = None
     alone: bool = False
+    exact: bool = False
 
 
 def _effect(
@@ -147,13 +156,15 @@ def _effect(
     if found.se == 0:
         found = replace(found, se=None, df=None, sd=None, reason=NO_SPREAD)
     low = high = p = None
+    if found.exact:
+        low = high = found.estimate
     if found.se is not None and found.df is not None:
         half = t_quantile(found.df, (1 + level) / 2) * found.se
         low, high = found.estimate - half, found.estimate + half
         p = float(two_sided(found.estimate, found.se, found.df))
     return Effect(
         found.estimate, low, high, level, n_seeds, len(tasks), found.df, found.se, found.sd, p, found.rank,
-        found.method, estimand, tasks, dropped, found.reason, found.free, arms, found.alone,
+        found.method, estimand, tasks, dropped, found.reason, found.free, arms, found.alone, found.exact,
     )  # fmt: skip
 
 
@@ -180,7 +191,7 @@ def _aligned(used: Sequence[Sample], others: Sequence[Sample], paired: bool) -> 
     return tuple(task for task, kept in zip(tasks, there, strict=True) if kept), values
 
 
-def _these_tasks(values: Floats, weights: Floats, paired: bool, together: bool) -> _Found:
+def _these_tasks(values: Floats, weights: Floats, paired: bool, together: bool, exact: bool | None) -> _Found:
     """Only seeds vary. Either a seed's mean over tasks is the unit, or the tasks are independent."""
     k = len(weights)
     units = values.mean(axis=1)  # (arms, seeds): NaN where a seed lacks a task
@@ -195,6 +206,8 @@ def _these_tasks(values: Floats, weights: Floats, paired: bool, together: bool) 
     estimate, se, df, sd, free = (
         float(array[0]) for array in (found.estimate, found.se, found.df, found.sd, found.free)
     )
+    if same_in_every_seed(values, k, paired, exact):
+        return _Found(estimate, SAME, exact=True)
     if not math.isfinite(se):
         repeated = bool((np.isfinite(units[:k]).sum(axis=1) > 1).all())
         return _Found(estimate, method, rank=rank, reason=NO_SPREAD if repeated else ONE_SEED)
@@ -233,7 +246,7 @@ def _by_task(values: Floats, weights: Floats, paired: bool, rank: RankTest | Non
     return _Found(estimate, method, se, satterthwaite(parts[many], counts[many] - 1), sd, rank)
 
 
-def _sampled(values: Floats, weights: Floats, paired: bool, together: bool) -> _Found:
+def _sampled(values: Floats, weights: Floats, paired: bool, together: bool, exact: bool | None) -> _Found:
     """The tasks are a sample: Student's t over the tasks' contrasts; where runs move tasks together, seeds are too."""
     k = len(weights)
     deltas = weights @ np.nanmean(values[:k], axis=2)
@@ -245,7 +258,9 @@ def _sampled(values: Floats, weights: Floats, paired: bool, together: bool) -> _
     tasks = _Found(estimate, method, sd / math.sqrt(n), n - 1.0, sd, rank)
     if not together:
         return tasks
-    seeds = _these_tasks(values, weights, paired, together)
+    seeds = _these_tasks(values, weights, paired, together, exact)
+    if seeds.exact:
+        return tasks
     if seeds.se is None:
         return replace(tasks, method=f"{method} (what moves all tasks of a run is not in it: {seeds.reason})")
     shared = _residual(values[:k], weights, paired)

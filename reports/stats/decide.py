@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ablative.reports.stats.compare import ESTIMANDS, Effect
+from ablative.reports.stats.exact import SAME
 from ablative.reports.stats.moderated import PRIOR
 from ablative.reports.stats.student import t_quantile
 
@@ -30,12 +31,14 @@ def tost(effect: Effect, margin: float) -> float | None:
     """p of the two one-sided tests that the difference is at least `margin` away from 0 (Schuirmann 1987).
 
     The arms are equivalent at 5 % where p < 0.05, which is where the 90 % interval lies inside ±margin. None without a
-    standard error.
+    standard error; 0 or 1 for a difference that is the same in every seed.
     """
     from scipy.special import stdtr
 
     if margin <= 0:
         raise ValueError(f"margin {margin:g}: an equivalence margin is above 0")
+    if effect.exact:
+        return float(abs(effect.estimate) > margin)
     if effect.se is None or effect.df is None:
         return None
     return float(stdtr(effect.df, (abs(effect.estimate) - margin) / effect.se))
@@ -83,6 +86,8 @@ def seeds_needed(effect: Effect, margin: float | None = None, power: float = 0.8
     do not help to estimate the spread of those. It is a plan, not a promise: at two seeds the spread itself is known
     poorly.
     """
+    if effect.exact:
+        return Seeds(None, f"{SAME}: further seeds change nothing")
     if effect.se is None or effect.df is None or not effect.n_seeds:
         return Seeds(None, f"{effect.reason or 'no spread'}: nothing can be planned from it")
     if effect.estimand == ESTIMANDS[1]:

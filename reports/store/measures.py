@@ -48,6 +48,18 @@ class Measures:
         metrics = map(self.metric, names)
         return shared(metric.better if metric.ranked else "" for metric in metrics)
 
+    def exact(self, names: Iterable[str]) -> bool | None:
+        """Whether no seed changes them, as declared; None where their values have to show it."""
+        found = {_exact(self.metric(name)) for name in names}
+        return found.pop() if len(found) == 1 else False if False in found else None
+
+
+def _exact(metric: Metric) -> bool | None:
+    """Shares of samples tie by chance: what has an upper bound is exact only where that is declared."""
+    if metric.exact is None and (metric.high is not None or metric.unit == "%"):
+        return False
+    return metric.exact
+
 
 def shared(values: Iterable[str]) -> str:
     """The text that all are; empty where they differ, or there are none."""

@@ -129,7 +129,10 @@ def _fill(
     behind = [coverage.behind(key, column.stages) if key else () for key in keys]
     sources = [lookup(key) if key and tasks else () for key, tasks in zip(keys, behind, strict=True)]
     matrix = _matrix(sources)
-    compared = compare_rows(matrix, lambda mean: number(mean, column.digits), column.order, baseline, marks=marks)
+    exact = coverage.measures.exact(column.metrics)
+    compared = compare_rows(
+        matrix, lambda mean: number(mean, column.digits), column.order, baseline, marks=marks, exact=exact
+    )
     words = [test_words(test, names, column.digits) for test in compared.tests]
     entries = [
         _gap(key, tasks, coverage) if not own or not tasks else _entry(key or "", tasks, own, compared, i, words[i])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from ablative.reports.stats.columns import RowTest
+from ablative.reports.stats.exact import SAME
 from ablative.reports.store.results import Results
 from ablative.reports.tables.tables import Column, Entry, Row, number
 from ablative.study.plan.tuned_levels import Searched
@@ -102,7 +103,10 @@ def _marks(rows: Sequence[Row], columns: Sequence[Column]) -> list[str]:
         notes.append(
             f"Bold: can be the column's best; no better row differs from it at 5 % ({how}; step-down over the rows)."
         )
-    if untested := [column for column in marked if not column.tested]:
+    if exact := [column for column in marked if column.exact]:
+        where = "" if len(exact) == len(marked) else f" ({_names(exact)})"
+        notes.append(f"Bold{where}: the best value of the column, {SAME}.")
+    if untested := [column for column in marked if not (column.tested or column.exact)]:
         extreme = "smallest" if all(column.lowest for column in untested) else "largest"
         where = "" if len(untested) == len(marked) else f" ({_names(untested)})"
         notes.append(f"Bold{where}: the {extreme} mean of the column, which says nothing about significance.")

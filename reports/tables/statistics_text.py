@@ -16,6 +16,8 @@ SENTENCES = (
     "Degrees of freedom are Satterthwaite's, at most those of all rows together.",
     "Where values lie on a grid, as accuracies on a test set of N samples do, no variance is below that of "
     "rounding to the grid (the step squared, over 12).",
+    "What no seed changes, by its declaration or because no arm's values differ between seeds and none lie on a "
+    "grid, is compared by its value, without a test.",
     "Bold rows are those that can be the column's best: each is tested, one-sided, against every row with a "
     f"better mean at {100 * ALPHA:g} %, with Bonferroni's correction for the rows that are left; rows that fail "
     "are taken away, and the tests are repeated for the others until none fails. The set ends at the first row "

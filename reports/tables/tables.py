@@ -35,6 +35,8 @@ class Column:
     """Bold by a test; else the best mean is, where anything is."""
     alike: bool = False
     """No row is distinguished from the best, so that none is bold."""
+    exact: bool = False
+    """No seed changes it, so that nothing is tested."""
     too_few: int = 0
     """Number of seeds, where the test has one degree of freedom and is left out; else 0."""
     key: str = ""
@@ -57,7 +59,12 @@ class Column:
     def compared(self, found: Compared) -> Column:
         """The column with how its rows were compared."""
         return dataclasses.replace(
-            self, method=found.method, tested=found.tested, alike=found.alike, too_few=found.too_few
+            self,
+            method=found.method,
+            tested=found.tested,
+            alike=found.alike,
+            exact=found.exact,
+            too_few=found.too_few,
         )
 
     @property

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -50,7 +51,7 @@ class Judged:
     unit: str = ""
     """The unit of its effects; empty: none, or several."""
     holm: float | None = None
-    """p of the verdict, adjusted by Holm for all claims of the study; None for an undecided claim."""
+    """p of the verdict, adjusted by Holm for all claims of the study; None for an undecided and an exact claim."""
 
     @property
     def query(self) -> str:
@@ -66,8 +67,7 @@ def judge_claims(results: Results, names: Sequence[str] | None = None) -> tuple[
     keys = [cell_key(cell) for cell in results.cells]
     values = results.warehouse.values([*singles, *metrics.values()], keys)
     judged = {name: _judge(results, name, claim, metrics[name], values) for name, claim in claims.items()}
-    # What is not decided by itself is not decided among others either: it counts as one claim more.
-    adjusted = holm([1.0 if each.result.p is None else each.result.p for each in judged.values()])
+    adjusted = holm([_among_others(each.result) for each in judged.values()])
     return tuple(
         dataclasses.replace(each, holm=None if each.result.p is None else p)
         for (name, each), p in zip(judged.items(), adjusted, strict=True)
@@ -75,12 +75,20 @@ def judge_claims(results: Results, names: Sequence[str] | None = None) -> tuple[
     )
 
 
+def _among_others(result: ClaimResult) -> float:
+    """p for Holm's adjustment: an undecided claim counts as one claim more, one that no test has decided does not."""
+    if result.exact:
+        return math.nan
+    return 1.0 if result.p is None else result.p
+
+
 def _judge(results: Results, name: str, claim: ClaimConfig, metrics: tuple[str, ...], values: Values) -> Judged:
     by_cell = _cell_values(results.cells, metrics, values)
-    result = evaluate(name, claim, results.study.factors, results.cells, metrics, by_cell)
+    measures = results.coverage.measures
+    exact = measures.exact(metrics)
+    result = evaluate(name, claim, results.study.factors, results.cells, metrics, by_cell, exact)
     lookup = values.of(metrics)
     runs = tuple((cell_name(cell), lookup(cell_key(cell))) for cell in result.cells)
-    measures = results.coverage.measures
     stages = measures.stages_of(metrics)
     return Judged(result, _remedy(results, result, stages), runs, stages, measures.difference_unit(metrics))
 
@@ -182,6 +190,7 @@ def claim_json(judged: Judged) -> dict[str, Any]:
         "verdict": result.verdict,
         "p": result.p,
         "p_holm": judged.holm,
+        "exact": result.exact,
         "agrees": result.agrees,
         "margin": result.config.margin,
         "unit": judged.unit,

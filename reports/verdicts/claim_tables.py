@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
+from ablative.reports.stats.exact import SAME
 from ablative.reports.tables.escape import markdown
 from ablative.reports.tables.html_templates import fill
 from ablative.reports.tables.tables import number
@@ -35,6 +36,11 @@ NOTES = (
 )
 
 
+EXACT_NOTE = (
+    f"{SAME[0].upper()}{SAME[1:]}: no seed changes the effect, and the value itself decides, without interval and p."
+)
+
+
 def notes(claims: Sequence[Judged]) -> tuple[str, ...]:
     """How the claims' numbers are to be read."""
     units = dict.fromkeys(judged.unit for judged in claims if judged.unit)
@@ -43,11 +49,12 @@ def notes(claims: Sequence[Judged]) -> tuple[str, ...]:
     first = f"{effect}; of a claim that must hold on every task, the least favourable one."
     alone = [judged.result.name for judged in claims if any(part.effect.alone for part in judged.result.parts)]
     own = f"Two arms alone, with their own error, which no other arm's seeds sharpen: {', '.join(alone)}."
-    return (first, *NOTES, *([own] if alone else ()))
+    exact = any(part.effect.exact for judged in claims for part in judged.result.parts)
+    return (first, *NOTES, *([own] if alone else ()), *([EXACT_NOTE] if exact else ()))
 
 
 def holm_text(judged: Judged) -> str:
-    """`0.021`: p of the verdict among all claims of the study; a dash for an undecided one."""
+    """`0.021`: p of the verdict among all claims of the study; a dash for an undecided and an exact one."""
     if judged.holm is None:
         return "–"
     return "< 0.001" if judged.holm < 0.001 else f"{judged.holm:.2g}"
@@ -83,7 +90,7 @@ def _line(text: str, parts: Sequence[Part]) -> Line:
     shown = number(effect.estimate, DIGITS, sign=True).replace("-", "−")
     ends = [number(end, DIGITS, sign=True).replace("-", "−") for end in (effect.low, effect.high) if end is not None]
     level = "" if effect.level == 0.95 else f" ({100 * effect.level:.0f} %)"
-    interval = f"[{', '.join(ends)}]{level}" if ends else "none"
+    interval = SAME if effect.exact else f"[{', '.join(ends)}]{level}" if ends else "none"
     agree = f"{sum(part.favourable for part in parts)} of {tasks}"
     return Line(f"{text} on {worst.task}" if worst.task else text, shown, interval, size, agree)
 
@@ -188,7 +195,10 @@ def render_claims_text(claims: Sequence[Judged]) -> str:
     for judged in claims:
         among = "" if judged.holm is None else f"  p (Holm) {holm_text(judged)}"
         rows.append(f"{verdict_text(judged.result):21} {judged.result.text}  [{judged.result.name}]{among}")
-        rows += [f"{'':22}{line.statement}: {line.effect}, interval {line.interval}" for line in lines(judged.result)]
+        rows += [
+            f"{'':22}{line.statement}: {line.effect}, {'' if line.interval == SAME else 'interval '}{line.interval}"
+            for line in lines(judged.result)
+        ]
     return "\n".join([*rows, f"claims: {summary(claims)}"])
 
 

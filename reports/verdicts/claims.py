@@ -5,6 +5,8 @@
 - equivalent: a difference is claimed, and what there is lies within ± the margin: too small to matter;
 - undecided: none of these. The effect is printed all the same, and whether it agrees.
 
+What is the same in every seed (FLOPs) has no test: the value itself decides.
+
 A claim of several comparisons (`and`, chains, `every`) is supported only if each is, which needs no correction. Each
 verdict is the claim's by itself; `reports.verdicts.claim_runs` adjusts its p for the number of claims.
 """
@@ -12,13 +14,15 @@ verdict is the claim's by itself; `reports.verdicts.claim_runs` adjusts its p fo
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from ablative.reports.stats.compare import Effect, Sample, contrast
 from ablative.reports.stats.decide import ALPHA, Seeds, seeds_needed, tost
 from ablative.reports.stats.decide import verdict as verdict_of
+from ablative.reports.stats.moderated import ROUNDING
 from ablative.reports.stats.student import two_sided
 from ablative.reports.store.warehouse import cell_key
 from ablative.study.plan.claim_cells import ClaimContrast, Factors, Linear, resolve
@@ -84,8 +88,8 @@ class ClaimResult:
 
     @property
     def p(self) -> float | None:
-        """Significance of the verdict, by the claim's single comparisons; None for an undecided claim."""
-        if self.verdict == "undecided":
+        """Significance of the verdict, by the claim's single comparisons; None for an undecided and an exact claim."""
+        if self.verdict == "undecided" or self.exact:
             return None
         if self.verdict == "contradicted":  # one comparison is enough, so that each has a share of the 5 %
             found = [part.p for part in self.parts if part.verdict == self.verdict and part.p is not None]
@@ -93,14 +97,28 @@ class ClaimResult:
         return max(part.p for part in self.parts if part.p is not None)
 
     @property
+    def exact(self) -> bool:
+        """The verdict rests on no test: what decides is the same in every seed."""
+        deciding = [part.effect.exact for part in self.parts if part.verdict == self.verdict]
+        if self.verdict == "contradicted":  # one comparison is enough
+            return any(deciding)
+        return self.verdict != "undecided" and all(part.effect.exact for part in self.parts)
+
+    @property
     def n_seeds(self) -> int:
         return min(part.effect.n_seeds for part in self.parts)
 
 
 def evaluate(
-    name: str, config: ClaimConfig, factors: Factors, cells: Sequence[Cell], metrics: Sequence[str], results: CellValues
+    name: str,
+    config: ClaimConfig,
+    factors: Factors,
+    cells: Sequence[Cell],
+    metrics: Sequence[str],
+    results: CellValues,
+    exact: bool | None = None,
 ) -> ClaimResult:
-    """The verdict on one claim; `metrics`: the tasks that its patterns mean.
+    """The verdict on one claim; `metrics`: the tasks that its patterns mean; `exact`: what is declared of them.
 
     Only seeds that have every task in every cell of a comparison count: an average never changes its set of tasks.
     Raises ConfigError for a statement that the grid cannot answer.
@@ -110,7 +128,8 @@ def evaluate(
     results = {key: arm for key, arm in results.items() if key in kept}
     tasks = [(metric,) for metric in metrics] if config.every else [tuple(metrics)]
     level = 1 - ALPHA / (len(comparisons) * len(tasks))
-    parts = tuple(_part(each, config, group, results, level) for each in comparisons for group in tasks)
+    measure = functools.partial(_measure, estimand=config.estimand, results=results, exact=exact)
+    parts = tuple(_part(each, config, group, results, level, measure) for each in comparisons for group in tasks)
     used = {cell_key(cell): cell for each in comparisons for cell in each.cells}
     return ClaimResult(name, config, _together(parts), parts, tuple(metrics), tuple(used.values()))
 
@@ -125,7 +144,12 @@ def _together(parts: Sequence[Part]) -> str:
 
 
 def _part(
-    comparison: ClaimContrast, config: ClaimConfig, tasks: tuple[str, ...], results: CellValues, level: float
+    comparison: ClaimContrast,
+    config: ClaimConfig,
+    tasks: tuple[str, ...],
+    results: CellValues,
+    level: float,
+    measure: Callable[..., Effect],
 ) -> Part:
     seeds = _common_seeds(comparison.cells, tasks, results)
     target = 0.0 if comparison.absolute else comparison.right.constant
@@ -133,13 +157,14 @@ def _part(
     if comparison.absolute:
         one, other = (_signed(side, tasks, results, seeds) for side in (comparison.left, comparison.right))
         linear, mirror = _sum(one, other, -1.0), _sum(one, other, 1.0)
-    effect = _measure(linear, config.estimand, tasks, results, seeds)
+    effect = measure(linear, tasks=tasks, seeds=seeds)
     verdict, p = _judge(comparison.sign, _shifted(effect, target), config.margin, level)
-    if mirror is not None and verdict in ("supported", "contradicted") and p is not None:
+    if mirror is not None and verdict in ("supported", "contradicted"):
         # |x| > |y| where x - y and x + y have the same sign: both must be certain (an intersection-union test).
-        turned = _measure(mirror, config.estimand, tasks, results, seeds)
+        turned = measure(mirror, tasks=tasks, seeds=seeds)
         low, _ = turned.interval(level) or (-math.inf, math.inf)
-        verdict, p = verdict if low > 0 else "undecided", max(p, _two_sided(turned, 0.0))
+        verdict = verdict if low > 0 else "undecided"
+        p = max((each for each in (p, _two_sided(turned, 0.0)) if each is not None), default=None)
     gaps = [_value(linear, (task,), results, seeds) - target for task in tasks] if seeds else []
     return Part(
         comparison.text,
@@ -157,6 +182,8 @@ def _part(
 
 def _judge(sign: str, effect: Effect, margin: float, level: float) -> tuple[str, float | None]:
     """The verdict on `effect > 0`, `< 0` or `~ 0`, and p of its test; its contrary must be certain at `level`."""
+    if effect.exact:
+        return _by_value(sign, effect.estimate, margin), None
     interval = effect.interval(level)
     if interval is None:
         return "undecided", None
@@ -172,8 +199,17 @@ def _judge(sign: str, effect: Effect, margin: float, level: float) -> tuple[str,
     return verdict, _two_sided(effect, 0.0)
 
 
-def _two_sided(effect: Effect, margin: float) -> float:
+def _by_value(sign: str, gap: float, margin: float) -> str:
+    """The verdict on a difference that is the same in every seed."""
+    if abs(gap) <= margin:
+        return "supported" if sign == "~" else "equivalent"
+    return "supported" if sign != "~" and (gap > 0) == (sign == ">") else "contradicted"
+
+
+def _two_sided(effect: Effect, margin: float) -> float | None:
     """p of an effect within ± the margin, by the interval that lies outside of it; 1 for an estimate within."""
+    if effect.se is None:
+        return None
     return float(two_sided(max(abs(effect.estimate) - margin, 0.0), effect.se, effect.df))
 
 
@@ -188,7 +224,14 @@ def _common_seeds(cells: Sequence[Cell], tasks: Sequence[str], results: CellValu
     return tuple(sorted(set.intersection(*found))) if found else ()
 
 
-def _measure(linear: Linear, estimand: str, tasks: Sequence[str], results: CellValues, seeds: Sequence[int]) -> Effect:
+def _measure(
+    linear: Linear,
+    estimand: str,
+    tasks: Sequence[str],
+    results: CellValues,
+    seeds: Sequence[int],
+    exact: bool | None,
+) -> Effect:
     """The weighted sum, paired by seed; the other cells that the claim's `where` keeps help to estimate the spread."""
     weights = {cell_key(cell): weight for weight, cell in linear.weights}
     others = [key for key in results if key not in weights]
@@ -196,7 +239,8 @@ def _measure(linear: Linear, estimand: str, tasks: Sequence[str], results: CellV
         {task: {seed: results.get(key, {}).get(task, {}).get(seed, math.nan) for seed in seeds} for task in tasks}
         for key in (*weights, *others)
     ]
-    effect = contrast(arms, [*weights.values(), *([0.0] * len(others))], paired=True, estimand=estimand)
+    every = [*weights.values(), *([0.0] * len(others))]
+    effect = contrast(arms, every, paired=True, estimand=estimand, exact=exact)
     return _shifted(effect, -linear.constant)
 
 
@@ -209,7 +253,10 @@ def _at(effect: Effect, level: float) -> Effect:
 def _shifted(effect: Effect, target: float) -> Effect:
     """The effect less the constant that it is compared with."""
     low, high = (None if end is None else end - target for end in (effect.low, effect.high))
-    return dataclasses.replace(effect, estimate=effect.estimate - target, low=low, high=high)
+    gap = effect.estimate - target
+    if effect.exact and abs(gap) <= ROUNDING * abs(target):  # what rounding left of none
+        low = high = gap = 0.0
+    return dataclasses.replace(effect, estimate=gap, low=low, high=high)
 
 
 def _value(linear: Linear, tasks: Sequence[str], results: CellValues, seeds: Sequence[int]) -> float:

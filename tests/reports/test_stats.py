@@ -206,9 +206,38 @@ def test_ties_on_the_grid_of_a_test_set_are_no_certainty() -> None:
     assert whole.best == [True, False, False] and all(half is not None and half > 0 for half in whole.halves)
     gap = whole.deltas[0]
     assert gap is not None and gap.low is not None and gap.low < 58.75 and gap.p is not None and gap.p > 0
-    # without a grid, equal numbers tell nothing
-    none = difference(arm(np.array([[math.pi, math.pi]])), arm(np.array([[math.e, math.e]])), paired=True)
-    assert none.low is None and none.p is None and "do not differ" in none.reason
+    zeros = difference(arm(np.zeros((1, 2))), arm(np.zeros((1, 2))), paired=True)
+    assert not zeros.exact and zeros.low is None and "do not differ" in zeros.reason
+
+
+def test_what_no_seed_changes_needs_no_interval() -> None:
+    """FLOPs, a deterministic time: off any grid by their values, or declared; never what is declared otherwise."""
+    one, other = arm(np.array([[math.pi, math.pi]])), arm(np.array([[math.e, math.e]]))
+    found = difference(one, other, paired=True)
+    gap = math.pi - math.e
+    assert found.exact and (found.low, found.high, found.p) == (pytest.approx(gap), pytest.approx(gap), None)
+    assert found.interval(0.9) == (found.estimate, found.estimate)
+    assert (tost(found, 0.5), tost(found, 0.4), verdict(found)) == (0, 1, "better")
+    assert not difference(one, other, paired=True, exact=False).exact
+    # a time with what a seed adds to all arms alike; one seed, and another arm with a spread of its own
+    times = [arm(np.array([[2.0137, 2.0513, 2.0071]]) + math.e * i) for i in range(3)]
+    assert difference(times[0], times[1], paired=True, others=times[2:]).exact
+    assert not difference(times[0], times[1], paired=False, others=times[2:]).exact
+    assert not difference(arm(np.array([[math.pi]])), arm(np.array([[math.e]])), paired=True, exact=True).exact
+    noisy = arm(np.array([[3.1, 3.3]]) * math.pi)
+    assert not difference(one, other, paired=True, others=[noisy]).exact
+    assert difference(one, other, paired=True, others=[noisy], exact=True).exact
+    # round numbers lie on a grid, as accuracies do: a declaration tells them apart
+    flops = arm(np.array([[4e9, 4e9]])), arm(np.array([[17e9, 17e9]]))
+    assert not difference(*flops, paired=True).exact and difference(*flops, paired=True, exact=True).exact
+    # a mean over test sets of several sizes lies on no coarse grid, and each of its parts does
+    k, n = np.array([[31, 47], [12, 9]])[:, :, None], np.array([997, 1009])[:, None]
+    means = [arm(np.repeat(row / n, 2, axis=1)) for row in k]
+    assert not difference(means[0], means[1], paired=True).exact
+
+    column = compare_rows(np.array([[math.pi] * 2, [math.e] * 2, [1 / 3] * 2]), "{:.1f}".format, -1, 0)
+    assert column.exact and not column.tested and column.best == [False, False, True]
+    assert column.deltas[1] is not None and column.deltas[1].low is None and set(column.halves) == {None}
 
 
 def test_rank_tests_are_exact_and_refuse_what_they_cannot_show() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from scipy import stats
 from ablative.reports.build import report
 from ablative.reports.stats.decide import holm
 from ablative.reports.store.warehouse import cell_key
-from ablative.reports.verdicts.claim_tables import summary, verdict_text
+from ablative.reports.verdicts.claim_tables import lines, summary, verdict_text
 from ablative.reports.verdicts.claims import ClaimResult, evaluate
 from ablative.study.cli import main
 from ablative.study.plan.plan import Plan, Task
@@ -92,6 +93,28 @@ def test_the_claims_grid_sharpens_the_error_and_ties_are_no_certainty() -> None:
     assert tied.verdict == "undecided" and tied.effect.p is not None and tied.effect.p > 0.05
     # the further seeds come to the two arms alone, and it is their own error that has to be small enough
     assert among.seeds is not None and among.seeds.n is not None and among.seeds.n > 3
+
+
+@pytest.mark.parametrize(
+    ("statement", "margin", "verdict"),
+    [
+        ("a > b", 0, "supported"),
+        ("a < b", 0, "contradicted"),
+        ("a > b", 0.5, "equivalent"),
+        ("a ~ b", 0.5, "supported"),
+        ("a ~ b", 0.4, "contradicted"),
+        ("a - b > 0.5", 0, "contradicted"),
+        ("|a - b| < 0.5", 0, "supported"),
+        ("a > b and a - b < 0.4", 0, "contradicted"),
+    ],
+)
+def test_what_no_seed_changes_is_decided_by_its_value(statement: str, margin: float, verdict: str) -> None:
+    values = {"ax": {"flops": [math.pi] * 2}, "bx": {"flops": [math.e] * 2}}
+    result = judge(statement, values, margin=margin)
+    assert (result.verdict, result.exact, result.p) == (verdict, True, None)
+    assert {line.interval for line in lines(result)} == {"the same in every seed"}
+    tied = judge(statement, {"ax": {"accuracy": [71.25] * 2}, "bx": {"accuracy": [71.0] * 2}}, margin=margin)
+    assert not tied.exact and tied.parts[0].effect.low != tied.parts[0].effect.high
 
 
 @pytest.mark.parametrize(
