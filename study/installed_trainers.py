@@ -278,14 +278,22 @@ _FINE: set[Metric] = set()
 """Metrics that were checked."""
 
 
+def accepted_name(name: str) -> str:
+    """The nearest name that MLflow takes for a metric on every system: the name itself where it is taken."""
+    parts = [part for part in name.split("/") if part not in ("", ".", "..")]
+    mended = [
+        re.sub("_+", "_", _REFUSED.sub("_", part)).strip("_ ") or "other" if _REFUSED.search(part) else part
+        for part in parts
+    ]
+    return "/".join(mended) or "other"
+
+
 def _check_metric(at: str, metric: Metric) -> None:
     name = metric.name
     if _REFUSED.search(name):
         bad = "".join(sorted(set(_REFUSED.findall(name))))
-        parts = [re.sub("_+", "_", _REFUSED.sub("_", part)).strip("_ ") or "other" for part in name.split("/")]
-        better = "/".join(parts)
-        raise ConfigError(f"{at}: MLflow takes no '{bad}' in a name; call it '{better}'")
-    if name.startswith("/") or any(part in ("", ".", "..") for part in name.split("/")) or "/" not in name:
+        raise ConfigError(f"{at}: MLflow takes no '{bad}' in a name; call it '{accepted_name(name)}'")
+    if accepted_name(name) != name or "/" not in name:
         raise ConfigError(f"{at}: expected STAGE/NAME, with something between the slashes")
     if len(name) > LONGEST_NAME:
         raise ConfigError(f"{at}: {len(name)} characters; at most {LONGEST_NAME}")
