@@ -77,6 +77,8 @@ def plan_command(selection: Selection, as_json: bool, show_tasks: bool, script: 
     costs = selection.costs or estimate(plan, records)
     if as_json:
         data = plan.to_json() | ({"budget": selection.to_json()} if selection.budget else {})
+        if plan.code is not None:
+            data["code"] = registry.job_code(plan).to_json()
         for task in data["tasks"]:
             task["state"] = _shown(plan, states[task["task_id"]].state)
             task["cost"] = costs.of(task["task_id"])
@@ -216,6 +218,8 @@ def _notes(plan: Plan) -> Iterator[str]:
         yield f"No cell has the levels that 'where' asks for, so that they stay empty: {', '.join(empty)}."
     if former := former_runs(plan):
         yield describe(former)
+    if plan.code is not None:
+        yield from registry.job_code(plan).notes
     if plan.absent:
         yield (
             f"Not on this machine, so that ids are provisional and nothing can be submitted: {', '.join(plan.absent)}. "

@@ -253,7 +253,7 @@ def _print_submission(made: Submission, as_json: bool, selection: Selection | No
     else:
         click.echo(describe(made) if made.paths is not None else "nothing to submit")
     chosen = selection.describe() if selection is not None else []
-    for text in filter(None, [made.warning, *chosen, *describe_left(made.choice)]):
+    for text in filter(None, [made.warning, *made.notes, *chosen, *describe_left(made.choice)]):
         click.echo(text, err=True)
     if made.choice.left and made.paths is None:
         raise SystemExit(1)

@@ -86,6 +86,8 @@ class Watcher:
     def _announce(self, made: Submission) -> None:
         if made.warning:
             self.say(made.warning)
+        for text in made.notes:
+            self.say(text)
         now = survey(self.plan)
         busy = len(now.having("running", "submitted"))
         if made.paths is not None:

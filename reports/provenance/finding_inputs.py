@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -45,6 +46,16 @@ class Facts:
     """Tasks with something in their journals that is not in the store."""
     identical: tuple[tuple[Task, ...], ...] = ()
     """Tasks of different ids that have logged the same, bit by bit."""
+    folder: str = ""
+    """The user's code, where the study has one: the commits are those of its repository."""
+
+    @property
+    def comparison(self) -> str:
+        """Command that shows what differs between two commits."""
+        if self.folder:
+            return f"git -C {shlex.quote(self.folder)} diff COMMIT COMMIT"
+        folders = (name.removeprefix(f"{packages.ROOT}.").replace(".", "/") for name in self.packages)
+        return f"git diff COMMIT COMMIT -- {' '.join(folders)}"
 
     def code(self, state: StoredState) -> tuple[str, ...] | None:
         """Versions of the code of all that a task needs, then its own; None for a task without a result."""
@@ -86,7 +97,8 @@ def collect_facts(results: Results, pending: int = 0, thorough: bool = False) ->
     if thorough:
         changed |= _edited(results.plan)
     stale = dict(results.warehouse.rows(_STALE))
-    return Facts(commits, versions, counted, stale, changed, pending, identical_curves(results))
+    folder = str(results.plan.code.folder) if results.plan.code else ""
+    return Facts(commits, versions, counted, stale, changed, pending, identical_curves(results), folder)
 
 
 def code_versions(commits: Iterable[str], counted: Sequence[str]) -> dict[str, str]:

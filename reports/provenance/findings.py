@@ -16,7 +16,6 @@ from ablative.reports.provenance.finding_inputs import Facts, edited
 from ablative.reports.store.coverage import TELLING, Coverage, StoredState
 from ablative.reports.store.warehouse import cell_key
 from ablative.reports.tables.tables import Entry, Table
-from ablative.study.core import packages
 from ablative.study.core.errors import AblateError
 from ablative.study.core.identity import differences, identity
 from ablative.study.core.plurals import counted
@@ -275,9 +274,8 @@ def _mixed(asked: str, behind: Behind, facts: Facts) -> Finding | None:
         return None
     every = Counter(facts.short(task) for own in behind.values() for task in own if task in facts.commits)
     versions = " and ".join(sorted(every))
-    folders = " ".join(name.removeprefix(f"{packages.ROOT}.").replace(".", "/") for name in facts.packages)
     remedy = (
-        f"see what differs with 'git diff COMMIT COMMIT -- {folders}'; where it matters, move these runs' folders "
+        f"see what differs with '{facts.comparison}'; where it matters, move these runs' folders "
         f"away and ablate run {asked}"
     )
     return _finding("mixed-code", found, behind, f"{{}} of other code than most ({versions})", remedy)

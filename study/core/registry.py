@@ -65,6 +65,15 @@ class ShipResult(Protocol):
     """Number of tasks of which something is left."""
 
 
+class JobCode(Protocol):
+    """What jobs run."""
+
+    notes: tuple[str, ...]
+    """Lines on a user's repository; none where there is none."""
+
+    def to_json(self) -> dict[str, object]: ...
+
+
 def load(target: str) -> Any:
     """The object that `"module:attribute"` names, or the module that `"module"` names.
 
@@ -92,6 +101,12 @@ def scripts(plan: object) -> Iterable[str]:
 def select(plan: object, budget: str | None, output: str | None) -> object:
     """The part of a plan to submit (`study.costs.budget.Selection`)."""
     found: object = load("ablative.sweeps.submission.selection:select")(plan, budget, output)
+    return found
+
+
+def job_code(plan: object) -> JobCode:
+    """The code that a plan's jobs would run now."""
+    found: JobCode = load("ablative.sweeps.queue.job_code:current")(plan)
     return found
 
 

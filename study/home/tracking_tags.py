@@ -36,9 +36,12 @@ CHANGED = "ablate.changed."
 
 # What an attempt runs on and has used, written to the journal by the process that runs the task.
 COMMIT = "ablate.commit"
+"""The user's repository's; of a study without one, that of the trainer's packages."""
 DIRTY = "ablate.dirty"
 SOURCES = "ablate.sources"
-"""Hash of the trainer's own code, where the trainer comes from elsewhere, and may be in no commit."""
+"""Hash of the code of the user, or of a trainer that comes from elsewhere: it may be in no commit."""
+VERSION = "ablate.version"
+"""This program's."""
 DEVICE = "ablate.device"
 GPUS = "ablate.gpus"
 CORES = "ablate.cores"

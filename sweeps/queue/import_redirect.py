@@ -1,8 +1,8 @@
 """Has Python import a user's code from the copy that a job runs in, however that code is installed.
 
 In a copy's folder, it is called `sitecustomize.py`, and `PYTHONPATH` begins with the folder around it: the study's
-interpreter imports it at its start, after the `.pth` files by which editable installations enter `sys.path` and `sys.meta_path`.
-It needs nothing but the standard library of Python 3.8.
+interpreter imports it at its start, after the `.pth` files by which editable installations enter `sys.path` and
+`sys.meta_path`. It needs nothing but the standard library of Python 3.8.
 """
 
 from __future__ import annotations

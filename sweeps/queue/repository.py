@@ -47,6 +47,8 @@ class Repository:
     """Files and folders that a copy has links to; relative to the root."""
     outside: tuple[str, ...]
     """Symbolic links of it that lead out of it."""
+    home: str = ""
+    """The home, relative to the root, where it lies inside: no part of the code, even if it was committed."""
     source: tuple[str, ...] = field(default=(), repr=False)
     """Patterns of the files that count as code (`study.trainers.Code.source`)."""
 
@@ -58,7 +60,7 @@ class Repository:
     @cached_property
     def sources(self) -> str:
         """Hash of the files that count as code."""
-        return _hashed(each for each in self.files if self._is_source(each))
+        return _hashed(each for each in self.files if self._is_source(each.path))
 
     @property
     def key(self) -> str:
@@ -75,26 +77,31 @@ class Repository:
         return tuple(sorted({*self.linked, *self.outside}))
 
     def commit(self) -> Commit:
-        """Commit, whether anything differs from it, and how: files that git does not know are in the patch."""
+        """Commit, whether files that count as code differ from it, and how all files do, those that git lacks too."""
         if not self.versioned:
             return Commit("", False, "")
-        unknown = [each for each in self.files if not each.tracked]
         head = checkouts.git(self.root, "rev-parse", "--verify", "-q", "HEAD").stdout.strip()
         if not head:
             return Commit("", True, "")
-        options = ("diff", "--binary", "--no-ext-diff", "--no-color")
-        changes = checkouts.raw(self.root, *options, "--submodule=diff", "HEAD", "--").stdout
+        unknown = [each for each in self.files if not each.tracked]
+        where = ("--", ".", *([f":(exclude,top,literal){self.home}"] if self.home else []))
+        options = ("diff", "--binary", "--no-ext-diff", "--no-textconv", "--no-color")
+        changes = checkouts.raw(self.root, *options, "--submodule=diff", "HEAD", *where).stdout
         small = [each.path for each in unknown if each.size <= LARGEST_PATCHED][:MOST_PATCHED]
         added = [checkouts.raw(self.root, *options, "--no-index", "--", os.devnull, path).stdout for path in small]
         patch = b"".join([changes, *added]).decode(errors="surrogateescape")
-        return Commit(head, bool(unknown or changes), patch)
+        changed = checkouts.names(self.root, "diff", "-z", "--name-only", "HEAD", *where) if changes else []
+        dirty = any(map(self._is_source, [*changed, *(each.path for each in unknown)]))
+        return Commit(head, dirty, patch)
 
-    def _is_source(self, file: File) -> bool:
+    def _is_source(self, path: str) -> bool:
+        """Whether a file counts as code; a submodule's folder does."""
         wanted = [pattern for pattern in self.source if not pattern.startswith("!")]
         unwanted = [pattern[1:] for pattern in self.source if pattern.startswith("!")]
-        if not matched(file.path, wanted) or matched(file.path, unwanted):
+        place = self.root / path
+        if matched(path, unwanted) or not (matched(path, wanted) or place.is_dir()):
             return False
-        return not (file.path.endswith((".yaml", ".yml")) and _defines_a_study(self.root / file.path))
+        return not (path.endswith((".yaml", ".yml")) and _defines_a_study(place))
 
 
 def look(code: Code, home: Home) -> Repository:
@@ -115,12 +122,14 @@ def look(code: Code, home: Home) -> Repository:
     if len(found.linked) > MOST_LINKS:
         raise ConfigError(
             f"code: {root}: git ignores {len(found.linked):,} files one by one, such as {min(found.linked)}; have it "
-            f"ignore their folder, or name that in `data` of the study's `code`"
+            f"ignore their folder, or name that in `link` of the study's `code`"
         )
     _check_size(root, found.files, code.largest_mib)
     files, links = tuple(sorted(found.files, key=lambda each: each.path)), tuple(sorted(found.linked))
     outside = tuple(each.path for each in files if leads_out(root, each))
-    return Repository(root, os.path.relpath(folder, root), top is not None, files, links, outside, code.source)
+    inside = os.path.relpath(kept_out, root) if root in kept_out.parents else ""
+    start = os.path.relpath(folder, root)
+    return Repository(root, start, top is not None, files, links, outside, inside, code.source)
 
 
 def _check_size(root: Path, files: Sequence[File], largest_mib: float) -> None:
@@ -136,7 +145,7 @@ def _check_size(root: Path, files: Sequence[File], largest_mib: float) -> None:
     raise ConfigError(
         f"code: {root}: {counted(len(files), 'file')} of {total / MIB:,.1f} MiB would be copied for the jobs, "
         f"{largest_mib:g} MiB at most; the largest: {largest}; most is in {folder} ({size / MIB:,.1f} MiB). Have git "
-        f"ignore what is no code (.gitignore: it is linked, not copied), name it in `data` of the study's `code`, or "
+        f"ignore what is no code (.gitignore: it is linked, not copied), name it in `link` of the study's `code`, or "
         f"set `largest` there"
     )
 

@@ -12,9 +12,8 @@ import secrets
 import shutil
 import sys
 from pathlib import Path
-from typing import Any
 
-from ablative.study.core.damage import set_aside
+from ablative.study.core.damage import Shape, set_aside
 from ablative.study.core.errors import AblateError
 from ablative.study.core.files import naming, read_json, write_json
 from ablative.study.home.paths import Home
@@ -23,10 +22,10 @@ from ablative.sweeps.queue.repository_files import File, destination, leads_out
 
 READ_ONLY = 0o555
 FACTS = "copy.json"
-"""File of a copy's folder that names what was copied, and has each file's size and time."""
+"""File of a copy's folder: each file's size and time."""
 IMPORTS = "imports"
 """Folder in a copy's folder that `PYTHONPATH` has to begin with; it holds `import_redirect.py`."""
-SHAPE = {"root": str, "files": {str: [int]}}
+SHAPE: Shape = {str: [int]}
 
 
 def take(home: Home, repository: Repository) -> Path:
@@ -58,17 +57,17 @@ def variables(home: Home, repository: Repository) -> dict[str, str]:
 
 def _whole(target: Path, repository: Repository) -> bool:
     """Whether the files are as they were copied, by size and time."""
-    facts: dict[str, Any] | None = read_json(target / FACTS, SHAPE)
-    if facts is None or not (target / IMPORTS / "sitecustomize.py").exists():
+    times: dict[str, list[int]] | None = read_json(target / FACTS, SHAPE)
+    if times is None or not (target / IMPORTS / "sitecustomize.py").exists():
         return False
     try:
-        for name, (size, modified) in facts["files"].items():
+        for name, (size, modified) in times.items():
             state = os.lstat(target / repository.root.name / name)
             if (state.st_size, state.st_mtime_ns) != (size, modified):
                 return False
     except OSError:
         return False
-    return len(facts["files"]) == sum(not each.target for each in repository.files)
+    return len(times) == sum(not each.target for each in repository.files)
 
 
 def _copy(repository: Repository, target: Path) -> None:
@@ -85,7 +84,7 @@ def _copy(repository: Repository, target: Path) -> None:
             with naming(top / each.path):
                 _copy_file(repository.root, each, top, target / repository.root.name)
         times = {each.path: [each.size, each.modified] for each in repository.files if not each.target}
-        write_json(draft / FACTS, {"root": str(repository.root), "files": times})
+        write_json(draft / FACTS, times)
         try:
             draft.rename(target)
         except OSError:

@@ -71,6 +71,8 @@ class Submission:
     workers: int
     warning: str
     """Trouble with the tracking store, which holds nothing up: journals are shipped later."""
+    notes: tuple[str, ...] = ()
+    """Lines on the user's code that the jobs run."""
 
 
 def submit(plan: Plan, jobs: int = 0, code: Code = TRAINER, retry: frozenset[str] = frozenset()) -> Submission:
@@ -90,7 +92,8 @@ def submit(plan: Plan, jobs: int = 0, code: Code = TRAINER, retry: frozenset[str
     prepare_home(plan.home)
     executors.invalidate_cache()
     found = survey(plan)
-    choice = choose(plan, found, job_code.current(plan).digest, retry)
+    now = job_code.current(plan)
+    choice = choose(plan, found, now.digest, retry)
     if not choice.new:
         return Submission(choice, None, 0, "")
     require_extra(code, plan)
@@ -103,7 +106,7 @@ def submit(plan: Plan, jobs: int = 0, code: Code = TRAINER, retry: frozenset[str
         if state.state == "failed":
             archive_failure(state.task.paths(plan.home))
     paths, warning = hand_over(plan, choice.queue, layout, code, stamp)
-    return Submission(choice, paths, layout.workers, warning)
+    return Submission(choice, paths, layout.workers, warning, now.notes)
 
 
 def require_extra(code: Code, plan: Plan) -> None:

@@ -64,7 +64,7 @@ class CommandTrainer(Trainer):
     name = "command"
     entry = "command_trainer:execute"
     packages = ("command_trainer",)
-    study_keys = ("settings",)
+    study_keys: tuple[str, ...] = ("settings",)
 
     def configurations(self, request: Request) -> CommandConfigurations:
         return CommandConfigurations(request)

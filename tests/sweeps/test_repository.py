@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
+import sys
+import sysconfig
 from pathlib import Path
 
 import pytest
@@ -12,6 +15,7 @@ from ablative.study.core.errors import ConfigError
 from ablative.study.home.paths import Home
 from ablative.study.trainers import Code
 from ablative.sweeps.queue import repository, repository_copy
+from ablative.trainer.runner import frozen_code
 
 
 def git(root: Path, *arguments: str) -> str:
@@ -88,3 +92,71 @@ def test_what_is_too_large_is_named_and_can_be_linked(root: Path, tmp_path: Path
         repository.look(Code(root, largest_mib=1), home)
     assert "images" in repository.look(Code(root, largest_mib=1, data=("images/",)), home).linked
     assert repository.look(Code(root, largest_mib=1, data=("*.npy",)), home).linked[1] == "images/all.npy"
+
+
+PROJECT = """[build-system]
+requires = ["setuptools"]
+build-backend = "setuptools.build_meta"
+[project]
+name = "mylib"
+version = "1"
+[tool.setuptools]
+packages = ["mylib", "mylib.inner"]
+package-dir = {mylib = "code/lib"}
+"""
+FIRST_FINDER = """
+import importlib.util, sys
+class First:
+    @staticmethod
+    def find_spec(name, path=None, target=None):
+        return importlib.util.spec_from_file_location(name, {path!r}) if name == "built" else None
+sys.meta_path.insert(0, First)
+"""
+ASK = """
+import importlib, json, sys
+names = ["mylib", "mylib.inner.deep", "extra", "built", "beside"]
+print(json.dumps({name: [importlib.import_module(name).V, importlib.import_module(name).__file__] for name in names}))
+import own_site
+"""
+
+
+def environment(folder: Path) -> Path:
+    """A Python environment that also has the packages of this one; returns its folder of packages."""
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(folder)], check=True)
+    site = next(folder.glob("lib/python*/site-packages"))
+    (site / "parents.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    return site
+
+
+def test_installed_packages_of_the_repository_are_imported_from_the_copy(tmp_path: Path, root: Path) -> None:
+    site = environment(tmp_path / "env")
+    python = tmp_path / "env/bin/python"
+    for name in ("code/lib/__init__.py", "code/lib/inner/deep.py", "src/extra.py", "built.py", "beside.py"):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text("V = 'submitted'\n")
+    (root / "code/lib/inner/__init__.py").write_text("")
+    (root / "pyproject.toml").write_text(PROJECT)
+    (root / "main.py").write_text(ASK)
+    install = ["install", "-q", "--no-build-isolation", "--no-deps", "--no-index", "-e", str(root)]
+    subprocess.run([python, "-m", "pip", "--disable-pip-version-check", *install], check=True)
+    # As other builders install: a path through a link, and a finder before all others.
+    (tmp_path / "other name").symlink_to(root)
+    (site / "extra.pth").write_text(f"{tmp_path}/other name/src\n")
+    (site / "first.py").write_text(FIRST_FINDER.format(path=str(root / "built.py")))
+    (site / "first.pth").write_text("import first\n")
+    (site / "sitecustomize.py").write_text(
+        "import sys, types\nsys.modules['own_site'] = types.ModuleType('own_site')\n"
+    )
+
+    home = Home(tmp_path / "home")
+    found = repository.look(Code(root), home)
+    place = repository_copy.take(home, found)
+    for path in root.rglob("*.py"):
+        path.write_text(path.read_text().replace("submitted", "edited"))
+    where = {**os.environ, **repository_copy.variables(home, found), "PYTHONSAFEPATH": "1", "PYTHONPATH": "given"}
+    done = subprocess.run(
+        [python, "main.py"], cwd=place, env=frozen_code.variables(where), check=True, capture_output=True, text=True
+    )
+    modules = json.loads(done.stdout)
+    assert {value for value, _ in modules.values()} == {"submitted"}, modules
+    assert all(Path(file).is_relative_to(place) for _, file in modules.values()), modules

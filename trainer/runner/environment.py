@@ -63,11 +63,15 @@ def code(trained_by: Sequence[str]) -> dict[str, str]:
         trained_by: packages of the trainer.
     """
     others = [package for package in trained_by if not is_ours(package)]
+    sources = filter(None, [os.environ.get("ABLATE_SOURCES"), sources_digest(others) if others else ""])
     tags = {
         tracking_tags.COMMIT: os.environ.get("ABLATE_COMMIT", ""),
         tracking_tags.DIRTY: os.environ.get("ABLATE_DIRTY", ""),
-        **({tracking_tags.SOURCES: sources_digest(others)} if others else {}),
+        tracking_tags.SOURCES: " ".join(sources),
+        tracking_tags.VERSION: program_version(),
     }
+    if not tags[tracking_tags.SOURCES]:
+        del tags[tracking_tags.SOURCES]
     return tags | {tracking_tags.SCHEDULER + key: str(value) for key, value in scheduler().items() if value is not None}
 
 
