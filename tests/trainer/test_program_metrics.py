@@ -215,6 +215,31 @@ def test_documents_are_results_or_histories(
     assert points([*read.poll(), *read.finish().values]) == expected
 
 
+@pytest.mark.parametrize(
+    ("kind", "name", "reason"),
+    [
+        ("jsonl", "pretty", "pretty has no record (pretty: 3 lines with no JSON object (first: '{'))"),
+        ("json", "torn", "torn has no record (torn: no JSON)"),
+        ("csv", "head", "head has no record"),
+        ("csv", "cut*", "cut* has no record (cut*: 1 line with no row of the table (first: '1'))"),
+        ("csv", "pipe", "pipe has no record (pipe: no regular file)"),
+        ("json", "folder", "folder has no record (folder: Is a directory)"),
+        (
+            "tensorboard",
+            "folder",
+            "an event file in folder was not written (in the outputs: cut, fol",
+        ),
+        ("csv", "pretti", "pretti was not written (in the outputs: cut, folder, head, pipe, pretty, torn)"),
+    ],
+)
+def test_what_cannot_be_read_is_said(tmp_path: Path, kind: str, name: str, reason: str) -> None:
+    for file, text in (("pretty", '{\n"a": 1\n}'), ("torn", '{"a": 1'), ("head", "a,b\n"), ("cut", "a,b\n1\n")):
+        (tmp_path / file).write_text(text)
+    (tmp_path / "folder").mkdir()
+    os.mkfifo(tmp_path / "pipe")
+    assert whole(tmp_path, {"m": {kind: name, "key": "a"}}).missing["m"].startswith(f"m: {reason}".rstrip("…, "))
+
+
 def test_a_history_that_is_written_again_gives_only_what_is_new(tmp_path: Path) -> None:
     metrics = {"loss": {"json": "checkpoint-*/trainer_state.json", "key": "loss"}}
     read, history = reader(tmp_path, metrics), []

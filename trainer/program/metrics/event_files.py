@@ -50,7 +50,8 @@ class EventFiles:
         return "" if self._files else not_written(self.folder, f"an event file in {self.pattern}")
 
     def notes(self) -> list[str]:
-        return [
+        faults = [f"{path.name}: {file.tail.fault}" for path, file in self._files.items() if file.tail.fault]
+        return faults + [
             f"{path.relative_to(self.folder)}: damaged at byte {file.damaged_at}; read up to there"
             for path, file in self._files.items()
             if file.damaged_at is not None

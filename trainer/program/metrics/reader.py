@@ -124,11 +124,13 @@ class _Group:
     def __init__(self, origin: Origin | None, series: Sequence[Series]) -> None:
         self.origin, self.series = origin, series
         self.records = 0
+        self._seen: set[str] = set()
         self._keys: dict[str, None] = {}
 
     def take(self, record: Record) -> Iterator[Value]:
         self.records += 1
-        if len(self._keys) < MOST_KEYS and any(not series.found for series in self.series):
+        if len(self._keys) < MOST_KEYS and not record.fields.keys() <= self._seen:
+            self._seen.update(record.fields)
             self._keys.update(dict.fromkeys(keys_of(record.fields)))
         for series in self.series:
             value = field_of(record.fields, series.source.key)
@@ -150,7 +152,8 @@ class _Group:
         if self.origin and (absent := self.origin.absent()):
             return absent
         if not self.records:
-            return f"{self.origin.place()} has no record" if self.origin else "the program reported nothing"
+            notes = f" ({'; '.join(self.origin.notes())})" if self.origin and self.origin.notes() else ""
+            return f"{self.origin.place()} has no record{notes}" if self.origin else "the program reported nothing"
         had = f"{self.origin.place()} has {counted(self.records, 'record')}" if self.origin else ""
         had = had or f"the program reported {counted(self.records, 'time')}"
         return f"{had}, none with key '{key}'; {_nearest(key, self._keys)}"
@@ -168,7 +171,10 @@ class _Output:
 
     def line(self, text: str) -> Iterator[Value]:
         """Values in a line; a progress bar's parts, which write over each other, are lines too."""
-        for part in _COLOUR.sub("", text[:LONGEST_LINE]).split("\r"):
+        text = text[:LONGEST_LINE]
+        if "\x1b" in text:
+            text = _COLOUR.sub("", text)
+        for part in text.split("\r"):
             if not part or part.isspace():
                 continue
             self._lines += 1

@@ -104,10 +104,11 @@ class _Files:
 
     def absent(self) -> str:
         exists = any(lines.tail.exists for lines in self.files.values())
+        exists |= any(lines.tail.fault for lines in self.files.values())
         return "" if exists else not_written(self.folder, self.pattern)
 
     def notes(self) -> list[str]:
-        found = []
+        found = [f"{path.name}: {file.tail.fault}" for path, file in self.files.items() if file.tail.fault]
         if self.broken:
             lines = counted(self.broken, "line")
             found.append(f"{self.pattern}: {lines} with no {self.what} (first: {self.first_broken!r})")
@@ -232,7 +233,9 @@ class Document:
                     self._faults.pop(path, None)
                     self._generations += 1
                     self._waiting[path] = list(_objects(data))
-        except OSError:
+        except OSError as error:
+            if path.exists():
+                self._faults[path] = str(error.strerror)
             return
         waiting, self._waiting[path] = self._waiting.get(path, []), []
         for number, fields in enumerate(waiting):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -24,6 +25,8 @@ class Tail:
         self.generation = 0
         """How often the file was another one."""
         self.exists = False
+        self.fault = ""
+        """Why it cannot be read; empty: it can, or it is not there."""
         self._offset, self._anchor = 0, b""
         self._inode: tuple[int, int] | None = None
         self._seen: tuple[int, ...] = ()
@@ -34,13 +37,22 @@ class Tail:
         Args:
             whole: up to the end of the file; False: at most `BUDGET` bytes.
         """
+        self.fault = ""
         try:
-            if _signature(os.stat(self.path)) == self._seen:
-                return
-            file = self.path.open("rb", buffering=0)
-        except (FileNotFoundError, NotADirectoryError, IsADirectoryError, PermissionError):
+            status = os.stat(self.path)
+            if not stat.S_ISREG(status.st_mode):
+                # A pipe would wait for its writer.
+                self.fault = "no regular file"
+            elif _signature(status) != self._seen:
+                yield from self._new(whole)
+        except FileNotFoundError:
             return
-        with file:
+        except OSError as error:
+            # A network file system may answer the next look.
+            self.fault = str(error.strerror)
+
+    def _new(self, whole: bool) -> Iterator[bytes]:
+        with self.path.open("rb", buffering=0) as file:
             status = os.fstat(file.fileno())
             self.exists = True
             if self._is_another(file.fileno(), status):
