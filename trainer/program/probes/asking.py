@@ -13,7 +13,7 @@ from ablative.study.core.identity import canonical, digest
 from ablative.study.core.typed import Settings
 from ablative.trainer.program.probes.hydra_command import printed_configuration
 from ablative.trainer.program.probes.kept_answers import KeptAnswers
-from ablative.trainer.program.probes.process import NoAnswerError, Place, Process
+from ablative.trainer.program.probes.process import LateError, NoAnswerError, Place, Process
 from ablative.trainer.program.probes.program import Invocation, Program
 from ablative.trainer.program.probes.twice import elsewhere, here, later_here, varying
 
@@ -25,7 +25,7 @@ DECLARE = "declare the values in the study instead, `config: {key: value}`"
 _READS = {
     "argparse": "parsed its command line with argparse",
     "hydra": "came to its `hydra.main`",
-    "type": "could be imported",
+    "type": "been imported",
 }
 """Kind → what the program did not do, where it cannot be read."""
 _HYDRAS_HINT = "Set the environment variable HYDRA_FULL_ERROR=1"
@@ -93,7 +93,7 @@ class Asking:
         try:
             reply = self._reply(program, request)
         except NoAnswerError as error:
-            return self._without_answer(program, request, str(error))
+            return self._without_answer(program, request, str(error), late=isinstance(error, LateError))
         if "died" in reply:
             return self._without_answer(program, request, f"ended without an answer (status {reply['died']})")
         if "error" in reply:
@@ -129,6 +129,9 @@ class Asking:
         begun = process.started_ns / 1e9
         with ExitStack() as stack:
             # Both run at the same time: what is slow is mostly the import of libraries.
+            reply = reply or process.early_answer(APART)
+            if reply is not None and "values" not in reply:
+                return reply
             time.sleep(max(0.0, begun + APART - time.time()))
             others = [self._start(program, request, stack.enter_context(elsewhere(self._invocation)))]
             stack.callback(others[0].close)
@@ -160,13 +163,15 @@ class Asking:
             return ConfigError(unknown(kind, found["key"], found["allowed"], place))
         lines = [line for line in reply["error"].splitlines() if not line.startswith(_HYDRAS_HINT)]
         text = " ".join(" ".join(lines).split()) or reply["said"]
+        if reply.get("ended") and self._kind == "type":
+            return ConfigError(f"{where}: {program.name} cannot be imported: {text}")
         if reply.get("ended"):
             said = f": {text}" if text else f"; {DECLARE}"
             return ConfigError(f"{where}: {program.name} ended before it {_READS[self._kind]}{said}")
         # A parser's own message begins with the program's name.
         return ConfigError(f"{where}: {text}" if ": error: " in text else f"{where}: {program.name}: {text}")
 
-    def _without_answer(self, program: Program, request: Settings, how: str) -> Settings:
+    def _without_answer(self, program: Program, request: Settings, how: str, late: bool = False) -> Settings:
         """What is left where a process gave no answer: an error, and of Hydra its own command first."""
         process = self._processes[program].pop()
         said = process.said()
@@ -176,7 +181,7 @@ class Asking:
             self.close()
             self._processes[program] = []
             return {"values": printed_configuration(self._invocation, program, request["arguments"], self._seconds)}
-        if process.reached is None and "within" in how:
+        if process.reached is None and late:
             raise ConfigError(
                 f"{where}: {program.name} has not {_READS[self._kind]} within {self._seconds:g} s; {DECLARE}"
             )

@@ -36,7 +36,11 @@ class Place:
 
 
 class NoAnswerError(Exception):
-    """The process ended, or was too slow, without an answer; the text says which."""
+    """The process ended without an answer; the text says how."""
+
+
+class LateError(NoAnswerError):
+    """The process has not answered in time."""
 
 
 class Process:
@@ -92,9 +96,19 @@ class Process:
         return self.answer()
 
     def answer(self) -> Settings:
-        """The answer to the last request; raises NoAnswerError where it does not come in time."""
+        """The answer to the last request; raises NoAnswerError where there is none."""
+        return self._answer(self._asked + self._seconds)
+
+    def early_answer(self, seconds: float) -> Settings | None:
+        """The answer if it comes so soon; raises NoAnswerError where the process has ended."""
+        try:
+            return self._answer(time.monotonic() + seconds)
+        except LateError:
+            return None
+
+    def _answer(self, until: float) -> Settings:
         while True:
-            message: Settings = json.loads(self._line())
+            message: Settings = json.loads(self._line(until))
             if "reached" not in message:
                 return message
             self.reached = message
@@ -106,6 +120,13 @@ class Process:
         lines = [line.strip() for line in end.splitlines() if line.strip()]
         return lines[-1] if lines else ""
 
+    def _ending(self) -> str:
+        try:
+            code = self._process.wait(timeout=1)
+        except subprocess.TimeoutExpired:
+            return "it has closed files that it did not open"
+        return f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+
     def _write(self, request: Settings) -> None:
         data = json.dumps(request).encode() + b"\n"
         try:
@@ -114,23 +135,18 @@ class Process:
         except BrokenPipeError:
             pass  # it has ended: that is found where the answer is read
 
-    def _line(self) -> bytes:
+    def _line(self, until: float) -> bytes:
         with selectors.DefaultSelector() as selector:
             selector.register(self._receive, selectors.EVENT_READ)
             while b"\n" not in self._buffer:
-                left = self._asked + self._seconds - time.monotonic()
-                if left <= 0 or not selector.select(left):
-                    raise NoAnswerError(f"gave no answer within {self._seconds:g} s")
+                if not selector.select(max(0.0, until - time.monotonic())):
+                    raise LateError(f"gave no answer within {self._seconds:g} s")
                 data = os.read(self._receive, 1 << 20)
                 if not data:
-                    raise NoAnswerError(f"ended without an answer ({_ending(self._process.wait())})")
+                    raise NoAnswerError(f"ended without an answer ({self._ending()})")
                 self._buffer += data
         line, _, self._buffer = self._buffer.partition(b"\n")
         return line
-
-
-def _ending(code: int) -> str:
-    return f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
 
 
 def _end(process: subprocess.Popen[bytes], output: IO[bytes], *pipes: int) -> None:

@@ -56,7 +56,7 @@ class CommandLine(list):  # type: ignore[type-arg]
         return found
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._ask(lambda line: line))  # type: ignore[call-overload]
+        return iter(self._ask(lambda line: line))  # type: ignore[call-overload, no-any-return]
 
     def __len__(self) -> int:
         return self._ask(len)  # type: ignore[return-value]
@@ -67,7 +67,20 @@ class CommandLine(list):  # type: ignore[type-arg]
     def __eq__(self, other: object) -> bool:
         return self._ask(lambda line: line == other)  # type: ignore[return-value]
 
-    __hash__ = None  # type: ignore[assignment]
+    __hash__ = None
 
     def __reduce__(self) -> tuple[object, ...]:
         return list, (list(super().__iter__()),)
+
+
+def _reads_all(name: str) -> Callable[..., object]:
+    def method(line: CommandLine, *arguments: object) -> object:
+        line._ask(list)
+        found: object = getattr(list, name)(line, *arguments)
+        return found
+
+    return method
+
+
+for _name in ("index", "count", "copy", "pop", "remove", "insert", "append", "extend", "__add__", "__delitem__"):
+    setattr(CommandLine, _name, _reads_all(_name))

@@ -73,8 +73,10 @@ class Session:
     def _suits(self, request: Message) -> bool:
         """Whether the program has come the same way as for the first request."""
         line = sys.argv
-        if request is self.first or not isinstance(line, CommandLine):
+        if request is self.first or "arguments" not in request:
             return True
+        if not isinstance(line, CommandLine):  # the program has put another list in its place
+            return False
         line.recording = False
         return line.same_way(list(request["arguments"]))  # type: ignore[call-overload]
 

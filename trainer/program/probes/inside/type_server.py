@@ -47,7 +47,7 @@ class Server:
                 self._session.fail("", unknown={"at": "", "key": name, "allowed": allowed}, ended=True)
             kind = getattr(kind, name)
         if not is_buildable(kind):
-            self._session.fail("{}: it is no dataclass and no pydantic model".format(request["type"]), ended=True)
+            self._session.fail("it is no dataclass and no model of pydantic")
         request = self._session.branch()
         try:
             built = build(kind, request["values"], "")
