@@ -144,7 +144,7 @@ def load_plan(study_name: str, overrides: Sequence[str], config_dir: str | None,
     from ablative.study.plan.plan import make_plan
 
     # A plan is millions of objects that live until the end: looking through them for garbage takes a third of the time.
-    gc.set_threshold(100_000, 50, 50)
+    gc.set_threshold(500_000, 50, 50)
     return make_plan(study_name, overrides, config_dir, read_data=True, without_data=without_data)
 
 

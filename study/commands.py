@@ -177,8 +177,7 @@ def _print_plan(plan: Plan, states: Mapping[str, State], costs: Costs, show_task
     console = Console()
     headings, rows = _plan_rows(plan, states, costs)
     if len(rows) > FITTED:
-        for line in _plain_table(plan, headings, rows):
-            click.echo(line)
+        click.echo("\n".join(_plain_table(plan, headings, rows)))
     else:
         table = _rich_table(plan, headings, rows)
         needed = Console(width=1000).measure(table)
@@ -202,9 +201,9 @@ def _print_plan(plan: Plan, states: Mapping[str, State], costs: Costs, show_task
 
 def _notes(plan: Plan) -> Iterator[str]:
     """Lines on cells that wait, claims that one seed cannot decide, and data that are not on this machine."""
-    from ablative.study.plan.claim_cells import undecidable
     from ablative.study.plan.former_runs import describe, former_runs
-    from ablative.study.plan.layout import without_cells
+    from ablative.study.plan.outputs.claim_cells import undecidable
+    from ablative.study.plan.outputs.layout import without_cells
 
     for reason in dict.fromkeys(plan.waiting.values()):
         yield f"{len(plan.waiting)} cells wait: {reason}"

@@ -223,7 +223,7 @@ def _ask(who: str, name: str, method: Callable[..., Any], *arguments: object) ->
     except Exception as error:
         reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
         raise ConfigError(f"{who}: {name}() failed: {reason}") from error
-    accepts, expected = _ANSWERS.get(name, (lambda _: True, ""))
+    accepts, expected = _ANSWERS.get(name, _ANYTHING)
     if not accepts(answer):
         raise ConfigError(f"{who}: {name}() returned {_short(answer)}; expected {expected}")
     return answer
@@ -263,6 +263,7 @@ _ANSWERS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "absent": (lambda value: isinstance(value, Mapping), "a mapping of names to places"),
 }
 """Method → what its answer must be, and how that is said."""
+_ANYTHING = (lambda _: True, "")
 
 
 def _check_metrics(who: str, where: str, metrics: Iterable[Metric]) -> None:

@@ -9,7 +9,7 @@ from ablative.reports.figures.figure_data import NONE, Curve, FigureData
 from ablative.reports.figures.legends import legend_inches
 from ablative.reports.figures.signs import color, hue, style_index, wrapped
 from ablative.reports.figures.style import COLUMN_INCHES, LINES, SEED
-from ablative.study.plan.layout import STEP
+from ablative.study.plan.outputs.layout import STEP
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

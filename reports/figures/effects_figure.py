@@ -16,7 +16,7 @@ from ablative.reports.store.results import Results
 from ablative.reports.store.warehouse import cell_key
 from ablative.reports.tables.effects import analysis_of, grid_levels
 from ablative.reports.tables.grid_tables import make_column
-from ablative.study.plan.layout import effects_layout
+from ablative.study.plan.outputs.layout import effects_layout
 from ablative.study.spec.outputs import EffectsConfig
 
 if TYPE_CHECKING:

@@ -8,7 +8,6 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from ablative.reports.figures.crossings import Crossing, Line, crossings
 from ablative.reports.figures.curve_data import curve_notes, curves_of
 from ablative.reports.figures.custom import frame
 from ablative.reports.figures.effects_figure import effect_columns
@@ -17,12 +16,13 @@ from ablative.reports.figures.panels import pictures
 from ablative.reports.figures.style import page_inches
 from ablative.reports.stats.columns import compare_rows
 from ablative.reports.stats.compare import difference
+from ablative.reports.stats.crossings import Crossing, Line, crossings
 from ablative.reports.stats.summary import summarize
 from ablative.reports.store.coverage import Coverage, StoredState, missing_text
 from ablative.reports.store.labels import Labels
 from ablative.reports.store.results import Results
 from ablative.reports.store.warehouse import cell_key
-from ablative.study.plan.figure_checks import FIGURE_METRICS, OWN_KEYS, positions
+from ablative.study.plan.outputs.figure_checks import FIGURE_METRICS, OWN_KEYS, positions
 from ablative.study.spec.design import Cell, allows
 from ablative.study.spec.outputs import BY_METRIC, FigureConfig
 

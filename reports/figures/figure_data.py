@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ablative.reports.figures.crossings import Crossing
 from ablative.reports.figures.style import PAGE_INCHES
+from ablative.reports.stats.crossings import Crossing
 from ablative.reports.stats.summary import Summary
 from ablative.reports.store.labels import Labels
 from ablative.study.spec.design import Cell

@@ -16,8 +16,8 @@ from ablative.reports.store.coverage import StoredState
 from ablative.reports.store.labels import Labels
 from ablative.reports.store.results import Results
 from ablative.reports.store.warehouse import cell_key
+from ablative.study.home.panel_pictures import BESIDE, NEEDED
 from ablative.study.spec.design import Cell, differences
-from ablative.study.spec.panel_pictures import BESIDE, NEEDED
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -20,7 +20,7 @@ from ablative.study.core.errors import AblateError
 from ablative.study.core.identity import differences, identity
 from ablative.study.core.plurals import counted
 from ablative.study.home.task_state import FINISHED
-from ablative.study.plan.layout import effects_layout
+from ablative.study.plan.outputs.layout import effects_layout
 
 if TYPE_CHECKING:
     from ablative.reports.verdicts.claim_runs import Judged

@@ -22,7 +22,7 @@ from ablative.reports.tables.printed import Parts, table_parts
 from ablative.reports.tables.renderers import PLAIN, PROSE, joined_parts
 from ablative.reports.tables.tables import Column, Entry, Table
 from ablative.reports.verdicts.claim_tables import lines, verdict_text
-from ablative.study.plan.layout import effects_layout
+from ablative.study.plan.outputs.layout import effects_layout
 
 if TYPE_CHECKING:
     from ablative.reports.store.results import Results

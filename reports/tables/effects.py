@@ -23,7 +23,7 @@ from ablative.reports.store.warehouse import Values, cell_key
 from ablative.reports.tables.grid_tables import make_column
 from ablative.reports.tables.tables import Column, Entry, Row, Table, number
 from ablative.study.core.plurals import counted
-from ablative.study.plan.layout import effects_layout
+from ablative.study.plan.outputs.layout import effects_layout
 from ablative.study.spec.design import Cell
 from ablative.study.spec.labels import Label, joined
 from ablative.study.spec.outputs import EffectsConfig

@@ -18,7 +18,7 @@ from ablative.reports.store.warehouse import Source, Values, cell_key
 from ablative.reports.tables.notes import same_run_notes, table_notes, test_words, tuning_notes
 from ablative.reports.tables.printed import block_levels, blocks
 from ablative.reports.tables.tables import Column, Entry, Row, Table, number, row_name
-from ablative.study.plan.layout import split_levels, table_layout
+from ablative.study.plan.outputs.layout import split_levels, table_layout
 from ablative.study.spec.design import DESIGNS
 from ablative.study.spec.labels import Label
 from ablative.study.spec.outputs import ColumnConfig, TableConfig

@@ -25,7 +25,7 @@ from ablative.reports.stats.decide import verdict as verdict_of
 from ablative.reports.stats.moderated import ROUNDING
 from ablative.reports.stats.student import two_sided
 from ablative.reports.store.warehouse import cell_key
-from ablative.study.plan.claim_cells import ClaimContrast, Factors, Linear, resolve
+from ablative.study.plan.outputs.claim_cells import ClaimContrast, Factors, Linear, resolve
 from ablative.study.spec.design import Cell, allows
 from ablative.study.spec.outputs import ClaimConfig
 

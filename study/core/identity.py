@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from typing import Any
 
 ID_DIGITS = 12
+_ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
 def identity(config: Any) -> Any:
@@ -44,7 +45,7 @@ def identity(config: Any) -> Any:
 
 def canonical(value: object) -> str:
     """JSON with sorted keys and no spaces: equal values give equal text on every machine."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return _ENCODER.encode(value)
 
 
 def digest(text: str) -> str:
@@ -53,25 +54,28 @@ def digest(text: str) -> str:
 
 def content(config: object) -> str:
     """`canonical(identity(config))`; the text of a section that many configurations share is made once."""
-    if not dataclasses.is_dataclass(config):
+    kind: type = type(config)
+    fields = _hashed_fields(kind)
+    if fields is None:
         return canonical(identity(config))
     parts = []
-    kind: type = type(config)
-    for name, default in _hashed_fields(kind):
+    for name, head, default in fields:
         value = getattr(config, name)
         if default is dataclasses.MISSING or value != default:
-            parts.append(f'"{name}":{_section(value)}')
-    return "{" + ",".join(sorted(parts)) + "}"
+            known = _texts.get(id(value))
+            parts.append(head + (_text(value) if known is None else known[1]))
+    return "{" + ",".join(parts) + "}"
 
 
 @functools.cache
-def _hashed_fields(cls: type) -> tuple[tuple[str, object], ...]:
-    """Name and `identity_default` of each field that is hashed."""
-    specs = [(spec.name, spec.metadata) for spec in dataclasses.fields(cls)]
+def _hashed_fields(cls: type) -> tuple[tuple[str, str, object], ...] | None:
+    """Name, `"name":` and `identity_default` of each field that is hashed, in the order of keys; None: no dataclass."""
+    if not dataclasses.is_dataclass(cls):
+        return None
+    specs = [spec for spec in dataclasses.fields(cls) if spec.metadata.get("identity", True)]
     return tuple(
-        (name, metadata.get("identity_default", dataclasses.MISSING))
-        for name, metadata in specs
-        if metadata.get("identity", True)
+        (spec.name, f"{json.dumps(spec.name)}:", spec.metadata.get("identity_default", dataclasses.MISSING))
+        for spec in sorted(specs, key=lambda spec: spec.name)
     )
 
 
@@ -80,10 +84,10 @@ _texts: dict[int, tuple[object, str]] = {}
 _MOST_TEXTS = 4096
 
 
-def _section(value: object) -> str:
-    known = _texts.get(id(value))
-    if known is not None:
-        return known[1]
+def _text(value: object) -> str:
+    """The text of a field's value; that of a section is kept."""
+    if isinstance(value, str):
+        return canonical(value)
     text = canonical(identity(value))
     if isinstance(value, tuple) or dataclasses.is_dataclass(value):
         if len(_texts) >= _MOST_TEXTS:

@@ -16,8 +16,8 @@ from typing import Any
 from ablative.study.core.errors import ConfigError, unknown
 from ablative.study.core.plurals import counted
 from ablative.study.costs.estimate import Costs, estimated
-from ablative.study.plan.claim_cells import resolve
-from ablative.study.plan.layout import effects_layout, table_layout
+from ablative.study.plan.outputs.claim_cells import resolve
+from ablative.study.plan.outputs.layout import effects_layout, table_layout
 from ablative.study.plan.plan import Plan
 from ablative.study.plan.task import Task
 from ablative.study.spec.design import allows, cell_name

@@ -141,6 +141,8 @@ class _Estimator:
         }
         self._known: dict[tuple[str, str], tuple[float, str]] = {}
         """(task id, GPU) → seconds and how they are known, with the history and the GPUs at hand."""
+        self._speeds: dict[tuple[str, str], float] = {}
+        """(run id, GPU) → FLOP/s to be expected."""
         self.history = WorkRates()
         for task in plan.tasks:
             if task.task_id in records and records[task.task_id]["state"] == "completed":
@@ -206,13 +208,19 @@ class _Estimator:
                 if rate is not None:
                     return self._work(task) * rate, source
         trainer, needs = self.plan.trainer, self.plan.needed_configs(task)
-        # All stages of a run do their arithmetic as the one that opens it.
-        first = self.plan.by_id.get(task.run_id, task)
         operations = trainer.operations(task.stage, task.config, needs)
-        seconds = operations / _speed(trainer.precision(first.stage, first.config), gpu)
+        seconds = operations / self._speed(task, gpu)
         if task.opens and operations:
             return seconds, "flops"
         return (seconds, "passes") if seconds > ASSUMED_SECONDS else (ASSUMED_SECONDS, "assumed")
+
+    def _speed(self, task: Task, gpu: str) -> float:
+        """All stages of a run do their arithmetic as the one that opens it."""
+        at = task.run_id, gpu
+        if at not in self._speeds:
+            first = self.plan.by_id.get(task.run_id, task)
+            self._speeds[at] = _speed(self.plan.trainer.precision(first.stage, first.config), gpu)
+        return self._speeds[at]
 
     def _work(self, task: Task) -> float:
         return self.plan.trainer.work(task.stage, task.config)

@@ -14,10 +14,11 @@ from ablative.study.core.errors import ConfigError, unknown
 from ablative.study.core.files import write_json
 from ablative.study.home.paths import Home
 from ablative.study.home.paths import home as default_home
-from ablative.study.plan.claim_cells import check_claims
 from ablative.study.plan.kept_config import keep_config
-from ablative.study.plan.layout import check_outputs
-from ablative.study.plan.metric_groups import with_groups
+from ablative.study.plan.levels import Levels
+from ablative.study.plan.outputs.claim_cells import check_claims
+from ablative.study.plan.outputs.layout import check_outputs
+from ablative.study.plan.outputs.metric_groups import with_groups
 from ablative.study.plan.read_keys import ReadKeys
 from ablative.study.plan.search_arms import SearchArm, parameter_kinds, resolve
 from ablative.study.plan.stage_graph import bound_tasks, opening
@@ -29,10 +30,10 @@ from ablative.study.spec.design import Cell, allows, cell_name
 from ablative.study.spec.parents import PARENT_KEY, parents
 from ablative.study.spec.runtime import RuntimeConfig, widest
 from ablative.study.spec.search import with_kinds
-from ablative.study.spec.sections import Choices, Sections, Values, frozen
+from ablative.study.spec.sections import Choices, Sections, Values
 from ablative.study.spec.study_file import KEPT, KEYS, TRAINER, Study, check_factors, parse_study
-from ablative.study.syntax.factors import as_written, whole_factors
-from ablative.study.syntax.places import Places, about
+from ablative.study.syntax.factors import whole_factors
+from ablative.study.syntax.places import Places
 from ablative.study.syntax.words import Overrides, parse_words, sort_words, with_words
 from ablative.study.trainers import Code, Metric, Request, Stage, Trainer
 
@@ -197,7 +198,6 @@ class _Planner:
         self.study, self.trainer, self.words, self.home = study, trainer, words, home
         self.where = study.where
         self._sections = sections
-        self._groups = (*trainer.groups, *GROUPS)
         self._configurations = trainer.configurations(
             Request(
                 name=study.name,
@@ -216,24 +216,23 @@ class _Planner:
                 without_data=without_data,
             )
         )
-        for key in words.values:
-            self._check_word(key)
+        self._levels = Levels(study, self._configurations, words, (*trainer.groups, *GROUPS), trainer.study_keys)
         self._tuned = Tuned(study.design, study.name, (), None, home)
-        self._keys: set[str] = set()  # keys of levels that were checked
-        self._splits: dict[str, tuple[Choices, Values]] = {}  # cell name → what `_split` makes of it
         self._runs: dict[tuple[str, int], list[Task]] = {}
         self._stages: dict[str, list[Stage]] = {}
 
     def plan(self) -> Plan:
         self.study = with_groups(self.study, self._configurations.members)
         cells = self.study.design.cells()
+        self._levels.name_cells(cells)
+        name = self._levels.name
         self._parents = parents(self.study.design, cells, self.where)
         arms = self._arms(cells)
-        waiting = {cell_name(cell): reason for cell in cells if (reason := self._waiting(cell))}
-        ready = [cell for cell in cells if cell_name(cell) not in waiting]
+        waiting = {name(cell): reason for cell in cells if (reason := self._waiting(cell))}
+        ready = [cell for cell in cells if name(cell) not in waiting]
         tasks, clusters = self._tasks(sorted(ready, key=lambda cell: cell != self.study.baseline))
         declared = {metric.name: metric for metric in self._configurations.metrics}
-        measured = {(cell_name(cell), task.stage) for task in tasks for cell in task.cells}
+        measured = {(name(cell), task.stage) for task in tasks for cell in task.cells}
         check_outputs(self.study, declared, cells)
         check_claims(self.study, cells, declared, measured)
         return Plan(
@@ -246,7 +245,7 @@ class _Planner:
             self.trainer,
             arms,
             waiting,
-            {cell_name(cell): what for cell in cells if (what := self._tuned.searched(cell)) is not None},
+            {name(cell): what for cell in cells if (what := self._tuned.searched(cell)) is not None},
             clusters,
             self._configurations.absent,
             code=self._configurations.code,
@@ -275,24 +274,6 @@ class _Planner:
         read_keys.check()
         return _by_depth(found, wanted), clusters
 
-    def _check_word(self, key: str) -> None:
-        if key.split(".")[0] == "cluster" and "." in key:
-            return
-        if key in self.study.factors:
-            value = self.words.values[key]
-            raise ConfigError(
-                f"override '{key}={value}': {key} is a factor; 'factors.{key}=[{value}]' keeps that level"
-            )
-        try:
-            self._configurations.check_key(key, "override")
-        except ConfigError as error:
-            allowed = [*self._groups, *KEYS, *self.trainer.study_keys, "a key of a configuration"]
-            message = unknown("key", key, allowed, f"override '{key}'")
-            near = "did you mean"
-            if "." in key or (near not in message and near in str(error)):
-                raise
-            raise ConfigError(message) from None
-
     def _arms(self, cells: list[Cell]) -> tuple[SearchArm, ...]:
         """Arms of the study's search; from here on, levels that mean it can be looked up."""
         search = self.study.search
@@ -306,7 +287,7 @@ class _Planner:
         self.study = dataclasses.replace(self.study, search=search)
         arms = resolve(search, cells, base, self._configure, self.trainer, f"{self.where}: search")
         self._tuned = dataclasses.replace(self._tuned, arms=arms, search=search)
-        self._splits.clear()  # what a tuned level means follows from the arms
+        self._levels.forget()
         return arms
 
     def _configure(self, levels: Cell) -> tuple[list[Stage], ClusterConfig]:
@@ -318,69 +299,28 @@ class _Planner:
 
     def _waiting(self, cell: Cell) -> str:
         """Why it, or a cell that it starts from, has no tasks yet."""
-        parent = self._parents.get(cell_name(cell))
+        parent = self._parents.get(self._levels.name(cell))
         return self._tuned.waiting(cell) or (self._waiting(parent) if parent is not None else "")
 
     def _configured(self, cell: Cell) -> list[Stage]:
-        name = cell_name(cell)
+        name = self._levels.name(cell)
         if name not in self._stages:
             try:
                 self._stages[name] = list(self._configurations.stages(*self._split(cell)))
             except ConfigError as error:
-                raise ConfigError(self._blamed(cell, str(error))) from error.__cause__
+                raise ConfigError(self._levels.blamed(cell, str(error))) from error.__cause__
         return self._stages[name]
-
-    def _blamed(self, cell: Cell, message: str) -> str:
-        """A message on a cell's configuration, with the word or the level that sets the key."""
-        words = {**self.words.choices, **self.words.values}
-        if key := about(message, words):
-            return f"override '{key}={as_written(words[key])}': {message}"
-        for factor, level in cell.items():
-            if about(message, self.study.design.factors[factor][level]):
-                return f"{self.where}: factors.{factor}.{level}: {message} (cell {cell_name(cell)})"
-        if message.partition(": ")[0] in self.study.base:
-            return f"{self.where}: {message}"
-        return f"{self.where}: cell {cell_name(cell)}: {message}"
 
     def _run(self, cell: Cell, seed: int) -> list[Task]:
         """The tasks of a run, whether its cell has all of them or not."""
-        if (key := (cell_name(cell), seed)) not in self._runs:
+        if (key := (self._levels.name(cell), seed)) not in self._runs:
             parent = self._parents.get(key[0])
             run_id = next(t for t in self._run(parent, seed) if t.opens and t.seeded).task_id if parent else ""
             self._runs[key] = bound_tasks(self.trainer, self._configured(cell), seed, cell, run_id)
         return self._runs[key]
 
     def _split(self, cell: Cell) -> tuple[Choices, Values]:
-        """A cell's overrides as hashable group choices and dotted values."""
-        if (name := cell_name(cell)) in self._splits:
-            return self._splits[name]
-        choices, values = [], []
-        for key, value in self._tuned.meaning(cell).items():
-            if key == PARENT_KEY:
-                continue
-            chosen = key in self._groups and not isinstance(value, Mapping)
-            if key not in self._keys:
-                self._check_level_key(key, chosen)
-                self._keys.add(key)
-            if chosen:
-                choices.append((key, str(value)))
-            else:
-                values.append((key, frozen(value)))
-        return self._splits.setdefault(name, (tuple(choices), tuple(values)))
-
-    def _check_level_key(self, key: str, chosen: bool) -> None:
-        head, _, rest = key.partition(".")
-        if not chosen and (head != "cluster" or not rest):
-            self._configurations.check_key(key, f"{self.where}: factors")
-        # Where a run goes is no part of what it is: a level's own resources and a cluster given here agree.
-        if head != "cluster" and (key in self.words.values or key in self.words.choices):
-            factors = self.study.design.factors.items()
-            factor = next(name for name, levels in factors if any(key in meaning for meaning in levels.values()))
-            few = self.study.design.baseline.get(factor) or next(iter(self.study.factors[factor]))
-            raise ConfigError(
-                f"override '{key}': a factor of the study sets this key, '{factor}'; 'factors.{factor}=[{few}]' keeps "
-                f"some of its levels, factors.{factor}=null takes it away"
-            )
+        return self._levels.split(cell, self._tuned)
 
     def _cluster(self, choices: Choices, values: Values, runtime: RuntimeConfig) -> ClusterConfig:
         return spread(self._sections.section("cluster", ClusterConfig, choices, values), runtime)

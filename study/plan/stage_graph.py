@@ -55,9 +55,10 @@ def bound_tasks(trainer: Trainer, stages: Sequence[Stage], seed: int, cell: Cell
         cell: whose run it is.
         parent: id of the run that this one starts from; empty: none.
     """
-    first = opening(stages)
+    stages = ordered(stages)
+    first = next(stage for stage in stages if stage.seeded)
     tasks: dict[str, Task] = {}
-    for stage in ordered(stages):
+    for stage in stages:
         needs = {name: tasks[name].task_id for name in stage.needs}
         runs = [tasks[name].run_id for name in stage.needs]
         if stage is first and parent:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from ablative.study.core.errors import ConfigError
@@ -57,6 +58,16 @@ class Tuned:
     search: SearchConfig | None
     home: Home
 
+    @cached_property
+    def _searched(self) -> frozenset[tuple[str, str]]:
+        """(factor, level) of the levels that mean a search."""
+        factors = self.design.factors.items()
+        return frozenset((f, name) for f, own in factors for name, means in own.items() if SEARCH_KEY in means)
+
+    def names_search(self, cell: Cell) -> bool:
+        """Whether a level of the cell means a search."""
+        return bool(self._searched) and not self._searched.isdisjoint(cell.items())
+
     def fixed(self, levels: Mapping[str, str]) -> Cell:
         """The levels that mean overrides, not a search."""
         return {f: level for f, level in levels.items() if SEARCH_KEY not in self.design.factors[f][level]}
@@ -69,18 +80,22 @@ class Tuned:
 
     def waiting(self, cell: Cell) -> str:
         """Why the cell's configuration is not known yet; empty where it is."""
-        name = self.design.overrides(cell).get(SEARCH_KEY)
-        if name is None or self._best(cell, name):
+        if not self.names_search(cell):
+            return ""
+        name = self.design.overrides(cell)[SEARCH_KEY]
+        if self._best(cell, name):
             return ""
         done = "was done with another budget or other repeats" if self._found(cell, name) else "is not done"
         return f"the search of {name} {done}: ablate search {name}"
 
     def searched(self, cell: Cell) -> Searched | None:
         """The search behind a cell's searched level; None where the cell has none, or the search is not done."""
-        level = next(((f, own) for f, own in cell.items() if SEARCH_KEY in self.design.factors[f][own]), None)
-        name = self.design.factors[level[0]][level[1]][SEARCH_KEY] if level else ""
-        found = self._results(cell, name) if name else []
-        if level is None or not found:
+        if not self.names_search(cell):
+            return None
+        level = next(item for item in cell.items() if item in self._searched)
+        name = self.design.factors[level[0]][level[1]][SEARCH_KEY]
+        found = self._results(cell, name)
+        if not found:
             return None
         trials = sum(trial["state"] != "waiting" for trial in found[0]["trials"])
         seeds, repeats = len(found[0]["seeds"]), len(found[0]["confirm"]["seeds"])

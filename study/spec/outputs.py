@@ -162,7 +162,7 @@ class FigureConfig:
     effects: str = field("")
     """Effects: which of the study's `effects` is drawn."""
     show: str = field("", choices=("", *PANEL_PICTURES))
-    """Panels: what tasks of each cell have kept (`study.spec.panel_pictures`)."""
+    """Panels: what tasks of each cell have kept (`study.home.panel_pictures`)."""
     function: str = field("")
     """Custom: `FILE.py:NAME` (from the working folder) or `MODULE:NAME`, called with (figure, frame, color)."""
     sql: str = field("")

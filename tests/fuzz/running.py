@@ -21,7 +21,8 @@ PACKAGE = os.environ.get("ABLATE_FUZZ_PACKAGE", "ablative")
 EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "0"))
 """All tests of this folder together; 0: as few as fit into a run of all tests, always the same ones."""
 COLLECT = os.environ.get("FUZZ_COLLECT", "")
-"""File for every fault, one JSON line each, instead of an end at the first one."""
+"""File for every fault, one JSON line each, instead of an end at the first one. A file of this name with `.count` added
+has a line for every example: how many there were is known of a run that was cut off, too."""
 
 faults: Counter[str] = Counter()
 """Kind of fault → how often, of those collected."""
@@ -54,6 +55,9 @@ def check(words: Sequence[str], made: str, environment: Mapping[str, str] | None
         environment: variables on top of those there are.
     """
     kind, text = fault(words, environment or {})
+    if COLLECT:
+        with Path(COLLECT + ".count").open("a") as file:
+            file.write(os.environ.get("PYTEST_CURRENT_TEST", "").partition(" ")[0].rpartition("::")[2] + "\n")
     if not kind:
         return
     if not COLLECT:

@@ -15,19 +15,19 @@ from matplotlib.text import Text
 from test_figures import data_of, drawn
 
 from ablative.reports.build import report
-from ablative.reports.figures.crossings import crossings, meetings
 from ablative.reports.figures.fetch import line_crossings
 from ablative.reports.figures.figure_data import Point
 from ablative.reports.figures.figures import save_figure
 from ablative.reports.figures.signs import color
 from ablative.reports.figures.style import SMALLEST
+from ablative.reports.stats.crossings import crossings, meetings
 from ablative.reports.store.warehouse import cell_key
 from ablative.study.core.errors import ConfigError
+from ablative.study.home.panel_pictures import NEEDED
 from ablative.study.home.paths import Home
-from ablative.study.plan.figure_checks import check_figure
+from ablative.study.plan.outputs.figure_checks import check_figure
 from ablative.study.plan.plan import Plan, Task, make_plan
 from ablative.study.spec.outputs import FigureConfig
-from ablative.study.spec.panel_pictures import NEEDED
 from ablative.trainer.clip.spec.panel_pictures import pictures_path
 
 FIGURES = """

@@ -19,7 +19,7 @@ from ablative.reports.figures.signs import color
 from ablative.reports.figures.style import COLUMN_INCHES, SEED, SMALLEST, STYLE
 from ablative.reports.store.results import open_results
 from ablative.study.core.errors import ConfigError
-from ablative.study.plan.figure_checks import check_figure
+from ablative.study.plan.outputs.figure_checks import check_figure
 from ablative.study.plan.plan import Plan
 
 matplotlib.use("Agg")

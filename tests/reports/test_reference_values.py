@@ -17,7 +17,7 @@ from ablative.reports.tables.renderers import plain, render_csv, render_markdown
 from ablative.reports.tables.tables import Column, Entry, Row, Table
 from ablative.study.core.errors import ConfigError
 from ablative.study.core.typed import build
-from ablative.study.plan.layout import table_layout
+from ablative.study.plan.outputs.layout import table_layout
 from ablative.study.plan.plan import Plan, make_plan
 from ablative.study.spec.outputs import TableConfig
 

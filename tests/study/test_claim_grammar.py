@@ -11,7 +11,7 @@ import yaml
 
 from ablative.study.core.errors import ConfigError
 from ablative.study.home.paths import Home
-from ablative.study.plan.claim_cells import check_claims, resolve
+from ablative.study.plan.outputs.claim_cells import check_claims, resolve
 from ablative.study.plan.plan import Plan, make_plan
 from ablative.study.spec.claim_grammar import Sum, parse
 from ablative.study.spec.design import cell_name

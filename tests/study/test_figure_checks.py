@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from ablative.study.core.errors import ConfigError
-from ablative.study.plan.figure_checks import check_figure, positions
+from ablative.study.plan.outputs.figure_checks import check_figure, positions
 from ablative.study.spec.design import Cell
 from ablative.study.spec.outputs import FigureConfig
 from ablative.study.spec.study_file import Study, parse_study

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from ablative.study.core.errors import ConfigError
-from ablative.study.plan.layout import split_levels, table_layout
+from ablative.study.plan.outputs.layout import split_levels, table_layout
 from ablative.study.spec.design import allows
 from ablative.study.spec.outputs import ColumnConfig, TableConfig
 

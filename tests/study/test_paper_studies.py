@@ -14,8 +14,8 @@ from ablative.study.costs.devices import find
 from ablative.study.costs.estimate import ASSUMED_UTILISATION, estimate
 from ablative.study.home.paths import Home
 from ablative.study.installed_trainers import conf_folders
-from ablative.study.plan.claim_cells import undecidable
-from ablative.study.plan.layout import table_layout
+from ablative.study.plan.outputs.claim_cells import undecidable
+from ablative.study.plan.outputs.layout import table_layout
 from ablative.study.plan.plan import Plan, make_plan
 from ablative.study.spec.design import allows, cell_name
 from ablative.trainer.clip.spec.config import EvaluationConfig, RunConfig

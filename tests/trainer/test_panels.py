@@ -13,8 +13,8 @@ from protocol_fakes import EvaluationSet, Split, evaluation, random_split
 from small_systems import make_batch, make_system
 from torch import nn
 
+from ablative.study.home.panel_pictures import NEEDED
 from ablative.study.home.paths import TaskPaths
-from ablative.study.spec.panel_pictures import NEEDED
 from ablative.trainer.clip.models.patches import patchify
 from ablative.trainer.clip.objectives.losses import normalize_patches
 from ablative.trainer.clip.protocols.panels import examples, keep, spread

@@ -1,21 +1,17 @@
 """An evaluation set as a protocol takes it: splits, labels, captions, questions and prompts, each checked.
 
 The plan asks for the same before anything is trained (`check_set`), so that what a suite asks of a set in vain is
-not found after the pretraining.
+not found after the pretraining. Where `ScoredSet.check` asks for more, `spec.fingerprints.CHECK_VERSION` is raised.
 """
 
 from __future__ import annotations
 
-import contextlib
-import dataclasses
 import functools
 from dataclasses import dataclass
 
 import numpy as np
 
 from ablative.study.core.errors import ConfigError, DataError, UnfitDataError
-from ablative.study.core.files import write_atomic
-from ablative.study.core.identity import canonical, digest
 from ablative.study.home.paths import Home
 from ablative.trainer.clip.data.questions.questions import QuestionSplit
 from ablative.trainer.clip.data.questions.shape_questions import TASKS as QUESTION_TASKS
@@ -30,22 +26,11 @@ LABELLED = ("zero_shot", "linear_probe", "finetune")
 """Kinds of protocols that score classes."""
 LARGE = ("clip_benchmark", *QUESTIONS)
 """Kinds of sets whose splits take minutes to open: the plan opens one only where the suite takes a part of it."""
-_VERSION = 1
-"""Raise it whenever `ScoredSet.check` asks for more."""
 
 
 def check_set(dataset: DatasetConfig, protocol: ProtocolConfig, home: Home) -> None:
-    """Raise what the evaluation would raise for lack of samples, labels, captions or questions.
-
-    Sets lie on disk as their fingerprint says: what has passed is kept in the cache and not opened again.
-    """
-    asked = [_VERSION, dataclasses.asdict(dataset), protocol.kind, protocol.epochs]
-    passed = home.checked_set(digest(canonical(asked)))
-    if passed.exists():
-        return
+    """Raise what the evaluation would raise for lack of samples, labels, captions or questions."""
     ScoredSet(protocol, dataset, open_dataset(dataset, 8, home)).check()
-    with contextlib.suppress(OSError):  # a home that cannot be written: the set is opened again next time
-        write_atomic(passed, "", durable=False)
 
 
 @dataclass(frozen=True)

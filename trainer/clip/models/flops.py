@@ -7,6 +7,7 @@ pass. The tests check this page against torch's own counter and against publishe
 
 from __future__ import annotations
 
+import functools
 from itertools import pairwise
 
 from ablative.trainer.clip.models.sizes import conv_widths, keep_count
@@ -25,6 +26,7 @@ QUESTION_TOKENS = 16
 """Tokens of a question, padding included: about the length to which CLEVR's, VQAv2's and GQA's are trimmed."""
 
 
+@functools.lru_cache(1024)
 def train_flops(
     model: ModelConfig,
     objective: ObjectiveConfig,
@@ -49,12 +51,17 @@ def evaluation_flops(model: ModelConfig, evaluation: EvaluationConfig) -> float:
     Counts images through the tower (a forward pass for features, three for a step of fine-tuning) and questions through
     the decoder. Leaves out heads, prompts and the linear layers of probes, which are small against these.
     """
+    return _passes_flops(model, evaluation.protocol, evaluation.datasets)
+
+
+@functools.lru_cache(256)
+def _passes_flops(model: ModelConfig, protocol: ProtocolConfig, datasets: tuple[DatasetConfig, ...]) -> float:
     total = 0.0
-    for dataset in evaluation.datasets:
+    for dataset in datasets:
         train, test = dataset.train or dataset.train_size, dataset.test or dataset.test_size
-        if not test or (PROTOCOL_KINDS[evaluation.protocol.kind].trains and not train):
+        if not test or (PROTOCOL_KINDS[protocol.kind].trains and not train):
             return 0.0
-        total += _set_flops(model, evaluation.protocol, dataset, train, test)
+        total += _set_flops(model, protocol, dataset, train, test)
     return total
 
 
@@ -110,6 +117,7 @@ def grid(model: ModelConfig) -> int:
     return (model.image_size // model.patch_size) ** 2
 
 
+@functools.lru_cache(1024)
 def image_flops(model: ModelConfig, patches: int) -> float:
     """Image tower over so many visible patches. A convolutional stem always sees the whole image."""
     pixels = 3 * model.patch_size**2

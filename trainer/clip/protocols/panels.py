@@ -1,4 +1,4 @@
-"""Panels: nothing is scored; arrays are kept from which a report draws what a model sees (`study.spec.panel_pictures`).
+"""Panels: nothing is scored; arrays are kept from which a report draws what a model sees (`study.home.panel_pictures`).
 
 A model without a joint embedding has no Grad-CAM, segmentation and retrieval, one without a decoder no restored images,
 and a data set without masks or captions lacks theirs. A prompt without `{}`, as in MAE-CLIP's Figure 2 ("a photo of a

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from ablative.study.core.errors import AbsentDataError, ConfigError, unknown
+from ablative.study.core.files import write_atomic
+from ablative.study.core.identity import canonical, digest
 from ablative.study.core.typed import build
 from ablative.study.home.paths import Home
 from ablative.trainer.clip.spec.checks import check_dataset
@@ -35,6 +38,8 @@ Check = Callable[[DatasetConfig, ProtocolConfig, Home], None]
 """Raises where a set lacks what a protocol takes of it."""
 MOST_CLASSES = 256
 """No task of the procedural world has more: its sets, which are endless, can only lack samples of each class."""
+CHECK_VERSION = 1
+"""Part of the name under which a passed check is kept: raise it whenever the check asks for more."""
 
 
 class Fingerprints:
@@ -86,7 +91,20 @@ class Fingerprints:
         self._checked.add((dataset, protocol))
         few = 0 < dataset.train < MOST_CLASSES
         if few if dataset.kind == "shapes" else dataset.kind in EMBEDDED or dataset.fingerprint in self._here:
-            self._check(dataset, protocol, self._home)
+            self._check_once(self._check, dataset, protocol)
+
+    def _check_once(self, check: Check, dataset: DatasetConfig, protocol: ProtocolConfig) -> None:
+        """Check a set, and keep in the home that it passed: it lies on disk as its fingerprint says.
+
+        A second plan then imports nothing that opens data, which takes half a second.
+        """
+        asked = [CHECK_VERSION, dataclasses.asdict(dataset), protocol.kind, protocol.epochs]
+        passed = self._home.checked_set(digest(canonical(asked)))
+        if passed.exists():
+            return
+        check(dataset, protocol, self._home)
+        with contextlib.suppress(OSError):  # a home that cannot be written: the set is opened again next time
+            write_atomic(passed, "", durable=False)
 
     def dataset(self, suite: SuiteConfig, name: str) -> DatasetConfig:
         """The evaluation set of a suite, checked; raises ConfigError where a name in it does not exist."""

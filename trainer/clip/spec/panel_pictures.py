@@ -1,4 +1,4 @@
-"""Where the protocol `panels` keeps what a report draws of a model (`study.spec.panel_pictures` says what that is).
+"""Where the protocol `panels` keeps what a report draws of a model (`study.home.panel_pictures` says what that is).
 
 The store names the evaluation, whose id covers model, data and settings; the archives lie in the folder of that id, one
 for each data set.

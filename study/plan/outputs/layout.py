@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from ablative.study.core.errors import ConfigError, unknown
-from ablative.study.plan.figure_checks import check_figure
+from ablative.study.plan.outputs.figure_checks import check_figure
 from ablative.study.spec.design import Cell, allows, differences, put
 from ablative.study.spec.labels import StudyLabels, check_labelled
 from ablative.study.spec.metric_patterns import expand
