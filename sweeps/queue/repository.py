@@ -20,7 +20,7 @@ from ablative.study.core.errors import ConfigError
 from ablative.study.core.plurals import counted
 from ablative.study.home.paths import Home
 from ablative.study.trainers import Code
-from ablative.sweeps.queue.repository_files import MIB, File, found_in, leads_out, matched
+from ablative.sweeps.queue.repository_files import MIB, File, fits, found_in, leads_out
 from ablative.sweeps.queue.snapshot import DIGITS, Commit
 
 MOST_LINKS = 20_000
@@ -94,12 +94,17 @@ class Repository:
         dirty = any(map(self._is_source, [*changed, *(each.path for each in unknown)]))
         return Commit(head, dirty, patch)
 
+    @cached_property
+    def _patterns(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """Of files that count as code, and of those among them that do not."""
+        wanted = tuple(pattern for pattern in self.source if not pattern.startswith("!"))
+        return wanted, tuple(pattern[1:] for pattern in self.source if pattern.startswith("!"))
+
     def _is_source(self, path: str) -> bool:
         """Whether a file counts as code; a submodule's folder does."""
-        wanted = [pattern for pattern in self.source if not pattern.startswith("!")]
-        unwanted = [pattern[1:] for pattern in self.source if pattern.startswith("!")]
+        wanted, unwanted = self._patterns
         place = self.root / path
-        if matched(path, unwanted) or not (matched(path, wanted) or place.is_dir()):
+        if fits(path, unwanted) or not (fits(path, wanted) or place.is_dir()):
             return False
         return not (path.endswith((".yaml", ".yml")) and _defines_a_study(place))
 
@@ -118,7 +123,7 @@ def look(code: Code, home: Home) -> Repository:
     kept_out = Path(os.path.realpath(home.root))
     if kept_out == root:
         raise ConfigError(f"the home {home.root} is the code's own folder; use another, such as {root}/ablate_home")
-    found = found_in(root, kept_out, code.data)
+    found = found_in(root, kept_out, tuple(code.data))
     if len(found.linked) > MOST_LINKS:
         raise ConfigError(
             f"code: {root}: git ignores {len(found.linked):,} files one by one, such as {min(found.linked)}; have it "
