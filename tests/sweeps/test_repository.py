@@ -15,6 +15,7 @@ from ablative.study.core.errors import ConfigError
 from ablative.study.home.paths import Home
 from ablative.study.trainers import Code
 from ablative.sweeps.queue import repository, repository_copy
+from ablative.sweeps.queue.snapshot import Commit
 from ablative.trainer.runner import frozen_code
 
 
@@ -160,3 +161,72 @@ def test_installed_packages_of_the_repository_are_imported_from_the_copy(tmp_pat
     modules = json.loads(done.stdout)
     assert {value for value, _ in modules.values()} == {"submitted"}, modules
     assert all(Path(file).is_relative_to(place) for _, file in modules.values()), modules
+
+
+def copied(folder: Path, home: Home) -> tuple[repository.Repository, set[str]]:
+    """A folder's repository, and the paths in its copy (links without what they lead to)."""
+    found = repository.look(Code(folder), home)
+    place = repository_copy.take(home, found)
+    files = [path for path in place.rglob("*") if path.is_symlink() or path.is_file()]
+    return found, {str(path.relative_to(place)) for path in files}
+
+
+def test_submodules_worktrees_and_repositories_of_other_users(root: Path, tmp_path: Path) -> None:
+    home = Home(tmp_path / "home")
+    (tmp_path / "lib").mkdir()
+    (tmp_path / "lib/core.py").write_text("")
+    git(tmp_path / "lib", "init", "-q")
+    git(tmp_path / "lib", "add", ".")
+    git(tmp_path / "lib", "commit", "-q", "-m", "lib")
+    git(root, "-c", "protocol.file.allow=always", "submodule", "add", "-q", str(tmp_path / "lib"), "sub/lib")
+    git(root, "commit", "-q", "-m", "with a submodule")
+    (root / "sub/lib/new.py").write_text("")
+    found, names = copied(root, home)
+    assert {"sub/lib/core.py", "sub/lib/new.py"} <= names and found.commit().dirty
+
+    git(root, "worktree", "add", "-q", str(tmp_path / "tree"), "HEAD~1")
+    found, names = copied(tmp_path / "tree", home)
+    assert "train.py" in names and found.commit().commit == git(root, "rev-parse", "HEAD~1").strip()
+    assert not found.commit().dirty
+    if os.getuid() == 0:
+        os.chown(tmp_path / "tree", 12345, 12345)
+        assert repository.look(Code(tmp_path / "tree"), home).commit() == found.commit()
+
+
+def test_folders_without_git_and_repositories_without_a_commit(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home, plain = Home(tmp_path / "home"), tmp_path / "plain"
+    for name in ("env/pyvenv.cfg", "env/lib/big.py", "__pycache__/a.pyc", "pkg/a.py"):
+        (plain / name).parent.mkdir(parents=True, exist_ok=True)
+        (plain / name).write_text("")
+    root.rename(plain / "inner")
+    found, names = copied(plain, home)
+    assert {"env", "pkg/a.py", "inner/train.py", "inner/data/train.bin"} <= names
+    assert not any("__pycache__" in name or ".git/" in name or name.startswith("env/") for name in names)
+    assert found.commit() == Commit("", False, "") and not found.versioned
+
+    git(plain, "init", "-q")
+    found, names = copied(plain / "pkg", home)
+    assert names == {"a.py"} and found.root == plain and found.commit() == Commit("", True, "")
+    # A home directory whose settings are in a repository: a project below it has nothing to do with that.
+    monkeypatch.setenv("HOME", str(plain))
+    assert repository.look(Code(plain / "pkg"), home).root == plain / "pkg"
+
+
+def test_what_git_filters_is_copied_as_it_is_on_disk(root: Path, tmp_path: Path) -> None:
+    home = Home(tmp_path / "home")
+    (root / ".gitattributes").write_text("*.pt filter=short\n*.txt text eol=crlf\n")
+    git(root, "config", "filter.short.clean", "head -c 3")
+    git(root, "config", "filter.short.smudge", "cat")
+    (root / "weights.pt").write_text("abcdefgh")
+    (root / "lines.txt").write_bytes(b"a\r\nb\r\n")
+    git(root, "add", ".")
+    git(root, "commit", "-q", "-m", "filtered")
+    first, names = copied(root, home)
+    assert not first.commit().dirty and {"weights.pt", "lines.txt"} <= names
+    assert (first.place(home) / "weights.pt").read_text() == "abcdefgh"
+    (root / "weights.pt").unlink()
+    git(root, "checkout", "-q", "weights.pt")  # the pointer alone, as without git-lfs
+    second, _ = copied(root, home)
+    assert second.digest != first.digest and (second.place(home) / "weights.pt").read_text() == "abc"
