@@ -15,7 +15,7 @@ import pytest
 from ablative.study.core.errors import ConfigError
 from ablative.trainer.program.probes import asking
 from ablative.trainer.program.probes.config_file import file_config
-from ablative.trainer.program.probes.hydra_command import PRINT, read_printed
+from ablative.trainer.program.probes.hydra_command import printed_configuration
 from ablative.trainer.program.probes.probe import ProgramProbe, argparse_probe, hydra_probe, type_probe
 from ablative.trainer.program.probes.program import Answer, Invocation, Option, split
 
@@ -192,6 +192,10 @@ ENDS = {
         "train.py: error: argument --lr: invalid float value: 'high'"
     ),
     f"{PLAIN}args, others = parser.parse_known_args()": "train.py: error: its parser leaves over: --lr high",
+    "import click\n@click.command()\n@click.option('--lr')\ndef main(lr): open('trained', 'w')\nmain()": (
+        "train.py: it has click parse its command line, and its configuration cannot be read; declare the values in "
+        "the study instead, `config: {key: value}`"
+    ),
     "import sys\nprint('no data here')\nsys.exit(3)": (
         "train.py ended before it parsed its command line with argparse: no data here"
     ),
@@ -218,6 +222,25 @@ def test_a_program_that_cannot_be_read_is_refused_in_one_line(program: str, user
     write(user, train=program)
     probe = argparse_probe(invocation(user), [], seconds=2 if "sleep" in program else 60)
     assert refused(probe, "train.py --lr high") == ENDS[program]
+    assert not (user / "trained").exists()
+
+
+OWN_PARSER = """
+class Parser(argparse.ArgumentParser):
+    def parse_args(self, args=None, namespace=None):
+        found = super().parse_args(args, namespace)
+        found.steps = found.epochs * 100
+        return found
+parser = Parser()
+parser.add_argument("--epochs", type=int, default=3)
+args = parser.parse_args()
+"""
+
+
+def test_a_parser_of_the_programs_own_class_is_asked_as_it_parses(user: Path, at_once: None) -> None:
+    write(user, train=PLAIN + OWN_PARSER + MAIN)
+    (answer,) = asked(argparse_probe(invocation(user), []), "train.py --epochs 2")
+    assert answer.values == json.loads(by_hand(user, ["train.py", "--epochs", "2"])) == {"epochs": 2, "steps": 200}
 
 
 REQUIRED = """
@@ -324,7 +347,6 @@ APP = """
 import hydra
 from omegaconf import OmegaConf
 OmegaConf.register_new_resolver("twice", lambda x: 2 * x)
-print("loading")
 
 @hydra.main(version_base=None, config_path="conf", config_name="config")
 def main(cfg):
@@ -361,8 +383,8 @@ def test_hydra_gives_what_cfg_job_resolve_prints(app: Path, at_once: None) -> No
     ]
     answers = asked(hydra_probe(invocation(app), []), *lines)
     for line, answer in zip(lines, answers, strict=True):
-        printed = by_hand(app, [*line.split(), *PRINT]).removeprefix("loading\n")
-        assert answer.values == read_printed(printed, WHERE), line
+        program, arguments = split(line.split(), WHERE)
+        assert answer.values == printed_configuration(invocation(app), program, arguments, 60), line
     assert answers[1].values["double"] == 6 and answers[1].values["name"] == "svm_4"
     assert sorted(path.name for path in app.iterdir()) == ["src"]
 

@@ -163,6 +163,8 @@ class Asking:
             return ConfigError(unknown(kind, found["key"], found["allowed"], place))
         lines = [line for line in reply["error"].splitlines() if not line.startswith(_HYDRAS_HINT)]
         text = " ".join(" ".join(lines).split()) or reply["said"]
+        if reply.get("refused"):
+            return ConfigError(f"{where}: {program.name}: {text}")
         if reply.get("ended") and self._kind == "type":
             return ConfigError(f"{where}: {program.name} cannot be imported: {text}")
         if reply.get("ended"):

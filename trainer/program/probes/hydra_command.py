@@ -16,7 +16,7 @@ PRINT = ("--cfg", "job", "--resolve")
 def printed_configuration(
     invocation: Invocation, program: Program, arguments: Sequence[str], seconds: float
 ) -> Settings:
-    """The printed configuration; raises ConfigError where the command fails, or prints something else too."""
+    """The configuration; raises ConfigError where the command fails, or prints something else too."""
     command = [str(invocation.interpreter()), *program.options, *program.target, *arguments, *PRINT]
     where = f"{invocation.where}: `{' '.join(['python', *command[1:]])}`"
     try:

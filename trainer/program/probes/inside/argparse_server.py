@@ -9,11 +9,12 @@ from __future__ import annotations
 import argparse
 import contextlib
 import dis
+import functools
 import io
 import pathlib
 import sys
 import types
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from ablative.trainer.program.probes.inside.command_line import CommandLine
@@ -58,22 +59,37 @@ class Server:
         self._options: dict[str, object] = {}
 
     def run(self, request: Message) -> None:
+        self._watch(argparse.ArgumentParser)
+
+        def watch_subclass(kind: type[argparse.ArgumentParser], **options: object) -> None:
+            super(argparse.ArgumentParser, kind).__init_subclass__(**options)
+            self._watch(kind)
+
+        for name, function in {"__init_subclass__": classmethod(watch_subclass)}.items():
+            setattr(argparse.ArgumentParser, name, function)
+        run_program(list(request["target"]), _arguments(request), self.session)  # type: ignore[call-overload]
+
+    def _watch(self, kind: type[argparse.ArgumentParser]) -> None:
+        """Have the parses that a class defines come here; a subclass (jsonargparse's) may define its own."""
         for name in METHODS:
-            setattr(argparse.ArgumentParser, name, self._watched(name, getattr(argparse.ArgumentParser, name)))
-        run_program(list(request["target"]), _arguments(request), self.session.used)  # type: ignore[call-overload]
+            if isinstance(vars(kind).get(name), types.FunctionType):
+                setattr(kind, name, self._watched(name, vars(kind)[name]))
 
     def _watched(self, name: str, real: Parse) -> Parse:
+        @functools.wraps(real)
         def parse(
             parser: argparse.ArgumentParser,
             args: Sequence[str] | None = None,
             namespace: argparse.Namespace | None = None,
+            **more: object,
         ) -> argparse.Namespace | tuple[argparse.Namespace, list[str]]:
             self._parsers.append(parser)
+            parsed = functools.partial(real, **more)
             if self._depth == 0 and self._is_command_line(args):
-                return self.take_over(parser, name, real, args, namespace, sys._getframe(1))
+                return self.take_over(parser, name, parsed, args, namespace, sys._getframe(1))
             self._depth += 1
             try:
-                return real(parser, args, namespace)
+                return parsed(parser, args, namespace)
             finally:
                 self._depth -= 1
 
@@ -101,7 +117,7 @@ class Server:
     ) -> argparse.Namespace | tuple[argparse.Namespace, list[str]]:
         """Answer from here if this is the last parse; else go on, in the process that answers."""
         if frame.f_globals.get("__name__") == "hydra.main":
-            self.session.fail("it is a Hydra application; write `config: {hydra: true}`", ended=True)
+            self.session.refuse("it is a Hydra application; write `config: {hydra: true}`")
         final = name in ("parse_args", "parse_intermixed_args") or not goes_on_to_parse(frame)
         if not self.session.forked:
             skipped = 0 if args is None else len(sys.argv) - 1 - len(args)
@@ -119,8 +135,8 @@ class Server:
             answer = self._parsed(parser, real, args, namespace)
             self.session.reply(answer)
         found, self._leftover = self._parse(parser, real, args, namespace)
-        self._values.update(vars(found))
         self._options.update(options(self._parsers))
+        self._values.update(values(found, self._options))
         return found, list(self._leftover)
 
     def _parse(
@@ -156,12 +172,20 @@ class Server:
         if leftover:
             words = " ".join(leftover)
             return {"error": f"{parser.prog}: error: its parser leaves over: {words}"}
-        values = {**self._values, **vars(found)}
-        return {"values": plain(values), "options": {**self._options, **options(self._parsers)}}
+        known = {**self._options, **options(self._parsers)}
+        return {"values": plain({**self._values, **values(found, known)}), "options": known}
 
 
 def _arguments(request: Message) -> list[str]:
     return list(request["arguments"])  # type: ignore[call-overload, no-any-return]
+
+
+def values(found: object, known: Iterable[str]) -> dict[str, object]:
+    """What was parsed; some libraries (Tap) put it into the parser itself, among what else that holds."""
+    everything = dict(vars(found))
+    if isinstance(found, argparse.ArgumentParser):
+        return {name: everything[name] for name in known if name in everything}
+    return everything
 
 
 def message(said: str, end: SystemExit) -> str:

@@ -5,6 +5,9 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterable, Iterator
 
+PARSERS = ("click", "fire", "absl", "docopt", "tyro", "cyclopts", "plac", "clize", "sacred")
+"""Libraries other than argparse that parse command lines; a program that lets them goes on to train."""
+
 
 class CommandLine(list):  # type: ignore[type-arg]
     """A list that records what the user's code reads, apart from the name of the program.
@@ -13,15 +16,22 @@ class CommandLine(list):  # type: ignore[type-arg]
     its parser answers for those alone to which all that was asked has the same answer.
     """
 
-    def __init__(self, words: Iterable[str], is_users: Callable[[str], bool]) -> None:
+    def __init__(
+        self, words: Iterable[str], is_users: Callable[[str], bool], parsed_by: Callable[[str], object]
+    ) -> None:
+        """`parsed_by` is called when one of `PARSERS` reads the words."""
         super().__init__(words)
-        self._is_users = is_users
+        self._is_users, self._parsed_by = is_users, parsed_by
         self._asked: list[tuple[Callable[[list[str]], object], object]] = []
         self.recording = True
 
     def _ask(self, question: Callable[[list[str]], object]) -> object:
         answer = question(list(super().__iter__()))
-        if self.recording and self._is_users(sys._getframe(2).f_code.co_filename):
+        caller = sys._getframe(2)
+        library = str(caller.f_globals.get("__name__")).split(".")[0]
+        if self.recording and library in PARSERS:
+            self._parsed_by(library)
+        if self.recording and self._is_users(caller.f_code.co_filename):
             self._asked.append((question, answer))
         return answer
 

@@ -104,6 +104,16 @@ class Session:
         self._send({**message, "used": self.used.collected()})
         os._exit(0)
 
+    def refuse(self, text: str) -> NoReturn:
+        """End a program that cannot be asked, before it comes to its work."""
+        self.fail(text, ended=True, refused=True)
+
+    def parsed_by(self, library: str) -> NoReturn:
+        self.refuse(
+            f"it has {library} parse its command line, and its configuration cannot be read; declare the values in the "
+            "study instead, `config: {key: value}`"
+        )
+
     def fail(self, text: str, **more: object) -> NoReturn:
         self.reply({"error": text, **more})
 
@@ -169,13 +179,13 @@ def describe(error: BaseException) -> str:
     return place + type(error).__name__ + (": " + text if text else "")
 
 
-def run_program(target: list[str], arguments: list[str], used: Used) -> None:
+def run_program(target: list[str], arguments: list[str], session: Session) -> None:
     """Run `python TARGET ARGUMENTS` in this process."""
     first = target[0]
     module = first == "-m"
     if not getattr(sys.flags, "safe_path", False) and not sys.flags.isolated:
         sys.path[0] = os.getcwd() if module else os.path.dirname(os.path.realpath(first))
-    sys.argv = CommandLine([target[-1], *arguments], used.is_users)
+    sys.argv = CommandLine([target[-1], *arguments], session.used.is_users, session.parsed_by)
     if module:
         runpy.run_module(target[1], run_name="__main__", alter_sys=True)
     elif os.path.isdir(first):
