@@ -93,7 +93,8 @@ def _print_run(run: Mapping[str, Any], tasks: Mapping[str, Any], plan: Plan) -> 
         data = "; ".join(f"{', '.join(names)}: {fingerprint}" for fingerprint, names in sets.items())
         where = "–" if task["environment"] is None else task["environment"]
         stage = f"{task['stage']} {name}"
-        click.echo(f"    {stage}  code {short_commit(task['commit'])}  {task['finished']}  environment {where}")
+        files = f" (files {task['sources'][:10]})" if "sources" in task else ""
+        click.echo(f"    {stage}  code {short_commit(task['commit'])}{files}  {task['finished']}  environment {where}")
         click.echo(f"      {plan.task(name).paths(plan.home).log}")
         if data:
             click.echo(f"      data {data}")

@@ -186,7 +186,7 @@ def _again(old: Mapping[str, Any], new: Mapping[str, Any], before: Numbers, now:
 
 def _details(one: Mapping[str, Any], other: Mapping[str, Any], before: Sequence[Any], now: Sequence[Any]) -> list[str]:
     """Code, data and versions in which two attempts at a task differ."""
-    found = [] if one["commit"] == other["commit"] else [f"; code {one['commit']} → {other['commit']}"]
+    found = _code(one, other)
     for name in {**one["data"], **other["data"]}:
         a, b = one["data"].get(name), other["data"].get(name)
         found += [f"; data {name}: {a} → {b}"] if a != b else []
@@ -194,6 +194,15 @@ def _details(one: Mapping[str, Any], other: Mapping[str, Any], before: Sequence[
     if a and b:  # the environment of another home's task is not known
         found += [f"; {name} {a.get(name)} → {b.get(name)}" for name in {**a, **b} if a.get(name) != b.get(name)]
     return found
+
+
+def _code(one: Mapping[str, object], other: Mapping[str, object]) -> list[str]:
+    """Commits that differ, and whether files that count as code do: of edited code, a commit says too little."""
+    before, now = one.get("sources"), other.get("sources")
+    if one["commit"] != other["commit"]:
+        same = " (no code has changed)" if before and before == now else ""
+        return [f"; code {one['commit']} → {other['commit']}{same}"]
+    return [f"; code {one['commit']} with other files, {before} → {now}"] if before and now and before != now else []
 
 
 def _flat(place: int | None, environments: Sequence[Mapping[str, Any]]) -> dict[str, str]:

@@ -229,7 +229,7 @@ def _claim_numbers(study: str, judged: Judged, shared: _Shared) -> Iterator[tupl
 
 
 def task_facts(results: Results, states: Iterable[StoredState]) -> tuple[dict[str, Fields], list[Fields]]:
-    """Finished tasks by id (stage, run, seed, commit, when it ended, data fingerprints, place of its environment), and
+    """Finished tasks by id (stage, run, seed, code, when it ended, data fingerprints, place of its environment), and
     the environments. A task of another home has no record here: its environment is None."""
     rows = {row[0]: row[1:] for row in results.warehouse.rows(_ENDS)}
     data_of = _inputs(results.plan)
@@ -239,7 +239,7 @@ def task_facts(results: Results, states: Iterable[StoredState]) -> tuple[dict[st
         task = state.task
         if task.task_id not in rows:
             continue
-        commit, finished = rows[task.task_id]
+        commit, finished, sources = rows[task.task_id]
         tasks[task.task_id] = {
             "stage": task.stage,
             "kind": task.kind,
@@ -248,6 +248,7 @@ def task_facts(results: Results, states: Iterable[StoredState]) -> tuple[dict[st
             "seed": task.seed,
             "state": state.state,
             "commit": commit,
+            **({"sources": sources} if sources else {}),
             "finished": finished,
             "data": data_of(task),
             "environment": _place(environment(results, task), environments),
@@ -350,6 +351,6 @@ _MACROS = r"""% \ablate{STUDY.table.row.column} or, of the first study that is r
 \protected\def\ablatemissing#1{\textbf{[#1]}\PackageWarning{ablate}{A number is missing: #1}}"""
 
 _ENDS = """
-    select task_id, commit, strftime(finished, '%Y-%m-%dT%H:%M:%SZ')
+    select task_id, commit, strftime(finished, '%Y-%m-%dT%H:%M:%SZ'), sources
     from runs where planned and state in ('completed', 'diverged')
 """

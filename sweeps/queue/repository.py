@@ -96,7 +96,7 @@ class Repository:
 
     @cached_property
     def _patterns(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
-        """Of files that count as code, and of those among them that do not."""
+        """Patterns of files that count as code, and patterns of those among them that do not."""
         wanted = tuple(pattern for pattern in self.source if not pattern.startswith("!"))
         return wanted, tuple(pattern[1:] for pattern in self.source if pattern.startswith("!"))
 

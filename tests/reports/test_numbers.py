@@ -207,6 +207,11 @@ def test_every_reason_is_told_in_words() -> None:
     assert why(kept(2.0, data={"train": "d2"})) == "seed 0: probe again, 1 → 1; data train: d1 → d2"
     told = "seed 0: probe again, 1 → 2; code c → d; device A100 → H100; torch 2 → 3"
     assert why(kept(2.0, finished="2", commit="d", environment=1)) == told
+    edited = kept(2.0, finished="2", sources="y")
+    [move] = moves(kept(1.0, sources="x"), edited)
+    assert move.reasons == ("seed 0: probe again, 1 → 2; code c with other files, x → y",)
+    [move] = moves(kept(1.0, commit="b", sources="y"), edited)
+    assert move.reasons == ("seed 0: probe again, 1 → 2; code b → c (no code has changed)",)
     assert why(kept(2.0)) == "seed 0: another value, 1.0 → 2.0, of the same tasks: the store was edited"
 
 
