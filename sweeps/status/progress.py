@@ -29,7 +29,7 @@ def read_wait(plan: Plan, task: Task) -> str:
     events = [entry for entry in _tail(task.paths(plan.home).journal) if entry["kind"] == "event"]
     if not events or events[-1]["name"] != WAITING:
         return ""
-    return f"{events[-1]['message']}, for {time.time() - events[-1]['t'] / 1000:.0f} s so far"
+    return f"{events[-1].get('message') or WAITING}, for {time.time() - events[-1]['t'] / 1000:.0f} s so far"
 
 
 def seconds_left(states: Survey, plan: Plan) -> float | None:

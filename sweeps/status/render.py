@@ -158,6 +158,8 @@ def _last_line(state: TaskState) -> str:
     """`ValueError: what was wrong`, or where no exception was seen, what is known instead."""
     detail: dict[str, Any] = state.detail or {}
     message = str(detail.get("message") or "").partition("\n")[0]
-    if detail.get("traceback"):
-        return f"{detail['type']}: {message}" if message else str(detail["type"])
-    return message or "by the user"
+    trace = str(detail.get("traceback") or "").strip()
+    if trace and (kind := detail.get("type")):
+        return f"{kind}: {message}" if message else str(kind)
+    # A file without its exception's type: the last line of a traceback has it.
+    return message or trace.rpartition("\n")[2] or "by the user"

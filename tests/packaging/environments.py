@@ -6,13 +6,14 @@ a module of a distribution that nothing requires is not there.
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
 import sys
 import tomllib
 import venv
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -80,13 +81,40 @@ def pip(*arguments: str) -> None:
     subprocess.run([sys.executable, "-m", "pip", *arguments], check=True)
 
 
+def in_one_process(python: Path, folder: Path, *commands: Sequence[str]) -> list[str]:
+    """What several commands print, of which each has to succeed: what they import is imported once."""
+    given = ["-P", "-c", COMMANDS, json.dumps(commands)]
+    result = subprocess.run(
+        [str(python), *given], cwd=folder, env=_environment(folder), capture_output=True, text=True, check=False
+    )
+    assert result.returncode == 0, f"{result.stdout[-2000:]}{result.stderr[-4000:]}"
+    return [str(text) for text in json.loads(result.stdout.splitlines()[-1])]
+
+
+COMMANDS = """
+import contextlib, io, json, sys
+from ablative.study.cli import main
+printed = []
+for words in json.loads(sys.argv[1]):
+    with contextlib.redirect_stdout(io.StringIO()) as out:
+        code = main(words, standalone=False)
+    assert not code, (words, code, out.getvalue())
+    printed.append(out.getvalue())
+print(json.dumps(printed))
+"""
+
+
 def ablate(
     python: Path, folder: Path, *words: str, variables: Mapping[str, str] | None = None
 ) -> subprocess.CompletedProcess[str]:
     """Run the installed command in a folder, whose `home` is the home; nothing of the caller's paths is inherited."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "MLFLOW_", "ABLATE_"))}
-    environment = {**kept, "ABLATE_HOME": str(folder / "home"), "OMP_NUM_THREADS": "1", **(variables or {})}
+    environment = {**_environment(folder), **(variables or {})}
     command = [str(python.parent / "ablate"), *words]
     return subprocess.run(
         command, cwd=folder, env=environment, capture_output=True, text=True, timeout=240, check=False
     )
+
+
+def _environment(folder: Path) -> dict[str, str]:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "MLFLOW_", "ABLATE_"))}
+    return {**kept, "ABLATE_HOME": str(folder / "home"), "OMP_NUM_THREADS": "1"}

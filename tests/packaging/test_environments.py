@@ -12,7 +12,7 @@ from importlib import metadata
 from pathlib import Path
 
 import pytest
-from environments import CORE, EXTRA, FOLDERS, ROOT, ablate, build_wheel, files, make_environment
+from environments import CORE, EXTRA, FOLDERS, ROOT, ablate, build_wheel, files, in_one_process, make_environment
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from shard_world import sample, write_shard
@@ -118,22 +118,29 @@ def test_the_core_plans_checks_data_and_shows_states_without_torch(core: Path, f
     (folder / "config" / "study" / "packed.yaml").write_text(SHARDS.replace("{model", "{data: pairs, model"))
     own = ("--config-dir", "config")
 
-    plan = done(core, folder, "plan", "demo")
+    plan, packed, checked, listed, status, doctor = in_one_process(
+        core,
+        folder,
+        ("plan", "demo"),
+        ("plan", "packed", *own, "--json"),
+        ("data", "check", "pairs"),
+        ("list",),
+        ("status", "packed", *own),
+        ("doctor",),
+    )
     assert "guessed from FLOPs" in re.sub(r"\s+", " ", plan)
-    packed = json.loads(done(core, folder, "plan", "packed", *own, "--json"))
-    assert len(packed["tasks"]) == 3, "two runs, and an evaluation of the one with a text tower"
-    assert "24" in done(core, folder, "data", "check", "pairs")
-    assert "demo" in done(core, folder, "list")
-    assert "eligible" in done(core, folder, "status", "packed", *own)
-    assert install_command("clip") in done(core, folder, "doctor")
+    assert len(json.loads(packed)["tasks"]) == 3, "two runs, and an evaluation of the one with a text tower"
+    assert "24" in checked and "demo" in listed and "eligible" in status
+    assert install_command("clip") in doctor
 
 
 def test_the_core_reports_without_torch(core: Path, folder: Path) -> None:
     words = ("small", "--config-dir", "config")
-    done(core, folder, "sync", *words)
-    done(core, folder, "report", *words)
-    assert "runs" in done(core, folder, "why", "small", "main", "method=clip,pooling=map", "shape", *words[1:])
-    assert done(core, folder, "sql", *words, "select count(*) from runs")
+    place = ("main", "method=clip,pooling=map", "shape")
+    asked = ("sql", *words, "select count(*) from runs")
+    commands = (("sync", *words), ("report", *words), ("why", "small", *place, *words[1:]), asked)
+    *_, why, rows = in_one_process(core, folder, *commands)
+    assert "runs" in why and rows
 
 
 @pytest.mark.parametrize("command", ["run", "submit", "search"])

@@ -153,6 +153,17 @@ def test_what_is_damaged_is_done_again(home: Home, ablate: Ablate) -> None:
     assert not disposable(home, "damaged").paths and not list(home.root.rglob("*.damaged*"))
 
 
+def test_a_failure_without_fields_that_older_versions_do_not_write(home: Home, ablate: Ablate) -> None:
+    path = home.runs / "e819939d7101" / "failure.json"
+    whole = json.loads(path.read_text())
+    trace = "Traceback (most recent call last):\n  …\nZeroDivisionError: a step of 0\n"
+    shown = {"message": "ran out of patience", "type": "ZeroDivisionError", "traceback": "division by zero"}
+    for field, line in (("type", "ran out of patience"), ("message", "ZeroDivisionError"), (None, "a step of 0")):
+        content = {"cause": whole["cause"], **{name: text for name, text in shown.items() if name != field}}
+        path.write_text(json.dumps(content if field else {"cause": "code", "traceback": trace}))
+        assert line in ablate(home, "status", "small")
+
+
 def test_another_study_does_not_notice(home: Home, ablate: Ablate) -> None:
     """Prices are taken from the records of all runs of a home."""
     for path in sorted(home.runs.rglob("record.json"))[:3]:
