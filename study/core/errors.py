@@ -89,9 +89,24 @@ def unknown(kind: str, found: str, allowed: Iterable[str], where: str = "") -> s
     names = sorted({str(name) for name in allowed})
     near = difflib.get_close_matches(str(found), names, n=1, cutoff=0.5)
     hint = f"; did you mean '{near[0]}'?" if near else ""
+    if alike := [name for name in names if _value(name) == _value(str(found)) is not None]:
+        hint = f"; '{alike[0]}' without quotes is read as {found}: write it in quotes"
     prefix = f"{where}: " if where else ""
     listed = ", ".join(names) if names else "none"
     if len(names) > MANY:
         nearest = difflib.get_close_matches(str(found), names, n=FEW, cutoff=0.0)
         listed = f"{len(names)} names, among them {', '.join(sorted(nearest))}"
     return f"{prefix}unknown {kind} '{found}'{hint} (allowed: {listed})"
+
+
+def _value(name: str) -> float | str | None:
+    """The number or the truth value that YAML reads where this name has no quotes; None: a text."""
+    if name.lower() in _TRUTH:
+        return _TRUTH[name.lower()]
+    try:
+        return float(name)
+    except ValueError:
+        return None
+
+
+_TRUTH = {"yes": "true", "on": "true", "true": "true", "no": "false", "off": "false", "false": "false"}

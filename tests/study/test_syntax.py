@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from ablative.study.core.errors import ConfigError
+from ablative.study.core.errors import ConfigError, unknown
 from ablative.study.core.identity import config_id
 from ablative.study.home.paths import Home
 from ablative.study.installed_trainers import conf_folders
@@ -151,6 +151,17 @@ def test_a_value_with_signs_of_its_own_is_text(word: str, value: object) -> None
 def test_a_word_that_cannot_be_read(word: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         parse_words([word])
+
+
+@pytest.mark.parametrize(
+    ("level", "found"), [("1e-3", "0.001"), ("1_000", "1000"), (".5", "0.5"), ("yes", "true"), ("OFF", "false")]
+)
+def test_a_level_that_was_written_without_its_quotes(level: str, found: str) -> None:
+    message = unknown("level", found, [level, f"{found}1", "other"], "baseline.w")
+    assert message.startswith(
+        f"baseline.w: unknown level '{found}'; '{level}' without quotes is read as {found}: write"
+    )
+    assert "did you mean" in unknown("level", "othe", [level, "other"])
 
 
 def test_words_reach_factors_and_levels_with_dots() -> None:
