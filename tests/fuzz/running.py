@@ -83,7 +83,8 @@ def fault(words: Sequence[str], environment: Mapping[str, str]) -> tuple[str, st
                     raise
                 return _place(error), "".join(traceback.format_exception(error))
     text = printed.getvalue() + complained.getvalue()
-    if "Traceback (most recent call last)" in text:
+    # What a command prints may quote the traceback of a failed task.
+    if "Traceback (most recent call last)" in complained.getvalue():
         return f"traceback {text.strip().splitlines()[-1][:80]}", text
     if code not in (0, 1, 2, None):
         return f"exit code {code}", text

@@ -158,10 +158,9 @@ def test_a_word_that_cannot_be_read(word: str, message: str) -> None:
 )
 def test_a_level_that_was_written_without_its_quotes(level: str, found: str) -> None:
     message = unknown("level", found, [level, f"{found}1", "other"], "baseline.w")
-    assert message.startswith(
-        f"baseline.w: unknown level '{found}'; '{level}' without quotes is read as {found}: write"
-    )
+    assert f"unknown level '{found}'; '{level}' without quotes is read as {found}: write it in quotes" in message
     assert "did you mean" in unknown("level", "othe", [level, "other"])
+    assert "quotes" not in unknown("level", "true", ["1", "text"])
 
 
 def test_words_reach_factors_and_levels_with_dots() -> None:
