@@ -100,7 +100,7 @@ def report(plan: Plan, out: Path, formats: Sequence[str] = FORMATS, options: Rep
             path for table in tables for path in write_table(table, plan.study.name, out / "tables", formats, widths)
         ]
         paths += write_claims(claims, plan.study.name, out, formats, widths)
-        search = _search(results, out / "search", formats)
+        search = _search(results, out / "search", formats, bool(options.refresh))
         if search is not None:
             paths += search.paths
             for table in search.tables:
@@ -141,7 +141,7 @@ def _write_extras(
     overview = survey(results)
     paths += write_compute(results, overview, out)
     paths += write_statistics(study.name, out)
-    figures, drawings, broken = _write_figures(results, out / "figures")
+    figures, drawings, broken = _write_figures(results, out / "figures", bool(refresh))
     paths += figures
     saved = results.plan.home.study(study.name).warehouse
     results.warehouse.save(saved)
@@ -256,12 +256,12 @@ def one_claim(plan: Plan, name: str) -> Judged:
         return claim
 
 
-def _search(results: Results, folder: Path, formats: Sequence[str]) -> SearchPart | None:
+def _search(results: Results, folder: Path, formats: Sequence[str], page_alone: bool) -> SearchPart | None:
     if results.study.search is None:
         return None
     from ablative.reports.search.section import search_part
 
-    return search_part(results, folder, bool({"html", "tex"} & set(formats)))
+    return search_part(results, folder, bool({"html", "tex"} & set(formats)), page_alone)
 
 
 def _claims(results: Results) -> tuple[Judged, ...]:
@@ -272,7 +272,7 @@ def _claims(results: Results) -> tuple[Judged, ...]:
     return judge_claims(results)
 
 
-def _write_figures(results: Results, folder: Path) -> tuple[list[Path], list[Drawing], list[str]]:
+def _write_figures(results: Results, folder: Path, page_alone: bool) -> tuple[list[Path], list[Drawing], list[str]]:
     """Files of the figures, what the page shows of each, and why some could not be drawn."""
     from ablative.reports.figures.fetch import figure_data
     from ablative.reports.figures.figure_data import Drawing
@@ -284,7 +284,7 @@ def _write_figures(results: Results, folder: Path) -> tuple[list[Path], list[Dra
     for name, config in results.study.figures.items():
         try:
             data = figure_data(file_name(name), config, results)
-            written = [] if data.empty else save_figure(data, folder / name)
+            written = [] if data.empty else save_figure(data, folder / name, page_alone)
         except ConfigError as error:
             broken.append(str(error))
             drawings.append(Drawing(name, config.title or name, (f"This figure could not be drawn: {error}",), ""))

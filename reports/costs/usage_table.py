@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ablative.reports.costs.task_usage import stored_usage
 from ablative.reports.store.results import Results
+from ablative.reports.tables.escape import bare
 from ablative.study.costs.usage import Usage, amount
 from ablative.study.costs.usage_totals import UsageTotals, usage_totals
+from ablative.study.spec.design import cell_name
 
 
 @dataclass(frozen=True)
@@ -26,11 +29,12 @@ def study_usage(results: Results) -> UsageTable | None:
     """Usage by table and cell; None where no attempt has reported its cost (stores of before attempts did)."""
     found = stored_usage(results.warehouse)
     costs = {task.task_id: task.usage for task in found if task.planned and task.timed}
-    return usage_table(usage_totals(results.plan, costs)) if costs else None
+    names = {cell_name(cell): bare(results.labels.cell(cell)) for cell in results.cells}
+    return usage_table(usage_totals(results.plan, costs), names) if costs else None
 
 
-def usage_table(found: UsageTotals) -> UsageTable:
-    """Numbers as the page prints them."""
+def usage_table(found: UsageTotals, names: Mapping[str, str] | None = None) -> UsageTable:
+    """Numbers as the page prints them; `names`: name of a cell → as it is printed."""
     whole = found.study
     columns = [name for name, used in _used(whole) if used]
 
@@ -38,7 +42,7 @@ def usage_table(found: UsageTotals) -> UsageTable:
         return tuple(_CELLS[name](usage) for name in columns)
 
     parts = [(name, row(usage)) for name, usage in found.tables.items()]
-    cells = [(name, row(usage)) for name, usage in found.cells.items()]
+    cells = [((names or {}).get(name, name), row(usage)) for name, usage in found.cells.items()]
     return UsageTable(tuple(columns), (*parts, ("the study", row(whole))), tuple(cells), whole.describe())
 
 

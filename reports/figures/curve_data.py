@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 from collections.abc import Mapping, Sequence
@@ -14,9 +15,12 @@ from ablative.reports.store.results import Results
 from ablative.reports.store.warehouse import cell_key
 from ablative.study.core.identity import flatten
 from ablative.study.spec.design import Cell
+from ablative.study.spec.labels import joined
 
 SHARE = 12
 """A running mean is over about one twelfth of the logged steps."""
+MOST = 4
+"""The most levels in the title of a row of panels."""
 
 
 def curves_of(cells: Sequence[Cell], metrics: Sequence[str], results: Results) -> tuple[Curve, ...]:
@@ -61,7 +65,24 @@ def _quantities(cells: Mapping[str, Cell], metrics: Sequence[str], results: Resu
     keys = list(dict.fromkeys(key for metric in metrics for key in results.coverage.measures.metric(metric).depends))
     found = {key: _values(key, keys, metrics, results) for key in cells}
     differ = [key for key in keys if len({str(own.get(key)) for own in found.values()}) > 1]
-    return {key: ", ".join(_text(name, own.get(name)) for name in differ) for key, own in found.items()}
+    texts = {
+        key: joined(", ", (_text(results.labels.axis(name), name, own.get(name)) for name in differ))
+        for key, own in found.items()
+    }
+    return _by_levels(cells, texts, results)
+
+
+def _by_levels(cells: Mapping[str, Cell], texts: Mapping[str, str], results: Results) -> dict[str, str]:
+    """The quantities, named by the levels that have each (`CLIP, Masked CLIP`) where a factor distinguishes them all:
+    the study's words in place of values of configuration keys."""
+    for factor, order in results.study.factors.items():
+        own = {text: {cells[key].get(factor, "") for key in cells if texts[key] == text} for text in texts.values()}
+        every = list(itertools.chain.from_iterable(own.values()))
+        if len(own) > 1 and len(set(every)) == len(every) and "" not in every and max(map(len, own.values())) <= MOST:
+            label = functools.partial(results.labels.level, factor)
+            names = {text: joined(", ", (label(level) for level in order if level in own[text])) for text in own}
+            return {key: names[text] for key, text in texts.items()}
+    return dict(texts)
 
 
 def _values(cell: str, keys: Sequence[str], metrics: Sequence[str], results: Results) -> dict[str, object]:
@@ -73,9 +94,9 @@ def _values(cell: str, keys: Sequence[str], metrics: Sequence[str], results: Res
     return {key: config[key] for key in keys if key in config}
 
 
-def _text(key: str, value: object) -> str:
-    """A value that speaks for itself is alone: `clip`, but `w_image 0.1`."""
-    return value if isinstance(value, str) else f"{key.rpartition('.')[2]} {value}"
+def _text(label: str, key: str, value: object) -> str:
+    """A value that speaks for itself is alone: `clip`, but `w_image 0.1`; `label`: the key's, the key without one."""
+    return value if isinstance(value, str) else f"{label if label != key else key.rpartition('.')[2]} {value}"
 
 
 def curve_notes(curves: Sequence[Curve]) -> tuple[str, ...]:

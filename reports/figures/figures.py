@@ -28,22 +28,23 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-def save_figure(data: FigureData, stem: Path) -> list[Path]:
-    """Draw and write `stem` as PDF, SVG and PNG; the paths in this order."""
-    return save(lambda: draw(data), stem)
+def save_figure(data: FigureData, stem: Path, page_alone: bool = False) -> list[Path]:
+    """Draw and write `stem` as PDF, SVG and PNG; the paths in this order. `page_alone`: as SVG alone, for the page."""
+    return save(lambda: draw(data), stem, page_alone)
 
 
-def save(drawn: Callable[[], Figure], stem: Path) -> list[Path]:
+def save(drawn: Callable[[], Figure], stem: Path, page_alone: bool = False) -> list[Path]:
     """Draw a figure by calling `drawn`, and write it as `save_figure` does."""
     import matplotlib
 
     matplotlib.use("Agg")
-    paths = [stem.with_name(f"{stem.name}.{suffix}") for suffix in METADATA]
+    written = {suffix: own for suffix, own in METADATA.items() if suffix == "svg" or not page_alone}
+    paths = [stem.with_name(f"{stem.name}.{suffix}") for suffix in written]
     stem.parent.mkdir(parents=True, exist_ok=True)
     with matplotlib.rc_context(STYLE):
         figure = drawn()
         _close_lines(figure)
-        for path, metadata in zip(paths, METADATA.values(), strict=True):
+        for path, metadata in zip(paths, written.values(), strict=True):
             figure.savefig(path, metadata=metadata, transparent=path.suffix == ".svg")
     return paths
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from ablative.reports.figures.figure_data import NONE, FigureData, Point
 from ablative.reports.figures.signs import wrapped
-from ablative.reports.figures.style import FAINT, INK, SMALLEST
+from ablative.reports.figures.style import FAINT, INK, ON_PALE, SMALLEST
 from ablative.reports.stats.student import Floats
 from ablative.study.spec.design import Cell
 
@@ -121,7 +121,7 @@ def _draw_grid(
             axis.text(j + 0.5, i + 0.5, grid.missing[i][j], ha="center", va="center", fontsize=SMALLEST, color=FAINT)
         elif numbers:
             red, green, blue, _ = shades(scales[data.units[j]](grid.shades[i, j]))
-            ink = INK if 0.3 * red + 0.59 * green + 0.11 * blue > 0.45 else "white"
+            ink = ON_PALE if 0.3 * red + 0.59 * green + 0.11 * blue > 0.45 else "white"
             text = _text(grid.means[i, j], data.units[j])
             axis.text(j + 0.5, i + 0.5, text, ha="center", va="center", fontsize=SMALLEST, color=ink)
     axis.spines[:].set_visible(False)
@@ -129,7 +129,7 @@ def _draw_grid(
         [i + 0.5 for i in range(len(data.labels))], data.labels, rotation=35, ha="right", rotation_mode="anchor"
     )
     axis.tick_params(length=0)
-    _heads(axis, data)
+    _heads(axis, data, len(grid.rows))
     return meshes
 
 
@@ -148,7 +148,7 @@ def _color_bar(figure: Figure, axes: Sequence[Axes], data: FigureData, unit: str
     bar.set_label(wrapped(f"{words} ({data.names.unit(unit)})" if unit else words, 40))
 
 
-def _heads(axis: Axes, data: FigureData) -> None:
+def _heads(axis: Axes, data: FigureData, rows: int) -> None:
     """Group names above their columns, and white gaps between the groups."""
     ends = list(itertools.accumulate(data.heads.values()))
     for name, end, width in zip(data.heads, ends, data.heads.values(), strict=True):
@@ -157,7 +157,7 @@ def _heads(axis: Axes, data: FigureData) -> None:
         axis.plot([end - width + 0.08, end - 0.08], [-0.12, -0.12], color=INK, linewidth=0.8, clip_on=False)
         axis.text(end - width / 2, -0.25, name, ha="center", va="bottom", fontsize=8)
     for end in ends[:-1]:
-        axis.axvline(end, color="white", linewidth=3)
+        axis.plot([end, end], [0, rows], color="white", linewidth=3, solid_capstyle="butt")
 
 
 def _row_name(data: FigureData, cell: Cell) -> str:

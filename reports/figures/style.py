@@ -19,6 +19,8 @@ def page_inches(width: str) -> float:
 
 INK = "#222222"
 """Colour of every text and axis; the page replaces it by the reader's own (light or dark)."""
+ON_PALE = "#212121"
+"""Colour of a text on a pale fill, which the page leaves as it is: the fill is pale in the dark, too."""
 FAINT = "#888888"
 
 SMALLEST = 7.0

@@ -7,7 +7,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from ablative.reports.provenance.sidecar import Fields
@@ -16,7 +16,12 @@ from ablative.reports.store.results import Results
 from ablative.reports.store.warehouse import Source, cell_key
 from ablative.study.core.identity import differences, identity
 from ablative.study.core.secrets import redact
-from ablative.study.spec.design import Cell
+from ablative.study.plan.plan import Plan
+from ablative.study.plan.tuned_levels import Tuned
+from ablative.study.spec.design import DESIGNS, Cell, cell_name
+from ablative.study.spec.labels import StudyLabels
+from ablative.study.spec.parents import parents
+from ablative.study.spec.search import SEARCH_KEY
 
 Line = list[Any]
 """A list whose places have meanings of their own: shorter in JSON than an object with names."""
@@ -29,7 +34,7 @@ KEYS = 12
 """The most keys of a configuration that the panel lists."""
 
 PARTS = ("tables", "effects", "queries", "figures", "claims")
-"""Keys of a study that name levels, or may: a study of one cell is without them."""
+"""Keys of a study that name levels, or may: a study of one cell is without them, and without labels for them."""
 
 
 class Behind:
@@ -89,7 +94,7 @@ class Behind:
             tasks.append([task.task_id, *own, mlflow_run, place])
         run, other = home.run("RUN"), home.run("RUN").evaluation("TASK")
         return {
-            "asked": plan.asked,
+            "asked": _others(plan.asked),
             "home": str(home.root.absolute()),
             "here": sorted(self._results.here.intersection(state.task.run_id for state in self._states)),
             "folders": [str(each.root.relative_to(home.root)) for each in (run, other)],
@@ -116,8 +121,11 @@ def cells(results: Results, keys: Iterable[str]) -> list[Line]:
         for cell in task.cells:
             configs.setdefault(cell_key(cell), {}).setdefault(task.stage, task.config)
     base = configs.get(cell_key(plan.study.baseline)) if plan.study.baseline else None
+    starts = parents(plan.study.design, plan.cells, plan.study.where)
     return [
-        [key, words(results, known[key]), _changes(base, configs.get(key, {}))] if key in known else [key, "", None]
+        [key, words(plan, known[key], starts), _changes(base, configs.get(key, {}))]
+        if key in known
+        else [key, "", None]
         for key in keys
     ]
 
@@ -143,13 +151,46 @@ def _shown(value: object) -> str:
     return text if len(text) <= 80 else f"{text[:79]}…"
 
 
-def words(results: Results, cell: Cell) -> str:
-    """Words of `ablate run` that plan a single cell: one level of each factor, and nothing that names others."""
-    study = results.study
-    levels = [f"factors.{factor}=[{_quoted(level)}]" for factor, level in cell.items()]
-    empty = [f"{part}={{}}" for part in PARTS if getattr(study, part)]
+def _others(asked: str) -> str:
+    """The words of a study without those that `words` gives anew: which levels, seeds and outputs there are.
+
+    >>> _others("demo 'factors.scale=[small]' seeds=[0] schedule.steps=20 tables.main.delta=true")
+    'demo schedule.steps=20'
+    """
+    name, *rest = shlex.split(asked)
+    again = (*PARTS, "labels", "seeds", "baseline", "design", "search")
+    kept = [
+        word for word in rest
+        if re.split("[.=]", word)[0] not in again and not re.match(r"factors\.[^=]+=\[", word)
+    ]  # fmt: skip
+    return shlex.join([name, *kept])
+
+
+def words(plan: Plan, cell: Cell, starts: Mapping[str, Cell]) -> str:
+    """Words of `ablate run` that plan a single cell, and those that it starts from (`starts`, by name): the levels of
+    each of its factors, no other factor, and nothing that names others."""
+    study, needed = plan.study, [cell]
+    while (name := cell_name(needed[-1])) in starts:
+        needed.append(starts[name])
+    levels = []
+    for factor in study.factors:
+        own = dict.fromkeys(_quoted(each[factor]) for each in needed if factor in each)
+        levels.append(f"factors.{factor}=[{','.join(own)}]" if own else f"factors.{factor}=null")
+    empty = [f"{part}={{}}" for part in (*PARTS, "labels") if getattr(study, part) not in ({}, StudyLabels())]
     baseline = ["baseline=null"] if study.baseline else []
-    return shlex.join([*levels, *baseline, *empty])
+    search = ["search=null"] if study.search else []
+    design = ["design=product"] if study.design.kind != DESIGNS[0] else []
+    return shlex.join([*_tuned(plan, cell), *levels, *design, *baseline, *search, *empty])
+
+
+def _tuned(plan: Plan, cell: Cell) -> Iterator[str]:
+    """The word that gives a level the values that its search has found, for a home without that search."""
+    study = plan.study
+    level = next(((f, own) for f, own in cell.items() if SEARCH_KEY in study.design.factors[f][own]), None)
+    if level and cell_name(cell) in plan.searched:
+        tuned = Tuned(study.design, study.name, plan.arms, study.search, plan.home)
+        values = ",".join(f"{key}:{json.dumps(value)}" for key, value in tuned.values(cell).items())
+        yield f"factors.{'.'.join(level)}={{{values}}}"
 
 
 def _quoted(level: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from ablative.reports.store.coverage import StoredState
 from ablative.reports.store.labels import Labels
 from ablative.reports.store.results import Results
 from ablative.reports.store.warehouse import cell_key
+from ablative.reports.tables.escape import bare
 from ablative.study.core.plurals import counted
 
 
@@ -43,6 +45,7 @@ class Leftover:
 
     task_id: str
     cells: str
+    """Labels of its cells."""
     stage: str
     seed: int | None
     state: str
@@ -145,9 +148,20 @@ def survey(results: Results) -> Overview:
         wasted=waste,
         compute=statement(cost, devices, waste),
         environment=environment,
-        leftovers=tuple(Leftover(*row) for row in warehouse.rows(_LEFTOVERS)),
+        leftovers=tuple(
+            Leftover(task, _cells(cells, results.labels), *rest) for task, cells, *rest in warehouse.rows(_LEFTOVERS)
+        ),
         usage=study_usage(results),
     )
+
+
+def _cells(tag: str, labels: Labels) -> str:
+    """The cells of a task, from the tag of its run; a tag that is no list of cells is printed as it is."""
+    try:
+        found = json.loads(tag)
+        return "; ".join(bare(labels.cell(cell)) for cell in found)
+    except (ValueError, TypeError, AttributeError):
+        return tag
 
 
 _LEFTOVERS = """

@@ -96,9 +96,9 @@ def render_page(
 
 def _verdict(judged: Judged) -> Verdict:
     result = judged.result
-    own = lines(result)
+    own = lines(judged)
     effect = f"{own[0].effect} {own[0].interval}" if len(own) == 1 and own[0].effect != "–" else ""
-    return Verdict(result.text, result.verdict, VERDICT_SYMBOLS[result.verdict], verdict_text(result), effect)
+    return Verdict(judged.text, result.verdict, VERDICT_SYMBOLS[result.verdict], verdict_text(result), effect)
 
 
 def _wide(drawing: Drawing) -> bool:

@@ -219,7 +219,7 @@ def _claim_numbers(study: str, judged: Judged, shared: _Shared) -> Iterator[tupl
         "values": [value for _, sources in behind for value in values(sources)],
     }
     yield key, {**common, "text": verdict_text(result), "parts": {}, "value": None, "sd": None}
-    for i, line in enumerate(lines(result)):
+    for i, line in enumerate(lines(judged)):
         name = f"{key}.effect" + (f"{i + 1}" if i else "")
         if line.effect != "–":
             interval = "" if line.interval == "none" else line.interval

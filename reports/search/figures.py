@@ -67,6 +67,8 @@ def figure(kind: Kind, arms: Sequence[ArmTrials], page: float = PAGE_INCHES) -> 
                 continue
             draw(axis, arm)
             axis.set_title(arm.title if not i else "", pad=kind.title_pad)
+            if kind.shared and own.index(axis) % columns:
+                axis.set_ylabel("")
         _share_colors(drawn, own)
     return drawn
 

@@ -42,7 +42,8 @@ def _rows(arm: ArmTrials) -> list[Row]:
         searched = ", ".join(map(str, parameter.choices)) or f"{value_text(low)} to {value_text(high)}"
         texts = (_winner(best.values if best else {}, key), middle, span, searched, _share(weights, key))
         name = arm.names.get(key, short_name(key))
-        rows.append(Row((arm.name, name), tuple(_entry(text, len(values)) for text in texts)))
+        entries = tuple(_entry(text, len(values)) for text in texts)
+        rows.append(Row((arm.name, short_name(key)), entries, (arm.title, name)))
     return rows
 
 

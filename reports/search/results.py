@@ -177,9 +177,12 @@ def winners_table(arms: Sequence[ArmTrials]) -> Table:
     search = arms[0].search
     goals = arms[0].goals
     several = len(goals) > 1
-    labels = [*(arms[0].names.get(key, short_name(key)) for key in search.parameters), *goals]
-    labels += [] if several else ["winner − this", "winner is better, sure (%)"]
-    columns = tuple(Column(label, "", "", DIGITS, (), False) for label in labels)
+    printed = [(short_name(key), arms[0].names.get(key, short_name(key))) for key in search.parameters]
+    others = [*goals, *([] if several else ["winner − this", "winner is better, sure (%)"])]
+    columns = tuple(
+        Column(label, "", "", DIGITS, (), False, heads=("", "", text))
+        for label, text in [*printed, *zip(others, others, strict=True)]
+    )
     rows = tuple(row for arm in arms for row in (_front_rows(arm) if several else _rows(arm)))
     title = "Best trade-offs of the search" if several else "Winners of the search against what was tried first"
     return Table("winners", title, ("arm", "trial"), "", columns, rows, _notes(arms), preformatted=True)
@@ -191,17 +194,22 @@ def _rows(arm: ArmTrials) -> list[Row]:
         return []
     others = [trial for trial in arm.complete if trial.first and trial.number != best.number]
     word = "winner" if best.repeats or not arm.search.confirm.seeds else "best so far"
-    rows = [Row((arm.name, f"{best.number}: {word}"), (*_values(arm, best), _mean(best), _none(), _none()))]
+    rows = [_row(arm, f"{best.number}: {word}", (*_values(arm, best), _mean(best), _none(), _none()))]
     for trial in others:
         label = f"{trial.number}: tried first"
-        rows.append(Row((arm.name, label), (*_values(arm, trial), _mean(trial), *_sure(arm, best, trial))))
+        rows.append(_row(arm, label, (*_values(arm, trial), _mean(trial), *_sure(arm, best, trial))))
     return rows
+
+
+def _row(arm: ArmTrials, label: str, entries: tuple[Entry, ...]) -> Row:
+    return Row((arm.name, label), entries, (arm.title, label))
 
 
 def _front_rows(arm: ArmTrials) -> list[Row]:
     return [
-        Row(
-            (arm.name, str(trial.number)),
+        _row(
+            arm,
+            str(trial.number),
             (*_values(arm, trial), *(_text(number(v, DIGITS), v) for v in trial.goal_values)),
         )
         for trial in sorted(arm.front, key=lambda trial: trial.goal_values)
@@ -270,5 +278,5 @@ def _notes(arms: Sequence[ArmTrials]) -> tuple[str, ...]:
     for arm in arms:
         states = Counter(trial.state for trial in arm.trials)
         counts = ", ".join(f"{count} {state}" for state, count in states.items())
-        notes.append(f"{arm.name}: {len(arm.trials)} trials ({counts or 'none yet'}), {arm.hours:.2g} hours.")
+        notes.append(f"{arm.title}: {len(arm.trials)} trials ({counts or 'none yet'}), {arm.hours:.2g} hours.")
     return tuple(notes)

@@ -27,12 +27,12 @@ class SearchPart:
     """Files of the figures."""
 
 
-def search_part(results: Results, folder: Path, drawn: bool) -> SearchPart | None:
+def search_part(results: Results, folder: Path, drawn: bool, page_alone: bool = False) -> SearchPart | None:
     """The search's table, and `drawn` its figures as files in `folder`; None where the study has no search."""
     arms = read_trials(results)
     if not arms:
         return None
-    drawings, paths = draw(arms, folder, page_inches(results.study.report.width)) if drawn else ((), ())
+    drawings, paths = draw(arms, folder, page_inches(results.study.report.width), page_alone) if drawn else ((), ())
     return SearchPart(search_tables(arms), tuple(drawings), tuple(paths))
 
 
@@ -47,8 +47,10 @@ def search_tables(arms: Sequence[ArmTrials]) -> tuple[Table, ...]:
     return (winners, parameters) if parameters else (winners,)
 
 
-def draw(arms: Sequence[ArmTrials], folder: Path, page: float = PAGE_INCHES) -> tuple[list[Drawing], list[Path]]:
-    """Write every figure that some arm has enough trials for."""
+def draw(
+    arms: Sequence[ArmTrials], folder: Path, page: float = PAGE_INCHES, page_alone: bool = False
+) -> tuple[list[Drawing], list[Path]]:
+    """Write every figure that some arm has enough trials for; `page_alone`: only what the page shows."""
     from ablative.reports.figures.figures import save
     from ablative.reports.search.figures import KINDS, figure
 
@@ -57,7 +59,7 @@ def draw(arms: Sequence[ArmTrials], folder: Path, page: float = PAGE_INCHES) -> 
         shown = [arm for arm in arms if kind.fits(arm)]
         if not shown:
             continue
-        written = save(partial(figure, kind, shown, page), folder / name)
+        written = save(partial(figure, kind, shown, page), folder / name, page_alone)
         svg = next(path.read_text(encoding="utf-8") for path in written if path.suffix == ".svg")
         notes = (kind.note, "Stars: tried first. Rings: winners." if name in ("history", "map") else "")
         drawings.append(Drawing(f"search-{name}", kind.title, tuple(filter(None, notes)), svg))

@@ -100,7 +100,7 @@ def verdict(arm: ArmTrials) -> str:
         return ""
     spread = seed_spread(arm)
     if spread is None:
-        return f"{arm.name}: no trial has a second seed, so nothing says whether these trials differ by more than luck."
+        return f"{arm.title}: no trial has a second seed; nothing says whether these trials differ by more than luck."
     test = f"F test of equal means: p = {spread.p:.2g}"
     facts = (
         f"by the search's seeds they range from {spread.low:.4g} to {spread.high:.4g}, with a standard deviation of "
@@ -108,8 +108,8 @@ def verdict(arm: ArmTrials) -> str:
         f"{plural('degree', spread.df)} of freedom; {test})"
     )
     if spread.distinguishes:
-        return f"{arm.name}: these {len(arm.complete)} trials differ by more than their seeds explain: {facts}."
-    head = f"{arm.name}: these {len(arm.complete)} trials cannot distinguish the values of the parameters: {facts}."
+        return f"{arm.title}: these {len(arm.complete)} trials differ by more than their seeds explain: {facts}."
+    head = f"{arm.title}: these {len(arm.complete)} trials cannot distinguish the values of the parameters: {facts}."
     return f"{head} {_remedy(arm, spread)}"
 
 

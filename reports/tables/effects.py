@@ -80,7 +80,9 @@ def _factors(
         found.append(_entries(analysis, column))
         shown |= _shown(analysis, labels)
         sizes = " × ".join(f"{labels.factor(factor)} ({len(own)})" for factor, own in grid.levels.items())
-        left = f"; left out, since results are missing: {', '.join(grid.left_out)}" if grid.left_out else ""
+        gone = (each.partition("=")[::2] for each in grid.left_out)
+        lacking = ", ".join(f"{labels.factor(factor)}: {labels.level(factor, level)}" for factor, level in gone)
+        left = f"; left out, since results are missing: {lacking}" if lacking else ""
         notes.append(f"{column.title}: {sizes}, {counted(len(grid.seeds), 'seed')}{left}.")
     rows = _rows(found, ("effect",), shown)
     return Table(name, config.title or name, ("effect",), "", tuple(columns), rows, _factor_notes(notes, found), True)

@@ -15,9 +15,10 @@ from ablative.reports.stats.summary import summarize
 from ablative.reports.store.coverage import Coverage, StoredState, missing_text
 from ablative.reports.store.results import Results
 from ablative.reports.store.warehouse import Source, Values, cell_key
+from ablative.reports.tables.escape import bare
 from ablative.reports.tables.notes import same_run_notes, table_notes, test_words, tuning_notes
 from ablative.reports.tables.printed import block_levels, blocks
-from ablative.reports.tables.tables import Column, Entry, Row, Table, number, row_name
+from ablative.reports.tables.tables import Column, Entry, Row, Table, number
 from ablative.study.plan.outputs.layout import split_levels, table_layout
 from ablative.study.spec.design import DESIGNS
 from ablative.study.spec.labels import Label
@@ -100,15 +101,16 @@ class _Draft:
         baseline = tuple((study.baseline or {}).get(factor, "") for factor in config.rows)
         compared = (config.delta or config.relative) and baseline in self.slots
         reference = list(self.slots).index(baseline) if compared else None
+        names = [bare(results.labels.cell(dict(zip(config.rows, levels, strict=True)))) for levels in self.slots]
         filled = [
-            _fill(self.slots, column, coverage, values, reference, config.marks or study.report.marks)
+            _fill(self.slots, names, column, coverage, values, reference, config.marks or study.report.marks)
             for column in self.columns
         ]
         columns = tuple(column for column, _ in filled)
         entries = zip(*(_compared(own, reference, config) for _, own in filled), strict=True)
         rows = tuple(Row(levels, row) for levels, row in zip(self.slots, entries, strict=True))
         shown = dict.fromkeys(entry.cell for row in rows for entry in row.entries if entry.summary)
-        tuned = tuning_notes(coverage.tuned[cell] for cell in shown if cell in coverage.tuned)
+        tuned = tuning_notes((coverage.tuned[cell] for cell in shown if cell in coverage.tuned), results.labels)
         same = same_run_notes(config.rows, self.slots, config.split, results)
         notes = (*table_notes(config, rows, columns), *tuned, *same)
         table = Table(self.name, config.title or self.name, config.rows, config.split, columns, rows, notes)
@@ -117,15 +119,19 @@ class _Draft:
 
 def _fill(
     slots: Mapping[tuple[str, ...], Mapping[str, str]],
+    names: Sequence[str],
     column: Column,
     coverage: Coverage,
     values: Values,
     baseline: int | None,
     marks: str,
 ) -> tuple[Column, list[Entry]]:
-    """A column's entries, compared with each other, and the column with the method that compared them."""
+    """A column's entries, compared with each other, and the column with the method that compared them.
+
+    `names`: of the rows, as they are printed.
+    """
     lookup = values.of(column.metrics)
-    keys, names = [by_split.get(column.split) for by_split in slots.values()], [row_name(levels) for levels in slots]
+    keys = [by_split.get(column.split) for by_split in slots.values()]
     behind = [coverage.behind(key, column.stages) if key else () for key in keys]
     sources = [lookup(key) if key and tasks else () for key, tasks in zip(keys, behind, strict=True)]
     matrix = _matrix(sources)

@@ -6,7 +6,9 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from ablative.reports.stats.columns import RowTest
 from ablative.reports.stats.exact import SAME
+from ablative.reports.store.labels import Labels
 from ablative.reports.store.results import Results
+from ablative.reports.tables.escape import bare
 from ablative.reports.tables.tables import Column, Entry, Row, number
 from ablative.study.plan.tuned_levels import Searched
 from ablative.study.spec.outputs import TableConfig
@@ -28,7 +30,7 @@ def table_notes(config: TableConfig, rows: Sequence[Row], columns: Sequence[Colu
     return tuple(note for note in notes if note)
 
 
-def tuning_notes(found: Iterable[Searched]) -> tuple[str, ...]:
+def tuning_notes(found: Iterable[Searched], labels: Labels) -> tuple[str, ...]:
     """What the tuned levels that a table shows have cost, and by what they were chosen: one note for each level."""
     groups: dict[tuple[str, str], dict[str, Searched]] = {}
     for one in found:
@@ -43,8 +45,8 @@ def tuning_notes(found: Iterable[Searched]) -> tuple[str, ...]:
         again = f", the best repeated with {first.repeats} more seeds" if first.repeats else ""
         hours = sum(one.hours for one in arms.values())
         notes.append(
-            f"{level}: the best of the search `{study}` by a validation split that no table shows "
-            f"({each}{seeds}{again}; {hours:.2g} hours in all)."
+            f"{labels.level(*level.split('=', 1))}: the best of the search {study} by a validation split that no "
+            f"table shows ({each}{seeds}{again}; {hours:.2g} hours in all)."
         )
     return tuple(notes)
 
@@ -122,7 +124,7 @@ def _marks(rows: Sequence[Row], columns: Sequence[Column]) -> list[str]:
 
 
 def test_words(test: RowTest | None, names: Sequence[str], digits: int) -> str:
-    """What the mark of a row rests on; `names`: of the column's rows. Empty where nothing was tested."""
+    """What the mark of a row rests on; empty where nothing was tested. `names`: of the rows, as they are printed."""
     if test is None:
         return ""
     spread = f"a seed's sd {number(test.sd, digits + 1)} (drawn towards the column's), {test.df:.3g} degrees of freedom"
@@ -132,7 +134,7 @@ def test_words(test: RowTest | None, names: Sequence[str], digits: int) -> str:
 
 
 def _names(columns: Sequence[Column]) -> str:
-    return ", ".join(column.name for column in columns)
+    return ", ".join(bare(column.title) for column in columns)
 
 
 def _listed(texts: Iterable[str]) -> str:

@@ -6,7 +6,6 @@ spread and marks over the seeds, as in other tables; further columns `run_id` an
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,9 +17,11 @@ from ablative.reports.stats.columns import Compared, compare_rows
 from ablative.reports.stats.summary import summarize
 from ablative.reports.store.results import Results
 from ablative.reports.store.warehouse import Source, Warehouse
+from ablative.reports.tables.escape import bare
 from ablative.reports.tables.notes import table_notes, test_words
-from ablative.reports.tables.tables import Column, Entry, Row, Table, number, row_name
+from ablative.reports.tables.tables import Column, Entry, Row, Table, number
 from ablative.study.core.errors import ConfigError, unknown
+from ablative.study.spec.labels import joined
 from ablative.study.spec.outputs import QueryColumnConfig, QueryConfig, TableConfig
 
 SEED = "seed"
@@ -34,25 +35,7 @@ Lines = dict[tuple[str, ...], dict[int, dict[str, Any]]]
 
 def query_tables(configs: Mapping[str, QueryConfig], results: Results) -> tuple[Table, ...]:
     """Ask every declared query; raises ConfigError for one that cannot be asked, or whose rows are no table."""
-    marks = results.study.report.marks
-    return tuple(_labelled(_table(name, config, results.warehouse, marks), results) for name, config in configs.items())
-
-
-def _labelled(table: Table, results: Results) -> Table:
-    """The table with what is printed in place of the names of its columns, and of levels in columns of factors."""
-    labels, factors = results.labels, results.study.factors
-    columns = tuple(
-        dataclasses.replace(column, heads=("", labels.column(column.group), labels.column(column.label)))
-        for column in table.columns
-    )
-    rows = tuple(
-        dataclasses.replace(
-            row, labels=tuple(labels.level(*pair) for pair in zip(table.factors, row.levels, strict=True))
-        )
-        for row in table.rows
-    )
-    heads = tuple(labels.factor(name) if name in factors else labels.column(name) for name in table.factors)
-    return dataclasses.replace(table, columns=columns, rows=rows, heads=heads)
+    return tuple(_table(name, config, results) for name, config in configs.items())
 
 
 def check_query(where: str, config: QueryConfig, warehouse: Warehouse) -> None:
@@ -72,21 +55,22 @@ def _columns(kinds: Mapping[str, str], config: QueryConfig, where: str) -> tuple
     return labels, values
 
 
-def _table(name: str, config: QueryConfig, warehouse: Warehouse, marks: str) -> Table:
+def _table(name: str, config: QueryConfig, results: Results) -> Table:
     where = f"queries.{name}"
     sql = _sql(config.sql, where)
-    kinds, rows = _ask(sql, warehouse, where)
-    labels, values = _columns(kinds, config, where)
-    lines = _lines(rows, labels, SEED in kinds, where)
-    filled = [
-        _column(key, config.columns.get(key, QueryColumnConfig()), lines, where, config.marks or marks)
-        for key in values
-    ]
+    kinds, rows = _ask(sql, results.warehouse, where)
+    texts, values = _columns(kinds, config, where)
+    lines = _lines(rows, texts, SEED in kinds, where)
+    labels, factors = results.labels, results.study.factors
+    shown = [tuple(labels.level(*pair) for pair in zip(texts, at, strict=True)) for at in lines]
+    names = [bare(joined(", ", filter(None, own))) or "all" for own in shown]
+    filled = [_column(key, config, lines, names, where, results) for key in values]
     columns = tuple(column for column, _ in filled)
     entries = zip(*(own for _, own in filled), strict=True)
-    whole = tuple(Row(at, row) for at, row in zip(lines, entries, strict=True))
+    whole = tuple(Row(at, row, own) for at, row, own in zip(lines, entries, shown, strict=True))
     notes = _notes(config, whole, columns, SEED in kinds)
-    return Table(name, config.title or name, tuple(labels), "", columns, whole, notes, True, sql)
+    heads = tuple(labels.factor(text) if text in factors else labels.column(text) for text in texts)
+    return Table(name, config.title or name, tuple(texts), "", columns, whole, notes, True, sql, heads)
 
 
 def _sql(text: str, where: str) -> str:
@@ -129,17 +113,24 @@ def _lines(rows: Sequence[dict[str, Any]], labels: Sequence[str], seeded: bool, 
 
 
 def _column(
-    key: str, config: QueryColumnConfig, lines: Lines, where: str, marks: str
+    key: str, table: QueryConfig, lines: Lines, names: Sequence[str], where: str, results: Results
 ) -> tuple[Column, tuple[Entry, ...]]:
-    """A column of numbers, and its entries, compared with each other where one end is better."""
+    """A column of numbers, and its entries, compared with each other where one end is better.
+
+    `names`: of the rows, as they are printed.
+    """
+    config, labels = table.columns.get(key, QueryColumnConfig()), results.labels
     ranked, lowest = config.better != "neither", config.better == "lower"
-    column = Column(config.label or key, config.group, "", config.digits, (), ranked, lowest, key=config.key)
+    label = config.label or key
+    heads = ("", labels.column(config.group), labels.column(label))
+    column = Column(label, config.group, "", config.digits, (), ranked, lowest, key=config.key, heads=heads)
     seeds = sorted({seed for own in lines.values() for seed in own})
     matrix = np.array([[_value(own.get(seed), key, where) for seed in seeds] for own in lines.values()])
     if not lines:
         return column, ()
+    marks = table.marks or results.study.report.marks
     compared = compare_rows(matrix, lambda mean: number(mean, config.digits), column.order, None, marks=marks)
-    entries, names = [], [row_name(at) for at in lines]
+    entries = []
     for i, own in enumerate(lines.values()):
         sources = tuple(
             Source(seed, _behind(row, "run_id"), _behind(row, "commit"), float(matrix[i, seeds.index(seed)]))

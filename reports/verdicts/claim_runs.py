@@ -6,7 +6,7 @@ import dataclasses
 import math
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from ablative.reports.stats.compare import ESTIMANDS
@@ -18,7 +18,10 @@ from ablative.study.core.plurals import counted
 from ablative.study.costs.budget import claim_stages, restrict
 from ablative.study.costs.estimate import estimated
 from ablative.study.home.task_state import FINISHED
+from ablative.study.plan.outputs.claim_cells import level_of
+from ablative.study.spec.claim_grammar import relabelled
 from ablative.study.spec.design import Cell, cell_name
+from ablative.study.spec.labels import Label, joined
 
 if TYPE_CHECKING:
     from ablative.study.spec.outputs import ClaimConfig
@@ -52,6 +55,14 @@ class Judged:
     """The unit of its effects; empty: none, or several."""
     holm: float | None = None
     """p of the verdict, adjusted by Holm for all claims of the study; None for an undecided and an exact claim."""
+    texts: Mapping[str, str] = field(default_factory=dict)
+    """The claim's statement, those of its comparisons, and metrics → how each is printed."""
+
+    @property
+    def text(self) -> str:
+        """The claim in words; one without words is its statement."""
+        config = self.result.config
+        return config.text or self.texts.get(config.statement, config.statement)
 
     @property
     def query(self) -> str:
@@ -90,7 +101,26 @@ def _judge(results: Results, name: str, claim: ClaimConfig, metrics: tuple[str, 
     lookup = values.of(metrics)
     runs = tuple((cell_name(cell), lookup(cell_key(cell))) for cell in result.cells)
     stages = measures.stages_of(metrics)
-    return Judged(result, _remedy(results, result, stages), runs, stages, measures.difference_unit(metrics))
+    unit = measures.difference_unit(metrics)
+    return Judged(result, _remedy(results, result, stages), runs, stages, unit, texts=_texts(results, result))
+
+
+def _texts(results: Results, result: ClaimResult) -> Mapping[str, str]:
+    """How the statements of its comparisons are printed, and the metrics on which each must hold."""
+    factors, labels = results.study.factors, results.labels
+    owners: dict[str, set[str]] = {}
+    for factor, level in ((factor, level) for factor, levels in factors.items() for level in levels):
+        owners.setdefault(labels.level(factor, level), set()).add(factor)
+
+    def printed(word: str) -> Label:
+        factor, level = level_of(word, factors, "")
+        text = labels.level(factor, level)
+        # Levels of two factors that are printed alike are distinguished by their factors.
+        return text if len(owners[text]) == 1 else joined(": ", [labels.factor(factor), text])
+
+    tasks = {part.task: labels.metric(part.task) for part in result.parts if part.task}
+    statements = (result.config.statement, *(part.text for part in result.parts))
+    return {statement: relabelled(statement, printed) for statement in statements} | tasks
 
 
 def _cell_values(cells: Sequence[Cell], metrics: Sequence[str], values: Values) -> CellValues:

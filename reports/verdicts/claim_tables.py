@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from markupsafe import Markup
@@ -17,6 +17,7 @@ from ablative.reports.tables.tables import number
 from ablative.reports.verdicts import claim_latex
 from ablative.reports.verdicts.claim_runs import Judged, claim_json
 from ablative.reports.verdicts.claims import VERDICTS, ClaimResult, Part
+from ablative.study.spec.labels import joined
 from ablative.study.syntax.text_width import LAYOUTS, ONE_COLUMN
 
 SYMBOLS = {"supported": "✓", "contradicted": "✕", "equivalent": "≈", "undecided": "?"}
@@ -71,15 +72,16 @@ class Line:
     agree: str
 
 
-def lines(result: ClaimResult) -> tuple[Line, ...]:
+def lines(judged: Judged) -> tuple[Line, ...]:
     """One line for each comparison of a claim."""
     groups: dict[str, list[Part]] = {}
-    for part in result.parts:
+    for part in judged.result.parts:
         groups.setdefault(part.text, []).append(part)
-    return tuple(_line(text, parts) for text, parts in groups.items())
+    return tuple(_line(text, parts, judged.texts) for text, parts in groups.items())
 
 
-def _line(text: str, parts: Sequence[Part]) -> Line:
+def _line(statement: str, parts: Sequence[Part], texts: Mapping[str, str]) -> Line:
+    text = texts.get(statement, statement)
     known = [part for part in parts if part.agrees is not None]
     tasks = sum(part.effect.n_tasks for part in parts)
     size = f"{min(part.effect.n_seeds for part in parts)} × {tasks}"
@@ -92,7 +94,8 @@ def _line(text: str, parts: Sequence[Part]) -> Line:
     level = "" if effect.level == 0.95 else f" ({100 * effect.level:.0f} %)"
     interval = SAME if effect.exact else f"[{', '.join(ends)}]{level}" if ends else "none"
     agree = f"{sum(part.favourable for part in parts)} of {tasks}"
-    return Line(f"{text} on {worst.task}" if worst.task else text, shown, interval, size, agree)
+    whole = joined(" on ", [text, texts.get(worst.task, worst.task)]) if worst.task else text
+    return Line(whole, shown, interval, size, agree)
 
 
 def verdict_text(result: ClaimResult) -> str:
@@ -120,12 +123,12 @@ def summary(claims: Sequence[Judged]) -> str:
 def render_claims_markdown(claims: Sequence[Judged], title: str) -> str:
     rows = ["| " + " | ".join(HEADS) + " |", "|" + " --- |" * len(HEADS)]
     for judged in claims:
-        for i, line in enumerate(lines(judged.result)):
-            first = [markdown(_sentence(judged.result)), f"**{verdict_text(judged.result)}**", holm_text(judged)]
+        for i, line in enumerate(lines(judged)):
+            first = [markdown(_sentence(judged)), f"**{verdict_text(judged.result)}**", holm_text(judged)]
             sentence, verdict, holm = first if i == 0 else ["", "", ""]
             cells = [sentence, markdown(line.statement), verdict, markdown(holm), markdown(line.effect), line.interval]
             rows.append("| " + " | ".join([*cells, line.size, line.agree]) + " |")
-    remedies = [f"- {markdown(j.result.text)} {markdown(_remedy(j))}" for j in claims if j.remedy.text]
+    remedies = [f"- {markdown(j.text)} {markdown(_remedy(j))}" for j in claims if j.remedy.text]
     wanted = ["", "What would decide the rest:", "", *remedies] if remedies else []
     text = [f"### {markdown(title)}", "", *rows, *wanted, "", *(f"{note}  " for note in notes(claims))]
     return "\n".join(text).rstrip() + "\n"
@@ -141,10 +144,10 @@ def render_claims_latex(
         widths,
         [
             claim_latex.Claim(
-                _sentence(judged.result),
+                _sentence(judged),
                 verdict_text(judged.result),
                 "" if judged.holm is None else f"p (Holm) {holm_text(judged)}",
-                [(line.statement, line.effect, line.interval) for line in lines(judged.result)],
+                [(line.statement, line.effect, line.interval) for line in lines(judged)],
             )
             for judged in claims
         ],
@@ -177,7 +180,7 @@ def render_claims_json(claims: Sequence[Judged]) -> str:
 
 def render_claims_html(claims: Sequence[Judged], title: str) -> Markup:
     """A semantic `<table>`; what would decide a claim folds out below it."""
-    own = [(judged, lines(judged.result), verdict_text(judged.result), holm_text(judged)) for judged in claims]
+    own = [(judged, lines(judged), verdict_text(judged.result), holm_text(judged)) for judged in claims]
     return fill(
         "claims.html",
         title=title,
@@ -194,10 +197,10 @@ def render_claims_text(claims: Sequence[Judged]) -> str:
     rows: list[str] = []
     for judged in claims:
         among = "" if judged.holm is None else f"  p (Holm) {holm_text(judged)}"
-        rows.append(f"{verdict_text(judged.result):21} {judged.result.text}  [{judged.result.name}]{among}")
+        rows.append(f"{verdict_text(judged.result):21} {judged.text}  [{judged.result.name}]{among}")
         rows += [
             f"{'':22}{line.statement}: {line.effect}, {'' if line.interval == SAME else 'interval '}{line.interval}"
-            for line in lines(judged.result)
+            for line in lines(judged)
         ]
     return "\n".join([*rows, f"claims: {summary(claims)}"])
 
@@ -211,8 +214,9 @@ CLAIM_RENDERERS: dict[str, Callable[[Sequence[Judged], str, str, Sequence[float]
 """Format of `FORMATS` -> (claims, title, study, widths of the paper's text) to text."""
 
 
-def _sentence(result: ClaimResult) -> str:
-    return f"{result.text} ({result.config.source})" if result.config.source else result.text
+def _sentence(judged: Judged) -> str:
+    source = judged.result.config.source
+    return joined("", [judged.text, " (", source, ")"]) if source else judged.text
 
 
 def _remedy(judged: Judged) -> str:

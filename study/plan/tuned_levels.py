@@ -75,8 +75,13 @@ class Tuned:
     def meaning(self, cell: Cell) -> dict[str, Any]:
         """The cell's overrides, with a searched level's values in its place; it must not be `waiting`."""
         overrides = self.design.overrides(cell)
-        name = overrides.pop(SEARCH_KEY, None)
-        return overrides if name is None else {**overrides, **self._best(cell, name)[0]}
+        overrides.pop(SEARCH_KEY, None)
+        return {**overrides, **self.values(cell)}
+
+    def values(self, cell: Cell) -> dict[str, object]:
+        """What the search has found for a cell; empty for a cell that is not searched."""
+        name = self.design.overrides(cell).get(SEARCH_KEY)
+        return {} if name is None else dict(self._best(cell, name)[0])
 
     def waiting(self, cell: Cell) -> str:
         """Why the cell's configuration is not known yet; empty where it is."""

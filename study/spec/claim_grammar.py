@@ -14,9 +14,11 @@ signs than letters, digits, "_" and "."; an arm means the average over all cells
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from ablative.study.core.errors import ConfigError
+from ablative.study.spec.labels import Label, joined
 
 ArmExpression = tuple[str, ...]
 """Levels as written."""
@@ -58,6 +60,21 @@ class Comparison:
 def parse(text: str, where: str) -> tuple[Comparison, ...]:
     """The comparisons that a statement consists of; raises ConfigError that names the place where it goes wrong."""
     return _Parser(text, where).statement()
+
+
+def relabelled(statement: str, label: Callable[[str], str]) -> Label:
+    """A statement as it is printed: each level (as written, without quotes) by its label, and `−` for minus.
+
+    >>> relabelled("mae_clip[gap] - clip > 0", str.upper)
+    'MAE_CLIP[GAP] − CLIP > 0'
+    """
+    pieces, end = [], 0
+    for word in _Parser(statement, "").words:
+        level = word.kind == "name" and word.text != "and"
+        sign = "−" if word.kind == "-" else word.text
+        pieces += [statement[end : word.start], label(word.text.strip("'")) if level else sign]
+        end = word.end
+    return joined("", pieces)
 
 
 def arm_text(arm: ArmExpression) -> str:

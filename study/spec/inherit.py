@@ -49,6 +49,8 @@ def without_removed(data: Mapping[str, Any], condition_keys: Sequence[str] = ())
     for key in ("applies", "baseline", *condition_keys):
         if isinstance(data.get(key), Mapping):
             own = {name: what for name, what in _present(data[key]).items() if name not in removed}
+            if key in condition_keys:
+                own = _for_cells(own, removed, gone)
             found[key] = own if key == "baseline" else {name: _condition(what, gone) for name, what in own.items()}
     if isinstance(data.get("drop"), list):
         found["drop"] = [_condition(item, gone) for item in data["drop"] if not _is_gone(item, gone)]
@@ -83,6 +85,15 @@ def _is_gone(condition: Any, gone: Gone) -> bool:
         return False
     named = {factor: gone[factor] for factor in condition if factor in gone}
     return any(own is None or own.issuperset(_listed(condition[factor])) for factor, own in named.items())
+
+
+def _for_cells(conditions: Settings, removed: Sequence[str], gone: Gone) -> dict[str, object]:
+    """Conditions without factors that are gone, which no cell is asked for; without those on cells that are no more."""
+    kept = {
+        name: {k: v for k, v in what.items() if k not in removed} if isinstance(what, Mapping) else what
+        for name, what in conditions.items()
+    }
+    return {name: what for name, what in kept.items() if not _is_gone(what, gone)}
 
 
 def _condition(condition: Any, gone: Gone) -> Any:

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
-from stores import STUDY, write_study
+from stores import STUDY, plan_of, track, write_study
 
+from ablative.reports.build import report
 from ablative.reports.store.labels import Labels
 from ablative.reports.store.measures import Measures
+from ablative.reports.store.results import open_results
 from ablative.reports.tables.escape import latex
+from ablative.reports.verdicts.claim_runs import judge_claims
+from ablative.reports.verdicts.claim_tables import lines
 from ablative.study.core.errors import ConfigError
 from ablative.study.home.paths import Home
 from ablative.study.plan.plan import Plan, make_plan
@@ -118,3 +123,76 @@ def test_results_from_python_have_a_column_for_each_factor(full: Plan) -> None:
     assert numbers.loc[("clip", "map", "small / Zero-shot / shape"), "mean"] == pytest.approx(mean)
     assert set(curves("pooled", "train/loss", **where)["step"]) == {0, 5, 10, 15, 30}
     assert claims("pooled", **where).empty
+
+
+RAW = """
+name: pooled
+title: Labels everywhere
+base: {model: tiny, data: shapes, schedule: demo}
+seeds: [0, 1]
+factors:
+  raw_scale: {raw_s: {data.pairs: 1000}, raw_l: {data.pairs: 2000}}
+  raw_way: {raw_c: {objective: clip}, raw_m: {objective: mae_clip}, raw_x: {objective: masked_clip}}
+  raw_on: {raw_y: {model.pooling: map}, raw_n: {model.pooling: gap}}
+baseline: {raw_scale: raw_s, raw_way: raw_c, raw_on: raw_y}
+protocols: [zero_shot]
+labels:
+  factors: {raw_scale: Scale, raw_way: Way, raw_on: Attention}
+  raw_scale: {raw_s: Small, raw_l: Large}
+  raw_way: {raw_c: C, raw_m: {text: M λ, latex: $M_\\lambda$}, raw_x: "yes"}
+  raw_on: {raw_y: "yes", raw_n: "no"}
+  columns: {raw_col: Shape, raw_group: Group, raw_value: Value}
+  metrics: {zero_shot/*/top1: Accuracy, train/loss: Loss}
+tables:
+  main:
+    rows: [raw_way, raw_on]
+    split: raw_scale
+    delta: true
+    columns: [{label: raw_col, metric: zero_shot/shapes_shape/top1, group: raw_group}]
+effects:
+  factors: {factors: [raw_scale, raw_way, raw_on], columns: [{label: raw_col, metric: zero_shot/shapes_shape/top1}]}
+queries:
+  own:
+    sql: >
+      select cell ->> 'raw_way' as raw_way, seed, value as raw_value from results
+      where metric = 'zero_shot/shapes_shape/top1' and cell ->> 'raw_scale' = 'raw_s' and cell ->> 'raw_on' = 'raw_n'
+    columns: {raw_value: {better: higher}}
+figures:
+  bars: {kind: bars, metric: zero_shot/shapes_shape/top1, x: raw_on, hue: raw_way, panel: raw_scale}
+  training: {kind: curves, metric: train/loss, hue: raw_way, panel: raw_scale}
+claims:
+  one:
+    metric: zero_shot/shapes_shape/top1
+    statement: "raw_m[raw_y, raw_l] - raw_c[raw_on.raw_y, raw_l] > raw_m[raw_n, raw_l] - 'raw_c'[raw_n, raw_l]"
+  two: {statement: raw_x > raw_c and raw_y ~ raw_n, metric: "zero_shot/*/top1", every: true, margin: 1}
+"""
+"""Names that are to be seen nowhere: `yes` is the label of two levels."""
+
+
+def printed(path: Path) -> str:
+    """What a reader sees of a file: no comments, attributes, labels, scripts and commands."""
+    text = path.read_text()
+    if path.suffix == ".tex":
+        return re.sub(r"\\label\{.*?\}|^%.*$", "", text, flags=re.MULTILINE)
+    text = re.sub(r"<(script|style|code|li)\b.*?</\1>|(?<=<)[^<>]*(?=>)", "", text, flags=re.DOTALL)
+    return re.sub(r"`[^`]*`|^- .*$", "", text, flags=re.MULTILINE)
+
+
+def test_no_file_of_a_report_prints_a_name_that_has_a_label(tmp_path: Path) -> None:
+    whole = plan_of(tmp_path, RAW)
+    track(
+        whole, f"sqlite:///{whole.home.store}", value=lambda task, _: 10.0 * len(task.cells[0]["raw_way"]) + task.seed
+    )
+    plan = plan_of(tmp_path, RAW, ("drop=[{raw_way: raw_x, raw_on: raw_n, raw_scale: raw_l}]", "claims.two=null"))
+    report(plan, tmp_path / "out", ("md", "tex", "html"))
+    files = [path for path in sorted((tmp_path / "out").rglob("*")) if path.suffix in (".md", ".tex", ".html", ".svg")]
+    found = {path.name: re.findall(r".{0,60}raw(?:_|\\_).{0,40}", printed(path)) for path in files}
+    found.pop("numbers.tex")  # keys stay
+    assert {name: own for name, own in found.items() if own} == {}
+    page, latex_text = printed(tmp_path / "out/index.html"), printed(tmp_path / "out/claims.tex")
+    assert "M λ[Attention: yes, Large] − C[Attention: yes, Large] &gt; M λ[no, Large] − C[no, Large]" in page
+    assert r"$M_\lambda$[Attention: yes, Large] $-$ C" in latex_text
+    with open_results(whole) as results:
+        [two] = judge_claims(results, ("two",))
+    shown = ["Way: yes > C on Accuracy, shapes: color", "Attention: yes ~ no on Accuracy, shapes: color"]
+    assert [line.statement for line in lines(two)] == shown

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,11 +14,14 @@ import pytest
 import stores
 
 from ablative.reports.build import report
+from ablative.reports.html.behind import words
 from ablative.reports.html.page import SYMBOLS
 from ablative.reports.html.page_data import embed
 from ablative.reports.store.coverage import REPORT_STATES
 from ablative.reports.watch import watch
 from ablative.study.plan.plan import Plan
+from ablative.study.spec.design import cell_name
+from ablative.study.spec.parents import parents
 
 HOSTILE = "<script>alert(1)</script>"
 
@@ -203,6 +207,28 @@ def test_a_click_opens_the_runs_behind_a_number(written: Path, partial: Plan, ta
     wait += " || navigator.clipboard.readText().then(done); look(); })"
     found = tab.send("Runtime.evaluate", expression=wait, awaitPromise=True, returnByValue=True)
     assert found["result"]["value"].startswith(f"ablate --home again run {partial.asked}")
+
+
+@pytest.mark.parametrize(
+    ("text", "cell"),
+    [
+        # `applies`, `drop` and `protocols` name levels that a cell does not have, and labels what only a table has.
+        (stores.STUDY + "labels: {columns: {shape: Shape}, method: {mae: MAE, clip: CLIP}}", {"method": "mae"}),
+        (stores.STUDY.replace("linear_probe]", "linear_probe: {method: mae}, retrieval: {method: clip, pooling: gap}}")
+         .replace("protocols: [zero_shot,", "protocols: {zero_shot: {},"), {"method": "clip", "pooling": "map"}),
+        (stores.STUDY.replace("gap}}\napplies", "gap, from: {pooling: map}}}\napplies"), {"pooling": "gap"}),
+        (stores.STUDY + "design: one_at_a_time", {"method": "clip", "scale": "large"}),
+    ],
+)  # fmt: skip
+def test_the_words_that_run_a_number_again_plan_its_tasks(tmp_path: Path, text: str, cell: dict[str, str]) -> None:
+    text = re.sub(r"^effects:.*?(?=^figures)", "", text, flags=re.DOTALL | re.MULTILINE)
+    plan = stores.plan_of(tmp_path, text)
+    own = next(each for each in plan.cells if cell.items() <= each.items())
+    starts = parents(plan.study.design, plan.cells, plan.study.where)
+    again = stores.plan_of(tmp_path, text, tuple(shlex.split(words(plan, own, starts))))
+    wanted = {task.task_id for task in plan.tasks if own in task.cells}
+    behind = {task.task_id for task in plan.tasks if starts.get(cell_name(own)) in task.cells}
+    assert {task.task_id for task in again.tasks} == wanted | behind
 
 
 def test_the_keyboard_does_what_the_mouse_does(written: Path, tab: browser.Page) -> None:

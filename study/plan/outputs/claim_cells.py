@@ -162,7 +162,7 @@ def _linear(side: Sum, factors: Factors, cells: Sequence[Cell], where: str) -> L
 def _placed(arm: ArmExpression, factors: Factors, cells: Sequence[Cell], where: str) -> _Placed:
     wanted: dict[str, str] = {}
     for text in arm:
-        factor, level = _level(text, factors, where)
+        factor, level = level_of(text, factors, where)
         if factor in wanted:
             raise ConfigError(f"{where}: '{arm_text(arm)}' names two levels of {factor}")
         wanted[factor] = level
@@ -172,8 +172,8 @@ def _placed(arm: ArmExpression, factors: Factors, cells: Sequence[Cell], where: 
     return _Placed(arm_text(arm), frozenset(wanted), tuple(found))
 
 
-def _level(text: str, factors: Factors, where: str) -> tuple[str, str]:
-    """The factor and level that a word means."""
+def level_of(text: str, factors: Factors, where: str) -> tuple[str, str]:
+    """The factor and level that a word of a statement means."""
     owners = [factor for factor, levels in factors.items() if text in levels]
     if len(owners) > 1:
         raise ConfigError(f"{where}: '{text}' is a level of {' and '.join(owners)}; write {owners[0]}.{text}")
