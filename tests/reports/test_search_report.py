@@ -304,7 +304,7 @@ def test_the_report_brings_the_search(searched: Plan, tmp_path: Path) -> None:
     assert 'href="#search"' in page and page.count('<figure id="figure-search-') == 4
     section = page.split('<section id="search"')[1]
     assert "2: winner" in section and ">0.3<" in section
-    assert "| pooling=map | 2: winner | 0.3 | 0.03 |" in (tmp_path / "search" / "winners.md").read_text()
+    assert "| pooling: map | 2: winner | 0.3 | 0.03 |" in (tmp_path / "search" / "winners.md").read_text()
 
 
 def test_goals_of_several_metrics() -> None:

@@ -16,6 +16,7 @@ from scipy import stats
 from ablative.reports.build import report
 from ablative.reports.stats.decide import holm
 from ablative.reports.store.warehouse import cell_key
+from ablative.reports.verdicts.claim_runs import Judged, Remedy
 from ablative.reports.verdicts.claim_tables import lines, summary, verdict_text
 from ablative.reports.verdicts.claims import ClaimResult, evaluate
 from ablative.study.cli import main
@@ -112,7 +113,7 @@ def test_what_no_seed_changes_is_decided_by_its_value(statement: str, margin: fl
     values = {"ax": {"flops": [math.pi] * 2}, "bx": {"flops": [math.e] * 2}}
     result = judge(statement, values, margin=margin)
     assert (result.verdict, result.exact, result.p) == (verdict, True, None)
-    assert {line.interval for line in lines(result)} == {"the same in every seed"}
+    assert {line.interval for line in lines(Judged(result, Remedy("")))} == {"the same in every seed"}
     tied = judge(statement, {"ax": {"accuracy": [71.25] * 2}, "bx": {"accuracy": [71.0] * 2}}, margin=margin)
     assert not tied.exact and tied.parts[0].effect.low != tied.parts[0].effect.high
 
