@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from ablative.reports.provenance.finding_inputs import collect_facts
 from ablative.reports.provenance.findings import Finding, NotFinalError, cells_used, find, mark
 from ablative.reports.reference.comparison import with_reference
+from ablative.reports.replaced import note_replaced
 from ablative.reports.store.results import Results, open_results
 from ablative.reports.tables.grid_tables import build_tables
 from ablative.reports.tables.latex_tables import too_wide
@@ -20,6 +21,7 @@ from ablative.reports.tables.tables import Table
 from ablative.reports.write import file_name, write_claims, write_table
 from ablative.study.core.errors import ConfigError, unknown
 from ablative.study.core.files import write_atomic
+from ablative.study.home.study_files import remember
 from ablative.study.spec.outputs import FORMATS, QueryConfig, TableConfig
 from ablative.study.syntax.text_width import text_widths
 
@@ -65,7 +67,7 @@ class Report:
     left_out: str = ""
     """Why there is no PDF, where one was asked for."""
     notes: tuple[str, ...] = ()
-    """What its reader should know of its files: tables that are too wide for the paper."""
+    """What its reader should know of its files: tables that are too wide for the paper, what the former one had."""
     broken: tuple[str, ...] = ()
     """What could not be made, and why; the report says so at its place."""
     search: SearchPart | None = None
@@ -113,6 +115,8 @@ def report(plan: Plan, out: Path, formats: Sequence[str] = FORMATS, options: Rep
             found = dataclasses.replace(found, numbers=_numbers(results, found))
         if {"html", "tex"} & set(formats):
             found = _write_extras(results, found, paths, out, formats, options.refresh)
+        remember(plan.home, plan.study.name, plan.study.where, plan.trainer.conf)
+        found = dataclasses.replace(found, notes=(*found.notes, *note_replaced(results, out)))
     return dataclasses.replace(found, paths=tuple(paths))
 
 

@@ -21,7 +21,7 @@ from ablative.study.plan.task import TRAIN
 if TYPE_CHECKING:
     from ablative.study.plan.plan import Plan
 
-MOVED, APPEARED, VANISHED = "moved", "appeared", "vanished"
+MOVED, APPEARED, VANISHED, RENAMED = "moved", "appeared", "vanished", "renamed"
 
 OTHERS = "other numbers of its column: the baseline, or the spread that they share"
 GRID = "runs of the grid behind it"
@@ -37,7 +37,7 @@ class Move:
 
     key: str
     kind: str
-    """moved | appeared | vanished"""
+    """moved | appeared | vanished | renamed"""
     before: str
     """The number as it was printed; empty for one that was not there."""
     now: str
@@ -83,19 +83,44 @@ def compared(plan: Plan, before: Numbers, now: Numbers) -> tuple[Move, ...]:
 
 
 def moves(before: Numbers, now: Numbers, changed: Changed = lambda former, run: "") -> tuple[Move, ...]:
-    """Every number whose printed text differs, in the order of the report; vanished ones last."""
+    """Every number whose printed text or name differs, in the order of the report; vanished ones last."""
     found = []
+    renamed = _renamed(before, now)
     for key, number in now["numbers"].items():
-        former = before["numbers"].get(key)
+        name = renamed.get(key, key)
+        former = before["numbers"].get(name)
+        called = (f"it was called {name}",) if name != key else ()
         if former is None:
             found.append(Move(key, APPEARED, "", number["text"], _why_new(before, number)))
         elif former["text"] != number["text"]:
-            reasons = _reasons(unfolded(before, key), unfolded(now, key), before, now, changed)
-            found.append(Move(key, MOVED, former["text"], number["text"], reasons))
+            reasons = _reasons(unfolded(before, name), unfolded(now, key), before, now, changed)
+            found.append(Move(key, MOVED, former["text"], number["text"], (*called, *reasons)))
+        elif called:
+            found.append(Move(key, RENAMED, former["text"], number["text"], called))
+    gone = set(before["numbers"]) - set(now["numbers"]) - set(renamed.values())
     for key, former in before["numbers"].items():
-        if key not in now["numbers"]:
+        if key in gone:
             found.append(Move(key, VANISHED, former["text"], "", ("its place is no longer in the study",)))
     return tuple(found)
+
+
+def _renamed(before: Numbers, now: Numbers) -> dict[str, str]:
+    """Key of a new number → the key that it had: the same table, formula and runs, under other names of levels."""
+    old, new = (_by_identity(one, other) for one, other in ((before, now), (now, before)))
+    return {new[identity]: key for identity, key in old.items() if identity in new}
+
+
+def _by_identity(numbers: Numbers, others: Numbers) -> dict[tuple[object, ...], str]:
+    """What identifies a number apart from its name → the key of the only one, among those that `others` has not."""
+    found: dict[tuple[object, ...], list[str]] = {}
+    for key in numbers["numbers"]:
+        if key not in others["numbers"]:
+            number = unfolded(numbers, key)
+            runs = [(run["run_id"], run["seed"], *run["tasks"]) for run in number["runs"]]
+            if what := runs or number["value"]:  # of an effect, whose runs are a whole grid's
+                name = number.get("table", number.get("claim"))
+                found.setdefault((name, number["formula"], str(what)), []).append(key)
+    return {identity: keys[0] for identity, keys in found.items() if len(keys) == 1}
 
 
 def unseen(before: Numbers, now: Numbers) -> int:
@@ -118,10 +143,11 @@ def render_moves_text(found: Sequence[Move], tag: str, hidden: int) -> str:
     if not found:
         lines = [f"since {tag}: every published number prints as it did"]
     else:
-        counts = {kind: sum(move.kind == kind for move in found) for kind in (MOVED, APPEARED, VANISHED)}
+        counts = {kind: sum(move.kind == kind for move in found) for kind in (MOVED, APPEARED, VANISHED, RENAMED)}
         lines = [f"since {tag}: " + ", ".join(f"{count} {kind}" for kind, count in counts.items() if count)]
     for move in found:
         texts = {MOVED: f"{move.before} → {move.now}", APPEARED: f"new: {move.now}", VANISHED: f"was {move.before}"}
+        texts[RENAMED] = f"{move.now}, as it was"
         lines.append(f"  {move.key}: {texts[move.kind]}")
         lines += [f"      {reason}" for reason in move.reasons]
     if hidden:

@@ -239,6 +239,11 @@ class StudyPaths:
         return self.root / "plan.json"
 
     @property
+    def origin(self) -> Path:
+        """Which file the study is."""
+        return self.root / "origin.json"
+
+    @property
     def tracking(self) -> Path:
         """Which tracking store and experiment the study's tasks are shipped to."""
         return self.root / "tracking.json"

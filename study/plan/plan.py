@@ -14,6 +14,7 @@ from ablative.study.core.errors import ConfigError, unknown
 from ablative.study.core.files import write_json
 from ablative.study.home.paths import Home
 from ablative.study.home.paths import home as default_home
+from ablative.study.home.study_files import check_file, remember
 from ablative.study.plan.kept_config import keep_config
 from ablative.study.plan.levels import Levels
 from ablative.study.plan.outputs.claim_cells import check_claims
@@ -58,11 +59,9 @@ class Plan:
     searched: Mapping[str, Searched] = dataclasses.field(default_factory=dict)
     """Cells (their names) that stand for what was searched; and what that cost."""
     clusters: Mapping[str, ClusterConfig] = dataclasses.field(default_factory=dict)
-    """Run id → where the run's tasks go, since a level may ask for other resources; spread over nodes for the task of
-    the most processes."""
+    """Run id → where its tasks go (a level may ask for other resources), spread over nodes for the widest of them."""
     absent: Mapping[str, str] = dataclasses.field(default_factory=dict)
-    """Data (their names) that are not on this machine, and where they were looked for: ids are provisional then, since
-    fingerprints of data are part of them. Only `make_plan(without_data=True)` gives such a plan."""
+    """Data that are not here, and where they were looked for: ids are provisional (`make_plan(without_data=True)`)."""
     whole: Plan | None = None
     """The plan that this is a part of; None: it is the whole one."""
     asked: str = ""
@@ -126,6 +125,7 @@ class Plan:
         for task in self.tasks:
             keep_config(task, self.trainer, task.paths(self.home).config)
         whole = self.whole or self
+        remember(self.home, self.study.name, self.study.where, self.trainer.conf)
         write_json(self.home.study(self.study.name).plan, whole.to_json() | {"asked": whole.asked})
 
 
@@ -168,6 +168,7 @@ def make_plan(
         sections = Sections(composer, study.base, words)
         sections.check_choices(groups, f"{places.where}: base")
         plan = _Planner(study, trainer, sections, words, home, read_data, without_data).plan()
+    check_file(home, study.name, study.where, trainer.conf)
     asked = [study_name, *overrides, *(["--config-dir", config_dir] if config_dir else [])]
     return dataclasses.replace(plan, asked=shlex.join(asked))
 
@@ -195,8 +196,7 @@ class _Planner:
         read_data: bool,
         without_data: bool,
     ) -> None:
-        self.study, self.trainer, self.words, self.home = study, trainer, words, home
-        self.where = study.where
+        self.study, self.where, self.trainer, self.words, self.home = study, study.where, trainer, words, home
         self._sections = sections
         self._configurations = trainer.configurations(
             Request(

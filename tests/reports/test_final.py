@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import sqlite3
 import subprocess
@@ -211,3 +212,16 @@ def test_every_kind_has_a_name_for_allow(drawn: tuple[Report, Path], partial: Pl
     kinds = {finding.kind for finding in drawn[0].findings}
     kinds |= {finding.kind for finding in report(copy_of(partial, tmp_path), tmp_path / "out", ["md"]).findings}
     assert kinds <= set(FINDINGS)
+
+
+def test_a_report_says_where_it_replaces_a_fuller_one(full: Plan, partial: Plan, tmp_path: Path) -> None:
+    """The study was cut, or its home is half empty; not where it covers as much or more."""
+    out = tmp_path / "out"
+    assert not report(partial, out, ["csv"]).notes
+    assert not report(full, out, ["csv"]).notes
+    [line] = report(partial, out, ["csv"]).notes
+    assert "47 of 78 tasks finished" in line and "lacks 31 of its 78 finished tasks" in line
+    without = dataclasses.replace(full, study=dataclasses.replace(full.study, tables={}, figures={}))
+    report(full, out, ["csv"])
+    [line] = report(without, out, ["csv"]).notes
+    assert "lacks table 'main', figure 'pooling'" in line and "finished tasks" not in line

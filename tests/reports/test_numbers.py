@@ -165,7 +165,9 @@ def test_what_moved_since_a_tag_and_why(
     ended(plan, again, 1_800_000_000_000)
     tag(plan, again, "commit", OTHER)
     study = tmp_path / "conf/study/pooled.yaml"
-    study.write_text(TEXT.replace("label: CPU-hours", "label: Hours").replace("  suite:", "  suites:"))
+    study.write_text(
+        TEXT.replace("label: CPU-hours", "label: Hours").replace("  suite:", "  suites:").replace("large", "big")
+    )
     assert main(words(plan, out, "--since", "submitted", "--json"), standalone=False) == 0
     moved = {move["key"]: move for move in json.loads(capsys.readouterr().out)["since"]["moved"]}
     move = moved[KEY]
@@ -173,8 +175,13 @@ def test_what_moved_since_a_tag_and_why(
     assert move["reasons"] == [
         f"seed 1: zero_shot again, 2023-11-14T22:15:00Z → 2027-01-15T08:00:00Z; code {COMMIT} → {OTHER}"
     ]
-    assert moved["pooled.main.clip.map.small.Hours"]["kind"] == "appeared"
-    assert moved["pooled.main.clip.map.small.CPU-hours"]["kind"] == "vanished"
+    for now, before in (("small.Hours", "small.CPU-hours"), ("big.Zero-shot.shape", "large.Zero-shot.shape")):
+        renamed = moved[f"pooled.main.mae_clip.map.{now}"]
+        assert (renamed["kind"], renamed["reasons"]) == (
+            "renamed",
+            [f"it was called pooled.main.mae_clip.map.{before}"],
+        )
+    assert not any(".large." in key or "CPU-hours" in key for key in moved)
     assert moved["pooled.suites.clip.probes.mean"]["reasons"] == ["its table or claim is new"]
     assert moved["pooled.factors.pooling-gap-map.shape"]["reasons"] == [GRID]
 

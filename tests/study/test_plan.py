@@ -292,3 +292,26 @@ def test_the_words_of_the_last_run_are_remembered(tmp_path: Path) -> None:
     plan_of(tmp_path).write()
     narrowed = plan_of(tmp_path, ("factors.size=[many]",))
     assert other_words(narrowed, "report").startswith("mine was last run with no words; for its results: ablate report")
+
+
+def test_two_files_of_one_name_are_refused_in_one_home(tmp_path: Path) -> None:
+    """While the first of them is there, under whatever file name; a copy, a moved file and a shipped study are none."""
+    home = Home(tmp_path / "home")
+    one, two = (tmp_path / name for name in ("one.yaml", "two.yaml"))
+    one.write_text(yaml.safe_dump({**STUDY, "name": "same"}))
+    make_plan(str(one), (), None, home).write()
+    two.write_text(one.read_text())
+    make_plan(str(two), (), None, home)
+    two.write_text(one.read_text().replace("500", "600"))
+    for name in ("one.yaml", "old.yaml"):
+        one = one.rename(tmp_path / name)
+        with pytest.raises(ConfigError, match=rf"two\.yaml: the study 'same' .* is that of .*/{name}; give"):
+            make_plan(str(two), (), None, home)
+        make_plan(str(one), (), None, home)
+    one.unlink()
+    make_plan(str(two), (), None, home).write()  # the only file of the name
+    one.write_text(two.read_text().replace("600", "700"))
+    with pytest.raises(ConfigError, match=r"is that of .*/two\.yaml"):
+        make_plan(str(one), (), None, home)
+    two.write_text(two.read_text().replace("same", "other"))
+    make_plan(str(one), (), None, home)
