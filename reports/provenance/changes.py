@@ -107,11 +107,12 @@ def moves(before: Numbers, now: Numbers, changed: Changed = lambda former, run: 
 def _renamed(before: Numbers, now: Numbers) -> dict[str, str]:
     """Key of a new number → the key that it had: the same table, formula and runs, under other names of levels."""
     old, new = (_by_identity(one, other) for one, other in ((before, now), (now, before)))
-    return {new[identity]: key for identity, key in old.items() if identity in new}
+    pairs = [(new[identity], keys) for identity, keys in old.items() if len(new.get(identity, ())) == len(keys)]
+    return {name: key for names, keys in pairs for name, key in zip(names, keys, strict=True)}
 
 
-def _by_identity(numbers: Numbers, others: Numbers) -> dict[tuple[object, ...], str]:
-    """What identifies a number apart from its name → the key of the only one, among those that `others` has not."""
+def _by_identity(numbers: Numbers, others: Numbers) -> dict[tuple[object, ...], list[str]]:
+    """What identifies a number apart from its name → keys, in order, of those whose names `others` has not."""
     found: dict[tuple[object, ...], list[str]] = {}
     for key in numbers["numbers"]:
         if key not in others["numbers"]:
@@ -120,7 +121,7 @@ def _by_identity(numbers: Numbers, others: Numbers) -> dict[tuple[object, ...], 
             if what := runs or number["value"]:  # of an effect, whose runs are a whole grid's
                 name = number.get("table", number.get("claim"))
                 found.setdefault((name, number["formula"], str(what)), []).append(key)
-    return {identity: keys[0] for identity, keys in found.items() if len(keys) == 1}
+    return found
 
 
 def unseen(before: Numbers, now: Numbers) -> int:

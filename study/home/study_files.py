@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import re
 from pathlib import Path
-from typing import Any
 
 from ablative.study.core.checkouts import git
 from ablative.study.core.errors import ConfigError
@@ -40,7 +39,7 @@ def check_file(home: Home, study: str, where: str, shipped: Path | None) -> None
         return  # renamed, perhaps, or a copy
     if stored["shipped"] and now["shipped"]:
         return
-    file = Path(now["file"])
+    file = Path(where).absolute()
     for other in _candidates(Path(stored["file"])):
         if other.resolve() != file.resolve() and _is_named(other, study) and not _same(other, file):
             raise ConfigError(
@@ -49,7 +48,7 @@ def check_file(home: Home, study: str, where: str, shipped: Path | None) -> None
             )
 
 
-def _origin(where: str, shipped: Path | None) -> dict[str, Any]:
+def _origin(where: str, shipped: Path | None) -> dict[str, str | bool]:
     file = Path(where).absolute()
     return {
         "file": str(file),
