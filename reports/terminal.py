@@ -84,7 +84,9 @@ def print_answer(answer: Answer, numbers: Numbers, plan: Plan) -> None:
 def _print_run(run: Mapping[str, Any], tasks: Mapping[str, Any], plan: Plan) -> None:
     """A seed's value, and under it a line for each task that trained or measured it."""
     value = "NaN" if run["value"] is None else f"{run['value']:.6g}"
-    click.echo(f"  seed {run['seed']}  {value}  run {run['run_id']}  {plan.home.run(run['run_id']).config}")
+    ran = any("origin" not in tasks.get(name, {}) for name in run["tasks"])
+    config = f"  {plan.home.run(run['run_id']).config}" if ran else ""
+    click.echo(f"  seed {run['seed']}  {value}  run {run['run_id']}{config}")
     for name in (name for name in run["tasks"] if name in tasks):
         task = tasks[name]
         sets: dict[str, list[str]] = {}
@@ -93,6 +95,10 @@ def _print_run(run: Mapping[str, Any], tasks: Mapping[str, Any], plan: Plan) -> 
         data = "; ".join(f"{', '.join(names)}: {fingerprint}" for fingerprint, names in sets.items())
         where = "–" if task["environment"] is None else task["environment"]
         stage = f"{task['stage']} {name}"
+        if "origin" in task:
+            click.echo(f"    {stage}  code {short_commit(task['commit'])}  {task['finished'] or ''}".rstrip())
+            click.echo(f"      {task['origin']}")
+            continue
         files = f" (files {task['sources'][:10]})" if "sources" in task else ""
         click.echo(f"    {stage}  code {short_commit(task['commit'])}{files}  {task['finished']}  environment {where}")
         click.echo(f"      {plan.task(name).paths(plan.home).log}")

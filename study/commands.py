@@ -82,6 +82,8 @@ def plan_command(selection: Selection, as_json: bool, show_tasks: bool, script: 
         for task in data["tasks"]:
             task["state"] = _shown(plan, states[task["task_id"]].state)
             task["cost"] = costs.of(task["task_id"])
+            if plan.existing is not None and plan.has(task["task_id"]):
+                task["origin"] = plan.existing.places[task["task_id"]]
         click.echo(json.dumps(data))
         return
     _print_plan(plan, states, costs, show_tasks)
@@ -109,18 +111,20 @@ def _plan_rows(
     from ablative.study.costs.estimate import estimated
 
     factors = [(factor, False) for factor in plan.study.factors]
-    counted = [] if brief else [("runs", True), ("evals", True)]
-    units = [(f"{gpu}-h", True) for gpu in costs.gpus] or [("core-min", True)]
+    runs_alone = not plan.trainer.executes
+    counted = [] if brief else [("runs", True), ("evals", True)][: 1 if runs_alone else 2]
+    units = [] if runs_alone else [(f"{gpu}-h", True) for gpu in costs.gpus] or [("core-min", True)]
     rows = []
     for cell in plan.cells:
         tasks = plan.of_cell(cell)
         if not tasks and cell_name(cell) not in plan.waiting:
             continue
         runs = sum(task.opens and task.seeded for task in tasks)
-        counts = [] if brief else [str(runs), str(len(tasks) - runs)]
+        counts = [str(runs), str(len(tasks) - runs)][: len(counted)]
         levels = [cell.get(factor, "–") for factor in plan.study.factors]
         cost = [estimated(costs.hours(tasks, gpu)) for gpu in costs.gpus] or [f"{60 * costs.core_hours(tasks):.1f}"]
-        rows.append([*levels, *counts, _summary_of(plan, [states[task.task_id].state for task in tasks]), *cost])
+        shown = _summary_of(plan, [states[task.task_id].state for task in tasks])
+        rows.append([*levels, *counts, shown, *cost[: len(units)]])
     return [*factors, *counted, (STATE, False), *units], rows
 
 
@@ -190,9 +194,9 @@ def _print_plan(plan: Plan, states: Mapping[str, State], costs: Costs, show_task
         for task in plan.tasks:
             click.echo(f"{task.task_id}  {_shown(plan, states[task.task_id].state):10} {task.name}")
     missing = [task for task in plan.tasks if not states[task.task_id].finished]
+    price = costs.summary(missing) if plan.trainer.executes else "there is nothing to run"
     console.print(
-        f"{len(rows)} cells, {len(plan.runs)} runs, {len(plan.tasks)} tasks; {len(missing)} missing: "
-        f"{costs.summary(missing)}",
+        f"{len(rows)} cells, {len(plan.runs)} runs, {len(plan.tasks)} tasks; {len(missing)} missing: {price}",
         highlight=False,
     )
     for note in _notes(plan):
@@ -215,6 +219,7 @@ def _notes(plan: Plan) -> Iterator[str]:
         )
     if empty := without_cells(plan.study, plan.cells):
         yield f"No cell has the levels that 'where' asks for, so that they stay empty: {', '.join(empty)}."
+    yield from plan.existing.notes if plan.existing is not None else ()
     if former := former_runs(plan):
         yield describe(former)
     if plan.code is not None:

@@ -253,6 +253,8 @@ class Trainer(Protocol):
     self_identified: bool = False
     """A bound configuration holds the seed and the ids of what it needs, and is hashed alone. False: the names of
     trainer and stage, the needs' ids and the seed are hashed with it."""
+    executes: bool = True
+    """False: its tasks are results that exist already; there is nothing to run, and what lacks is `absent`."""
     enqueue: tuple[Settings, ...] = ()
     """Values of parameters that every search over all of them tries first: what its papers print."""
 

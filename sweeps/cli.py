@@ -49,6 +49,9 @@ def run(selection: Selection, jobs: int | None, take_over: bool | None) -> int:
     from ablative.sweeps.status.live_display import Display
 
     plan = selection.plan
+    if not plan.trainer.executes:
+        click.echo(_nothing(plan), err=True)
+        return call("report", _arguments())
     _settle_former(plan, take_over)
     with Display(plan) as display:
         watcher = Watcher(plan, jobs or 0, display.show, display.say)
@@ -83,8 +86,14 @@ def submit(selection: Selection, jobs: int | None, take_over: bool | None, as_js
     """Submit what STUDY lacks and return at once; the jobs continue when the terminal is closed."""
     from ablative.sweeps.submission.submit import submit as hand_over
 
+    if not selection.plan.trainer.executes:
+        click.echo(_nothing(selection.plan), err=True)
     _settle_former(selection.plan, take_over)
     _print_submission(hand_over(selection.plan, jobs or 0), as_json, selection)
+
+
+def _nothing(plan: Plan) -> str:
+    return f"nothing to run: study '{plan.study.name}' is over results that exist already"
 
 
 def _settle_former(plan: Plan, take: bool | None) -> None:

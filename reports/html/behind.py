@@ -88,10 +88,10 @@ class Behind:
         tasks = []
         for state in self._states:
             task = state.task
-            mlflow_run, commit = stored.get(task.task_id, ("", ""))
+            mlflow_run, commit, origin = stored.get(task.task_id, ("", "", None))
             place = commits.setdefault(commit, len(commits))
             own = (runs.setdefault(task.run_id, len(runs)), stages.setdefault(task.stage, len(stages)))
-            tasks.append([task.task_id, *own, mlflow_run, place])
+            tasks.append([task.task_id, *own, *(["", place, origin] if origin else [mlflow_run, place])])
         run, other = home.run("RUN"), home.run("RUN").evaluation("TASK")
         return {
             "asked": _others(plan.asked),
@@ -222,7 +222,7 @@ def _thinned(points: Sequence[tuple[int, float]]) -> list[list[float]]:
     return [[step for step, _ in kept], [float(f"{value:.4g}") for _, value in kept]]
 
 
-_STORED = "select task_id, mlflow_run_id, commit from runs where planned"
+_STORED = "select task_id, mlflow_run_id, commit, origin from runs where planned"
 
 _LOSSES = """
     select distinct metric from stg_metrics

@@ -80,6 +80,8 @@ class Overview:
     """What it cost, in the words that a paper's checklist asks for."""
     environment: EnvironmentCounts
     leftovers: tuple[Leftover, ...]
+    existing: tuple[str, ...]
+    """What was found of results that exist already."""
     usage: UsageTable | None
     """What was spent and wasted, by table and cell; None where no attempt has reported it."""
 
@@ -151,6 +153,7 @@ def survey(results: Results) -> Overview:
         leftovers=tuple(
             Leftover(task, _cells(cells, results.labels), *rest) for task, cells, *rest in warehouse.rows(_LEFTOVERS)
         ),
+        existing=tuple(plan.existing.notes) if plan.existing is not None else (),
         usage=study_usage(results),
     )
 

@@ -37,6 +37,7 @@ SYMBOLS = {
     "not synced": "◍",
     "eligible": "○",
     "waiting": "·",
+    "absent": "–",
 }
 """State -> sign in the grid: shapes, so that no meaning rests on colour alone."""
 

@@ -218,7 +218,10 @@ def _lacking(asked: str, used: Uses, behind: Behind, coverage: Coverage) -> Find
     }
     searched = {cell for own in used.values() for cell, _ in own if cell in coverage.searched}
     failed = any("failed" in (state.state, state.blocked) for own in found.values() for state in own)
+    absent = any(state.state == "absent" for own in found.values() for state in own)
     remedy = f"ablate {'retry' if failed else 'run'} {asked}"
+    if absent:
+        remedy = "add these runs to what the study names under 'results', or take the seeds or cells away"
     tail = f"; {len(searched)} cells wait for their search" if searched else ""
     finding = _finding("missing", found, behind, "{} without a result", remedy, tail)
     if finding or not searched:

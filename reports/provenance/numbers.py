@@ -239,7 +239,7 @@ def task_facts(results: Results, states: Iterable[StoredState]) -> tuple[dict[st
         task = state.task
         if task.task_id not in rows:
             continue
-        commit, finished, sources = rows[task.task_id]
+        commit, finished, sources, origin = rows[task.task_id]
         tasks[task.task_id] = {
             "stage": task.stage,
             "kind": task.kind,
@@ -252,6 +252,7 @@ def task_facts(results: Results, states: Iterable[StoredState]) -> tuple[dict[st
             "finished": finished,
             "data": data_of(task),
             "environment": _place(environment(results, task), environments),
+            **({"origin": origin} if origin else {}),
         }
     return tasks, [json.loads(text) for text in environments]
 
@@ -351,6 +352,6 @@ _MACROS = r"""% \ablate{STUDY.table.row.column} or, of the first study that is r
 \protected\def\ablatemissing#1{\textbf{[#1]}\PackageWarning{ablate}{A number is missing: #1}}"""
 
 _ENDS = """
-    select task_id, commit, strftime(finished, '%Y-%m-%dT%H:%M:%SZ'), sources
+    select task_id, commit, strftime(finished, '%Y-%m-%dT%H:%M:%SZ'), sources, origin
     from runs where planned and state in ('completed', 'diverged')
 """

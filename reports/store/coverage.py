@@ -19,10 +19,10 @@ if TYPE_CHECKING:
     from ablative.study.plan.plan import Plan
     from ablative.study.plan.task import Task
 
-REPORT_STATES = (*FINISHED, "running", "failed", "not synced", "eligible", "waiting")
+REPORT_STATES = (*FINISHED, "running", "failed", "not synced", "eligible", "waiting", "absent")
 """States of a task as a report finds them, in the store and the run's directory; it asks no scheduler."""
 
-TELLING = ("failed", "diverged", "not synced", "running", "eligible", "waiting", "completed")
+TELLING = ("failed", "diverged", "not synced", "running", "eligible", "waiting", "absent", "completed")
 """Which state explains a missing number best, where several seeds differ."""
 
 
@@ -140,6 +140,8 @@ def _state(plan: Plan, task: Task, stored: tuple[str, str], needs: Sequence[Stor
     """
     if stored[0] in FINISHED:
         return stored[0], "", ""
+    if not plan.trainer.executes:
+        return "absent", "", ""
     found = directory_state(task.paths(plan.home))
     if found.state in FINISHED:
         return "not synced", found.state, ""

@@ -27,7 +27,7 @@ SCHEMA_VERSIONS = {"dc11669786a5": "MLflow 3.17"}
 """Migration ids (`alembic_version`) whose tables this module knows."""
 
 _DAMAGED = ("not a database", "malformed", "no such table")
-_FILL_AGAIN = "; move the damaged file away, and 'ablate sync STUDY' fills a new one from the journals"
+FILL_AGAIN = "; move the damaged file away, and 'ablate sync STUDY' fills a new one from the journals"
 BUSY_TIMEOUT_MS = 30_000
 """How long to wait for a writer: ADBC's own default is to fail at once."""
 
@@ -89,6 +89,12 @@ class DatabaseStore:
                 f"where run_uuid in ({_literals(run_uuids)}) and key in ({_literals(metrics)})",
             )
 
+    def rows(self, query: str) -> list[tuple[Any, ...]]:
+        """Rows of a query on tables of any version of MLflow."""
+        with self._cursor() as cursor:
+            columns = _fetch(cursor, query).to_pydict().values()
+            return list(zip(*columns, strict=True))
+
     def _file(self) -> Path | None:
         """The file of a SQLite URI (three slashes and a relative path, or four and an absolute one)."""
         match = re.match(r"sqlite(?:\+\w+)?:///(.*?)(?:\?.*)?$", self.uri)
@@ -106,7 +112,7 @@ class DatabaseStore:
                 yield cursor
         except adbc_driver_manager.Error as error:
             said = redact(f"{self.uri}: {error}", self.uri)
-            advice = _FILL_AGAIN if any(sign in str(error) for sign in _DAMAGED) else ""
+            advice = FILL_AGAIN if any(sign in str(error) for sign in _DAMAGED) else ""
             raise StoreError(f"cannot read the tracking store {said}{advice}") from error
 
     def _connect(self) -> Any:

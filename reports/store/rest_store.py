@@ -107,6 +107,27 @@ class RestStore:
         ]
         return table_of(rows, HISTORY)
 
+    @property
+    def address(self) -> str:
+        """The server's address, without user and password."""
+        return self._address[0]
+
+    def experiments(self) -> dict[str, str]:
+        """Name → id of every active experiment."""
+        found: dict[str, str] = {}
+        token = ""
+        while True:
+            body = {"max_results": PAGE_RUNS, "view_type": "ACTIVE_ONLY"} | ({"page_token": token} if token else {})
+            answer = self._call("experiments/search", body)
+            found |= {each["name"]: str(each["experiment_id"]) for each in answer.get("experiments", ())}
+            token = answer.get("next_page_token", "")
+            if not token:
+                return found
+
+    def runs(self, number: str) -> Iterator[dict[str, Any]]:
+        """Every active run of an experiment (its id), as the server has it."""
+        return self._runs(number)
+
     def _experiment(self, name: str) -> tuple[str, str] | None:
         """An active experiment's id, and its id with its time of birth."""
         query = urlencode({"experiment_name": name})

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from ablative.reports.store.coverage import Coverage, cover
 from ablative.reports.store.database_store import open_store
+from ablative.reports.store.existing_store import Existing, StoreWithExisting
 from ablative.reports.store.labels import Labels
 from ablative.reports.store.warehouse import Warehouse
 from ablative.study.home.records import read_record
@@ -64,7 +65,10 @@ class Results:
 
 def open_warehouse(plan: Plan) -> Warehouse:
     """The study's part of the tracking store that its home names. Raises StoreError."""
-    return Warehouse(open_store(plan.home.tracking_uri, plan.home.tracking_cache), plan)
+    store = open_store(plan.home.tracking_uri, plan.home.tracking_cache)
+    if isinstance(plan.existing, Existing):
+        store = StoreWithExisting(store, plan.existing)
+    return Warehouse(store, plan)
 
 
 @contextlib.contextmanager

@@ -106,7 +106,7 @@ def analysis_of(
 ) -> Analysis | None:
     """The factorial analysis of one column; None while there is no full grid of results."""
     grid = full_grid(levels, {at: _seeds(values, metrics, cell) for at, cell in places.items()})
-    return None if grid is None else analyse(grid, study.baseline or {})
+    return None if grid is None else analyse(grid, study.baseline or {}, study.paired)
 
 
 def _factor_notes(notes: Sequence[str], found: Sequence[Mapping[str, Entry]]) -> tuple[str, ...]:

@@ -102,8 +102,9 @@ class _Draft:
         compared = (config.delta or config.relative) and baseline in self.slots
         reference = list(self.slots).index(baseline) if compared else None
         names = [bare(results.labels.cell(dict(zip(config.rows, levels, strict=True)))) for levels in self.slots]
+        marks = config.marks or study.report.marks
         filled = [
-            _fill(self.slots, names, column, coverage, values, reference, config.marks or study.report.marks)
+            _fill(self.slots, names, column, coverage, values, reference, marks, study.paired)
             for column in self.columns
         ]
         columns = tuple(column for column, _ in filled)
@@ -125,6 +126,7 @@ def _fill(
     values: Values,
     baseline: int | None,
     marks: str,
+    paired: bool,
 ) -> tuple[Column, list[Entry]]:
     """A column's entries, compared with each other, and the column with the method that compared them.
 
@@ -137,7 +139,7 @@ def _fill(
     matrix = _matrix(sources)
     exact = coverage.measures.exact(column.metrics)
     compared = compare_rows(
-        matrix, lambda mean: number(mean, column.digits), column.order, baseline, marks=marks, exact=exact
+        matrix, lambda mean: number(mean, column.digits), column.order, baseline, paired, marks, exact
     )
     words = [test_words(test, names, column.digits) for test in compared.tests]
     entries = [

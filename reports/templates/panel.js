@@ -121,7 +121,7 @@ function folder([id, place]) {
 
 // The files of a run's tasks, in the order in which they ran.
 function taskFiles(task, here, parent) {
-  const [id, run, stage, mlflow, commit] = task;
+  const [id, run, stage, mlflow, commit, origin] = task;
   element("h4", data.stages[stage], parent);
   const list = element("dl", null, parent);
   const place = (name) => `${data.home}/${folder(task)}/${name}`;
@@ -133,6 +133,7 @@ function taskFiles(task, here, parent) {
   const files = { ...data.files, ...(id === data.runs[run] ? { checkpoint: data.checkpoint } : {}) };
   if (here) for (const [term, name] of Object.entries(files)) line(term, place(name), `${folder(task)}/${name}`);
   if (mlflow) line("MLflow run", mlflow);
+  if (origin) line("Exists already", origin);
   if (data.commits[commit]) line("code", data.commits[commit], data.commits[commit].slice(0, 10));
 }
 

@@ -97,7 +97,8 @@ def _judge(results: Results, name: str, claim: ClaimConfig, metrics: tuple[str, 
     by_cell = _cell_values(results.cells, metrics, values)
     measures = results.coverage.measures
     exact = measures.exact(metrics)
-    result = evaluate(name, claim, results.study.factors, results.cells, metrics, by_cell, exact)
+    study = results.study
+    result = evaluate(name, claim, study.factors, results.cells, metrics, by_cell, exact, study.paired)
     lookup = values.of(metrics)
     runs = tuple((cell_name(cell), lookup(cell_key(cell))) for cell in result.cells)
     stages = measures.stages_of(metrics)

@@ -117,8 +117,10 @@ def evaluate(
     metrics: Sequence[str],
     results: CellValues,
     exact: bool | None = None,
+    paired: bool = True,
 ) -> ClaimResult:
-    """The verdict on one claim; `metrics`: the tasks that its patterns mean; `exact`: what is declared of them.
+    """The verdict on one claim; `metrics`: the tasks that its patterns mean; `exact`: what is declared of them;
+    `paired`: a seed is the same in all cells.
 
     Only seeds that have every task in every cell of a comparison count: an average never changes its set of tasks.
     Raises ConfigError for a statement that the grid cannot answer.
@@ -128,7 +130,7 @@ def evaluate(
     results = {key: arm for key, arm in results.items() if key in kept}
     tasks = [(metric,) for metric in metrics] if config.every else [tuple(metrics)]
     level = 1 - ALPHA / (len(comparisons) * len(tasks))
-    measure = functools.partial(_measure, estimand=config.estimand, results=results, exact=exact)
+    measure = functools.partial(_measure, estimand=config.estimand, results=results, exact=exact, paired=paired)
     parts = tuple(_part(each, config, group, results, level, measure) for each in comparisons for group in tasks)
     used = {cell_key(cell): cell for each in comparisons for cell in each.cells}
     return ClaimResult(name, config, _together(parts), parts, tuple(metrics), tuple(used.values()))
@@ -231,8 +233,9 @@ def _measure(
     results: CellValues,
     seeds: Sequence[int],
     exact: bool | None,
+    paired: bool,
 ) -> Effect:
-    """The weighted sum, paired by seed; the other cells that the claim's `where` keeps help to estimate the spread."""
+    """The weighted sum; the other cells that the claim's `where` keeps help to estimate the spread."""
     weights = {cell_key(cell): weight for weight, cell in linear.weights}
     others = [key for key in results if key not in weights]
     arms = [
@@ -240,7 +243,7 @@ def _measure(
         for key in (*weights, *others)
     ]
     every = [*weights.values(), *([0.0] * len(others))]
-    effect = contrast(arms, every, paired=True, estimand=estimand, exact=exact)
+    effect = contrast(arms, every, paired=paired, estimand=estimand, exact=exact)
     return _shifted(effect, -linear.constant)
 
 

@@ -8,8 +8,13 @@ from __future__ import annotations
 
 import importlib
 import sys
-from collections.abc import Iterable, Mapping
-from typing import Any, Protocol
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+from ablative.study.core.files import Content
+
+P = TypeVar("P")
 
 COMMANDS = {
     "list": "ablative.study.commands:list_command",
@@ -56,6 +61,33 @@ class State(Protocol):
     @property
     def finished(self) -> bool:
         """There is a result; divergence is one."""
+
+
+class Existing(Protocol):
+    """Results that exist already, as `reports.imports.existing.Existing` has them."""
+
+    @property
+    def places(self) -> Mapping[str, str]:
+        """Task id → where its result lies; of a task that is only needed by such a one, too."""
+
+    @property
+    def notes(self) -> Sequence[str]:
+        """What a plan says of them: what was found, and what fits no cell, and why."""
+
+
+class Sources(Protocol):
+    """What a study's sources hold, as `reports.imports.sources.Sources` has it."""
+
+    def filled(self, data: Content, executes: bool) -> Content:
+        """The study file's content with the factors and seeds that it leaves to the sources.
+
+        Args:
+            data: the content.
+            executes: its trainer runs what the sources lack; then nothing is left to them.
+        """
+
+    def matched(self, plan: P) -> P:
+        """The plan with the results that exist already."""
 
 
 class ShipResult(Protocol):
@@ -123,6 +155,21 @@ def pending(tasks: object, study: str, home: object) -> int:
 def ship(tasks: object, study: str, home: object) -> ShipResult:
     """Ship the tasks' journals to the tracking store; never raises for a fault of the store."""
     found: ShipResult = load("ablative.sweeps.tracking.sync:ship")(tasks, study, home)
+    return found
+
+
+def sources(data: Content, where: str, folder: Path, home: object) -> Sources | None:
+    """What the sources hold that a study file names; None: it names none.
+
+    Args:
+        data: the file's content.
+        where: the file, for messages.
+        folder: where relative paths begin.
+        home: of the plan.
+    """
+    if data.get("results") is None and data.get("homes") is None:
+        return None
+    found: Sources = load("ablative.reports.imports.sources:open_sources")(data, where, folder, home)
     return found
 
 

@@ -34,6 +34,9 @@ MARK = "ablate.mark"
 CHANGED = "ablate.changed."
 """Prefix; with a param's name, its later value: MLflow refuses to change a param."""
 
+ORIGIN = "ablate.origin"
+"""Where a result lies that existed already. No store has it: `reports.imports` adds it where it is read."""
+
 # What an attempt runs on and has used, written to the journal by the process that runs the task.
 COMMIT = "ablate.commit"
 """The user's repository's; of a study without one, that of the trainer's packages."""
@@ -63,7 +66,7 @@ DOCTOR = "ablate.doctor"
 """When `ablate doctor` last wrote to the store."""
 
 READ = (
-    *(TASK_ID, RUN_ID, STAGE, PROTOCOL, SEED, CELLS, STATE, CAUSE, COMMIT, DIRTY, SOURCES, TRIALS),
+    *(TASK_ID, RUN_ID, STAGE, PROTOCOL, SEED, CELLS, STATE, CAUSE, COMMIT, DIRTY, SOURCES, ORIGIN, TRIALS),
     *(DEVICE, GPUS, CORES, SECONDS, SECONDS_WASTED, QUEUE_SECONDS),
 )
 """Tags that reports read; whatever else a store has is not looked at."""

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import shlex
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 from ablative.study import installed_trainers, trainer_names
+from ablative.study.core import registry
 from ablative.study.core.errors import ConfigError, unknown
 from ablative.study.core.files import write_json
+from ablative.study.core.registry import Existing
 from ablative.study.home.paths import Home
 from ablative.study.home.paths import home as default_home
 from ablative.study.home.study_files import check_file, remember
@@ -22,20 +24,19 @@ from ablative.study.plan.outputs.layout import check_outputs
 from ablative.study.plan.outputs.metric_groups import with_groups
 from ablative.study.plan.read_keys import ReadKeys
 from ablative.study.plan.search_arms import SearchArm, parameter_kinds, resolve
-from ablative.study.plan.stage_graph import bound_tasks, opening
+from ablative.study.plan.stage_graph import bound_tasks, by_depth, opening
 from ablative.study.plan.task import Task
 from ablative.study.plan.tuned_levels import Searched, Tuned
 from ablative.study.spec.cluster import ClusterConfig, spread
-from ablative.study.spec.compose import GROUPS, Composer, Written, folder_of
+from ablative.study.spec.compose import GROUPS, Composer, folder_of
 from ablative.study.spec.design import Cell, allows, cell_name
 from ablative.study.spec.parents import PARENT_KEY, parents
 from ablative.study.spec.runtime import RuntimeConfig, widest
 from ablative.study.spec.search import with_kinds
 from ablative.study.spec.sections import Choices, Sections, Values
-from ablative.study.spec.study_file import KEPT, KEYS, TRAINER, Study, check_factors, parse_study
-from ablative.study.syntax.factors import whole_factors
+from ablative.study.spec.study_file import KEYS, TRAINER, Study, changed_content, check_factors, parse_study
 from ablative.study.syntax.places import Places
-from ablative.study.syntax.words import Overrides, parse_words, sort_words, with_words
+from ablative.study.syntax.words import Overrides, Tree, parse_words, sort_words
 from ablative.study.trainers import Code, Metric, Request, Stage, Trainer
 
 
@@ -64,6 +65,8 @@ class Plan:
     """Data that are not here, and where they were looked for: ids are provisional (`make_plan(without_data=True)`)."""
     whole: Plan | None = None
     """The plan that this is a part of; None: it is the whole one."""
+    existing: Existing | None = None
+    """Results that exist already; None: the study names no sources."""
     asked: str = ""
     """Study and overrides as the command line has them, quoted: what to type after `ablate run` to go on."""
     code: Code | None = None  # the user's code that its tasks run with the trainer's packages
@@ -72,6 +75,10 @@ class Plan:
     def runs(self) -> tuple[Task, ...]:
         """The tasks that open a run."""
         return tuple(task for task in self.tasks if task.opens and task.seeded)
+
+    def has(self, task_id: str) -> bool:
+        """Whether a source of the study has the task's result, so that it is not run."""
+        return self.existing is not None and task_id in self.existing.places
 
     @cached_property
     def metrics(self) -> tuple[str, ...]:
@@ -122,7 +129,7 @@ class Plan:
     def write(self) -> None:
         """Write the resolved configuration of every task, and the plan itself; configurations stay as they are."""
         assert not self.absent
-        for task in self.tasks:
+        for task in (task for task in self.tasks if not self.has(task.task_id)):
             keep_config(task, self.trainer, task.paths(self.home).config)
         whole = self.whole or self
         remember(self.home, self.study.name, self.study.where, self.trainer.conf)
@@ -157,28 +164,29 @@ def make_plan(
     written = composer.study(name)
     places = Places(written.documents, given)
     with places.naming_lines():
-        named = given.get(TRAINER, written.data.get(TRAINER, trainer_names.DEFAULT))
+        named = given.get(TRAINER, written.data.get(TRAINER, trainer_names.implied(written.data)))
         trainer = installed_trainers.trainer(str(named), places.where)
         own = [trainer.conf] if trainer.conf else []
         if own != list(installed_trainers.conf_folders()):
             composer = Composer(folder, own, cache)
         groups = (*trainer.groups, *GROUPS)
         words = sort_words(given, groups, (*KEYS, *trainer.study_keys))
-        study = _study(written, words.study, trainer, groups, places.where)
+        data = changed_content(written.data, words.study, groups, places.where, not trainer.executes)
+        sources = registry.sources(data, places.where, written.documents[0].path.parent, home)
+        if sources is not None:
+            data = sources.filled(data, trainer.executes)
+        study = _study(data, trainer, groups, places.where)
         sections = Sections(composer, study.base, words)
         sections.check_choices(groups, f"{places.where}: base")
         plan = _Planner(study, trainer, sections, words, home, read_data, without_data).plan()
+        if sources is not None:
+            plan = sources.matched(plan)
     check_file(home, study.name, study.where, trainer.conf)
     asked = [study_name, *overrides, *(["--config-dir", config_dir] if config_dir else [])]
     return dataclasses.replace(plan, asked=shlex.join(asked))
 
 
-def _study(written: Written, words: Mapping[str, object], trainer: Trainer, groups: Sequence[str], where: str) -> Study:
-    """The study of a file's content and the words that change it."""
-    data = written.data
-    if data.get("factors") is not None:
-        data = {**data, "factors": whole_factors(data["factors"], where, groups, KEPT)}
-    data = with_words(data, words)
+def _study(data: Tree, trainer: Trainer, groups: Sequence[str], where: str) -> Study:
     others = installed_trainers.others_keys(trainer)
     return parse_study(data, where, trainer.name, trainer.study_keys, trainer.condition_keys, others, groups)
 
@@ -272,7 +280,7 @@ class _Planner:
                         own = [other.runtime for other in run if other.run_id == task.run_id]
                         clusters[task.run_id] = self._cluster(choices, values, widest(own))
         read_keys.check()
-        return _by_depth(found, wanted), clusters
+        return by_depth(found, wanted), clusters
 
     def _arms(self, cells: list[Cell]) -> tuple[SearchArm, ...]:
         """Arms of the study's search; from here on, levels that mean it can be looked up."""
@@ -324,17 +332,3 @@ class _Planner:
 
     def _cluster(self, choices: Choices, values: Values, runtime: RuntimeConfig) -> ClusterConfig:
         return spread(self._sections.section("cluster", ClusterConfig, choices, values), runtime)
-
-
-def _by_depth(known: Mapping[str, Task], wanted: Collection[str]) -> tuple[Task, ...]:
-    """The wanted tasks, and what they need, by the longest chain of needs behind each, else in the given order."""
-    depths: dict[str, int] = {}
-
-    def depth(task_id: str) -> int:
-        if task_id not in depths:
-            depths[task_id] = 1 + max(map(depth, known[task_id].needs), default=-1)
-        return depths[task_id]
-
-    for task_id in wanted:
-        depth(task_id)
-    return tuple(sorted((task for task in known.values() if task.task_id in depths), key=lambda t: depths[t.task_id]))

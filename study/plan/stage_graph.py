@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from ablative.study.core.errors import ConfigError
 from ablative.study.core.identity import config_id, stage_id
@@ -92,3 +92,17 @@ def _identified(
             f"trainer '{trainer.name}': the configuration of stage '{stage.name}' has no id: {error}; expected "
             "numbers, texts, lists and mappings"
         ) from None
+
+
+def by_depth(known: Mapping[str, Task], wanted: Collection[str]) -> tuple[Task, ...]:
+    """The wanted tasks, and what they need, by the longest chain of needs behind each, else in the given order."""
+    depths: dict[str, int] = {}
+
+    def depth(task_id: str) -> int:
+        if task_id not in depths:
+            depths[task_id] = 1 + max(map(depth, known[task_id].needs), default=-1)
+        return depths[task_id]
+
+    for task_id in wanted:
+        depth(task_id)
+    return tuple(sorted((task for task in known.values() if task.task_id in depths), key=lambda t: depths[t.task_id]))

@@ -27,7 +27,9 @@ from ablative.study.spec.outputs import (
 from ablative.study.spec.parents import PARENT_KEY, check_parents
 from ablative.study.spec.search import SEARCH_KEY, SearchConfig, check_searched_levels, parse_search
 from ablative.study.syntax.factors import brief, level_name, whole_factors
+from ablative.study.syntax.sources import SourceConfig, parse_homes, parse_sources
 from ablative.study.syntax.text_width import text_widths
+from ablative.study.syntax.words import Tree, with_words
 
 T = TypeVar("T")
 
@@ -50,6 +52,8 @@ KEYS = (
     "claims",
     "labels",
     "search",
+    "results",
+    "homes",
 )
 """Keys of every study; its trainer owns others."""
 TRAINER = "trainer"
@@ -87,6 +91,12 @@ class Study:
     labels: StudyLabels = field(default_factory=StudyLabels)
     search: SearchConfig | None = None
     report: ReportConfig = dataclasses.field(default_factory=ReportConfig)
+    results: tuple[SourceConfig, ...] = ()
+    """Results that exist already."""
+    paired: bool = True
+    """A seed is the same in all cells. False: the runs of each cell were only numbered."""
+    homes: tuple[str, ...] = ()
+    """Other homes, whose finished tasks count where this one lacks them."""
 
     @property
     def factors(self) -> dict[str, tuple[str, ...]]:
@@ -96,6 +106,24 @@ class Study:
     @property
     def baseline(self) -> dict[str, str] | None:
         return dict(self.design.baseline) or None
+
+
+def changed_content(
+    data: Tree, words: Mapping[str, object], groups: Sequence[str], where: str, names_alone: bool = False
+) -> Tree:
+    """A study file's content with the words of the command line that change it.
+
+    Args:
+        data: the content.
+        words: key → value.
+        groups: config groups, from which a factor of a group's name may choose.
+        where: the file, for messages.
+        names_alone: a factor may list its levels without saying what they set.
+    """
+    if data.get("factors") is not None:
+        listed = tuple(map(str, data["factors"])) if names_alone else groups
+        data = {**data, "factors": whole_factors(data["factors"], where, listed, KEPT)}
+    return with_words(data, words)
 
 
 def parse_study(
@@ -148,6 +176,8 @@ def parse_study(
         labels=parse_labels(data.get("labels"), design.factors, f"{where}: labels"),
         search=search,
         report=_report(data, where),
+        results=() if data.get("results") is None else parse_sources(data["results"], f"{where}: results"),
+        homes=() if data.get("homes") is None else parse_homes(data["homes"], f"{where}: homes"),
     )
     _check_outputs(study, where)
     return study
@@ -157,7 +187,7 @@ def _check_keys(
     data: Mapping[str, Any], where: str, trainer: str, own_keys: Sequence[str], others: Mapping[str, str]
 ) -> None:
     for key in data:
-        if key in others:
+        if key in others and key not in KEYS:
             raise ConfigError(
                 f"{where}: {key}: a key of the trainer '{others[key]}', and this study's is '{trainer}' "
                 f"(its own keys: {', '.join(own_keys) or 'none'})"

@@ -27,6 +27,7 @@ COLOURS = {
     "submitted": "blue",
     "eligible": "yellow",
     "waiting": "bright_black",
+    "absent": "bright_black",
 }
 SHOWN_RUNNING = 16
 SHOWN_FAILURES = 8

@@ -1,13 +1,14 @@
 """The state of every task of a plan (its directory, set against which workers live), and what it has cost.
 
 First match wins: completed, diverged, running, failed (with its cause; cancelled is one), submitted, eligible,
-waiting (for a task that it needs).
+waiting (for a task that it needs). A task whose result a source of the study has is completed; of results that exist
+already, and of which nothing can be run, the others are absent.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Container
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -24,7 +25,7 @@ from ablative.sweeps.queue.failures import RESUMABLE, VANISHED
 from ablative.sweeps.queue.leases import Owner
 from ablative.sweeps.queue.manifest import Manifest
 
-STATES = (*FINISHED, "running", "failed", "submitted", "eligible", "waiting")
+STATES = (*FINISHED, "running", "failed", "submitted", "eligible", "waiting", "absent")
 
 BEGUN = ("running", "failed")
 """States of unfinished tasks that may have cost something."""
@@ -102,7 +103,10 @@ class Survey:
 
 def survey(plan: Plan) -> Survey:
     """Look at every task: one read of its directory, and one look at each live submission."""
-    look = _Look(plan.home, stale_seconds(plan))
+    if not plan.trainer.executes:
+        states = ("completed" if plan.has(task.task_id) else "absent" for task in plan.tasks)
+        return Survey(tuple(map(TaskState, plan.tasks, states)))
+    look = _Look(plan.home, stale_seconds(plan), plan.existing.places if plan.existing else ())
     return Survey(tuple(look.state(task) for task in plan.tasks))
 
 
@@ -142,8 +146,9 @@ def runtimes(plan: Plan) -> tuple[RuntimeConfig, ...]:
 class _Look:
     """One look at tasks, each after those that it needs."""
 
-    def __init__(self, home: Home, stale: float) -> None:
-        self._home, self._stale = home, stale
+    def __init__(self, home: Home, stale: float, existing: Container[str] = ()) -> None:
+        """`existing`: tasks (their ids) whose results lie elsewhere."""
+        self._home, self._stale, self._existing = home, stale, existing
         self._finished: dict[str, bool] = {}
         self._begun = {path.name for path in home.runs.iterdir()} if home.runs.is_dir() else set()
         """Names of the folders of runs: one listing spares four looks at each task of a run without a folder."""
@@ -167,6 +172,8 @@ class _Look:
         return not all(self._finished[need] for need in task.needs)
 
     def _state(self, task: Task) -> TaskState:
+        if task.task_id in self._existing:
+            return TaskState(task, "completed")
         if task.run_id not in self._begun:
             return self._not_begun(task)
         paths = task.paths(self._home)

@@ -28,6 +28,7 @@ joined as (
         tags.cause,
         tags.commit,
         tags.sources,
+        tags.origin,
         planned.task_id is not null as planned,
         planned.task_id is null and tags.run_id in (select run_id from searched) as searched,
         runs.started,

@@ -1,7 +1,7 @@
 -- One row per MLflow run that is ours (it carries a task id), its tags as columns.
 -- stage: stores of 0.1.0 have the protocol of an evaluation instead, and nothing where a run was trained.
 -- `commit` reads like `git describe --dirty`: a number that came from edited code says so. sources: hash of the
--- trainer's own code, where the trainer comes from elsewhere.
+-- trainer's own code, where the trainer comes from elsewhere. origin: where a result lies that existed already.
 with source as (select * from src_tags),
 
 pivoted as (
@@ -21,6 +21,7 @@ pivoted as (
         max(value) filter (key = 'ablate.commit') as clean_commit,
         max(value) filter (key = 'ablate.dirty') as dirty,
         max(value) filter (key = 'ablate.sources') as sources,
+        max(value) filter (key = 'ablate.origin') as origin,
         max(value) filter (key = 'ablate.device') as device,
         try_cast(max(value) filter (key = 'ablate.gpus') as bigint) as gpus,
         try_cast(max(value) filter (key = 'ablate.cores') as bigint) as cores,
