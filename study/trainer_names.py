@@ -1,4 +1,4 @@
-"""The registry of trainers. This is the only file that names modules of the shipped ones; it imports nothing."""
+"""The registry of trainers. This is the only file that names modules of the shipped ones; it imports none of them."""
 
 from __future__ import annotations
 
@@ -10,13 +10,17 @@ DEFAULT = "clip"
 """Trainer of a study that names none."""
 SHIPPED = {
     "clip": "ablative.trainer.clip.plugin.trainer:TRAINER",
+    "program": "ablative.trainer.program.trainer:TRAINER",
     "results": "ablative.trainer.results.trainer:TRAINER",
 }
 """Name → `module:object` of the trainers that come with this program."""
 SHIPPED_CONF = {"clip": ("ablative.trainer", "clip/conf")}
 """Name → package and folder of their config groups and studies: listing studies imports no trainer."""
-IMPLIED = {"results": ("results", ("base", "protocols", "stages"))}
-"""Trainer of a study that names none and has this key, unless it has one of the others."""
+IMPLIED: dict[str, tuple[str, tuple[str, ...]]] = {
+    "stages": ("program", ()),
+    "results": ("results", ("base", "protocols", "stages")),
+}
+"""Key → trainer of a study that names none and has this key, unless it has one of the others."""
 COMMANDS = {"data": "ablative.trainer.clip.data.cli:data"}
 """Subcommands of `ablate` that a shipped trainer adds."""
 

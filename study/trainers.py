@@ -143,6 +143,9 @@ class Request:
     name: str
     where: str
     """The file, for messages."""
+    folder: Path
+    """The folder that it lies in."""
+    seeds: tuple[int, ...]
     own: Settings
     """The study's values of the trainer's own keys (`Trainer.study_keys`)."""
     choices: Mapping[str, str]

@@ -16,6 +16,8 @@ from typing import Any
 
 ID_DIGITS = 12
 _ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False)
+NAMED, INLINE, HIDDEN = "named", "inline", "hidden"
+"""How the keys of a dataclass's field appear among flattened ones: below its name, without it, not at all."""
 
 
 def identity(config: Any) -> Any:
@@ -121,7 +123,7 @@ def flatten(config: Any, prefix: str = "") -> dict[str, Any]:
     Tuples of named configurations (an evaluation's data sets) are keyed by name.
     """
     if dataclasses.is_dataclass(config):
-        items: Mapping[str, Any] = {spec.name: getattr(config, spec.name) for spec in dataclasses.fields(config)}
+        items: Mapping[str, Any] = _shown(config)
     elif isinstance(config, Mapping):
         items = config
     elif isinstance(config, tuple | list) and config and all(hasattr(item, "name") for item in config):
@@ -132,6 +134,18 @@ def flatten(config: Any, prefix: str = "") -> dict[str, Any]:
     for key, value in items.items():
         flat.update(flatten(value, f"{prefix}.{key}" if prefix else str(key)))
     return flat
+
+
+def _shown(config: Any) -> dict[str, Any]:
+    """Fields of a dataclass by the names under which their keys are flattened."""
+    found: dict[str, Any] = {}
+    for spec in dataclasses.fields(config):
+        value, flat = getattr(config, spec.name), spec.metadata.get("flat", NAMED)
+        if flat == INLINE:
+            found.update(value)
+        elif flat == NAMED:
+            found[spec.name] = value
+    return found
 
 
 def differences(left: Any, right: Any) -> dict[str, tuple[Any, Any]]:

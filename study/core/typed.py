@@ -19,6 +19,7 @@ import yaml
 from ablative.study.core.damage import DamagedError
 from ablative.study.core.errors import ConfigError, unknown
 from ablative.study.core.files import read_text
+from ablative.study.core.identity import NAMED
 from ablative.study.core.plugins import Plugins
 
 T = TypeVar("T")
@@ -38,8 +39,16 @@ def field(
     above: float | None = None,
     identity: bool = True,
     identity_default: Any = MISSING,
+    flat: str = NAMED,
 ) -> Any:
-    """A configuration field: allowed values (`low`/`high` inclusive, `above`/`below` exclusive)."""
+    """A configuration field: allowed values (`low`/`high` inclusive, `above`/`below` exclusive).
+
+    Args:
+        identity: it is part of ids.
+        identity_default: value with which it is no part of them, of a field that was added later.
+        flat: how its keys appear among the flattened ones: `NAMED` below the field's name, `INLINE` without it,
+            `HIDDEN` not at all.
+    """
     metadata = {
         "choices": choices,
         "low": low,
@@ -48,6 +57,7 @@ def field(
         "above": above,
         "identity": identity,
         "identity_default": identity_default,
+        "flat": flat,
     }
     return dataclasses.field(default=default, metadata=metadata)
 

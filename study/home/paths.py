@@ -60,6 +60,21 @@ class TaskPaths:
         """What the task printed, all attempts in order."""
         return self.root / "log.txt"
 
+    @property
+    def output(self) -> Path:
+        """What a program of the user's writes."""
+        return self.root / "output"
+
+    @property
+    def exchange(self) -> Path:
+        """What a program of the user's and this one tell each other while it runs."""
+        return self.root / "program"
+
+    @property
+    def config_file(self) -> Path:
+        """The configuration as a program of the user's may read it, YAML."""
+        return self.exchange / "config.yaml"
+
     def shipped(self, study: str) -> Path:
         """How much of the journal is in that study's MLflow experiment, and under which MLflow run."""
         return self.root / "shipped" / f"{study}.json"

@@ -7,6 +7,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 from ablative.study import installed_trainers, trainer_names
@@ -178,7 +179,8 @@ def make_plan(
         study = _study(data, trainer, groups, places.where)
         sections = Sections(composer, study.base, words)
         sections.check_choices(groups, f"{places.where}: base")
-        plan = _Planner(study, trainer, sections, words, home, read_data, without_data).plan()
+        place = written.documents[0].path.resolve().parent
+        plan = _Planner(study, trainer, sections, words, home, read_data, without_data, place).plan()
         if sources is not None:
             plan = sources.matched(plan)
     check_file(home, study.name, study.where, trainer.conf)
@@ -203,6 +205,7 @@ class _Planner:
         home: Home,
         read_data: bool,
         without_data: bool,
+        folder: Path,
     ) -> None:
         self.study, self.where, self.trainer, self.words, self.home = study, study.where, trainer, words, home
         self._sections = sections
@@ -210,6 +213,8 @@ class _Planner:
             Request(
                 name=study.name,
                 where=self.where,
+                folder=folder,
+                seeds=study.seeds,
                 own=study.own,
                 choices=sections.base,
                 tree=sections.tree,

@@ -16,11 +16,15 @@ Values = tuple[tuple[str, Any], ...]
 """Dotted key → value, of a cell's levels."""
 
 
-class Frozen(dict[str, object]):
+class Frozen(Tree):
     """A mapping as the value of a key, which nothing changes: it can be part of what is looked up."""
 
     def __hash__(self) -> int:  # type: ignore[override]
         return hash(tuple(self))
+
+    def __eq__(self, other: object) -> bool:
+        """Equal numbers of different types (1 and 1.0) are different values of a configuration."""
+        return isinstance(other, Mapping) and repr(dict(self)) == repr(dict(other))
 
 
 def frozen(value: object) -> object:

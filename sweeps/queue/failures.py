@@ -114,6 +114,9 @@ def fingerprint(error: BaseException, trained_by: Sequence[str] = ()) -> str:
     Frames of libraries, line numbers, messages and addresses are left out, so that the same mistake in two
     cells, or before and after an unrelated edit, counts as one. Without a frame of such code, all frames count.
     """
+    # A program that ran in another process says itself where it failed.
+    if said := getattr(error, "places", None):
+        return _digest([type(error).__qualname__, *said])
     frames = [(Path(frame.filename), frame.name) for frame in traceback.extract_tb(error.__traceback__)]
     # The worker's own frame, which all failures share, says nothing and does not count as ours.
     named = [(source_name(path, trained_by), name) for path, name in frames]

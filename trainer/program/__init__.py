@@ -1,4 +1,4 @@
-"""The trainer of users' own programs: commands and functions, their configurations and metrics.
+"""The trainer of any program: each stage is a command or a function of the user's, run as it is.
 
-It may import `study` and `trainer.runner`; users' code is never imported in a process of the manager.
+It may import `study` and `trainer.runner`; none of it imports the user's code, which runs in another interpreter.
 """

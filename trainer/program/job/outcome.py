@@ -1,0 +1,130 @@
+"""How a user's program ended: the last of its output, and the error that its end means."""
+
+from __future__ import annotations
+
+import math
+import re
+import signal
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+
+from ablative.study.core.errors import AblateError, is_out_of_memory
+from ablative.trainer.program.metrics.sources import MetricSource
+
+KEPT_LINES = 60
+_FRAME = re.compile(r'\s*File "(.+)", line \d+, in (.+)')
+_RAISED = re.compile(r"([A-Za-z_][\w.]*(?:Error|Exception|Interrupt|Exit|Warning))(?::|$)")
+_NO_ROOM = ("No space left on device", "Disk quota exceeded")
+_MEMORY = re.compile(r"\b(?:OutOfMemoryError|MemoryError)\b|RESOURCE_EXHAUSTED: Out of memory")
+
+
+class ProgramError(AblateError):
+    """A user's program ended without what its stage has to leave."""
+
+    cause = "code"
+
+    def __init__(self, message: str, places: Sequence[str], cause: str = "code") -> None:
+        """`places`: what this failure has in common with the same one elsewhere; `cause`: of `failures.CAUSES`."""
+        super().__init__(message)
+        self.places, self.cause = tuple(places), cause
+
+
+class OutOfMemoryError(ProgramError):
+    """A user's program ran out of memory; the name is what `study.core.errors.is_out_of_memory` goes by."""
+
+
+class Tail:
+    """The last lines of a program's output."""
+
+    def __init__(self) -> None:
+        self.lines: deque[str] = deque(maxlen=KEPT_LINES)
+
+    def add(self, line: str) -> None:
+        if line.strip():
+            self.lines.append(line)
+
+    @property
+    def last(self) -> str:
+        """The last line that says something; the exception, where a traceback is the end."""
+        return self.lines[-1].strip()[:500] if self.lines else ""
+
+    def shown(self, most: int = 3) -> str:
+        """The last lines, on one line."""
+        found = [line.strip()[:200] for line in list(self.lines)[-most:]]
+        return " | ".join(found) if found else "it printed nothing"
+
+    def places(self) -> list[str]:
+        """Functions and exception of the traceback that ends the output; else its last line without numbers."""
+        frames = [f"{Path(match[1]).name}:{match[2]}" for line in self.lines if (match := _FRAME.match(line))]
+        raised = [match[1] for line in self.lines if (match := _RAISED.match(line))]
+        if raised:
+            return [raised[-1], *frames[-8:]]
+        return [re.sub(r"\d+", "#", self.last)]
+
+
+def failure(status: int, tail: Tail, name: str) -> ProgramError:
+    """The error of a program that ended with a status other than 0.
+
+    Args:
+        status: negative: the signal that ended it.
+        tail: of its output.
+        name: of the stage, for the message.
+    """
+    how = f"signal {signal.Signals(-status).name}" if status < 0 else f"exit status {status}"
+    message = f"{name}: the program ended with {how}; its last line: {tail.last or 'it printed nothing'}"
+    if _ran_out_of_memory(tail):
+        return OutOfMemoryError(message, tail.places(), "out of memory")
+    if any(words in line for line in tail.lines for words in _NO_ROOM):
+        return ProgramError(message, tail.places(), "disk")
+    if status in (-signal.SIGKILL, -signal.SIGTERM, -signal.SIGHUP, 128 + signal.SIGKILL, 128 + signal.SIGTERM):
+        return ProgramError(message, [how], "killed")
+    return ProgramError(message, tail.places())
+
+
+def incomplete(missing: Sequence[str], tail: Tail, name: str) -> ProgramError:
+    """The error of a program that ended with status 0 and without what it has to leave."""
+    first = "; ".join(missing[:3]) + (f"; and {len(missing) - 3} more" if len(missing) > 3 else "")
+    message = f"{name}: the program ended with exit status 0, but {first}; its last lines: {tail.shown()}"
+    return ProgramError(message, ["incomplete", *(re.sub(r"\d+", "#", text) for text in missing)])
+
+
+def cannot_start(program: str, cwd: Path, error: OSError) -> ProgramError:
+    """The error of a command that this machine lacks."""
+    what = f"no folder {cwd}" if not cwd.is_dir() else f"{program}: {error.strerror or error}"
+    return ProgramError(f"the program cannot be started: {what}", ["start", type(error).__name__])
+
+
+def stopped(status: int, grace: float) -> str:
+    """How a program that was asked to stop has ended."""
+    if status == -signal.SIGKILL:
+        return f"killed, as it went on for {grace:g} s after it was asked to stop"
+    return f"stopped (exit status {status})" if status >= 0 else f"stopped by {signal.Signals(-status).name}"
+
+
+def not_a_number(final: Mapping[str, float], sources: Iterable[MetricSource], full: Callable[[str], str]) -> str:
+    """The first final value that is no finite number, of a metric of which one is better or that is said to diverge."""
+    for source in sources:
+        value = final.get(full(source.name))
+        if value is not None and not math.isfinite(value) and (source.diverges or source.better):
+            return full(source.name)
+    return ""
+
+
+def variable(stage: str) -> str:
+    """A stage's name as part of a variable's."""
+    return re.sub(r"\W", "_", stage).upper()
+
+
+def gpu_name() -> str:
+    """Name of the first GPU, as the driver's files have it; torch is not asked."""
+    for path in sorted(Path("/proc/driver/nvidia/gpus").glob("*/information")):
+        for line in path.read_text(errors="replace").splitlines():
+            key, _, value = line.partition(":")
+            if key.strip() == "Model":
+                return value.strip()
+    return "GPU"
+
+
+def _ran_out_of_memory(tail: Tail) -> bool:
+    return any(_MEMORY.search(line) or is_out_of_memory(RuntimeError(line)) for line in tail.lines)

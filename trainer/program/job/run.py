@@ -1,0 +1,261 @@
+"""A task of a user's program in the job: started, read, stopped, resumed, and checked for what it has to leave."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import shlex
+from collections.abc import Iterable
+from pathlib import Path
+
+import yaml
+
+from ablative.study.core.errors import Interrupted
+from ablative.study.core.files import write_atomic
+from ablative.study.core.typed import plain
+from ablative.study.home.failed_attempts import times_out_of_memory
+from ablative.study.home.journal import metric_rows, read
+from ablative.study.home.paths import TaskPaths
+from ablative.study.syntax.words import Tree
+from ablative.study.trainers import JobTask
+from ablative.trainer.program.config import ProgramConfig, dotted, nested
+from ablative.trainer.program.definition import StageDefinition
+from ablative.trainer.program.interpreter import client_folder, with_interpreter
+from ablative.trainer.program.job import outcome
+from ablative.trainer.program.job.launchers import launched
+from ablative.trainer.program.job.process import Child, follow
+from ablative.trainer.program.metrics.mlflow_setup import prepare_mlflow, store_template
+from ablative.trainer.program.metrics.reader import Ended, MetricReader
+from ablative.trainer.program.metrics.series import Value
+from ablative.trainer.program.metrics.sources import REPORTED, MetricSource
+from ablative.trainer.program.words import Filling
+from ablative.trainer.runner import frozen_code
+from ablative.trainer.runner.attempts import RunningTask, run_attempt
+from ablative.trainer.runner.record import Result
+from ablative.trainer.runner.task_log import say
+
+CALL = "ablative.call"
+"""Module that runs a function in the study's interpreter."""
+REPORTED_FILE = "reported.jsonl"
+"""File of the exchange to which the client appends what a program reports."""
+
+
+def execute(job: JobTask) -> None:
+    """Run the task to its end; where there is a record, it is done and nothing happens.
+
+    Raises:
+        Interrupted: stopped; call again to go on.
+        AblateError, OSError: what the user has to mend; anything else is a fault of this code.
+    """
+    run_attempt(job, work)
+
+
+def work(task: RunningTask) -> Result:
+    """One attempt at the task: a run of its program."""
+    attempt = Attempt(task)
+    attempt.prepare()
+    return attempt.run()
+
+
+class Attempt:
+    """One run of a task's program."""
+
+    def __init__(self, task: RunningTask) -> None:
+        config: ProgramConfig = task.config
+        self._task, self._config = task, config
+        self._paths: TaskPaths = task.job.paths
+        self._stage: StageDefinition = config.job.stage
+        self._code = frozen_code.folder(Path(config.job.code))
+        self._resumed = self._stage.resume.file != "" and any(self._paths.output.glob(self._stage.resume.file))
+        self._filling = self._filled()
+        self._tail = outcome.Tail()
+
+    def prepare(self) -> None:
+        """Make the folders, and write what the program may read of its task."""
+        self._paths.output.mkdir(parents=True, exist_ok=True)
+        self._paths.exchange.mkdir(parents=True, exist_ok=True)
+        for name in ("stop", "stopping.jsonl", "returned"):
+            (self._paths.exchange / name).unlink(missing_ok=True)
+        whole = self._configuration()
+        write_atomic(self._paths.config_file, yaml.safe_dump(plain(whole), sort_keys=False))
+        folders = {
+            word.removesuffix(".out"): str(self._task.job.needs[stage].output)
+            for word, stage in self._config.job.folders.items()
+        }
+        facts = {
+            "config": plain(whole),
+            "seed": self._task.job.seed,
+            "out": str(self._paths.output),
+            "stages": folders,
+            "stage": self._task.job.stage,
+            "resumed": self._resumed,
+        }
+        write_atomic(self._paths.exchange / "task.json", json.dumps(facts, indent=1, default=str) + "\n")
+
+    def run(self) -> Result:
+        """Start the program and follow it to its end."""
+        command, env = self._command(), self._environment()
+        say(f"  {'program':<14} {shlex.join(command)}")
+        reader = MetricReader(self._sources(), self._paths.output, self._earlier())
+        self._hold()
+        if self._resumed:
+            self._task.journal.event("resumed from file", file=self._stage.resume.file)
+        cwd = self._code / self._filling.text(self._stage.cwd)
+        try:
+            child = Child(command, cwd, env)
+        except OSError as error:
+            raise outcome.cannot_start(command[0], cwd, error) from None
+        stop = self._stage.stop
+
+        def line(text: str) -> None:
+            self._tail.add(text)
+            self._report(reader.line(text))
+
+        try:
+            stopped = follow(child, line, lambda: self._report(reader.poll()), self._asked, stop.number, stop.grace)
+            status = child.status
+        finally:
+            child.close()
+        ended = reader.finish()
+        self._report(ended.values)
+        for note in ended.notes:
+            self._task.journal.event("metrics", message=note)
+        if stopped and not self._finished_anyway(status):
+            raise Interrupted(outcome.stopped(status, stop.grace))
+        return self._result(status, ended)
+
+    def _result(self, status: int, ended: Ended) -> Result:
+        name = f"stage '{self._task.job.stage}'"
+        if status:
+            raise outcome.failure(status, self._tail, name)
+        final = {self._full(metric): value for metric, value in ended.final.items()}
+        # A declared number that is none is a result: the training diverged.
+        if culprit := outcome.not_a_number(final, self._stage.metrics, self._full):
+            return Result(final, {"step": self._last_step(), "culprit": culprit})
+        missing = [f"no metric {self._stage.name}/{why}" for why in ended.missing.values()]
+        for pattern in self._stage.outputs:
+            if not any(self._paths.output.glob(self._filling.text(pattern))):
+                missing.append(f"no output {pattern} in {self._paths.output}")
+        if missing:
+            raise outcome.incomplete(missing, self._tail, name)
+        self._report(ended.closing)
+        return Result(final)
+
+    def _finished_anyway(self, status: int) -> bool:
+        """Whether a function returned without having seen that it is to stop."""
+        return status == 0 and bool(self._stage.function) and (self._paths.exchange / "returned").exists()
+
+    def _asked(self) -> bool:
+        if not self._task.job.stop():
+            return False
+        (self._paths.exchange / "stop").touch()
+        return True
+
+    def _command(self) -> list[str]:
+        own = self._stage
+        if own.function:
+            command = [self._config.job.python, "-m", CALL, own.function]
+        else:
+            texts = (*own.command, *(own.resume.args if self._resumed else ()))
+            command = with_interpreter(self._filling.words(texts), self._config.job.python)
+        command = launched(command, own.launch.by, self._config.runtime.processes, self._config.job.python)
+        return [*self._prefix(), *command]
+
+    def _environment(self) -> dict[str, str]:
+        """Variables of the program: those of the job, what it may know of its task, and what the study adds."""
+        own, paths = self._task.job, self._paths
+        found = frozen_code.variables(os.environ)
+        found |= {
+            "ABLATE_TASK": str(paths.exchange),
+            "ABLATE_OUT": str(paths.output),
+            "ABLATE_SEED": str(own.seed),
+            "ABLATE_RESUMED": "1" if self._resumed else "0",
+            "ABLATE_STOP": str(paths.exchange / "stop"),
+            "PYTHONUNBUFFERED": "1",
+            "PYTHONPATH": os.pathsep.join(filter(None, [found.get("PYTHONPATH"), str(client_folder(own.home))])),
+        }
+        for word, stage in self._config.job.folders.items():
+            found[f"ABLATE_STAGE_{outcome.variable(word.removesuffix('.out'))}"] = str(own.needs[stage].output)
+        if end := os.environ.get("SLURM_JOB_END_TIME"):
+            found["ABLATE_DEADLINE"] = end
+        if self._config.runtime.threads:
+            found.setdefault("OMP_NUM_THREADS", str(self._config.runtime.threads))
+        if any(source.kind == "mlflow" for source in self._stage.metrics):
+            template = store_template(
+                own.home.cache / "empty_mlflow", [*self._prefix(), self._config.job.python], found
+            )
+            found |= prepare_mlflow(paths.output, template)
+        return found | {name: self._filling.text(value) for name, value in self._stage.env.items()}
+
+    def _prefix(self) -> list[str]:
+        return list(map(self._filling.text, self._stage.prefix))
+
+    def _filled(self) -> Filling:
+        config, paths, own = self._config, self._paths, self._task.job
+        folders = {word: str(own.needs[stage].output) for word, stage in config.job.folders.items()}
+        fixed = {
+            "seed": str(own.seed),
+            "out": str(paths.output),
+            "config_file": str(paths.config_file),
+            "processes": str(config.runtime.processes),
+            "python": config.job.python,
+            "code": str(self._code),
+            **folders,
+        }
+        # What a program was asked with in place of the seed and of folders has their names.
+        named = Filling({}, {}, fixed, {}, {})
+
+        def value(item: object) -> object:
+            return named.text(item) if isinstance(item, str) and named.knows(item) else item
+
+        smaller = self._smaller()
+        values = {key: value(item) for key, item in {**dotted(config.config), **config.unhashed}.items()} | smaller
+        given = {key: smaller.get(key, value(item)) for key, item in {**config.given, **smaller}.items()}
+        return Filling({**values, **config.program.each}, given, fixed, config.job.stage.rename, config.options)
+
+    def _smaller(self) -> Tree:
+        """Values of keys that attempts which ran out of memory have made smaller (or larger, as accumulation)."""
+        times = times_out_of_memory(self._paths)
+        known = {**dotted(self._config.config), **self._config.unhashed}
+        found: Tree = {}
+        for key, factor in self._stage.on_oom.items() if times else ():
+            value = known[key] * factor**times
+            found[key] = max(1, round(value)) if isinstance(known[key], int) else value
+        return found
+
+    def _configuration(self) -> Tree:
+        return nested({**self._filling.values})
+
+    def _sources(self) -> tuple[MetricSource, ...]:
+        """Where the metrics are; those that the program reports by the client are in a file of the exchange."""
+        file = str(self._paths.exchange / REPORTED_FILE)
+        return tuple(
+            dataclasses.replace(source, kind="jsonl", file=file, key=source.name) if source.kind == REPORTED else source
+            for source in self._stage.metrics
+        )
+
+    def _earlier(self) -> list[Value]:
+        """What earlier attempts have reported."""
+        rows = metric_rows(read(self._paths.journal)[0])
+        return [Value(name.removeprefix(f"{self._stage.name}/"), step, value) for name, step, value, _ in rows]
+
+    def _report(self, values: Iterable[Value]) -> None:
+        steps: dict[int, dict[str, float]] = {}
+        for value in values:
+            steps.setdefault(value.step, {})[self._full(value.name)] = value.value
+        for step, found in steps.items():
+            self._task.journal.metrics(step, found)
+
+    def _full(self, name: str) -> str:
+        return f"{self._stage.name}/{name}"
+
+    def _last_step(self) -> int:
+        return max((step for _, step, _, _ in metric_rows(read(self._paths.journal)[0])), default=0)
+
+    def _hold(self) -> None:
+        visible = [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name not in ("", "-1")]
+        processes = self._config.runtime.processes
+        gpus = 0 if self._config.runtime.device == "cpu" else min(len(visible), processes)
+        device = outcome.gpu_name() if gpus else self._task.device
+        self._task.hold(device, gpus, max(1, self._config.runtime.threads) * processes, processes)
