@@ -123,7 +123,7 @@ def flatten(config: Any, prefix: str = "") -> dict[str, Any]:
     Tuples of named configurations (an evaluation's data sets) are keyed by name.
     """
     if dataclasses.is_dataclass(config):
-        items: Mapping[str, Any] = _shown(config)
+        items: Mapping[str, object] = _shown(config)
     elif isinstance(config, Mapping):
         items = config
     elif isinstance(config, tuple | list) and config and all(hasattr(item, "name") for item in config):
@@ -136,9 +136,9 @@ def flatten(config: Any, prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def _shown(config: Any) -> dict[str, Any]:
+def _shown(config: Any) -> dict[str, object]:
     """Fields of a dataclass by the names under which their keys are flattened."""
-    found: dict[str, Any] = {}
+    found: dict[str, object] = {}
     for spec in dataclasses.fields(config):
         value, flat = getattr(config, spec.name), spec.metadata.get("flat", NAMED)
         if flat == INLINE:

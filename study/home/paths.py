@@ -67,7 +67,7 @@ class TaskPaths:
 
     @property
     def exchange(self) -> Path:
-        """What a program of the user's and this one tell each other while it runs."""
+        """Messages between a program of the user's and its worker while it runs."""
         return self.root / "program"
 
     @property

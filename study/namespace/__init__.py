@@ -160,6 +160,6 @@ def _listen() -> None:
             if signal.getsignal(number) == signal.SIG_DFL:
                 signal.signal(number, lambda received, frame: _signalled.append(received))
         except ValueError:
-            # Only the main thread sets handlers; the file tells the others.
+            # Only the main thread sets handlers; others see the file alone.
             print("ablative: not the main thread, so that signals are not noted", file=sys.stderr)
             return

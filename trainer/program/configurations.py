@@ -213,7 +213,7 @@ class ProgramConfigurations(Configurations):
     def _keys(self, part: Part) -> tuple[str, ...]:
         """Dotted keys of the part's configuration with the values that every cell starts from."""
         if part.name not in self._known:
-            self._known[part.name] = tuple(dotted(self._source(part).resolve({}).values))
+            self._known[part.name] = self._source(part).keys()
         return self._known[part.name]
 
     def _has(self, part: Part, key: str) -> bool:

@@ -40,6 +40,10 @@ class Source(Protocol):
     given: Tree
     """Dotted keys that the study gives to every cell, and their values."""
 
+    def keys(self) -> tuple[str, ...]:
+        """Dotted keys of the configuration that every cell starts from."""
+        ...
+
     def resolve(self, given: Settings) -> Resolved:
         """The whole configuration with some dotted keys set; raises ConfigError for what the program does not take."""
         ...
@@ -85,6 +89,9 @@ class Declared:
         self.given = dotted(values)
         self._values, self._where, self._open = plain(values), where, opened
 
+    def keys(self) -> tuple[str, ...]:
+        return tuple(self.given)
+
     def resolve(self, given: Settings) -> Resolved:
         values = plain(self._values)
         for key, value in given.items():
@@ -101,6 +108,9 @@ class Typed:
     def __init__(self, values: Settings, invocation: Invocation, unhashed: Sequence[str], name: str) -> None:
         self.given = dotted(values)
         self._probe = type_probe(invocation, unhashed, name)
+
+    def keys(self) -> tuple[str, ...]:
+        return tuple(dotted(self.resolve({}).values))
 
     def resolve(self, given: Settings) -> Resolved:
         values: Tree = {}
@@ -122,18 +132,29 @@ class Asked:
     ) -> None:
         """`words`: (keys that are given, options of the command line, all keys) → words of the command, filled in."""
         self.given = dotted(values)
-        self._words = words
+        self._words, self._kind = words, kind
         self._probe = (argparse_probe if kind == "argparse" else hydra_probe)(invocation, unhashed)
         self._options: Settings = {}
         self._known: tuple[str, ...] | None = None
 
     def resolve(self, given: Settings) -> Resolved:
-        if self._known is None:
-            first = self._probe.resolve(self._words(self.given, {}, None))
-            self._options = {key: dataclasses.asdict(option) for key, option in first.options.items()}
-            self._known = tuple(dotted(first.values))
-        answer = self._probe.resolve(self._words({**self.given, **given}, self._options, self._known))
+        known = self.keys()
+        answer = self._probe.resolve(self._words({**self.given, **given}, self._options, known))
         return Resolved(answer.values, self._options)
+
+    def _ask_keys(self) -> tuple[str, ...]:
+        """All keys of the program, even where arguments that it requires come with the cells."""
+        words = self._words(self.given, {}, None)
+        if self._kind == "hydra":
+            return tuple(dotted(self._probe.resolve(words).values))
+        found = self._probe.options(words)
+        self._options = {key: dataclasses.asdict(option) for key, option in found.items()}
+        return tuple(found)
+
+    def keys(self) -> tuple[str, ...]:
+        if self._known is None:
+            self._known = self._ask_keys()
+        return self._known
 
 
 def from_file(name: str, values: Settings, folder: Path, where: str) -> Declared:

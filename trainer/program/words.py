@@ -137,7 +137,7 @@ def _by_option(key: str, value: Plain, option: Settings) -> Iterator[str]:
     elif kind in ("true", "false"):
         yield from [long[0]] if bool(value) == (kind == "true") else []
     elif kind == "boolean":
-        yield next(flag for flag in long if flag.startswith("--no-") != bool(value))
+        yield long[0] if value else option["negative"][0]
     elif kind == "count":
         yield from [long[0]] * int(value)
     elif isinstance(value, list | tuple):
