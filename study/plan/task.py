@@ -8,7 +8,8 @@ from typing import Any
 
 from ablative.study.core.damage import fields_of, shape_of
 from ablative.study.core.files import read_json
-from ablative.study.home.paths import Home, SearchPaths, TaskPaths
+from ablative.study.home.paths import Home, TaskPaths
+from ablative.study.home.search_paths import SearchPaths
 from ablative.study.spec.design import Cell, cell_name
 from ablative.study.spec.runtime import RuntimeConfig
 from ablative.study.trainers import Config

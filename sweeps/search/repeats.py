@@ -14,7 +14,7 @@ from typing import Any
 from optuna.trial import FrozenTrial, TrialState
 
 from ablative.study.core.files import write_json
-from ablative.study.home.paths import TrialPaths
+from ablative.study.home.search_paths import TrialPaths
 from ablative.study.plan import winners
 from ablative.study.plan.search_arms import SearchArm
 from ablative.study.plan.task import Task

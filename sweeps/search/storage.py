@@ -23,7 +23,7 @@ from optuna.storages.journal._file import BaseJournalFileLock, get_lock_file
 
 from ablative.study.core.errors import AblateError, ConfigError, StoreError, unknown
 from ablative.study.core.files import naming
-from ablative.study.home.paths import SearchPaths
+from ablative.study.home.search_paths import SearchPaths
 from ablative.sweeps.queue import leases
 
 if TYPE_CHECKING:

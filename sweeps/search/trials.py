@@ -19,7 +19,8 @@ from optuna.trial import FrozenTrial, TrialState
 
 from ablative.study.core.errors import ConfigError
 from ablative.study.core.files import read_json, write_json
-from ablative.study.home.paths import Home, TrialPaths
+from ablative.study.home.paths import Home
+from ablative.study.home.search_paths import TrialPaths
 from ablative.study.plan.search_arms import SearchArm
 from ablative.study.plan.task import Task, TaskRef
 from ablative.sweeps.queue import leases

@@ -16,7 +16,8 @@ from fakes import HERE, tiny_plan, wait_for, write_study
 from ablative.study.cli import main
 from ablative.study.core.errors import AblateError
 from ablative.study.core.files import read_json
-from ablative.study.home.paths import Home, SearchPaths
+from ablative.study.home.paths import Home
+from ablative.study.home.search_paths import SearchPaths
 from ablative.sweeps.queue.executors import live_jobs
 from ablative.sweeps.status.task_states import survey
 from ablative.sweeps.submission.submit import Code, submit
