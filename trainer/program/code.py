@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ablative.study.core.checkouts import git
+from ablative.study.core.checkouts import root
 from ablative.study.core.errors import ConfigError, unknown
 from ablative.study.syntax.factors import brief
 from ablative.study.syntax.words import Tree
@@ -52,9 +52,7 @@ def _folder(named: str, request: Request, where: str) -> Path:
         if not folder.is_dir():
             raise ConfigError(f"{where}: no folder {folder}")
         return folder
-    found = git(request.folder, "rev-parse", "--show-toplevel")
-    top = found.stdout.strip() if found.returncode == 0 else ""
-    return Path(top).resolve() if top else request.folder
+    return root(request.folder) or request.folder
 
 
 def _patterns(value: object, where: str) -> tuple[str, ...]:

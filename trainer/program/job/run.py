@@ -101,7 +101,7 @@ class Attempt:
         self._hold()
         if self._resumed:
             self._task.journal.event("resumed from file", file=self._stage.resume.file)
-        cwd = self._code / self._filling.text(self._stage.cwd)
+        cwd = self._code / frozen_code.moved(self._filling.text(self._stage.cwd))
         try:
             child = Child(command, cwd, env)
         except OSError as error:
@@ -158,7 +158,8 @@ class Attempt:
             command = [self._config.job.python, "-m", CALL, own.function]
         else:
             texts = (*own.command, *(own.resume.args if self._resumed else ()))
-            command = with_interpreter(self._filling.words(texts), self._config.job.python)
+            words = map(frozen_code.moved, self._filling.words(texts))
+            command = with_interpreter([*words], self._config.job.python)
         command = launched(command, own.launch.by, self._config.runtime.processes, self._config.job.python)
         return [*self._prefix(), *command]
 
@@ -186,7 +187,11 @@ class Attempt:
                 own.home.cache / "empty_mlflow", [*self._prefix(), self._config.job.python], found
             )
             found |= prepare_mlflow(paths.output, template)
-        return found | {name: self._filling.text(value) for name, value in self._stage.env.items()}
+        added = {name: self._filling.text(value) for name, value in self._stage.env.items()}
+        if path := added.get("PYTHONPATH"):
+            # What leads imports to the frozen copy comes first.
+            added["PYTHONPATH"] = os.pathsep.join([found["PYTHONPATH"], path])
+        return found | added
 
     def _prefix(self) -> list[str]:
         return list(map(self._filling.text, self._stage.prefix))
