@@ -6,7 +6,7 @@ import dataclasses
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -189,7 +189,7 @@ def make_plan(
 
 
 def _study(data: Tree, trainer: Trainer, groups: Sequence[str], where: str) -> Study:
-    others = installed_trainers.others_keys(trainer)
+    others = partial(installed_trainers.others_keys, trainer)
     return parse_study(data, where, trainer.name, trainer.study_keys, trainer.condition_keys, others, groups)
 
 

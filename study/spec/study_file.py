@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from types import MappingProxyType
 from typing import Any, TypeVar
 
 from ablative.study.core.errors import ConfigError, unknown
@@ -132,7 +131,7 @@ def parse_study(
     trainer: str = "",
     own_keys: Sequence[str] = (),
     condition_keys: Sequence[str] = (),
-    others: Mapping[str, str] = MappingProxyType({}),
+    others: Callable[[], Mapping[str, str]] = dict,
     groups: Sequence[str] = (),
 ) -> Study:
     """The `Study` that a study file's content means; raises ConfigError naming `where` and the key.
@@ -143,7 +142,7 @@ def parse_study(
         trainer: name of the study's trainer.
         own_keys: the study keys that it owns.
         condition_keys: those of them that map names to conditions on cells.
-        others: keys of other trainers, and whose they are, for messages.
+        others: looks up keys of other trainers, and whose they are, for messages: it imports them.
         groups: config groups, from which a factor of a group's name may choose.
     """
     _check_keys(data, where, trainer, own_keys, others)
@@ -184,16 +183,17 @@ def parse_study(
 
 
 def _check_keys(
-    data: Mapping[str, Any], where: str, trainer: str, own_keys: Sequence[str], others: Mapping[str, str]
+    data: Mapping[str, Any], where: str, trainer: str, own_keys: Sequence[str], others: Callable[[], Mapping[str, str]]
 ) -> None:
     for key in data:
-        if key in others and key not in KEYS:
+        if key in KEYS or key in own_keys:
+            continue
+        if owner := others().get(key):
             raise ConfigError(
-                f"{where}: {key}: a key of the trainer '{others[key]}', and this study's is '{trainer}' "
+                f"{where}: {key}: a key of the trainer '{owner}', and this study's is '{trainer}' "
                 f"(its own keys: {', '.join(own_keys) or 'none'})"
             )
-        if key not in KEYS and key not in own_keys:
-            raise ConfigError(unknown("key", str(key), [*KEYS, *own_keys], where))
+        raise ConfigError(unknown("key", str(key), [*KEYS, *own_keys], where))
 
 
 def _design(data: Mapping[str, Any], where: str) -> Design:
