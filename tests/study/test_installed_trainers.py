@@ -104,7 +104,7 @@ def complaint(folder: Path, trainer: str = "own", more: str = "") -> str:
 
 
 def test_it_is_found_by_its_name_and_the_others_are_not_imported(site: Path, tmp_path: Path) -> None:
-    assert list(installed_trainers.TRAINERS) == sorted({*POINTS, "clip", "results", "torn", "leaving"})
+    assert list(installed_trainers.TRAINERS) == sorted({*POINTS, "clip", "program", "results", "torn", "leaving"})
     found = plan(tmp_path)
     assert [(task.stage, task.config) for task in found.tasks] == [("fit", {"size": 1}), ("fit", {"size": 2})]
     assert len(make_plan("demo", home=Home(tmp_path)).runs) == 32
