@@ -32,6 +32,7 @@ COMMANDS = {**registry.COMMANDS, **trainer_names.COMMANDS}
 """Subcommand → where the package that owns it defines it."""
 SUMMARIES = {
     "list": "Studies, config groups and their options.",
+    "try": "Run one cell here for minutes: metrics, stop and resume, price.",
     "plan": "Cells, runs and tasks of a study, their states and estimated cost.",
     "run": "Submit what is missing, wait for it, and write the report.",
     "submit": "Submit what is missing and return at once.",
@@ -44,6 +45,7 @@ SUMMARIES = {
     "why": "The runs behind a number of a table, or behind the verdict on a claim.",
     "sql": "Ask a study's results in SQL; export them as Parquet.",
     "diff": "Configuration keys in which two cells or runs differ.",
+    "config": "The whole configuration of a cell, and the command that it runs.",
     "sync": "Upload the entries of journals that MLflow does not have yet.",
     "data": "Pack, check and show image-text data.",
     "doctor": "Check this machine: packages, home, store, disk, data.",
@@ -115,6 +117,26 @@ def study_command(function: Callable[..., Any], without_data: bool = False) -> C
 
 study_command_without_data = functools.partial(study_command, without_data=True)
 """`study_command` for commands that start nothing: the data may be absent from this machine (`Plan.absent`)."""
+
+
+def cell_command(function: Callable[..., object]) -> Callable[..., object]:
+    """Add STUDY, CELL, OVERRIDES and --config-dir to a command, and call it with the `Plan` and the cell's text."""
+
+    @click.argument("study_name", metavar="STUDY")
+    @click.argument("words", metavar="[CELL] [OVERRIDES]...", nargs=-1)
+    @config_dir_option
+    @functools.wraps(function)
+    def wrapper(
+        *args: object, study_name: str, words: tuple[str, ...], config_dir: str | None, **options: object
+    ) -> object:
+        cell = words[0] if words else ""
+        plan = load_plan(study_name, words[1:], config_dir, without_data=True)
+        if "=" in cell and "," not in cell and cell.partition("=")[0] not in (*plan.study.factors, "seed"):
+            # No level of a factor: an override, as of any other command.
+            cell, plan = "", load_plan(study_name, words, config_dir, without_data=True)
+        return function(plan, cell, *args, **options)
+
+    return wrapper
 
 
 def selecting(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -12,7 +12,7 @@ import click
 
 from ablative.study.cli import config_dir_option, load_plan, selecting, study_command_without_data
 from ablative.study.core import registry
-from ablative.study.core.errors import AblateError, ConfigError, unknown
+from ablative.study.core.errors import ConfigError, unknown
 from ablative.study.core.registry import State
 from ablative.study.spec.design import cell_name
 
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from ablative.study.costs.budget import Selection
     from ablative.study.costs.estimate import Costs
     from ablative.study.plan.plan import Plan
-    from ablative.study.plan.task import Task
 
 
 @click.command("list")
@@ -240,9 +239,10 @@ def _notes(plan: Plan) -> Iterator[str]:
 def diff(study_name: str, left: str, right: str, config_dir: str | None, as_json: bool) -> None:
     """Show the keys in which A and B differ; each is a task id, or a cell such as method=clip,pooling=map."""
     from ablative.study.core.identity import differences
+    from ablative.study.plan.named_task import named_task
 
     plan = load_plan(study_name, (), config_dir)
-    a, b = _find(plan, left), _find(plan, right)
+    a, b = named_task(plan, left), named_task(plan, right)
     found = differences(a.config, b.config)
     if as_json:
         rows = {key: {"a": x, "b": y} for key, (x, y) in found.items()}
@@ -253,33 +253,3 @@ def diff(study_name: str, left: str, right: str, config_dir: str | None, as_json
         click.echo(f"{key}: {x} → {y}")
     if not found:
         click.echo("the same configuration")
-
-
-def _find(plan: Plan, text: str) -> Task:
-    """The task with this id, or the first run of the cell that `factor=level,…` singles out."""
-    if "=" not in text:
-        return plan.task(text)
-    condition = {}
-    for part in text.split(","):
-        factor, _, level = part.partition("=")
-        condition[factor] = level
-    for factor, level in condition.items():
-        if factor != "seed" and level not in plan.study.factors.get(factor, ()):
-            kind, allowed = (
-                ("level", plan.study.factors[factor])
-                if factor in plan.study.factors
-                else ("factor", plan.study.factors)
-            )
-            raise ConfigError(unknown(kind, level if kind == "level" else factor, allowed, text))
-    seed = condition.pop("seed", None)
-    found = [
-        task
-        for task in plan.runs
-        if any(condition.items() <= cell.items() for cell in task.cells) and seed in (None, str(task.seed))
-    ]
-    cells = {cell_name(task.cells[0]) for task in found}
-    if len(cells) > 1:
-        raise ConfigError(f"'{text}' means {len(cells)} cells: {'; '.join(sorted(cells)[:5])}")
-    if not found:
-        raise AblateError(f"'{text}' is no cell of study '{plan.study.name}'")
-    return found[0]

@@ -21,7 +21,9 @@ IMPLIED: dict[str, tuple[str, tuple[str, ...]]] = {
     "results": ("results", ("base", "protocols", "stages")),
 }
 """Key → trainer of a study that names none and has this key, unless it has one of the others."""
-COMMANDS = {"data": "ablative.trainer.clip.data.cli:data"}
+COMMANDS = {
+    "data": "ablative.trainer.clip.data.cli:data",
+}
 """Subcommands of `ablate` that a shipped trainer adds."""
 
 

@@ -20,6 +20,7 @@ from ablative.study.home.journal import Entry
 from ablative.study.home.paths import Home, TaskPaths
 from ablative.study.spec.runtime import RuntimeConfig
 from ablative.study.spec.sections import Choices, Values
+from ablative.study.starts import Resumption, Started
 from ablative.study.syntax.words import Tree
 
 RESERVED_STAGES = {
@@ -342,6 +343,14 @@ class Trainer(Protocol):
     def after_out_of_memory(self, stage: str, config: Config, times: int) -> bool:
         """Whether an attempt after so many that ran out of memory would need less of it."""
         return False
+
+    def started(self, task: JobTask, config: Config) -> Started | None:
+        """The program that a task would start; None: it starts none. Nothing is run or written."""
+        return None
+
+    def resumption(self, stage: str, config: Config) -> Resumption:
+        """How a stopped task goes on."""
+        return Resumption()
 
     def inputs(self, stage: str, config: Config) -> Mapping[str, str]:
         """Data that a task reads: name → what identifies their content, as a report prints it."""

@@ -148,6 +148,15 @@ def _shown(config: Any) -> dict[str, object]:
     return found
 
 
+def shown(config: object) -> object:
+    """A configuration as people read it, nested: dictionaries, lists and plain values, without hidden fields."""
+    if dataclasses.is_dataclass(config):
+        return {key: shown(value) for key, value in _shown(config).items()}
+    if isinstance(config, Mapping):
+        return {str(key): shown(value) for key, value in config.items()}
+    return [shown(item) for item in config] if isinstance(config, tuple | list) else config
+
+
 def differences(left: Any, right: Any) -> dict[str, tuple[Any, Any]]:
     """Dotted keys in which two configurations differ: ``{key: (left, right)}``; absent is None."""
     a, b = flatten(left), flatten(right)

@@ -20,6 +20,8 @@ COMMANDS = {
     "list": "ablative.study.commands:list_command",
     "plan": "ablative.study.commands:plan_command",
     "diff": "ablative.study.commands:diff",
+    "config": "ablative.study.config_command:config_command",
+    "try": "ablative.sweeps.tryout.cli:try_command",
     "run": "ablative.sweeps.cli:run",
     "submit": "ablative.sweeps.cli:submit",
     "status": "ablative.sweeps.cli:status",

@@ -25,6 +25,8 @@ from ablative.study.core.files import Content, naming, write_atomic
 
 Entry = Mapping[str, Any]
 """One line."""
+COMPUTED_AGAIN = "computed again"
+"""Event of an attempt that reported steps which an earlier one had: `first`, `last`, and how many `reports`."""
 
 
 def encode(value: float) -> float | str:

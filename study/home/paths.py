@@ -216,6 +216,11 @@ class StudyPaths:
         return self.root / "tracking.json"
 
     @property
+    def tried(self) -> Path:
+        """What `ablate try` has measured of the study's stages (JSON)."""
+        return self.root / "tried.json"
+
+    @property
     def search(self) -> SearchPaths:
         return SearchPaths(self.root / "search")
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -12,7 +12,7 @@ from ablative.study.home.paths import Home, TaskPaths
 from ablative.study.home.search_paths import SearchPaths
 from ablative.study.spec.design import Cell, cell_name
 from ablative.study.spec.runtime import RuntimeConfig
-from ablative.study.trainers import Config
+from ablative.study.trainers import Config, JobTask
 
 TRAIN = "train"
 """The stage of what manifests, trials and tags of version 1 call a task of kind `pretrain`."""
@@ -49,6 +49,18 @@ class _Scheduled:
 
     def paths(self, home: Home) -> TaskPaths:
         return _paths(home, self.run_id, self.task_id)
+
+    def job(self, home: Home, trainer: str, name: str, stop: Callable[[], bool] = lambda: False) -> JobTask:
+        """The task as its trainer's entry takes it.
+
+        Args:
+            home: where it and what it needs lie.
+            trainer: name of the study's.
+            name: cell, seed and stage, for people.
+            stop: true once the task is to save and end.
+        """
+        own = (self.task_id, self.stage, self.seed, self.paths(home), home, self.needed(home), trainer)
+        return JobTask(*own, stop, self.opens, name)
 
     @property
     def kind(self) -> str:

@@ -87,21 +87,23 @@ class Entry:
         Where its module needs an extra that is not installed, it raises MissingExtraError: each task fails with the
         line that names the extra, as with any other fault of the code.
         """
-        trained_by = installed_trainers.trainer(queue.trainer).packages
+        return cls.load(home, queue.trainer, queue.entry)
+
+    @classmethod
+    def load(cls, home: Home, trainer: str, entry: str) -> Entry:
+        """`of`, for a trainer and its entry (`module:function`)."""
         try:
-            execute = load(queue.entry)
+            execute = load(entry)
         except ModuleNotFoundError as error:
             missing = missing_extra(error)
             if missing is None:
                 raise
             execute = _lacking(missing)
-        return cls(home, queue.trainer, tuple(trained_by), execute)
+        return cls(home, trainer, tuple(installed_trainers.trainer(trainer).packages), execute)
 
     def perform(self, task: TaskRef, stop: Stop) -> None:
         """Run a task to its end."""
-        paths, needs = task.paths(self.home), task.needed(self.home)
-        own = (task.task_id, task.stage, task.seed, paths, self.home, needs, self.trainer)
-        self.execute(JobTask(*own, stop, task.opens, task.name))
+        self.execute(task.job(self.home, self.trainer, task.name, stop))
 
 
 def _lacking(error: MissingExtraError) -> Callable[[JobTask], None]:

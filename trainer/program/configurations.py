@@ -125,7 +125,8 @@ class ProgramConfigurations(Configurations):
         read = {key: value for key, value in flat.items() if self._takes(part, key)}
         unhashed = {key: value for key, value in read.items() if self._is_unhashed(key)}
         given = {key: flat.get(key, value) for key, value in {**source.given, **told}.items()}
-        named = set(placeholders(part.texts))
+        # A key of `env` or `progress` alone is still one that {args} means.
+        named = set(placeholders(own.command))
         launched = own.launch
         shared = runtime.processes if launched.by != "none" or launched.processes else 1
         program = Program(

@@ -10,10 +10,12 @@ from ablative.study.core.errors import ConfigError, unknown
 from ablative.study.core.typed import Settings, build, plain
 from ablative.study.home.journal import Entry
 from ablative.study.spec.sections import Frozen
+from ablative.study.starts import Resumption, Started
 from ablative.study.syntax.words import Tree
-from ablative.study.trainers import Config, Progress, Request, Trainer
+from ablative.study.trainers import Config, JobTask, Progress, Request, Trainer
 from ablative.trainer.program.config import ProgramConfig, dotted, put
 from ablative.trainer.program.configurations import KEYS, ProgramConfigurations
+from ablative.trainer.program.job.start import Start
 from ablative.trainer.program.words import Filling
 
 
@@ -68,6 +70,18 @@ class ProgramTrainer(Trainer):
             not isinstance(values.get(key), int) or factor > 1 or values[key] * factor ** (times - 1) > 1
             for key, factor in config.job.stage.on_oom.items()
         )
+
+    def started(self, task: JobTask, config: Config) -> Started:
+        start = Start(task, config)
+        return Started(tuple(start.command), start.cwd, start.added | start.given)
+
+    def resumption(self, stage: str, config: Config) -> Resumption:
+        own = config.job.stage
+        if own.function or own.resume.file:
+            return Resumption(file=own.resume.file, exact=own.resume.exact)
+        why = "the stage has no resume: {file: …, args: …}, so that an interrupted task begins anew"
+        # What begins anew ends as an uninterrupted run does.
+        return Resumption(False, why, exact=True if own.resume.exact is None else own.resume.exact)
 
     def inputs(self, stage: str, config: Config) -> Mapping[str, str]:
         return dict(config.program.data)

@@ -16,6 +16,7 @@ from ablative.study.core.registry import load
 from ablative.study.core.typed import Settings, build
 from ablative.study.home.journal import Entry
 from ablative.study.home.paths import TaskPaths
+from ablative.study.starts import Resumption
 from ablative.study.trainers import Config, Progress, Request, Stage, Trainer, with_values
 from ablative.trainer.clip.plugin.configurations import GROUPS, SECTIONS, ClipConfigurations
 from ablative.trainer.clip.spec.checks import check_run
@@ -121,6 +122,9 @@ class ClipTrainer(Trainer):
 
     def precision(self, stage: str, config: Config) -> str:
         return str(config.schedule.precision) if isinstance(config, RunConfig) else "fp32"
+
+    def resumption(self, stage: str, config: Config) -> Resumption:
+        return Resumption(exact=True)
 
     def meant_for_gpus(self, stage: str, config: Config) -> bool:
         """bf16 means a GPU."""

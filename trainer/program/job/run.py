@@ -7,36 +7,29 @@ import json
 import os
 import shlex
 from collections.abc import Iterable
-from pathlib import Path
 
 import yaml
 
 from ablative.study.core.errors import Interrupted
 from ablative.study.core.files import write_atomic
 from ablative.study.core.typed import plain
-from ablative.study.home.failed_attempts import times_out_of_memory
-from ablative.study.home.journal import metric_rows, read
+from ablative.study.home.journal import COMPUTED_AGAIN, metric_rows, read
 from ablative.study.home.paths import TaskPaths
 from ablative.study.syntax.words import Tree
 from ablative.study.trainers import JobTask
-from ablative.trainer.program.config import ProgramConfig, dotted, nested
+from ablative.trainer.program.config import ProgramConfig, nested
 from ablative.trainer.program.definition import StageDefinition
-from ablative.trainer.program.interpreter import client_folder, with_interpreter
 from ablative.trainer.program.job import outcome
-from ablative.trainer.program.job.launchers import launched
 from ablative.trainer.program.job.process import Child, follow
+from ablative.trainer.program.job.start import Start
 from ablative.trainer.program.metrics.mlflow_setup import prepare_mlflow, store_template
 from ablative.trainer.program.metrics.reader import Ended, MetricReader
 from ablative.trainer.program.metrics.series import Value
 from ablative.trainer.program.metrics.sources import REPORTED, MetricSource
-from ablative.trainer.program.words import Filling
-from ablative.trainer.runner import frozen_code
 from ablative.trainer.runner.attempts import RunningTask, run_attempt
 from ablative.trainer.runner.record import Result
 from ablative.trainer.runner.task_log import say
 
-CALL = "ablative.call"
-"""Module that runs a function in the study's interpreter."""
 REPORTED_FILE = "reported.jsonl"
 """File of the exchange to which the client appends what a program reports."""
 
@@ -66,9 +59,8 @@ class Attempt:
         self._task, self._config = task, config
         self._paths: TaskPaths = task.job.paths
         self._stage: StageDefinition = config.job.stage
-        self._code = frozen_code.folder(Path(config.job.code))
-        self._resumed = self._stage.resume.file != "" and any(self._paths.output.glob(self._stage.resume.file))
-        self._filling = self._filled()
+        self._start = Start(task.job, config)
+        self._resumed, self._filling = self._start.resumed, self._start.filling
         self._tail = outcome.Tail()
 
     def prepare(self) -> None:
@@ -95,13 +87,13 @@ class Attempt:
 
     def run(self) -> Result:
         """Start the program and follow it to its end."""
-        command, env = self._command(), self._environment()
+        command, env, cwd = self._start.command, self._environment(), self._start.cwd
         say(f"  {'program':<14} {shlex.join(command)}")
         reader = MetricReader(self._sources(), self._paths.output, self._earlier())
+        self._report(reader.begin())
         self._hold()
         if self._resumed:
             self._task.journal.event("resumed from file", file=self._stage.resume.file)
-        cwd = self._code / frozen_code.moved(self._filling.text(self._stage.cwd))
         try:
             child = Child(command, cwd, env)
         except OSError as error:
@@ -121,6 +113,8 @@ class Attempt:
         self._report(ended.values)
         for note in ended.notes:
             self._task.journal.event("metrics", message=note)
+        if again := reader.again:
+            self._task.journal.event(COMPUTED_AGAIN, first=again.first, last=again.last, reports=again.reports)
         if stopped and not self._finished_anyway(status):
             raise Interrupted(outcome.stopped(status, stop.grace))
         return self._result(status, ended)
@@ -152,82 +146,19 @@ class Attempt:
         (self._paths.exchange / "stop").touch()
         return True
 
-    def _command(self) -> list[str]:
-        own = self._stage
-        if own.function:
-            command = [self._config.job.python, "-m", CALL, own.function]
-        else:
-            texts = (*own.command, *(own.resume.args if self._resumed else ()))
-            words = map(frozen_code.moved, self._filling.words(texts))
-            command = with_interpreter([*words], self._config.job.python)
-        command = launched(command, own.launch.by, self._config.runtime.processes, self._config.job.python)
-        return [*self._prefix(), *command]
-
     def _environment(self) -> dict[str, str]:
-        """Variables of the program: those of the job, what it may know of its task, and what the study adds."""
-        own, paths = self._task.job, self._paths
-        found = frozen_code.variables(os.environ)
-        found |= {
-            "ABLATE_TASK": str(paths.exchange),
-            "ABLATE_OUT": str(paths.output),
-            "ABLATE_SEED": str(own.seed),
-            "ABLATE_RESUMED": "1" if self._resumed else "0",
-            "ABLATE_STOP": str(paths.exchange / "stop"),
-            "PYTHONUNBUFFERED": "1",
-            "PYTHONPATH": os.pathsep.join(filter(None, [found.get("PYTHONPATH"), str(client_folder(own.home))])),
-        }
-        for word, stage in self._config.job.folders.items():
-            found[f"ABLATE_STAGE_{outcome.variable(word.removesuffix('.out'))}"] = str(own.needs[stage].output)
-        if end := os.environ.get("SLURM_JOB_END_TIME"):
-            found["ABLATE_DEADLINE"] = end
-        if self._config.runtime.threads:
-            found.setdefault("OMP_NUM_THREADS", str(self._config.runtime.threads))
+        """The whole environment of the program."""
+        found = self._start.environment(os.environ)
         if any(source.kind == "mlflow" for source in self._stage.metrics):
-            template = store_template(
-                own.home.cache / "empty_mlflow", [*self._prefix(), self._config.job.python], found
+            place = self._task.job.home.cache / "empty_mlflow"
+            found |= prepare_mlflow(
+                self._paths.output, store_template(place, [*self._start.prefix, self._config.job.python], found)
             )
-            found |= prepare_mlflow(paths.output, template)
-        added = {name: self._filling.text(value) for name, value in self._stage.env.items()}
+        added = self._start.given
         if path := added.get("PYTHONPATH"):
             # What leads imports to the frozen copy comes first.
             added["PYTHONPATH"] = os.pathsep.join([found["PYTHONPATH"], path])
         return found | added
-
-    def _prefix(self) -> list[str]:
-        return list(map(self._filling.text, self._stage.prefix))
-
-    def _filled(self) -> Filling:
-        config, paths, own = self._config, self._paths, self._task.job
-        folders = {word: str(own.needs[stage].output) for word, stage in config.job.folders.items()}
-        fixed = {
-            "seed": str(own.seed),
-            "out": str(paths.output),
-            "config_file": str(paths.config_file),
-            "processes": str(config.runtime.processes),
-            "python": config.job.python,
-            "code": str(self._code),
-            **folders,
-        }
-        # What a program was asked with in place of the seed and of folders has their names.
-        named = Filling({}, {}, fixed, {}, {})
-
-        def value(item: object) -> object:
-            return named.text(item) if isinstance(item, str) and named.knows(item) else item
-
-        smaller = self._smaller()
-        values = {key: value(item) for key, item in {**dotted(config.config), **config.unhashed}.items()} | smaller
-        given = {key: smaller.get(key, value(item)) for key, item in {**config.given, **smaller}.items()}
-        return Filling({**values, **config.program.each}, given, fixed, config.job.stage.rename, config.options)
-
-    def _smaller(self) -> Tree:
-        """Values of keys that attempts which ran out of memory have made smaller (or larger, as accumulation)."""
-        times = times_out_of_memory(self._paths)
-        known = {**dotted(self._config.config), **self._config.unhashed}
-        found: Tree = {}
-        for key, factor in self._stage.on_oom.items() if times else ():
-            value = known[key] * factor**times
-            found[key] = max(1, round(value)) if isinstance(known[key], int) else value
-        return found
 
     def _configuration(self) -> Tree:
         return nested({**self._filling.values})

@@ -47,6 +47,16 @@ class Ended:
     """Warnings, a line each."""
 
 
+@dataclass(frozen=True)
+class Again:
+    """Steps that an attempt has reported although an earlier one had."""
+
+    first: int
+    last: int
+    reports: int
+    """Number of different steps."""
+
+
 class MetricReader:
     """The metrics of one attempt at a task."""
 
@@ -72,6 +82,19 @@ class MetricReader:
         """The earliest value that is not finite, of the metrics that say `diverges: true`."""
         found = [series.diverged for series in self._series.values() if series.diverged]
         return min(found, key=lambda value: value.step, default=None)
+
+    def begin(self) -> list[Value]:
+        """Values that files hold before the program starts: all that comes after them is of this attempt."""
+        found = self.poll()
+        for series in self._series.values():
+            series.begin()
+        return found
+
+    @property
+    def again(self) -> Again | None:
+        """Steps that this attempt has computed and an earlier one had reported; None: there are none."""
+        steps = {step for series in self._series.values() for step in series.again}
+        return Again(min(steps), max(steps), len(steps)) if steps else None
 
     def line(self, text: str) -> list[Value]:
         """Values in one line of the program's output."""

@@ -58,6 +58,13 @@ class Series:
             self._step = max(self._step, value.step)
         self.first = self._step + 1
         """Step of the first value that this attempt may report."""
+        self.again: set[int] = set()
+        """Steps of this attempt that an earlier one had reported."""
+        self._begun = False
+
+    def begin(self) -> None:
+        """The program starts: what was read before is an earlier attempt's."""
+        self._begun = True
 
     def add(self, value: object, step: object, number: int, part: Hashable = None) -> Value | None:
         """Take a value in; the point that is to be reported, if any.
@@ -81,6 +88,9 @@ class Series:
         if at <= self._previous:
             self._fault(_BACK, f"step {at} after {self._previous}" if at >= 0 else f"step {at}")
         self._previous = max(self._previous, at)
+        # A document is written as a whole, with the steps of earlier attempts.
+        if self._begun and 0 <= at < self.first and self.source.kind != "json":
+            self.again.add(at)
         if at <= self._step:
             return None
         self._step = at

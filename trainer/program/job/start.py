@@ -1,0 +1,124 @@
+"""How a task of a user's program is started: its command with the words filled in, its folder, its environment."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+
+from ablative.study.home.failed_attempts import times_out_of_memory
+from ablative.study.syntax.words import Tree
+from ablative.study.trainers import JobTask
+from ablative.trainer.program.config import ProgramConfig, dotted
+from ablative.trainer.program.interpreter import client_folder, with_interpreter
+from ablative.trainer.program.job import outcome
+from ablative.trainer.program.job.launchers import launched
+from ablative.trainer.program.words import Filling
+from ablative.trainer.runner import frozen_code
+
+CALL = "ablative.call"
+"""Module that runs a function in the study's interpreter."""
+
+
+class Start:
+    """The start of one attempt at a task; nothing is written or run."""
+
+    def __init__(self, job: JobTask, config: ProgramConfig) -> None:
+        self._job, self._config = job, config
+        self._stage = config.job.stage
+        self._code = frozen_code.folder(Path(config.job.code))
+        self.resumed = self._stage.resume.file != "" and any(job.paths.output.glob(self._stage.resume.file))
+        """An earlier attempt has left the file from which the program goes on."""
+
+    @property
+    def command(self) -> list[str]:
+        """Program and arguments."""
+        own, python = self._stage, self._config.job.python
+        if own.function:
+            command = [python, "-m", CALL, own.function]
+        else:
+            texts = (*own.command, *(own.resume.args if self.resumed else ()))
+            command = with_interpreter([*map(frozen_code.moved, self.filling.words(texts))], python)
+        command = launched(command, own.launch.by, self._config.runtime.processes, python)
+        return [*self.prefix, *command]
+
+    @property
+    def prefix(self) -> list[str]:
+        """Words before the command, filled in."""
+        return list(map(self.filling.text, self._stage.prefix))
+
+    @property
+    def cwd(self) -> Path:
+        """Folder that it runs in."""
+        return self._code / frozen_code.moved(self.filling.text(self._stage.cwd))
+
+    @property
+    def given(self) -> dict[str, str]:
+        """Variables that the study adds."""
+        return {name: self.filling.text(value) for name, value in self._stage.env.items()}
+
+    @property
+    def added(self) -> dict[str, str]:
+        """Variables with what the program may know of its task."""
+        job, paths = self._job, self._job.paths
+        found = {
+            "ABLATE_TASK": str(paths.exchange),
+            "ABLATE_OUT": str(paths.output),
+            "ABLATE_SEED": str(job.seed),
+            "ABLATE_RESUMED": "1" if self.resumed else "0",
+            "ABLATE_STOP": str(paths.exchange / "stop"),
+        }
+        for word, stage in self._config.job.folders.items():
+            found[f"ABLATE_STAGE_{outcome.variable(word.removesuffix('.out'))}"] = str(job.needs[stage].output)
+        return found
+
+    def environment(self, base: Mapping[str, str]) -> dict[str, str]:
+        """Variables of the program, but for those that the study adds.
+
+        Args:
+            base: variables of this process.
+        """
+        found = frozen_code.variables(base) | self.added | {"PYTHONUNBUFFERED": "1"}
+        client = str(client_folder(self._job.home))
+        found["PYTHONPATH"] = os.pathsep.join(filter(None, [found.get("PYTHONPATH"), client]))
+        if end := base.get("SLURM_JOB_END_TIME"):
+            found["ABLATE_DEADLINE"] = end
+        if self._config.runtime.threads:
+            found.setdefault("OMP_NUM_THREADS", str(self._config.runtime.threads))
+        return found
+
+    @cached_property
+    def filling(self) -> Filling:
+        """What placeholders are filled with."""
+        config, paths, own = self._config, self._job.paths, self._job
+        folders = {word: str(own.needs[stage].output) for word, stage in config.job.folders.items()}
+        fixed = {
+            "seed": str(own.seed),
+            "out": str(paths.output),
+            "config_file": str(paths.config_file),
+            "processes": str(config.runtime.processes),
+            "python": config.job.python,
+            "code": str(self._code),
+            **folders,
+        }
+        # What a program was asked with in place of the seed and of folders has their names.
+        named = Filling({}, {}, fixed, {}, {})
+
+        def value(item: object) -> object:
+            return named.text(item) if isinstance(item, str) and named.knows(item) else item
+
+        smaller = self._smaller()
+        values = {key: value(item) for key, item in {**dotted(config.config), **config.unhashed}.items()} | smaller
+        given = {key: smaller.get(key, value(item)) for key, item in {**config.given, **smaller}.items()}
+        return Filling({**values, **config.program.each}, given, fixed, config.job.stage.rename, config.options)
+
+    def _smaller(self) -> Tree:
+        """Values of keys that attempts which ran out of memory have made smaller (or larger, as accumulation)."""
+        times = times_out_of_memory(self._job.paths)
+        known = {**dotted(self._config.config), **self._config.unhashed}
+        found: Tree = {}
+        for key, factor in self._stage.on_oom.items() if times else ():
+            value = known[key] * factor**times
+            found[key] = max(1, round(value)) if isinstance(known[key], int) else value
+        return found
