@@ -68,6 +68,11 @@ class TaskPaths:
         return self.root / "output"
 
     @property
+    def earlier_output(self) -> Path:
+        """What the last attempt wrote that could not be resumed."""
+        return self.root / "output.earlier"
+
+    @property
     def exchange(self) -> Path:
         """Messages between a program of the user's and its worker while it runs."""
         return self.root / "program"

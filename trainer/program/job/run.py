@@ -6,6 +6,7 @@ import dataclasses
 import json
 import os
 import shlex
+import shutil
 from collections.abc import Iterable
 
 import yaml
@@ -61,12 +62,23 @@ class Attempt:
         self._stage: StageDefinition = config.job.stage
         self._start = Start(task.job, config)
         self._resumed, self._filling = self._start.resumed, self._start.filling
+        # A function looks itself for what an earlier attempt has left.
+        self._fresh = not self._resumed and not self._stage.function
         self._tail = outcome.Tail()
 
     def prepare(self) -> None:
-        """Make the folders, and write what the program may read of its task."""
+        """Make the folders, and write what the program may read of its task.
+
+        A command that does not resume finds an empty output folder: programs take files of an earlier attempt for a
+        finished experiment, and the manager would take them for outputs.
+        """
+        if self._fresh and self._paths.output.exists():
+            shutil.rmtree(self._paths.earlier_output, ignore_errors=True)
+            self._paths.output.rename(self._paths.earlier_output)
         self._paths.output.mkdir(parents=True, exist_ok=True)
         self._paths.exchange.mkdir(parents=True, exist_ok=True)
+        if self._fresh:
+            (self._paths.exchange / REPORTED_FILE).unlink(missing_ok=True)
         for name in ("stop", "stopping.jsonl", "returned"):
             (self._paths.exchange / name).unlink(missing_ok=True)
         whole = self._configuration()
@@ -88,8 +100,9 @@ class Attempt:
     def run(self) -> Result:
         """Start the program and follow it to its end."""
         command, env, cwd = self._start.command, self._environment(), self._start.cwd
-        say(f"  {'program':<14} {shlex.join(command)}")
-        reader = MetricReader(self._sources(), self._paths.output, self._earlier())
+        facts = {"program": shlex.join(command), "interpreter": self._config.job.python}
+        say(f"  {'program':<14} {facts['program']}")
+        reader = MetricReader(self._sources(), self._paths.output, () if self._fresh else self._earlier())
         self._report(reader.begin())
         self._hold()
         if self._resumed:
@@ -104,8 +117,11 @@ class Attempt:
             self._tail.add(text)
             self._report(reader.line(text))
 
+        def stopping() -> bool:
+            return self._asked() or reader.diverged is not None
+
         try:
-            stopped = follow(child, line, lambda: self._report(reader.poll()), self._asked, stop.number, stop.grace)
+            stopped = follow(child, line, lambda: self._report(reader.poll()), stopping, stop.number, stop.grace)
             status = child.status
         finally:
             child.close()
@@ -115,9 +131,12 @@ class Attempt:
             self._task.journal.event("metrics", message=note)
         if again := reader.again:
             self._task.journal.event(COMPUTED_AGAIN, first=again.first, last=again.last, reports=again.reports)
+        if diverged := reader.diverged:
+            final = {self._full(metric): value for metric, value in ended.final.items()}
+            return Result(final, {"step": diverged.step, "culprit": self._full(diverged.name)}, facts)
         if stopped and not self._finished_anyway(status):
             raise Interrupted(outcome.stopped(status, stop.grace))
-        return self._result(status, ended)
+        return dataclasses.replace(self._result(status, ended), environment=facts)
 
     def _result(self, status: int, ended: Ended) -> Result:
         name = f"stage '{self._task.job.stage}'"
