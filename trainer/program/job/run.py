@@ -102,7 +102,7 @@ class Attempt:
         command, env, cwd = self._start.command, self._environment(), self._start.cwd
         facts = {"program": shlex.join(command), "interpreter": self._config.job.python}
         say(f"  {'program':<14} {facts['program']}")
-        reader = MetricReader(self._sources(), self._paths.output, () if self._fresh else self._earlier())
+        reader = MetricReader(self._sources(), self._paths.output, self._earlier())
         self._report(reader.begin())
         self._hold()
         if self._resumed:
