@@ -58,7 +58,7 @@ def test_an_incomplete_grid_is_cut_and_says_so(partial: Plan, tmp_path: Path) ->
     # at large scale clip has nothing and mae_clip gap neither: the level goes
     table = effects(partial, tmp_path)["factors"]
     assert [row.levels[0] for row in table.rows][:2] == ["method: mae_clip − clip", "pooling: gap − map"]
-    assert any("left out, since results are missing: scale=large" in note for note in table.notes)
+    assert any("left out, since results are missing: scale: large" in note for note in table.notes)
 
 
 def test_one_seed_gets_no_interval(tmp_path: Path) -> None:
