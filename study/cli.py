@@ -32,6 +32,7 @@ COMMANDS = {**registry.COMMANDS, **trainer_names.COMMANDS}
 """Subcommand → where the package that owns it defines it."""
 SUMMARIES = {
     "list": "Studies, config groups and their options.",
+    "init": "Write a study file for a script, a function or a Hydra app.",
     "try": "Run one cell here for minutes: metrics, stop and resume, price.",
     "plan": "Cells, runs and tasks of a study, their states and estimated cost.",
     "run": "Submit what is missing, wait for it, and write the report.",

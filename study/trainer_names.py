@@ -23,6 +23,7 @@ IMPLIED: dict[str, tuple[str, tuple[str, ...]]] = {
 """Key → trainer of a study that names none and has this key, unless it has one of the others."""
 COMMANDS = {
     "data": "ablative.trainer.clip.data.cli:data",
+    "init": "ablative.trainer.program.proposal.cli:init",
 }
 """Subcommands of `ablate` that a shipped trainer adds."""
 

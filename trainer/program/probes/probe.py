@@ -7,6 +7,7 @@ are kept for the next plan (`kept_answers`).
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Self
 
 from ablative.study.core.errors import ConfigError
 from ablative.study.core.typed import Settings
@@ -44,7 +45,7 @@ class _Base:
         """End the process that answers."""
         self._asking.close()
 
-    def __enter__(self) -> _Base:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -1,0 +1,126 @@
+"""`ablate init`: study files proposed for programs as they are; each is planned as it was written."""
+
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+
+from ablative.trainer.program.proposal.found_metrics import found_metrics
+from ablative.trainer.program.proposal.short_run import Ran
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+TIMM = """
+import argparse, csv, os
+p = argparse.ArgumentParser()
+p.add_argument("data")
+p.add_argument("--lr", type=float, default=0.1)
+p.add_argument("--model", choices=["vit", "resnet"], default="vit")
+p.add_argument("--amp", action="store_true")
+p.add_argument("--epochs", type=int, default=3)
+p.add_argument("--workers", type=int, default=3)
+p.add_argument("--random-seed", type=int, default=0)
+p.add_argument("--resume", default="")
+p.add_argument("--output-dir", default="out")
+a = p.parse_args()
+start = int(open(a.resume).read()) if a.resume else 0
+rows = csv.writer(open(os.path.join(a.output_dir, "summary.csv"), "a"))
+if not start:
+    rows.writerow(["epoch", "valid_acc", "time"])
+for e in range(start + 1, a.epochs + 1):
+    print(f"Epoch: [{e}/{a.epochs}]  Loss 0.{e}34 (0.5)  Acc@1 {e}.5 ({e}.2)")
+    rows.writerow([e, 0.5 + e / 10, 12.5])
+    open(os.path.join(a.output_dir, "checkpoint.pth"), "w").write(str(e))
+"""
+"""Options, output and files as training scripts of image models have them."""
+
+
+def study(file: Path) -> dict[str, object]:
+    content: dict[str, object] = yaml.safe_load(file.read_text())
+    return content
+
+
+def test_a_script_with_argparse(tmp_path: Path, call_ablate: Callable[..., str]) -> None:
+    (tmp_path / "train.py").write_text(TIMM)
+    call_ablate(tmp_path / "home", "init", str(tmp_path / "train.py"), "--name", "nets", "--", "cifar")
+    found = study(tmp_path / "study.yaml")
+    train = found["stages"]["train"]  # type: ignore[index]
+    assert train["command"] == "python train.py cifar {args} --random-seed {seed} --output-dir {out}"
+    assert train["resume"] == {"file": "checkpoint.pth", "args": "--resume={out}/checkpoint.pth"}
+    assert train["outputs"] == ["checkpoint.pth"]
+    assert train["metrics"]["valid_acc"] == {
+        "better": "higher", "csv": "summary.csv", "key": "valid_acc", "step": "epoch"
+    }  # fmt: skip
+    assert {"Loss", "Acc_1"} <= set(train["metrics"])
+    assert found["unhashed"] == ["workers"]
+    assert found["factors"] == {
+        "lr": {"key": "lr", "levels": [0.1, 0.2]},
+        "model": {"key": "model", "levels": ["vit", "resnet"]},
+    }
+    assert not (tmp_path / "out").exists()
+    assert "4 cells" in call_ablate(tmp_path / "home", "plan", str(tmp_path / "study.yaml"))
+
+
+def test_the_examples(tmp_path: Path, call_ablate: Callable[..., str], monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("command", "hydra", "function"):
+        shutil.copytree(EXAMPLES / name, tmp_path / name, ignore=shutil.ignore_patterns("study.yaml"))
+    call_ablate(tmp_path / "home", "init", str(tmp_path / "command" / "train.py"))
+    command = study(tmp_path / "command" / "study.yaml")
+    assert command["stages"]["train"]["resume"] == {"file": "ckpt.json", "args": "--init_from=resume"}  # type: ignore[index]
+    assert list(command["stages"]["train"]["metrics"]) == ["train_loss", "val_loss"]  # type: ignore[index]
+    assert command["config"]["width"] == 8 and "seed" not in command["config"]  # type: ignore[index, operator]
+
+    call_ablate(tmp_path / "home", "init", str(tmp_path / "hydra" / "train.py"))
+    hydra = study(tmp_path / "hydra" / "study.yaml")
+    assert hydra["factors"]["model"] == {"key": "model", "levels": ["line", "cubic"]}  # type: ignore[index]
+    assert hydra["stages"]["train"]["metrics"]["fit.error"]["jsonl"] == "metrics.jsonl"  # type: ignore[index]
+
+    monkeypatch.chdir(tmp_path / "function")
+    call_ablate(tmp_path / "home", "init", "digits:train")
+    function = study(tmp_path / "function" / "study.yaml")
+    assert function["config"] == {"epochs": None, "alpha": None, "penalty": None}
+    assert function["stages"]["train"]["metrics"] == {"accuracy": {"better": "higher"}}  # type: ignore[index]
+
+
+@pytest.mark.parametrize(
+    ("line", "name", "value"),
+    [
+        ("step 20: train loss 1.5, val loss 2.25", "val_loss", 2.25),
+        ("{'loss': 0.5, 'grad_norm': 2.0, 'epoch': 1.0}", "loss", 0.5),
+        ("INFO 2026-01-01 | epoch=3 | val_acc=71.2% | 3.1 it/s", "val_acc", 71.2),
+        ("Epoch: [3/10]  Loss 0.334 (0.5)  Acc@1 3.5 (3.2)", "Acc_1", 3.5),
+        ("Test set: Average loss: 0.0421, Accuracy: 9865/10000 (99%)", "Accuracy", 9865.0),
+    ],
+)
+def test_numbers_in_lines(tmp_path: Path, line: str, name: str, value: float) -> None:
+    """The proposed expressions match the lines that they were made of."""
+    import re
+
+    from ablative.trainer.program.metrics.series import number_of
+
+    found = {one.name: one for one in found_metrics(Ran((line, line), tmp_path, tmp_path / "none", 0, False, 1.0))}
+    match = re.search(found[name].source["stdout"], line)
+    assert match is not None
+    assert number_of(match["value"]) == value
+
+
+def test_what_cannot_be_proposed_is_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from ablative.study.cli import main
+
+    monkeypatch.setattr(sys, "argv", ["ablate"])
+    (tmp_path / "train.py").write_text(TIMM)
+    (tmp_path / "study.yaml").write_text("name: mine\n")
+
+    def refused(*words: str) -> str:
+        assert main(["init", *words], standalone=False) == 2
+        return capsys.readouterr().err
+
+    assert "is not written over" in refused(str(tmp_path / "train.py"))
+    assert "did you mean" in refused(str(tmp_path / "trian.py"), "--output", str(tmp_path / "a.yaml"))
+    required = refused(str(tmp_path / "train.py"), "--output", str(tmp_path / "a.yaml"))
+    assert "required: data" in required and "-- WORDS" in required
+    assert (tmp_path / "study.yaml").read_text() == "name: mine\n" and not (tmp_path / "a.yaml").exists()

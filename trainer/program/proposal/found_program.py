@@ -1,0 +1,176 @@
+"""What a program is and which keys it has: asked by the probes where it parses options, else read from its source."""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ablative.study.core.errors import ConfigError
+from ablative.study.core.typed import Settings
+from ablative.trainer.program.config import dotted
+from ablative.trainer.program.probes.probe import argparse_probe, hydra_probe
+from ablative.trainer.program.probes.program import Invocation, Option
+from ablative.trainer.program.words import Plain
+
+GLOBALS = "globals"
+"""Kind of a script that overwrites its top-level names by `--name=value`."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """A program."""
+
+    kind: str
+    """`argparse`, `hydra`, `globals` or `function`."""
+    target: str
+    """The script's name, or `module:function`."""
+    folder: Path
+    values: Mapping[str, Plain]
+    """Dotted key → default; None also where there is none, or it is not known."""
+    options: Mapping[str, Option] = field(default_factory=dict)
+    groups: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """Config group of a Hydra app → its options, the default first."""
+    words: tuple[str, ...] = ()
+    """Arguments that the user gives to every run."""
+    reports: tuple[str, ...] = ()
+    """Names that a function's source hands to `log` or returns."""
+
+    @property
+    def unknown(self) -> list[str]:
+        """Keys of a function without a default: it cannot be run before the study gives them values."""
+        return [key for key, value in self.values.items() if value is None] if self.kind == "function" else []
+
+
+def find_program(target: str, words: tuple[str, ...], python: str, cache: Path) -> Found:
+    """The program that `ablate init` is to describe.
+
+    Args:
+        target: path of a script, or `module:function` of the current folder.
+        words: arguments that every run needs.
+        python: interpreter that runs it.
+        cache: folder for answers of the program.
+
+    Raises:
+        ConfigError: there is no such program, or it does not say which options it has.
+    """
+    if re.fullmatch(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*", target):
+        return _function(target)
+    path = Path(target)
+    if not path.is_file():
+        near = difflib.get_close_matches(path.name, [p.name for p in path.parent.glob("*.py")], n=1)
+        hint = f"; did you mean '{path.parent / near[0]}'?" if near else ""
+        raise ConfigError(f"init: no script '{target}'; expected a .py file, or module:function{hint}")
+    source = _source(path)
+    invocation = Invocation(python, path.parent.resolve(), {}, f"init: {path.name}", cache)
+    if re.search(r"\bhydra\.main\b|from hydra import main", source):
+        with hydra_probe(invocation, ("*",)) as probe:
+            values = dotted(probe.resolve([path.name, *words]).values)
+        return Found("hydra", path.name, path.parent, values, groups=_groups(path, source), words=words)
+    if "globals()" in source or re.search(r"exec\(open\(", source):
+        return Found(GLOBALS, path.name, path.parent, _constants(source), words=words)
+    return _asked(path, words, invocation)
+
+
+def _asked(path: Path, words: tuple[str, ...], invocation: Invocation) -> Found:
+    with argparse_probe(invocation, ("*",)) as probe:
+        options = probe.options([path.name, *words])
+        try:
+            values: Settings = probe.resolve([path.name, *words]).values
+        except ConfigError as error:
+            raise ConfigError(
+                f"{error}; what every run needs comes after --: ablate init {path.name} -- WORDS"
+            ) from None
+    return Found("argparse", path.name, path.parent, values, options, words=words)
+
+
+def _source(path: Path) -> str:
+    text = path.read_text(encoding="utf-8", errors="replace")
+    try:
+        ast.parse(text)
+    except SyntaxError as error:
+        raise ConfigError(f"init: {path}:{error.lineno}: {error.msg}") from None
+    return text
+
+
+def _constants(source: str) -> dict[str, Plain]:
+    """Top-level names whose values are written out; what begins with `_` or is written large is left out."""
+    found: dict[str, Plain] = {}
+    for node in ast.parse(source).body:
+        if isinstance(node, ast.Assign) and len(node.targets) == 1 and isinstance(node.targets[0], ast.Name):
+            name = node.targets[0].id
+            try:
+                value = ast.literal_eval(node.value)
+            except ValueError:
+                continue
+            if isinstance(value, bool | int | float | str) and not name.startswith("_") and not name.isupper():
+                found.setdefault(name, value)
+    return found
+
+
+def _groups(path: Path, source: str) -> dict[str, list[str]]:
+    """Folders of the app's configurations that hold several options."""
+    named = re.search(r"config_path\s*=\s*[\"']([^\"']*)[\"']", source)
+    folder = path.parent / (named[1] if named else "")
+    found: dict[str, list[str]] = {}
+    for inner in sorted(p for p in folder.iterdir() if p.is_dir()) if named and folder.is_dir() else []:
+        options = sorted(file.stem for file in inner.glob("*.yaml"))
+        if len(options) > 1:
+            main = re.search(r"config_name\s*=\s*[\"']([^\"']*)[\"']", source)
+            file = folder / f"{(main[1] if main else 'config').removesuffix('.yaml')}.yaml"
+            text = file.read_text() if file.is_file() else ""
+            default = re.search(rf"^\s*-\s*{re.escape(inner.name)}:\s*(\w+)", text, re.MULTILINE)
+            if default and default[1] in options:
+                found[inner.name] = [default[1], *(name for name in options if name != default[1])]
+    return found
+
+
+def _function(target: str) -> Found:
+    module, _, name = target.partition(":")
+    path = Path(*module.split(".")).with_suffix(".py")
+    if not path.is_file():
+        raise ConfigError(f"init: no module '{module}' in this folder: there is no {path}")
+    functions = {node.name: node for node in ast.parse(_source(path)).body if isinstance(node, ast.FunctionDef)}
+    if name not in functions:
+        near = difflib.get_close_matches(name, functions, n=1)
+        hint = f"did you mean '{near[0]}'?" if near else f"there are: {', '.join(functions) or 'none'}"
+        raise ConfigError(f"init: {path} has no function '{name}'; {hint}")
+    tree = ast.parse(path.read_text())
+    reports = _reported_names(tree, functions[name])
+    return Found("function", target, Path(), _read_keys(tree, functions[name]), reports=reports)
+
+
+def _reported_names(module: ast.Module, function: ast.FunctionDef) -> tuple[str, ...]:
+    """Keys of dictionaries that the module hands to a `log`, and that the function returns."""
+    found: list[ast.Dict] = []
+    for node in ast.walk(module):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "log":
+            found += [argument for argument in node.args if isinstance(argument, ast.Dict)]
+    returned = [node.value for node in ast.walk(function) if isinstance(node, ast.Return)]
+    found += [value for value in returned if isinstance(value, ast.Dict)]
+    keys = [key.value for one in found for key in one.keys if isinstance(key, ast.Constant)]
+    return tuple(dict.fromkeys(map(str, keys)))
+
+
+def _read_keys(module: ast.Module, function: ast.FunctionDef) -> dict[str, Plain]:
+    """Keys that the module takes from what it calls the configuration: `config["lr"]`, `config.get("lr", 0.1)`."""
+    if not function.args.args:
+        return {}
+    name = function.args.args[0].arg
+    found: dict[str, Plain] = {}
+    for node in ast.walk(module):
+        if isinstance(node, ast.Subscript) and _is_name(node.value, name) and isinstance(node.slice, ast.Constant):
+            found.setdefault(str(node.slice.value), None)
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "get":
+            constants = [argument.value for argument in node.args if isinstance(argument, ast.Constant)]
+            if _is_name(node.func.value, name) and constants:
+                key = str(constants[0])
+                found[key] = constants[1] if len(constants) > 1 else found.get(key)
+    return found
+
+
+def _is_name(node: ast.expr, name: str) -> bool:
+    return isinstance(node, ast.Name) and node.id == name
