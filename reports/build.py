@@ -86,13 +86,13 @@ def report(plan: Plan, out: Path, formats: Sequence[str] = FORMATS, options: Rep
     and `tex` bring the figures (figures/), the numbers under their keys, the compute statement, provenance as JSON
     for tables and claims, and the warehouse; `pdf` with `tex` all tables in one file.
 
-    A table or figure that cannot be made says so at its place, and in `Report.broken`; the rest is written. Raises
-    StoreError for a store that cannot be read, NotFinalError (and nothing is written) where a final report is asked for
-    that cannot be.
+    A table, figure, claim or search that cannot be made says so at its place, and in `Report.broken`; the rest is
+    written. Raises StoreError for a store that cannot be read, NotFinalError (and nothing is written) where a final
+    report is asked for that cannot be.
     """
     with _collector_paused(), open_results(plan) as results:
         claims = _claims(results)
-        broken: list[str] = []
+        broken = [claim.broken for claim in claims if claim.broken]
         tables = _each(lambda configs: _tables(results, configs), plan.study.tables, broken)
         tables += _each(lambda configs: _effects(results, configs), plan.study.effects, broken)
         tables += _each(lambda configs: _queries(results, configs), plan.study.queries, broken)
@@ -103,7 +103,7 @@ def report(plan: Plan, out: Path, formats: Sequence[str] = FORMATS, options: Rep
             path for table in tables for path in write_table(table, plan.study.name, out / "tables", formats, widths)
         ]
         paths += write_claims(claims, plan.study.name, out, formats, widths)
-        search = _search(results, out / "search", formats, bool(options.refresh))
+        search = _search(results, out / "search", formats, bool(options.refresh), broken)
         if search is not None:
             paths += search.paths
             for table in search.tables:
@@ -227,10 +227,13 @@ def _each(
             tables += make({name: config})
         except ConfigError as error:
             broken.append(str(error))
-            tables.append(
-                Table(name, config.title or name, (), "", (), (), (f"This table could not be made: {error}",))
-            )
+            tables.append(_words_alone(name, config.title or name, f"This table could not be made: {error}"))
     return tuple(tables)
+
+
+def _words_alone(name: str, title: str, words: str) -> Table:
+    """What a report has in the place of a table that it lacks."""
+    return Table(name, title, (), "", (), (), (words,))
 
 
 def _effects(results: Results, names: Collection[str]) -> tuple[Table, ...]:
@@ -258,15 +261,24 @@ def one_claim(plan: Plan, name: str) -> Judged:
         raise ConfigError(unknown("table or claim", name, known, f"study '{plan.study.name}'"))
     with open_results(plan) as results:
         [claim] = judge_claims(results, (name,))
+        if claim.broken:
+            raise ConfigError(claim.broken)
         return claim
 
 
-def _search(results: Results, folder: Path, formats: Sequence[str], page_alone: bool) -> SearchPart | None:
+def _search(
+    results: Results, folder: Path, formats: Sequence[str], page_alone: bool, broken: list[str]
+) -> SearchPart | None:
     if results.study.search is None:
         return None
-    from ablative.reports.search.section import search_part
+    from ablative.reports.search.section import SearchPart, search_part
 
-    return search_part(results, folder, bool({"html", "tex"} & set(formats)), page_alone)
+    try:
+        return search_part(results, folder, bool({"html", "tex"} & set(formats)), page_alone)
+    except ConfigError as error:
+        broken.append(str(error))
+        words = _words_alone("winners", "Search", f"The search could not be reported: {error}")
+        return SearchPart((words,), (), ())
 
 
 def _claims(results: Results) -> tuple[Judged, ...]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ablative.reports.build import declared_table
+from ablative.reports.store.factor_columns import factor_columns
 from ablative.reports.store.results import Results, open_results
 from ablative.study.core.errors import ConfigError, unknown
 from ablative.study.home.paths import Home
@@ -137,4 +138,5 @@ def _frame(found: Results, rows: Sequence[tuple[str, tuple[object, ...]]], last:
     factors = list(found.study.factors)
     cells: dict[str, Mapping[str, str]] = {key: json.loads(key) for key in {cell for cell, _ in rows}}
     data = [(*(cells[cell].get(factor) for factor in factors), *values) for cell, values in rows]
-    return pandas.DataFrame(data, columns=[*factors, "seed", "metric", "value", "unit", last])
+    names = factor_columns(factors).values()
+    return pandas.DataFrame(data, columns=[*names, "seed", "metric", "value", "unit", last])

@@ -8,12 +8,18 @@ import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from ablative.reports.cli import sync_first
 from ablative.study.cli import config_dir_option, load_plan
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+LEAST = 8
+"""Letters of a column of texts, at least, where it has so many."""
 
 
 @click.command()
@@ -60,7 +66,7 @@ def sql(
     elif as_csv:
         csv.writer(sys.stdout, lineterminator="\n").writerows([names, *rows])
     else:
-        _print(names, rows)
+        print_rows(names, rows)
 
 
 def _plain(value: object) -> object:
@@ -68,19 +74,46 @@ def _plain(value: object) -> object:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def _print(names: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+def print_rows(names: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+    """Print a table that is no wider than the terminal: texts are folded; rows of too many columns are printed upright.
+
+    A file or a pipe has no edge, and every row is one line.
+    """
     from rich import box
+    from rich.cells import cell_len
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    grid = Table(box=box.SIMPLE_HEAD)
-    for i, name in enumerate(names):
-        numbers = any(isinstance(row[i], int | float) for row in rows)
-        grid.add_column(Text(name), justify="right" if numbers else "left", overflow="fold")
-    for row in rows:
-        grid.add_row(*(Text("" if value is None else str(value)) for value in row))
     console = Console()
+    texts = [["" if value is None else str(value) for value in row] for row in rows]
+    widths = [max(map(cell_len, column)) for column in zip(names, *texts, strict=True)]
     if not console.is_terminal:
-        console = Console(width=400)  # a file or a pipe has no edge to wrap at
+        console = Console(width=sum(widths) + 3 * len(widths) + 3)
+    numbers = [any(isinstance(row[i], int | float) for row in rows) for i in range(len(names))]
+    # A number is in one piece, and a text has room for a word.
+    least = [width if number else min(width, LEAST) for width, number in zip(widths, numbers, strict=True)]
+    if sum(least) + 2 * len(least) + 2 > console.width:
+        _print_upright(console, names, texts)
+        return
+    grid = Table(box=box.SIMPLE_HEAD)
+    for name, number, width in zip(names, numbers, least, strict=True):
+        grid.add_column(Text(name), justify="right" if number else "left", overflow="fold", min_width=width)
+    for row in texts:
+        grid.add_row(*map(Text, row))
     console.print(grid)
+
+
+def _print_upright(console: Console, names: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Each row as lines `column  value`, with an empty line between rows."""
+    from rich.table import Table
+    from rich.text import Text
+
+    for row in rows:
+        grid = Table.grid(padding=(0, 2))
+        grid.add_column(overflow="fold", style="dim")
+        grid.add_column(overflow="fold")
+        for name, text in zip(names, row, strict=True):
+            grid.add_row(Text(name), Text(text))
+        console.print(grid)
+        console.print()

@@ -31,6 +31,7 @@ def ask(warehouse: Warehouse, query: str) -> QueryRows:
 
 def views(warehouse: Warehouse) -> QueryRows:
     """One row for each column of every view; the first row of a view also says what a row of that view means."""
+    warehouse.load_factors()
     warehouse.load_curves()
     found = []
     for view in warehouse.views:
@@ -45,6 +46,7 @@ def export(warehouse: Warehouse, folder: Path) -> list[Path]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    warehouse.load_factors()
     warehouse.load_curves()
     paths = []
     for view in warehouse.views:

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from ablative.reports.store.factor_columns import BY_FACTOR, PLACE, factors_sql
 from ablative.reports.store.store_tables import (
     HISTORY,
     METRICS,
@@ -120,7 +121,7 @@ class Warehouse:
         # Nothing may be fetched at run time. One thread: these models are small, and it saves memory and CPU.
         self.connection.execute("set autoinstall_known_extensions = false; set enable_external_access = false")
         self.connection.execute("set threads = 1")
-        self._store = store
+        self._store, self._factors = store, tuple(plan.study.factors)
         self._register_sources(store.read(plan.study.name))
         for name, (types, rows) in _plan_tables(plan).items():
             self._register(f"src_{name}", types, table_of(rows, types))
@@ -183,15 +184,24 @@ class Warehouse:
 
     def provide(self, query: str) -> None:
         """Build what a query names and was not needed yet."""
+        if re.search(rf"\b{BY_FACTOR}\b", query, re.IGNORECASE):
+            self.load_factors()
         if re.search(rf"\b{CURVES}\b", query, re.IGNORECASE):
             self.load_curves()
+
+    def load_factors(self) -> None:
+        """Make `results_by_factor` one of the views."""
+        if BY_FACTOR not in self.views:
+            query = _sql("marts", BY_FACTOR).replace(PLACE, factors_sql(self._factors))
+            self.connection.execute(f"create or replace view {BY_FACTOR} as {query}")
+            self.views = (*self.views, BY_FACTOR)
 
     def load_curves(self) -> None:
         """Make `curves` one of the views, with every metric that a task of the plan has logged."""
         if CURVES not in self.views:
             names = self.rows("select distinct metric from stg_metrics order by metric")
             self._load_curves([name for (name,) in names])
-            self.views = (*MARTS, CURVES)
+            self.views = (*self.views, CURVES)
 
     def _load_curves(self, metrics: Sequence[str]) -> None:
         import pyarrow as pa

@@ -19,7 +19,7 @@ from ablative.reports.tables.escape import bare
 from ablative.reports.tables.notes import same_run_notes, table_notes, test_words, tuning_notes
 from ablative.reports.tables.printed import block_levels, blocks
 from ablative.reports.tables.tables import Column, Entry, Row, Table, number
-from ablative.study.plan.outputs.layout import split_levels, table_layout
+from ablative.study.plan.outputs.layout import baseline_row, split_levels, table_layout
 from ablative.study.spec.design import DESIGNS
 from ablative.study.spec.labels import Label
 from ablative.study.spec.outputs import ColumnConfig, TableConfig
@@ -98,7 +98,7 @@ class _Draft:
 
     def fill(self, results: Results, values: Values) -> Table:
         config, study, coverage = self.config, results.study, results.coverage
-        baseline = tuple((study.baseline or {}).get(factor, "") for factor in config.rows)
+        baseline = baseline_row(config, study.baseline)
         compared = (config.delta or config.relative) and baseline in self.slots
         reference = list(self.slots).index(baseline) if compared else None
         names = [bare(results.labels.cell(dict(zip(config.rows, levels, strict=True)))) for levels in self.slots]
@@ -152,7 +152,9 @@ def _fill(
 def _compared(entries: Sequence[Entry], reference: int | None, config: TableConfig) -> list[Entry]:
     """Entries with what the table asks for of their comparison with the baseline: difference, ratio, or both."""
     base = entries[reference].summary if reference is not None else None
-    kept = entries if config.delta else [dataclasses.replace(entry, delta=None, error=None) for entry in entries]
+    kept = entries
+    if reference is not None and not config.delta:
+        kept = [dataclasses.replace(entry, delta=None, error=None) for entry in entries]
     if not config.relative or base is None or not base.mean:
         return list(kept)
     return [

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import itertools
 import re
-import weakref
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -17,12 +16,13 @@ from ablative.reports.tables.latex_widths import in_points, letters, text_width,
 from ablative.reports.tables.printed import (
     DELTA,
     RATIO,
+    Parts,
     PrintedColumn,
     delta_text,
-    entry_parts,
     head_rows,
     printed_columns,
     ratio_text,
+    table_parts,
 )
 from ablative.reports.tables.tables import Entry, Row, Table
 from ablative.study.syntax.text_width import LAYOUTS, ONE_COLUMN
@@ -95,6 +95,14 @@ class Fit:
 
 def fit(table: Table, widths: Sequence[float]) -> Fit:
     """The loosest style in which a table fits one of these widths, or the tightest where it fits none."""
+    key = (FITS, *widths)
+    if key not in table.derived:
+        table.derived[key] = _fit(table, widths)
+    found: Fit = table.derived[key]
+    return found
+
+
+def _fit(table: Table, widths: Sequence[float]) -> Fit:
     printed = printed_columns(table)
     for place, room in enumerate(widths):
         last = place == len(widths) - 1
@@ -163,22 +171,23 @@ def packages_line(text: str, *always: str) -> str:
 
 
 def _rows(table: Table, printed: Sequence[PrintedColumn], style: Style) -> Iterator[str]:
-    groups = [list(rows) for _, rows in itertools.groupby(table.rows, key=lambda row: row.printed[:1])]
+    every = zip(table.rows, table_parts(table), strict=True)
+    groups = [list(rows) for _, rows in itertools.groupby(every, key=lambda each: each[0].printed[:1])]
     if not table.grouped:
-        groups = [[row] for row in table.rows]
+        groups = [[each] for group in groups for each in group]
     for place, group in enumerate(groups):
         if place and (len(group) > 1 or len(groups[place - 1]) > 1):
             yield r"\midrule"
-        for i, row in enumerate(group):
+        for i, (row, parts) in enumerate(group):
             levels = ["" if i and k == 0 else latex(level) for k, level in enumerate(row.printed)]
-            yield " & ".join([*levels, *(_cell(row, column, style) for column in printed)]) + r" \\"
+            yield " & ".join([*levels, *(_cell(row, column, style, parts) for column in printed)]) + r" \\"
             if style.stacked and i < len(group) - 1:
                 yield r"\addlinespace[1pt]"
 
 
-def _cell(row: Row, printed: PrintedColumn, style: Style) -> str:
+def _cell(row: Row, printed: PrintedColumn, style: Style, parts: Sequence[Parts]) -> str:
     entry = row.entries[printed.place]
-    large, small, sign = _parts(entry, printed)
+    large, small, sign = _parts(entry, printed, parts[printed.place])
     text = _set(large)
     if printed.part not in (DELTA, RATIO) and entry.best:
         text = rf"\textbf{{{text}}}"
@@ -200,13 +209,13 @@ def _set(text: str) -> str:
     return latex(text) if re.search(r"[^\w\s.,+\[\]()/±–−×†‡§¶‖◇-]", text) else text.translate(LATEX_SIGNS)
 
 
-def _parts(entry: Entry, printed: PrintedColumn) -> tuple[str, str, str]:
+def _parts(entry: Entry, printed: PrintedColumn, parts: Parts) -> tuple[str, str, str]:
     """What a cell says at full size, what it says smaller, and the signs of what keeps it from being final."""
     if printed.part == RATIO:
         return ratio_text(entry), "", ""
     if printed.part == DELTA:
         return (*delta_text(entry, printed.column), "")
-    value, spread, _, reference = entry_parts(entry, printed.column)
+    value, spread, _, reference = parts
     if entry.literal and entry.summary and " " in value:
         value, _, spread = value.partition(" ")
     return value, " ".join(filter(None, [spread, reference])), entry.finding_marks
@@ -241,22 +250,23 @@ def _body_width(table: Table, printed: PrintedColumn, style: Style) -> float:
 Shape = tuple[int, bool, int, int]
 """Letters (`letters`) of what a cell says at full size, whether it is bold, and of the rest as it is and closed."""
 
-_SHAPES: weakref.WeakKeyDictionary[Table, dict[tuple[int, str], frozenset[Shape]]] = weakref.WeakKeyDictionary()
+SHAPES, FITS = "shapes", "fits"
+"""Keys of `Table.derived`."""
 
 
 def _shapes(table: Table, printed: PrintedColumn) -> frozenset[Shape]:
     """Different widths of a column's cells: few, however many rows there are, and asked for in each style."""
-    known = _SHAPES.setdefault(table, {})
-    key = printed.place, printed.part
-    if key not in known:
+    key = SHAPES, printed.place, printed.part
+    if key not in table.derived:
         found = set()
-        for row in table.rows:
+        for row, parts in zip(table.rows, table_parts(table), strict=True):
             entry = row.entries[printed.place]
-            large, small, _ = _parts(entry, printed)
+            large, small, _ = _parts(entry, printed, parts[printed.place])
             bold = entry.best and printed.part not in (DELTA, RATIO)
             found.add((letters(large), bold, letters(small), letters(_closed(small))))
-        known[key] = frozenset(found)
-    return known[key]
+        table.derived[key] = frozenset(found)
+    shapes: frozenset[Shape] = table.derived[key]
+    return shapes
 
 
 def _head_width(printed: PrintedColumn, body: float, style: Style) -> float:

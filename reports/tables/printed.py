@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import weakref
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -16,6 +15,8 @@ HEADS = {DELTA: "Δ", RATIO: "×"}
 RATIO_DIGITS = 2
 
 
+PARTS = "parts"
+"""Key of `Table.derived`."""
 Parts = tuple[str, str, str, str]
 """Value; spread, with the number of seeds where some lack; difference to the baseline; the paper's number."""
 
@@ -65,14 +66,12 @@ def head_rows(table: Table, printed: Sequence[PrintedColumn]) -> list[list[tuple
     return [row for row in rows if any(text for text, _ in row)]
 
 
-_PARTS: weakref.WeakKeyDictionary[Table, Sequence[Sequence[Parts]]] = weakref.WeakKeyDictionary()
-
-
 def table_parts(table: Table) -> Sequence[Sequence[Parts]]:
     """Parts of all numbers (rows, columns); every format prints them, and they are made once for a table."""
-    if table not in _PARTS:
-        _PARTS[table] = [list(map(entry_parts, row.entries, table.columns)) for row in table.rows]
-    return _PARTS[table]
+    found: Sequence[Sequence[Parts]] | None = table.derived.get(PARTS)
+    if found is None:
+        found = table.derived[PARTS] = [list(map(entry_parts, row.entries, table.columns)) for row in table.rows]
+    return found
 
 
 def entry_parts(entry: Entry, column: Column) -> Parts:

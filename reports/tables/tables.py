@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Hashable
 from dataclasses import dataclass
+from typing import Any
 
 from ablative.reports.stats.columns import Compared, Delta
 from ablative.reports.stats.summary import Summary
@@ -161,6 +163,8 @@ class Table:
     """What is printed above the rows' levels; empty: the factors."""
     split_head: str = ""
     """The split factor as it is printed; empty: its name."""
+    derived: dict[Hashable, Any] = dataclasses.field(default_factory=dict, init=False, repr=False, compare=False)
+    """What formats have made of it and ask for again, under keys of their own: a hash of a whole table is slow."""
 
     @property
     def row_heads(self) -> tuple[str, ...]:

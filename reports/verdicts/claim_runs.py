@@ -13,7 +13,8 @@ from ablative.reports.stats.compare import ESTIMANDS
 from ablative.reports.stats.decide import holm
 from ablative.reports.store.results import Results
 from ablative.reports.store.warehouse import Source, Values, cell_key, value_query
-from ablative.reports.verdicts.claims import CellValues, ClaimResult, Part, evaluate
+from ablative.reports.verdicts.claims import CellValues, ClaimResult, Part, evaluate, without_result
+from ablative.study.core.errors import ConfigError
 from ablative.study.core.plurals import counted
 from ablative.study.costs.budget import claim_stages, restrict
 from ablative.study.costs.estimate import estimated
@@ -57,6 +58,8 @@ class Judged:
     """p of the verdict, adjusted by Holm for all claims of the study; None for an undecided and an exact claim."""
     texts: Mapping[str, str] = field(default_factory=dict)
     """The claim's statement, those of its comparisons, and metrics → how each is printed."""
+    broken: str = ""
+    """Why it could not be judged; empty: it was."""
 
     @property
     def text(self) -> str:
@@ -71,13 +74,16 @@ class Judged:
 
 
 def judge_claims(results: Results, names: Sequence[str] | None = None) -> tuple[Judged, ...]:
-    """The claims of the study (all, or those of these names), with one query for all; each counts among all."""
+    """The claims of the study (all, or those of these names), with one query for all; each counts among all.
+
+    A claim that cannot be judged is undecided and says why (`Judged.broken`).
+    """
     claims = results.study.claims
     metrics = {name: results.coverage.expected(claim.metric) for name, claim in claims.items()}
     singles = sorted({(metric,) for names in metrics.values() for metric in names})
     keys = [cell_key(cell) for cell in results.cells]
     values = results.warehouse.values([*singles, *metrics.values()], keys)
-    judged = {name: _judge(results, name, claim, metrics[name], values) for name, claim in claims.items()}
+    judged = {name: _judge_or_say(results, name, claim, metrics[name], values) for name, claim in claims.items()}
     adjusted = holm([_among_others(each.result) for each in judged.values()])
     return tuple(
         dataclasses.replace(each, holm=None if each.result.p is None else p)
@@ -91,6 +97,15 @@ def _among_others(result: ClaimResult) -> float:
     if result.exact:
         return math.nan
     return 1.0 if result.p is None else result.p
+
+
+def _judge_or_say(results: Results, name: str, claim: ClaimConfig, metrics: tuple[str, ...], values: Values) -> Judged:
+    try:
+        return _judge(results, name, claim, metrics, values)
+    except ConfigError as error:
+        part = without_result(claim)
+        result = ClaimResult(name, claim, part.verdict, (part,), metrics, ())
+        return Judged(result, Remedy(f"This claim could not be judged: {error}"), broken=str(error))
 
 
 def _judge(results: Results, name: str, claim: ClaimConfig, metrics: tuple[str, ...], values: Values) -> Judged:

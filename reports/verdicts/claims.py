@@ -136,6 +136,12 @@ def evaluate(
     return ClaimResult(name, config, _together(parts), parts, tuple(metrics), tuple(used.values()))
 
 
+def without_result(config: ClaimConfig) -> Part:
+    """The comparison of a claim that could not be judged: undecided, without a number."""
+    effect = Effect(math.nan, None, None, 1 - ALPHA, 0, 0, None, None, None, None, None, "", config.estimand)
+    return Part(config.statement, ">", "", effect, 0.0, "undecided", None, None, 0, None)
+
+
 def _together(parts: Sequence[Part]) -> str:
     found = {part.verdict for part in parts}
     if "contradicted" in found:

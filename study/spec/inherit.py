@@ -10,6 +10,7 @@ from ablative.study.core.typed import Settings
 from ablative.study.syntax.yaml_text import Document, shown
 
 OUTPUTS = ("tables", "effects", "queries", "figures", "claims")
+WITH_COLUMNS = OUTPUTS[:3]
 
 Gone = Mapping[str, frozenset[str] | None]
 """Factor → those of its levels that are taken away; None: all of it."""
@@ -54,11 +55,35 @@ def without_removed(data: Mapping[str, Any], condition_keys: Sequence[str] = ())
             found[key] = own if key == "baseline" else {name: _condition(what, gone) for name, what in own.items()}
     if isinstance(data.get("drop"), list):
         found["drop"] = [_condition(item, gone) for item in data["drop"] if not _is_gone(item, gone)]
-    if isinstance(data.get("labels"), Mapping):
-        found["labels"] = _labels(data["labels"], gone)
     for key in OUTPUTS:
         if isinstance(data.get(key), Mapping):
             found[key] = {name: _output(each, gone) for name, each in _present(data[key]).items()}
+    if isinstance(data.get("labels"), Mapping):
+        found["labels"] = _labels(data["labels"], gone)
+        own = found["labels"].get("columns")
+        if isinstance(own, Mapping) and _lacks_outputs(data):
+            left = _column_names(found)
+            found["labels"]["columns"] = {name: label for name, label in own.items() if str(name) in left}
+    return found
+
+
+def _lacks_outputs(data: Mapping[str, Any]) -> bool:
+    """Whether an output with columns, or all of a kind, is taken away."""
+    own = [data[key] for key in WITH_COLUMNS if key in data]
+    return any(each is None or (isinstance(each, Mapping) and None in each.values()) for each in own)
+
+
+def _column_names(data: Mapping[str, Any]) -> set[str]:
+    """What the outputs of a study say of their columns that may have a label."""
+    found: set[str] = set()
+    for outputs in (data[key] for key in WITH_COLUMNS if isinstance(data.get(key), Mapping)):
+        for columns in (each.get("columns") for each in outputs.values() if isinstance(each, Mapping)):
+            if isinstance(columns, Mapping):
+                found.update(map(str, columns))
+                columns = list(columns.values())
+            for column in columns if isinstance(columns, list) else ():
+                own = column if isinstance(column, Mapping) else {}
+                found.update(str(own[key]) for key in ("label", "group") if key in own)
     return found
 
 
@@ -111,7 +136,8 @@ def _labels(labels: Settings, gone: Gone) -> dict[str, object]:
         kept = {factor: what for factor, what in own.items() if gone.get(factor, ()) is not None}
         return {factor: _without(what, gone.get(factor) or frozenset()) for factor, what in kept.items()}
 
-    nested = {part: left(labels[part]) for part in ("factors", "levels") if isinstance(labels.get(part), Mapping)}
+    parts = ("factors", "levels", "axes")
+    nested = {part: left(labels[part]) for part in parts if isinstance(labels.get(part), Mapping)}
     return {**left(labels), **nested}
 
 

@@ -109,6 +109,20 @@ def test_a_label_goes_with_its_level_and_its_factor() -> None:
     assert without_removed(study)["labels"] == left
 
 
+def test_a_label_goes_with_the_output_whose_column_it_names_and_with_the_axis_of_a_factor() -> None:
+    columns = {"acc": "Accuracy", "n": "Count", "probes": "Probes"}
+    study: dict[str, object] = {
+        "factors": {"pooling": None},
+        "tables": {"main": None, "small": {"columns": [{"metric": "a/b", "group": "probes"}]}},
+        "queries": {"own": {"sql": "select 1", "columns": {"n": {}}}},
+        "labels": {"columns": columns, "axes": {"pooling": "Pooling", "step": "Step"}},
+    }
+    left = {"columns": {"n": "Count", "probes": "Probes"}, "axes": {"step": "Step"}}
+    assert without_removed(study)["labels"] == left
+    whole = {**study, "tables": {"main": {"columns": []}}}
+    assert without_removed(whole)["labels"]["columns"] == columns, "with all its tables, a study's labels are checked"
+
+
 def test_results_from_python_have_a_column_for_each_factor(full: Plan) -> None:
     from ablative.reports import claims, curves, results, table
 

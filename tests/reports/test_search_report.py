@@ -27,6 +27,7 @@ from ablative.reports.search.surrogate import fit
 from ablative.reports.store.results import open_results, open_warehouse
 from ablative.reports.store.warehouse import cell_key
 from ablative.reports.tables.notes import same_run_notes
+from ablative.study.core.errors import ConfigError
 from ablative.study.plan.plan import Plan
 from ablative.study.plan.tuned_levels import Searched
 from ablative.study.plan.winners import Tried, winner
@@ -305,6 +306,20 @@ def test_the_report_brings_the_search(searched: Plan, tmp_path: Path) -> None:
     section = page.split('<section id="search"')[1]
     assert "2: winner" in section and ">0.3<" in section
     assert "| pooling: map | 2: winner | 0.3 | 0.03 |" in (tmp_path / "search" / "winners.md").read_text()
+
+
+def test_a_search_that_cannot_be_reported_says_so_at_its_place(
+    searched: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> None:
+        raise ConfigError("the trials of arm x have no values")
+
+    monkeypatch.setattr("ablative.reports.search.section.read_trials", broken)
+    result = report(searched, tmp_path)
+    words = "The search could not be reported: the trials of arm x have no values"
+    assert result.broken == ("the trials of arm x have no values",)
+    assert words in (tmp_path / "search" / "winners.md").read_text()
+    assert words in (tmp_path / "index.html").read_text() and (tmp_path / "numbers.json").exists()
 
 
 def test_goals_of_several_metrics() -> None:

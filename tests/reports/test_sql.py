@@ -5,19 +5,23 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from pathlib import Path
 
 import duckdb
 import pyarrow.parquet as pq
 import pytest
 
+from ablative.reports import results
+from ablative.reports.sql_cli import print_rows
+from ablative.reports.store.factor_columns import factors_sql
 from ablative.reports.store.queries import ask, export, views
 from ablative.reports.store.results import open_warehouse
 from ablative.study.cli import main
 from ablative.study.core.errors import ConfigError
 from ablative.study.plan.plan import Plan
 
-VIEWS = ["runs", "results", "cost", "trials", "declared_metrics", "curves"]
+VIEWS = ["runs", "results", "cost", "trials", "declared_metrics", "results_by_factor", "curves"]
 
 
 def test_every_column_of_every_view_is_listed(full: Plan) -> None:
@@ -38,6 +42,41 @@ def test_a_query_and_its_mistakes(full: Plan) -> None:
             ask(warehouse, "select sedd from results")
         with pytest.raises(ConfigError, match="query: Permission Error"):
             ask(warehouse, "copy results to 'results.csv'")
+
+
+def test_sql_parquet_and_python_have_the_same_column_for_each_factor(full: Plan, tmp_path: Path) -> None:
+    frame = results("pooled", config_dir=full.home.root.parent / "conf", home=full.home.root)
+    with open_warehouse(full) as warehouse:
+        assert "results_by_factor" not in warehouse.views, "built where it is asked for"
+        asked = ask(warehouse, "select * from results_by_factor")
+        assert asked.names == list(frame.columns) and sum(map(len, asked.rows)) == frame.size
+        rows = {tuple(None if value != value else value for value in row) for row in frame.itertuples(index=False)}
+        assert set(asked.rows) == rows and None in {row[2] for row in rows}
+        export(warehouse, tmp_path)
+        assert pq.read_table(tmp_path / "results_by_factor.parquet").column_names == asked.names
+        columns = factors_sql(["a\"b'c", "Seed", "lr", "LR"])
+        cell = json.dumps({"a\"b'c": "x", "Seed": "y", "LR": "z"}).replace("'", "''")
+        found = ask(warehouse, f"select {columns} 1 as seed from (select '{cell}'::json as cell) results")
+        assert found.names == ["a\"b'c", "Seed_factor", "lr", "LR_factor", "seed"]
+        assert found.rows == [("x", "y", None, "z", 1)]
+
+
+@pytest.mark.parametrize("width", [40, 80, 200])
+def test_a_table_is_no_wider_than_the_terminal(
+    width: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = ["run_id", "metric", "value", "cell", *(f"factor_{i}" for i in range(8))]
+    rows = [("0123456789ab", "zero_shot/shapes_object/top1", 12.345678901234567, '{"method":"clip"}', *("large",) * 8)]
+    for name, value in (("COLUMNS", str(width)), ("FORCE_COLOR", "1"), ("TERM", "dumb")):
+        monkeypatch.setenv(name, value)
+    print_rows(names, rows)
+    lines = [re.sub(r"\x1b\[[0-9;]*m", "", line) for line in capsys.readouterr().out.splitlines()]
+    assert max(map(len, lines)) <= width and "12.345678901234567" in "\n".join(lines)
+
+
+def test_a_file_has_a_line_for_each_row_however_long(capsys: pytest.CaptureFixture[str]) -> None:
+    print_rows(["a", "b"], [("x" * 900, 1), ("y", 2)])
+    assert any("x" * 900 in line and line.rstrip().endswith("1") for line in capsys.readouterr().out.splitlines())
 
 
 def test_curves_are_there_when_asked_for(full: Plan, tmp_path: Path) -> None:

@@ -230,6 +230,35 @@ def test_two_cells_in_one_place_are_refused(tmp_path: Path) -> None:
     assert "where" in str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        (
+            "delta: true",
+            "delta: true\n    where: {method: [mae]}",
+            "tables.main: delta: no row of the table is the base",
+        ),
+        (
+            "delta: true",
+            "relative: true\n    where: {pooling: [gap]}",
+            "main: relative: .*(method=clip, pooling=map).*",
+        ),
+        ("baseline: {scale: small, method: clip, pooling: map}", "", "main: delta: the study has no baseline"),
+    ],
+)
+def test_a_comparison_with_a_row_that_a_table_lacks_is_refused(
+    tmp_path: Path, old: str, new: str, message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        stores.plan_of(tmp_path, stores.STUDY.replace(old, new, 1))
+
+
+def test_the_baselines_row_need_not_be_the_baselines_cell(tmp_path: Path) -> None:
+    rows = "where: {scale: [large]}\n    rows: [method]\n    split: pooling"
+    text = stores.STUDY.replace("rows: [method, pooling]\n    split: scale", rows)
+    assert stores.plan_of(tmp_path, text).study.tables["main"].delta
+
+
 def test_an_unknown_table_names_the_nearest(full: Plan) -> None:
     with pytest.raises(ConfigError, match="unknown table 'mian'; did you mean 'main'"):
         stores.one_table(full, "mian")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import json
 import math
 from collections.abc import Callable, Mapping
@@ -243,6 +244,17 @@ def test_a_report_writes_claims_in_every_format(plan: Plan, tmp_path: Path) -> N
     assert page.index('id="tables"') < page.index('id="claims"') < page.index('id="progress"')
     again = report(plan, tmp_path / "again", ("html",))
     assert (tmp_path / "again/claims.html").read_text() == text[".html"] and again.claims == result.claims
+
+
+def test_a_claim_that_cannot_be_judged_says_so_at_its_place(plan: Plan, tmp_path: Path) -> None:
+    odd = dataclasses.replace(plan.study.claims["same"], statement="mae_clip > clop", text="")
+    own = dataclasses.replace(plan, study=dataclasses.replace(plan.study, claims={**plan.study.claims, "odd": odd}))
+    result = report(own, tmp_path)
+    assert [judged.result.verdict for judged in result.claims] == ["supported", "contradicted", "undecided"]
+    assert len(result.broken) == 1 and "claims.odd.statement: unknown level 'clop'" in result.broken[0]
+    for name in ("claims.md", "claims.html", "index.html"):
+        assert "This claim could not be judged: claims.odd" in (tmp_path / name).read_text()
+    assert "clop" in (tmp_path / "claims.tex").read_text() and (tmp_path / "tables" / "main.md").exists()
 
 
 def test_effects_are_in_the_unit_that_the_metrics_are_declared_with(plan: Plan, tmp_path: Path) -> None:

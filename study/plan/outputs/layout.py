@@ -29,12 +29,31 @@ def check_outputs(study: Study, declared: Mapping[str, Metric], cells: Sequence[
                 if not expand(pattern, metrics):
                     raise ConfigError(unknown("metric", pattern, metrics, f"{study.where}: {kind}.{name}"))
     for name, table in study.tables.items():
-        table_layout(name, table, study.factors, cells)
+        _check_compared(name, table, study, table_layout(name, table, study.factors, cells))
     for name, effects in study.effects.items():
         effects_layout(name, effects, cells)
     for name, figure in study.figures.items():
         check_figure(name, figure, study, cells, declared)
     check_labels(study, declared)
+
+
+def baseline_row(config: TableConfig, baseline: Mapping[str, str] | None) -> tuple[str, ...]:
+    """Levels of the row that `delta` and `relative` compare the others with."""
+    return tuple((baseline or {}).get(factor, "") for factor in config.rows)
+
+
+def _check_compared(name: str, config: TableConfig, study: Study, places: TableLayout) -> None:
+    """Refuse `delta` and `relative` where the table has no row that they can compare with; an empty table has none."""
+    asked = " and ".join(key for key in ("delta", "relative") if getattr(config, key))
+    if not asked or not places or (study.baseline and baseline_row(config, study.baseline) in places):
+        return
+    where = f"{study.where}: tables.{name}: {asked}: "
+    if not study.baseline:
+        raise ConfigError(f"{where}the study has no baseline to compare with; add 'baseline: {{FACTOR: LEVEL, ...}}'")
+    row = ", ".join(f"{factor}={study.baseline[factor]}" for factor in config.rows if factor in study.baseline)
+    raise ConfigError(
+        f"{where}no row of the table is the baseline's ({row}); let its where keep that row, or take {asked} away"
+    )
 
 
 def check_labels(study: Study, declared: Mapping[str, Metric]) -> None:
