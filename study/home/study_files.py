@@ -24,7 +24,11 @@ def remember(home: Home, study: str, where: str, shipped: Path | None) -> None:
         where: its file.
         shipped: folder of the trainer's own studies, which are the same everywhere.
     """
-    path, now = home.study(study).origin, _origin(where, shipped)
+    path = home.study(study).origin
+    try:
+        now = _origin(where, shipped)
+    except FileNotFoundError:
+        return  # removed or renamed since the plan was made: what was kept before still says where it was
     if read_json(path, SHAPE) != now:
         write_json(path, now)
 
