@@ -7,14 +7,14 @@ import re
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ablative.reports.costs.compute import compute_items, render_compute_latex, render_compute_markdown
 from ablative.reports.provenance.numbers import Numbers, render_numbers_json, render_numbers_latex
 from ablative.reports.provenance.sidecar import render_json
-from ablative.reports.tables.escape import latex
+from ablative.reports.tables.escape import latex, where_unknown
 from ablative.reports.tables.html_table import render_html
 from ablative.reports.tables.latex_tables import render_latex
 from ablative.reports.tables.renderers import render_csv, render_markdown
@@ -38,6 +38,8 @@ RENDERERS: dict[str, Callable[[Table, str, Sequence[float]], str]] = {
 """Format of `FORMATS` -> (table, study name, widths of the paper's text) to text."""
 
 PDF_TIMEOUT_SECONDS = 300.0
+SAID = 3
+"""Names that pdflatex cannot print, of which a message has so many."""
 
 PDF_HEAD = r"""\documentclass[10pt,a4paper]{article}
 \usepackage[utf8]{inputenc}\usepackage[T1]{fontenc}
@@ -140,9 +142,16 @@ def make_pdf(title: str, sources: Sequence[Path], path: Path, width: float = LAY
         return "pdflatex is not installed (Debian: texlive-latex-recommended)"
     if not sources:
         return "there are no tables"
-    bodies = (source.read_text(encoding="utf-8") for source in sources)
+    bodies = {source.name: source.read_text(encoding="utf-8") for source in sources}
+    if lacking := _lacking({"title": latex(title), **bodies}):
+        return lacking
     begin = f"\\begin{{document}}\\markright{{{latex(title)}}}\n"
-    text = PDF_HEAD.replace("WIDTH", f"{width:.2f}") + begin + "\n\\clearpage\n".join(bodies) + "\n\\end{document}\n"
+    text = (
+        PDF_HEAD.replace("WIDTH", f"{width:.2f}")
+        + begin
+        + "\n\\clearpage\n".join(bodies.values())
+        + "\n\\end{document}\n"
+    )
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "tables.tex").write_text(text, encoding="utf-8")
         command = [program, "-interaction=nonstopmode", "-halt-on-error", "-no-shell-escape", "tables.tex"]
@@ -163,6 +172,23 @@ def make_pdf(title: str, sources: Sequence[Path], path: Path, width: float = LAY
                 return f"pdflatex failed: {next((line for line in lines if line.startswith('!')), lines[-1])}"
         write_atomic(path, (Path(folder) / "tables.pdf").read_bytes())
     return ""
+
+
+def _lacking(texts: Mapping[str, str]) -> str:
+    """Which characters of which names pdflatex lacks, and what helps; empty where it lacks none."""
+    found = [(name, own, file) for file, text in texts.items() for name, own in where_unknown(text).items()]
+    said, seen = [], set[str]()
+    for name, own, file in sorted(found, key=lambda each: len(each[0])):  # a note repeats the names of its table
+        if not seen.issuperset(own):
+            said.append(f"{''.join(own)} in '{name}' ({file})")
+        seen.update(own)
+    if not said:
+        return ""
+    more = f" and more in {len(said) - SAID} other names" if len(said) > SAID else ""
+    return (
+        f"pdflatex lacks {'; '.join(said[:SAID])}{more}; give such a name another text for LaTeX in the study's "
+        "labels, {text: …, latex: …}, or compile the .tex files with lualatex and a font that has it"
+    )
 
 
 def _environment() -> dict[str, str]:

@@ -81,7 +81,7 @@ def render_page(
         verdicts=[_verdict(judged) for judged in claims],
         verdict_counts=summary(claims) if claims else "",
         claims=render_claims_html(claims, "Claims") if claims else "",
-        tables=[(table, render_html(table)) for table in tables],
+        tables=[(table, render_html(table, folded=True)) for table in tables],
         drawings=drawings,
         main_drawing=main,
         others=[each for each in pictures if each is not main],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Callable
 from html import escape
 
@@ -35,6 +36,13 @@ _MATH = (
     | {"✓": "checkmark", "✔": "checkmark", "✗": "times", "✘": "times", "✕": "times", "✖": "times", "⊕": "oplus"}
     | {"⊗": "otimes", "★": "star", "☆": "star", "△": "triangle", "▲": "triangle", "□": "square", "■": "square"}
     | {"√": "surd", "∑": "sum", "∏": "prod", "∪": "cup", "∩": "cap", "⊥": "perp", "′": "prime", "÷": "div"}
+    | {"⇐": "Leftarrow", "⇔": "Leftrightarrow", "↦": "mapsto", "↗": "nearrow", "↘": "searrow", "∓": "mp", "∗": "ast"}
+    | {"≡": "equiv", "≃": "simeq", "≅": "cong", "≲": "lesssim", "≳": "gtrsim", "∫": "int", "⊙": "odot", "⊖": "ominus"}
+    | {"∧": "land", "∨": "lor", "¬": "neg", "∀": "forall", "∃": "exists", "∉": "notin", "⊂": "subset", "⊃": "supset"}
+    | {"⊆": "subseteq", "⊇": "supseteq", "⟨": "langle", "⟩": "rangle", "⌊": "lfloor", "⌋": "rfloor", "∥": "parallel"}
+    | {"⌈": "lceil", "⌉": "rceil", "◆": "blacklozenge", "▷": "triangleright", "◁": "triangleleft", "▽": "triangledown"}
+    | {letter: f"mathbb{{{name}}}" for letter, name in zip("ℝℕℤℚℂ𝔼ℙ", "RNZQCEP", strict=True)}
+    | {"ħ": "hbar", "ℏ": "hbar", "Ω": "Omega"}
 )
 """Character → the command of LaTeX's mathematics that draws it."""
 _RAISED = dict(zip("⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ⁿ", "0123456789+-n", strict=True))
@@ -68,8 +76,8 @@ LATEX_SPECIAL = LATEX_SIGNS | str.maketrans(
         **{character: "\\" + character for character in "&%$#_{}"},
     }
 )
-_KNOWN = range(0xA0, 0x180)
-"""Letters with accents that pdflatex has with `inputenc` and `fontenc`."""
+PRINTED = {*map(chr, range(0xA0, 0x180)), *"‰€™‚‹›―⁄№℃"} - {*"ĦħĸĿŀŉŦŧſ"}
+"""Letters with accents, and signs, that pdflatex has with `inputenc` and `fontenc`."""
 
 SCRIPT = re.compile(r"([_^])\{([^{}]*)\}")
 
@@ -83,12 +91,24 @@ def latex(text: str) -> str:
     if isinstance(text, Label) and (text.latex or text.parts):
         return text.latex or "".join(map(latex, text.parts))
     scripts = {"_": r"\textsubscript{{{}}}", "^": r"\textsuperscript{{{}}}"}
-    return _scripted(text, lambda part: part.translate(LATEX_SPECIAL), scripts)
+    # A letter and its accent, which a file's author may have typed as two characters, are one that pdflatex has.
+    return _scripted(unicodedata.normalize("NFC", text), lambda part: part.translate(LATEX_SPECIAL), scripts)
 
 
 def unknown_to_pdflatex(text: str) -> list[str]:
     """Characters of a LaTeX text that pdflatex cannot print."""
-    return sorted({letter for letter in set(text) if ord(letter) > 127 and ord(letter) not in _KNOWN})
+    return sorted({letter for letter in set(text) if ord(letter) > 127 and letter not in PRINTED})
+
+
+def where_unknown(text: str) -> dict[str, list[str]]:
+    r"""Each name in a LaTeX text that pdflatex cannot print, and the characters that it lacks for it.
+
+    >>> where_unknown("method & 損失 1 & a 損 \\\\")
+    {'損失 1': ['失', '損'], 'a 損': ['損']}
+    """
+    lines = [line for line in text.splitlines() if not line.startswith("%")]
+    names = (name.strip(" {}~\\") for line in lines for name in re.split(r"(?<!\\)&|\\\\|\\caption\{", line))
+    return {name: found for name in names if (found := unknown_to_pdflatex(name))}
 
 
 def html(text: str) -> Markup:

@@ -12,24 +12,25 @@ from ablative.reports.tables.renderers import PLAIN, cell_text, is_wide
 from ablative.reports.tables.tables import Entry, Table
 
 LONG = 200
-"""The page shows so many rows of a table first (page.css), and all on request: thousands take a browser long to set."""
+"""The page shows so many rows of a table first, and all on request: thousands take a browser long to read and set."""
 FOLLOWING = (1, 3)
 """Places in `Parts` of what follows a value in its own column."""
 
 
-def render_html(table: Table) -> Markup:
-    """A semantic `<table>`; what opens a number's runs is the page's script, which finds it by its place."""
+def render_html(table: Table, folded: bool = False) -> Markup:
+    """A semantic `<table>`; what opens a number's runs is the page's script, which finds it by its place.
+
+    `folded`: rows after the first `LONG` are text that the page's script makes rows of when they are wanted.
+    """
     printed = printed_columns(table)
     return fill(
         "table.html",
         table=table,
         printed=printed,
-        rows=_rows(table, printed),
+        rows=list(_rows(table, printed)),
+        first=LONG if folded else len(table.rows),
         heads=head_rows(table, printed),
-        classes="results"
-        + " printed" * table.preformatted
-        + " wide" * is_wide(table)
-        + " long" * (len(table.rows) > LONG),
+        classes="results" + " printed" * table.preformatted + " wide" * is_wide(table),
         no_level="" if table.preformatted else "–",
     )
 

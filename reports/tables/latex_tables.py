@@ -29,7 +29,10 @@ from ablative.study.syntax.text_width import LAYOUTS, ONE_COLUMN
 
 FIT = r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%"
 """Opens a box as wide as its content, at most as the text."""
-PACKAGES = {r"\rotatebox": "graphicx", r"\resizebox": "graphicx", r"\checkmark": "amssymb", r"\square": "amssymb"}
+PACKAGES = {r"\rotatebox": "graphicx", r"\resizebox": "graphicx"} | {
+    f"\\{name}": "amssymb"
+    for name in ("checkmark", "square", "mathbb", "lesssim", "gtrsim", "blacklozenge", "triangledown")
+}
 """Command → the package that has it."""
 SPARE = 1.03
 """How much wider than computed a table may turn out."""

@@ -36,7 +36,8 @@ function sort(table, rows, heads, index) {
 }
 
 function makeSortable(table) {
-  const rows = [...table.tBodies[0].rows].filter((row) => !row.classList.contains("sum"));
+  const ordered = () => [...table.tBodies[0].rows].filter((row) => !row.classList.contains("sum"));
+  let rows = ordered();
   if (rows.length < 2 || table.querySelector("tbody [rowspan]")) return;
   const heads = columnHeads(table);
   heads.forEach((head, index) => {
@@ -46,7 +47,11 @@ function makeSortable(table) {
     button.title = "Sort by this column";
     button.append(...head.childNodes);
     head.append(button);
-    button.addEventListener("click", () => sort(table, rows, heads, index));
+    button.addEventListener("click", () => {
+      whole(table);
+      if (!table.querySelector("[aria-sort]")) rows = ordered(); // as the file has them: nothing is sorted yet
+      sort(table, rows, heads, index);
+    });
   });
 }
 

@@ -16,27 +16,41 @@ for (const grid of grids) {
   if (grid.classList.contains("printed")) continue;
   grid.classList.add("open");
   grid.setAttribute("role", "grid");
-  const rows = [...grid.tBodies[0].rows];
-  rows.forEach((row, i) => rowPlaces.set(row, i));
-  const first = rows[0] && rows[0].querySelector("td");
+  number(grid);
+  const first = grid.tBodies[0].querySelector("td");
   if (first) first.tabIndex = 0; // one stop of the tab key for each table; arrow keys go on from there
 }
 
-// A long table shows its first rows until all are asked for.
-function whole(table) {
-  table.classList.add("whole");
-  const button = table.parentNode.nextElementSibling;
-  if (button && button.classList.contains("whole-button")) button.hidden = true;
+// Remembers the places of a table's rows, in the order of the file.
+function number(table) {
+  [...table.tBodies[0].rows].forEach((row, i) => rowPlaces.set(row, i));
 }
 
-for (const table of document.querySelectorAll("table.long")) {
+// The text that holds a long table's other rows: they become rows when they are wanted, which takes a browser a while.
+const rests = new Map();
+
+// All rows of a table, those that were text until now among them.
+function whole(table) {
+  const rest = rests.get(table);
+  if (!rest) return;
+  rests.delete(table);
+  table.tBodies[0].insertAdjacentHTML("beforeend", rest.textContent);
+  if (table.classList.contains("open")) number(table);
+  rest.nextElementSibling.remove();
+  rest.remove();
+}
+
+for (const rest of document.querySelectorAll("script.rest")) {
+  const table = rest.previousElementSibling.querySelector("table");
+  rests.set(table, rest);
   const button = document.createElement("button");
   button.type = "button";
   button.className = "whole-button";
-  button.textContent = `Show all ${table.tBodies[0].rows.length} rows`;
+  button.textContent = `Show all ${rest.dataset.rows} rows`;
   button.addEventListener("click", () => whole(table));
-  table.parentNode.after(button);
+  rest.after(button);
 }
+addEventListener("beforeprint", () => { for (const table of [...rests.keys()]) whole(table); });
 
 function parse(list) {
   return Object.fromEntries(data.fields.map((field, i) => [field, list[i] ?? null]));
@@ -65,6 +79,7 @@ function find(td) {
 function cellAt(key) {
   const [name, i, j] = key.split("/");
   const grid = grids.find((each) => each.id.slice(6) === name);
+  if (grid && Number(i) > grid.tBodies[0].rows.length) whole(grid);
   const row = grid && [...grid.tBodies[0].rows].find((each) => rowPlaces.get(each) === Number(i) - 1);
   return row ? row.querySelectorAll("td")[tables.get(name).printed.indexOf(Number(j) - 1)] || null : null;
 }
@@ -74,7 +89,6 @@ function show(td) {
   if (!found) return false;
   if (opened) opened.removeAttribute("aria-current");
   opened = td;
-  if (td.offsetParent === null) whole(td.closest("table"));
   title.textContent = `${found.row.name}: ${found.column.name}`;
   body.replaceChildren();
   fillPanel(found, body);

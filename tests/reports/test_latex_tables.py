@@ -13,11 +13,12 @@ from missing import program
 
 from ablative.reports.stats.columns import Delta
 from ablative.reports.stats.summary import Summary
-from ablative.reports.tables.escape import unknown_to_pdflatex
+from ablative.reports.tables.escape import LATEX_SPECIAL, PRINTED, unknown_to_pdflatex
 from ablative.reports.tables.latex_tables import fit, render_latex, too_wide
 from ablative.reports.tables.printed import block_levels, blocks
 from ablative.reports.tables.renderers import render_csv
 from ablative.reports.tables.tables import Column, Entry, Row, Table
+from ablative.reports.write import make_pdf
 from ablative.study.core.errors import ConfigError
 from ablative.study.syntax.text_width import LAYOUTS, text_widths
 
@@ -135,7 +136,20 @@ def test_a_spreadsheet_computes_no_level() -> None:
     assert [line.split(",")[0] for line in lines] == ["'=f", "'=1+1", "'+x", "-1", "'@a", "'-x", "a=b"]
 
 
-def test_what_pdflatex_cannot_print_is_named() -> None:
+def test_every_character_that_is_said_to_print_compiles(tmp_path: Path) -> None:
+    """One table with all of them, and with an accent that is a character of its own."""
+    level = " ".join({*map(chr, LATEX_SPECIAL), *PRINTED} - {"\n"}) + " e\N{COMBINING ACUTE ACCENT}"
+    text = render_latex(dataclasses.replace(grid(1), rows=(Row((level, "p"), grid(1).rows[0].entries),)))
+    assert unknown_to_pdflatex(text) == []
+    compiled(tmp_path, "one-column", [text])
+
+
+def test_what_pdflatex_cannot_print_is_named(tmp_path: Path) -> None:
     table = dataclasses.replace(grid(1), title="模型 λ é ✓")
     assert unknown_to_pdflatex(render_latex(table)) == ["型", "模"]
+    path = tmp_path / "main.tex"
+    path.write_text(render_latex(dataclasses.replace(table, notes=("A note on 模 and 型",))))
+    assert make_pdf("t", [path], tmp_path / "t.pdf").startswith(
+        r"pdflatex lacks 型模 in '模型 $\lambda$ é $\checkmark$' (main.tex); give such a name another text for LaTeX"
+    )
     assert "lualatex" in render_latex(table).splitlines()[0] and "lualatex" not in render_latex(grid(1)).splitlines()[0]

@@ -19,6 +19,7 @@ from ablative.reports.html.behind import words
 from ablative.reports.html.page import SYMBOLS
 from ablative.reports.html.page_data import embed
 from ablative.reports.store.coverage import REPORT_STATES
+from ablative.reports.tables import html_table
 from ablative.reports.watch import watch
 from ablative.study.plan.plan import Plan
 from ablative.study.spec.design import cell_name
@@ -137,6 +138,31 @@ def test_a_click_on_a_head_sorts_and_missing_numbers_stay_last(written: Path, ta
     for _ in range(2):
         tab.click(head.format(7) + " .sort")
     assert names(tab, "#table-main") == before and not tab.value("document.querySelectorAll('[aria-sort]').length")
+
+
+def test_rows_of_a_long_table_are_there_when_they_are_wanted(
+    partial: Plan, tmp_path: Path, tab: browser.Page, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(html_table, "LONG", 2)
+    report(partial, tmp_path, ["html"])
+    address = (tmp_path / "index.html").as_uri()
+    whole = ["clip map", "clip gap", "mae_clip map", "mae_clip gap", "mae –"]
+    assert "mae_clip" in (tmp_path / "tables/main.html").read_text().split("</table>")[0]
+    tab.go(address)
+    assert names(tab, "#table-main") == whole[:2]
+    assert tab.value("document.querySelector('.whole-button').textContent") == "Show all 5 rows"
+    tab.click("#table-main thead tr:last-child th:nth-child(1) .sort")
+    assert names(tab, "#table-main") == ["mae_clip gap", "mae_clip map", "clip gap", "clip map", "mae –"]
+    tab.click(number("main", 1, 1))
+    assert tab.value("document.querySelector('#why-title').textContent").startswith("mae_clip, gap: small")
+    for wanted in ("#why=main/5/5", "#filter", "print"):
+        tab.go(address + (wanted if "why" in wanted else ""))
+        if wanted == "#filter":
+            tab.value("boxes[0].checked = false, filter(), boxes[0].checked = true, filter()")
+        if wanted == "print":
+            tab.send("Page.printToPDF")
+        assert names(tab, "#table-main") == whole, wanted
+    assert tab.complaints == []
 
 
 def test_levels_that_are_switched_off_go(written: Path, tab: browser.Page) -> None:
