@@ -16,6 +16,7 @@ from ablative.reports.store.results import Results
 from ablative.reports.store.warehouse import Source, cell_key
 from ablative.study.core.identity import differences, identity
 from ablative.study.core.secrets import redact
+from ablative.study.home.paths import Home
 from ablative.study.plan.plan import Plan
 from ablative.study.plan.tuned_levels import Tuned
 from ablative.study.spec.design import DESIGNS, Cell, cell_name
@@ -93,13 +94,13 @@ class Behind:
             own = (runs.setdefault(task.run_id, len(runs)), stages.setdefault(task.stage, len(stages)))
             tasks.append([task.task_id, *own, *(["", place, origin] if origin else [mlflow_run, place])])
         run, other = home.run("RUN"), home.run("RUN").evaluation("TASK")
+        here = sorted(self._results.here.intersection(state.task.run_id for state in self._states))
         return {
             "asked": _others(plan.asked),
             "home": str(home.root.absolute()),
-            "here": sorted(self._results.here.intersection(state.task.run_id for state in self._states)),
+            "here": here,
             "folders": [str(each.root.relative_to(home.root)) for each in (run, other)],
-            "files": {"log": run.log.name, "config": run.config.name},
-            "checkpoint": str(run.model.relative_to(run.root)),
+            **files(home, here),
             "tracking": redact(home.tracking_uri, home.tracking_uri),
             "warehouse": str(home.study(plan.study.name).warehouse.absolute()),
             "commits": list(commits),
@@ -110,6 +111,17 @@ class Behind:
             "cells": cells(self._results, self._cells),
             "curves": curves(self._results, {state.task.run_id for state in self._states}),
         }
+
+
+def files(home: Home, runs: Sequence[str]) -> Fields:
+    """Files of every task, and those of the task that opens a run alone: what a trainer writes is named where runs of
+    the home have it (a command has outputs, and no checkpoint of ours)."""
+    run = home.run("RUN")
+    every = {"log": run.log.name, "config": run.config.name}
+    if any(home.run(each).output.is_dir() for each in runs):
+        every["outputs"] = run.output.name
+    model = any(home.run(each).model.exists() for each in runs)
+    return {"files": every, "opening": {"checkpoint": str(run.model.relative_to(run.root))} if model else {}}
 
 
 def cells(results: Results, keys: Iterable[str]) -> list[Line]:

@@ -39,8 +39,12 @@ class Labels:
         return self._declared.axes.get(key) or self.factor(key)
 
     def metric(self, name: str) -> Label:
-        """`zero-shot top-1, shapes object`, without the unit."""
-        what, on = self._parts(self._measures.metric(name))
+        """`zero-shot top-1, shapes object`, without the unit; what only has a name keeps it, `train val/loss`."""
+        metric = self._measures.metric(name)
+        what, on = self._parts(metric)
+        declared = any(expand(pattern, [name]) for pattern in self._declared.metrics)
+        if not (metric.data_set or metric.label or declared):
+            return Label(name.replace("/", " ", 1).replace("_", " "))
         return joined(", ", filter(None, [what, on]))
 
     def metrics(self, names: Sequence[str]) -> Label:

@@ -93,6 +93,12 @@ function dots(entry, column, parent) {
   });
 }
 
+// A number at the end of an axis, with three digits at most.
+function short(value) {
+  const text = String(Number(value.toPrecision(3)));
+  return text.length > 6 ? value.toExponential(1) : text;
+}
+
 // The loss of each run over its steps.
 function lossCurves(entry, parent) {
   const found = data.sets[entry.runs].map(([seed, run]) => [seed, data.curves.runs[run]]).filter((pair) => pair[1]);
@@ -108,8 +114,8 @@ function lossCurves(entry, parent) {
     const line = drawn("polyline", { points: at.map((each, k) => `${x(each).toFixed(1)},${y(own[k]).toFixed(1)}`).join(" "), class: `curve c${i % 4}` }, svg);
     drawn("title", {}, line, `seed ${seed}`);
   });
-  drawn("text", { x: 40, y: 16, "text-anchor": "end" }, svg, String(high));
-  drawn("text", { x: 40, y: 112, "text-anchor": "end" }, svg, String(low));
+  drawn("text", { x: 40, y: 16, "text-anchor": "end" }, svg, short(high));
+  drawn("text", { x: 40, y: 112, "text-anchor": "end" }, svg, short(low));
   drawn("text", { x: 44, y: 132 }, svg, String(first));
   drawn("text", { x: WIDTH - 8, y: 132, "text-anchor": "end" }, svg, `step ${last}`);
 }
@@ -130,7 +136,7 @@ function taskFiles(task, here, parent) {
     element("dt", term, pair);
     copied(text, element("dd", null, pair), shown);
   };
-  const files = { ...data.files, ...(id === data.runs[run] ? { checkpoint: data.checkpoint } : {}) };
+  const files = { ...data.files, ...(id === data.runs[run] ? data.opening : {}) };
   if (here) for (const [term, name] of Object.entries(files)) line(term, place(name), `${folder(task)}/${name}`);
   if (mlflow) line("MLflow run", mlflow);
   if (origin) line("Exists already", origin);

@@ -51,6 +51,7 @@ def test_names_are_printed_as_their_labels_and_without_one_as_they_are(tmp_path:
     assert labels.quantity(["linear_probe/shapes_color/top1", "linear_probe/digits/top1"]) == "LP, mean of 2 (per cent)"
     assert labels.metric("zero_shot/shapes_color/top5") == "zero-shot top-5, shapes: color"
     assert labels.quantity(["train/loss"]) == "training loss"
+    assert (labels.metric("sample/1.5/max_error"), labels.metric("fit/r2")) == ("sample 1.5/max error", "fit r2")
     assert (labels.axis("data.pairs"), labels.axis("step"), labels.column("shape")) == (
         "Image-text pairs",
         "step",

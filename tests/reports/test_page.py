@@ -15,12 +15,13 @@ import pytest
 import stores
 
 from ablative.reports.build import report
-from ablative.reports.html.behind import words
+from ablative.reports.html.behind import files, words
 from ablative.reports.html.page import SYMBOLS
 from ablative.reports.html.page_data import embed
 from ablative.reports.store.coverage import REPORT_STATES
 from ablative.reports.tables import html_table
 from ablative.reports.watch import watch
+from ablative.study.home.paths import Home
 from ablative.study.plan.plan import Plan
 from ablative.study.spec.design import cell_name
 from ablative.study.spec.parents import parents
@@ -273,6 +274,25 @@ def test_the_keyboard_does_what_the_mouse_does(written: Path, tab: browser.Page)
         tab.press(key)
     tab.press("Enter", "\r")
     assert tab.value("document.querySelector('#why-title').textContent") == "clip, gap: small / Probes / mean"
+
+
+@pytest.mark.parametrize(
+    ("made", "outputs", "opening"),
+    [
+        ("log.txt", "", {}),
+        ("output/ckpt.json", "output", {}),
+        ("checkpoints/model.pt", "", {"checkpoint": "checkpoints/model.pt"}),
+    ],
+)
+def test_only_files_that_a_trainer_writes_are_named(
+    tmp_path: Path, made: str, outputs: str, opening: dict[str, str]
+) -> None:
+    """A command has outputs and no checkpoint of ours, the shipped trainer has the reverse."""
+    path = Home(tmp_path).run("b").root / made
+    path.parent.mkdir(parents=True)
+    path.touch()
+    found = files(Home(tmp_path), ["a", "b"])
+    assert (found["files"].get("outputs", ""), found["opening"]) == (outputs, opening)
 
 
 def test_hovering_shows_the_seeds(written: Path, tab: browser.Page) -> None:
