@@ -15,7 +15,7 @@ from ablative.trainer.program.probes.asking import Asking
 from ablative.trainer.program.probes.program import Answer, Invocation, Option, Program, split
 from ablative.trainer.program.probes.twice import check_constant
 
-SECONDS = 60.0
+SECONDS = 300.0
 """Time within which a program has to come to the point where it reads its configuration."""
 
 

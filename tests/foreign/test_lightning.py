@@ -1,0 +1,26 @@
+"""A Lightning CLI: its configuration is a file, its curves are CSV, its checkpoints are its own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from environments import TORCH, environment
+from grids import grid, means, run_and_kill
+
+pytestmark = pytest.mark.long
+
+
+@pytest.mark.timeout(3600)
+def test_a_grid(tmp_path: Path) -> None:
+    python = environment("lightning", [TORCH, "lightning[extra]==2.6.1"])
+    found = grid("lightning", tmp_path, python)
+    ids = set(found.plan.by_id)
+    base = found.folder / "base.yaml"
+    before = base.read_text()
+    base.write_text(before.replace("count: 512", "count: 256"))
+    assert not ids & set(found.plan.by_id)
+    base.write_text(before)
+    run_and_kill(found, python)
+    rows = found.table()
+    assert [row[0] for row in rows] == ["narrow", "wide"] and all(40 < mean <= 100 for row in rows for mean in means(row))
