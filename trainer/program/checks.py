@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import re
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from ablative.study.core.errors import ConfigError, unknown
+from ablative.study.core.typed import Settings
+from ablative.study.syntax.factors import brief
 from ablative.trainer.program.config import dotted
+from ablative.trainer.program.definition import StageDefinition
 from ablative.trainer.program.interpreter import PYTHONS
 from ablative.trainer.program.parts import Part, output_words
 from ablative.trainer.program.sources import Described
@@ -39,7 +44,7 @@ def check_parts(
 
 
 def check_scripts(parts: Mapping[str, Part], code: Path, near: Path, where: str) -> None:
-    """Raise ConfigError for a command whose script is not there.
+    """Raise ConfigError for a command whose folder, program or script is not there.
 
     Args:
         parts: of the study.
@@ -49,28 +54,81 @@ def check_scripts(parts: Mapping[str, Part], code: Path, near: Path, where: str)
     """
     for part in parts.values():
         own = part.definition
-        if own.prefix or len(own.command) < 2 or own.command[0] not in PYTHONS or "{" in own.cwd:
+        if "{" in own.cwd:
+            continue
+        at = f"{where}: stages.{own.name}"
+        _check_folder(code, own.cwd, at)
+        _check_program(own, code, at)
+        if own.prefix or len(own.command) < 2 or own.command[0] not in PYTHONS:
             continue
         script = own.command[1]
         if not script.endswith(".py") or "{" in script or (code / own.cwd / script).exists():
             continue
         hint = "; it is in the folder of the study file: code: ." if (near / script).exists() else ""
         scripts = sorted(path.name for path in (code / own.cwd).glob("*.py"))
-        message = unknown("script", script, scripts, f"{where}: stages.{own.name}.command")
+        message = unknown("script", script, scripts, f"{at}.command")
         raise ConfigError(f"{message} in {code / own.cwd}{hint}")
+
+
+def _check_folder(code: Path, cwd: str, at: str) -> None:
+    folder = Path(os.path.normpath(code / cwd))
+    if not folder.is_relative_to(code):
+        raise ConfigError(f"{at}.cwd: {folder} is outside of the code, {code}, of which jobs run a copy")
+    if not folder.is_dir():
+        folders = sorted(str(path.relative_to(code)) for path in code.glob("*/"))
+        raise ConfigError(unknown("folder", cwd, folders, f"{at}.cwd") + f" in {code}")
+
+
+def _check_program(own: StageDefinition, code: Path, at: str) -> None:
+    """Refuse a first word that is no program here; nodes alone may have one that is named by its whole path."""
+    for place, words in (("prefix", own.prefix), ("command", own.command)):
+        name = words[0] if words else ""
+        if not name or name in PYTHONS or "{" in name or os.path.isabs(name):
+            continue
+        if os.sep in name:
+            path = code / own.cwd / name
+            if not path.is_file():
+                raise ConfigError(f"{at}.{place}: no program {path}")
+            if not os.access(path, os.X_OK):
+                raise ConfigError(f"{at}.{place}: {path} is not executable; chmod +x {name}, or name what runs it")
+        elif "PATH" not in own.env and shutil.which(name) is None:
+            near = unknown("program", name, [*PYTHONS[:2], "bash", "torchrun", "srun", "conda", "apptainer"])
+            raise ConfigError(
+                f"{at}.{place}: {near.split(' (allowed')[0]}: it is not in PATH; one that only nodes have is named by "
+                "its whole path"
+            )
+        if words is own.prefix:
+            return
 
 
 def _check_words(part: Part, parts: Mapping[str, Part], found: Described, at: str) -> None:
     own = part.definition
-    keys = [*dotted(found.values), *part.each]
-    stages = [name.removesuffix(".out") for name in output_words(part, parts)]
     if found.kind == "values":
-        check_placeholders(part.texts, keys, stages, f"{at}.command")
+        check_known(part, parts, dotted(found.values), at)
     if own.command and "out" not in placeholders(part.texts):
         raise ConfigError(
             f"{at}.command: no {{out}}, so that all its tasks would write to one place; hand it the folder for what "
             "it writes (--out {out}; or env: {OUT: '{out}'})"
         )
+
+
+def check_known(part: Part, parts: Mapping[str, Part], values: Settings, at: str) -> None:
+    """Raise ConfigError for what a stage's definition names and its configuration lacks.
+
+    Args:
+        part: the stage.
+        parts: of the study, by name.
+        values: dotted key → value, of the stage's configuration.
+        at: where the stage is, for messages.
+    """
+    stages = [name.removesuffix(".out") for name in output_words(part, parts)]
+    for place, texts in part.places.items():
+        check_placeholders(texts, [*values, *part.each], stages, f"{at}.{place}")
+    for key in part.definition.on_oom:
+        if key not in values:
+            raise ConfigError(unknown("key", key, values, f"{at}.on_oom"))
+        if isinstance(values[key], bool) or not isinstance(values[key], int | float):
+            raise ConfigError(f"{at}.on_oom.{key}: its value is {brief(values[key])}, no number to be multiplied")
 
 
 def _check_seed(part: Part, parts: Mapping[str, Part], seeds: Sequence[int], at: str) -> None:

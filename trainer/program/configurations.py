@@ -13,7 +13,7 @@ from ablative.study.spec.runtime import RuntimeConfig
 from ablative.study.spec.sections import Choices, Frozen, Values
 from ablative.study.syntax.factors import brief
 from ablative.study.trainers import Code, Configurations, Metric, Request, Stage, cost_metrics
-from ablative.trainer.program.checks import check_parts, check_scripts
+from ablative.trainer.program.checks import check_known, check_parts, check_scripts
 from ablative.trainer.program.code import code
 from ablative.trainer.program.config import JobSettings, Program, ProgramConfig, dotted, nested
 from ablative.trainer.program.data_files import fingerprints
@@ -22,6 +22,7 @@ from ablative.trainer.program.interpreter import interpreter, with_interpreter
 from ablative.trainer.program.parts import Part, output_words, parts
 from ablative.trainer.program.probes.program import Invocation
 from ablative.trainer.program.sources import Asked, Declared, Described, Source, Typed, described, from_file
+from ablative.trainer.program.targets import check_targets
 from ablative.trainer.program.words import Filling, Plain, check_placeholders, placeholders, reads_all, without_unknown
 
 KEYS = ("code", "config", "stages", "unhashed", "partial", "python", "env", "prefix")
@@ -54,6 +55,7 @@ class ProgramConfigurations(Configurations):
         self._stages: dict[tuple[object, ...], Stage] = {}
         check_scripts(self._parts, self._folder, request.folder, self._where)
         check_parts(self._parts, self._described, bool(own.get("partial")), request.seeds, self._where)
+        check_targets(definitions, self._invocation, f"{self._where}: stages")
         self._metrics = self._declared()
 
     @property
@@ -122,7 +124,8 @@ class ProgramConfigurations(Configurations):
         own, source = part.definition, self._source(part)
         resolved = source.resolve(told)
         flat = {key: _with_placeholders(value) for key, value in dotted(plain(resolved.values)).items()}
-        read = {key: value for key, value in flat.items() if self._takes(part, key)}
+        check_known(part, self._parts, flat, f"{self._where}: stages.{own.name}")
+        read = {key: value for key, value in flat.items() if self._reads(part, key)}
         unhashed = {key: value for key, value in read.items() if self._is_unhashed(key)}
         given = {key: flat.get(key, value) for key, value in {**source.given, **told}.items()}
         # A key of `env` or `progress` alone is still one that {args} means.
@@ -150,6 +153,11 @@ class ProgramConfigurations(Configurations):
             ),
             runtime=runtime,
         )
+
+    def _invocation(self, own: StageDefinition) -> Invocation:
+        cwd = self._folder / own.cwd if "{" not in own.cwd else self._folder
+        where = f"stages.{own.name}"
+        return Invocation(self._python, cwd, own.env, where, self._request.home.cache / "probes")
 
     def _completed(self, stage: StageDefinition) -> StageDefinition:
         """The stage with the environment and the prefix that the study has for all of them."""
@@ -180,8 +188,7 @@ class ProgramConfigurations(Configurations):
         if found.kind == "file":
             return from_file(found.name, found.values, self._folder, where)
         own = part.definition
-        cwd = self._folder / own.cwd if "{" not in own.cwd else self._folder
-        invocation = Invocation(self._python, cwd, own.env, where, self._request.home.cache / "probes")
+        invocation = self._invocation(own)
         if found.kind == "type":
             return Typed(found.values, invocation, self._unhashed, found.name)
         return Asked(found.values, found.kind, invocation, self._unhashed, lambda *given: self._asked(part, *given))
@@ -231,6 +238,13 @@ class ProgramConfigurations(Configurations):
         if own.reads and not any(fnmatch.fnmatchcase(key, pattern) for pattern in own.reads):
             return False
         return self._has(part, key)
+
+    def _reads(self, part: Part, key: str) -> bool:
+        """Whether the program reads the key: all of its own options, also those that its command does not give."""
+        if self._described[part.name].kind not in ("argparse", "hydra") or key in part.each:
+            return self._takes(part, key)
+        reads = part.definition.reads
+        return not reads or any(fnmatch.fnmatchcase(key, pattern) for pattern in reads)
 
     def _is_unhashed(self, key: str) -> bool:
         return any(fnmatch.fnmatchcase(key, pattern) for pattern in self._unhashed)

@@ -7,6 +7,7 @@ import shlex
 import signal
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from ablative.study.core.errors import ConfigError, unknown
 from ablative.study.core.typed import build, field
@@ -14,7 +15,7 @@ from ablative.study.spec.sections import Frozen
 from ablative.study.spec.study_file import condition
 from ablative.study.syntax.factors import brief
 from ablative.study.syntax.words import Tree
-from ablative.trainer.program.metrics.sources import MetricSource, parse_metrics
+from ablative.trainer.program.metrics.sources import MetricSource, output_file, parse_metrics
 from ablative.trainer.program.words import Plain
 
 LAUNCHERS = ("none", "torchrun", "srun", "env")
@@ -23,6 +24,11 @@ torch's variables of a process group."""
 SIGNALS = ("TERM", "INT", "USR1", "USR2", "HUP")
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
 """Names of stages are part of words (`{train.out}`), so they hold no dot."""
+_SHELLS = ("bash", "sh", "dash", "zsh", "ksh", "fish")
+_ASSIGNMENT = re.compile(r"[A-Za-z_]\w*=")
+_OPERATOR = re.compile(r"\||\|\||&&|&|;|[0-9&]?>>?(?:&?[0-9]|[^=>&].*)?|<<?.*")
+_VARIABLE = re.compile(r"\$(?:[A-Za-z_]\w*|\{[A-Z_][A-Z0-9_]*\}|\()")
+"""Of a shell; Hydra's `${now:%Y}` and `${name}` are its own."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -154,7 +160,7 @@ def _stage(name: str, data: object, where: str) -> StageDefinition:
         launch=_launch(given.get("launch", {}), f"{where}.launch"),
         steps=str(progress.get("steps", "")),
         metrics=parse_metrics(given.get("metrics", []), f"{where}.metrics"),
-        outputs=_names(given.get("outputs", []), f"{where}.outputs"),
+        outputs=tuple(output_file(name, f"{where}.outputs") for name in _names(given.get("outputs", []), where)),
         data=_names(given.get("data", []), f"{where}.data"),
         cwd=str(given.get("cwd", "")),
         env=texts(given.get("env", {}), f"{where}.env"),
@@ -169,9 +175,26 @@ def words(value: object, where: str) -> tuple[str, ...]:
     if isinstance(value, list):
         return tuple(str(word) for word in value)
     try:
-        return tuple(shlex.split(str(value)))
+        found = tuple(shlex.split(str(value)))
     except ValueError as error:
         raise ConfigError(f"{where}: {error} in {brief(value)}") from None
+    _check_no_shell(found, where)
+    return found
+
+
+def _check_no_shell(found: Sequence[str], where: str) -> None:
+    """Refuse what only a shell would understand; a list of words is taken as it is."""
+    if found and Path(found[0]).name in _SHELLS:
+        return
+    how = "no shell runs it; write a shell's command as bash -c '…', or the words as a list"
+    if found and _ASSIGNMENT.match(found[0]):
+        name, _, value = found[0].partition("=")
+        raise ConfigError(f"{where}: '{found[0]}' before the program: {how}; variables are env: {{{name}: '{value}'}}")
+    for word in found:
+        if _OPERATOR.fullmatch(word):
+            raise ConfigError(f"{where}: '{word}': {how}")
+        if variable := _VARIABLE.search(word):
+            raise ConfigError(f"{where}: '{variable[0]}' would not be replaced: {how}")
 
 
 def texts(value: object, where: str) -> Frozen:
@@ -222,6 +245,8 @@ def _resume(value: object, where: str) -> Resume:
         section["args"] = words(section["args"], f"{where}.args")
         if section["args"] and "file" not in section:
             raise ConfigError(f"{where}: args are added where a file of an earlier attempt is there; name it: file: …")
+    if isinstance(section.get("file"), str):
+        section["file"] = output_file(section["file"], f"{where}.file")
     return build(Resume, section, where)
 
 

@@ -15,6 +15,9 @@ from ablative.trainer.program.definition import StageDefinition
 from ablative.trainer.program.metrics.sources import filled
 from ablative.trainer.program.words import Filling, placeholders
 
+_FILES = ("resume.file", "outputs")
+"""Keys whose texts are names of files that the program writes; it is not given them."""
+
 
 @dataclass(frozen=True)
 class Part:
@@ -30,9 +33,23 @@ class Part:
 
     @property
     def texts(self) -> tuple[str, ...]:
-        """Every text in which a placeholder may be."""
+        """Every text of the definition by which the program may be given something."""
+        return tuple(text for place, texts in self.places.items() if place not in _FILES for text in texts)
+
+    @property
+    def places(self) -> dict[str, tuple[str, ...]]:
+        """Key of the definition → its texts, of all in which a placeholder may be."""
         own = self.definition
-        return (*own.prefix, *own.command, *own.resume.args, *own.env.values(), own.cwd, own.steps)
+        return {
+            "command": own.command,
+            "prefix": own.prefix,
+            "resume.args": own.resume.args,
+            "env": tuple(own.env.values()),
+            "cwd": (own.cwd,),
+            "progress.steps": (own.steps,),
+            "resume.file": (own.resume.file,),
+            "outputs": own.outputs,
+        }
 
     @property
     def placeholders(self) -> list[str]:

@@ -28,7 +28,8 @@ class Start:
         self._job, self._config = job, config
         self._stage = config.job.stage
         self._code = frozen_code.folder(Path(config.job.code))
-        self.resumed = self._stage.resume.file != "" and any(job.paths.output.glob(self._stage.resume.file))
+        file = self.filling.text(self._stage.resume.file)
+        self.resumed = file != "" and any(job.paths.output.glob(file))
         """An earlier attempt has left the file from which the program goes on."""
 
     @property

@@ -166,7 +166,7 @@ def _sources(name: str, declared: _Declared, at: str) -> Iterator[MetricSource]:
     shared = MetricSource(
         "",
         kind,
-        file="" if kind == "stdout" else _file(declared.file if kind == "mlflow" else place, at),
+        file="" if kind == "stdout" else output_file(declared.file if kind == "mlflow" else place, at),
         step=declared.step or "step",
         pattern=place if kind == "stdout" else "",
         scale=declared.scale,
@@ -250,7 +250,8 @@ def _check_options(declared: _Declared, kind: str, at: str) -> None:
         raise ConfigError(f"{at}.scale: 0 makes every value 0")
 
 
-def _file(path: str, at: str) -> str:
+def output_file(path: str, at: str) -> str:
+    """A file's name, or a pattern of some, relative to the task's outputs; raises ConfigError for one elsewhere."""
     path = "." if path == "{out}" else path.removeprefix("{out}/").removeprefix("./")
     if path.startswith(("/", "~", "{out}")) or ".." in path.split("/"):
         raise ConfigError(
