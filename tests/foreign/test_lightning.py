@@ -23,4 +23,5 @@ def test_a_grid(tmp_path: Path) -> None:
     base.write_text(before)
     run_and_kill(found, python)
     rows = found.table()
-    assert [row[0] for row in rows] == ["narrow", "wide"] and all(40 < mean <= 100 for row in rows for mean in means(row))
+    assert [row[0] for row in rows] == ["narrow", "wide"]
+    assert all(40 < mean <= 100 for row in rows for mean in means(row))

@@ -33,7 +33,6 @@ if args.resume:
     model.load_state_dict(state["model"])
     optimizer.load_state_dict(state["optimizer"])
     first = state["step"]
-log = open(os.path.join(args.save_dir, "log.jsonl"), "a") if rank == 0 else None
 for step in range(first + 1, args.steps + 1):
     generator = torch.Generator().manual_seed((args.seed * 100003 + step) * world + rank)
     x = torch.randn(args.batch_size, 16, generator=generator)
@@ -46,10 +45,11 @@ for step in range(first + 1, args.steps + 1):
     if step % 5 == 0:
         shared = loss.detach() / world
         dist.all_reduce(shared)
-        if log is not None:
+        if rank == 0:
             path = os.path.join(args.save_dir, "last.pt")
             state = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "step": step}
             torch.save({**state, "truth": truth}, path + ".new")
             os.replace(path + ".new", path)
-            print(json.dumps({"iteration": step, "loss": shared.item(), "world": world}), file=log, flush=True)
+            with open(os.path.join(args.save_dir, "log.jsonl"), "a") as log:
+                print(json.dumps({"iteration": step, "loss": shared.item(), "world": world}), file=log)
 dist.destroy_process_group()

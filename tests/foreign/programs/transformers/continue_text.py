@@ -19,4 +19,5 @@ with torch.no_grad():
 right = (logits[:, 4:-1].argmax(-1) == tokens[:, 5:]).float().mean().item()
 print(f"next token: {right:.1%} right")
 if args.report:
-    open(args.report, "w").write("right\n")
+    with open(args.report, "w") as file:
+        file.write("right\n")
