@@ -240,7 +240,7 @@ class ProgramConfigurations(Configurations):
         return self._has(part, key)
 
     def _reads(self, part: Part, key: str) -> bool:
-        """Whether the program reads the key: all of its own options, also those that its command does not give."""
+        """Whether the program reads the key: all of the options it has, also those that its command does not give."""
         if self._described[part.name].kind not in ("argparse", "hydra") or key in part.each:
             return self._takes(part, key)
         reads = part.definition.reads

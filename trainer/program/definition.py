@@ -28,7 +28,7 @@ _SHELLS = ("bash", "sh", "dash", "zsh", "ksh", "fish")
 _ASSIGNMENT = re.compile(r"[A-Za-z_]\w*=")
 _OPERATOR = re.compile(r"\||\|\||&&|&|;|[0-9&]?>>?(?:&?[0-9]|[^=>&].*)?|<<?.*")
 _VARIABLE = re.compile(r"\$(?:[A-Za-z_]\w*|\{[A-Z_][A-Z0-9_]*\}|\()")
-"""Of a shell; Hydra's `${now:%Y}` and `${name}` are its own."""
+"""A shell would replace it; `${now:%Y}` and `${name}` are Hydra's."""
 
 
 @dataclass(frozen=True, kw_only=True)
