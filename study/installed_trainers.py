@@ -150,6 +150,10 @@ class _CheckedConfigurations(Configurations):
     def check_key(self, key: str, where: str) -> None:
         _ask(self._who, "check_key", self._own.check_key, key, where)
 
+    def close(self) -> None:
+        # A trainer need not inherit from the protocol.
+        _ask(self._who, "close", getattr(self._own, "close", lambda: None))
+
     def members(self, pattern: str, where: str) -> Sequence[str]:
         found: Sequence[str] = _ask(self._who, "members", self._own.members, pattern, where)
         return found

@@ -234,6 +234,10 @@ class Configurations(Protocol):
         """
         ...
 
+    def close(self) -> None:
+        """The plan is made: end what was started for it. A later question may start it again."""
+        return None
+
 
 class Trainer(Protocol):
     """Training code, as the manager knows it. A trainer inherits from this class and leaves out what has a default."""

@@ -180,7 +180,11 @@ def make_plan(
         sections = Sections(composer, study.base, words)
         sections.check_choices(groups, f"{places.where}: base")
         place = written.documents[0].path.resolve().parent
-        plan = _Planner(study, trainer, sections, words, home, read_data, without_data, place).plan()
+        planner = _Planner(study, trainer, sections, words, home, read_data, without_data, place)
+        try:
+            plan = planner.plan()
+        finally:
+            planner.close()
         if sources is not None:
             plan = sources.matched(plan)
     check_file(home, study.name, study.where, trainer.conf)
@@ -233,6 +237,10 @@ class _Planner:
         self._tuned = Tuned(study.design, study.name, (), None, home)
         self._runs: dict[tuple[str, int], list[Task]] = {}
         self._stages: dict[str, list[Stage]] = {}
+
+    def close(self) -> None:
+        """End what the trainer has started for the plan: a grid may run for days after it."""
+        self._configurations.close()
 
     def plan(self) -> Plan:
         self.study = with_groups(self.study, self._configurations.members)

@@ -153,6 +153,34 @@ def test_what_is_meant_so_is_taken(old: str, new: str, folder: Path) -> None:
     assert len(make_plan("study.yaml", home=Home(folder.parent / "home")).tasks) == 4
 
 
+OPTIONS = """
+import argparse
+parser = argparse.ArgumentParser()
+for name in ("lr", "steps", "momentum"):
+    parser.add_argument(f"--{name}", type=float, default=1.0)
+for name in ("seed", "out"):
+    parser.add_argument(f"--{name}")
+print("loss", parser.parse_args().lr)
+"""
+
+
+def test_a_plan_leaves_no_process_and_has_all_options_of_a_program_that_is_given_none(folder: Path) -> None:
+    (folder / "train.py").write_text(OPTIONS)
+    asked = STUDY.replace("{lr: 0.1, steps: 3, name: a}", "{argparse: true}").replace("{args}", "--lr {lr}")
+    (folder / "study.yaml").write_text(asked)
+    plan = make_plan("study.yaml", home=Home(folder.parent / "home"))
+    children = {
+        child: Path("/proc", child, "cmdline").read_bytes()
+        for path in Path("/proc/self/task").glob("*/children")
+        for child in path.read_text().split()
+    }
+    assert not [child for child, words in children.items() if b"entry.py" in words]
+    # A default that its file has is part of a run, whether or not its command names it.
+    assert plan.tasks[0].config.config["momentum"] == 1.0
+    (folder / "train.py").write_text(OPTIONS.replace("default=1.0", "default=2.0"))
+    assert not set(plan.by_id) & set(make_plan("study.yaml", home=plan.home).by_id)
+
+
 def planned(folder: Path, program: str, *changes: tuple[str, str]) -> Plan:
     text = STUDY
     for old, new in changes:

@@ -89,6 +89,10 @@ class ProgramConfigurations(Configurations):
     def stages(self, choices: Choices, values: Values) -> Sequence[Stage]:
         return [self._stage(part, choices, values) for part in self._parts.values()]
 
+    def close(self) -> None:
+        for source in self._sources.values():
+            source.close()
+
     def _stage(self, part: Part, choices: Choices, values: Values) -> Stage:
         set_here = {**self._request.words, **dict(values)}
         told = {name: value for key, value in set_here.items() if (name := self._own_key(part, key)) is not None}

@@ -48,6 +48,10 @@ class Source(Protocol):
         """The whole configuration with some dotted keys set; raises ConfigError for what the program does not take."""
         ...
 
+    def close(self) -> None:
+        """End the processes that answer; a further question starts one anew."""
+        return None
+
 
 @dataclass(frozen=True)
 class Described:
@@ -81,7 +85,7 @@ def described(data: object, where: str) -> Described:
     return Described(kind, value, values)
 
 
-class Declared:
+class Declared(Source):
     """All values are in the study, or in a file that it names."""
 
     def __init__(self, values: Settings, where: str, opened: bool) -> None:
@@ -102,7 +106,7 @@ class Declared:
         return Resolved(values, {})
 
 
-class Typed:
+class Typed(Source):
     """A class of the user's fills in what is not given."""
 
     def __init__(self, values: Settings, invocation: Invocation, unhashed: Sequence[str], name: str) -> None:
@@ -118,8 +122,11 @@ class Typed:
             put(values, key, plain(value))
         return Resolved(self._probe.resolve_values(values).values, {})
 
+    def close(self) -> None:
+        self._probe.close()
 
-class Asked:
+
+class Asked(Source):
     """The program is asked what it would run with, by its own command line."""
 
     def __init__(
@@ -141,6 +148,9 @@ class Asked:
         known = self.keys()
         answer = self._probe.resolve(self._words({**self.given, **given}, self._options, known))
         return Resolved(answer.values, self._options)
+
+    def close(self) -> None:
+        self._probe.close()
 
     def _ask_keys(self) -> tuple[str, ...]:
         """All keys of the program, even where arguments that it requires come with the cells."""
