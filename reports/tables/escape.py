@@ -14,7 +14,7 @@ from ablative.study.spec.labels import Label
 
 LATEX_SIGNS = str.maketrans(
     {"±": r"$\pm$", "–": "--", "−": "$-$", "×": r"$\times$"}
-    | {"†": r"\dag{}", "‡": r"\ddag{}", "§": r"\S{}", "¶": r"\P{}", "‖": r"$\|$", "◇": r"$\diamond$"}
+    | {"†": r"\dag{}", "‡": r"\ddag{}", "§": r"\S{}", "¶": r"\P{}", "‖": r"$\|$", "◇": r"$\diamond$", "⋆": r"$\star$"}
 )
 """Signs of a number, which hold nothing else to escape."""
 

@@ -209,7 +209,7 @@ def _closed(text: str) -> str:
 
 
 def _set(text: str) -> str:
-    return latex(text) if re.search(r"[^\w\s.,+\[\]()/±–−×†‡§¶‖◇-]", text) else text.translate(LATEX_SIGNS)
+    return latex(text) if re.search(r"[^\w\s.,+\[\]()/±–−×†‡§¶‖◇⋆-]", text) else text.translate(LATEX_SIGNS)
 
 
 def _parts(entry: Entry, printed: PrintedColumn, parts: Parts) -> tuple[str, str, str]:
