@@ -8,7 +8,7 @@ import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -74,7 +74,7 @@ def _plain(value: object) -> object:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def print_rows(names: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+def print_rows(names: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
     """Print a table that is no wider than the terminal: texts are folded; rows of too many columns are printed upright.
 
     A file or a pipe has no edge, and every row is one line.
