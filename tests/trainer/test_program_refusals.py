@@ -273,6 +273,7 @@ def test_nothing_outlives_a_worker_that_is_killed(folder: Path, tmp_path: Path) 
     program = """
 for _ in range(2):
     if os.fork() == 0:
+        os.setsid()
         time.sleep(60)
 print("loss 1", flush=True)
 open(os.path.join(out, "began"), "w").close()

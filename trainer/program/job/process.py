@@ -18,6 +18,8 @@ LONGEST_LINE = 1 << 16
 KEPT_OUTPUT = 256 << 20
 """Bytes of output that a task's log takes; what follows is read for metrics and dropped."""
 _READ = 1 << 16
+MARK = "ABLATE_TASK"
+"""Variable of the environment with a folder of the task: no other task's program has the same."""
 
 
 class Child:
@@ -45,7 +47,8 @@ class Child:
             start_new_session=True,
         )
         self.pid = self._process.pid
-        self._guard = _Guard(self.pid)
+        self._mark = f"{MARK}={env[MARK]}".encode() if MARK in env else b""
+        self._guard = _Guard(self.pid, self._mark)
         assert self._process.stdout is not None
         self._output = self._process.stdout.fileno()
         os.set_blocking(self._output, False)
@@ -102,6 +105,7 @@ class Child:
     def close(self) -> None:
         """Kill whatever is left of it."""
         self.signal(signal.SIGKILL)
+        _kill_marked(self._mark)
         self._process.wait()
         if self._process.stdout is not None:
             self._process.stdout.close()
@@ -114,7 +118,7 @@ class _Guard:
     The kernel's own means (`study.core.processes.die_with_parent`) reach the program but not what it has started.
     """
 
-    def __init__(self, group: int) -> None:
+    def __init__(self, group: int, mark: bytes) -> None:
         read, self._write = os.pipe()
         self._pid = os.fork()
         if self._pid == 0:
@@ -124,7 +128,9 @@ class _Guard:
                 for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR2):
                     signal.signal(number, signal.SIG_IGN)
                 if not os.read(read, 1):
-                    os.killpg(group, signal.SIGKILL)
+                    with suppress(ProcessLookupError):
+                        os.killpg(group, signal.SIGKILL)
+                    _kill_marked(mark)
             except OSError:
                 pass
             finally:
@@ -138,6 +144,26 @@ class _Guard:
         os.close(self._write)
         with suppress(ChildProcessError):
             os.waitpid(self._pid, 0)
+
+
+def _kill_marked(mark: bytes) -> None:
+    """Kill the processes whose environment has the task's variable: those of `torchrun` have sessions of their own."""
+    for _ in range(20 if mark else 0):
+        found = [int(name) for name in os.listdir("/proc") if name.isdigit() and _is_marked(name, mark)]
+        for pid in found:
+            with suppress(ProcessLookupError, PermissionError):
+                os.kill(pid, signal.SIGKILL)
+        if not found:
+            return
+        time.sleep(0.02)
+
+
+def _is_marked(name: str, mark: bytes) -> bool:
+    try:
+        with open(f"/proc/{name}/environ", "rb") as file:
+            return mark in file.read().split(b"\0")
+    except OSError:
+        return False
 
 
 def follow(
