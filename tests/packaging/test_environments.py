@@ -153,10 +153,19 @@ def test_without_the_training_extra_nothing_is_submitted_to_this_machine(
     assert not list((folder / "home").glob("studies/own*/submissions/*"))
 
 
-@pytest.mark.parametrize("installed", ["wheel", pytest.param("editable", marks=pytest.mark.long)])
+@pytest.mark.parametrize(
+    ("installed", "commands"),
+    [
+        ("wheel", ("run",)),
+        pytest.param("wheel", ("run", "search"), marks=pytest.mark.long),
+        pytest.param("editable", ("run", "search"), marks=pytest.mark.long),
+    ],
+    ids=["wheel", "wheel-search", "editable"],
+)
 def test_a_researchers_packages_of_the_same_names_are_never_imported(
-    installed: str, wheel: Path, folder: Path, tmp_path_factory: pytest.TempPathFactory
+    installed: str, commands: tuple[str, ...], wheel: Path, folder: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
+    """Without the long ones: a search starts workers as a run does; it is seen in `tests/sweeps/test_search.py`."""
     python = Path(sys.executable)
     if installed == "wheel":
         python = make_environment(tmp_path_factory.mktemp("full"), wheel, [*CORE, *EXTRA["clip"]])
@@ -165,10 +174,9 @@ def test_a_researchers_packages_of_the_same_names_are_never_imported(
         (folder / name).write_text("raise RuntimeError('a module of the researcher')\n")
     (folder / "config" / "study" / "own.yaml").write_text(STUDY)
     words = ("own", "schedule.steps=4", "--config-dir", "config")
-    one = ("--jobs", "1")
     # What they start plans, trains, uploads and reports.
-    for command, *options in (("run", *one), ("search", *one)):
-        done(python, folder, command, *words, *options, PYTHONPATH=".")
+    for command in commands:
+        done(python, folder, command, *words, "--jobs", "1", PYTHONPATH=".")
     counts = json.loads(done(python, folder, "status", *words, "--json", PYTHONPATH="."))["counts"]
     assert counts == {"completed": 2}
     numbers = json.loads((folder / "home" / "studies" / "own" / "report" / "numbers.json").read_text())["numbers"]

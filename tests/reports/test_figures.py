@@ -151,12 +151,11 @@ def test_a_heatmap_has_a_row_for_each_cell_and_a_column_for_each_task(full: Plan
 
 
 @pytest.mark.parametrize("name", ["pooling", "scaling", "probes", "transfer", "training"])
-def test_files_are_vector_without_type_3_fonts_and_repeat(full: Plan, tmp_path: Path, name: str) -> None:
+def test_files_are_vector_without_type_3_fonts(full: Plan, tmp_path: Path, name: str) -> None:
+    """That the same figures give the same bytes is seen in `test_renderers.py`."""
     data = data_of(full, name)
-    pdf, svg, png = save_figure(data, tmp_path / "a" / name)
+    pdf, svg, png = save_figure(data, tmp_path / name)
     assert min(text.get_fontsize() for text in drawn(data).findobj(Text)) >= SMALLEST
-    again = save_figure(data, tmp_path / "b" / name)
-    assert [path.read_bytes() for path in (pdf, svg, png)] == [path.read_bytes() for path in again]
     assert b"/Type3" not in pdf.read_bytes() and b"/CreationDate" not in pdf.read_bytes()
     assert svg.read_text().count("<text") == 0 and "dc:date" not in svg.read_text()
     assert png.read_bytes().startswith(b"\x89PNG")

@@ -72,7 +72,7 @@ def test_usage_comes_from_the_tags_of_the_attempts(tmp_path: Path) -> None:
             "gap": ("0", "0", "4", "0", "0"),
             "the study": ("5", "2", "4", "0", "0.25"),
         }
-        assert dict(table.cells)["pooling=map"] == ("5", "2", "0", "0", "0.25")
+        assert dict(table.cells)["map"] == ("5", "2", "0", "0", "0.25")
         assert table.words.startswith("5 GPU-hours, 2 of them wasted (40%) and 4 core-hours; 0.25 hours in the queue")
         rows = warehouse.rows("select task_id, clock_seconds from cost where state = 'failed'")
         assert rows == [(second.task_id, 3600.0)], "a task that failed has a cost, too"

@@ -187,17 +187,17 @@ class Nothing(BaseHTTPRequestHandler):
 
 
 class SlowRelay(BaseHTTPRequestHandler):
-    """Hands requests on to a server; the first wish for a run only long after its sender has given up."""
+    """Hands requests on to a server; the first wish for a run only when it is let go, its sender having given up."""
 
     server_uri = ""
-    hold_seconds = 4.0
+    let_go = threading.Event()
     held: ClassVar[list[str]] = []
 
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers["Content-Length"]))
         if self.path.endswith("/runs/create") and not self.held:
             self.held.append("asked")
-            time.sleep(self.hold_seconds)
+            self.let_go.wait(60)
             self._hand_on(body)
             self.held.append("done")
             return
@@ -228,7 +228,7 @@ def test_a_run_that_a_slow_server_makes_after_all_is_deleted(
 ) -> None:
     """It was asked for a second time meanwhile, and that one is in use."""
     monkeypatch.setattr(SlowRelay, "server_uri", server.uri)
-    monkeypatch.setattr(uploader, "PENDING_CREATE_SECONDS", 6.0)
+    monkeypatch.setattr(uploader, "PENDING_CREATE_SECONDS", 600.0)
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "2")
     run = pretraining(90)
     write_journal(home, run, steps=5)
@@ -241,8 +241,10 @@ def test_a_run_that_a_slow_server_makes_after_all_is_deleted(
         assert not second.errors and SlowRelay.held == ["asked"]
         kept = run_ids(database, run)
         assert len(kept) == 1 and pending([run], "slow", home) == 1, "another may come"
+        SlowRelay.let_go.set()
         wait_until(lambda: SlowRelay.held == ["asked", "done"], 20, "the first wish to come true")
         assert len(run_ids(database, run)) == 2
+        monkeypatch.setattr(uploader, "PENDING_CREATE_SECONDS", 0.0)
         wait_until(lambda: ship([run], "slow", home).errors == () and not pending([run], "slow", home), 30, "an end")
         relay.shutdown()
     assert run_ids(database, run) == kept
