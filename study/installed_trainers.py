@@ -15,6 +15,7 @@ from ablative.study.core.packages import folder
 from ablative.study.core.plugins import Plugins
 from ablative.study.spec.runtime import RuntimeConfig
 from ablative.study.spec.sections import Choices, Values
+from ablative.study.starts import Resumption, Started
 from ablative.study.trainer_names import GROUP, SHIPPED, SHIPPED_CONF
 from ablative.study.trainers import RESERVED_STAGES, Code, Configurations, Metric, Progress, Request, Stage, Trainer
 
@@ -260,6 +261,8 @@ _ANSWERS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "meant_for_gpus": (lambda value: isinstance(value, bool), "True or False"),
     "operations": (lambda value: value == 0 or _is_amount(value), "a number from 0 on"),
     "precision": (lambda value: value in ("fp32", "bf16"), "fp32 or bf16"),
+    "started": (lambda value: value is None or isinstance(value, Started), "a study.starts.Started, or None"),
+    "resumption": (lambda value: isinstance(value, Resumption), "a study.starts.Resumption"),
     "inputs": (lambda value: isinstance(value, Mapping), "a mapping of names to texts"),
     "archives": (_is_sequence, "a sequence of paths"),
     "check_watched": (lambda value: True, ""),

@@ -170,6 +170,8 @@ ANSWERS: dict[str, tuple[tuple[Any, ...], Any]] = {
     "meant_for_gpus": (("fit", {}), "yes"),
     "progress": (("fit", {}, ()), 0.5),
     "after_out_of_memory": (("fit", {}, 1), None),
+    "started": ((None, {}), ["python", "fit.py"]),
+    "resumption": (("fit", {}), True),
     "inputs": (("fit", {}), ["data"]),
     "archives": (("fit", {}, TaskPaths(Path())), "pictures"),
     "check_watched": (({}, 1, ""), None),
