@@ -67,17 +67,18 @@ def without_removed(data: Mapping[str, Any], condition_keys: Sequence[str] = ())
     return found
 
 
-def _lacks_outputs(data: Mapping[str, Any]) -> bool:
+def _lacks_outputs(data: Mapping[str, object]) -> bool:
     """Whether an output with columns, or all of a kind, is taken away."""
     own = [data[key] for key in WITH_COLUMNS if key in data]
     return any(each is None or (isinstance(each, Mapping) and None in each.values()) for each in own)
 
 
-def _column_names(data: Mapping[str, Any]) -> set[str]:
+def _column_names(data: Mapping[str, object]) -> set[str]:
     """What the outputs of a study say of their columns that may have a label."""
     found: set[str] = set()
-    for outputs in (data[key] for key in WITH_COLUMNS if isinstance(data.get(key), Mapping)):
-        for columns in (each.get("columns") for each in outputs.values() if isinstance(each, Mapping)):
+    for outputs in (data.get(key) for key in WITH_COLUMNS):
+        for output in outputs.values() if isinstance(outputs, Mapping) else ():
+            columns = output.get("columns") if isinstance(output, Mapping) else None
             if isinstance(columns, Mapping):
                 found.update(map(str, columns))
                 columns = list(columns.values())
