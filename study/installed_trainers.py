@@ -266,6 +266,7 @@ _ANSWERS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "inputs": (lambda value: isinstance(value, Mapping), "a mapping of names to texts"),
     "archives": (_is_sequence, "a sequence of paths"),
     "check_watched": (lambda value: True, ""),
+    "check_value": (lambda value: True, ""),
     "members": (_is_sequence, "a sequence of patterns"),
     "absent": (lambda value: isinstance(value, Mapping), "a mapping of names to places"),
 }

@@ -297,6 +297,11 @@ class Trainer(Protocol):
         """The configuration with other values of some dotted keys; raises ConfigError for one that cannot be run."""
         return with_values(config, values)
 
+    def check_value(self, stage: str, config: Config, key: str, value: object) -> None:
+        """Raise ConfigError for a value that a key cannot have, whatever the others' values: a search asks for the ends
+        of each range."""
+        with_values(config, {key: value})
+
     def held_out(self, stage: Stage, metrics: Collection[str], where: str) -> Stage | None:
         """The stage restricted to what yields these of its metrics, on data that no report touches.
 

@@ -16,7 +16,7 @@ from ablative.study.spec.cluster import ClusterConfig
 from ablative.study.spec.design import Cell, allows, cell_name
 from ablative.study.spec.metric_patterns import expand
 from ablative.study.spec.search import ParameterConfig, SearchConfig
-from ablative.study.trainers import Config, Metric, Stage, Trainer, with_values
+from ablative.study.trainers import Config, Metric, Stage, Trainer
 
 VALIDATION = "validation"
 """Prefix of the names of metrics that a held-out stage yields: `validation/zero_shot/…`."""
@@ -219,7 +219,7 @@ def _check_ranges(arm: SearchArm, search: SearchConfig, where: str) -> None:
 def _check_value(arm: SearchArm, key: str, value: object) -> None:
     for stage in arm.stages:
         if key in arm.trainer.parameters(stage.name, stage.config):
-            with_values(stage.config, {key: value})
+            arm.trainer.check_value(stage.name, stage.config, key, value)
 
 
 def number(value: Any) -> Any:

@@ -12,10 +12,9 @@ from ablative.study.core.errors import ConfigError, unknown
 from ablative.study.core.typed import Settings
 from ablative.study.syntax.factors import brief
 from ablative.trainer.program.config import dotted
-from ablative.trainer.program.definition import StageDefinition
+from ablative.trainer.program.definition import Described, StageDefinition
 from ablative.trainer.program.interpreter import PYTHONS
 from ablative.trainer.program.parts import Part, output_words
-from ablative.trainer.program.sources import Described
 from ablative.trainer.program.words import FIXED, check_placeholders, placeholders, reads_all
 
 

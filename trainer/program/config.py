@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from ablative.study.core.identity import HIDDEN, INLINE
 from ablative.study.core.typed import Settings, field
 from ablative.study.spec.runtime import RuntimeConfig
 from ablative.study.spec.sections import Frozen
 from ablative.study.syntax.words import Tree
-from ablative.trainer.program.definition import StageDefinition
+from ablative.trainer.program.definition import Described, StageDefinition
 from ablative.trainer.program.words import Plain
+
+STAGE_MARK = ":"
+"""`probe:lr` is the key `lr` of the stage `probe` alone."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +46,12 @@ class JobSettings:
     """Folder of the user's code as it was planned; a job runs in a copy of it where there is one."""
     folders: dict[str, str] = field(Frozen())
     """Placeholder for an output folder → the stage that it is of: `train.out` → `train`."""
+    source: Described = field(Described())
+    """Where the configuration comes from; a search resolves it again with other values."""
+    told: Tree = field(Frozen())
+    """Dotted keys that the cell and the command line set, and their values."""
+    unhashed: tuple[str, ...] = field(())
+    """Patterns of keys that change no result."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,4 +99,29 @@ def nested(values: Settings) -> Tree:
     found: Tree = {}
     for key, value in values.items():
         put(found, key, value)
+    return found
+
+
+def hashable(config: Any) -> Any:
+    """A configuration that was read from a file as a plan has it: its mappings can be part of what is looked up."""
+    if isinstance(config, Mapping):
+        return Frozen(config)
+    if not dataclasses.is_dataclass(config) or isinstance(config, type):
+        return config
+    values = {spec.name: hashable(getattr(config, spec.name)) for spec in dataclasses.fields(config)}
+    return dataclasses.replace(config, **values)
+
+
+def of_stage(values: Settings, name: str) -> Tree:
+    """The keys that mean a stage, as it knows them, and their values.
+
+    Args:
+        values: dotted keys, also those of single stages (`probe:lr`).
+        name: of the stage, also with the values of its `each` (`probe.digits`).
+    """
+    found: Tree = {}
+    for key, value in values.items():
+        stage, _, own = key.rpartition(STAGE_MARK)
+        if not stage or name == stage or name.startswith(f"{stage}."):
+            found[own] = value
     return found

@@ -3,34 +3,30 @@
 from __future__ import annotations
 
 import dataclasses
-import fnmatch
-import re
-from collections.abc import Collection, Sequence
+import functools
+from collections.abc import Sequence
 
 from ablative.study.core.errors import ConfigError, unknown
-from ablative.study.core.typed import Settings, plain
+from ablative.study.core.typed import Settings
 from ablative.study.spec.runtime import RuntimeConfig
 from ablative.study.spec.sections import Choices, Frozen, Values
 from ablative.study.syntax.factors import brief
 from ablative.study.trainers import Code, Configurations, Metric, Request, Stage, cost_metrics
 from ablative.trainer.program.checks import check_known, check_parts, check_scripts
 from ablative.trainer.program.code import code
-from ablative.trainer.program.config import JobSettings, Program, ProgramConfig, dotted, nested
-from ablative.trainer.program.data_files import fingerprints
-from ablative.trainer.program.definition import StageDefinition, parse_stages, texts, words
-from ablative.trainer.program.interpreter import interpreter, with_interpreter
+from ablative.trainer.program.config import STAGE_MARK
+from ablative.trainer.program.data_files import data_names, fingerprints
+from ablative.trainer.program.definition import Described, StageDefinition, parse_stages, texts, words
+from ablative.trainer.program.interpreter import interpreter
 from ablative.trainer.program.parts import Part, output_words, parts
 from ablative.trainer.program.probes.program import Invocation
-from ablative.trainer.program.sources import Asked, Declared, Described, Source, Typed, described, from_file
+from ablative.trainer.program.resolver import Resolver, Surroundings
+from ablative.trainer.program.sources import described
 from ablative.trainer.program.targets import check_targets
-from ablative.trainer.program.words import Filling, Plain, check_placeholders, placeholders, reads_all, without_unknown
+from ablative.trainer.program.words import Plain
 
 KEYS = ("code", "config", "stages", "unhashed", "partial", "python", "env", "prefix")
 """Keys of a study that this trainer owns."""
-STAGE_MARK = ":"
-"""`probe:lr` is the key `lr` of the stage `probe` alone."""
-SEED, FOLDER = 271828, "/ablate-stands-in"
-"""What a program is asked with in place of the seed and of output folders; its answer has placeholders there."""
 RUNTIME = "runtime"
 
 
@@ -49,9 +45,7 @@ class ProgramConfigurations(Configurations):
             request.check_factors(stage.when, f"{self._where}: stages.{stage.name}.when")
         self._parts = {part.name: part for part in parts(definitions, f"{self._where}: stages")}
         self._described = {part.name: self._describe(part.definition) for part in self._parts.values()}
-        self._sources: dict[str, Source] = {}
-        self._known: dict[str, tuple[str, ...]] = {}
-        self._resolved: dict[tuple[str, str], ProgramConfig] = {}
+        self._resolvers = {part.name: self._resolver(part) for part in self._parts.values()}
         self._stages: dict[tuple[object, ...], Stage] = {}
         check_scripts(self._parts, self._folder, request.folder, self._where)
         check_parts(self._parts, self._described, bool(own.get("partial")), request.seeds, self._where)
@@ -77,21 +71,23 @@ class ProgramConfigurations(Configurations):
         if not own:
             names = {part.definition.name for part in self._parts.values()}
             raise ConfigError(unknown("stage", stage, names, f"{where}: {key}"))
-        if any(self._takes(part, name) for part in own):
+        if any(self._resolvers[part.name].takes(name) for part in own):
             return
-        if any(self._has(part, name) for part in own):
+        if any(self._resolvers[part.name].has(name) for part in own):
             raise ConfigError(
                 f"{where}: {key}: no word of a command reads it, so that it would change nothing; add {{{name}}} or "
                 f"{{args}} to the command"
             )
-        raise ConfigError(unknown("key", name, [key for part in own for key in self._keys(part)], where))
+        raise ConfigError(
+            unknown("key", name, [key for part in own for key in self._resolvers[part.name].known], where)
+        )
 
     def stages(self, choices: Choices, values: Values) -> Sequence[Stage]:
         return [self._stage(part, choices, values) for part in self._parts.values()]
 
     def close(self) -> None:
-        for source in self._sources.values():
-            source.close()
+        for resolver in self._resolvers.values():
+            resolver.close()
 
     def _stage(self, part: Part, choices: Choices, values: Values) -> Stage:
         set_here = {**self._request.words, **dict(values)}
@@ -102,7 +98,7 @@ class ProgramConfigurations(Configurations):
             own = part.definition
             self._stages[key] = Stage(
                 part.name,
-                self._configured(part, told, runtime),
+                self._resolvers[part.name].configured(told, runtime, functools.partial(self._data, part)),
                 runtime,
                 part.needs,
                 own.seeded,
@@ -116,52 +112,15 @@ class ProgramConfigurations(Configurations):
         stage, _, name = key.rpartition(STAGE_MARK)
         if stage and stage not in (part.name, part.definition.name):
             return None
-        return name if name.split(".")[0] not in (RUNTIME, "cluster") and self._takes(part, name) else None
+        return (
+            name if name.split(".")[0] not in (RUNTIME, "cluster") and self._resolvers[part.name].takes(name) else None
+        )
 
     def _runtime(self, part: Part, choices: Choices, values: Values) -> RuntimeConfig:
         own = tuple(item for item in values if item[0].split(".")[0] == RUNTIME)
         found: RuntimeConfig = self._request.section(RUNTIME, RuntimeConfig, choices, own)
         processes = part.definition.launch.processes
         return dataclasses.replace(found, processes=processes) if processes else found
-
-    def _configured(self, part: Part, told: Settings, runtime: RuntimeConfig) -> ProgramConfig:
-        own, source = part.definition, self._source(part)
-        resolved = source.resolve(told)
-        flat = {key: _with_placeholders(value) for key, value in dotted(plain(resolved.values)).items()}
-        check_known(part, self._parts, flat, f"{self._where}: stages.{own.name}")
-        read = {key: value for key, value in flat.items() if self._reads(part, key)}
-        unhashed = {key: value for key, value in read.items() if self._is_unhashed(key)}
-        given = {key: flat.get(key, value) for key, value in {**source.given, **told}.items()}
-        # A key of `env` or `progress` alone is still one that {args} means.
-        named = set(placeholders(own.command))
-        launched = own.launch
-        shared = runtime.processes if launched.by != "none" or launched.processes else 1
-        program = Program(
-            command=own.command,
-            function=own.function,
-            each=Frozen(part.each),
-            data=Frozen(self._data(part, flat)),
-            world_size=1 if launched.same_result else shared,
-        )
-        return ProgramConfig(
-            config=Frozen(nested({key: value for key, value in read.items() if key not in unhashed})),
-            program=program,
-            unhashed=Frozen(unhashed),
-            given=Frozen({key: value for key, value in given.items() if self._takes(part, key) and key not in named}),
-            options=Frozen({key: resolved.options[key] for key in given if key in resolved.options}),
-            job=JobSettings(
-                stage=dataclasses.replace(own, config=None),
-                python=self._python,
-                code=str(self._folder),
-                folders=Frozen(output_words(part, self._parts)),
-            ),
-            runtime=runtime,
-        )
-
-    def _invocation(self, own: StageDefinition) -> Invocation:
-        cwd = self._folder / own.cwd if "{" not in own.cwd else self._folder
-        where = f"stages.{own.name}"
-        return Invocation(self._python, cwd, own.env, where, self._request.home.cache / "probes")
 
     def _completed(self, stage: StageDefinition) -> StageDefinition:
         """The stage with the environment and the prefix that the study has for all of them."""
@@ -177,87 +136,23 @@ class ProgramConfigurations(Configurations):
         where = f"{self._where}: stages.{stage.name}.config"
         found, common = described(stage.config, where), described(data, f"{self._where}: config")
         if found.kind == common.kind == "values":
-            return dataclasses.replace(found, values={**common.values, **found.values})
+            return dataclasses.replace(found, values=Frozen({**common.values, **found.values}))
         return found
 
-    def _source(self, part: Part) -> Source:
-        if part.name not in self._sources:
-            self._sources[part.name] = self._opened(part, self._described[part.name])
-        return self._sources[part.name]
+    def _resolver(self, part: Part) -> Resolver:
+        cache = self._request.home.cache / "probes"
+        around = Surroundings(self._python, self._folder, str(self._folder), cache, unhashed=self._unhashed)
+        return Resolver(part, output_words(part, self._parts), self._described[part.name], around)
 
-    def _opened(self, part: Part, found: Described) -> Source:
-        where = f"stages.{part.definition.name}"
-        if found.kind in ("", "values"):
-            return Declared(found.values, where, opened=not found.kind)
-        if found.kind == "file":
-            return from_file(found.name, found.values, self._folder, where)
-        own = part.definition
-        invocation = self._invocation(own)
-        if found.kind == "type":
-            return Typed(found.values, invocation, self._unhashed, found.name)
-        return Asked(found.values, found.kind, invocation, self._unhashed, lambda *given: self._asked(part, *given))
+    def _invocation(self, own: StageDefinition) -> Invocation:
+        cwd = self._folder / own.cwd if "{" not in own.cwd else self._folder
+        return Invocation(self._python, cwd, own.env, f"stages.{own.name}", self._request.home.cache / "probes")
 
-    def _asked(self, part: Part, given: Settings, options: Settings, known: Collection[str] | None) -> list[str]:
-        """Words after the interpreter, with substitutes for the seed and the folders.
-
-        A key that has a separate word and that is not given keeps the program's default: its word is left out.
-
-        Args:
-            part: whose command it is.
-            given: keys, and their values.
-            options: key → how the command line takes it.
-            known: all keys of the program; None: it is asked for them.
-        """
-        own = part.definition
-        folders = {name: f"{FOLDER}/{name}" for name in ("out", *output_words(part, self._parts))}
-        fixed = {"seed": str(SEED), "config_file": f"{FOLDER}/config_file", "processes": "1", **folders}
-        fixed |= {"python": self._python, "code": str(self._folder)}
-        values = {**part.each, **given}
-        if known is not None:
-            stages = [name.removesuffix(".out") for name in output_words(part, self._parts)]
-            check_placeholders(own.command, [*known, *part.each], stages, f"stages.{own.name}.command")
-        named = placeholders(own.command)
-        left = {key: value for key, value in given.items() if key not in named}
-        command = without_unknown(own.command, {*fixed, *values})
-        filled = Filling(values, left, fixed, own.rename, options).words(command)
-        return with_interpreter(filled, self._python)[1:]
-
-    def _keys(self, part: Part) -> tuple[str, ...]:
-        """Dotted keys of the part's configuration with the values that every cell starts from."""
-        if part.name not in self._known:
-            self._known[part.name] = self._source(part).keys()
-        return self._known[part.name]
-
-    def _has(self, part: Part, key: str) -> bool:
-        """Whether the part's configuration has a key, or a section of this name."""
-        keys = self._keys(part)
-        return not self._described[part.name].kind or key in keys or any(k.startswith(f"{key}.") for k in keys)
-
-    def _takes(self, part: Part, key: str) -> bool:
-        """Whether the part has the key, and its program reads it."""
-        own = part.definition
-        named = part.placeholders
-        if not (own.function or reads_all(named) or key in named) or key in part.each:
-            return False
-        if own.reads and not any(fnmatch.fnmatchcase(key, pattern) for pattern in own.reads):
-            return False
-        return self._has(part, key)
-
-    def _reads(self, part: Part, key: str) -> bool:
-        """Whether the program reads the key: all of the options it has, also those that its command does not give."""
-        if self._described[part.name].kind not in ("argparse", "hydra") or key in part.each:
-            return self._takes(part, key)
-        reads = part.definition.reads
-        return not reads or any(fnmatch.fnmatchcase(key, pattern) for pattern in reads)
-
-    def _is_unhashed(self, key: str) -> bool:
-        return any(fnmatch.fnmatchcase(key, pattern) for pattern in self._unhashed)
-
-    def _data(self, part: Part, flat: Settings) -> dict[str, str]:
-        own = part.definition
-        filling = Filling({**flat, **part.each}, {}, {"code": str(self._folder)}, {}, {})
-        names = [filling.text(name) for name in own.data]
-        return fingerprints(names, self._folder, self._request, f"{self._where}: stages.{part.name}.data")
+    def _data(self, part: Part, values: Settings) -> dict[str, str]:
+        """Fingerprints of the files that it reads, once the keys that its texts name are known to be there."""
+        check_known(part, self._parts, values, f"{self._where}: stages.{part.definition.name}")
+        names = data_names(part.definition.data, {**values, **part.each}, self._folder)
+        return fingerprints(names, self._folder, self._request.home, f"{self._where}: stages.{part.name}.data")
 
     def _declared(self) -> tuple[Metric, ...]:
         first = opening_part(tuple(self._parts.values()))
@@ -275,17 +170,6 @@ def _list(value: object, where: str) -> list[Plain]:
         return [value]
     if not isinstance(value, list):
         raise ConfigError(f"{where}: expected a list, found {brief(value)}")
-    return value
-
-
-def _with_placeholders(value: Plain) -> Plain:
-    """A value of a program's answer in which what stood in for the seed and for folders has its name again."""
-    if isinstance(value, list | tuple):
-        return [_with_placeholders(item) for item in value]
-    if value == SEED or value == str(SEED):
-        return "{seed}"
-    if isinstance(value, str) and FOLDER in value:
-        return re.sub(rf"{FOLDER}/([\w.-]+)", r"{\1}", value)
     return value
 
 

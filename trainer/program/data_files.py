@@ -9,18 +9,32 @@ from pathlib import Path
 from ablative.study.core.errors import AbsentDataError
 from ablative.study.core.files import read_json, write_json
 from ablative.study.core.identity import ID_DIGITS
-from ablative.study.trainers import Request
+from ablative.study.core.typed import Settings
+from ablative.study.home.paths import Home
+from ablative.trainer.program.words import Filling
 
 BLOCK = 1 << 20
 
 
-def fingerprints(names: Sequence[str], folder: Path, request: Request, where: str) -> dict[str, str]:
+def data_names(texts: Sequence[str], values: Settings, folder: Path) -> list[str]:
+    """The paths that a stage's `data` means.
+
+    Args:
+        texts: paths, with placeholders for keys and for the folder of the code (`{code}`).
+        values: key → value.
+        folder: of the code.
+    """
+    filling = Filling(values, {}, {"code": str(folder)}, {}, {})
+    return [filling.text(text) for text in texts]
+
+
+def fingerprints(names: Sequence[str], folder: Path, home: Home, where: str) -> dict[str, str]:
     """Name → fingerprint of each file or folder that a stage reads.
 
     Args:
         names: paths, as the study has them.
         folder: what a relative one begins at.
-        request: its home keeps the fingerprints of files that have not changed (size and time).
+        home: keeps the fingerprints of files that have not changed (size and time).
         where: for messages.
 
     Raises:
@@ -28,7 +42,7 @@ def fingerprints(names: Sequence[str], folder: Path, request: Request, where: st
     """
     if not names:
         return {}
-    kept_at = request.home.cache / "program_data.json"
+    kept_at = home.cache / "program_data.json"
     kept = dict(read_json(kept_at, {str: str}) or {})
     found = {}
     for name in names:
@@ -43,7 +57,7 @@ def fingerprints(names: Sequence[str], folder: Path, request: Request, where: st
                 kept[key] = _digest(path)
             total.update(f"{path.relative_to(files[0].parent) if len(files) > 1 else ''}\0{kept[key]}\0".encode())
         found[name] = total.hexdigest()[:ID_DIGITS]
-    if request.home.root.is_dir():
+    if home.root.is_dir():
         write_json(kept_at, kept)
     return found
 

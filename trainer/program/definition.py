@@ -21,6 +21,8 @@ from ablative.trainer.program.words import Plain
 LAUNCHERS = ("none", "torchrun", "srun", "env")
 """How several processes are started: by the command, by `torchrun` or `srun` before it, or by this program, each with
 torch's variables of a process group."""
+KINDS = ("argparse", "hydra", "file", "type")
+"""Keys of a `config` that names a source: the program's own command line, a file, or a class."""
 SIGNALS = ("TERM", "INT", "USR1", "USR2", "HUP")
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
 """Names of stages are part of words (`{train.out}`), so they hold no dot."""
@@ -29,6 +31,17 @@ _ASSIGNMENT = re.compile(r"[A-Za-z_]\w*=")
 _OPERATOR = re.compile(r"\||\|\||&&|&|;|[0-9&]?>>?(?:&?[0-9]|[^=>&].*)?|<<?.*")
 _VARIABLE = re.compile(r"\$(?:[A-Za-z_]\w*|\{[A-Z_][A-Z0-9_]*\}|\()")
 """A shell would replace it; `${now:%Y}` and `${name}` are Hydra's."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Described:
+    """A stage's `config`: which kind of source, and the values that the study adds."""
+
+    kind: str = field("")
+    """One of `KINDS`; `values`: the study has them all; empty: nothing is known but what cells set."""
+    name: str = field("")
+    """File, or `module:class`."""
+    values: Tree = field(Frozen())
 
 
 @dataclass(frozen=True, kw_only=True)

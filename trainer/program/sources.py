@@ -10,18 +10,18 @@ from typing import Protocol
 
 from ablative.study.core.errors import ConfigError, unknown
 from ablative.study.core.typed import Settings, plain
+from ablative.study.spec.sections import Frozen
 from ablative.study.syntax.factors import brief
 from ablative.study.syntax.words import Tree
 from ablative.trainer.program.config import dotted, put
+from ablative.trainer.program.definition import KINDS, Described
 from ablative.trainer.program.probes.config_file import file_config
 from ablative.trainer.program.probes.probe import argparse_probe, hydra_probe, type_probe
 from ablative.trainer.program.probes.program import Invocation
 from ablative.trainer.program.words import Plain
 
-KINDS = ("argparse", "hydra", "file", "type")
-"""Keys of a `config` that names a source: the program's own command line, a file, or a class."""
 VALUES = "values"
-"""Key, in addition to one of those, of values that every cell starts from."""
+"""Key, in addition to one of `KINDS`, of values that every cell starts from."""
 
 
 @dataclass(frozen=True)
@@ -53,36 +53,25 @@ class Source(Protocol):
         return None
 
 
-@dataclass(frozen=True)
-class Described:
-    """A stage's `config`: which kind of source, and the values that the study adds."""
-
-    kind: str
-    """One of `KINDS`; `values`: the study has them all; empty: nothing is known but what cells set."""
-    name: str = ""
-    """File, or `module:class`."""
-    values: Settings = dataclasses.field(default_factory=dict)
-
-
 def described(data: object, where: str) -> Described:
     """What a `config` means; raises ConfigError for what is no configuration."""
     if data is None:
-        return Described("")
+        return Described()
     if not isinstance(data, Mapping):
         raise ConfigError(f"{where}: expected keys and values, or one of {', '.join(KINDS)}, found {brief(data)}")
     kinds = [key for key in data if key in KINDS]
     if len(kinds) != 1 or any(key not in (kinds[0], VALUES) for key in data):
-        return Described(VALUES, values=data)
+        return Described(kind=VALUES, values=Frozen(data))
     kind, value, values = kinds[0], data[kinds[0]], data.get(VALUES) or {}
     if not isinstance(values, Mapping):
         raise ConfigError(f"{where}.{VALUES}: expected keys and values, found {brief(values)}")
     if kind in ("argparse", "hydra"):
         if value is not True:
             raise ConfigError(f"{where}.{kind}: expected true, found {brief(value)}")
-        return Described(kind, values=values)
+        return Described(kind=kind, values=Frozen(values))
     if not isinstance(value, str) or not value:
         raise ConfigError(f"{where}.{kind}: expected {'a path' if kind == 'file' else 'module:class'}")
-    return Described(kind, value, values)
+    return Described(kind=kind, name=value, values=Frozen(values))
 
 
 class Declared(Source):

@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
-import dataclasses
+import functools
+import os
 import time
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from ablative.study.core.errors import ConfigError, unknown
+from ablative.study.core.identity import canonical, digest
 from ablative.study.core.typed import Settings, build, plain
 from ablative.study.home.journal import Entry
-from ablative.study.spec.sections import Frozen
+from ablative.study.home.paths import home
 from ablative.study.starts import Resumption, Started
 from ablative.study.syntax.words import Tree
 from ablative.study.trainers import Config, JobTask, Progress, Request, Trainer
-from ablative.trainer.program.config import ProgramConfig, dotted, put
+from ablative.trainer.program.config import STAGE_MARK, ProgramConfig, dotted, hashable, of_stage
 from ablative.trainer.program.configurations import KEYS, ProgramConfigurations
+from ablative.trainer.program.data_files import data_names, fingerprints
 from ablative.trainer.program.job.start import Start
+from ablative.trainer.program.parts import Part
+from ablative.trainer.program.resolver import Resolver, Surroundings
 from ablative.trainer.program.words import Filling
+from ablative.trainer.runner import frozen_code
 
 
 class ProgramTrainer(Trainer):
@@ -28,27 +35,52 @@ class ProgramTrainer(Trainer):
     packages: tuple[str, ...] = ()
     study_keys = KEYS
 
+    def __init__(self) -> None:
+        self._resolvers: dict[str, Resolver] = {}
+
     def configurations(self, request: Request) -> ProgramConfigurations:
         return ProgramConfigurations(request)
 
     def load(self, stage: str, data: Settings) -> ProgramConfig:
-        return build(ProgramConfig, data)
+        found: ProgramConfig = hashable(build(ProgramConfig, data))
+        return found
 
     def parameters(self, stage: str, config: Config) -> Mapping[str, type]:
-        return {key: type(value) for key, value in dotted(config.config).items()}
+        """Keys of the program, by their names, and with the stage's before them."""
+        own = {key: type(value) for key, value in {**dotted(config.config), **config.unhashed}.items()}
+        if config.job.source.kind == "hydra":
+            # A section may be a group, of which a search chooses an option.
+            own |= {key: str for leaf in tuple(own) for key in _sections(leaf)}
+        names = dict.fromkeys((stage, stage.partition(".")[0]))
+        return own | {f"{name}{STAGE_MARK}{key}": kind for name in names for key, kind in own.items()}
 
     def changed(self, stage: str, config: Config, values: Settings) -> ProgramConfig:
-        known, found = dotted(config.config), plain(config.config)
-        for key, value in values.items():
-            if key not in known:
-                raise ConfigError(unknown("key", key, known, f"stage '{stage}'"))
-            put(found, key, value)
-        given = {
-            **config.given,
-            **{key: value for key, value in values.items() if key in config.given or _told(config)},
-        }
-        changed: ProgramConfig = dataclasses.replace(config, config=Frozen(found), given=Frozen(given))
-        return changed
+        """The configuration as the study's plan would have it: the program is asked again, with all that it is told."""
+        resolver, told = self._resolver(stage, config), of_stage(values, stage)
+        for key in told:
+            if not resolver.takes(key):
+                raise ConfigError(unknown("key", key, resolver.known, f"stage '{stage}'"))
+        data = functools.partial(_fingerprints, stage, config)
+        return resolver.configured({**config.job.told, **told}, config.runtime, data)
+
+    def check_value(self, stage: str, config: Config, key: str, value: object) -> None:
+        self.changed(stage, config, {key: value})
+
+    def _resolver(self, stage: str, config: ProgramConfig) -> Resolver:
+        """One for each stage, as it keeps the process that answers."""
+        own, live = config.job, Path(config.job.code)
+        folder = frozen_code.folder(live)
+        key = digest(canonical([stage, str(folder), plain(config.program.each), {**plain(own), "told": None}]))
+        if key not in self._resolvers:
+            variables = (
+                {} if folder == live else {"PYTHONPATH": frozen_code.variables(os.environ).get("PYTHONPATH", "")}
+            )
+            around = Surroundings(
+                own.python, folder, own.code, home().cache / "probes", variables, unhashed=own.unhashed
+            )
+            part = Part(stage, own.stage, config.program.each)
+            self._resolvers[key] = Resolver(part, own.folders, own.source, around)
+        return self._resolvers[key]
 
     def progress(self, stage: str, config: Config, entries: Sequence[Entry]) -> Progress | None:
         """Steps, from the metrics that the program reports and the key that says how many there are."""
@@ -90,9 +122,18 @@ class ProgramTrainer(Trainer):
 TRAINER = ProgramTrainer()
 
 
-def _told(config: ProgramConfig) -> bool:
-    """Whether the command takes whatever key is given; otherwise each key has a separate word."""
-    return bool(config.program.function) or any("{args" in word for word in config.program.command)
+def _sections(key: str) -> list[str]:
+    """Dotted names of the sections that a key is in."""
+    parts = key.split(".")
+    return [".".join(parts[:count]) for count in range(1, len(parts))]
+
+
+def _fingerprints(stage: str, config: ProgramConfig, values: Settings) -> dict[str, str]:
+    """Those that are known, and those of files whose names depend on the values."""
+    folder, known = frozen_code.folder(Path(config.job.code)), config.program.data
+    names = data_names(config.job.stage.data, {**values, **config.program.each}, folder)
+    new = fingerprints([name for name in names if name not in known], folder, home(), f"stage '{stage}': data")
+    return {name: known.get(name) or new[name] for name in names}
 
 
 def _steps(config: ProgramConfig) -> float:
