@@ -18,7 +18,8 @@ from ablative.study.core.typed import Settings
 Plain = Any
 """One value of a configuration, of the types that JSON has."""
 STYLES = ("equals", "space", "hydra", "flags")
-"""`--key=value` (`{args}`), `--key value`, `key=value` and, as the first but for true and false, `--key` or nothing."""
+"""`--key=value` (`{args}`), `--key value`, `key=value`; `flags` is the first, but for true and false `--key` or nothing, and
+for lists `--key 1 2`."""
 FIXED = ("seed", "out", "config_file", "processes", "python")
 _WORD = re.compile(r"\{([A-Za-z_][\w.-]*(?::[A-Za-z]+)?)\}")
 _PLAIN = re.compile(r"[A-Za-z0-9_./@:+-]+")
@@ -114,10 +115,10 @@ class Filling:
         flag = name if name.startswith("-") else f"--{name}"
         if isinstance(value, bool) and style == "flags":
             yield from [flag] if value else []
-        elif style == "equals":
-            yield f"{flag}={plain_text(value)}"
-        elif isinstance(value, list | tuple):
+        elif isinstance(value, list | tuple) and style != "equals":
             yield from (flag, *map(plain_text, value))
+        elif style != "space":
+            yield f"{flag}={plain_text(value)}"
         else:
             yield from (flag, plain_text(value))
 

@@ -1,0 +1,248 @@
+"""Studies of programs that know nothing of ablate: their words, ids, stages, ends; killed, stopped and resumed."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+from program_world import (
+    attempt,
+    example,
+    folder_with,
+    ids,
+    killed_attempt,
+    paths_of,
+    planned,
+    series,
+    tasks_of,
+    wait_for,
+    write,
+)
+
+from ablative.study.core.errors import AblateError, Interrupted, is_out_of_memory
+from ablative.trainer.program.probes import asking
+
+GOLDEN = {
+    "command": {"train": ["662fe9202805", "6028880d95c0"], "sample.1_2": ["a7c5ae0dd4b4", "80fe5c7d27ba"]},
+    "function": {"train": ["8bdfae211ee6", "fbd089c37d91"], "test": ["86d672ea1544", "4015cda41305"]},
+    "hydra": {"train": ["56a5cfa63289", "aaf74a230e7b"]},
+}
+"""Ids of the examples' first tasks: a later version must find what an earlier one has finished."""
+
+
+@pytest.fixture(autouse=True)
+def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second process of a probe needs not be later than the first."""
+    monkeypatch.setattr(asking, "APART", 0.2)
+
+
+@pytest.mark.parametrize("name", GOLDEN)
+def test_ids_are_promised_wherever_the_folder_lies(name: str, tmp_path: Path) -> None:
+    plan = planned(example(name, tmp_path / "mine"))
+    assert {stage: ids(plan, stage)[:2] for stage in GOLDEN[name]} == GOLDEN[name]
+
+
+ARGPARSE = """
+import argparse
+parser = argparse.ArgumentParser()
+parser.add_argument("--lr", type=float, default=0.1)
+parser.add_argument("--wide", action="store_true")
+parser.add_argument("--out")
+parser.add_argument("--seed", type=int)
+print(parser.parse_args())
+"""
+TYPED = """
+from dataclasses import dataclass, field
+@dataclass
+class Optimizer:
+    lr: float = 0.1
+@dataclass
+class Config:
+    wide: bool = False
+    optimizer: Optimizer = field(default_factory=Optimizer)
+def train(config: Config, context):
+    return {"loss": config.optimizer.lr}
+"""
+HYDRA = """
+import hydra
+@hydra.main(version_base="1.3", config_path="conf", config_name="config")
+def main(config):
+    print(config)
+main()
+"""
+TWO_STAGES = """
+name: kinds
+code: .
+unhashed: [out, seed, hydra*]
+config: %s
+stages:
+  train: {%s, metrics: {loss: {better: lower, stdout: 'loss (?P<value>.*)'}}}
+  probe: {after: train, config: {depth: 1}, command: "python probe.py {args} --out {out}", metrics: {top1: {json: a}}}
+  alone: {config: {depth: 1}, seeded: false, command: "python probe.py {args} --out {out}"}
+seeds: [0, 1]
+factors: {wide: {narrow: {wide: false}, wide: {wide: true}}}
+"""
+KINDS = {
+    "argparse": ("{argparse: true}", 'command: "python train.py {args} --out {out} --seed {seed}"', "train.py"),
+    "hydra": ("{hydra: true}", 'command: "python app.py {args:hydra} seed={seed} hydra.run.dir={out}"', "conf/config.yaml"),
+    "type": ('{type: "typed:Config"}', 'function: "typed:train"', "typed.py"),
+    "file": ("{file: base.yaml}", 'command: "python train.py {args} --out {out} --seed {seed}"', "base.yaml"),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_edited_default_moves_the_ids_that_it_reaches(kind: str, tmp_path: Path) -> None:
+    config, command, edited = KINDS[kind]
+    study = TWO_STAGES % (config, command)
+    user = folder_with(tmp_path / "user", study=study, train=ARGPARSE, typed=TYPED, app=HYDRA, probe=ARGPARSE)
+    write(user / "conf/config.yaml", "lr: 0.1\nwide: false\nseed: 0\n")
+    write(user / "base.yaml", "lr: 0.1\nwide: false\n")
+    before = planned(user)
+    assert len(set(ids(before, "train"))) == 4
+    text = (user / edited).read_text()
+    write(user / edited, f"# Another comment, the same defaults.\n{text}")
+    assert ids(planned(user), "train") == ids(before, "train")
+    write(user / edited, text.replace("0.1", "0.3"))
+    after = planned(user)
+    for stage in ("train", "probe"):
+        assert not {*ids(before, stage)} & {*ids(after, stage)}, stage
+    assert ids(after, "alone") == ids(before, "alone")
+
+
+STAGES = """
+name: graph
+code: .
+config: {width: 4, lr: 0.1, rows: 8}
+stages:
+  data: {seeded: false, reads: [rows], command: "python note.py {args} --out={out}", outputs: [note.json]}
+  train:
+    after: data
+    reads: [width, lr]
+    command: python note.py {args} --seed={seed} --out={out} --data={data.out}
+    metrics: {loss: {json: note.json, key: loss}}
+  probe:
+    after: train
+    reads: [lr]
+    each: {set: [digits, svhn]}
+    when: {size: [big]}
+    command: python note.py {args} --set={set} --out={out} --train={train.out}
+    metrics: {"{set}/loss": {json: note.json, key: loss}}
+seeds: [0, 1]
+factors:
+  size: {small: {width: 4}, big: {width: 8}}
+  rate: {slow: {"probe:lr": 0.2}, fast: {"probe:lr": 0.4}}
+"""
+NOTE = """
+import json, os, sys
+found = dict(word[2:].split("=", 1) for word in sys.argv[1:])
+values = {"loss": float(found.get("lr", 0)), "words": sys.argv[1:], "cwd": os.getcwd(), "env": dict(os.environ)}
+with open(os.path.join(found["out"], "note.json"), "w") as file:
+    json.dump(values, file)
+"""
+
+
+def test_stages_are_shared_where_their_configurations_are(tmp_path: Path) -> None:
+    plan = planned(folder_with(tmp_path / "user", study=STAGES, note=NOTE))
+    assert {stage: len(set(ids(plan, stage))) for stage in ("data", "train", "probe.digits", "probe.svhn")} == {
+        "data": 1,
+        "train": 4,  # the rate is the probe's alone
+        "probe.digits": 4,
+        "probe.svhn": 4,
+    }
+    for stage in ("data", "train", "probe.svhn"):
+        attempt(plan, tasks_of(plan, stage)[-1])
+    data, train, probe = (tasks_of(plan, stage)[-1] for stage in ("data", "train", "probe.svhn"))
+    words = json.loads((paths_of(plan, probe).output / "note.json").read_text())["words"]
+    assert words == ["--lr=0.4", "--set=svhn", f"--out={paths_of(plan, probe).output}", f"--train={paths_of(plan, train).output}"]
+    words = json.loads((paths_of(plan, train).output / "note.json").read_text())["words"]
+    assert words[:3] == ["--width=8", "--lr=0.1", "--seed=1"] and words[-1] == f"--data={paths_of(plan, data).output}"
+    assert series(plan, probe, "probe/svhn/loss") == [(0, 0.4)]
+
+
+STYLES = """
+name: styles
+code: .
+partial: true
+prefix: env PREFIXED=1
+env: {EVERYWHERE: '{seed}'}
+config: {lr: 0.1, fast: true, slow: false, text: 'a b', sizes: [1, 2]}
+stages:
+  equals: {command: "python ../note.py {args} --out={out}"}
+  space: {command: "python ../note.py --out={out} {args:space}"}
+  hydra: {command: "python ../note.py --out={out} {args:hydra}"}
+  flags: {command: "python ../note.py {args:flags} --out={out}"}
+  keys: {command: "python ../note.py --lr={lr} --x={slow}:{text} --out={out} --config={config_file} -n{processes}"}
+"""
+
+
+def test_words_reach_the_program_in_every_style(tmp_path: Path) -> None:
+    study = STYLES.replace("--out={out}", "{out}").replace('"}', '", cwd: sub, env: {OWN: "{lr}"}, metrics: {}}')
+    program = """
+import json, os, sys
+where = next(word for word in sys.argv if word.endswith("output") or "/output" in word)
+names = ("PREFIXED", "EVERYWHERE", "OWN", "ABLATE_OUT", "ABLATE_SEED")
+with open(os.path.join(os.environ["ABLATE_OUT"], "note.json"), "w") as file:
+    json.dump([[w for w in sys.argv[1:] if w != where], os.path.basename(os.getcwd()), *map(os.environ.get, names)], file)
+"""
+    user = folder_with(tmp_path / "user", study=study, note=program)
+    (user / "sub").mkdir()
+    plan = planned(user)
+    found = {}
+    for task in plan.tasks:
+        attempt(plan, task)
+        out = paths_of(plan, task).output
+        words, cwd, *variables = json.loads((out / "note.json").read_text())
+        assert (cwd, variables) == ("sub", ["1", "0", "0.1", str(out), "0"])
+        found[task.stage] = words
+    config_file = paths_of(plan, tasks_of(plan, "keys")[0]).config_file
+    assert found == {
+        "equals": ["--lr=0.1", "--fast=True", "--slow=False", "--text=a b", "--sizes=1,2"],
+        "space": ["--lr", "0.1", "--fast", "True", "--slow", "False", "--text", "a b", "--sizes", "1", "2"],
+        "hydra": ["lr=0.1", "fast=true", "slow=false", "text='a b'", "sizes=[1,2]"],
+        "flags": ["--lr=0.1", "--fast", "--text=a b", "--sizes", "1", "2"],
+        "keys": ["--lr=0.1", "--x=False:a b", f"--config={config_file}", "-n1"],
+    }
+    assert "text: a b" in config_file.read_text()
+
+
+ENDS = """
+name: ends
+code: .
+config: {kind: fine, batch: 8}
+stages:
+  train:
+    command: python end.py {kind} {batch} {out}
+    metrics: {loss: {better: lower, stdout: 'step (?P<step>\\d+) loss (?P<value>\\S+)'}}
+    outputs: [model.pt]
+    on_oom: {batch: 0.5}
+factors:
+  kind: {fine: {kind: fine}, nan: {kind: nan}, silent: {kind: silent}, empty: {kind: empty}, large: {kind: large}}
+"""
+END = """
+import os, sys
+kind, batch, out = sys.argv[1], int(sys.argv[2]), sys.argv[3]
+if kind == "large" and batch > 2:
+    raise MemoryError(f"no room for {batch}")
+if kind != "silent":
+    print("step 1 loss", "nan" if kind == "nan" else 0.5)
+if kind != "empty":
+    open(os.path.join(out, "model.pt"), "w").close()
+"""
+
+
+def test_a_program_is_done_when_it_has_left_all_that_its_stage_declares(tmp_path: Path) -> None:
+    plan = planned(folder_with(tmp_path / "user", study=ENDS, end=END))
+    by_kind = {task.cells[0]["kind"]: task for task in plan.tasks}
+    assert attempt(plan, by_kind["fine"])["state"] == "completed"
+    record = attempt(plan, by_kind["nan"])
+    assert record["state"] == "diverged" and record["divergence"]["culprit"] == "train/loss"
+    for kind, said in {"silent": "no metric train/loss", "empty": "no output model.pt"}.items():
+        with pytest.raises(AblateError, match=said):
+            attempt(plan, by_kind[kind])
+    for _ in range(2):  # 8, 4
+        with pytest.raises(AblateError, match="no room") as caught:
+            attempt(plan, by_kind["large"])
+        assert is_out_of_memory(caught.value)
+    assert attempt(plan, by_kind["large"])["state"] == "completed"
