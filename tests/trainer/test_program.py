@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import math
+import pickle
 from pathlib import Path
 
 import pytest
@@ -17,11 +17,14 @@ from program_world import (
     planned,
     series,
     tasks_of,
-    wait_for,
     write,
 )
 
 from ablative.study.core.errors import AblateError, Interrupted, is_out_of_memory
+from ablative.study.core.files import write_json
+from ablative.study.home.paths import Home
+from ablative.study.plan.plan import Plan, make_plan
+from ablative.study.plan.task import Task
 from ablative.trainer.program.probes import asking
 
 GOLDEN = {
@@ -86,7 +89,11 @@ factors: {wide: {narrow: {wide: false}, wide: {wide: true}}}
 """
 KINDS = {
     "argparse": ("{argparse: true}", 'command: "python train.py {args} --out {out} --seed {seed}"', "train.py"),
-    "hydra": ("{hydra: true}", 'command: "python app.py {args:hydra} seed={seed} hydra.run.dir={out}"', "conf/config.yaml"),
+    "hydra": (
+        "{hydra: true}",
+        'command: "python app.py {args:hydra} seed={seed} hydra.run.dir={out}"',
+        "conf/config.yaml",
+    ),
     "type": ('{type: "typed:Config"}', 'function: "typed:train"', "typed.py"),
     "file": ("{file: base.yaml}", 'command: "python train.py {args} --out {out} --seed {seed}"', "base.yaml"),
 }
@@ -155,7 +162,12 @@ def test_stages_are_shared_where_their_configurations_are(tmp_path: Path) -> Non
         attempt(plan, tasks_of(plan, stage)[-1])
     data, train, probe = (tasks_of(plan, stage)[-1] for stage in ("data", "train", "probe.svhn"))
     words = json.loads((paths_of(plan, probe).output / "note.json").read_text())["words"]
-    assert words == ["--lr=0.4", "--set=svhn", f"--out={paths_of(plan, probe).output}", f"--train={paths_of(plan, train).output}"]
+    assert words == [
+        "--lr=0.4",
+        "--set=svhn",
+        f"--out={paths_of(plan, probe).output}",
+        f"--train={paths_of(plan, train).output}",
+    ]
     words = json.loads((paths_of(plan, train).output / "note.json").read_text())["words"]
     assert words[:3] == ["--width=8", "--lr=0.1", "--seed=1"] and words[-1] == f"--data={paths_of(plan, data).output}"
     assert series(plan, probe, "probe/svhn/loss") == [(0, 0.4)]
@@ -178,13 +190,16 @@ stages:
 
 
 def test_words_reach_the_program_in_every_style(tmp_path: Path) -> None:
-    study = STYLES.replace("--out={out}", "{out}").replace('"}', '", cwd: sub, env: {OWN: "{lr}"}, metrics: {}}')
+    study = STYLES.replace("--out={out}", "{out}").replace(
+        '"}', '", cwd: sub, env: {OWN: "{lr}"}, progress: {steps: "{lr}"}}'
+    )
     program = """
 import json, os, sys
 where = next(word for word in sys.argv if word.endswith("output") or "/output" in word)
 names = ("PREFIXED", "EVERYWHERE", "OWN", "ABLATE_OUT", "ABLATE_SEED")
 with open(os.path.join(os.environ["ABLATE_OUT"], "note.json"), "w") as file:
-    json.dump([[w for w in sys.argv[1:] if w != where], os.path.basename(os.getcwd()), *map(os.environ.get, names)], file)
+    words = [word for word in sys.argv[1:] if word != where]
+    json.dump([words, os.path.basename(os.getcwd()), *map(os.environ.get, names)], file)
 """
     user = folder_with(tmp_path / "user", study=study, note=program)
     (user / "sub").mkdir()
@@ -237,12 +252,116 @@ def test_a_program_is_done_when_it_has_left_all_that_its_stage_declares(tmp_path
     by_kind = {task.cells[0]["kind"]: task for task in plan.tasks}
     assert attempt(plan, by_kind["fine"])["state"] == "completed"
     record = attempt(plan, by_kind["nan"])
-    assert record["state"] == "diverged" and record["divergence"]["culprit"] == "train/loss"
+    assert record["state"] == "diverged" and record["diverged"]["culprit"] == "train/loss"
     for kind, said in {"silent": "no metric train/loss", "empty": "no output model.pt"}.items():
         with pytest.raises(AblateError, match=said):
             attempt(plan, by_kind[kind])
-    for _ in range(2):  # 8, 4
-        with pytest.raises(AblateError, match="no room") as caught:
+    for times, batch in enumerate((8, 4)):
+        with pytest.raises(AblateError, match=f"no room for {batch}") as caught:
             attempt(plan, by_kind["large"])
         assert is_out_of_memory(caught.value)
+        write_json(paths_of(plan, by_kind["large"]).past_failure(times + 1), {"cause": "out of memory"})
     assert attempt(plan, by_kind["large"])["state"] == "completed"
+
+
+def test_a_killed_and_a_stopped_script_end_as_one_that_was_left_alone(tmp_path: Path) -> None:
+    folder = example("command", tmp_path / "user")
+    plan = planned(folder, "max_iters=1500", "seeds=[0]")
+    whole, killed, stopped = (
+        tasks_of(plan, "train")[0],
+        *_of_other_homes(folder, tmp_path, "max_iters=1500", "seeds=[0]"),
+    )
+    attempt(plan, whole)
+    result = series(plan, whole, "train/val/loss")
+    assert [step for step, _ in result] == list(range(20, 1501, 20))
+
+    (plan_killed, task), (plan_stopped, other) = killed, stopped
+    killed_attempt(plan_killed, task, lambda: _iteration(paths_of(plan_killed, task).output) >= 100)
+    reached = _iteration(paths_of(plan_killed, task).output)
+    assert reached < 1500
+    attempt(plan_killed, task)
+    _check_resumed(series(plan_killed, task, "train/val/loss"), [pair for pair in result if pair[0] > reached])
+
+    with pytest.raises(Interrupted, match="stopped by SIGTERM"):
+        attempt(plan_stopped, other, lambda: _iteration(paths_of(plan_stopped, other).output) >= 100)
+    assert not paths_of(plan_stopped, other).record.exists()
+    attempt(plan_stopped, other)
+    _check_resumed(series(plan_stopped, other, "train/val/loss"), result)
+
+
+def _of_other_homes(folder: Path, place: Path, *words: str) -> list[tuple[Plan, Task]]:
+    """The first task that trains, in two other homes."""
+    plans = [make_plan(str(folder / "study.yaml"), words, home=Home(place / name)) for name in ("killed", "stopped")]
+    return [(plan, tasks_of(plan, "train")[0]) for plan in plans]
+
+
+def _iteration(out: Path) -> int:
+    """The last step that the script has saved."""
+    file = out / "ckpt.json"
+    return int(json.loads(file.read_text())["iter"]) if file.exists() else 0
+
+
+def _check_resumed(found: list[tuple[int, float]], whole: list[tuple[int, float]]) -> None:
+    """Each step has the value of the run that nothing interrupted, and at most one was computed twice: the script saves
+    its state right after it has printed. What it printed to a worker that was killed may be lost."""
+    assert not set(whole) - set(found)
+    assert len(found) - len(dict(found)) <= 1 and len(set(found)) == len(dict(found))
+
+
+def test_a_killed_and_a_stopped_function_end_bit_by_bit_as_one_that_was_left_alone(tmp_path: Path) -> None:
+    folder, words = example("function", tmp_path / "user"), ("epochs=40", "seeds=[0]")
+    plan = planned(folder, *words)
+    whole = tasks_of(plan, "train")[0]
+    expected = attempt(plan, whole)["metrics"]["train/accuracy"]
+    weights = _weights(paths_of(plan, whole).output)
+    (plan_killed, killed), (plan_stopped, stopped) = _of_other_homes(folder, tmp_path, *words)
+    killed_attempt(plan_killed, killed, lambda: len(series(plan_killed, killed, "train/accuracy")) >= 2)
+    with pytest.raises(Interrupted):
+        attempt(plan_stopped, stopped, lambda: len(series(plan_stopped, stopped, "train/accuracy")) >= 2)
+    for own, task in ((plan_killed, killed), (plan_stopped, stopped)):
+        before = series(own, task, "train/accuracy")
+        assert 2 <= len(before) < 40
+        assert attempt(own, task)["metrics"]["train/accuracy"] == expected
+        after = series(own, task, "train/accuracy")
+        assert sorted(set(after)) == series(plan, whole, "train/accuracy")
+        assert len(after) - len(set(after)) <= 1
+        assert _weights(paths_of(own, task).output) == weights
+    test = attempt(plan, tasks_of(plan, "test")[0])["metrics"]["test/top1"]
+    assert 80 < test < 100
+
+
+def _weights(out: Path) -> bytes:
+    model, _ = pickle.loads((out / "model.pkl").read_bytes())
+    return bytes(model.coef_.tobytes() + model.intercept_.tobytes())
+
+
+GROUP = """
+name: group
+code: .
+config: {lr: 0.1}
+stages:
+  train: {command: "python rank.py {out} {lr}", launch: %s, metrics: {ranks: {json: 0.json, key: ranks}}}
+"""
+RANK = """
+import json, os, sys, time
+rank, out = os.environ["RANK"], sys.argv[1]
+time.sleep(0.2 * (1 - int(rank)))
+found = {name: os.environ[name] for name in ("WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")}
+with open(f"{out}/{rank}.json", "w") as file:
+    json.dump({"ranks": len(os.listdir(out)), **found}, file)
+"""
+
+
+def test_processes_share_the_work_of_one_task(tmp_path: Path) -> None:
+    own = {}
+    for launch in ("{with: env, processes: 2}", "{with: env, processes: 3}", "none"):
+        for text in (launch, launch.replace("}", ", same_result: true}")):
+            plan = planned(folder_with(tmp_path / "user", study=GROUP % text, rank=RANK))
+            own[text] = plan.tasks[0].task_id
+    # Their number is part of the id, but where the study says that it changes no result.
+    assert len(set(own.values())) == 3 and own["none"] == own["{with: env, processes: 2, same_result: true}"]
+    plan = planned(folder_with(tmp_path / "user", study=GROUP % "{with: env, processes: 2}", rank=RANK))
+    assert attempt(plan, plan.tasks[0])["metrics"]["train/ranks"] == 2
+    out = paths_of(plan, plan.tasks[0]).output
+    first, second = (json.loads((out / f"{rank}.json").read_text()) for rank in (0, 1))
+    assert first["WORLD_SIZE"] == second["WORLD_SIZE"] == "2" and first["MASTER_PORT"] == second["MASTER_PORT"]
