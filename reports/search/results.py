@@ -72,6 +72,8 @@ class ArmTrials:
     """Hours of all runs and the stages that they were chosen by."""
     names: Mapping[str, str] = dataclasses.field(default_factory=dict)
     """Parameter → how it is printed."""
+    validated: bool = True
+    """Its goals are measured on data that no table of results shows."""
     label: str = ""
     """How the arm itself is printed, `Pooling: MAP`; empty: by its name."""
 
@@ -130,7 +132,7 @@ def read_trials(results: Results) -> tuple[ArmTrials, ...]:
         hours = sum(run[-1] for runs in own.values() for run in runs) / 3600
         names = {key: _printed(key, results.labels) for key in search.parameters}
         label = ", ".join(f"{results.labels.factor(f)}: {results.labels.level(f, own)}" for f, own in arm.cell.items())
-        found.append(ArmTrials(arm.name, search, goals, trials, hours, names, label))
+        found.append(ArmTrials(arm.name, search, goals, trials, hours, names, arm.validated, label))
     return tuple(found)
 
 
@@ -258,7 +260,7 @@ def _none(detail: str = "") -> Entry:
 
 def _notes(arms: Sequence[ArmTrials]) -> tuple[str, ...]:
     search = arms[0].search
-    notes = ["All values are of the validation split, which no table of results shows."]
+    notes = ["All values are of the validation split, which no table of results shows."] if arms[0].validated else []
     if len(search.objective) == 1:
         if search.confirm.seeds:
             seeds = ", ".join(map(str, search.confirm.seeds))

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from ablative.reports.stats.columns import Compared, compare_rows
 from ablative.reports.stats.decide import DIRECTIONS
-from ablative.reports.stats.summary import summarize
+from ablative.reports.stats.summary import DECIMALS, decimals, summarize
 from ablative.reports.store.coverage import Coverage, StoredState, missing_text
 from ablative.reports.store.results import Results
 from ablative.reports.store.warehouse import Source, Values, cell_key
@@ -53,7 +53,7 @@ def make_column(config: ColumnConfig, spread: str, results: Results, factor: str
         label,
         config.group,
         split,
-        config.digits,
+        _digits(config, metrics, results),
         metrics,
         ranked,
         lowest,
@@ -62,6 +62,17 @@ def make_column(config: ColumnConfig, spread: str, results: Results, factor: str
         stages=stages,
         heads=(labels.level(factor, split), labels.column(config.group), shown or Label(label)),
     )
+
+
+def _digits(config: ColumnConfig, metrics: tuple[str, ...], results: Results) -> int:
+    """Decimals of a column, the same in all parts of a table and all tables: of what has no unit, as its values are."""
+    if config.digits is not None:
+        return config.digits
+    if not metrics or any(results.coverage.measures.metric(name).unit for name in metrics):
+        return DECIMALS
+    keys = list(map(cell_key, results.cells))
+    lookup = results.warehouse.values([metrics], keys).of(metrics)
+    return decimals([[source.value for source in lookup(key)] for key in keys])
 
 
 def _label(patterns: Sequence[str]) -> str:

@@ -44,9 +44,13 @@ def tuning_notes(found: Iterable[Searched], labels: Labels) -> tuple[str, ...]:
         seeds = f" of {first.seeds} seeds" if first.seeds > 1 else ""
         again = f", the best repeated with {first.repeats} more seeds" if first.repeats else ""
         hours = sum(one.hours for one in arms.values())
+        chosen = (
+            "a validation split that no table shows"
+            if first.validated
+            else "numbers that tables show, which flatters it"
+        )
         notes.append(
-            f"{labels.level(*level.split('=', 1))}: the best of the search {study} by a validation split that no "
-            f"table shows ({each}{seeds}{again}; {hours:.2g} hours in all)."
+            f"{labels.level(*level.split('=', 1))}: the best of the search {study} by {chosen} ({each}{seeds}{again}; {hours:.2g} hours in all)."
         )
     return tuple(notes)
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from ablative.reports.stats.columns import Compared, compare_rows
-from ablative.reports.stats.summary import summarize
+from ablative.reports.stats.summary import DECIMALS, summarize
 from ablative.reports.store.results import Results
 from ablative.reports.store.warehouse import Source, Warehouse
 from ablative.reports.tables.escape import bare
@@ -123,13 +123,14 @@ def _column(
     ranked, lowest = config.better != "neither", config.better == "lower"
     label = config.label or key
     heads = ("", labels.column(config.group), labels.column(label))
-    column = Column(label, config.group, "", config.digits, (), ranked, lowest, key=config.key, heads=heads)
     seeds = sorted({seed for own in lines.values() for seed in own})
     matrix = np.array([[_value(own.get(seed), key, where) for seed in seeds] for own in lines.values()])
+    digits = DECIMALS if config.digits is None else config.digits
+    column = Column(label, config.group, "", digits, (), ranked, lowest, key=config.key, heads=heads)
     if not lines:
         return column, ()
     marks = table.marks or results.study.report.marks
-    compared = compare_rows(matrix, lambda mean: number(mean, config.digits), column.order, None, marks=marks)
+    compared = compare_rows(matrix, lambda mean: number(mean, digits), column.order, None, marks=marks)
     entries = []
     for i, own in enumerate(lines.values()):
         sources = tuple(
@@ -137,8 +138,8 @@ def _column(
             for seed, row in sorted(own.items())
             if row[key] is not None
         )
-        words = test_words(compared.tests[i], names, config.digits)
-        entries.append(_entry(sources, config.digits, compared, i, words))
+        words = test_words(compared.tests[i], names, digits)
+        entries.append(_entry(sources, digits, compared, i, words))
     return column.compared(compared), tuple(entries)
 
 

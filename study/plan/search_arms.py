@@ -38,6 +38,8 @@ class SearchArm:
     trainer: Trainer
     watched: Stage | None = None
     """Stage, on the validation split, to evaluate while a trial trains; None: its pruner needs no such values."""
+    validated: bool = True
+    """Its goals are measured on data that no report touches."""
     cluster: ClusterConfig | None = None
     """Where its trials run; None in a worker, which runs there already."""
 
@@ -149,7 +151,8 @@ def _arm(search: SearchConfig, cell: Cell, stages: Sequence[Stage], trainer: Tra
         plain(search.objective),
         [list(search.seeds), search.report, *([search.every] if search.every else [])],
     ]
-    return SearchArm(cell, tuple(needed), digest(canonical(content)), trainer, watched)
+    validated = any(all(stage is not own for own in stages) for stage in needed)
+    return SearchArm(cell, tuple(needed), digest(canonical(content)), trainer, watched, validated)
 
 
 def _content(trainer: Trainer, stage: Stage) -> object:

@@ -45,6 +45,8 @@ class Searched:
     """Seeds with which the best were repeated."""
     hours: float
     """Hours of the arm's trials and repeats together."""
+    validated: bool = True
+    """It chose by data that no table shows."""
 
 
 @dataclass(frozen=True)
@@ -104,7 +106,8 @@ class Tuned:
             return None
         trials = sum(trial["state"] != "waiting" for trial in found[0]["trials"])
         seeds, repeats = len(found[0]["seeds"]), len(found[0]["confirm"]["seeds"])
-        return Searched("=".join(level), str(name), found[0]["key"], trials, seeds, repeats, found[0]["hours"])
+        validated, hours = found[0].get("validated", True), found[0]["hours"]
+        return Searched("=".join(level), str(name), found[0]["key"], trials, seeds, repeats, hours, validated)
 
     def _results(self, cell: Cell, name: str) -> list[dict[str, Any]]:
         """What searches of the study have found for the cell.

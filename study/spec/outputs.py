@@ -49,7 +49,8 @@ class ColumnConfig:
     key: str = field("")
     """Names the column in the keys of its numbers (`demo.table4.clip.map.zs`); its group and label where empty."""
     aggregate: str = field("mean", choices=AGGREGATES)
-    digits: int = field(1, low=0, high=6)
+    digits: int | None = field(None, low=0, high=6)
+    """Decimals; None: one of metrics that have a unit, and of others as many as their values and seeds ask for."""
     better: str = field("default", choices=BETTER)
     """Which values are the best; by default as the metrics are declared (`study.trainers.Metric`)."""
     reference: dict[str, str] = dataclasses.field(default_factory=dict)
@@ -119,7 +120,8 @@ class QueryColumnConfig:
     group: str = field("")
     key: str = field("")
     """Name of the column in the keys of its numbers, as in `ColumnConfig`."""
-    digits: int = field(1, low=0, high=6)
+    digits: int | None = field(None, low=0, high=6)
+    """Decimals; None: one."""
     better: str = field("neither", choices=("higher", "lower", "neither"))
 
 

@@ -52,6 +52,7 @@ class Definition:
                 "cell": arm.cell,
                 "stages": list(map(_stage_content, arm.stages)),
                 "key": arm.key,
+                "validated": arm.validated,
                 "watched": None if arm.watched is None else _stage_content(arm.watched),
             }
             for arm in self.arms
@@ -93,6 +94,7 @@ def read(paths: SubmissionPaths, trainer: str, only: Collection[str] = ()) -> De
             key=arm["key"],
             trainer=own,
             watched=None if arm["watched"] is None else _stage(own, arm["watched"]),
+            validated=arm.get("validated", True),
         )
         for arm in data["arms"]
     )

@@ -39,6 +39,7 @@ def result(trials: Trials, arm: SearchArm) -> dict[str, Any]:
         "seeds": list(trials.search.seeds),
         "confirm": plain(trials.search.confirm),
         "hours": trials.hours(arm),
+        "validated": arm.validated,
         "best": None if best is None else described[best.number],
         "front": [trial.number for trial in (study.best_trials if complete else [])],
         "trials": list(described.values()),

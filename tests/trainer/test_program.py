@@ -313,7 +313,6 @@ def test_a_killed_and_a_stopped_function_end_bit_by_bit_as_one_that_was_left_alo
     plan = planned(folder, *words)
     whole = tasks_of(plan, "train")[0]
     expected = attempt(plan, whole)["metrics"]["train/accuracy"]
-    weights = _weights(paths_of(plan, whole).output)
     (plan_killed, killed), (plan_stopped, stopped) = _of_other_homes(folder, tmp_path, *words)
     killed_attempt(plan_killed, killed, lambda: len(series(plan_killed, killed, "train/accuracy")) >= 2)
     with pytest.raises(Interrupted):
@@ -325,7 +324,9 @@ def test_a_killed_and_a_stopped_function_end_bit_by_bit_as_one_that_was_left_alo
         after = series(own, task, "train/accuracy")
         assert sorted(set(after)) == series(plan, whole, "train/accuracy")
         assert len(after) - len(set(after)) <= 1
-        assert _weights(paths_of(own, task).output) == weights
+    # The library is imported here at last: its threads would not survive the fork of the attempt that is killed.
+    ends = ((plan, whole), (plan_killed, killed), (plan_stopped, stopped))
+    assert len({_weights(paths_of(*end).output) for end in ends}) == 1
     test = attempt(plan, tasks_of(plan, "test")[0])["metrics"]["test/top1"]
     assert 80 < test < 100
 

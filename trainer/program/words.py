@@ -18,8 +18,8 @@ from ablative.study.core.typed import Settings
 Plain = Any
 """One value of a configuration, of the types that JSON has."""
 STYLES = ("equals", "space", "hydra", "flags")
-"""`--key=value` (`{args}`), `--key value`, `key=value`; `flags` is the first, but for true and false `--key` or nothing, and
-for lists `--key 1 2`."""
+"""`--key=value` (`{args}`), `--key value`, `key=value`; `flags` is the first, but for true and false `--key` or
+nothing, and for lists `--key 1 2`."""
 FIXED = ("seed", "out", "config_file", "processes", "python")
 _WORD = re.compile(r"\{([A-Za-z_][\w.-]*(?::[A-Za-z]+)?)\}")
 _PLAIN = re.compile(r"[A-Za-z0-9_./@:+-]+")
