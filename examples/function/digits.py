@@ -16,8 +16,9 @@ def train(config, context):
     model, start = load(path) or (make(config, context.seed), 0)
     for epoch in range(start, config["epochs"]):
         model.partial_fit(images[seen], labels[seen], classes=range(10))
-        save(path, (model, epoch + 1))
+        # Killed between the two, it computes this epoch again; the other way round, the curve would lack it.
         context.log(epoch + 1, {"accuracy": 100 * model.score(images[seen], labels[seen])})
+        save(path, (model, epoch + 1))
         context.progress(epoch + 1, config["epochs"])
         if context.should_stop():
             return

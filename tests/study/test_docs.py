@@ -3,11 +3,23 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from test_structure import MODULES, PREFIX, modules_used, trees
+
+from ablative.trainer.program.configurations import KEYS
+from ablative.trainer.program.definition import KEYS as STAGE_KEYS
+from ablative.trainer.program.definition import LAUNCHERS
+from ablative.trainer.program.metrics.sources import KINDS as METRIC_KINDS
+from ablative.trainer.program.metrics.sources import TAKES
+from ablative.trainer.program.words import STYLES
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("study", "trainer", "sweeps", "reports")
@@ -93,3 +105,31 @@ def test_the_guide_to_contributing_names_targets_and_folders_that_exist() -> Non
         assert f"\n{target}:" in makefile, target
     for name in re.findall(r"`?(tests/[\w/.]*)", text):
         assert (ROOT / name).exists(), name
+
+
+OWN_CODE = (ROOT / "docs" / "own_code.md").read_text()
+
+
+def test_the_page_on_own_code_runs(tmp_path: Path, call_ablate: Callable[..., str]) -> None:
+    blocks = re.findall(r"^```(\w+)\n(.*?)^```", OWN_CODE, re.MULTILINE | re.DOTALL)
+    first, everything = (text for language, text in blocks if language == "yaml")
+    folder = tmp_path / "mine"
+    shutil.copytree(ROOT / "examples" / "command", folder)
+    (folder / "study.yaml").write_text(first)
+    commands = next(text for language, text in blocks if language == "bash").splitlines()
+    with contextlib.chdir(folder):
+        shown = [call_ablate(tmp_path / "home", *line.partition("#")[0].split()[1:]) for line in commands]
+        assert "2 cells, 4 runs, 4 tasks" in shown[0] and "4/4 done" in shown[1]
+        (folder / "tools").mkdir()
+        for name in ("prepare.py", "tools/probe.py"):
+            (folder / name).write_text("")
+        (folder / "study.yaml").write_text(everything)
+        assert "4 cells" in call_ablate(tmp_path / "home", "plan", "study.yaml")
+    program = next(text for language, text in blocks if language == "python")
+    done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True, cwd=tmp_path)
+    assert done.stdout.splitlines() == ["step 1: accuracy 0.5", "step 2: accuracy 0.6"]
+
+
+def test_the_page_on_own_code_names_every_key() -> None:
+    for key in {*KEYS, *STAGE_KEYS, *METRIC_KINDS, *TAKES, *LAUNCHERS, *STYLES[1:]}:
+        assert re.search(rf"\b{key}\b", OWN_CODE), key
