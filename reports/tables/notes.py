@@ -50,7 +50,8 @@ def tuning_notes(found: Iterable[Searched], labels: Labels) -> tuple[str, ...]:
             else "numbers that tables show, which flatters it"
         )
         notes.append(
-            f"{labels.level(*level.split('=', 1))}: the best of the search {study} by {chosen} ({each}{seeds}{again}; {hours:.2g} hours in all)."
+            f"{labels.level(*level.split('=', 1))}: the best of the search {study} by {chosen} "
+            f"({each}{seeds}{again}; {hours:.2g} hours in all)."
         )
     return tuple(notes)
 

@@ -113,6 +113,7 @@ OWN_CODE = (ROOT / "docs" / "own_code.md").read_text()
 def test_the_page_on_own_code_runs(tmp_path: Path, call_ablate: Callable[..., str]) -> None:
     blocks = re.findall(r"^```(\w+)\n(.*?)^```", OWN_CODE, re.MULTILINE | re.DOTALL)
     first, everything = (text for language, text in blocks if language == "yaml")
+    assert first in (ROOT / "README.md").read_text()
     folder = tmp_path / "mine"
     shutil.copytree(ROOT / "examples" / "command", folder)
     (folder / "study.yaml").write_text(first)
@@ -133,3 +134,9 @@ def test_the_page_on_own_code_runs(tmp_path: Path, call_ablate: Callable[..., st
 def test_the_page_on_own_code_names_every_key() -> None:
     for key in {*KEYS, *STAGE_KEYS, *METRIC_KINDS, *TAKES, *LAUNCHERS, *STYLES[1:]}:
         assert re.search(rf"\b{key}\b", OWN_CODE), key
+
+
+def test_the_example_of_an_executor_is_the_one_that_the_guide_to_extending_runs() -> None:
+    guide = (ROOT / "docs" / "extending.md").read_text()
+    for name in ("pbs_executor.py", "pyproject.toml", "cluster/pbs.yaml"):
+        assert f"\n{(ROOT / 'examples' / 'pbs' / name).read_text()}```" in guide, name

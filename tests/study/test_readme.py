@@ -49,7 +49,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from PIL import Image
 
     folder = tmp_path_factory.mktemp("readme")
-    study = next(block for language, block in BLOCKS if language == "yaml")
+    study = next(block for language, block in BLOCKS if language == "yaml" and "name: first" in block)
     (folder / "my" / "study").mkdir(parents=True)
     (folder / "my" / "study" / "first.yaml").write_text(study)
     rows = ["image,caption"]

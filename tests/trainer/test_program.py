@@ -267,10 +267,8 @@ def test_a_program_is_done_when_it_has_left_all_that_its_stage_declares(tmp_path
 def test_a_killed_and_a_stopped_script_end_as_one_that_was_left_alone(tmp_path: Path) -> None:
     folder = example("command", tmp_path / "user")
     plan = planned(folder, "max_iters=1500", "seeds=[0]")
-    whole, killed, stopped = (
-        tasks_of(plan, "train")[0],
-        *_of_other_homes(folder, tmp_path, "max_iters=1500", "seeds=[0]"),
-    )
+    whole = tasks_of(plan, "train")[0]
+    killed, stopped = _of_other_homes(folder, tmp_path, "max_iters=1500", "seeds=[0]")
     attempt(plan, whole)
     result = series(plan, whole, "train/val/loss")
     assert [step for step, _ in result] == list(range(20, 1501, 20))
@@ -308,25 +306,23 @@ def _check_resumed(found: list[tuple[int, float]], whole: list[tuple[int, float]
     assert len(found) - len(dict(found)) <= 1 and len(set(found)) == len(dict(found))
 
 
-def test_a_killed_and_a_stopped_function_end_bit_by_bit_as_one_that_was_left_alone(tmp_path: Path) -> None:
+def test_a_function_that_was_killed_and_stopped_ends_bit_by_bit_as_one_that_was_left_alone(tmp_path: Path) -> None:
     folder, words = example("function", tmp_path / "user"), ("epochs=40", "seeds=[0]")
     plan = planned(folder, *words)
     whole = tasks_of(plan, "train")[0]
     expected = attempt(plan, whole)["metrics"]["train/accuracy"]
-    (plan_killed, killed), (plan_stopped, stopped) = _of_other_homes(folder, tmp_path, *words)
-    killed_attempt(plan_killed, killed, lambda: len(series(plan_killed, killed, "train/accuracy")) >= 2)
+    other, _ = _of_other_homes(folder, tmp_path, *words)
+    killed_attempt(*other, lambda: len(series(*other, "train/accuracy")) >= 2)
+    before = len(series(*other, "train/accuracy"))
     with pytest.raises(Interrupted):
-        attempt(plan_stopped, stopped, lambda: len(series(plan_stopped, stopped, "train/accuracy")) >= 2)
-    for own, task in ((plan_killed, killed), (plan_stopped, stopped)):
-        before = series(own, task, "train/accuracy")
-        assert 2 <= len(before) < 40
-        assert attempt(own, task)["metrics"]["train/accuracy"] == expected
-        after = series(own, task, "train/accuracy")
-        assert sorted(set(after)) == series(plan, whole, "train/accuracy")
-        assert len(after) - len(set(after)) <= 1
+        attempt(*other, lambda: len(series(*other, "train/accuracy")) >= before + 2)
+    assert before + 2 <= len(series(*other, "train/accuracy")) < 40
+    assert attempt(*other)["metrics"]["train/accuracy"] == expected
+    after = series(*other, "train/accuracy")
+    assert sorted(set(after)) == series(plan, whole, "train/accuracy")
+    assert len(after) - len(set(after)) <= 1
     # The library is imported here at last: its threads would not survive the fork of the attempt that is killed.
-    ends = ((plan, whole), (plan_killed, killed), (plan_stopped, stopped))
-    assert len({_weights(paths_of(*end).output) for end in ends}) == 1
+    assert _weights(paths_of(*other).output) == _weights(paths_of(plan, whole).output)
     test = attempt(plan, tasks_of(plan, "test")[0])["metrics"]["test/top1"]
     assert 80 < test < 100
 
