@@ -91,12 +91,12 @@ class Resolver:
             self._source.close()
 
     def configured(
-        self, told: Settings, runtime: RuntimeConfig, data: Callable[[Settings], Mapping[str, str]]
+        self, chosen: Settings, runtime: RuntimeConfig, data: Callable[[Settings], Mapping[str, str]]
     ) -> ProgramConfig:
         """The configuration with some keys set.
 
         Args:
-            told: dotted keys that a cell or the command line sets, and their values.
+            chosen: dotted keys that a cell or the command line sets, and their values.
             runtime: where it runs.
             data: (dotted key → value) → fingerprints of the files that the program reads.
 
@@ -104,11 +104,11 @@ class Resolver:
             ConfigError: the program does not take these values.
         """
         own, source = self._part.definition, self.source
-        resolved = source.resolve(told)
+        resolved = source.resolve(chosen)
         flat = {key: _with_placeholders(value) for key, value in dotted(plain(resolved.values)).items()}
         read = {key: value for key, value in flat.items() if self.reads(key)}
         unhashed = {key: value for key, value in read.items() if self._is_unhashed(key)}
-        given = {key: flat.get(key, value) for key, value in {**source.given, **told}.items()}
+        given = {key: flat.get(key, value) for key, value in {**source.given, **chosen}.items()}
         # A key of `env` or `progress` alone is still one that {args} means.
         named = set(placeholders(own.command))
         return ProgramConfig(
@@ -123,7 +123,7 @@ class Resolver:
                 code=self._around.planned,
                 folders=Frozen(self._folders),
                 source=self._described,
-                told=Frozen(told),
+                told=Frozen(chosen),
                 unhashed=self._around.unhashed,
             ),
             runtime=runtime,
