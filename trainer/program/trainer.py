@@ -55,7 +55,7 @@ class ProgramTrainer(Trainer):
         return own | {f"{name}{STAGE_MARK}{key}": kind for name in names for key, kind in own.items()}
 
     def changed(self, stage: str, config: Config, values: Settings) -> ProgramConfig:
-        """The configuration as the study's plan would have it: the program is asked again, with all that it is given."""
+        """The configuration as the study's plan would have it: the program is asked again."""
         resolver, told = self._resolver(stage, config), of_stage(values, stage)
         for key in told:
             if not resolver.takes(key):
