@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from ablative.study.core.identity import HIDDEN, INLINE
 from ablative.study.core.typed import Settings, field
@@ -102,7 +101,7 @@ def nested(values: Settings) -> Tree:
     return found
 
 
-def hashable(config: Any) -> Any:
+def hashable(config: Plain) -> Plain:
     """A configuration that was read from a file as a plan has it: its mappings can be part of what is looked up."""
     if isinstance(config, Mapping):
         return Frozen(config)
