@@ -175,9 +175,10 @@ ANSWERS: dict[str, tuple[tuple[Any, ...], Any]] = {
     "inputs": (("fit", {}), ["data"]),
     "archives": (("fit", {}, TaskPaths(Path())), "pictures"),
     "check_watched": (({}, 1, ""), None),
+    "check_value": (("fit", {}, "size", 1), None),
     "configurations": ((None,), object()),
 }
-"""Method → arguments, and an answer that means nothing (None for the one that answers nothing)."""
+"""Method → arguments, and an answer that means nothing (None also for those that answer nothing)."""
 
 
 def test_every_method_is_checked() -> None:
@@ -200,7 +201,7 @@ def test_a_method_that_fails_or_answers_nonsense_is_named(
         ConfigError, match=rf"^trainer 'own': {method}\(\) failed: ZeroDivisionError: division by zero$"
     ):
         getattr(trainer, method)(*arguments)
-    if method != "check_watched":
+    if method not in ("check_watched", "check_value"):
         monkeypatch.setattr(OWN, method, lambda *args: answer)
         with pytest.raises(ConfigError, match=rf"^trainer 'own': {method}\(\) returned "):
             getattr(trainer, method)(*arguments)
