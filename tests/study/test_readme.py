@@ -65,7 +65,7 @@ def test_the_first_study_of_ones_own(
 ) -> None:
     """Its commands, on one seed and small evaluation sets."""
     commands = [shlex.split(command)[1:] for command in COMMANDS if " first" in command and "webdataset" not in command]
-    assert len(commands) == 5
+    assert len(commands) == 6
     with_store(folder / "home")
     monkeypatch.chdir(folder)
     for words in commands:
