@@ -63,7 +63,7 @@ def dumped(data: object) -> str:
 def changed(folder: Path, name: str = "other", **keys: object) -> str:
     """Another study file: the documented one with other keys of `results`; None takes a key away."""
     data = yaml.safe_load((folder / "paper.yaml").read_text())
-    top = {key: keys.pop(key) for key in ("seeds", "baseline", "claims") if key in keys}
+    top = {key: keys.pop(key) for key in ("seeds", "baseline", "claims", "tables") if key in keys}
     data["results"] = {key: value for key, value in (data["results"] | keys).items() if value is not None}
     data = {key: value for key, value in {**data, "name": name, **top}.items() if value is not None}
     (folder / f"{name}.yaml").write_text(dumped(data))
@@ -109,10 +109,11 @@ def test_runs_without_a_seed_are_numbered_and_not_paired(folder: Path, call_abla
 def test_levels_by_condition_and_columns_of_the_source(folder: Path) -> None:
     """Without levels the cells are those that there are; a condition may use any column."""
     factors = {"method": "model", "depth": "layers"}
-    plan = make_plan(changed(folder, factors=factors, where="layers < 2 or model = 'clip'", baseline=None, claims=None))
+    none: dict[str, object] = dict.fromkeys(("baseline", "claims", "tables"))
+    plan = make_plan(changed(folder, factors=factors, where="layers < 2 or model = 'clip'", **none))
     assert [tuple(cell.values()) for cell in plan.cells] == [("clip", "1"), ("clip", "2"), ("mae", "1")]
     depth = {"levels": {"deep": {"where": '"layers" >= 2'}, "flat": {"where": "layers = 1"}}}
-    plan = make_plan(changed(folder, factors={"method": "model", "depth": depth}, baseline=None, claims=None))
+    plan = make_plan(changed(folder, factors={"method": "model", "depth": depth}, **none))
     assert len(_of(plan, depth="deep")) == 4 and len(_of(plan, depth="flat")) == 3
 
 

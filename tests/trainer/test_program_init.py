@@ -66,7 +66,7 @@ def test_a_script_with_argparse(tmp_path: Path, call_ablate: Callable[..., str])
 def test_the_examples(tmp_path: Path, call_ablate: Callable[..., str], monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("command", "hydra", "function"):
         shutil.copytree(EXAMPLES / name, tmp_path / name, ignore=shutil.ignore_patterns("study.yaml"))
-    call_ablate(tmp_path / "home", "init", str(tmp_path / "command" / "train.py"))
+    call_ablate(tmp_path / "home", "init", "--seconds", "15", str(tmp_path / "command" / "train.py"))
     command = study(tmp_path / "command" / "study.yaml")
     assert command["stages"]["train"]["resume"] == {"file": "ckpt.json", "args": "--init_from=resume"}  # type: ignore[index]
     assert list(command["stages"]["train"]["metrics"]) == ["train_loss", "val_loss"]  # type: ignore[index]
