@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from environments import TORCH, environment
 from grids import grid, means, run_and_kill
+from package_environments import TORCH, environment
 
 pytestmark = pytest.mark.long
 

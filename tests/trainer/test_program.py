@@ -266,6 +266,13 @@ def test_a_program_is_done_when_it_has_left_all_that_its_stage_declares(tmp_path
 
 def test_a_killed_and_a_stopped_script_end_as_one_that_was_left_alone(tmp_path: Path) -> None:
     folder = example("command", tmp_path / "user")
+    # Slow enough to be met midway: the worker looks four times a second whether it is to stop.
+    script = folder / "train.py"
+    script.write_text(
+        script.read_text()
+        .replace("import sys\n", "import sys\nimport time\n", 1)
+        .replace("    # Seeded by the step", "    time.sleep(0.002)\n    # Seeded by the step", 1)
+    )
     plan = planned(folder, "max_iters=1500", "seeds=[0]")
     whole = tasks_of(plan, "train")[0]
     killed, stopped = _of_other_homes(folder, tmp_path, "max_iters=1500", "seeds=[0]")

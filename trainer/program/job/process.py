@@ -9,6 +9,7 @@ import select
 import signal
 import subprocess
 import time
+import uuid
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -18,8 +19,8 @@ LONGEST_LINE = 1 << 16
 KEPT_OUTPUT = 256 << 20
 """Bytes of output that a task's log takes; what follows is read for metrics and dropped."""
 _READ = 1 << 16
-MARK = "ABLATE_TASK"
-"""Variable of the environment with a folder of the task: no other task's program has the same."""
+MARK = "ABLATE_ATTEMPT"
+"""Variable of the environment of one attempt at a task and of whatever it starts."""
 
 
 class Child:
@@ -37,17 +38,19 @@ class Child:
         Raises:
             OSError: it cannot be started.
         """
+        # Of this attempt alone: the guard of one that was killed may still look for processes when the next begins.
+        attempt = uuid.uuid4().hex
         self._process = subprocess.Popen(
             list(command),
             cwd=cwd,
-            env=dict(env),
+            env={**env, MARK: attempt},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
         self.pid = self._process.pid
-        self._mark = f"{MARK}={env[MARK]}".encode() if MARK in env else b""
+        self._mark = f"{MARK}={attempt}".encode()
         self._guard = _Guard(self.pid, self._mark)
         assert self._process.stdout is not None
         self._output = self._process.stdout.fileno()
@@ -147,8 +150,8 @@ class _Guard:
 
 
 def _kill_marked(mark: bytes) -> None:
-    """Kill the processes whose environment has the task's variable: those of `torchrun` have sessions of their own."""
-    for _ in range(20 if mark else 0):
+    """Kill all processes of an attempt, by its variable: those of `torchrun` have other sessions."""
+    for _ in range(20):
         found = [int(name) for name in os.listdir("/proc") if name.isdigit() and _is_marked(name, mark)]
         for pid in found:
             with suppress(ProcessLookupError, PermissionError):
