@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -24,19 +25,20 @@ class Run:
     tags: dict[str, str] = field(default_factory=dict)
 
 
-class RunStore:
+class RunStore(ABC):
     """A store of runs: names of its experiments, the runs of one, and the points of their metrics."""
 
+    @abstractmethod
     def experiments(self) -> Mapping[str, str]:
         """Name → id of every active experiment."""
-        raise NotImplementedError
 
+    @abstractmethod
     def runs(self, experiment: str) -> Iterable[Run]:
         """The active runs of an experiment (its id)."""
-        raise NotImplementedError
 
+    @abstractmethod
     def history(self, runs: Sequence[str], metrics: Sequence[str]) -> pyarrow.Table:
-        raise NotImplementedError
+        """Every point of these metrics of these runs."""
 
     def link(self, experiment: str, run: str) -> str:
         """Address of a page that shows the run; empty: there is none."""

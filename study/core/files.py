@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shutil
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -45,6 +46,25 @@ def replacing(path: Path, durable: bool = True) -> Iterator[BinaryIO]:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+@contextmanager
+def placing(folder: Path) -> Iterator[Path]:
+    """A hidden folder to fill, which gets the name `folder` when the block ends well: one that is seen is complete.
+
+    Where another process was quicker, its folder stays. Any exception removes what was filled.
+    """
+    draft = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}")
+    try:
+        draft.mkdir(parents=True)
+        yield draft
+        try:
+            draft.rename(folder)
+        except OSError:
+            if not folder.exists():
+                raise
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
 
 
 @contextmanager

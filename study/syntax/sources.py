@@ -82,7 +82,7 @@ def parse_homes(data: object, at: str) -> tuple[str, ...]:
     found = data if isinstance(data, list) else [data]
     for path in found:
         if not isinstance(path, str) or not path:
-            raise ConfigError(f"{at}: expected paths of homes, as in [/work/anna/ablate_home], found {brief(path)}")
+            raise ConfigError(f"{at}: expected paths of homes, as in [/data/anna/ablate_home], found {brief(path)}")
     return tuple(found)
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import functools
 import os
-import secrets
 import shutil
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -17,7 +16,7 @@ from pathlib import Path
 
 from ablative.study.core.damage import Shape, set_aside
 from ablative.study.core.errors import AblateError
-from ablative.study.core.files import naming, read_json, write_json
+from ablative.study.core.files import naming, placing, read_json, write_json
 from ablative.study.home.paths import Home
 from ablative.sweeps.queue.repository import Repository
 from ablative.sweeps.queue.repository_files import MIB, File, destination, leads_out
@@ -75,11 +74,9 @@ def _whole(target: Path, repository: Repository) -> bool:
 
 
 def _copy(repository: Repository, target: Path) -> None:
-    """Write the files into a hidden folder and rename it: a copy that can be seen is complete."""
-    draft = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
-    top = draft / repository.root.name
-    try:
-        (draft / IMPORTS).mkdir(parents=True)
+    with placing(target) as draft:
+        top = draft / repository.root.name
+        (draft / IMPORTS).mkdir()
         top.mkdir()
         shutil.copyfile(Path(__file__).with_name("import_redirect.py"), draft / IMPORTS / "sitecustomize.py")
         for folder in sorted({os.path.dirname(each.path) for each in repository.files}):
@@ -91,14 +88,6 @@ def _copy(repository: Repository, target: Path) -> None:
                 pass
         times = {each.path: [each.size, each.modified] for each in repository.files if not each.target}
         write_json(draft / FACTS, times)
-        try:
-            draft.rename(target)
-        except OSError:
-            # Another submission was quicker.
-            if not target.exists():
-                raise
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
 
 
 def _copy_file(root: Path, top: Path, final: Path, file: File) -> None:

@@ -10,8 +10,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import secrets
-import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +17,7 @@ from pathlib import Path
 from ablative.study.core import checkouts, packages
 from ablative.study.core.damage import set_aside
 from ablative.study.core.errors import ConfigError
-from ablative.study.core.files import naming, write_atomic
+from ablative.study.core.files import naming, placing, write_atomic
 from ablative.study.home.paths import Home
 
 DIGITS = 16
@@ -172,22 +170,12 @@ def _whole(contents: dict[str, bytes], target: Path) -> bool:
 
 
 def _copy(contents: dict[str, bytes], target: Path) -> None:
-    """Write the files into a hidden folder and rename it: a snapshot that can be seen is complete."""
-    draft = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
-    try:
+    with placing(target) as draft:
         for name, content in contents.items():
             path = draft / name
             path.parent.mkdir(parents=True, exist_ok=True)
             with naming(path):
                 path.write_bytes(content)
-        try:
-            draft.rename(target)
-        except OSError:
-            # Another submission was quicker.
-            if not target.exists():
-                raise
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
 
 
 def _git(place: Path, *arguments: str) -> str:

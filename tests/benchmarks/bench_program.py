@@ -1,4 +1,4 @@
-"""Processor time and time of a task of a user's program, beside those of its command alone.
+"""Processor time and time of a task of a user's program and of its command alone.
 
 python tests/benchmarks/bench_program.py
 """

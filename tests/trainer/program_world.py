@@ -48,6 +48,10 @@ def planned(folder: Path, *words: str) -> Plan:
     return make_plan(str(folder / "study.yaml"), words, home=Home(folder.parent / "home"))
 
 
+def planned_without_data(folder: Path) -> Plan:
+    return make_plan(str(folder / "study.yaml"), home=Home(folder.parent / "home"), without_data=True)
+
+
 def tasks_of(plan: Plan, stage: str) -> list[Task]:
     return [task for task in plan.tasks if task.stage == stage]
 

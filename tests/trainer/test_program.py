@@ -15,12 +15,13 @@ from program_world import (
     killed_attempt,
     paths_of,
     planned,
+    planned_without_data,
     series,
     tasks_of,
     write,
 )
 
-from ablative.study.core.errors import AblateError, Interrupted, is_out_of_memory
+from ablative.study.core.errors import AblateError, AbsentDataError, Interrupted, is_out_of_memory
 from ablative.study.core.files import write_json
 from ablative.study.home.paths import Home
 from ablative.study.plan.plan import Plan, make_plan
@@ -116,6 +117,32 @@ def test_an_edited_default_moves_the_ids_that_it_reaches(kind: str, tmp_path: Pa
     for stage in ("train", "probe"):
         assert not {*ids(before, stage)} & {*ids(after, stage)}, stage
     assert ids(after, "alone") == ids(before, "alone")
+
+
+FILES = """
+name: files
+code: .
+unhashed: [paths]
+config: {lr: 0.1, paths: {root: here, cache: there}}
+stages: {train: {command: "python note.py {args} {out}", data: [sets], metrics: {loss: {stdout: 'loss (.*)'}}}}
+factors: {lr: {low: {lr: 0.1}}}
+"""
+
+
+def test_contents_of_folders_are_part_of_ids_and_sections_may_be_left_out(tmp_path: Path) -> None:
+    user = folder_with(tmp_path / "user", study=FILES, note="")
+    assert list(planned_without_data(user).absent) == ["sets"]
+    with pytest.raises(AbsentDataError, match=r"stages.train.data: no file .*/user/sets$"):
+        planned(user)
+    for name in ("a/deep/x.txt", "z.txt"):
+        write(user / "sets" / name, name)
+    (task,) = planned(user).tasks
+    assert set(task.config.unhashed) == {"paths.root", "paths.cache"} and task.config.config == {"lr": 0.1}
+    assert ids(planned(user, "paths.root=elsewhere"), "train") == [task.task_id]
+    (user / "sets" / "z.txt").rename(user / "sets" / "a" / "z.txt")
+    assert ids(planned(user), "train") != [task.task_id]
+    (user / "sets" / "a" / "z.txt").rename(user / "sets" / "z.txt")
+    assert ids(planned(user), "train") == [task.task_id]
 
 
 STAGES = """

@@ -47,7 +47,7 @@ class JobSettings:
     """Placeholder for an output folder → the stage that it is of: `train.out` → `train`."""
     source: Described = field(Described())
     """Where the configuration comes from; a search resolves it again with other values."""
-    told: Tree = field(Frozen())
+    chosen: Tree = field(Frozen())
     """Dotted keys that the cell and the command line set, and their values."""
     unhashed: tuple[str, ...] = field(())
     """Patterns of keys that change no result."""

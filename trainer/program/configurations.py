@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from ablative.study.core.errors import ConfigError, unknown
 from ablative.study.core.typed import Settings
@@ -15,7 +15,7 @@ from ablative.study.trainers import Code, Configurations, Metric, Request, Stage
 from ablative.trainer.program.checks import check_known, check_parts, check_scripts
 from ablative.trainer.program.code import code
 from ablative.trainer.program.config import STAGE_MARK
-from ablative.trainer.program.data_files import data_names, fingerprints
+from ablative.trainer.program.data_files import DataFiles, data_names
 from ablative.trainer.program.definition import Described, StageDefinition, parse_stages, texts, words
 from ablative.trainer.program.interpreter import interpreter
 from ablative.trainer.program.parts import Part, output_words, parts
@@ -47,6 +47,7 @@ class ProgramConfigurations(Configurations):
         self._described = {part.name: self._describe(part.definition) for part in self._parts.values()}
         self._resolvers = {part.name: self._resolver(part) for part in self._parts.values()}
         self._stages: dict[tuple[object, ...], Stage] = {}
+        self._files = DataFiles(self._folder, request.home, request.without_data)
         check_scripts(self._parts, self._folder, request.folder, self._where)
         check_parts(self._parts, self._described, bool(own.get("partial")), request.seeds, self._where)
         check_targets(definitions, self._invocation, f"{self._where}: stages")
@@ -55,6 +56,10 @@ class ProgramConfigurations(Configurations):
     @property
     def metrics(self) -> Sequence[Metric]:
         return self._metrics
+
+    @property
+    def absent(self) -> Mapping[str, str]:
+        return self._files.absent
 
     @property
     def code(self) -> Code:
@@ -91,14 +96,14 @@ class ProgramConfigurations(Configurations):
 
     def _stage(self, part: Part, choices: Choices, values: Values) -> Stage:
         set_here = {**self._request.words, **dict(values)}
-        told = {name: value for key, value in set_here.items() if (name := self._own_key(part, key)) is not None}
+        chosen = {name: value for key, value in set_here.items() if (name := self._own_key(part, key)) is not None}
         runtime = self._runtime(part, choices, values)
-        key = (part.name, repr(told), runtime)
+        key = (part.name, repr(chosen), runtime)
         if key not in self._stages:
             own = part.definition
             self._stages[key] = Stage(
                 part.name,
-                self._resolvers[part.name].configured(told, runtime, functools.partial(self._data, part)),
+                self._resolvers[part.name].configured(chosen, runtime, functools.partial(self._data, part)),
                 runtime,
                 part.needs,
                 own.seeded,
@@ -145,14 +150,14 @@ class ProgramConfigurations(Configurations):
         return Resolver(part, output_words(part, self._parts), self._described[part.name], around)
 
     def _invocation(self, own: StageDefinition) -> Invocation:
-        cwd = self._folder / own.cwd if "{" not in own.cwd else self._folder
-        return Invocation(self._python, cwd, own.env, f"stages.{own.name}", self._request.home.cache / "probes")
+        cache = self._request.home.cache / "probes"
+        return Invocation(self._python, own.folder(self._folder), own.env, f"stages.{own.name}", cache)
 
     def _data(self, part: Part, values: Settings) -> dict[str, str]:
         """Fingerprints of the files that it reads, once the keys that its texts name are known to be there."""
         check_known(part, self._parts, values, f"{self._where}: stages.{part.definition.name}")
         names = data_names(part.definition.data, {**values, **part.each}, self._folder)
-        return fingerprints(names, self._folder, self._request.home, f"{self._where}: stages.{part.name}.data")
+        return self._files.fingerprints(names, f"{self._where}: stages.{part.name}.data")
 
     def _declared(self) -> tuple[Metric, ...]:
         first = opening_part(tuple(self._parts.values()))

@@ -28,38 +28,59 @@ def data_names(texts: Sequence[str], values: Settings, folder: Path) -> list[str
     return [filling.text(text) for text in texts]
 
 
-def fingerprints(names: Sequence[str], folder: Path, home: Home, where: str) -> dict[str, str]:
-    """Name → fingerprint of each file or folder that a stage reads.
+class DataFiles:
+    """Fingerprints of the files of one study; the home keeps those of files that have not changed (size and time)."""
 
-    Args:
-        names: paths, as the study has them.
-        folder: what a relative one begins at.
-        home: keeps the fingerprints of files that have not changed (size and time).
-        where: for messages.
+    def __init__(self, folder: Path, home: Home, without: bool = False) -> None:
+        """`folder`: what a relative path begins at; `without`: files that are absent are no error."""
+        self._folder, self._home, self._without = folder, home, without
+        self._kept: dict[str, str] | None = None
+        self._known: dict[str, str] = {}
+        self.absent: dict[str, str] = {}
+        """Name → what is said of a file that is not on this machine."""
 
-    Raises:
-        AbsentDataError: there is no such file.
-    """
-    if not names:
-        return {}
-    kept_at = home.cache / "program_data.json"
-    kept = dict(read_json(kept_at, {str: str}) or {})
-    found = {}
-    for name in names:
-        files = sorted(_files(folder / Path(name).expanduser()))
+    def fingerprints(self, names: Sequence[str], where: str) -> dict[str, str]:
+        """Name → fingerprint of each file or folder that a stage reads; empty for one that is absent.
+
+        Args:
+            names: paths, as the study has them.
+            where: for messages.
+
+        Raises:
+            AbsentDataError: there is no such file.
+        """
+        for name in names:
+            if name not in self._known:
+                self._known[name] = self._fingerprint(name, where)
+        return {name: self._known[name] for name in names}
+
+    def _fingerprint(self, name: str, where: str) -> str:
+        top = self._folder / Path(name).expanduser()
+        files = sorted(_files(top))
         if not files:
-            raise AbsentDataError(f"{where}: no file {folder / name}")
+            said = f"{where}: no file {top}"
+            if not self._without:
+                raise AbsentDataError(said)
+            self.absent[name] = said
+            return ""
         total = hashlib.sha256()
         for path in files:
-            stat = path.stat()
-            key = f"{path}:{stat.st_size}:{stat.st_mtime_ns}"
-            if key not in kept:
-                kept[key] = _digest(path)
-            total.update(f"{path.relative_to(files[0].parent) if len(files) > 1 else ''}\0{kept[key]}\0".encode())
-        found[name] = total.hexdigest()[:ID_DIGITS]
-    if home.root.is_dir():
-        write_json(kept_at, kept)
-    return found
+            place = "" if path == top else path.relative_to(top).as_posix()
+            total.update(f"{place}\0{self._content(path)}\0".encode())
+        return total.hexdigest()[:ID_DIGITS]
+
+    def _content(self, path: Path) -> str:
+        """Hash of one file's content, read again only where the file has changed."""
+        place = self._home.cache / "program_data.json"
+        if self._kept is None:
+            self._kept = dict(read_json(place, {str: str}) or {})
+        state = path.stat()
+        key = f"{path}:{state.st_size}:{state.st_mtime_ns}"
+        if key not in self._kept:
+            self._kept[key] = _digest(path)
+            if self._home.root.is_dir():
+                write_json(place, self._kept)
+        return self._kept[key]
 
 
 def _files(path: Path) -> Iterator[Path]:

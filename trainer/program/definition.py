@@ -116,6 +116,10 @@ class StageDefinition:
     on_oom: dict[str, float] = field(Frozen())
     """Key → what its value is multiplied by after each attempt that ran out of memory."""
 
+    def folder(self, code: Path) -> Path:
+        """Folder in which the program is asked: that it runs in, where this is the same for all tasks."""
+        return code if "{" in self.cwd else code / self.cwd
+
 
 KEYS = (
     *("command", "function", "config", "reads", "after", "when", "each", "seeded", "resume", "stop", "launch"),

@@ -17,6 +17,7 @@ from ablative.trainer.program.definition import Described
 from ablative.trainer.program.interpreter import with_interpreter
 from ablative.trainer.program.parts import Part
 from ablative.trainer.program.probes.program import Invocation
+from ablative.trainer.program.probes.twice import is_unhashed
 from ablative.trainer.program.sources import Asked, Declared, Source, Typed, from_file
 from ablative.trainer.program.words import Filling, Plain, check_placeholders, placeholders, reads_all, without_unknown
 
@@ -107,7 +108,7 @@ class Resolver:
         resolved = source.resolve(chosen)
         flat = {key: _with_placeholders(value) for key, value in dotted(plain(resolved.values)).items()}
         read = {key: value for key, value in flat.items() if self.reads(key)}
-        unhashed = {key: value for key, value in read.items() if self._is_unhashed(key)}
+        unhashed = {key: value for key, value in read.items() if is_unhashed(key, self._around.unhashed)}
         given = {key: flat.get(key, value) for key, value in {**source.given, **chosen}.items()}
         # A key of `env` or `progress` alone is still one that {args} means.
         named = set(placeholders(own.command))
@@ -123,7 +124,7 @@ class Resolver:
                 code=self._around.planned,
                 folders=Frozen(self._folders),
                 source=self._described,
-                told=Frozen(chosen),
+                chosen=Frozen(chosen),
                 unhashed=self._around.unhashed,
             ),
             runtime=runtime,
@@ -140,9 +141,6 @@ class Resolver:
             world_size=1 if own.launch.same_result else shared,
         )
 
-    def _is_unhashed(self, key: str) -> bool:
-        return any(fnmatch.fnmatchcase(key, pattern) for pattern in self._around.unhashed)
-
     def _opened(self) -> Source:
         own, found, around = self._part.definition, self._described, self._around
         where = f"stages.{own.name}"
@@ -150,8 +148,9 @@ class Resolver:
             return Declared(found.values, where, opened=not found.kind)
         if found.kind == "file":
             return from_file(found.name, found.values, around.folder, where)
-        cwd = around.folder / own.cwd if "{" not in own.cwd else around.folder
-        invocation = Invocation(around.python, cwd, {**around.env, **own.env}, where, around.cache)
+        invocation = Invocation(
+            around.python, own.folder(around.folder), {**around.env, **own.env}, where, around.cache
+        )
         if found.kind == "type":
             return Typed(found.values, invocation, around.unhashed, found.name)
         return Asked(found.values, found.kind, invocation, around.unhashed, self._asked)

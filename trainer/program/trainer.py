@@ -18,7 +18,7 @@ from ablative.study.syntax.words import Tree
 from ablative.study.trainers import Config, JobTask, Progress, Request, Trainer
 from ablative.trainer.program.config import STAGE_MARK, ProgramConfig, dotted, hashable, of_stage
 from ablative.trainer.program.configurations import KEYS, ProgramConfigurations
-from ablative.trainer.program.data_files import data_names, fingerprints
+from ablative.trainer.program.data_files import DataFiles, data_names
 from ablative.trainer.program.job.start import Start
 from ablative.trainer.program.parts import Part
 from ablative.trainer.program.resolver import Resolver, Surroundings
@@ -56,12 +56,12 @@ class ProgramTrainer(Trainer):
 
     def changed(self, stage: str, config: Config, values: Settings) -> ProgramConfig:
         """The configuration as the study's plan would have it: the program is asked again."""
-        resolver, told = self._resolver(stage, config), of_stage(values, stage)
-        for key in told:
+        resolver, chosen = self._resolver(stage, config), of_stage(values, stage)
+        for key in chosen:
             if not resolver.takes(key):
                 raise ConfigError(unknown("key", key, resolver.known, f"stage '{stage}'"))
         data = functools.partial(_fingerprints, stage, config)
-        return resolver.configured({**config.job.told, **told}, config.runtime, data)
+        return resolver.configured({**config.job.chosen, **chosen}, config.runtime, data)
 
     def check_value(self, stage: str, config: Config, key: str, value: object) -> None:
         self.changed(stage, config, {key: value})
@@ -70,7 +70,7 @@ class ProgramTrainer(Trainer):
         """One for each stage, as it keeps the process that answers."""
         own, live = config.job, Path(config.job.code)
         folder = frozen_code.folder(live)
-        key = digest(canonical([stage, str(folder), plain(config.program.each), {**plain(own), "told": None}]))
+        key = digest(canonical([stage, str(folder), plain(config.program.each), {**plain(own), "chosen": None}]))
         if key not in self._resolvers:
             variables = (
                 {} if folder == live else {"PYTHONPATH": frozen_code.variables(os.environ).get("PYTHONPATH", "")}
@@ -132,7 +132,8 @@ def _fingerprints(stage: str, config: ProgramConfig, values: Settings) -> dict[s
     """Those that are known, and those of files whose names depend on the values."""
     folder, known = frozen_code.folder(Path(config.job.code)), config.program.data
     names = data_names(config.job.stage.data, {**values, **config.program.each}, folder)
-    new = fingerprints([name for name in names if name not in known], folder, home(), f"stage '{stage}': data")
+    unknown_names = [name for name in names if name not in known]
+    new = DataFiles(folder, home()).fingerprints(unknown_names, f"stage '{stage}': data")
     return {name: known.get(name) or new[name] for name in names}
 
 

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from ablative.trainer.program.probes.inside.argparse_server import Parse
 
 PRINT = ["--cfg", "job", "--resolve"]
-_HINT = "Set the environment variable HYDRA_FULL_ERROR=1"
 
 
 class Server(ArgparseServer):
