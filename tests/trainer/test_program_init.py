@@ -72,14 +72,22 @@ def test_the_examples(tmp_path: Path, call_ablate: Callable[..., str], monkeypat
     assert list(command["stages"]["train"]["metrics"]) == ["train_loss", "val_loss"]  # type: ignore[index]
     assert command["config"]["width"] == 8 and "seed" not in command["config"]  # type: ignore[index, operator]
 
+    unread = tmp_path / "command" / "unread.yaml"
+    printed = call_ablate(
+        tmp_path / "home", "init", "--no-run", "--output", str(unread), str(unread.with_name("train.py"))
+    )
+    assert "metrics: none; write where they are" in printed and "running it" not in printed
+    assert "metrics" not in study(unread)["stages"]["train"]  # type: ignore[index]
+
     call_ablate(tmp_path / "home", "init", str(tmp_path / "hydra" / "train.py"))
     hydra = study(tmp_path / "hydra" / "study.yaml")
     assert hydra["factors"]["model"] == {"key": "model", "levels": ["line", "cubic"]}  # type: ignore[index]
     assert hydra["stages"]["train"]["metrics"]["fit.error"]["jsonl"] == "metrics.jsonl"  # type: ignore[index]
 
     monkeypatch.chdir(tmp_path / "function")
-    call_ablate(tmp_path / "home", "init", "digits:train")
+    call_ablate(tmp_path / "home", "init", "--python", sys.executable, "digits:train")
     function = study(tmp_path / "function" / "study.yaml")
+    assert function["python"] == sys.executable
     assert function["config"] == {"epochs": None, "alpha": None, "penalty": None}
     assert function["stages"]["train"]["metrics"] == {"accuracy": {"better": "higher"}}  # type: ignore[index]
 
