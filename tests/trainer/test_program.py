@@ -143,6 +143,15 @@ def test_contents_of_folders_are_part_of_ids_and_sections_may_be_left_out(tmp_pa
     assert ids(planned(user), "train") != [task.task_id]
     (user / "sets" / "a" / "z.txt").rename(user / "sets" / "z.txt")
     assert ids(planned(user), "train") == [task.task_id]
+    for pattern, edited in (("sets/*/d*", "a/deep/x.txt"), ("'s*/[yz].txt'", "z.txt"), ("'sets/**/?.txt'", "z.txt")):
+        write(user / "study.yaml", FILES.replace("[sets]", f"[{pattern}]"))
+        before = ids(planned(user), "train")
+        write(user / "sets" / "y.bin", pattern)
+        assert ids(planned(user), "train") == before, pattern
+        write(user / "sets" / edited, pattern)
+        assert ids(planned(user), "train") != before, pattern
+    write(user / "study.yaml", FILES.replace("[sets]", "[sets/*.parquet]"))
+    assert list(planned_without_data(user).absent) == ["sets/*.parquet"]
 
 
 STAGES = """

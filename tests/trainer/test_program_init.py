@@ -92,6 +92,49 @@ def test_the_examples(tmp_path: Path, call_ablate: Callable[..., str], monkeypat
     assert function["stages"]["train"]["metrics"] == {"accuracy": {"better": "higher"}}  # type: ignore[index]
 
 
+SETTINGS = """
+import os, sys, time
+out_dir, seed = "out", 0
+width: int = 2 * 8
+rate = 0.1
+dtype = "half" if "GPU" in os.environ else "float"
+name = f"run {time.time()}"
+max_iters = 50
+LIMIT = 3
+def overwrite():
+    for word in sys.argv[1:]:
+        if word.endswith(".py"):
+            exec(open(word).read(), globals())
+        else:
+            key, text = word[2:].split("=")
+            if key not in globals():
+                sys.exit(f"unknown setting {key}")
+            globals()[key] = type(globals()[key])(text)
+overwrite()
+best_loss, done = 1e9, 0
+for done in range(1, max_iters + 1):
+    print("step", done, "loss", width * rate / done)
+open(out_dir + "/last.pt", "w").write(dtype)
+"""
+"""What is assigned after the arguments were read is no setting: the script would refuse it."""
+
+
+def test_a_script_with_settings_runs_as_the_study_has_it(tmp_path: Path, call_ablate: Callable[..., str]) -> None:
+    (tmp_path / "net.py").write_text(SETTINGS)
+    (tmp_path / "small.py").write_text("width, rate = 4, 0.25\nname = 'small ' + dtype\n")
+    words = ("small.py", "--max_iters=3", "--seed=7", "--rate=1e-1", "--dtype=double")
+    call_ablate(tmp_path / "home", "init", str(tmp_path / "net.py"), "--", *words)
+    text = (tmp_path / "study.yaml").read_text()
+    found = study(tmp_path / "study.yaml")
+    assert found["config"] == {"width": 4, "rate": 0.1, "max_iters": 3, "dtype": "double"}
+    assert "# name: the script computes it, 'small ' + dtype in small.py; write a value" in text
+    train = found["stages"]["train"]  # type: ignore[index]
+    assert train["command"] == "python net.py small.py {args} --seed={seed} --out_dir={out}"
+    assert "  # seen 3 times" in text and train["outputs"] == ["last.pt"]
+    call_ablate(tmp_path / "home", "init", "--no-run", "--output", str(tmp_path / "b.yaml"), str(tmp_path / "net.py"))
+    assert study(tmp_path / "b.yaml")["config"] == {"width": 16, "rate": 0.1, "max_iters": 50}
+
+
 @pytest.mark.parametrize(
     ("line", "name", "value"),
     [

@@ -51,6 +51,12 @@ def command(text: str) -> tuple[str, str]:
 REFUSED: dict[str, tuple[tuple[str, str], str]] = {
     "place": (command("python train.py {args} --seed {seed}"), "6: stages.train.command: no {out}"),
     "seed": (command("python train.py {args} --out {out}"), "6: stages.train.command: no {seed}, but seeds: [0, 1]"),
+    "two values": (
+        command("python train.py --steps=9 {args} --seed {seed} --out {out}"),
+        "6: stages.train.command: --steps=9 sets what {args} hands over as config.steps, 3; leave one out",
+    ),
+    "two names": (command("python train.py {args} {seed} {out} --name {out}"), "--name sets what {args} hands over as"),
+    "two of hydra": (command("python train.py {args:hydra} {seed} {out} +lr=3"), "+lr=3 sets what {args} hands over"),
     "unread": (command("python train.py {lr} {seed} {out}"), "3: config.steps: no word of a command reads it"),
     "word": (command("python train.py {args} {sed} {out}"), "6: stages.train.command: {sed}: unknown word 'sed'; did"),
     "style": (command("python train.py {args:spaces} {seed} {out}"), "did you mean 'args:space'"),
@@ -144,6 +150,7 @@ def test_it_is_exit_code_2(folder: Path, capsys: pytest.CaptureFixture[str]) -> 
         command("[python, train.py, '{args}', '{seed}', '{out}', '|', $HOME]"),
         command("python train.py {args:hydra} {seed} hydra.run.dir={out}/${now:%Y} 'a>b'"),
         command("/only/on/nodes/python train.py {args} {seed} {out}"),
+        command("python train.py --lr {lr} {args} lr --stepsize=3 {seed} {out}"),
         more("resume: {file: '{out}/last-{seed}.pt', args: --resume}"),
         FUNCTION,
     ],

@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 from collections.abc import Mapping, Sequence
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 from ablative.study.core.errors import ConfigError, unknown
@@ -104,11 +105,29 @@ def _check_words(part: Part, parts: Mapping[str, Part], found: Described, at: st
     own = part.definition
     if found.kind == "values":
         check_known(part, parts, dotted(found.values), at)
+        _check_given_once(own, dotted(found.values), at)
     if own.command and "out" not in placeholders(part.texts):
         raise ConfigError(
             f"{at}.command: no {{out}}, so that all its tasks would write to one place; hand it the folder for what "
             "it writes (--out {out}; or env: {OUT: '{out}'})"
         )
+
+
+def _check_given_once(own: StageDefinition, values: Settings, at: str) -> None:
+    """Refuse a word that sets a key which `{args}` hands over as well: the run may have another value than its id."""
+    named = placeholders(own.command)
+    if not any(name.partition(":")[0] == "args" for name in named):
+        return
+    keys = [key for key in values if not own.reads or any(fnmatchcase(key, pattern) for pattern in own.reads)]
+    given = {own.rename.get(key, key).lstrip("-"): key for key in keys if key not in named}
+    for word in own.command:
+        option, equals, _ = word.partition("=")
+        key = given.get(option.lstrip("-+")) if equals or word.startswith("-") else None
+        if key is not None:
+            raise ConfigError(
+                f"{at}.command: {word} sets what {{args}} hands over as config.{key}, {brief(values[key])}; "
+                "leave one out"
+            )
 
 
 def check_known(part: Part, parts: Mapping[str, Part], values: Settings, at: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import hashlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -20,7 +21,7 @@ def data_names(texts: Sequence[str], values: Settings, folder: Path) -> list[str
     """The paths that a stage's `data` means.
 
     Args:
-        texts: paths, with placeholders for keys and for the folder of the code (`{code}`).
+        texts: paths or patterns, with placeholders for keys and for the folder of the code (`{code}`).
         values: key → value.
         folder: of the code.
     """
@@ -43,7 +44,7 @@ class DataFiles:
         """Name → fingerprint of each file or folder that a stage reads; empty for one that is absent.
 
         Args:
-            names: paths, as the study has them.
+            names: paths of files or folders, or patterns, as the study has them.
             where: for messages.
 
         Raises:
@@ -57,8 +58,13 @@ class DataFiles:
     def _fingerprint(self, name: str, where: str) -> str:
         top = self._folder / Path(name).expanduser()
         files = sorted(_files(top))
+        if not files and glob.has_magic(name):
+            own = Path(name).expanduser()
+            matches = glob.glob(str(own), root_dir=self._folder, recursive=True)
+            files = sorted({file for match in matches for file in _files(self._folder / match)})
+            top = self._folder / next(parent for parent in own.parents if not glob.has_magic(str(parent)))
         if not files:
-            said = f"{where}: no file {top}"
+            said = f"{where}: no file {self._folder / Path(name).expanduser()}"
             if not self._without:
                 raise AbsentDataError(said)
             self.absent[name] = said

@@ -33,7 +33,7 @@ def init(
     from ablative.trainer.program.proposal.found_program import find_program
     from ablative.trainer.program.proposal.roles import roles
     from ablative.trainer.program.proposal.short_run import short_run
-    from ablative.trainer.program.proposal.study_text import command, study_text
+    from ablative.trainer.program.proposal.study_text import command, given, study_text
 
     file = _file(target, output)
     folder = file.parent
@@ -47,7 +47,7 @@ def init(
             click.echo(f"not run, as no default was found for {', '.join(found.unknown)}", err=True)
         elif not no_run:
             click.echo(f"running it for {seconds:g} s at most, in a folder that is removed (--no-run leaves that out)")
-            ran = short_run(found, command(found, own), used, seconds, Path(scratch, "task"))
+            ran = short_run(found, command(found, own), given(found, own), used, seconds, Path(scratch, "task"))
             how = "stopped" if ran.cut else f"ended with exit status {ran.status}"
             lines.append(f"run: {how} after {ran.seconds:.1f} s")
             if ran.status and not ran.cut:

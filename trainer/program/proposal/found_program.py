@@ -14,6 +14,7 @@ from ablative.study.core.typed import Settings
 from ablative.trainer.program.config import dotted
 from ablative.trainer.program.probes.probe import argparse_probe, hydra_probe
 from ablative.trainer.program.probes.program import Invocation, Option
+from ablative.trainer.program.proposal.settings_script import has_settings, settings_script
 from ablative.trainer.program.words import Plain
 
 GLOBALS = "globals"
@@ -35,7 +36,9 @@ class Found:
     groups: Mapping[str, Sequence[str]] = field(default_factory=dict)
     """Config group of a Hydra app → its options, the default first."""
     words: tuple[str, ...] = ()
-    """Arguments that the user gives to every run."""
+    """Arguments that the user gives to every run, without those that are among the values."""
+    computed: Mapping[str, str] = field(default_factory=dict)
+    """Settings of a script whose values are no constants → the expressions that compute them."""
     reports: tuple[str, ...] = ()
     """Names that a function's source hands to `log` or returns."""
 
@@ -70,8 +73,9 @@ def find_program(target: str, words: tuple[str, ...], python: str, cache: Path) 
         with hydra_probe(invocation, ("*",)) as probe:
             values = dotted(probe.resolve([path.name, *words]).values)
         return Found("hydra", path.name, path.parent, values, groups=_groups(path, source), words=words)
-    if "globals()" in source or re.search(r"exec\(open\(", source):
-        return Found(GLOBALS, path.name, path.parent, _constants(source), words=words)
+    if has_settings(ast.parse(source)):
+        own = settings_script(path, words)
+        return Found(GLOBALS, path.name, path.parent, own.values, words=own.words, computed=own.computed)
     return _asked(path, words, invocation)
 
 
@@ -94,21 +98,6 @@ def _source(path: Path) -> str:
     except SyntaxError as error:
         raise ConfigError(f"init: {path}:{error.lineno}: {error.msg}") from None
     return text
-
-
-def _constants(source: str) -> dict[str, Plain]:
-    """Top-level names whose values are written out; what begins with `_` or is written large is left out."""
-    found: dict[str, Plain] = {}
-    for node in ast.parse(source).body:
-        if isinstance(node, ast.Assign) and len(node.targets) == 1 and isinstance(node.targets[0], ast.Name):
-            name = node.targets[0].id
-            try:
-                value = ast.literal_eval(node.value)
-            except ValueError:
-                continue
-            if isinstance(value, bool | int | float | str) and not name.startswith("_") and not name.isupper():
-                found.setdefault(name, value)
-    return found
 
 
 def _groups(path: Path, source: str) -> dict[str, list[str]]:

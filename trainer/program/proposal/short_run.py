@@ -10,6 +10,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from ablative.study.core.typed import Settings
 from ablative.study.home.paths import Home, TaskPaths
 from ablative.trainer.program.config import nested
 from ablative.trainer.program.interpreter import client_folder, with_interpreter
@@ -39,12 +40,13 @@ class Ran:
     seconds: float
 
 
-def short_run(found: Found, command: str, python: str, seconds: float, folder: Path) -> Ran:
+def short_run(found: Found, command: str, given: Settings, python: str, seconds: float, folder: Path) -> Ran:
     """Run the program as the study would, with seed 0 and its defaults; raises OSError where it cannot be started.
 
     Args:
         found: the program.
         command: as the study has it; empty for a function.
+        given: key → value, of what the study's configuration has `{args}` hand over.
         python: interpreter.
         seconds: until it is stopped.
         folder: empty; for all that it writes.
@@ -64,7 +66,7 @@ def short_run(found: Found, command: str, python: str, seconds: float, folder: P
         "OUT": str(paths.output),
     }
     env["PYTHONPATH"] = os.pathsep.join(filter(None, [env.get("PYTHONPATH"), str(client)]))
-    filling = Filling({}, {}, {"seed": "0", "out": str(paths.output)}, {}, {})
+    filling = Filling(given, given, {"seed": "0", "out": str(paths.output)}, {}, {})
     words = filling.words(shlex.split(command)) if command else [python, "-m", CALL, found.target]
     lines: list[str] = []
     begin = time.monotonic()

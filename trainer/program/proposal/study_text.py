@@ -62,6 +62,13 @@ def study_text(name: str, found: Found, own: Roles, metrics: Sequence[Proposed],
     return "\n".join(lines) + "\n"
 
 
+def given(found: Found, own: Roles) -> dict[str, Plain]:
+    """Values that the study itself has, so that `{args}` hands all of them to the program."""
+    if found.kind != GLOBALS:
+        return {}
+    return {key: value for key, value in found.values.items() if key not in (own.seed, own.out, own.resume)}
+
+
 def _config(found: Found, own: Roles) -> Iterator[str]:
     if found.kind in ("argparse", "hydra"):
         yield f"config: {{{found.kind}: true}}  # the program is asked for its whole configuration:"
@@ -72,8 +79,9 @@ def _config(found: Found, own: Roles) -> Iterator[str]:
         yield from (f"  {key}: {_yaml(value)}" for key, value in found.values.items())
     else:
         yield "config:  # settings of the script, with the values that it has them at"
-        left = (own.seed, own.out, own.resume)
-        yield from (f"  {key}: {_yaml(value)}" for key, value in found.values.items() if key not in left)
+        yield from (f"  {key}: {_yaml(value)}" for key, value in given(found, own).items())
+        left = [(key, text) for key, text in found.computed.items() if key not in (own.seed, own.out, own.resume)]
+        yield from (f"  # {key}: the script computes it, {_short(text)}; write a value" for key, text in left)
     if own.unhashed:
         yield f"unhashed: [{', '.join(own.unhashed)}]  # they change no result, so they are no part of ids"
 
