@@ -1,8 +1,8 @@
-"""What a plan's tasks will cost: from finished tasks like them, else from their arithmetic.
+"""What a plan's tasks will cost: from tasks like them that were measured, else from their arithmetic.
 
 The time of a task goes with its work, as its trainer counts it (`history` says which tasks are alike). Where nothing
-like a task is finished in this home, its FLOPs, if the trainer knows them, are set against the peak of the device that
-it would run on.
+like a task is finished in this home, nor was measured by `ablate try`, its FLOPs are set against the peak of the device
+that it would run on. Where the trainer does not know them either, as of users' programs, no price is known.
 """
 
 from __future__ import annotations
@@ -14,9 +14,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from ablative.study.core import registry
+from ablative.study.core.plurals import counted
 from ablative.study.costs.devices import driven, find, label
 from ablative.study.costs.history import RunTime, WorkRates, similarity_keys
 from ablative.study.home.records import read_record
+from ablative.study.home.tried import read_tried
 from ablative.study.plan.plan import Plan
 from ablative.study.plan.task import Task
 from ablative.study.spec.runtime import RuntimeConfig
@@ -29,9 +31,11 @@ ASSUMED_UTILISATION = 0.4
 USUAL_GPUS = ("A100", "H100")
 """GPUs to estimate hours for, where a study is meant for GPUs and their kind is not known."""
 
-SOURCES = ("measured", "history", "loose history", "flops", "passes", "assumed")
-"""How a cost is known: seen, from tasks like this, from tasks of other models, from FLOPs (an evaluation's are those of
-its data sets' passes alone), or not at all."""
+SOURCES = ("measured", "history", "tried", "loose history", "flops", "passes", "assumed", "unknown")
+"""How a cost is known: seen, from tasks like this, from `ablate try`, from tasks of other models, from FLOPs (an
+evaluation's are those of its data sets' passes alone), assumed of an evaluation that does little, or not at all."""
+MEASURE = "`ablate try` measures a cell"
+"""What to do where nothing is known."""
 
 Records = Mapping[str, Mapping[str, Any]]
 
@@ -51,7 +55,7 @@ class Costs:
     """Estimated, or where a task is finished, measured."""
 
     core_seconds: dict[str, float]
-    """Task id → seconds by the clock, times the cores that it holds meanwhile."""
+    """Task id → seconds by the clock, times the cores that it holds meanwhile; none where no price is known."""
     source: dict[str, str]
     """Task id → one of `SOURCES`."""
     gpu_hours: dict[str, dict[str, float]]
@@ -60,10 +64,14 @@ class Costs:
     """GPUs of `gpu_hours`."""
     either: bool
     """The GPUs are alternatives, since it is not known on which the tasks would run; else they add up."""
+    by_operations: bool = True
+    """Tasks that are alike approximately are compared by their FLOPs."""
 
     def of(self, task_id: str) -> dict[str, Any]:
         """One task's entry of `ablate plan --json`."""
-        entry = {"core_seconds": round(self.core_seconds[task_id], 1), "basis": self.source[task_id]}
+        seconds = self.core_seconds.get(task_id)
+        entry: dict[str, Any] = {"core_seconds": seconds if seconds is None else round(seconds, 1)}
+        entry["basis"] = self.source[task_id]
         if task_id in self.gpu_hours:
             entry["gpu_hours"] = {gpu: round(hours, 3) for gpu, hours in self.gpu_hours[task_id].items()}
         return entry
@@ -73,7 +81,11 @@ class Costs:
         return sum(self.gpu_hours.get(task.task_id, {}).get(gpu, 0.0) for task in tasks)
 
     def core_hours(self, tasks: Iterable[Task]) -> float:
-        return sum(self.core_seconds[task.task_id] for task in tasks) / 3600
+        return sum(self.core_seconds.get(task.task_id, 0.0) for task in tasks) / 3600
+
+    def unknown(self, tasks: Iterable[Task]) -> list[Task]:
+        """Those of `tasks` of which no price is known: sums of hours are without them."""
+        return [task for task in tasks if self.source[task.task_id] == "unknown"]
 
     def price(self, tasks: Iterable[Task], unit: str) -> float:
         """`gpuh`: hours of GPUs (of the first kind, where they are alternatives); `cpuh`: core-hours."""
@@ -86,7 +98,11 @@ class Costs:
         """What `tasks` will cost, in words, and how that is known."""
         if not tasks:
             return "nothing to pay for"
-        return f"about {self.amount(tasks)} ({self.basis(tasks)})"
+        unknown = len(self.unknown(tasks))
+        if unknown == len(tasks):
+            return f"no price is known; {MEASURE}"
+        rest = f", and {counted(unknown, 'task')} of which no price is known; {MEASURE}" if unknown else ""
+        return f"about {self.amount(tasks)} ({self.basis(tasks)}){rest}"
 
     def amount(self, tasks: Sequence[Task]) -> str:
         """`12 A100-hours or 4 H100-hours of pretraining`, `5 core-minutes`."""
@@ -98,20 +114,25 @@ class Costs:
 
     def basis(self, tasks: Sequence[Task]) -> str:
         """How the costs of `tasks` are known, in words."""
-        counts = Counter(self.source[task.task_id] for task in tasks if self._counts(task))
+        unknown = {task.task_id for task in self.unknown(tasks)}
+        counts = Counter(self.source[t.task_id] for t in tasks if self._counts(t) and t.task_id not in unknown)
         peak = f"by exact FLOPs at {ASSUMED_UTILISATION:.0%} of the device's peak"
+        other = (
+            "by FLOPs from finished tasks with other models"
+            if self.by_operations
+            else "from finished tasks with other values"
+        )
         guess = f"guessed from FLOPs at {ASSUMED_FLOPS_PER_CORE / 1e9:.0f} GFLOP/s a core"
         words = {
             "measured": "measured",
             "history": "from finished tasks like these",
-            "loose history": "by FLOPs from finished tasks with other models",
+            "tried": "from `ablate try`",
+            "loose history": other,
             "flops": peak if self.gpus else guess,
             "passes": "evaluations by FLOPs of their images and questions",
             "assumed": f"at an assumed {ASSUMED_SECONDS:.0f} s a task",
         }
-        parts = [
-            f"{counts[kind]} {words[kind]}" if len(counts) > 1 else words[kind] for kind in SOURCES if counts[kind]
-        ]
+        parts = [f"{counts[kind]} {words[kind]}" if len(counts) > 1 else words[kind] for kind in words if counts[kind]]
         return "; ".join(parts)
 
     def _counts(self, task: Task) -> bool:
@@ -143,12 +164,15 @@ class _Estimator:
         """(task id, GPU) → seconds and how they are known, with the history and the GPUs at hand."""
         self._speeds: dict[tuple[str, str], float] = {}
         """(run id, GPU) → FLOP/s to be expected."""
-        self.history = WorkRates()
+        self.history, self.tried = WorkRates(), WorkRates()
         for task in plan.tasks:
             if task.task_id in records and records[task.task_id]["state"] == "completed":
                 self.history.add(self._keys(task), self._work(task), self.took[task.task_id])
+        if len(self.took) < len(plan.tasks):
+            for stage in read_tried(plan.home.study(plan.study.name)).values():
+                self.tried.add_tried(stage)
         self.gpus, self.either = self._choose_gpus()
-        if any(self._seconds(task)[1] in ("flops", "passes", "assumed") for task in plan.tasks):
+        if any(self._seconds(task)[1] in ("flops", "passes", "assumed", "unknown") for task in plan.tasks):
             self.history.add_others(plan.home, self.targets)
             self._known.clear()
             self.gpus, self.either = self._choose_gpus()
@@ -159,12 +183,15 @@ class _Estimator:
             own = self._own(task)
             found = {gpu: self._seconds(task, gpu) for gpu in own or ("",)}
             seconds, source[task.task_id] = next(iter(found.values()))
+            if source[task.task_id] == "unknown":
+                continue
             if own:
                 gpu_hours[task.task_id] = {gpu: seconds / 3600 for gpu, (seconds, _) in found.items()}
             if self.targets[task.run_id].gpu is None:
                 seconds, _ = self._seconds(task)
             core_seconds[task.task_id] = seconds * self.targets[task.run_id].cores
-        return Costs(core_seconds, source, gpu_hours, self.gpus, self.either)
+        by_operations = any(counts_operations(self.plan, task) for task in self.plan.runs[:1])
+        return Costs(core_seconds, source, gpu_hours, self.gpus, self.either, by_operations)
 
     def _choose_gpus(self) -> tuple[tuple[str, ...], bool]:
         """The GPUs to estimate hours for, and whether they are alternatives."""
@@ -202,16 +229,19 @@ class _Estimator:
         took = self.took.get(task.task_id)
         if took is not None and took.gpu == gpu:
             return took.seconds, "measured"
-        if self.history.rates:
+        if self.history.rates or self.tried.rates:
             for key, source in zip(self._keys(task), ("history", "loose history"), strict=True):
-                rate = self.history.rate(key, gpu)
-                if rate is not None:
-                    return self._work(task) * rate, source
+                for rates, name in ((self.history, source), (self.tried, "tried")):
+                    rate = rates.rate(key, gpu)
+                    if rate is not None:
+                        return self._work(task) * rate, name
         trainer, needs = self.plan.trainer, self.plan.needed_configs(task)
         operations = trainer.operations(task.stage, task.config, needs)
         seconds = operations / self._speed(task, gpu)
         if task.opens and operations:
             return seconds, "flops"
+        if not operations and not counts_operations(self.plan, task):
+            return 0.0, "unknown"
         return (seconds, "passes") if seconds > ASSUMED_SECONDS else (ASSUMED_SECONDS, "assumed")
 
     def _speed(self, task: Task, gpu: str) -> float:
@@ -227,6 +257,12 @@ class _Estimator:
 
     def _keys(self, task: Task) -> tuple[str, str]:
         return similarity_keys(self.plan.trainer, task.stage, task.config, self.plan.needed_configs(task))
+
+
+def counts_operations(plan: Plan, task: Task) -> bool:
+    """Whether the trainer knows the operations of the task's run, so that a stage which adds few of them is cheap."""
+    first = plan.by_id.get(task.run_id, task)
+    return plan.trainer.operations(first.stage, first.config, plan.needed_configs(first)) > 0
 
 
 def estimated(hours: float) -> str:

@@ -19,6 +19,7 @@ from ablative.study.costs.devices import label
 from ablative.study.costs.usage import TaskUsage
 from ablative.study.home.paths import Home, TaskPaths
 from ablative.study.home.records import read_record
+from ablative.study.home.tried import Tried
 from ablative.study.trainers import Config, Trainer
 
 NEWEST_RUNS = 50
@@ -77,6 +78,12 @@ class WorkRates:
         """Add a finished task with these similarity hashes and this amount of work."""
         for key in keys:
             self.rates[key, took.gpu].append(took.seconds / amount)
+
+    def add_tried(self, tried: Tried) -> None:
+        """Add what `ablate try` has measured of a stage, where it is known how long the whole task takes."""
+        if tried.process_seconds is not None and tried.alike is not None and tried.alike["work"] > 0:
+            took = RunTime(tried.process_seconds, tried.gpu)
+            self.add([tried.alike[level] for level in RECORD_KEYS], tried.alike["work"], took)
 
     def rate(self, key: str, gpu: str) -> float | None:
         """Their median: one run on a machine that was busy otherwise does not spoil it. None: there are none."""

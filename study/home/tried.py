@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from ablative.study.core.damage import fields_of, shape_of
 from ablative.study.core.files import read_json, write_json
@@ -34,6 +35,13 @@ class Tried:
     difference: float | None = None
     again: int = 0
     """Reported steps that were computed twice."""
+    process_seconds: float | None = None
+    """Seconds that the whole task takes, times the processes that share it; of one that was cut, by its progress. None:
+    that is not known."""
+    gpu: str = ""
+    """Label of the GPU that it ran on; empty: on CPUs."""
+    alike: dict[str, Any] | None = None
+    """Which tasks take about as long, as a record has it (`study.costs.history`)."""
 
 
 def read_tried(paths: StudyPaths) -> dict[str, Tried]:
@@ -48,6 +56,7 @@ def keep_tried(paths: StudyPaths, measured: Mapping[str, Tried]) -> None:
     for stage, new in measured.items():
         old = known.get(stage)
         if old is not None and new.exact is None and new.resumes is None:
-            new = dataclasses.replace(old, seconds=new.seconds, seconds_per_step=new.seconds_per_step)
+            kept = ("exact", "resumes", "metric", "difference", "again")
+            new = dataclasses.replace(new, **{name: getattr(old, name) for name in kept})
         known[stage] = new
     write_json(paths.tried, {"stages": {stage: dataclasses.asdict(own) for stage, own in known.items()}})

@@ -6,7 +6,7 @@ import os
 import time
 from pathlib import Path
 
-from ablative.study.costs.estimate import ASSUMED_SECONDS
+from ablative.study.costs.estimate import ASSUMED_SECONDS, counts_operations
 from ablative.study.costs.history import similarity_keys
 from ablative.study.home.attempt_times import WAITING
 from ablative.study.home.journal import Entry, parse
@@ -86,7 +86,7 @@ class _Speeds:
             if key in self._found:
                 seconds, work = self._found[key]
                 return self._work(task) * seconds / work
-        return None if task.opens else ASSUMED_SECONDS
+        return None if task.opens or not counts_operations(self._plan, task) else ASSUMED_SECONDS
 
     def _keys(self, task: Task) -> tuple[str, ...]:
         keys = similarity_keys(self._plan.trainer, task.stage, task.config, self._plan.needed_configs(task))

@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Collection, Iterable, Mapping
 
 from ablative.study.core.errors import AblateError, ConfigError
+from ablative.study.core.plurals import counted
 from ablative.study.costs.budget import (
     UNITS,
     Budget,
@@ -17,7 +18,7 @@ from ablative.study.costs.budget import (
     rows_of,
     wanted,
 )
-from ablative.study.costs.estimate import Costs, estimate, estimated
+from ablative.study.costs.estimate import MEASURE, Costs, estimate, estimated
 from ablative.study.plan.plan import Plan
 from ablative.study.plan.task import Task
 from ablative.study.spec.design import cell_name
@@ -32,7 +33,8 @@ def select(plan: Plan, budget: str | None = None, output: str | None = None) -> 
     What is done, runs or is queued costs nothing more, and stays in the plan.
 
     Raises:
-        ConfigError: a budget that cannot be read or is in hours of the wrong device; no such table or claim.
+        ConfigError: a budget that cannot be read or is in hours of the wrong device; no such table or claim; no price
+            is known of what is missing.
         AblateError: the budget does not pay for a single run.
     """
     limit = parse_budget(budget) if budget is not None else None
@@ -50,6 +52,11 @@ def select(plan: Plan, budget: str | None = None, output: str | None = None) -> 
         return Selection(plan, None, (), (), (0, 0), costs=costs)
     missing = tuple(state.task for state in choose(plan, states, job_code.current(plan).digest).new)
     units = _units(plan, missing, costs, limit)
+    if unknown := costs.unknown(missing):
+        raise ConfigError(
+            f"--budget {budget}: no price is known of {counted(len(unknown), 'task')}, such as {unknown[0].name}; "
+            f"{MEASURE}"
+        )
     shared = {task.task_id: task for task in missing if task.run_id not in units}
     prices = {key: costs.price([task], limit.unit) for key, task in shared.items()}
     prices |= {run: unit.price for run, unit in units.items()}

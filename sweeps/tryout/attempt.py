@@ -42,6 +42,8 @@ class Performed:
     seconds: float
     message: str
     """How it failed; empty: it did not."""
+    seconds_left: float | None = None
+    """How long the rest of a stopped task would have taken, by its progress when it was stopped; None: not known."""
 
     @property
     def finished(self) -> bool:
@@ -123,7 +125,12 @@ class Scratch:
         finally:
             os.close(child.report)
         seconds = time.monotonic() - begin
-        return _performed(task, job.paths, seconds, bool(asked), status, report)
+        done = _performed(task, job.paths, seconds, bool(asked), status, report)
+        if done.state == "stopped":
+            # At once: an estimate of what is left takes the time since the last report for work.
+            progress = self.plan.trainer.progress(task.stage, task.config, done.entries)
+            done = dataclasses.replace(done, seconds_left=progress.seconds_left if progress else None)
+        return done
 
     def _entry(self) -> Code:
         if self._code is None:

@@ -9,8 +9,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
+from ablative.study.core.plurals import counted
 from ablative.study.costs.estimate import estimate
+from ablative.study.costs.history import RunTime, facts
+from ablative.study.costs.usage import TaskUsage
 from ablative.study.home.paths import Home
 from ablative.study.home.records import read_record
 from ablative.study.home.tried import Tried
@@ -113,6 +117,7 @@ def measured(plan: Plan, cell: Cell) -> dict[str, Tried]:
         compared, steps = own.comparison, one.steps
         largest = compared.largest if compared else None
         known = not own.why_not and (compared is not None or bool(own.failed))
+        took = _took(one)
         found[one.task.stage] = Tried(
             cell=one.task.name,
             time=now,
@@ -123,6 +128,9 @@ def measured(plan: Plan, cell: Cell) -> dict[str, Tried]:
             metric=largest.metric if largest else "",
             difference=min(largest.size, 1e308) if largest else None,
             again=int(own.again["reports"]) if own.again else 0,
+            process_seconds=took.seconds if took else None,
+            gpu=took.gpu if took else "",
+            alike=facts(plan.trainer, one.task.stage, one.task.config, plan.needed_configs(one.task)),
         )
     return found
 
@@ -137,12 +145,33 @@ def price(plan: Plan, cell: Cell) -> str:
     for one in cell.performed:
         if (record := read_record(one.paths)) is not None:
             records[one.task.task_id] = record
-        elif one.state == "stopped":
-            progress = plan.trainer.progress(one.task.stage, one.task.config, one.entries)
-            if progress is None or progress.seconds_left is None:
-                return ""
-            whole = one.seconds + progress.seconds_left
-            records[one.task.task_id] = {"state": "completed", "seconds": whole, "metrics": {}}
+        elif one.state == "stopped" and (whole := _whole_record(one)) is not None:
+            records[one.task.task_id] = whole
     if not records or not missing:
         return ""
-    return f"{len(missing)} tasks are missing: about {estimate(plan, records).amount(missing)}, by what this cell took"
+    costs = estimate(plan, records)
+    unknown = len(costs.unknown(missing))
+    if unknown == len(missing):
+        return ""
+    rest = f", without {counted(unknown, 'task')} of which nothing is known" if unknown else ""
+    return f"{len(missing)} tasks are missing: about {costs.amount(missing)}, by what this cell took{rest}"
+
+
+def _took(one: Performed) -> RunTime | None:
+    """What the whole task takes; None: that is not known."""
+    record = read_record(one.paths) or _whole_record(one)
+    return None if record is None or record.get("seconds") is None else RunTime.of(record)
+
+
+def _whole_record(one: Performed) -> dict[str, Any] | None:
+    """What a record of a task that was cut would say of its time, by its progress; None: that is not known."""
+    used = TaskUsage.by_journal(one.entries)
+    if one.seconds_left is None or used is None:
+        return None
+    return {
+        "state": "completed",
+        "seconds": one.seconds + one.seconds_left,
+        "spent": {"wasted": 0.0, "gpus": used.gpus, "cores": used.cores},
+        "environment": {"device": used.device, "processes": one.task.runtime.processes},
+        "metrics": {},
+    }

@@ -114,6 +114,33 @@ def test_an_inexact_resume_is_measured_and_kept(tmp_path: Path, call_ablate: Cal
     assert read_tried(Home(home).study("nano"))["train"].exact is False
 
 
+def test_a_program_is_priced_by_what_was_measured_alone(
+    tmp_path: Path, call_ablate: Callable[..., str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    from ablative.study.cli import main
+
+    file, home = nano(tmp_path), tmp_path / "home"
+
+    def costs(*words: str) -> dict[str, tuple[float | None, str]]:
+        tasks = json.loads(call_ablate(home, "plan", file, "--json", *words))["tasks"]
+        return {task["cells"][0]["length"]: (task["cost"]["core_seconds"], task["cost"]["basis"]) for task in tasks}
+
+    assert costs() == {"short": (None, "unknown"), "long": (None, "unknown")}
+    text = call_ablate(home, "plan", file)
+    assert "no price is known; `ablate try` measures a cell" in " ".join(text.split()) and "FLOPs" not in text
+    assert main(["submit", file, "--budget", "1cpuh"], standalone=False) == 2
+    assert "no price is known of 4 tasks, such as length=" in capsys.readouterr().err
+    # Cut midway: the rest of it follows from its progress, and a run of twice as many steps takes twice as long.
+    assert main(["try", file, "length=short", "--minutes", "0.03"], standalone=False) == 1
+    (short, basis), (long, other) = (costs()[level] for level in ("short", "long"))
+    assert short is not None and long is not None and basis == other == "tried"
+    assert 1.5 < short < 30 and long == pytest.approx(2 * short, rel=0.1)
+    # A program of another folder has a stage of the same name.
+    (tmp_path / "other").mkdir()
+    text = call_ablate(home, "plan", nano(tmp_path / "other"))
+    assert "no price is known" in text
+
+
 def test_a_metric_that_is_not_there_is_named(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

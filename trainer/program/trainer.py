@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from ablative.study.core.errors import ConfigError, unknown
-from ablative.study.core.identity import canonical, digest
+from ablative.study.core.identity import canonical, digest, identity
 from ablative.study.core.typed import Settings, build, plain
 from ablative.study.home.journal import Entry
 from ablative.study.home.paths import home
@@ -81,6 +81,16 @@ class ProgramTrainer(Trainer):
             part = Part(stage, own.stage, config.program.each)
             self._resolvers[key] = Resolver(part, own.folders, own.source, around)
         return self._resolvers[key]
+
+    def work(self, stage: str, config: Config) -> float:
+        """Steps, where the stage says how many there are."""
+        return _steps(config) or 1.0
+
+    def alike(self, stage: str, config: Config, needs: Mapping[str, Config]) -> tuple[object, object]:
+        """Exactly: the same configuration, seeds apart. Approximately: the same program, with other values."""
+        program = [*config.program.command, config.program.function]
+        base = [self.name, stage.partition(".")[0], config.job.code, program, bool(_steps(config))]
+        return [*base, identity(config)], base
 
     def progress(self, stage: str, config: Config, entries: Sequence[Entry]) -> Progress | None:
         """Steps, from the metrics that the program reports and the key that says how many there are."""
