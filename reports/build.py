@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from ablative.reports.provenance.existing_marks import mark_existing
 from ablative.reports.provenance.finding_inputs import collect_facts
 from ablative.reports.provenance.findings import Finding, NotFinalError, cells_used, find, mark
-from ablative.reports.provenance.resumed_marks import mark_resumed
+from ablative.reports.provenance.partial_marks import mark_partial
 from ablative.reports.reference.comparison import with_reference
 from ablative.reports.replaced import note_replaced
 from ablative.reports.store.results import Results, open_results
@@ -98,7 +98,7 @@ def report(plan: Plan, out: Path, formats: Sequence[str] = FORMATS, options: Rep
         tables += _each(lambda configs: _effects(results, configs), plan.study.effects, broken)
         tables += _each(lambda configs: _queries(results, configs), plan.study.queries, broken)
         findings = _findings(results, tables, claims, options)
-        tables = mark_resumed(mark(mark_existing(tables, results), findings), results)
+        tables = mark(mark_partial(mark_existing(tables, results), results), findings)
         widths = text_widths(plan.study.report.width, "report.width")
         paths = [
             path for table in tables for path in write_table(table, plan.study.name, out / "tables", formats, widths)
@@ -189,7 +189,7 @@ def one_number(plan: Plan, name: str, row: str, column: str, pending: int = 0) -
     with open_results(plan) as results:
         table = declared_table(results, name)
         findings = _findings(results, (table,), (), ReportOptions(pending=pending))
-        [table] = mark_resumed(mark(mark_existing((table,), results), findings), results)
+        [table] = mark(mark_partial(mark_existing((table,), results), results), findings)
         answer = find_number(table, row, column)
         keys = table_keys(plan.study.name, table)[table.rows.index(answer.row)]
         key = keys[table.columns.index(answer.column)]

@@ -122,7 +122,7 @@ def _plan_rows(
         counts = [str(runs), str(len(tasks) - runs)][: len(counted)]
         levels = [cell.get(factor, "–") for factor in plan.study.factors]
         cost = [estimated(costs.hours(tasks, gpu)) for gpu in costs.gpus] or [f"{60 * costs.core_hours(tasks):.1f}"]
-        if costs.unknown(tasks):
+        if any(not plan.has(task.task_id) for task in costs.unknown(tasks)):
             cost = ["?" for _ in cost]
         shown = _summary_of(plan, [states[task.task_id].state for task in tasks])
         rows.append([*levels, *counts, shown, *cost[: len(units)]])

@@ -263,6 +263,7 @@ _ANSWERS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "precision": (lambda value: value in ("fp32", "bf16"), "fp32 or bf16"),
     "started": (lambda value: value is None or isinstance(value, Started), "a study.starts.Started, or None"),
     "resumption": (lambda value: isinstance(value, Resumption), "a study.starts.Resumption"),
+    "partial": (lambda value: isinstance(value, bool), "True or False"),
     "inputs": (lambda value: isinstance(value, Mapping), "a mapping of names to texts"),
     "archives": (_is_sequence, "a sequence of paths"),
     "check_watched": (lambda value: True, ""),

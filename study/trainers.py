@@ -361,6 +361,10 @@ class Trainer(Protocol):
         """How a stopped task goes on."""
         return Resumption()
 
+    def partial(self, stage: str, config: Config) -> bool:
+        """Whether the configuration is not whole, so that an edited default does not move the id: reports mark it."""
+        return False
+
     def inputs(self, stage: str, config: Config) -> Mapping[str, str]:
         """Data that a task reads: name → what identifies their content, as a report prints it."""
         return {}

@@ -6,10 +6,11 @@ import functools
 import json
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from ablative.reports.provenance.identical_curves import identical_curves
+from ablative.reports.provenance.inexact_resumes import inexactly_resumed
 from ablative.reports.store.coverage import StoredState
 from ablative.reports.store.results import Results
 from ablative.reports.store.warehouse import cell_key
@@ -46,6 +47,8 @@ class Facts:
     """Tasks with something in their journals that is not in the store."""
     identical: tuple[tuple[Task, ...], ...] = ()
     """Tasks of different ids that have logged the same, bit by bit."""
+    resumed: Mapping[str, str] = field(default_factory=dict)
+    """What is known of it, of tasks that were stopped and resumed and may not end as uninterrupted ones do."""
     folder: str = ""
     """The user's code, where the study has one: the commits are those of its repository."""
 
@@ -98,7 +101,8 @@ def collect_facts(results: Results, pending: int = 0, thorough: bool = False) ->
         changed |= _edited(results.plan)
     stale = dict(results.warehouse.rows(_STALE))
     folder = str(results.plan.code.folder) if results.plan.code else ""
-    return Facts(commits, versions, counted, stale, changed, pending, identical_curves(results), folder)
+    same, resumed = identical_curves(results), inexactly_resumed(results)
+    return Facts(commits, versions, counted, stale, changed, pending, same, resumed, folder)
 
 
 def code_versions(commits: Iterable[str], counted: Sequence[str]) -> dict[str, str]:

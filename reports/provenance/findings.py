@@ -27,7 +27,14 @@ if TYPE_CHECKING:
     from ablative.study.plan.plan import Plan
     from ablative.study.plan.task import Task
 
-SIGNS = {"mixed-code": "†", "dirty-code": "‡", "stale": "§", "changed-config": "¶", "identical-curves": "‖"}
+SIGNS = {
+    "mixed-code": "†",
+    "dirty-code": "‡",
+    "stale": "§",
+    "changed-config": "¶",
+    "identical-curves": "‖",
+    "inexact-resume": "⋆",
+}
 """Kind -> sign at a number. The other kinds show by themselves: a state in place of the number, `(2/3)` behind it."""
 
 MEANINGS = {
@@ -36,6 +43,7 @@ MEANINGS = {
     "stale": "run again, or begun to be, since it was measured",
     "changed-config": "has results, but under another configuration",
     "identical-curves": "the same values, step by step, as another configuration",
+    "inexact-resume": "stopped and resumed, which may have changed it",
 }
 
 NAMED = 4
@@ -132,6 +140,7 @@ def find(asked: str, used: Uses, coverage: Coverage, facts: Facts) -> tuple[Find
         _mixed(asked, behind, facts),
         _dirty(asked, behind, facts),
         _identical(behind, facts),
+        _resumed(asked, behind, facts),
     ]
     return tuple(finding for finding in found if finding)
 
@@ -166,7 +175,7 @@ def _marked(table: Table, findings: Sequence[Finding]) -> Table:
 def _signed(entry: Entry, stages: Iterable[str], signed: Mapping[str, frozenset[Place]]) -> Entry:
     places = [(entry.cell, stage) for stage in stages]
     marks = "".join(SIGNS[kind] for kind, own in signed.items() if any(place in own for place in places))
-    return dataclasses.replace(entry, finding_marks=marks) if marks else entry
+    return dataclasses.replace(entry, finding_marks=entry.finding_marks + marks) if marks else entry
 
 
 def tasks_behind(own: Iterable[tuple[str, tuple[str, ...]]], coverage: Coverage) -> dict[str, StoredState]:
@@ -317,6 +326,18 @@ def _identical(behind: Behind, facts: Facts) -> Finding | None:
         "--allow identical-curves"
     )
     return Finding("identical-curves", text, remedy, tasks, _places(found, behind))
+
+
+def _resumed(asked: str, behind: Behind, facts: Facts) -> Finding | None:
+    """Tasks that were stopped and resumed, unless it is known that they end as uninterrupted ones do."""
+    found = {output: [own[task] for task in own if task in facts.resumed] for output, own in behind.items()}
+    whys = dict.fromkeys(facts.resumed[state.task.task_id] for own in found.values() for state in own)
+    remedy = (
+        f"measure it by ablate try {asked} (or say 'resume: {{exact: true}}'); where it matters, move these runs' "
+        f"folders away and ablate run {asked}, else --allow inexact-resume"
+    )
+    tail = f" ({'; '.join(whys)})"
+    return _finding("inexact-resume", found, behind, "{} stopped and resumed, which may change results", remedy, tail)
 
 
 def _same(group: Sequence[Task]) -> str:

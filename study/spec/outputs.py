@@ -23,7 +23,7 @@ FORMATS = ("md", "tex", "csv", "html")
 ESTIMANDS = ("these tasks", "tasks like these")
 FINDINGS = (
     *("missing", "diverged", "unsynced", "changed-config", "stale", "mixed-code", "dirty-code"),
-    "identical-curves",
+    *("identical-curves", "inexact-resume"),
 )
 """Kinds of reasons why a report is not final."""
 

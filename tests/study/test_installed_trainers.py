@@ -158,6 +158,7 @@ def test_an_attribute_that_is_nonsense(
 
 ANSWERS: dict[str, tuple[tuple[Any, ...], Any]] = {
     "load": (("fit", {}), None),
+    "partial": (("fit", {}), None),
     "bind": (("fit", {}, {}, 0), None),
     "unread": (("fit", {}), ["size"]),
     "parameters": (("fit", {}), None),

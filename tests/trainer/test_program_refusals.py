@@ -49,7 +49,19 @@ def command(text: str) -> tuple[str, str]:
 
 
 REFUSED: dict[str, tuple[tuple[str, str], str]] = {
-    "place": (command("python train.py {args} --seed {seed}"), "6: stages.train.command: no {out}"),
+    "outputs": (
+        command("python train.py {args} --seed {seed}\n    outputs: [model.pt]"),
+        "6: stages.train.command: no {out}, the folder that has outputs (model.pt); hand it over (--out {out}; or",
+    ),
+    "resume": (command("python train.py {args} {seed}\n    resume: {file: a.pt}"), "that has resume.file (a.pt)"),
+    "its folder": (
+        (
+            STUDY[STUDY.index("command: ") : STUDY.index("seeds:")],
+            "command: python train.py {args} {seed}\n"
+            "  test: {after: train, command: 'python train.py {train.out} {out}'}\n",
+        ),
+        "train.command: no {out}, the folder that stage 'test' names ({train.out})",
+    ),
     "seed": (command("python train.py {args} --out {out}"), "6: stages.train.command: no {seed}, but seeds: [0, 1]"),
     "two values": (
         command("python train.py --steps=9 {args} --seed {seed} --out {out}"),
@@ -149,6 +161,7 @@ def test_it_is_exit_code_2(folder: Path, capsys: pytest.CaptureFixture[str]) -> 
         command("\"bash -c 'python train.py --seed {seed} --lr {lr} {steps} {name} | tee {out}/log'\""),
         command("[python, train.py, '{args}', '{seed}', '{out}', '|', $HOME]"),
         command("python train.py {args:hydra} {seed} hydra.run.dir={out}/${now:%Y} 'a>b'"),
+        command("python train.py {args} {seed}  # prints alone"),
         command("/only/on/nodes/python train.py {args} {seed} {out}"),
         command("python train.py --lr {lr} {args} lr --stepsize=3 {seed} {out}"),
         more("resume: {file: '{out}/last-{seed}.pt', args: --resume}"),

@@ -35,7 +35,7 @@ def check_parts(
         at = f"{where}: stages.{part.definition.name}"
         _check_words(part, parts, found[part.name], at)
         _check_seed(part, parts, seeds, at)
-        if not found[part.name].kind and not partial and _reads_configuration(part):
+        if not found[part.name].kind and not partial and reads_configuration(part):
             raise ConfigError(
                 f"{at}: its configuration is not known, so that an edited default would not be noticed; give config: "
                 "{argparse: true}, {hydra: true}, {file: …} or the values, or partial: true for the cells' keys alone"
@@ -105,14 +105,19 @@ def _check_words(part: Part, parts: Mapping[str, Part], found: Described, at: st
     own = part.definition
     if found.kind == "values":
         check_known(part, parts, dotted(found.values), at)
+<<<<<<< HEAD
         _check_given_once(own, dotted(found.values), at)
     if own.command and "out" not in placeholders(part.texts):
+=======
+    if own.command and "out" not in placeholders(part.texts) and (what := _of_folder(part, parts)):
+>>>>>>> a87b2f6 (Inexact resumption is a finding; partial configurations have a sign; signs of existing runs are kept; {out} is needed only where files are expected in it)
         raise ConfigError(
-            f"{at}.command: no {{out}}, so that all its tasks would write to one place; hand it the folder for what "
-            "it writes (--out {out}; or env: {OUT: '{out}'})"
+            f"{at}.command: no {{out}}, the folder that {what}; hand it over (--out {{out}}; "
+            "or env: {OUT: '{out}'})"
         )
 
 
+<<<<<<< HEAD
 def _check_given_once(own: StageDefinition, values: Settings, at: str) -> None:
     """Refuse a word that sets a key which `{args}` hands over as well: the run may have another value than its id."""
     named = placeholders(own.command)
@@ -128,6 +133,22 @@ def _check_given_once(own: StageDefinition, values: Settings, at: str) -> None:
                 f"{at}.command: {word} sets what {{args}} hands over as config.{key}, {brief(values[key])}; "
                 "leave one out"
             )
+=======
+def _of_folder(part: Part, parts: Mapping[str, Part]) -> str:
+    """What the study expects in a stage's output folder; empty: nothing, so that it may do without."""
+    own = part.definition
+    if own.outputs:
+        return f"has outputs ({', '.join(own.outputs)})"
+    if own.resume.file:
+        return f"has resume.file ({own.resume.file})"
+    if metric := next((metric for metric in own.metrics if metric.file), None):
+        return f"has the file of metrics.{metric.name} ({metric.file})"
+    for other in parts.values():
+        words = output_words(other, parts)
+        if named := next((name for name in placeholders(other.texts) if words.get(name) == part.name), None):
+            return f"stage '{other.definition.name}' names ({{{named}}})"
+    return ""
+>>>>>>> a87b2f6 (Inexact resumption is a finding; partial configurations have a sign; signs of existing runs are kept; {out} is needed only where files are expected in it)
 
 
 def check_known(part: Part, parts: Mapping[str, Part], values: Settings, at: str) -> None:
@@ -160,7 +181,7 @@ def _check_seed(part: Part, parts: Mapping[str, Part], seeds: Sequence[int], at:
         )
 
 
-def _reads_configuration(part: Part) -> bool:
+def reads_configuration(part: Part) -> bool:
     """Whether the program is given any keys."""
     own, named = part.definition, part.placeholders
     fixed = {*FIXED, *part.each}

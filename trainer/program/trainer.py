@@ -16,6 +16,7 @@ from ablative.study.home.paths import home
 from ablative.study.starts import Resumption, Started
 from ablative.study.syntax.words import Tree
 from ablative.study.trainers import Config, JobTask, Progress, Request, Trainer
+from ablative.trainer.program.checks import reads_configuration
 from ablative.trainer.program.config import STAGE_MARK, ProgramConfig, dotted, hashable, of_stage
 from ablative.trainer.program.configurations import KEYS, ProgramConfigurations
 from ablative.trainer.program.data_files import DataFiles, data_names
@@ -124,6 +125,11 @@ class ProgramTrainer(Trainer):
         why = "the stage has no resume: {file: …, args: …}, so that an interrupted task begins anew"
         # What begins anew ends as an uninterrupted run does.
         return Resumption(False, why, exact=True if own.resume.exact is None else own.resume.exact)
+
+    def partial(self, stage: str, config: Config) -> bool:
+        """Only the keys of cells are known, as the study accepts (`partial: true`)."""
+        part = Part(stage, config.job.stage, config.program.each)
+        return not config.job.source.kind and reads_configuration(part)
 
     def inputs(self, stage: str, config: Config) -> Mapping[str, str]:
         return dict(config.program.data)
