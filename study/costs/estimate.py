@@ -70,11 +70,11 @@ class Costs:
     def of(self, task_id: str) -> dict[str, Any]:
         """One task's entry of `ablate plan --json`."""
         seconds = self.core_seconds.get(task_id)
-        entry: dict[str, Any] = {"core_seconds": seconds if seconds is None else round(seconds, 1)}
-        entry["basis"] = self.source[task_id]
-        if task_id in self.gpu_hours:
-            entry["gpu_hours"] = {gpu: round(hours, 3) for gpu, hours in self.gpu_hours[task_id].items()}
-        return entry
+        shown = None if seconds is None else round(seconds, 1)
+        entry = {"core_seconds": shown, "basis": self.source[task_id]}
+        if task_id not in self.gpu_hours:
+            return entry
+        return {**entry, "gpu_hours": {gpu: round(hours, 3) for gpu, hours in self.gpu_hours[task_id].items()}}
 
     def hours(self, tasks: Iterable[Task], gpu: str) -> float:
         """Hours of one kind of GPU."""

@@ -81,9 +81,8 @@ class WorkRates:
 
     def add_tried(self, tried: Tried) -> None:
         """Add what `ablate try` has measured of a stage, where it is known how long the whole task takes."""
-        if tried.process_seconds is not None and tried.alike is not None and tried.alike["work"] > 0:
-            took = RunTime(tried.process_seconds, tried.gpu)
-            self.add([tried.alike[level] for level in RECORD_KEYS], tried.alike["work"], took)
+        if tried.process_seconds is not None and tried.work > 0:
+            self.add((tried.like, tried.loose), tried.work, RunTime(tried.process_seconds, tried.gpu))
 
     def rate(self, key: str, gpu: str) -> float | None:
         """Their median: one run on a machine that was busy otherwise does not spoil it. None: there are none."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from ablative.study.core.damage import fields_of, shape_of
 from ablative.study.core.files import read_json, write_json
@@ -40,8 +39,11 @@ class Tried:
     that is not known."""
     gpu: str = ""
     """Label of the GPU that it ran on; empty: on CPUs."""
-    alike: dict[str, Any] | None = None
-    """Which tasks take about as long, as a record has it (`study.costs.history`)."""
+    like: str = ""
+    loose: str = ""
+    work: float = 0.0
+    """Which tasks take about as long, exactly and approximately, and its work, as records have them
+    (`study.costs.history`)."""
 
 
 def read_tried(paths: StudyPaths) -> dict[str, Tried]:

@@ -12,7 +12,7 @@ from ablative.study.spec.sections import Choices, Values, frozen
 from ablative.study.spec.study_file import KEYS, Study
 from ablative.study.syntax.factors import as_written
 from ablative.study.syntax.places import about
-from ablative.study.syntax.words import Overrides
+from ablative.study.syntax.words import Overrides, unmarked
 from ablative.study.trainers import Configurations
 
 
@@ -68,7 +68,7 @@ class Levels:
             allowed = [*self._groups, *KEYS, *keys, "a key of a configuration"]
             message = unknown("key", key, allowed, f"override '{key}'")
             near = "did you mean"
-            if "." in key or (near not in message and near in str(error)):
+            if "." in key or unmarked(key) != key or (near not in message and near in str(error)):
                 raise
             raise ConfigError(message) from None
 
@@ -109,12 +109,13 @@ class Levels:
         if not chosen and (head != "cluster" or not rest):
             self._configurations.check_key(key, f"{self._study.where}: factors")
         # Where a run goes is no part of what it is: a level's own resources and a cluster given here agree.
-        if head != "cluster" and (key in self._words.values or key in self._words.choices):
+        words = {**self._words.values, **self._words.choices}
+        if head != "cluster" and (word := next((word for word in words if key in (word, unmarked(word))), None)):
             factors = self._study.design.factors.items()
             factor = next(name for name, levels in factors if any(key in meaning for meaning in levels.values()))
             few = self._study.design.baseline.get(factor) or next(iter(self._study.factors[factor]))
             raise ConfigError(
-                f"override '{key}': a factor of the study sets this key, '{factor}'; 'factors.{factor}=[{few}]' keeps "
+                f"override '{word}': a factor of the study sets this key, '{factor}'; 'factors.{factor}=[{few}]' keeps "
                 f"some of its levels, factors.{factor}=null takes it away"
             )
 

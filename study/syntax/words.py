@@ -16,6 +16,9 @@ from ablative.study.syntax.yaml_text import DEEPEST
 Tree = dict[str, Any]
 """Content of a YAML file, or of a composed configuration."""
 
+STAGE_MARK = ":"
+"""`probe:lr` is the key `lr` of the stage `probe` alone."""
+_OF_STAGE = re.compile(rf"([A-Za-z_][\w.-]*){STAGE_MARK}([^=]+=.*)", re.DOTALL | re.ASCII)
 _WORD = re.compile(r"([A-Za-z_][\w./-]*)=(.*)", re.DOTALL | re.ASCII)
 _QUOTED = ("'", '"', "[", "{")
 """How a value begins that is no plain text."""
@@ -48,6 +51,10 @@ def parse_words(texts: Sequence[str]) -> Tree:
 
 
 def _parse(text: str) -> tuple[str, object]:
+    if own := _OF_STAGE.fullmatch(text):
+        # Hydra's keys have no such mark.
+        key, value = _parse(own[2])
+        return f"{own[1]}{STAGE_MARK}{key}", value
     # Most commands have no words, and are spared Hydra's import, which costs a quarter of a second.
     from hydra.core.override_parser.overrides_parser import OverridesParser
     from hydra.errors import HydraException
@@ -92,6 +99,15 @@ def _is_finite(value: object) -> bool:
     if isinstance(value, list):
         return all(map(_is_finite, value))
     return not isinstance(value, float) or math.isfinite(value)
+
+
+def unmarked(key: str) -> str:
+    """The key without the stage that it is meant for.
+
+    >>> unmarked("probe:lr"), unmarked("lr")
+    ('lr', 'lr')
+    """
+    return key.rpartition(STAGE_MARK)[2]
 
 
 def sort_words(words: Mapping[str, object], groups: Collection[str], study_keys: Collection[str]) -> Overrides:

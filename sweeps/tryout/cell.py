@@ -130,7 +130,7 @@ def measured(plan: Plan, cell: Cell) -> dict[str, Tried]:
             again=int(own.again["reports"]) if own.again else 0,
             process_seconds=took.seconds if took else None,
             gpu=took.gpu if took else "",
-            alike=facts(plan.trainer, one.task.stage, one.task.config, plan.needed_configs(one.task)),
+            **facts(plan.trainer, one.task.stage, one.task.config, plan.needed_configs(one.task)),
         )
     return found
 

@@ -125,7 +125,8 @@ def test_the_page_on_own_code_runs(tmp_path: Path, call_ablate: Callable[..., st
         for name in ("prepare.py", "tools/probe.py"):
             (folder / name).write_text("")
         (folder / "study.yaml").write_text(everything)
-        assert "4 cells" in call_ablate(tmp_path / "home", "plan", "study.yaml")
+        [plan] = re.findall(r"`ablate (plan study.yaml [^`]+)`", OWN_CODE)
+        assert "4 cells" in call_ablate(tmp_path / "home", *plan.split())
     program = next(text for language, text in blocks if language == "python")
     done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True, cwd=tmp_path)
     assert done.stdout.splitlines() == ["step 1: accuracy 0.5", "step 2: accuracy 0.6"]

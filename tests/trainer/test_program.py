@@ -209,6 +209,33 @@ def test_stages_are_shared_where_their_configurations_are(tmp_path: Path) -> Non
     assert series(plan, probe, "probe/svhn/loss") == [(0, 0.4)]
 
 
+def test_a_word_may_be_for_one_stage(tmp_path: Path) -> None:
+    """It goes before one for all stages, wherever it stands, and has no say in what a factor sets."""
+    user = folder_with(
+        tmp_path / "user", study=STAGES.split("factors:")[0].replace("when: {size: [big]}", ""), note=NOTE
+    )
+
+    def rates(*words: str) -> dict[str, float]:
+        return {task.stage: task.config.config["lr"] for task in planned(user, *words).tasks if task.stage != "data"}
+
+    usual = dict.fromkeys(("train", "probe.digits", "probe.svhn"), 0.1)
+    assert rates() == usual and rates("train:lr=3.0") == {**usual, "train": 3.0}
+    mixed = rates("probe.svhn:lr=4.0", "probe:lr=3.0", "lr=2.0")
+    assert mixed == {"train": 2.0, "probe.digits": 3.0, "probe.svhn": 4.0}
+    assert ids(planned(user, "probe:lr=3.0"), "train") == ids(planned(user), "train")
+    for word, message in (
+        ("trian:lr=1", "override: trian:lr: unknown stage 'trian'; did you mean 'train'"),
+        ("train:lrr=1", "override: train:lrr: unknown key 'lrr'; did you mean 'lr'"),
+        ("probe:width=1", "override: probe:width: 'reads' of stage 'probe' does not name this key"),
+        ("train:=1", "override 'train:=1': expected key=value"),
+    ):
+        with pytest.raises(AblateError, match=message):
+            planned(user, word)
+    write(user / "study.yaml", STAGES.replace('"probe:lr"', "lr"))
+    with pytest.raises(AblateError, match="'probe:lr': a factor of the study sets this key, 'rate'"):
+        planned(user, "probe:lr=3.0")
+
+
 STYLES = """
 name: styles
 code: .

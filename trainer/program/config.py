@@ -10,12 +10,9 @@ from ablative.study.core.identity import HIDDEN, INLINE
 from ablative.study.core.typed import Settings, field
 from ablative.study.spec.runtime import RuntimeConfig
 from ablative.study.spec.sections import Frozen
-from ablative.study.syntax.words import Tree
+from ablative.study.syntax.words import STAGE_MARK, Tree
 from ablative.trainer.program.definition import Described, StageDefinition
 from ablative.trainer.program.words import Plain
-
-STAGE_MARK = ":"
-"""`probe:lr` is the key `lr` of the stage `probe` alone."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,6 +108,11 @@ def hashable(config: Plain) -> Plain:
     return dataclasses.replace(config, **values)
 
 
+def precision(item: tuple[str, object]) -> int:
+    """Order of keys with their values: those of single stages come last, and so take the place of others."""
+    return len(item[0].rpartition(STAGE_MARK)[0])
+
+
 def of_stage(values: Settings, name: str) -> Tree:
     """The keys that mean a stage, as it knows them, and their values.
 
@@ -119,7 +121,7 @@ def of_stage(values: Settings, name: str) -> Tree:
         name: of the stage, also with the values of its `each` (`probe.digits`).
     """
     found: Tree = {}
-    for key, value in values.items():
+    for key, value in sorted(values.items(), key=precision):
         stage, _, own = key.rpartition(STAGE_MARK)
         if not stage or name == stage or name.startswith(f"{stage}."):
             found[own] = value

@@ -11,10 +11,11 @@ from ablative.study.core.typed import Settings
 from ablative.study.spec.runtime import RuntimeConfig
 from ablative.study.spec.sections import Choices, Frozen, Values
 from ablative.study.syntax.factors import brief
+from ablative.study.syntax.words import STAGE_MARK
 from ablative.study.trainers import Code, Configurations, Metric, Request, Stage, cost_metrics
 from ablative.trainer.program.checks import check_known, check_parts, check_scripts
 from ablative.trainer.program.code import code
-from ablative.trainer.program.config import STAGE_MARK
+from ablative.trainer.program.config import precision
 from ablative.trainer.program.data_files import DataFiles, data_names
 from ablative.trainer.program.definition import Described, StageDefinition, parse_stages, texts, words
 from ablative.trainer.program.interpreter import interpreter
@@ -72,20 +73,22 @@ class ProgramConfigurations(Configurations):
             if name not in fields:
                 raise ConfigError(unknown("key", name, fields, where))
             return
+        at = f"{where}: {key}" if stage else where
         own = [part for part in self._parts.values() if not stage or stage in (part.name, part.definition.name)]
         if not own:
             names = {part.definition.name for part in self._parts.values()}
-            raise ConfigError(unknown("stage", stage, names, f"{where}: {key}"))
+            raise ConfigError(unknown("stage", stage, names, at))
         if any(self._resolvers[part.name].takes(name) for part in own):
             return
-        if any(self._resolvers[part.name].has(name) for part in own):
+        having = [part for part in own if self._resolvers[part.name].has(name)]
+        if having and all(part.definition.reads for part in having):
+            raise ConfigError(f"{at}: 'reads' of stage '{having[0].definition.name}' does not name this key")
+        if having:
             raise ConfigError(
                 f"{where}: {key}: no word of a command reads it, so that it would change nothing; add {{{name}}} or "
                 f"{{args}} to the command"
             )
-        raise ConfigError(
-            unknown("key", name, [key for part in own for key in self._resolvers[part.name].known], where)
-        )
+        raise ConfigError(unknown("key", name, [key for part in own for key in self._resolvers[part.name].known], at))
 
     def stages(self, choices: Choices, values: Values) -> Sequence[Stage]:
         return [self._stage(part, choices, values) for part in self._parts.values()]
@@ -95,8 +98,8 @@ class ProgramConfigurations(Configurations):
             resolver.close()
 
     def _stage(self, part: Part, choices: Choices, values: Values) -> Stage:
-        set_here = {**self._request.words, **dict(values)}
-        chosen = {name: value for key, value in set_here.items() if (name := self._own_key(part, key)) is not None}
+        set_here = sorted({**self._request.words, **dict(values)}.items(), key=precision)
+        chosen = {name: value for key, value in set_here if (name := self._own_key(part, key)) is not None}
         runtime = self._runtime(part, choices, values)
         key = (part.name, repr(chosen), runtime)
         if key not in self._stages:

@@ -14,10 +14,10 @@ from ablative.study.core.typed import Settings, build, plain
 from ablative.study.home.journal import Entry
 from ablative.study.home.paths import home
 from ablative.study.starts import Resumption, Started
-from ablative.study.syntax.words import Tree
+from ablative.study.syntax.words import STAGE_MARK, Tree
 from ablative.study.trainers import Config, JobTask, Progress, Request, Trainer
 from ablative.trainer.program.checks import reads_configuration
-from ablative.trainer.program.config import STAGE_MARK, ProgramConfig, dotted, hashable, of_stage
+from ablative.trainer.program.config import ProgramConfig, dotted, hashable, of_stage
 from ablative.trainer.program.configurations import KEYS, ProgramConfigurations
 from ablative.trainer.program.data_files import DataFiles, data_names
 from ablative.trainer.program.job.start import Start
