@@ -105,19 +105,14 @@ def _check_words(part: Part, parts: Mapping[str, Part], found: Described, at: st
     own = part.definition
     if found.kind == "values":
         check_known(part, parts, dotted(found.values), at)
-<<<<<<< HEAD
         _check_given_once(own, dotted(found.values), at)
-    if own.command and "out" not in placeholders(part.texts):
-=======
     if own.command and "out" not in placeholders(part.texts) and (what := _of_folder(part, parts)):
->>>>>>> a87b2f6 (Inexact resumption is a finding; partial configurations have a sign; signs of existing runs are kept; {out} is needed only where files are expected in it)
         raise ConfigError(
             f"{at}.command: no {{out}}, the folder that {what}; hand it over (--out {{out}}; "
             "or env: {OUT: '{out}'})"
         )
 
 
-<<<<<<< HEAD
 def _check_given_once(own: StageDefinition, values: Settings, at: str) -> None:
     """Refuse a word that sets a key which `{args}` hands over as well: the run may have another value than its id."""
     named = placeholders(own.command)
@@ -133,7 +128,8 @@ def _check_given_once(own: StageDefinition, values: Settings, at: str) -> None:
                 f"{at}.command: {word} sets what {{args}} hands over as config.{key}, {brief(values[key])}; "
                 "leave one out"
             )
-=======
+
+
 def _of_folder(part: Part, parts: Mapping[str, Part]) -> str:
     """What the study expects in a stage's output folder; empty: nothing, so that it may do without."""
     own = part.definition
@@ -148,7 +144,6 @@ def _of_folder(part: Part, parts: Mapping[str, Part]) -> str:
         if named := next((name for name in placeholders(other.texts) if words.get(name) == part.name), None):
             return f"stage '{other.definition.name}' names ({{{named}}})"
     return ""
->>>>>>> a87b2f6 (Inexact resumption is a finding; partial configurations have a sign; signs of existing runs are kept; {out} is needed only where files are expected in it)
 
 
 def check_known(part: Part, parts: Mapping[str, Part], values: Settings, at: str) -> None:
