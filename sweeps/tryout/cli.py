@@ -190,7 +190,8 @@ def _outcome(plan: Plan, one: Performed) -> Iterator[str]:
     yield f"{how} {one.seconds:.1f} s, {reports(one.steps)}"
     if one.message:
         yield one.message
-        yield f"last lines: {' | '.join(line.strip()[:200] for line in _log(one)[-3:])}"
+        lines = [line.strip()[:200] for line in _log(one) if one.message not in line]
+        yield f"last lines: {' | '.join(lines[-3:])}"
     if one.final:
         units = {name: metric.unit for name, metric in plan.declared.items()}
         shown = [f"{name} {value:.6g}{units.get(name, '')}" for name, value in one.final.items()]

@@ -184,7 +184,8 @@ def _prefer_oom_kill() -> None:
 
 
 def _tell(report: int, error: BaseException, trained_by: Sequence[str]) -> None:
-    if not isinstance(error, Interrupted):
+    # A program that failed has said why itself: its output ends the log, and no frames of ours.
+    if not isinstance(error, Interrupted) and not hasattr(error, "places"):
         # Where the log's disk is full, the report is what counts.
         with suppress(OSError):
             print(redact("".join(traceback.format_exception(error))), end="", file=sys.stderr)

@@ -23,6 +23,7 @@ from program_world import (
 
 from ablative.study.core.errors import AblateError, AbsentDataError, Interrupted, is_out_of_memory
 from ablative.study.core.files import write_json
+from ablative.study.home.journal import read
 from ablative.study.home.paths import Home
 from ablative.study.plan.plan import Plan, make_plan
 from ablative.study.plan.task import Task
@@ -234,6 +235,37 @@ def test_a_word_may_be_for_one_stage(tmp_path: Path) -> None:
     write(user / "study.yaml", STAGES.replace('"probe:lr"', "lr"))
     with pytest.raises(AblateError, match="'probe:lr': a factor of the study sets this key, 'rate'"):
         planned(user, "probe:lr=3.0")
+
+
+NUMBERED = """
+import json, os, sys
+found = dict(word[2:].split("=") for word in sys.argv[1:])
+step = json.load(open(found["from"] + "/state.json"))["step"] if "from" in found else 0
+for step in range(step + 1, step + 9):
+    folder = f"{found['out']}/step-{step}"
+    os.makedirs(folder, exist_ok=True)
+    json.dump({"step": step}, open(folder + "/state.json", "w"))
+    os.utime(folder + "/state.json", (1, 1))
+os.makedirs(f"{found['out']}/step-{step + 1}", exist_ok=True)
+print("loss", found.get("file"), 1 / step)
+sys.exit(step < 12)
+"""
+
+
+def test_a_resumed_program_is_given_the_newest_of_several_checkpoints(tmp_path: Path) -> None:
+    stage = {
+        "command": "python train.py --out={out}",
+        "resume": {"file": "step-*/state.json", "args": ["--from={resume.folder}", "--file={resume.file}"]},
+        "metrics": {"loss": {"stdout": r"loss \S+ (\S+)"}},
+    }
+    study = {"name": "numbered", "code": ".", "partial": True, "stages": {"train": stage}}
+    plan = planned(folder_with(tmp_path / "user", study=json.dumps(study), train=NUMBERED))
+    with pytest.raises(AblateError, match=r"last line: loss None 0\.125"):
+        attempt(plan, plan.tasks[0])
+    attempt(plan, plan.tasks[0])
+    entries = read(paths_of(plan, plan.tasks[0]).journal)[0]
+    assert [entry["file"] for entry in entries if entry.get("name") == "resumed from file"] == ["step-8/state.json"]
+    assert series(plan, plan.tasks[0], "train/loss")[-1][1] == 1 / 16
 
 
 STYLES = """

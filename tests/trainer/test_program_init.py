@@ -135,6 +135,65 @@ def test_a_script_with_settings_runs_as_the_study_has_it(tmp_path: Path, call_ab
     assert study(tmp_path / "b.yaml")["config"] == {"width": 16, "rate": 0.1, "max_iters": 50}
 
 
+OWN_WORDS = """
+import sys, json, os
+from settings.read import read
+config = read(sys.argv[1:])
+print("overwriting", *(f"{key} with {value}" for key, value in config.items()))
+print("warn.py:12: UserWarning: 4 workers are too many")
+used = {"net": {"width": 8, "act": "relu"}, "opt": {"lr": 0.1, "epochs": 2}, "run": config["run"]}
+json.dump(used, open("MARK", "w"))
+for epoch in range(2):
+    print(f"x.py:7] epoch {epoch} | valid perplexity {9 - epoch}.5 gap 0.25")
+"""
+OWN_READER = """
+from ast import literal_eval
+def read(words):
+    config = {"opt.lr": 0.5, "run": {"save_dir": ".", "seed": 3}}
+    while words:
+        word = words.pop(0)
+        key, text = word.lstrip("-").split("=") if "=" in word else (word.lstrip("-"), words.pop(0))
+        if key == "run.save_dir":
+            config["run"]["save_dir"] = EVAL
+        else:
+            config[key] = text
+    return config
+"""
+
+
+@pytest.mark.parametrize(
+    ("words", "command", "evaluated"),
+    [
+        (
+            ["--opt.lr=0.2", "--run.save_dir='a'", "--run.seed=1"],
+            """{args} --run.seed={seed} '--run.save_dir="{out}"'""",
+            True,
+        ),
+        (["--opt.lr", "2e-1", "--run.save_dir", "a"], "{args:space} --run.seed {seed} --run.save_dir {out}", False),
+        (["opt.lr=0.2", "run.save_dir=a", "run.seed=1"], "{args:hydra} run.seed={seed} run.save_dir={out}", False),
+    ],
+)
+def test_a_script_that_reads_its_command_line_itself(
+    words: list[str], command: str, evaluated: bool, tmp_path: Path, call_ablate: Callable[..., str]
+) -> None:
+    (tmp_path / "settings").mkdir()
+    (tmp_path / "settings" / "read.py").write_text(
+        OWN_READER.replace("EVAL", "literal_eval(text)" if evaluated else "text")
+    )
+    place = 'os.path.join(config["run"]["save_dir"], "used.json")'
+    (tmp_path / "net.py").write_text(OWN_WORDS.replace('"MARK"', place))
+    call_ablate(tmp_path / "home", "init", str(tmp_path / "net.py"), "--", *words)
+    found, text = study(tmp_path / "study.yaml"), (tmp_path / "study.yaml").read_text()
+    assert found["config"] == {"opt.lr": 0.2, "net.width": 8, "opt.epochs": 2}
+    train = found["stages"]["train"]  # type: ignore[index]
+    assert train["command"] == f"python net.py {command}"
+    assert list(train["metrics"]) == ["valid_perplexity", "gap"] and "  # net.act: relu" in text
+    assert found["factors"] == {
+        "lr": {"key": "opt.lr", "levels": [0.2, 0.4]},
+        "width": {"key": "net.width", "levels": [8, 16]},
+    }
+
+
 @pytest.mark.parametrize(
     ("line", "name", "value"),
     [

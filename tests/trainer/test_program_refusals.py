@@ -96,6 +96,10 @@ REFUSED: dict[str, tuple[tuple[str, str], str]] = {
         "8: stages.train.resume.file: file '/tmp/last.pt'; expected",
     ),
     "resume word": (more("resume: {file: 'last{sed}.pt'}"), "8: stages.train.resume.file: {sed}: unknown word"),
+    "resume file": (
+        command(f"{COMMAND} --from={{resume.file}}"),
+        "6: stages.train.command: {resume.file}: unknown word",
+    ),
     "output place": (more("outputs: [../model.pt]"), "8: stages.train.outputs: file '../model.pt'; expected one below"),
     "output word": (
         more("outputs: ['model{stpes}.pt']"),

@@ -152,3 +152,5 @@ def test_a_metric_that_is_not_there_is_named(
     assert main(["try", file, "length=short", "--config-dir", str(tmp_path)], standalone=False) == 1
     shown = capsys.readouterr().out
     assert "matches none of 60 lines of output" in shown and "train: not seen: train/loss" in shown
+    last = shown.partition("last lines: ")[2].splitlines()[0]
+    assert "step 60" in last and "Error" not in last and "raise" not in last

@@ -16,7 +16,7 @@ from ablative.trainer.program.config import dotted
 from ablative.trainer.program.definition import Described, StageDefinition
 from ablative.trainer.program.interpreter import PYTHONS
 from ablative.trainer.program.parts import Part, output_words
-from ablative.trainer.program.words import FIXED, check_placeholders, placeholders, reads_all
+from ablative.trainer.program.words import FIXED, RESUMED, check_placeholders, placeholders, reads_all
 
 
 def check_parts(
@@ -157,7 +157,8 @@ def check_known(part: Part, parts: Mapping[str, Part], values: Settings, at: str
     """
     stages = [name.removesuffix(".out") for name in output_words(part, parts)]
     for place, texts in part.places.items():
-        check_placeholders(texts, [*values, *part.each], stages, f"{at}.{place}")
+        more = RESUMED if place == "resume.args" else ()
+        check_placeholders(texts, [*more, *values, *part.each], stages, f"{at}.{place}")
     for key in part.definition.on_oom:
         if key not in values:
             raise ConfigError(unknown("key", key, values, f"{at}.on_oom"))
@@ -179,7 +180,7 @@ def _check_seed(part: Part, parts: Mapping[str, Part], seeds: Sequence[int], at:
 def reads_configuration(part: Part) -> bool:
     """Whether the program is given any keys."""
     own, named = part.definition, part.placeholders
-    fixed = {*FIXED, *part.each}
+    fixed = {*FIXED, *RESUMED, *part.each}
     return bool(own.function) or reads_all(named) or any(n not in fixed and not n.endswith(".out") for n in named)
 
 

@@ -21,6 +21,8 @@ STYLES = ("equals", "space", "hydra", "flags")
 """`--key=value` (`{args}`), `--key value`, `key=value`; `flags` is the first, but for true and false `--key` or
 nothing, and for lists `--key 1 2`."""
 FIXED = ("seed", "out", "config_file", "processes", "python")
+RESUMED = ("resume.file", "resume.folder")
+"""What `resume.args` may name in addition: the newest file that `resume.file` means, and the folder that it is in."""
 _WORD = re.compile(r"\{([A-Za-z_][\w.-]*(?::[A-Za-z]+)?)\}")
 _PLAIN = re.compile(r"[A-Za-z0-9_./@:+-]+")
 """Text that Hydra's grammar takes without quotes, as long as it is no number and no word of YAML."""

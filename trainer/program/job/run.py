@@ -105,8 +105,9 @@ class Attempt:
         reader = MetricReader(self._sources(), self._paths.output, self._earlier())
         self._report(reader.begin())
         self._hold()
-        if self._resumed:
-            self._task.journal.event("resumed from file", file=self._stage.resume.file)
+        if self._start.checkpoint is not None:
+            file = self._start.checkpoint.relative_to(self._paths.output)
+            self._task.journal.event("resumed from file", file=str(file))
         try:
             child = Child(command, cwd, env)
         except OSError as error:

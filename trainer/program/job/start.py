@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Mapping
 from functools import cached_property
@@ -28,9 +29,13 @@ class Start:
         self._job, self._config = job, config
         self._stage = config.job.stage
         self._code = frozen_code.folder(Path(config.job.code))
-        file = self.filling.text(self._stage.resume.file)
-        self.resumed = file != "" and any(job.paths.output.glob(file))
-        """An earlier attempt has left the file from which the program goes on."""
+        self.checkpoint = self._newest(self.filling.text(self._stage.resume.file))
+        """File that an earlier attempt has left, from which the program goes on."""
+
+    @property
+    def resumed(self) -> bool:
+        """Whether the program goes on from what an earlier attempt has left."""
+        return self.checkpoint is not None
 
     @property
     def command(self) -> list[str]:
@@ -39,8 +44,8 @@ class Start:
         if own.function:
             command = [python, "-m", CALL, own.function]
         else:
-            texts = (*own.command, *(own.resume.args if self.resumed else ()))
-            command = with_interpreter([*map(frozen_code.moved, self.filling.words(texts))], python)
+            words = [*self.filling.words(own.command), *self._resume_words()]
+            command = with_interpreter([*map(frozen_code.moved, words)], python)
         command = launched(command, own.launch.by, self._config.runtime.processes, python)
         return [*self.prefix, *command]
 
@@ -88,6 +93,20 @@ class Start:
         if self._config.runtime.threads:
             found.setdefault("OMP_NUM_THREADS", str(self._config.runtime.threads))
         return found
+
+    def _newest(self, pattern: str) -> Path | None:
+        """The file of the output folder that was written last, of those that a pattern means."""
+        found = list(self._job.paths.output.glob(pattern)) if pattern else []
+        # Of one moment, as in a copied folder: `epoch_10` after `epoch_9`.
+        return max(found, key=lambda path: (path.stat().st_mtime_ns, len(path.name), path), default=None)
+
+    def _resume_words(self) -> list[str]:
+        """Words that are added to the command of an attempt that resumes."""
+        if self.checkpoint is None:
+            return []
+        where = {"resume.file": str(self.checkpoint), "resume.folder": str(self.checkpoint.parent)}
+        filling = dataclasses.replace(self.filling, fixed={**self.filling.fixed, **where})
+        return filling.words(self._stage.resume.args)
 
     @cached_property
     def filling(self) -> Filling:

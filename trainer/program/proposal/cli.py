@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import re
 import tempfile
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from ablative.study.core.errors import AblateError, ConfigError
 from ablative.study.core.plurals import counted
+
+if TYPE_CHECKING:
+    from ablative.trainer.program.proposal.found_program import Found
+    from ablative.trainer.program.proposal.short_run import Ran
 
 
 @click.command("init")
@@ -32,27 +39,24 @@ def init(
     from ablative.trainer.program.proposal.found_metrics import found_metrics
     from ablative.trainer.program.proposal.found_program import find_program
     from ablative.trainer.program.proposal.roles import roles
-    from ablative.trainer.program.proposal.short_run import short_run
-    from ablative.trainer.program.proposal.study_text import command, given, study_text
+    from ablative.trainer.program.proposal.study_text import study_text
 
     file = _file(target, output)
     folder = file.parent
     with tempfile.TemporaryDirectory(prefix="ablate-init-", ignore_cleanup_errors=True) as scratch:
         used = interpreter(python, folder, "init: --python")
         found = find_program(target, words, used, Path(scratch, "probes"))
-        own = roles(found)
         lines = [f"{found.target}: {_KINDS[found.kind]}, {counted(len(found.values), 'key')}"]
-        ran = None
+        written = ran = None
         if found.unknown:
             click.echo(f"not run, as no default was found for {', '.join(found.unknown)}", err=True)
         elif not no_run:
             click.echo(f"running it for {seconds:g} s at most, in a folder that is removed (--no-run leaves that out)")
-            ran = short_run(found, command(found, own), given(found, own), used, seconds, Path(scratch, "task"))
-            how = "stopped" if ran.cut else f"ended with exit status {ran.status}"
-            lines.append(f"run: {how} after {ran.seconds:.1f} s")
-            if ran.status and not ran.cut:
-                lines.append(f"its last line: {(ran.lines or ('it printed nothing',))[-1].strip()[:300]}")
-        metrics = found_metrics(ran, found.reports)
+            ran = _run(found, used, seconds, Path(scratch, "task"))
+            lines += _ended(ran)
+            found, written = _completed(found, ran)
+        own = roles(found)
+        metrics = found_metrics(ran, found.reports, written)
         names = ", ".join(one.name for one in metrics) or "none; write where they are"
         lines.append(f"metrics: {names}")
         text = study_text(name or _name(target), found, own, metrics, ran)
@@ -64,6 +68,40 @@ def init(
         click.echo(line)
     click.echo(f"wrote {file}")
     return _planned(file)
+
+
+def _run(found: Found, python: str, seconds: float, folder: Path) -> Ran:
+    """A short run, of the command that is proposed."""
+    from ablative.trainer.program.proposal.found_program import WORDS
+    from ablative.trainer.program.proposal.roles import roles
+    from ablative.trainer.program.proposal.short_run import short_run
+    from ablative.trainer.program.proposal.study_text import command, given
+
+    if found.kind == WORDS and not found.values:
+        click.echo(
+            f"{found.target} reads its command line itself; settings after --, in its way, become keys: "
+            f"ablate init {found.target} -- --KEY=VALUE …",
+            err=True,
+        )
+    own = roles(found)
+    return short_run(found, command(found, own), given(found, own), python, seconds, folder)
+
+
+def _ended(ran: Ran) -> Iterator[str]:
+    yield f"run: {'stopped' if ran.cut else f'ended with exit status {ran.status}'} after {ran.seconds:.1f} s"
+    if ran.status and not ran.cut:
+        yield f"its last line: {(ran.lines or ('it printed nothing',))[-1].strip()[:300]}"
+
+
+def _completed(found: Found, ran: Ran) -> tuple[Found, Path | None]:
+    """The program with the keys that it has written itself, and the file that they are in."""
+    from ablative.trainer.program.proposal.found_program import WORDS
+    from ablative.trainer.program.proposal.own_words import written_configuration
+
+    if found.kind != WORDS:
+        return found, None
+    written, values = written_configuration(ran.out, found.values)
+    return replace(found, values=values), written
 
 
 def _file(target: str, output: str | None) -> Path:
@@ -94,6 +132,7 @@ _KINDS = {
     "argparse": "a script with argparse",
     "hydra": "a Hydra app",
     "globals": "a script with settings, --name=value",
+    "words": "a script that reads its command line itself",
     "function": "a function",
 }
 

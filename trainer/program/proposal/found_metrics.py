@@ -15,13 +15,15 @@ from ablative.trainer.program.proposal.short_run import Ran
 
 STEP_NAMES = ("step", "global_step", "iter", "iteration", "it", "epoch", "update", "batch")
 _TIMES = re.compile(
-    r"(.*[_ /])?(time|elapsed|eta|lr|learning_rate|ms|sec|secs|seconds|mfu|mem|memory|fps|speed|samples?|timestamp|"
+    r"(.*[_ /])?(time|dt|elapsed|eta|lr|learning_rate|ms|sec|secs|seconds|mfu|mem|memory|fps|speed|samples?|timestamp|"
     r"throughput|tokens?|size|total|seed|of|_\w+)"
 )
 _LOWER = re.compile(r"loss|err|perplexity|ppl|mse|rmse|\bmae\b|nll|wer|cer|\bfid\b|bpc|bpb", re.IGNORECASE)
 _HIGHER = re.compile(
     r"acc|f1|auc|top|prec|recall|bleu|score|reward|return|\br2\b|\bmap\b|iou|dice|psnr|ssim", re.IGNORECASE
 )
+_NO_RESULT = re.compile(r"^\s*(File |Traceback)|\w+Warning\b")
+"""Lines that say where something is, and no result."""
 _NUMBER = re.compile(r"(?<![\w@.])[-+]?(?:\d+\.\d*|\.\d+|\d+)(?:[eE][-+]?\d+)?|\b(?:nan|inf)\b")
 _LABEL = re.compile(r"([A-Za-z][\w@/.-]*(?: [A-Za-z][\w@/.-]*)?)(['\"]?\s*[:=]?\s*[\[(]?)$")
 _VALUES = (r"\S+", r"[-+.\deE]+")
@@ -48,17 +50,18 @@ class Proposed:
         return "higher" if _HIGHER.search(self.name) else ""
 
 
-def found_metrics(ran: Ran | None, reports: Sequence[str] = ()) -> list[Proposed]:
+def found_metrics(ran: Ran | None, reports: Sequence[str] = (), configuration: Path | None = None) -> list[Proposed]:
     """The metrics of a short run, those that the program reports itself first; names are different.
 
     Args:
         ran: the run; None: there was none.
         reports: names that the program's source reports.
+        configuration: file of the run whose numbers are no metrics.
     """
     found: dict[str, Proposed] = {}
     # The output of a program that failed ends with numbers of its traceback.
     lines = ran.lines if ran and (ran.cut or not ran.status) else ()
-    seen = (*_reported(ran), *_in_files(ran.out), *_in_lines(lines)) if ran else ()
+    seen = (*_reported(ran), *_in_files(ran.out, configuration), *_in_lines(lines)) if ran else ()
     for one in (*seen, *(Proposed(accepted_name(name), {}, "named in the source") for name in reports)):
         found.setdefault(one.name, one)
     clear = [one for one in found.values() if one.better]
@@ -71,10 +74,11 @@ def _reported(ran: Ran) -> Iterator[Proposed]:
         yield Proposed(accepted_name(key), {}, _seen(values))
 
 
-def _in_files(out: Path) -> Iterator[Proposed]:
+def _in_files(out: Path, configuration: Path | None) -> Iterator[Proposed]:
     for path in sorted(out.rglob("*"))[:MOST_RECORDS]:
         name = str(path.relative_to(out))
-        if not path.is_file() or path.name.startswith(".") or any(part.startswith(".") for part in Path(name).parts):
+        hidden = any(part.startswith(".") for part in Path(name).parts)
+        if hidden or path == configuration or not path.is_file():
             continue
         kind, origin = _origin(out, path, name)
         if origin is None:
@@ -120,7 +124,7 @@ def _in_lines(lines: Sequence[str]) -> Iterator[Proposed]:
     """Numbers with a name before them, in lines of one form that is repeated, or is the last with a number."""
     forms: dict[str, list[str]] = {}
     for line in lines:
-        if _NUMBER.search(line) and not line.lstrip().startswith(("File ", "Traceback")):
+        if _NUMBER.search(line) and not _NO_RESULT.search(line):
             forms.setdefault(_NUMBER.sub("#", line), []).append(line)
     usual = sorted(forms.values(), key=lambda own: -len(own))[:4]
     last = [own for own in list(forms.values())[-2:] if own not in usual]
@@ -132,7 +136,8 @@ def _in_line(line: str, own: Sequence[str], lines: Sequence[str]) -> Iterator[Pr
     labelled = list(_labelled(line))
     step = next((pattern for name, pattern in labelled if name.lower() in STEP_NAMES), "")
     for name, pattern in labelled:
-        if name.lower() in STEP_NAMES or _TIMES.fullmatch(name.lower().replace(" ", "_")):
+        other = name.lower() in STEP_NAMES or name.endswith(".py")
+        if other or _TIMES.fullmatch(name.lower().replace(" ", "_")):
             continue
         for number in _VALUES:
             value = f"{pattern}(?P<value>{number})"
@@ -140,8 +145,10 @@ def _in_line(line: str, own: Sequence[str], lines: Sequence[str]) -> Iterator[Pr
             if not any(re.search(whole, text) for text in own):
                 whole = f"(?=.*{step}(?P<step>\\d+)){value}"
             matches = [match["value"] for text in lines if (match := re.search(whole, text))]
-            if numbers := [found for text in matches if (found := number_of(text)) is not None]:
-                yield Proposed(accepted_name(name.replace(" ", "_")), {"stdout": whole}, _seen(numbers))
+            if numbers := [read for text in matches if (read := number_of(text)) is not None]:
+                found = Proposed(accepted_name(name.replace(" ", "_")), {"stdout": whole}, _seen(numbers))
+                # A program prints many numbers that are settings; what has a step is none.
+                yield from [found] if step or found.better else []
                 break
 
 

@@ -6,7 +6,7 @@ import ast
 import difflib
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from ablative.study.core.errors import ConfigError
@@ -14,11 +14,14 @@ from ablative.study.core.typed import Settings
 from ablative.trainer.program.config import dotted
 from ablative.trainer.program.probes.probe import argparse_probe, hydra_probe
 from ablative.trainer.program.probes.program import Invocation, Option
+from ablative.trainer.program.proposal.own_words import own_words, parses_options
 from ablative.trainer.program.proposal.settings_script import has_settings, settings_script
 from ablative.trainer.program.words import Plain
 
 GLOBALS = "globals"
 """Kind of a script that overwrites its top-level names by `--name=value`."""
+WORDS = "words"
+"""Kind of a script that reads its command line itself: no more is known of its keys than what it is given."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +29,7 @@ class Found:
     """A program."""
 
     kind: str
-    """`argparse`, `hydra`, `globals` or `function`."""
+    """`argparse`, `hydra`, `globals`, `words` or `function`."""
     target: str
     """The script's name, or `module:function`."""
     folder: Path
@@ -39,6 +42,12 @@ class Found:
     """Arguments that the user gives to every run, without those that are among the values."""
     computed: Mapping[str, str] = field(default_factory=dict)
     """Settings of a script whose values are no constants → the expressions that compute them."""
+    given: tuple[str, ...] = ()
+    """Keys that the words of a script give which reads them itself; the others are from what it has written."""
+    style: str = "equals"
+    """How such words are written: `equals`, `space` or `hydra`."""
+    quoted: frozenset[str] = frozenset()
+    """Keys whose values were in quotes there."""
     reports: tuple[str, ...] = ()
     """Names that a function's source hands to `log` or returns."""
 
@@ -76,6 +85,10 @@ def find_program(target: str, words: tuple[str, ...], python: str, cache: Path) 
     if has_settings(ast.parse(source)):
         own = settings_script(path, words)
         return Found(GLOBALS, path.name, path.parent, own.values, words=own.words, computed=own.computed)
+    if not parses_options(path):
+        read = own_words(words)
+        found = Found(WORDS, path.name, path.parent, read.values, words=read.words)
+        return replace(found, given=tuple(read.values), style=read.style, quoted=read.quoted)
     return _asked(path, words, invocation)
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from ablative.study.core.typed import Settings
 from ablative.study.home.paths import Home, TaskPaths
+from ablative.study.spec.runtime import RuntimeConfig
 from ablative.trainer.program.config import nested
 from ablative.trainer.program.interpreter import client_folder, with_interpreter
 from ablative.trainer.program.job.process import Child, follow
@@ -65,6 +66,7 @@ def short_run(found: Found, command: str, given: Settings, python: str, seconds:
         "PYTHONUNBUFFERED": "1",
         "OUT": str(paths.output),
     }
+    env.setdefault("OMP_NUM_THREADS", str(RuntimeConfig().threads))
     env["PYTHONPATH"] = os.pathsep.join(filter(None, [env.get("PYTHONPATH"), str(client)]))
     filling = Filling(given, given, {"seed": "0", "out": str(paths.output)}, {}, {})
     words = filling.words(shlex.split(command)) if command else [python, "-m", CALL, found.target]

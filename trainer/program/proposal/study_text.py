@@ -10,7 +10,7 @@ from pathlib import Path
 import yaml
 
 from ablative.trainer.program.proposal.found_metrics import Proposed
-from ablative.trainer.program.proposal.found_program import GLOBALS, Found
+from ablative.trainer.program.proposal.found_program import GLOBALS, WORDS, Found
 from ablative.trainer.program.proposal.roles import PLAUSIBLE, Factor, Roles
 from ablative.trainer.program.proposal.short_run import Ran
 from ablative.trainer.program.words import Plain
@@ -29,7 +29,8 @@ def command(found: Found, own: Roles) -> str:
     if found.kind == "hydra":
         words += ["{args:hydra}", *([f"{own.seed}={{seed}}"] if own.seed else []), "hydra.run.dir={out}"]
     else:
-        words += ["{args}", *_flag(found, own.seed, "{seed}"), *_flag(found, own.out, "{out}")]
+        args = "{args}" if found.style == "equals" else f"{{args:{found.style}}}"
+        words += [args, *_flag(found, own.seed, "{seed}"), *_flag(found, own.out, "{out}")]
     return " ".join(words)
 
 
@@ -37,8 +38,10 @@ def _flag(found: Found, key: str, value: str) -> list[str]:
     """Words that hand a value to a program."""
     if not key:
         return []
-    if found.kind == GLOBALS:
-        return [f"--{key}={value}"]
+    if found.kind in (GLOBALS, WORDS):
+        text = f'"{value}"' if key in found.quoted else value
+        word = {"space": f"--{key} {text}", "hydra": f"{key}={text}"}.get(found.style, f"--{key}={text}")
+        return [f"'{word}'" if text != value else word]
     flags = found.options[key].flags
     long = [flag for flag in flags if flag.startswith("--")] or list(flags)
     return [f"{long[0]} {value}"] if long else [value]
@@ -64,9 +67,9 @@ def study_text(name: str, found: Found, own: Roles, metrics: Sequence[Proposed],
 
 def given(found: Found, own: Roles) -> dict[str, Plain]:
     """Values that the study itself has, so that `{args}` hands all of them to the program."""
-    if found.kind != GLOBALS:
-        return {}
-    return {key: value for key, value in found.values.items() if key not in (own.seed, own.out, own.resume)}
+    known = {GLOBALS: set(found.values), WORDS: {*found.given, own.steps, *(factor.key for factor in own.factors)}}
+    keys = known.get(found.kind, set()) - {own.seed, own.out, own.resume}
+    return {key: value for key, value in found.values.items() if key in keys}
 
 
 def _config(found: Found, own: Roles) -> Iterator[str]:
@@ -77,6 +80,8 @@ def _config(found: Found, own: Roles) -> Iterator[str]:
     elif found.kind == "function":
         yield "config:  # what the function is called with; null: no default was found in its module, so write one"
         yield from (f"  {key}: {_yaml(value)}" for key, value in found.values.items())
+    elif found.kind == WORDS:
+        yield from _words_config(found, own)
     else:
         yield "config:  # settings of the script, with the values that it has them at"
         yield from (f"  {key}: {_yaml(value)}" for key, value in given(found, own).items())
@@ -84,6 +89,17 @@ def _config(found: Found, own: Roles) -> Iterator[str]:
         yield from (f"  # {key}: the script computes it, {_short(text)}; write a value" for key, text in left)
     if own.unhashed:
         yield f"unhashed: [{', '.join(own.unhashed)}]  # they change no result, so they are no part of ids"
+
+
+def _words_config(found: Found, own: Roles) -> Iterator[str]:
+    yield "# The script reads its command line itself: write every setting that matters, since ids see no other."
+    if not (known := given(found, own)):
+        yield "partial: true  # or config: {key: value}, of which {args} makes words of the command"
+        return
+    yield "config:"
+    yield from (f"  {key}: {_yaml(value)}" for key, value in known.items())
+    left = [key for key in found.values if key not in known and key not in (own.seed, own.out, own.resume)]
+    yield from (f"  # {key}: {_yaml(found.values[key])}" for key in left)
 
 
 def _stage(found: Found, own: Roles, metrics: Sequence[Proposed], ran: Ran | None) -> Iterator[str]:
