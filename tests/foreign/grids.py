@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from services import wait_until
+import pytest
+from missing import program
+from services import ended_without_us, wait_until
 
 from ablative.study.core.files import read_json
 from ablative.study.home.journal import read
@@ -64,12 +67,37 @@ def grid(name: str, folder: Path, python: Path) -> Grid:
     return Grid(folder / name, Home(folder / "home"))
 
 
-def run_and_kill(found: Grid, python: Path) -> Task:
-    """Run the study; kill its worker when a task has something to go on from; return that task, which is resumed.
+@contextlib.contextmanager
+def slurm(folder: Path) -> Iterator[tuple[str, ...]]:
+    """Words for `ablate run` on a SLURM with virtual nodes, which ends with the block."""
+    for name in ("/usr/sbin/slurmctld", "/usr/sbin/munged", "sbatch"):
+        program(name)
+    script = str(Path(__file__).parents[1] / "slurm.sh")
+    subprocess.run(["bash", script, "start", str(folder)], check=True)
+    try:
+        with ended_without_us("bash", script, "stop", str(folder)), pytest.MonkeyPatch.context() as patch:
+            patch.setenv("SLURM_CONF", str(folder / "slurm.conf"))
+            yield ("cluster=slurm", "cluster.partition=cpu", "cluster.memory_gib=2", "cluster.cpus=1", "--jobs", "2")
+    finally:
+        subprocess.run(["bash", script, "stop", str(folder)], check=True)
 
-    Nothing of the killed worker's program may live on, and the study has to come to its end without further help.
+
+def kill_here(job: str) -> None:
+    os.killpg(os.getpgid(int(job)), signal.SIGKILL)
+
+
+def kill_on_slurm(job: str) -> None:
+    subprocess.run(["scancel", "--signal=KILL", "--full", job], check=True)
+
+
+def run_and_kill(
+    found: Grid, python: Path, words: Sequence[str] = ("--jobs", "1"), kill: Callable[[str], None] = kill_here
+) -> Task:
+    """Run the study; kill its workers when a task has something to go on from; return that task, which is resumed.
+
+    Nothing of a killed worker's program may live on, and the study has to come to its end without further help.
     """
-    process = found.start("run", "--jobs", "1")
+    process = found.start("run", *words)
     try:
         halfway: list[Task] = []
         plan = found.plan
@@ -84,7 +112,7 @@ def run_and_kill(found: Grid, python: Path) -> Task:
         assert before
         for paths, submission in list(manifest.submissions(found.home)):
             for job in live_jobs(paths, submission):
-                os.killpg(os.getpgid(int(job.job_id)), signal.SIGKILL)
+                kill(job.job_id)
         wait_until(lambda: not before & set(running(python)), 10, "the end of the killed worker's program")
         output, errors = process.communicate(timeout=SECONDS)
     finally:

@@ -233,6 +233,22 @@ ENDS: dict[str, tuple[str, tuple[tuple[str, str], ...], str]] = {
     "no number": ("print('loss high')", (), "1 value, none a number (first: 'high')"),
     "no output": ("print('loss 1')", (more("outputs: [model.pt]"),), "but no output model.pt in "),
     "status": ("print('loss 1'); sys.exit('no data')", (), "ended with exit status 1; its last line: no data"),
+    "logs at the end": (
+        "import atexit\natexit.register(print, 'statistics: 3')\nraise ValueError('two\\n  lines')",
+        (),
+        "ended with exit status 1; its exception: ValueError: two lines",
+    ),
+    "of several processes": (
+        "print('[rank0]: Traceback (most recent call last):\\n[rank0]: my.OwnError: no data\\nAdvice')\nsys.exit(3)",
+        (),
+        "ended with exit status 3; its exception: my.OwnError: no data",
+    ),
+    "launcher": (
+        "print('Traceback (most recent call last):\\nKeyError: 3\\nTraceback (most recent call last):')\n"
+        "sys.exit('torch.distributed.elastic.ChildFailedError: \\n====')",
+        (),
+        "its exception: KeyError: 3",
+    ),
     "killed": ("os.kill(os.getpid(), signal.SIGKILL)", (), "ended with signal SIGKILL"),
     "node": (
         "",

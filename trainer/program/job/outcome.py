@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import re
 import signal
@@ -15,6 +16,8 @@ from ablative.trainer.program.metrics.sources import MetricSource
 KEPT_LINES = 60
 _FRAME = re.compile(r'\s*File "(.+)", line \d+, in (.+)')
 _RAISED = re.compile(r"([A-Za-z_][\w.]*(?:Error|Exception|Interrupt|Exit|Warning))(?::|$)")
+_RANK = re.compile(r"\[rank\d+\]: ?")
+"""What torch writes before each line of a process's traceback."""
 _NO_ROOM = ("No space left on device", "Disk quota exceeded")
 _MEMORY = re.compile(r"\b(?:OutOfMemoryError|MemoryError)\b|RESOURCE_EXHAUSTED: Out of memory")
 
@@ -46,8 +49,29 @@ class Tail:
 
     @property
     def last(self) -> str:
-        """The last line that says something; the exception, where a traceback is the end."""
+        """The last line that says something."""
         return self.lines[-1].strip()[:500] if self.lines else ""
+
+    @property
+    def exception(self) -> str:
+        """The exception of the last traceback, with the indented lines after it; empty: there is no traceback.
+
+        Libraries print much after it: statistics at their end, advice, and launchers that a process of theirs failed.
+        """
+        lines = [_RANK.sub("", line) for line in self.lines]
+        begin = next((number for number, line in enumerate(lines) if line.startswith("Traceback (most")), len(lines))
+        raised = [number for number in range(begin, len(lines)) if _RAISED.match(lines[number])]
+        own = [number for number in raised if "ChildFailedError" not in lines[number]] or raised
+        if not own:
+            return ""
+        more = itertools.takewhile(lambda line: line[:1].isspace(), lines[own[-1] + 1 :])
+        return " ".join(line.strip() for line in [lines[own[-1]], *more])[:500]
+
+    def ending(self) -> str:
+        """What it said last, for a message."""
+        if not self.exception or self.exception == self.last:
+            return f"its last line: {self.last or 'it printed nothing'}"
+        return f"its exception: {self.exception}"
 
     def shown(self, most: int = 3) -> str:
         """The last lines, on one line."""
@@ -56,8 +80,9 @@ class Tail:
 
     def places(self) -> list[str]:
         """Functions and exception of the traceback that ends the output; else its last line without numbers."""
-        frames = [f"{Path(match[1]).name}:{match[2]}" for line in self.lines if (match := _FRAME.match(line))]
-        raised = [match[1] for line in self.lines if (match := _RAISED.match(line))]
+        lines = [_RANK.sub("", line) for line in self.lines]
+        frames = [f"{Path(match[1]).name}:{match[2]}" for line in lines if (match := _FRAME.match(line))]
+        raised = [match[1] for line in lines if (match := _RAISED.match(line))]
         if raised:
             return [raised[-1], *frames[-8:]]
         return [re.sub(r"\d+", "#", self.last)]
@@ -72,7 +97,7 @@ def failure(status: int, tail: Tail, name: str) -> ProgramError:
         name: of the stage, for the message.
     """
     how = f"signal {signal.Signals(-status).name}" if status < 0 else f"exit status {status}"
-    message = f"{name}: the program ended with {how}; its last line: {tail.last or 'it printed nothing'}"
+    message = f"{name}: the program ended with {how}; {tail.ending()}"
     if _ran_out_of_memory(tail):
         return OutOfMemoryError(message, tail.places(), "out of memory")
     if any(words in line for line in tail.lines for words in _NO_ROOM):
