@@ -353,6 +353,10 @@ class Trainer(Protocol):
         """Whether an attempt after so many that ran out of memory would need less of it."""
         return False
 
+    def grace(self, stage: str, config: Config) -> float:
+        """Seconds that a running task may take to end once it is to (cancelled, or a pruned trial); 0: it is killed."""
+        return 0.0
+
     def started(self, task: JobTask, config: Config) -> Started | None:
         """The program that a task would start; None: it starts none. Nothing is run or written."""
         return None

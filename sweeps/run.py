@@ -53,7 +53,7 @@ class Watcher:
                     break
             time.sleep(POLL_SECONDS)
         self._wait_for_end(FLUSH_SECONDS)
-        if _unattended(now):
+        if _unattended(now) and not self._stopped():
             self._report_dead_workers()
         return survey(self.plan)
 

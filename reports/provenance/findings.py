@@ -226,9 +226,11 @@ def _lacking(asked: str, used: Uses, behind: Behind, coverage: Coverage) -> Find
         for output, own in behind.items()
     }
     searched = {cell for own in used.values() for cell, _ in own if cell in coverage.searched}
-    failed = any("failed" in (state.state, state.blocked) for own in found.values() for state in own)
+    causes = {state.cause for own in found.values() for state in own if "failed" in (state.state, state.blocked)}
     absent = any(state.state == "absent" for own in found.values() for state in own)
-    remedy = f"ablate {'retry' if failed else 'run'} {asked}"
+    remedy = f"ablate {'retry' if causes else 'run'} {asked}"
+    if causes == {"cancelled"}:
+        remedy += " --cause cancelled"
     if absent:
         remedy = "add these runs to what the study names under 'results', or take the seeds or cells away"
     tail = f"; {len(searched)} cells wait for their search" if searched else ""

@@ -98,6 +98,6 @@ def elapsed(found: Sequence[Attempt], saved: float | None = None, alive: bool = 
 def _kept(attempt: Attempt, later: Sequence[Attempt]) -> float:
     """Seconds of an attempt that all later ones built upon."""
     step = min(following.restored for following in later)
-    if step and attempt.ended == "interrupted":
+    if step and attempt.ended == "interrupted" and step >= max((at for at, _ in attempt.reports), default=0):
         return attempt.seconds  # it saved before it ended
     return attempt.until(step)

@@ -128,10 +128,10 @@ class Plan:
         }
 
     def write(self) -> None:
-        """Write the resolved configuration of every task, and the plan itself; configurations stay as they are."""
+        """Write the resolved configuration of every task, and the plan itself."""
         assert not self.absent
         for task in (task for task in self.tasks if not self.has(task.task_id)):
-            keep_config(task, self.trainer, task.paths(self.home).config)
+            keep_config(task, self.trainer, task.paths(self.home))
         whole = self.whole or self
         remember(self.home, self.study.name, self.study.where, self.trainer.conf)
         write_json(self.home.study(self.study.name).plan, whole.to_json() | {"asked": whole.asked})

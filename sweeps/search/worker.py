@@ -118,7 +118,7 @@ class SearchWorker(Worker):
     def _bring(self, work: Work, task: Task) -> str:
         """Have a task done, here or by the worker that holds it; returns why it is not: stopped, pruned, a cause."""
         queued, paths = TaskRef.of(task), task.paths(self.home)
-        keep_config(task, work.arm.trainer, paths.config)
+        keep_config(task, work.arm.trainer, paths)
         self._watch(work, task, paths)
         while True:
             state = directory_state(paths)

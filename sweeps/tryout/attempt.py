@@ -103,7 +103,7 @@ class Scratch:
         home = self.second if again else self.first
         job = task.job(home, self.plan.trainer.name, task.name)
         job = dataclasses.replace(job, needs=task.needed(self.first))
-        keep_config(task, self.plan.trainer, job.paths.config)
+        keep_config(task, self.plan.trainer, job.paths)
         code = self._entry()
         begin = time.monotonic()
         child = task_process.start(job.paths.log, lambda stop: _execute(code, job, stop), code.trained_by)

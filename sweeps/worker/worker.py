@@ -30,6 +30,7 @@ from ablative.study.plan.task import TaskRef
 from ablative.sweeps.queue import failures, leases, manifest, retries, snapshot
 from ablative.sweeps.queue.manifest import Manifest
 from ablative.sweeps.worker import journal_upload, task_process
+from ablative.sweeps.worker.ending import Ending, grace_seconds
 from ablative.sweeps.worker.print_safely import say
 from ablative.sweeps.worker.task_process import Child, Entry, Perform
 from ablative.sweeps.worker.wakeup import Alarm, drain
@@ -41,7 +42,8 @@ IDLE_SHARE = 20
 REPEAT_SECONDS = 1.0
 """A stop signal within this time of the last one is the same request."""
 FINISH_SECONDS = 10.0
-"""How long a task that does not open a run may take to save after a stop signal: it does the last part again."""
+"""How long a task that does not open a run may take to save after a stop signal, unless its trainer gives it more: it
+does the last part again."""
 
 
 def work(home_root: str, study: str, stamp: str, index: int) -> dict[str, int]:
@@ -198,41 +200,43 @@ class Worker:
             if self.signals:
                 # It came before there was a child to pass it on to.
                 self._child.signal(signal.SIGTERM)
-            status, report, verdict = self._attend(task, paths, lease)
+            status, report, ending = self._attend(task, paths, lease)
         finally:
             os.close(self._child.report)
             self._child = None
-        if verdict == "lost":
+        if ending.verdict == "lost":
             say(f"{task.task_id}: another worker took the lease; stopped")
             return
         if read_record(paths) is None:
-            failure = self._failure(status, report, verdict, task_process.out_of_memory_kills() > kills)
+            failure = ending.failure(task_process.read_report(report)) or failures.from_exit(
+                status, task_process.out_of_memory_kills() > kills
+            )
             self._write_failure(task, paths, failure)
             self.ended[failure.cause] += 1
         else:
             self.ended["completed"] += 1
         lease.release()
 
-    def _attend(self, task: TaskRef, paths: TaskPaths, lease: leases.Lease) -> tuple[int, bytes, str]:
-        """Wait for the child, keeping the lease alive. Returns its status, its report, and why we killed it if so."""
+    def _attend(self, task: TaskRef, paths: TaskPaths, lease: leases.Lease) -> tuple[int, bytes, Ending]:
+        """Wait for the child, keeping the lease alive. Returns its status, its report, and whether we ended it."""
         assert self._child is not None
-        report, verdict = b"", ""
+        grace = grace_seconds(self.queue.trainer, task.stage, paths)
+        report, ending = b"", Ending(self._child, grace)
         while (status := self._child.ended()) is None:
-            if not self._heartbeat(lease):
-                verdict = "lost"
-            elif paths.cancelled.exists():
-                verdict = "cancelled"
-            elif self.signals and not task.opens and time.monotonic() > self._signalled + FINISH_SECONDS:
-                verdict = "interrupted"
-            elif self.signals > 1:
-                verdict = "killed"
-            else:
-                verdict = self._judge(task)
-            if verdict:
-                self._child.kill()
+            ending.demand(self._verdict(task, paths, lease, max(FINISH_SECONDS, grace)))
             self._wait(POLL_SECONDS)
             report += drain(self._child.report)
-        return status, report + drain(self._child.report), verdict
+        return status, report + drain(self._child.report), ending
+
+    def _verdict(self, task: TaskRef, paths: TaskPaths, lease: leases.Lease, finish: float) -> str:
+        """Why the running task is to be ended; empty: it is not. `finish`: seconds after a stop signal."""
+        if not self._heartbeat(lease):
+            return "lost"
+        if paths.cancelled.exists():
+            return "cancelled"
+        if self.signals and not task.opens and time.monotonic() > self._signalled + finish:
+            return "interrupted"
+        return "killed" if self.signals > 1 else self._judge(task)
 
     def _judge(self, task: TaskRef) -> str:
         """Why the running task is to be killed, as a cause of failure; empty: it is not."""
@@ -241,14 +245,6 @@ class Worker:
     def _known(self) -> Iterable[TaskRef]:
         """Tasks that this submission's workers have, had, or will have."""
         return self.queue.tasks
-
-    def _failure(self, status: int, report: bytes, verdict: str, out_of_memory: bool) -> failures.Failure:
-        reported = task_process.read_report(report)
-        if reported is not None:
-            return reported
-        if verdict:
-            return failures.Failure(verdict, "SIGKILL", f"{verdict} while it ran", "", "")
-        return failures.from_exit(status, out_of_memory)
 
     def _write_failure(self, task: TaskRef, paths: TaskPaths, failure: failures.Failure) -> None:
         now = datetime.now(UTC).isoformat(timespec="seconds")

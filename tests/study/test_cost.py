@@ -177,6 +177,7 @@ def report(seconds: float, step: int) -> dict[str, Any]:
 
 KILLED = [entry(0, "started"), report(4, 10), report(8, 20), report(9, 22)]
 """Nine seconds and 22 steps, and no word at the end."""
+SAVED = entry(21, "checkpoint restored", step=22)
 AGAIN = [entry(20, "resumed"), entry(21, "checkpoint restored", step=20), report(25, 30), entry(26, "completed")]
 
 
@@ -191,8 +192,9 @@ AGAIN = [entry(20, "resumed"), entry(21, "checkpoint restored", step=20), report
         ([*KILLED, *AGAIN], Elapsed(15, 1)),
         # Its checkpoint was of no use to the next attempt.
         ([*KILLED, entry(20, "resumed"), entry(26, "completed")], Elapsed(15, 9)),
-        # Stopped as asked: it saved before it ended, whatever was reported last.
-        ([*KILLED, entry(9, "interrupted"), *AGAIN], Elapsed(15, 0)),
+        # Stopped as asked: it saved before it ended. A program that did not is known by where it went on.
+        ([*KILLED, entry(9, "interrupted"), entry(20, "resumed"), SAVED, *AGAIN[2:]], Elapsed(15, 0)),
+        ([*KILLED, entry(9, "interrupted"), *AGAIN], Elapsed(15, 1)),
         # A later attempt began at the beginning: all before it is lost.
         ([*KILLED, *AGAIN[:-1], entry(30, "resumed"), entry(32, "completed")], Elapsed(9 + 5 + 2, 14)),
         ([*KILLED, *AGAIN[:-1], entry(27, "diverged")], Elapsed(16, 16)),

@@ -9,8 +9,9 @@ import pytest
 import yaml
 
 from ablative.study.core.errors import ConfigError
+from ablative.study.core.files import write_json
 from ablative.study.core.identity import config_id
-from ablative.study.core.typed import load_config
+from ablative.study.core.typed import load_config, read_config
 from ablative.study.home.paths import Home
 from ablative.study.installed_trainers import conf_folders
 from ablative.study.plan.last_words import other_words
@@ -101,6 +102,14 @@ def test_what_does_not_change_the_result_does_not_change_the_id(tmp_path: Path) 
     ids = [task.task_id for task in plan_of(tmp_path).tasks]
     faster = plan_of(tmp_path, ("runtime.threads=2", "runtime.micro_batch=8", "data.max_broken=0.5"))
     assert [task.task_id for task in faster.tasks] == ids
+    # An attempt that is still to come goes by what is said last; what made a result stays.
+    for plan, threads in ((plan_of(tmp_path), 1), (faster, 2)):
+        plan.write()
+        paths = plan.tasks[0].paths(plan.home)
+        assert read_config(paths.config)["runtime"]["threads"] == threads
+    write_json(paths.record, {"state": "completed"})
+    plan_of(tmp_path).write()
+    assert read_config(paths.config)["runtime"]["threads"] == 2
     longer = plan_of(tmp_path, ("schedule.steps=241",))
     assert not set(ids) & {task.task_id for task in longer.tasks}
 

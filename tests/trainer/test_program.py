@@ -381,6 +381,10 @@ def test_a_killed_and_a_stopped_script_end_as_one_that_was_left_alone(tmp_path: 
     assert reached < 1500
     attempt(plan_killed, task)
     _check_resumed(series(plan_killed, task, "train/val/loss"), [pair for pair in result if pair[0] > reached])
+    # What was done after the step from which it went on counts as lost.
+    entries = read(paths_of(plan_killed, task).journal)[0]
+    (restored,) = [entry["step"] for entry in entries if entry.get("name") == "checkpoint restored"]
+    assert reached <= restored < reached + 20
 
     with pytest.raises(Interrupted, match="stopped by SIGTERM"):
         attempt(plan_stopped, other, lambda: _iteration(paths_of(plan_stopped, other).output) >= 100)

@@ -323,6 +323,19 @@ def test_the_next_attempt_reports_what_the_last_one_did_not(tmp_path: Path) -> N
     assert whole(tmp_path, metrics, earlier).final == {"a": 9.0}
 
 
+@pytest.mark.parametrize(("begin", "anew", "steps", "restored"), [(21, False, [31], 20), (1, True, [31], None)])
+def test_where_an_attempt_has_gone_on(begin: int, anew: bool, steps: list[int], restored: int, tmp_path: Path) -> None:
+    """Lines without steps are counted from the beginning by a program that begins there."""
+    metrics = {"loss": {"stdout": r"step (?P<step>\d+) (?P<value>\S+)"}, "acc": {"stdout": "acc (.*)"}}
+    earlier = [Value(name, step, 1.0) for step in (1, 11, 21) for name in ("loss", "acc")]
+    read = MetricReader(parse_metrics(metrics, "metrics"), tmp_path, earlier, anew)
+    read.begin()
+    found = [value for step in range(begin, 32, 10) for value in read.line(f"step {step} 0.5")]
+    found += [value for _ in range(23) for value in read.line("acc 0.5")]
+    assert [value.step for value in found if value.name == "loss"] == steps and read.restored == restored
+    assert [value.step for value in found if value.name == "acc"] == ([22] if anew else list(range(22, 45)))
+
+
 def test_a_long_curve_is_thinned_and_its_result_is_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(series, "FULL", 10)
     read = reader(tmp_path, {"a": {"stdout": "a(.*)", "take": "mean"}, "b": {"stdout": "b(.*)"}})

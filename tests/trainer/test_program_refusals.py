@@ -22,8 +22,9 @@ from ablative.study.home.journal import metric_rows, read
 from ablative.study.home.paths import Home
 from ablative.study.plan.plan import Plan, make_plan
 from ablative.study.trainers import JobTask
+from ablative.sweeps.queue.failures import fingerprint
 from ablative.trainer.program.job import process
-from ablative.trainer.program.job.outcome import ProgramError
+from ablative.trainer.program.job.outcome import ProgramError, Tail, failure, incomplete
 
 STUDY = """name: bad
 code: .
@@ -267,6 +268,26 @@ def test_a_run_that_leaves_nothing_says_what_is_missing(case: str, folder: Path)
         attempt(plan)
     assert said in str(error.value) and "\n" not in str(error.value)
     assert not plan.tasks[0].paths(plan.home).record.exists()
+
+
+@pytest.mark.parametrize(
+    ("lines", "alike"),
+    [
+        (["RuntimeError: {out}/ckpt_{n}.pt is torn"], True),
+        (["no data for run {id} at step {n}, lr {n}e-05"], True),
+        (["unknown scheduler cosine{n}", "unknown scheduler linear"], False),
+    ],
+)
+def test_one_fault_of_several_tasks_is_one_place(lines: list[str], alike: bool) -> None:
+    """Whatever folders, ids and numbers its message names; three at one place stop the rest."""
+    found = set()
+    for n, task in enumerate(("1a45c9f1b86a", "c42aec15cf14")):
+        tail = Tail()
+        tail.add(lines[n % len(lines)].format(out=f"/home/runs/{task}/output", id=task, n=n))
+        found.add(fingerprint(failure(1, tail, "stage 'train'")))
+        missing = incomplete([f"no output *.pt in /h/runs/{task}/output"], tail, "stage 'train'")
+        assert fingerprint(missing) == fingerprint(incomplete(["no output *.pt in /output"], tail, ""))
+    assert (len(found) == 1) == alike
 
 
 def test_output_that_is_no_text_and_steps_that_go_back(folder: Path) -> None:

@@ -114,6 +114,9 @@ class ProgramTrainer(Trainer):
             for key, factor in config.job.stage.on_oom.items()
         )
 
+    def grace(self, stage: str, config: Config) -> float:
+        return float(config.job.stage.stop.grace)
+
     def started(self, task: JobTask, config: Config) -> Started:
         start = Start(task, config)
         return Started(tuple(start.command), start.cwd, start.added | start.given)

@@ -18,6 +18,9 @@ _FRAME = re.compile(r'\s*File "(.+)", line \d+, in (.+)')
 _RAISED = re.compile(r"([A-Za-z_][\w.]*(?:Error|Exception|Interrupt|Exit|Warning))(?::|$)")
 _RANK = re.compile(r"\[rank\d+\]: ?")
 """What torch writes before each line of a process's traceback."""
+_FOLDERS = re.compile(r"(?<![\w/])\.{0,2}/(?:[^\s/'\"]+/)*")
+"""The folders of a path that begins with `/` or `.`; other words with slashes are names."""
+_VALUE = re.compile(r"\b(?:0x)?(?=\w*\d)[0-9a-f]{6,}\b|[-+]?\d+(?:\.\d+)?(?:e[-+]?\d+)?", re.IGNORECASE)
 _NO_ROOM = ("No space left on device", "Disk quota exceeded")
 _MEMORY = re.compile(r"\b(?:OutOfMemoryError|MemoryError)\b|RESOURCE_EXHAUSTED: Out of memory")
 
@@ -85,7 +88,7 @@ class Tail:
         raised = [match[1] for line in lines if (match := _RAISED.match(line))]
         if raised:
             return [raised[-1], *frames[-8:]]
-        return [re.sub(r"\d+", "#", self.last)]
+        return [without_values(self.last)]
 
 
 def failure(status: int, tail: Tail, name: str) -> ProgramError:
@@ -111,7 +114,12 @@ def incomplete(missing: Sequence[str], tail: Tail, name: str) -> ProgramError:
     """The error of a program that ended with status 0 and without what it has to leave."""
     first = "; ".join(missing[:3]) + (f"; and {len(missing) - 3} more" if len(missing) > 3 else "")
     message = f"{name}: the program ended with exit status 0, but {first}; its last lines: {tail.shown()}"
-    return ProgramError(message, ["incomplete", *(re.sub(r"\d+", "#", text) for text in missing)])
+    return ProgramError(message, ["incomplete", *map(without_values, missing)])
+
+
+def without_values(text: str) -> str:
+    """A message less what differs between tasks that fail of one thing: folders, ids and numbers."""
+    return _VALUE.sub("#", _FOLDERS.sub("", text))
 
 
 def cannot_start(program: str, cwd: Path, error: OSError) -> ProgramError:

@@ -65,6 +65,8 @@ class Attempt:
         # A function looks itself for what an earlier attempt has left.
         self._fresh = not self._resumed and not self._stage.function
         self._tail = outcome.Tail()
+        self._restored = False
+        """It is written down where this attempt has gone on."""
 
     def prepare(self) -> None:
         """Make the folders, and write what the program may read of its task.
@@ -102,7 +104,7 @@ class Attempt:
         command, env, cwd = self._start.command, self._environment(), self._start.cwd
         facts = {"program": shlex.join(command), "interpreter": self._config.job.python}
         say(f"  {'program':<14} {facts['program']}")
-        reader = MetricReader(self._sources(), self._paths.output, self._earlier())
+        reader = MetricReader(self._sources(), self._paths.output, self._earlier(), self._fresh)
         self._report(reader.begin())
         self._hold()
         if self._start.checkpoint is not None:
@@ -122,16 +124,14 @@ class Attempt:
             return self._asked() or reader.diverged is not None
 
         try:
-            stopped = follow(child, line, lambda: self._report(reader.poll()), stopping, stop.number, stop.grace)
+            stopped = follow(child, line, lambda: self._look(reader), stopping, stop.number, stop.grace)
             status = child.status
         finally:
             child.close()
         ended = reader.finish()
         self._report(ended.values)
-        for note in ended.notes:
-            self._task.journal.event("metrics", message=note)
-        if again := reader.again:
-            self._task.journal.event(COMPUTED_AGAIN, first=again.first, last=again.last, reports=again.reports)
+        self._note_restored(reader)
+        self._note_end(reader, ended)
         if diverged := reader.diverged:
             final = {self._full(metric): value for metric, value in ended.final.items()}
             return Result(final, {"step": diverged.step, "culprit": self._full(diverged.name)}, facts)
@@ -195,6 +195,22 @@ class Attempt:
         """What earlier attempts have reported."""
         rows = metric_rows(read(self._paths.journal)[0])
         return [Value(name.removeprefix(f"{self._stage.name}/"), step, value) for name, step, value, _ in rows]
+
+    def _look(self, reader: MetricReader) -> None:
+        self._report(reader.poll())
+        self._note_restored(reader)
+
+    def _note_restored(self, reader: MetricReader) -> None:
+        """Write down where the program has gone on: what earlier attempts did after that step is lost."""
+        if not (self._fresh or self._restored) and (step := reader.restored) is not None:
+            self._restored = True
+            self._task.journal.event("checkpoint restored", step=step)
+
+    def _note_end(self, reader: MetricReader, ended: Ended) -> None:
+        for note in ended.notes:
+            self._task.journal.event("metrics", message=note)
+        if again := reader.again:
+            self._task.journal.event(COMPUTED_AGAIN, first=again.first, last=again.last, reports=again.reports)
 
     def _report(self, values: Iterable[Value]) -> None:
         steps: dict[int, dict[str, float]] = {}

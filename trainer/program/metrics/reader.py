@@ -60,7 +60,9 @@ class Again:
 class MetricReader:
     """The metrics of one attempt at a task."""
 
-    def __init__(self, sources: Sequence[MetricSource], out: Path, earlier: Iterable[Value] = ()) -> None:
+    def __init__(
+        self, sources: Sequence[MetricSource], out: Path, earlier: Iterable[Value] = (), anew: bool = False
+    ) -> None:
         """Read these sources.
 
         Args:
@@ -68,11 +70,12 @@ class MetricReader:
             out: the task's folder of outputs.
             earlier: what earlier attempts have reported, in its order. Files are read from their beginnings, and
                 steps up to the largest that was reported are not reported again.
+            anew: the program begins at the beginning all the same: lines without steps are counted from 0.
         """
         before = defaultdict(list)
         for value in earlier:
             before[value.name].append(value)
-        self._series = {source.name: Series(source, before[source.name]) for source in sources}
+        self._series = {source.name: Series(source, before[source.name], anew) for source in sources}
         self._output = _Output([series for series in self._series.values() if series.source.kind == "stdout"])
         self._reported = _Group(None, [series for series in self._series.values() if series.source.kind == REPORTED])
         self._groups = list(_grouped(self._series.values(), out))
@@ -89,6 +92,12 @@ class MetricReader:
         for series in self._series.values():
             series.begin()
         return found
+
+    @property
+    def restored(self) -> int | None:
+        """The step from which this attempt has gone on; None: that is not known, or it began at the beginning."""
+        found = [series.restored for series in self._series.values() if series.restored is not None]
+        return min(found, default=None)
 
     @property
     def again(self) -> Again | None:
@@ -160,7 +169,7 @@ class _Group:
             if value is None or value == "":
                 continue
             step: object = record.step
-            number = record.number if self.origin else series.first + series.found
+            number = record.number if self.origin else series.number + series.found
             if step is None and self.origin:
                 step = field_of(record.fields, series.source.step)
             # Keras writes one list a metric.
@@ -212,7 +221,7 @@ class _Output:
         for one in series:
             value = found[1 if one.source.key == "1" else one.source.key]
             if value is not None:
-                point = one.add(value, step, one.first + one.found, "output")
+                point = one.add(value, step, one.number + one.found, "output")
                 if point:
                     yield point
 

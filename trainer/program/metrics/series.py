@@ -37,7 +37,8 @@ class Value:
 class Series:
     """The values of one metric, from the records of one attempt and from what earlier attempts have reported."""
 
-    def __init__(self, source: MetricSource, earlier: Iterable[Value] = ()) -> None:
+    def __init__(self, source: MetricSource, earlier: Iterable[Value] = (), anew: bool = False) -> None:
+        """`anew`: the program begins at the beginning, whatever earlier attempts have reported."""
         self.source = source
         self.found = 0
         """Values in records, numbers or not."""
@@ -51,6 +52,7 @@ class Series:
         self._part: Hashable = None
         self._previous, self._zeros, self._numbered = -1, 0, False
         self._faults: dict[tuple[str, str], tuple[int, str]] = {}
+        earlier = tuple(earlier)
         for value in earlier:
             self._take_in(value.value)
             self._count_in(value.value)
@@ -58,9 +60,20 @@ class Series:
             self._step = max(self._step, value.step)
         self.first = self._step + 1
         """Step of the first value that this attempt may report."""
+        self.number = 0 if anew else self.first
+        """Step of the first value that it prints, where the program gives none."""
+        self._earliest = min((value.step for value in earlier), default=None)
+        self._begins: int | None = None
         self.again: set[int] = set()
         """Steps of this attempt that an earlier one had reported."""
         self._begun = False
+
+    @property
+    def restored(self) -> int | None:
+        """The step from which this attempt has gone on; None: it has reported none yet, or began at the beginning."""
+        if self._begins is None or self._earliest is None or self._begins <= self._earliest:
+            return None
+        return self._begins - 1
 
     def begin(self) -> None:
         """The program starts: what was read before is an earlier attempt's."""
@@ -89,8 +102,10 @@ class Series:
             self._fault(_BACK, f"step {at} after {self._previous}" if at >= 0 else f"step {at}")
         self._previous = max(self._previous, at)
         # A document is written as a whole, with the steps of earlier attempts.
-        if self._begun and 0 <= at < self.first and self.source.kind != "json":
-            self.again.add(at)
+        if self._begun and at >= 0 and self.source.kind != "json":
+            self._begins = at if self._begins is None else self._begins
+            if at < self.first:
+                self.again.add(at)
         if at <= self._step:
             return None
         self._step = at
