@@ -92,6 +92,32 @@ def test_the_examples(tmp_path: Path, call_ablate: Callable[..., str], monkeypat
     assert function["stages"]["train"]["metrics"] == {"accuracy": {"better": "higher"}}  # type: ignore[index]
 
 
+def test_scripts_in_folders_and_modules_are_started_where_one_is(
+    tmp_path: Path, call_ablate: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As `python tools/train.py` and `python -m lab.train` are: files are named from there."""
+    place = tmp_path / "vision"
+    for name in ("tools/train.py", "lab/__init__.py", "lab/train.py"):
+        (place / name).parent.mkdir(parents=True, exist_ok=True)
+        (place / name).write_text(
+            TIMM.replace("a = p", "import lab\nassert open('here.txt').read()\na = p")
+            if name[-8:] == "train.py"
+            else ""
+        )
+    (place / "here.txt").write_text("here")
+    monkeypatch.chdir(place)
+    call_ablate(tmp_path / "home", "init", "-m", "lab.train", "--output", "a.yaml", "--", "cifar")
+    found = study(place / "a.yaml")
+    command = "{args} --random-seed {seed} --output-dir {out}"
+    assert found["stages"]["train"]["command"] == f"python -m lab.train cifar {command}"  # type: ignore[index]
+    assert "Loss" in found["stages"]["train"]["metrics"] and found["name"] == "lab"  # type: ignore[index]
+    (place / "tools" / "lab").symlink_to(place / "lab")
+    call_ablate(tmp_path / "home", "init", "--no-run", "tools/train.py", "--", "cifar")
+    found = study(place / "study.yaml")
+    assert found["stages"]["train"]["command"] == f"python tools/train.py cifar {command}"  # type: ignore[index]
+    assert found["name"] == "vision"
+
+
 SETTINGS = """
 import os, sys, time
 out_dir, seed = "out", 0

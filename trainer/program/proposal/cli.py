@@ -20,15 +20,25 @@ if TYPE_CHECKING:
 
 
 @click.command("init")
-@click.argument("target", metavar="SCRIPT|MODULE:FUNCTION")
+@click.argument("target", metavar="SCRIPT|MODULE:FUNCTION|-m MODULE")
 @click.argument("words", metavar="[-- WORDS]...", nargs=-1)
-@click.option("--output", type=click.Path(), help="The study file [default: study.yaml in the script's folder].")
+@click.option("-m", "module", is_flag=True, help="The program is a module, as of python -m.")
+@click.option(
+    "--output", type=click.Path(), help="The study file [default: study.yaml here, or next to a script elsewhere]."
+)
 @click.option("--name", help="Name of the study [default: that of the script, or of its folder].")
 @click.option("--seconds", type=click.FloatRange(min=0, min_open=True), default=20.0, show_default=True)
 @click.option("--no-run", is_flag=True, help="Do not run the program to see which metrics it has.")
 @click.option("--python", default="", help="Interpreter of the program [default: the active environment's].")
 def init(
-    target: str, words: tuple[str, ...], output: str | None, name: str | None, seconds: float, no_run: bool, python: str
+    target: str,
+    words: tuple[str, ...],
+    module: bool,
+    output: str | None,
+    name: str | None,
+    seconds: float,
+    no_run: bool,
+    python: str,
 ) -> int:
     """Write a commented study file for a program as it is: a script with argparse or settings, a function, a Hydra app.
 
@@ -37,15 +47,15 @@ def init(
     """
     from ablative.trainer.program.interpreter import interpreter
     from ablative.trainer.program.proposal.found_metrics import found_metrics
-    from ablative.trainer.program.proposal.found_program import find_program
+    from ablative.trainer.program.proposal.found_program import find_program, started_in
     from ablative.trainer.program.proposal.roles import roles
     from ablative.trainer.program.proposal.study_text import study_text
 
-    file = _file(target, output)
-    folder = file.parent
+    folder = started_in(target, module)
+    file = _file(folder, output)
     with tempfile.TemporaryDirectory(prefix="ablate-init-", ignore_cleanup_errors=True) as scratch:
         used = interpreter(python, folder, "init: --python")
-        found = find_program(target, words, used, Path(scratch, "probes"))
+        found = find_program(target, module, words, used, Path(scratch, "probes"))
         lines = [f"{found.target}: {_KINDS[found.kind]}, {counted(len(found.values), 'key')}"]
         written = ran = None
         if found.unknown:
@@ -104,14 +114,15 @@ def _completed(found: Found, ran: Ran) -> tuple[Found, Path | None]:
     return replace(found, values=values), written
 
 
-def _file(target: str, output: str | None) -> Path:
+def _file(folder: Path, output: str | None) -> Path:
     """The study file to write; raises ConfigError where there is one, or where the program would not be found."""
-    folder = Path() if ":" in target else Path(target).parent
     file = Path(output) if output else folder / "study.yaml"
     if file.exists():
         raise ConfigError(f"init: {file} is there, and is not written over; give another one: --output NAME.yaml")
     if file.resolve().parent != folder.resolve():
-        raise ConfigError(f"init: --output {file}: the study file lies in the program's folder, {folder.resolve()}")
+        raise ConfigError(
+            f"init: --output {file}: the study file lies where the program is started, in {folder.resolve()}"
+        )
     return file
 
 
@@ -141,5 +152,6 @@ def _name(target: str) -> str:
     """A study's name: the script's, unless that says nothing; then its folder's."""
     stem = target.partition(":")[0].rpartition(".")[2] if ":" in target else Path(target).stem
     if stem in ("train", "main", "run", "__main__") and ":" not in target:
-        stem = Path(target).resolve().parent.name
+        above = (folder.name for folder in Path(target).resolve().parents)
+        stem = next(name for name in above if name not in ("scripts", "tools", "src", "bin"))
     return re.sub(r"\W+", "_", stem).strip("_") or "study"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import difflib
+import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -31,8 +32,9 @@ class Found:
     kind: str
     """`argparse`, `hydra`, `globals`, `words` or `function`."""
     target: str
-    """The script's name, or `module:function`."""
+    """The script, `-m module`, or `module:function`."""
     folder: Path
+    """It is started there."""
     values: Mapping[str, Plain]
     """Dotted key → default; None also where there is none, or it is not known."""
     options: Mapping[str, Option] = field(default_factory=dict)
@@ -57,11 +59,22 @@ class Found:
         return [key for key, value in self.values.items() if value is None] if self.kind == "function" else []
 
 
-def find_program(target: str, words: tuple[str, ...], python: str, cache: Path) -> Found:
+def started_in(target: str, module: bool) -> Path:
+    """The folder that the program is started in, and that its study file lies in.
+
+    That is the current one, where people start a script that is in a folder below; else the script's own.
+    """
+    path = Path(os.path.abspath(target))
+    here = module or ":" in target or path.is_relative_to(Path.cwd())
+    return Path() if here else path.parent
+
+
+def find_program(target: str, module: bool, words: tuple[str, ...], python: str, cache: Path) -> Found:
     """The program that `ablate init` is to describe.
 
     Args:
         target: path of a script, or `module:function` of the current folder.
+        module: `target` is a module, as of `python -m`.
         words: arguments that every run needs.
         python: interpreter that runs it.
         cache: folder for answers of the program.
@@ -71,37 +84,53 @@ def find_program(target: str, words: tuple[str, ...], python: str, cache: Path) 
     """
     if re.fullmatch(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*", target):
         return _function(target)
-    path = Path(target)
-    if not path.is_file():
-        near = difflib.get_close_matches(path.name, [p.name for p in path.parent.glob("*.py")], n=1)
-        hint = f"; did you mean '{path.parent / near[0]}'?" if near else ""
-        raise ConfigError(f"init: no script '{target}'; expected a .py file, or module:function{hint}")
-    source = _source(path)
-    invocation = Invocation(python, path.parent.resolve(), {}, f"init: {path.name}", cache)
+    folder = started_in(target, module)
+    program = ["-m", target] if module else [_script(target).relative_to(os.path.abspath(folder)).as_posix()]
+    path = _file_of(target) if module else _script(target)
+    source = _source(path) if path else ""
+    found = Found("argparse", " ".join(program), folder, {}, words=words)
+    invocation = Invocation(python, folder.resolve(), {}, f"init: {program[-1]}", cache)
+    if path is None:
+        return _asked(found, program, invocation)
     if re.search(r"\bhydra\.main\b|from hydra import main", source):
         with hydra_probe(invocation, ("*",)) as probe:
-            values = dotted(probe.resolve([path.name, *words]).values)
-        return Found("hydra", path.name, path.parent, values, groups=_groups(path, source), words=words)
+            values = dotted(probe.resolve([*program, *words]).values)
+        return replace(found, kind="hydra", values=values, groups=_groups(path, source))
     if has_settings(ast.parse(source)):
-        own = settings_script(path, words)
-        return Found(GLOBALS, path.name, path.parent, own.values, words=own.words, computed=own.computed)
+        own = settings_script(path, words, folder)
+        return replace(found, kind=GLOBALS, values=own.values, words=own.words, computed=own.computed)
     if not parses_options(path):
         read = own_words(words)
-        found = Found(WORDS, path.name, path.parent, read.values, words=read.words)
-        return replace(found, given=tuple(read.values), style=read.style, quoted=read.quoted)
-    return _asked(path, words, invocation)
+        more = replace(found, given=tuple(read.values), style=read.style, quoted=read.quoted)
+        return replace(more, kind=WORDS, values=read.values, words=read.words)
+    return _asked(found, program, invocation)
 
 
-def _asked(path: Path, words: tuple[str, ...], invocation: Invocation) -> Found:
+def _asked(found: Found, program: Sequence[str], invocation: Invocation) -> Found:
     with argparse_probe(invocation, ("*",)) as probe:
-        options = probe.options([path.name, *words])
+        options = probe.options([*program, *found.words])
         try:
-            values: Settings = probe.resolve([path.name, *words]).values
+            values: Settings = probe.resolve([*program, *found.words]).values
         except ConfigError as error:
             raise ConfigError(
-                f"{error}; what every run needs comes after --: ablate init {path.name} -- WORDS"
+                f"{error}; what every run needs comes after --: ablate init {found.target} -- WORDS"
             ) from None
-    return Found("argparse", path.name, path.parent, values, options, words=words)
+    return replace(found, values=values, options=options)
+
+
+def _script(target: str) -> Path:
+    path = Path(os.path.abspath(target))
+    if not path.is_file():
+        near = difflib.get_close_matches(path.name, [p.name for p in path.parent.glob("*.py")], n=1)
+        hint = f"; did you mean '{Path(target).parent / near[0]}'?" if near else ""
+        raise ConfigError(f"init: no script '{target}'; expected a .py file, module:function, or -m MODULE{hint}")
+    return path
+
+
+def _file_of(module: str) -> Path | None:
+    """The file of a module, or of a package that is run, in the current folder; None: it is elsewhere."""
+    inner = Path(*module.split("."))
+    return next((path.absolute() for path in (inner.with_suffix(".py"), inner / "__main__.py") if path.is_file()), None)
 
 
 def _source(path: Path) -> str:

@@ -39,12 +39,13 @@ def has_settings(tree: ast.Module) -> bool:
     return bool(calls & {*_READERS}) and not calls & {"parse_args", "parse_known_args", "ArgumentParser"}
 
 
-def settings_script(path: Path, words: Sequence[str]) -> SettingsScript:
+def settings_script(path: Path, words: Sequence[str], folder: Path) -> SettingsScript:
     """The settings of a script, with the values that the arguments of every run give them.
 
     Args:
         path: of the script; it can be parsed.
         words: arguments: `--name=value` sets a value, and so does each constant of a Python file that is named.
+        folder: that the script is started in.
     """
     values, computed = _settings(_before_arguments(ast.parse(path.read_text(encoding="utf-8", errors="replace"))))
     names, left = {*values, *computed}, []
@@ -55,8 +56,8 @@ def settings_script(path: Path, words: Sequence[str]) -> SettingsScript:
             computed.pop(name, None)
             continue
         left.append(word)
-        if word.endswith(".py") and (path.parent / word).is_file():
-            set_there, computed_there = _settings(_parsed(path.parent / word).body)
+        if word.endswith(".py") and (folder / word).is_file():
+            set_there, computed_there = _settings(_parsed(folder / word).body)
             values.update({key: value for key, value in set_there.items() if key in names})
             computed = {key: text for key, text in computed.items() if key not in set_there}
             computed.update({key: f"{text} in {word}" for key, text in computed_there.items() if key in names})
