@@ -87,7 +87,8 @@ def kill_here(job: str) -> None:
 
 
 def kill_on_slurm(job: str) -> None:
-    subprocess.run(["scancel", "--signal=KILL", "--full", job], check=True)
+    # One that is no longer there is refused.
+    subprocess.run(["scancel", "--quiet", "--signal=KILL", "--full", job], check=False)
 
 
 def run_and_kill(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import pickle
 from pathlib import Path
 
@@ -208,6 +209,27 @@ def test_stages_are_shared_where_their_configurations_are(tmp_path: Path) -> Non
     words = json.loads((paths_of(plan, train).output / "note.json").read_text())["words"]
     assert words[:3] == ["--width=8", "--lr=0.1", "--seed=1"] and words[-1] == f"--data={paths_of(plan, data).output}"
     assert series(plan, probe, "probe/svhn/loss") == [(0, 0.4)]
+
+
+@pytest.mark.parametrize("launch", ["none", "srun"])
+def test_only_a_step_of_slurm_has_the_variables_of_one(
+    launch: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "srun").write_text('#!/bin/sh\nshift 3\nexec "$@"\n')
+    (tmp_path / "srun").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    ours, step = (
+        {"SLURM_JOB_ID": "7", "SLURM_CPUS_PER_TASK": "2"},
+        {"SLURM_NTASKS": "1", "SLURM_STEP_ID": "0", "PMI_RANK": "0"},
+    )
+    for name, value in {**ours, **step}.items():
+        monkeypatch.setenv(name, value)
+    study = FILES.replace(", data: [sets]", f", launch: {launch}").replace("'loss (.*)'", "'(.)'")
+    program = "import os; open(os.environ['ABLATE_OUT'] + '/names', 'w').write(' '.join(os.environ)); print(0)"
+    plan = planned(folder_with(tmp_path / "user", study=study, note=program))
+    attempt(plan, plan.tasks[0])
+    shown = set((paths_of(plan, plan.tasks[0]).output / "names").read_text().split())
+    assert ours.keys() <= shown and (step.keys() & shown) == (step.keys() if launch == "srun" else set())
 
 
 def test_a_word_may_be_for_one_stage(tmp_path: Path) -> None:

@@ -2,10 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 
 LAUNCH = "ablative.launch"
 """Module that starts processes with torch's variables of a process group."""
+_STEP = re.compile(
+    r"SLURM_(NTASKS\w*|NPROCS|PROCID|LOCALID|NODEID|GTIDS|TASKS_PER_NODE|TASK_PID|STEPID|STEP_\w+|SRUN_\w+|LAUNCH_\w+)"
+    r"|PMIX?_\w+"
+)
+"""Variables of the step of a SLURM job, which is the worker's."""
+
+
+def without_step(environment: Mapping[str, str], by: str) -> dict[str, str]:
+    """The environment of a program that is no step of a SLURM job itself.
+
+    A library that found the worker's step there would take the program for one of its processes: Lightning ignores the
+    signal to stop then, since SLURM is to requeue it.
+
+    Args:
+        environment: of the worker.
+        by: what starts the program's processes; `srun` makes a step.
+    """
+    return {name: value for name, value in environment.items() if by == "srun" or not _STEP.fullmatch(name)}
 
 
 def launched(command: Sequence[str], by: str, processes: int, python: str) -> list[str]:

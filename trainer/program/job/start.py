@@ -14,7 +14,7 @@ from ablative.study.trainers import JobTask
 from ablative.trainer.program.config import ProgramConfig, dotted
 from ablative.trainer.program.interpreter import client_folder, with_interpreter
 from ablative.trainer.program.job import outcome
-from ablative.trainer.program.job.launchers import launched
+from ablative.trainer.program.job.launchers import launched, without_step
 from ablative.trainer.program.words import Filling
 from ablative.trainer.runner import frozen_code
 
@@ -85,7 +85,8 @@ class Start:
         Args:
             base: variables of this process.
         """
-        found = frozen_code.variables(base) | self.added | {"PYTHONUNBUFFERED": "1"}
+        own = without_step(frozen_code.variables(base), self._stage.launch.by)
+        found = own | self.added | {"PYTHONUNBUFFERED": "1"}
         client = str(client_folder(self._job.home))
         found["PYTHONPATH"] = os.pathsep.join(filter(None, [found.get("PYTHONPATH"), client]))
         if end := base.get("SLURM_JOB_END_TIME"):

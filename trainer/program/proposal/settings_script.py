@@ -36,7 +36,8 @@ class SettingsScript:
 def has_settings(tree: ast.Module) -> bool:
     """Whether a script overwrites its own names; one that parses options hands over what argparse has found."""
     calls = {_called(node) for node in ast.walk(tree)}
-    return bool(calls & {*_READERS}) and not calls & {"parse_args", "parse_known_args", "ArgumentParser"}
+    parses = {name.lstrip(".") for name in calls} & {"parse_args", "parse_known_args", "ArgumentParser"}
+    return bool(calls & {*_READERS}) and not parses
 
 
 def settings_script(path: Path, words: Sequence[str], folder: Path) -> SettingsScript:
@@ -85,9 +86,9 @@ def _before_arguments(tree: ast.Module) -> list[ast.stmt]:
 
 
 def _called(node: ast.AST) -> str:
-    """Name of the function or method that an expression calls."""
+    """Name of the function that an expression calls; of a method, with a dot before it."""
     function = node.func if isinstance(node, ast.Call) else None
-    return function.id if isinstance(function, ast.Name) else getattr(function, "attr", "")
+    return function.id if isinstance(function, ast.Name) else f".{getattr(function, 'attr', '')}"
 
 
 def _settings(body: Sequence[ast.stmt]) -> tuple[dict[str, Plain], dict[str, str]]:
