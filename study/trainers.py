@@ -18,6 +18,7 @@ from ablative.study.core.identity import flatten, identity
 from ablative.study.core.typed import Settings, build, plain
 from ablative.study.home.journal import Entry
 from ablative.study.home.paths import Home, TaskPaths
+from ablative.study.spec.cluster import ClusterConfig
 from ablative.study.spec.runtime import RuntimeConfig
 from ablative.study.spec.sections import Choices, Values
 from ablative.study.starts import Resumption, Started
@@ -261,6 +262,9 @@ class Trainer(Protocol):
     self_identified: bool = False
     """A bound configuration holds the seed and the ids of what it needs, and is hashed alone. False: the names of
     trainer and stage, the needs' ids and the seed are hashed with it."""
+    starts_processes: bool = False
+    """`entry` starts the processes that share a task: SLURM starts one for all of them. False: `entry` is called in
+    each, with torch's variables of a process group."""
     executes: bool = True
     """False: its tasks are results that exist already; there is nothing to run, and what lacks is `absent`."""
     enqueue: tuple[Settings, ...] = ()
@@ -352,6 +356,10 @@ class Trainer(Protocol):
     def after_out_of_memory(self, stage: str, config: Config, times: int) -> bool:
         """Whether an attempt after so many that ran out of memory would need less of it."""
         return False
+
+    def check_cluster(self, stage: str, config: Config, cluster: ClusterConfig) -> None:
+        """Raise ConfigError for a stage that cannot run as this cluster would have it."""
+        return None
 
     def grace(self, stage: str, config: Config) -> float:
         """Seconds that a running task may take to end once it is to (cancelled, or a pruned trial); 0: it is killed."""

@@ -38,7 +38,7 @@ from ablative.study.spec.sections import Choices, Sections, Values
 from ablative.study.spec.study_file import KEYS, TRAINER, Study, changed_content, check_factors, parse_study
 from ablative.study.syntax.places import Places
 from ablative.study.syntax.words import Overrides, Tree, parse_words, sort_words
-from ablative.study.trainers import Code, Metric, Request, Stage, Trainer
+from ablative.study.trainers import Code, Config, Metric, Request, Stage, Trainer
 
 
 @dataclass(frozen=True)
@@ -290,8 +290,8 @@ class _Planner:
                     if task.stage in applied:
                         wanted.add(task.task_id)
                     if task.run_id not in clusters:
-                        own = [other.runtime for other in run if other.run_id == task.run_id]
-                        clusters[task.run_id] = self._cluster(choices, values, widest(own))
+                        own = [(o.stage, o.config, o.runtime) for o in run if o.run_id == task.run_id]
+                        clusters[task.run_id] = self._cluster(choices, values, own)
         read_keys.check()
         return by_depth(found, wanted), clusters
 
@@ -316,7 +316,8 @@ class _Planner:
         if PARENT_KEY in self._tuned.meaning(levels):
             raise ConfigError(f"{self.where}: search: {cell_name(levels)} starts from another run; a trial cannot")
         stages = [stage for stage in self._configurations.stages(choices, values) if allows(levels, stage.where)]
-        return stages, self._cluster(choices, values, widest([stage.runtime for stage in stages]))
+        own = [(stage.name, stage.config, stage.runtime) for stage in stages]
+        return stages, self._cluster(choices, values, own)
 
     def _waiting(self, cell: Cell) -> str:
         """Why it, or a cell that it starts from, has no tasks yet."""
@@ -343,5 +344,12 @@ class _Planner:
     def _split(self, cell: Cell) -> tuple[Choices, Values]:
         return self._levels.split(cell, self._tuned)
 
-    def _cluster(self, choices: Choices, values: Values, runtime: RuntimeConfig) -> ClusterConfig:
-        return spread(self._sections.section("cluster", ClusterConfig, choices, values), runtime)
+    def _cluster(
+        self, choices: Choices, values: Values, stages: Sequence[tuple[str, Config, RuntimeConfig]]
+    ) -> ClusterConfig:
+        """Where stages (name, configuration, runtime) of one run go; raises ConfigError for what cannot run there."""
+        config: ClusterConfig = self._sections.section("cluster", ClusterConfig, choices, values)
+        found = spread(config, widest([runtime for _, _, runtime in stages]))
+        for stage, own, _ in stages:
+            self.trainer.check_cluster(stage, own, found)
+        return found

@@ -54,6 +54,8 @@ class Array:
     """Given by the scheduler; stays empty when the submitting process dies between the call and its answer."""
     submitted: float = 0.0
     """When the scheduler took it, in seconds since 1970."""
+    once: bool = False
+    """Of the processes that share a task, one is started on its node, which starts the others."""
     arms: tuple[str, ...] = ()
     """Names of the search's arms whose trials its elements look for, which then have no tasks of their own."""
 

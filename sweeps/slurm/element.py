@@ -40,6 +40,8 @@ LINGER_SECONDS = 600.0
 """How long to wait to be killed: longer than any KillWait or GraceTime."""
 REQUEUE_SECONDS = 90.0
 """How long to ask for the requeue, while the controller may be away."""
+ALREADY = "Job is pending execution"
+"""What the controller answers of a job that it has put back itself meanwhile, as it does after a preemption."""
 TIMING_SECONDS = 90.0
 """How much earlier than asked for the warning before the time limit may come (`slurmctld` looks twice a minute, and
 counts in minutes)."""
@@ -205,7 +207,7 @@ def requeue(job_id: str) -> bool:
     while True:
         done = subprocess.run(["scontrol", "requeue", job_id], capture_output=True, text=True, check=False)
         say(f"requeue: {done.stderr.strip() or 'done'}")
-        if done.returncode == 0:
+        if done.returncode == 0 or ALREADY in done.stderr:
             return True
         if "Unable to contact" not in done.stderr or time.monotonic() > end:
             return False

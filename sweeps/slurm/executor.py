@@ -101,8 +101,8 @@ def search_layout(plan: Plan, jobs: int, left: Mapping[str, int], prefix: str) -
         share = math.ceil(wanted / len(groups))
         most = math.ceil(sum(left[arm.name] for arm in arms) / config.pack)
         count = max(1, min(share, most, found.max_array, found.max_jobs // len(groups)))
-        array = Array(f"{prefix}.{number}", ((),) * count, plain(config), arms=tuple(arm.name for arm in arms))
-        arrays.append(array)
+        names, once = tuple(arm.name for arm in arms), plan.trainer.starts_processes
+        arrays.append(Array(f"{prefix}.{number}", ((),) * count, plain(config), once=once, arms=names))
     return WorkerLayout(sum(len(array.elements) for array in arrays), (), tuple(arrays), getpass.getuser())
 
 

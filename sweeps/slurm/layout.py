@@ -60,6 +60,7 @@ def arrange(
             if any(elements):
                 first = follows[part] if follows else ""
                 array = Array(layer.names[-1], elements, content, first, waits_for, after, after_end)
+                array = replace(array, once=plan.trainer.starts_processes)
                 arrays.append(array)
     return _with_canary(arrays)
 
@@ -208,6 +209,6 @@ def _with_canary(arrays: list[Array]) -> tuple[Array, ...]:
         return tuple(arrays)
     name = f"{arrays[0].name.rpartition('.')[0]}.canary"
     first = next(element for element in arrays[0].elements if element)
-    canary = Array(name, ((first[0],),), arrays[0].cluster, canary=True)
+    canary = Array(name, ((first[0],),), arrays[0].cluster, canary=True, once=arrays[0].once)
     waiting = [array.follows or array.after or array.after_end for array in arrays]
     return canary, *(a if waits else replace(a, after=(name,)) for a, waits in zip(arrays, waiting, strict=True))

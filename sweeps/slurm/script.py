@@ -65,7 +65,8 @@ def text(home: Home, submission: SubmissionPaths, array: Array, where: Mapping[s
     config = build(ClusterConfig, array.cluster, "cluster")
     _check_extra(config)
     tasks = max(1, config.tasks)
-    team, python = config.nodes * tasks > 1, shlex.quote(sys.executable)
+    several, python = config.nodes * tasks > 1, shlex.quote(sys.executable)
+    team = several and not array.once
     command = [
         sys.executable,
         "-u",
@@ -94,10 +95,21 @@ def text(home: Home, submission: SubmissionPaths, array: Array, where: Mapping[s
             'export SRUN_CPUS_PER_TASK="$SLURM_CPUS_PER_TASK"',
             *([f"export {PORT}=$({python} -m ablative.sweeps.slurm.team)"] if team else []),
         ],
-        # An element that has lost one of its processes would wait for it.
-        srun_args=["--open-mode=append", *(["--kill-on-bad-exit=1"] if team else [])],
+        srun_args=["--open-mode=append", *_step(config, several, array.once)],
         additional_parameters=_options(config, array, dependency),
     )
+
+
+def _step(config: ClusterConfig, several: bool, once: bool) -> list[str]:
+    """Options of the step that runs the element: one process on all cores of its node, or one for each of a run's."""
+    if not several:
+        return []
+    if once:
+        cores = config.cpus * max(1, config.tasks)
+        # What the process starts by `srun` shares its cores.
+        return ["--nodes=1", "--ntasks=1", f"--cpus-per-task={cores}", "--overlap"]
+    # An element that has lost one of its processes would wait for it.
+    return ["--kill-on-bad-exit=1"]
 
 
 def submit(submission: SubmissionPaths, script: str) -> str:

@@ -269,3 +269,15 @@ def test_a_scheduler_that_is_away_keeps_no_worker_from_stopping(
     tries.close()
     with pytest.raises(ConfigError, match="is more than any node of partition 'p' has"):
         cluster.check(CONFIG, CLUSTER.without({"n1", "n2"}))
+
+
+@pytest.mark.parametrize(
+    ("answer", "done"), [("Job is pending execution", True), ("Requested operation denied", False)]
+)
+def test_a_job_that_the_scheduler_has_put_back_itself_is_in_the_queue(
+    answer: str, done: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A preemption and the element's own request may cross: the task has to stay open for the job's next life."""
+    said = subprocess.CompletedProcess((), 1, "", f"4_3: {answer}\n")
+    monkeypatch.setattr(element.subprocess, "run", lambda *words, **options: said)
+    assert element.requeue("4_3") is done

@@ -17,6 +17,7 @@ from performed import perform
 from shared import with_store
 from slurm_world import SECONDS
 
+from ablative.study.core.errors import ConfigError
 from ablative.study.core.files import read_json
 from ablative.study.home.paths import Home
 from ablative.study.plan.plan import make_plan
@@ -109,3 +110,34 @@ def test_a_trainer_of_another_distribution(
     assert all(record["environment"]["scheduler"]["node"] in ("n1", "n2") for record in records(home).values())
     status = json.loads(call_ablate(home, "status", *words, "--json"))
     assert status["counts"] == {"completed": 13}
+
+
+GROUP = """
+name: group
+code: .
+config: {width: 1}
+stages:
+  inside: {command: "python rank.py {width} {out}", launch: {with: env, processes: 2}, metrics: %s}
+  across: {after: inside, command: "python rank.py {width} {out}", launch: {with: srun, processes: 2}, metrics: %s}
+factors: {width: {narrow: {width: 1}}}
+"""
+RANK = """
+import os, sys
+with open(os.path.join(sys.argv[2], "ranks"), "a") as file:
+    file.write(os.environ.get("RANK") or os.environ["SLURM_PROCID"])
+print("node", os.environ["SLURMD_NODENAME"], os.environ.get("WORLD_SIZE") or os.environ["SLURM_NTASKS"])
+"""
+
+
+def test_a_program_that_starts_its_processes_is_started_once(tmp_path: Path, call_ablate: Callable[..., str]) -> None:
+    folder, home = tmp_path / "user", with_store(tmp_path / "home")
+    folder.mkdir()
+    study, size = folder / "study.yaml", "{size: {better: lower, stdout: 'node \\w+ (.*)'}}"
+    study.write_text(GROUP % (size, size))
+    (folder / "rank.py").write_text(RANK)
+    call_ablate(home, "submit", str(study), "cluster=slurm", *CLUSTER)
+    wait_for(lambda: len(records(home)) == 2, SECONDS)
+    assert [found[name] for found in metrics(home).values() for name in found] == [2.0, 2.0]
+    assert [sorted(path.read_text()) for path in home.rglob("ranks")] == [["0", "1"]] * 2
+    with pytest.raises(ConfigError, match=r"launch: with: env starts processes on one node, but cluster.nodes is 2"):
+        make_plan(str(study), ("cluster=slurm", "cluster.nodes=2"), home=Home(home))

@@ -367,7 +367,7 @@ print('loss 1')
     lines: list[str] = []
     with (tmp_path / "log").open("wb") as log:
         child = process.Child([sys.executable, "-c", source], tmp_path, {}, log.fileno())
-        process.follow(child, lines.append, lambda: None, lambda: False, signal.SIGTERM, 1.0)
+        process.follow(child, lines.append, lambda: None, lambda: False, signal.SIGTERM, lambda: 1.0)
         child.close()
     assert lines[-1] == "loss 1" and max(map(len, lines)) == process.LONGEST_LINE and len(lines) == 82
     kept = (tmp_path / "log").read_bytes()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 import os
 import time
 from collections.abc import Mapping, Sequence
@@ -13,6 +14,7 @@ from ablative.study.core.identity import canonical, digest, identity
 from ablative.study.core.typed import Settings, build, plain
 from ablative.study.home.journal import Entry
 from ablative.study.home.paths import home
+from ablative.study.spec.cluster import ClusterConfig
 from ablative.study.starts import Resumption, Started
 from ablative.study.syntax.words import STAGE_MARK, Tree
 from ablative.study.trainers import Config, JobTask, Progress, Request, Trainer
@@ -20,6 +22,7 @@ from ablative.trainer.program.checks import reads_configuration
 from ablative.trainer.program.config import ProgramConfig, dotted, hashable, of_stage
 from ablative.trainer.program.configurations import KEYS, ProgramConfigurations
 from ablative.trainer.program.data_files import DataFiles, data_names
+from ablative.trainer.program.definition import Stop
 from ablative.trainer.program.job.start import Start
 from ablative.trainer.program.parts import Part
 from ablative.trainer.program.resolver import Resolver, Surroundings
@@ -35,6 +38,7 @@ class ProgramTrainer(Trainer):
     # None of this program's code can change what a user's program computes.
     packages: tuple[str, ...] = ()
     study_keys = KEYS
+    starts_processes = True
 
     def __init__(self) -> None:
         self._resolvers: dict[str, Resolver] = {}
@@ -113,6 +117,22 @@ class ProgramTrainer(Trainer):
             not isinstance(values.get(key), int) or factor > 1 or values[key] * factor ** (times - 1) > 1
             for key, factor in config.job.stage.on_oom.items()
         )
+
+    def check_cluster(self, stage: str, config: Config, cluster: ClusterConfig) -> None:
+        own, where = config.job.stage, f"stages.{config.job.stage.name}"
+        if cluster.kind != "slurm":
+            return
+        if cluster.nodes > 1 and own.launch.by != "srun":
+            raise ConfigError(
+                f"{where}.launch: with: {own.launch.by} starts processes on one node, but cluster.nodes is "
+                f"{cluster.nodes}; with: srun starts them on several"
+            )
+        # Of the default, what the cluster leaves of it is taken.
+        if own.stop.grace > max(cluster.signal_seconds, Stop().grace):
+            raise ConfigError(
+                f"{where}.stop.grace: {own.stop.grace:g} s, but the warning comes {cluster.signal_seconds} s before "
+                f"the time limit; give cluster.signal_seconds={math.ceil(own.stop.grace)} or a shorter grace"
+            )
 
     def grace(self, stage: str, config: Config) -> float:
         return float(config.job.stage.stop.grace)

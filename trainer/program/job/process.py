@@ -175,7 +175,7 @@ def follow(
     pause: Callable[[], None],
     stop: Callable[[], bool],
     number: int,
-    grace: float,
+    grace: Callable[[], float],
 ) -> bool:
     """Read a program's output until it ends; stop it when asked.
 
@@ -185,13 +185,13 @@ def follow(
         pause: called about four times a second, and at the end.
         stop: whether it is to stop; asked as often.
         number: the signal that stops it.
-        grace: seconds after which it is killed.
+        grace: seconds after which it is killed, asked when it is stopped.
 
     Returns:
         Whether it was asked to stop.
     """
     asked: float | None = None
-    last = 0.0
+    last, most = 0.0, 0.0
     while not child.ended:
         for text in child.lines(0.1):
             line(text)
@@ -200,9 +200,9 @@ def follow(
             last = now
             pause()
             if asked is None and stop():
-                asked = now
+                asked, most = now, grace()
                 child.signal(number)
-            elif asked is not None and now - asked > grace:
+            elif asked is not None and now - asked > most:
                 child.signal(signal.SIGKILL)
     for text in child.lines(0):
         line(text)

@@ -124,7 +124,7 @@ class Attempt:
             return self._asked() or reader.diverged is not None
 
         try:
-            stopped = follow(child, line, lambda: self._look(reader), stopping, stop.number, stop.grace)
+            stopped = follow(child, line, lambda: self._look(reader), stopping, stop.number, self._start.grace)
             status = child.status
         finally:
             child.close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import time
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
@@ -18,6 +19,8 @@ from ablative.trainer.program.job.launchers import launched, without_step
 from ablative.trainer.program.words import Filling
 from ablative.trainer.runner import frozen_code
 
+RESERVE_SECONDS = 10.0
+"""What is left of a job's time when a program that does not stop is killed."""
 CALL = "ablative.call"
 """Module that runs a function in the study's interpreter."""
 
@@ -46,7 +49,7 @@ class Start:
         else:
             words = [*self.filling.words(own.command), *self._resume_words()]
             command = with_interpreter([*map(frozen_code.moved, words)], python)
-        command = launched(command, own.launch.by, self._config.runtime.processes, python)
+        command = launched(command, own.launch.by, self._config.runtime.processes, python, os.environ)
         return [*self.prefix, *command]
 
     @property
@@ -78,6 +81,11 @@ class Start:
         for word, stage in self._config.job.folders.items():
             found[f"ABLATE_STAGE_{outcome.variable(word.removesuffix('.out'))}"] = str(job.needs[stage].output)
         return found
+
+    def grace(self) -> float:
+        """Seconds that the program may take to stop now: the job has to end in time to be put back into the queue."""
+        end = float(os.environ.get("SLURM_JOB_END_TIME") or "inf")
+        return max(0.0, min(self._stage.stop.grace, end - time.time() - RESERVE_SECONDS))
 
     def environment(self, base: Mapping[str, str]) -> dict[str, str]:
         """Variables of the program, but for those that the study adds.

@@ -81,7 +81,7 @@ def short_run(found: Found, command: str, given: Settings, python: str, seconds:
             lambda: None,
             lambda: time.monotonic() - begin > seconds,
             signal.SIGTERM,
-            GRACE_SECONDS,
+            lambda: GRACE_SECONDS,
         )
         status = child.status
     finally:
