@@ -106,7 +106,7 @@ def test_a_piped_plan_has_one_line_for_each_cell(
     monkeypatch.delenv("COLUMNS", raising=False)
     monkeypatch.setenv("ABLATE_DATA", str(tmp_path))
     assert main(["plan", "mae_clip_web"], standalone=False) == 0
-    rows = [line for line in capsys.readouterr().out.splitlines() if re.search(r"^ (clip|mae_clip|m3ae) ", line)]
+    rows = [line for line in capsys.readouterr().out.splitlines() if re.search(r"^ web +(clip|mae_clip|m3ae) ", line)]
     assert len(rows) == 11 and all("1 no data" in row and "eligible" not in row for row in rows)
     assert main(["plan", "mae_clip_web", "--json"], standalone=False) == 0
     tasks = json.loads(capsys.readouterr().out)["tasks"]

@@ -60,7 +60,8 @@ def test_what_is_said_of_a_factor_goes_with_it() -> None:
                 "reference": {"levels": {"a": {"x": {}, "y": {}}, "b": {}}},
             }
         },
-        "claims": {"c": {"where": {"a": "y"}}},
+        "claims": {"c": {"where": {"a": "y"}}, "d": {"where": {"a": ["x", "y"]}}},
+        "figures": {"f": {"where": {"b": "z"}}},
     }
     assert without_removed(data) == {
         "factors": {"a": {"x": {}}},
@@ -68,7 +69,8 @@ def test_what_is_said_of_a_factor_goes_with_it() -> None:
         "drop": [{"a": ["x"]}, {"a": ["x"]}],
         "baseline": {"a": "x"},
         "tables": {"t": {"rows": ["a"], "where": {"a": ["x"]}, "reference": {"levels": {"a": {"x": {}}}}}},
-        "claims": {"c": {"where": {"a": "y"}}},  # is told to name a level that does not exist
+        "claims": {"d": {"where": {"a": ["x"]}}},  # the other one was about nothing that is left
+        "figures": {"f": {"where": {}}},
     }
 
 
