@@ -71,7 +71,9 @@ def plan_of(name: str, home: Home, *overrides: str) -> Plan:
     return make_plan(name, overrides, home=home, read_data=True, without_data=True)
 
 
-@pytest.mark.parametrize(("name", "cells"), [("mae_clip", 39), ("mae_clip_cc", 19), ("mae_clip_web", 11), ("mae_clip_mini", 30)])
+@pytest.mark.parametrize(
+    ("name", "cells"), [("mae_clip", 39), ("mae_clip_cc", 19), ("mae_clip_web", 11), ("mae_clip_mini", 30)]
+)
 def test_every_row_is_a_cell(home: Home, name: str, cells: int) -> None:
     plan = plan_of(name, home)
     assert len(plan.cells) == cells
@@ -151,7 +153,8 @@ def test_what_is_no_part_of_the_papers_data(home: Home) -> None:
 def test_gpu_hours_from_flops(home: Home) -> None:
     plan = plan_of("mae_clip_cc", home)
     costs = estimate(plan)
-    (clip,) = [task for task in plan.of_cell({"scale": "cc", "method": "clip", "pooling": "gap"}) if task.kind == "pretrain"]
+    cell = {"scale": "cc", "method": "clip", "pooling": "gap"}
+    (clip,) = [task for task in plan.of_cell(cell) if task.kind == "pretrain"]
     # 123 GFLOP a sample (the trainer's own count of a CLIP step), 22,070 steps of 16,384.
     a100 = find("A100")
     assert a100 is not None
