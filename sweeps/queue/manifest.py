@@ -55,7 +55,7 @@ class Array:
     submitted: float = 0.0
     """When the scheduler took it, in seconds since 1970."""
     once: bool = False
-    """Of the processes that share a task, one is started on its node, which starts the others."""
+    """One process of each task is started, which starts the others that share it."""
     arms: tuple[str, ...] = ()
     """Names of the search's arms whose trials its elements look for, which then have no tasks of their own."""
 
