@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -18,6 +18,8 @@ from ablative.reports.tables.escape import bare
 from ablative.reports.tables.printed import VALUE, printed_columns
 from ablative.reports.tables.renderers import PLAIN, cell_text, plain
 from ablative.reports.tables.tables import Table
+from ablative.study.core.plurals import counted
+from ablative.study.home.records import changed_versions
 
 if TYPE_CHECKING:
     from ablative.study.plan.plan import Plan
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
 
 MOST_ROWS, FIRST_ROWS = 200, 50
 """A table of more rows is read in its files: of it, so many are printed."""
+MOST_PACKAGES = 12
+"""Of an environment, that are all named."""
 
 
 def print_table(table: Table) -> None:
@@ -74,11 +78,23 @@ def print_answer(answer: Answer, numbers: Numbers, plan: Plan) -> None:
     for number in found.values():
         for run in number["runs"]:
             _print_run(run, numbers["tasks"], plan)
-        for i, environment in enumerate(numbers["environments"]):
-            packages = ", ".join(f"{name} {version}" for name, version in environment.get("packages", {}).items())
-            host, python = environment.get("host", "–"), environment.get("python", "–")
-            click.echo(f"environment {i}: {environment.get('device', '–')} on {host}; Python {python}, {packages}")
+        for line in environments(numbers["environments"]):
+            click.echo(line)
         click.echo(f"\n{number['query']};\n-- on {plan.home.study(plan.study.name).warehouse}")
+
+
+def environments(found: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """A line for each environment; where many packages are installed, with those alone that differ from the first's."""
+    for i, own in enumerate(found):
+        packages = own.get("packages", {})
+        shown = ", ".join(f"{name} {version}" for name, version in packages.items())
+        if len(packages) > MOST_PACKAGES:
+            changed = changed_versions(found[0], own)
+            differing = (f", {name} {b or 'absent'} (not {a or 'absent'})" for name, (a, b) in changed.items())
+            shown = f"{counted(len(packages), 'package')}{''.join(differing)}"
+        where = f" ({own['interpreter']})" if own.get("interpreter") else ""
+        device, host, python = (own.get(name, "–") for name in ("device", "host", "python"))
+        yield f"environment {i}: {device} on {host}; Python {python}{where}, {shown}"
 
 
 def _print_run(run: Mapping[str, Any], tasks: Mapping[str, Any], plan: Plan) -> None:

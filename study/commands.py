@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from ablative.study.costs.budget import Selection
     from ablative.study.costs.estimate import Costs
     from ablative.study.plan.plan import Plan
+    from ablative.study.plan.task import Task
 
 
 @click.command("list")
@@ -246,12 +247,24 @@ def diff(study_name: str, left: str, right: str, config_dir: str | None, as_json
     plan = load_plan(study_name, (), config_dir)
     a, b = named_task(plan, left), named_task(plan, right)
     found = differences(a.config, b.config)
+    versions = _changed_versions(plan, a, b)
     if as_json:
-        rows = {key: {"a": x, "b": y} for key, (x, y) in found.items()}
-        click.echo(json.dumps({"a": a.task_id, "b": b.task_id, "differences": rows}))
+        rows, others = ({key: {"a": x, "b": y} for key, (x, y) in each.items()} for each in (found, versions))
+        click.echo(json.dumps({"a": a.task_id, "b": b.task_id, "differences": rows, "versions": others}))
         return
     click.echo(f"A {a.task_id}  {a.name}\nB {b.task_id}  {b.name}")
     for key, (x, y) in found.items():
         click.echo(f"{key}: {x} → {y}")
     if not found:
         click.echo("the same configuration")
+    for name, (x, y) in versions.items():
+        click.echo(f"ran with {name} {x or 'absent'} → {y or 'absent'}")
+
+
+def _changed_versions(plan: Plan, a: Task, b: Task) -> Mapping[str, tuple[str | None, str | None]]:
+    """Versions in which two finished tasks' environments differ."""
+    from ablative.study.home.records import changed_versions, environment_of, read_record
+
+    records = [read_record(task.paths(plan.home)) for task in (a, b)]
+    one, other = (environment_of(record, plan.home) if record else {} for record in records)
+    return changed_versions(one, other) if one and other else {}

@@ -39,7 +39,7 @@ places.
 """
 
 
-SHOWN = ("device", "host", "python", "packages")
+SHOWN = ("device", "host", "python", "packages", "interpreter")
 """Facts of a record's environment that are printed; code and command line are printed elsewhere."""
 
 

@@ -14,7 +14,7 @@ from ablative.reports.store.database_store import open_store
 from ablative.reports.store.existing_store import Existing, StoreWithExisting
 from ablative.reports.store.labels import Labels
 from ablative.reports.store.warehouse import Warehouse
-from ablative.study.home.records import read_record
+from ablative.study.home.records import environment_of, read_record
 
 if TYPE_CHECKING:
     from ablative.study.plan.plan import Plan
@@ -49,8 +49,8 @@ class Results:
         if task.run_id not in self.here:
             return {}
         if task.task_id not in self._environments:
-            record: Mapping[str, Any] = read_record(task.paths(self.plan.home)) or {}
-            self._environments[task.task_id] = record.get("environment") or {}
+            record = read_record(task.paths(self.plan.home)) or {}
+            self._environments[task.task_id] = environment_of(record, self.plan.home)
         return self._environments[task.task_id]
 
     @functools.cached_property

@@ -307,10 +307,18 @@ class Home:
         """One copy: the repository as it was under its own name, `copy.json`, and `imports`."""
         return self.repositories / key
 
+    def environment(self, key: str) -> Path:
+        """What was installed for an interpreter of users' programs: Python's version, `packages` by name."""
+        return self.root / "environments" / f"{key}.json"
+
     @property
     def cache(self) -> Path:
         """Shard indexes and decompressed shards; may be deleted."""
         return self.root / "cache"
+
+    def interpreter(self, key: str) -> Path:
+        """Version and path of an interpreter of users' programs."""
+        return self.cache / "interpreters" / f"{key}.json"
 
     @property
     def tracking_cache(self) -> Path:

@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import venv
+from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -22,12 +25,16 @@ from program_world import (
     write,
 )
 
+from ablative.reports.costs.environment import brief
+from ablative.reports.terminal import environments
 from ablative.study.core.errors import AblateError, AbsentDataError, Interrupted, is_out_of_memory
 from ablative.study.core.files import write_json
 from ablative.study.home.journal import read
 from ablative.study.home.paths import Home
+from ablative.study.home.records import environment_of, read_record
 from ablative.study.plan.plan import Plan, make_plan
 from ablative.study.plan.task import Task
+from ablative.trainer.program.job.installed import keep_installed
 from ablative.trainer.program.probes import asking
 
 GOLDEN = {
@@ -490,3 +497,33 @@ def test_processes_share_the_work_of_one_task(tmp_path: Path) -> None:
     out = paths_of(plan, plan.tasks[0]).output
     first, second = (json.loads((out / f"{rank}.json").read_text()) for rank in (0, 1))
     assert first["WORLD_SIZE"] == second["WORLD_SIZE"] == "2" and first["MASTER_PORT"] == second["MASTER_PORT"]
+
+
+def test_versions_of_the_interpreter_are_recorded_and_compared(tmp_path: Path, call_ablate: Callable[..., str]) -> None:
+    """Between two seeds, another version is installed for the study's interpreter, which is not this one."""
+    study = STAGES.split("  train:")[0].replace("code: .", "code: .\npython: ../lab").replace("seeded: false, ", "")
+    study = study.replace("{args} ", "{args} --seed={seed} ") + "seeds: [0, 1]\nfactors: {rows: {few: {rows: 2}}}\n"
+    user = folder_with(tmp_path / "user", study=study, note=NOTE)
+    venv.create(tmp_path / "lab", symlinks=True)
+    site = next((tmp_path / "lab" / "lib").glob("python3*/site-packages"))
+    for name in ("some_package-1.0.dist-info", *(f"other{i}-3.{i}-py3.9.egg-info" for i in range(20))):
+        (site / name).mkdir()
+    plan = planned(user)
+    first, second = plan.tasks
+    attempt(plan, first)
+    (site / "some_package-1.0.dist-info").rename(site / "some_package-2.0.dist-info")
+    attempt(plan, second)
+    found = [environment_of(read_record(paths_of(plan, task)) or {}, plan.home) for task in plan.tasks]
+    assert found[0]["interpreter"] == f"{user}/../lab/bin/python" and "ablate" in found[0]["packages"]
+    assert found[0]["packages"]["other7"] == "3.7" and found[1]["packages"]["some-package"] == "2.0"
+    shown = call_ablate(plan.home.root, "diff", str(user / "study.yaml"), first.task_id, second.task_id)
+    assert shown.splitlines()[-1] == "ran with some-package 1.0 → 2.0"
+    lines = list(environments(found))
+    assert lines[0].endswith("22 packages") and lines[1].endswith("22 packages, some-package 2.0 (not 1.0)")
+    counts = brief({name: Counter({version: 2}) for name, version in found[0]["packages"].items()})
+    assert list(counts) == ["ablate", "further packages"]
+    # A folder that a `.pth` file adds is looked into without a change of the interpreter.
+    (tmp_path / "more" / "later-4.0.dist-info").mkdir(parents=True)
+    (site / "more.pth").write_text(f"{tmp_path / 'more'}\n")
+    key = keep_installed(found[0]["interpreter"], {}, plan.home)["installed"]
+    assert json.loads(plan.home.environment(key).read_text())["packages"]["later"] == "4.0"

@@ -21,6 +21,7 @@ from ablative.study.trainers import JobTask
 from ablative.trainer.program.config import ProgramConfig, nested
 from ablative.trainer.program.definition import StageDefinition
 from ablative.trainer.program.job import outcome
+from ablative.trainer.program.job.installed import keep_installed
 from ablative.trainer.program.job.process import Child, follow
 from ablative.trainer.program.job.start import Start
 from ablative.trainer.program.metrics.mlflow_setup import prepare_mlflow, store_template
@@ -103,6 +104,8 @@ class Attempt:
         """Start the program and follow it to its end."""
         command, env, cwd = self._start.command, self._environment(), self._start.cwd
         facts = {"program": shlex.join(command), "interpreter": self._config.job.python}
+        if not self._start.prefix:  # which may bring an interpreter of its own
+            facts |= keep_installed(self._config.job.python, env, self._task.job.home)
         say(f"  {'program':<14} {facts['program']}")
         reader = MetricReader(self._sources(), self._paths.output, self._earlier(), self._fresh)
         self._report(reader.begin())

@@ -1,18 +1,25 @@
-"""Signs at numbers of a user's program: of runs that existed, of partial configurations, of inexact resumption."""
+"""What is behind numbers of a user's program: signs of runs that existed, of partial configurations and of inexact
+resumption; its interpreter."""
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from program_world import attempt, paths_of
+from shared import with_store
 
 from ablative.study.cli import main
+from ablative.study.core.errors import AblateError
 from ablative.study.home.paths import Home
 from ablative.study.home.tried import Tried, keep_tried
+from ablative.study.plan.plan import make_plan
 
 PROGRAM = """
 import json, os, sys
@@ -45,18 +52,23 @@ tables: {main: {rows: [width], columns: [{label: loss, metric: train/loss}]}}
 
 
 @pytest.fixture
-def folder(tmp_path: Path, call_ablate: Callable[..., str], monkeypatch: pytest.MonkeyPatch) -> Path:
+def folder(tmp_path: Path, call_ablate: Callable[..., str]) -> Path:
     """A study of which one run was resumed, and one cell existed already."""
     for name, text in (("train.py", PROGRAM), ("study.yaml", STUDY), ("runs.csv", "width,seed,loss\n16,0,1\n16,1,2\n")):
         (tmp_path / name).write_text(text.lstrip())
     who = {f"GIT_{kind}_{key}": "a@b.example" for kind in ("AUTHOR", "COMMITTER") for key in ("NAME", "EMAIL")}
     for words in ("init -q", "add train.py study.yaml runs.csv", "commit -qm one"):
         subprocess.run(["git", "-C", str(tmp_path), *words.split()], check=True, env={**os.environ, **who})
-    monkeypatch.setenv("ABLATE_HOME", str(tmp_path / "home"))
-    file = str(tmp_path / "study.yaml")
-    assert main(["run", file, "--jobs", "1"], standalone=False) == 1
-    call_ablate(tmp_path / "home", "retry", file)
-    call_ablate(tmp_path / "home", "run", file, "--jobs", "1")
+    home, file = with_store(tmp_path / "home"), tmp_path / "study.yaml"
+    plan = make_plan(str(file), home=Home(home))
+    for task in plan.tasks:
+        if not plan.has(task.task_id):
+            with suppress(AblateError):
+                attempt(plan, task)
+            if not paths_of(plan, task).record.exists():
+                attempt(plan, task)
+    call_ablate(home, "sync", str(file))
+    call_ablate(home, "report", str(file))
     return tmp_path
 
 
@@ -75,6 +87,8 @@ def test_signs_in_every_format_and_what_makes_a_report_final(
     assert "<sup>∼⋆</sup>" in (tables / "main.html").read_text()
     for words in ("◇ rests on runs that existed", "∼ partial configuration", "⋆ stopped and resumed"):
         assert words in (tables / "main.md").read_text()
+    why = call_ablate(home, "why", file, "main", "narrow", "loss")
+    assert re.search(r"environment 0: .*; Python 3[.\d]+ \(/.*python.*\), \d+ packages\n", why)
     numbers = json.loads((tables.parent / "numbers.json").read_text())["numbers"]
     assert numbers["signs.main.narrow.loss"]["marks"] == "∼⋆"
 
