@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 MOST_ROWS, FIRST_ROWS = 200, 50
 """A table of more rows is read in its files: of it, so many are printed."""
 MOST_PACKAGES = 12
-"""Of an environment, that are all named."""
+"""An environment of so many has all of them named."""
 
 
 def print_table(table: Table) -> None:

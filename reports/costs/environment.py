@@ -32,7 +32,7 @@ def environment_counts(results: Results) -> EnvironmentCounts:
 
 
 def brief(facts: dict[str, Counter[str]]) -> dict[str, Counter[str]]:
-    """Without packages that are the same for all tasks, where these are many; the known ones stay."""
+    """Leave out packages that are the same for all tasks, where these are many; the known ones stay."""
     if len(facts) <= MANY:
         return facts
     kept = {name: found for name, found in facts.items() if name in (*OTHERS, *NAMED) or len(found) > 1}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import contextlib
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -107,13 +108,15 @@ def test_the_guide_to_contributing_names_targets_and_folders_that_exist() -> Non
         assert (ROOT / name).exists(), name
 
 
+README = (ROOT / "README.md").read_text()
 OWN_CODE = (ROOT / "docs" / "own_code.md").read_text()
 
 
 def test_the_page_on_own_code_runs(tmp_path: Path, call_ablate: Callable[..., str]) -> None:
     blocks = re.findall(r"^```(\w+)\n(.*?)^```", OWN_CODE, re.MULTILINE | re.DOTALL)
     first, everything = (text for language, text in blocks if language == "yaml")
-    assert first in (ROOT / "README.md").read_text()
+    # README begins with the same study, and further commands on it.
+    assert first in README[: README.index("![")]
     folder = tmp_path / "mine"
     shutil.copytree(ROOT / "examples" / "command", folder)
     (folder / "study.yaml").write_text(first)
@@ -121,6 +124,11 @@ def test_the_page_on_own_code_runs(tmp_path: Path, call_ablate: Callable[..., st
     with contextlib.chdir(folder):
         shown = [call_ablate(tmp_path / "home", *line.partition("#")[0].split()[1:]) for line in commands]
         assert "2 cells, 4 runs, 4 tasks" in shown[0] and "4/4 done" in shown[1]
+        [block] = re.findall(r"```bash\n(ablate try study.yaml.*?)```", README, re.DOTALL)
+        tried, again, why = (
+            call_ablate(tmp_path / "home", *shlex.split(line, True)[1:]) for line in block.splitlines()
+        )
+        assert "every declared metric and output was there" in tried and "wide" in again and "seed 1" in why
         (folder / "tools").mkdir()
         for name in ("prepare.py", "tools/probe.py"):
             (folder / name).write_text("")

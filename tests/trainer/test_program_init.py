@@ -1,5 +1,6 @@
 """`ablate init`: study files proposed for programs as they are; each is planned as it was written."""
 
+import json
 import shutil
 import sys
 from collections.abc import Callable
@@ -242,6 +243,52 @@ def test_numbers_in_lines(tmp_path: Path, line: str, name: str, value: float) ->
     assert number_of(match["value"]) == value
 
 
+CLICK = """
+import click
+
+
+@click.group()
+def tool():
+    pass
+
+
+@tool.command()
+@click.option("--learning-rate", "-l", default=0.1)
+@click.option("--fast", is_flag=True)
+@click.option("--cache/--no-cache", default=True)
+@click.option("--layer", multiple=True, type=int)
+@click.option("--steps", default=lambda: 3)
+@click.option("--seed", type=int)
+@click.option("--save", required=True)
+@click.argument("data")
+def train(learning_rate, fast, cache, layer, steps, seed, save, data):
+    for step in range(steps):
+        print(f"step {step + 1} loss {learning_rate + int(fast) + (seed or 0):.3f}")
+
+
+@tool.command()
+def test():
+    raise SystemExit("it did its work")
+
+
+if __name__ == "__main__":
+    tool()
+"""
+
+
+def test_a_command_of_click(tmp_path: Path, call_ablate: Callable[..., str]) -> None:
+    (tmp_path / "tool.py").write_text(CLICK)
+    words = ("train", "cifar", "--fast", "--learning-rate=0.2")
+    call_ablate(tmp_path / "home", "init", str(tmp_path / "tool.py"), "--", *words)
+    found = study(tmp_path / "study.yaml")
+    assert found["config"] == {"learning-rate": 0.2, "fast": True, "steps": 3}
+    train = found["stages"]["train"]  # type: ignore[index]
+    assert train["command"] == "python tool.py train cifar {args:flags} --seed={seed} --save={out}"
+    assert train["metrics"]["loss"]["stdout"] and found["seeds"] == [0, 1]
+    tried = json.loads(call_ablate(tmp_path / "home", "try", str(tmp_path / "study.yaml"), "--json"))
+    assert tried["stages"]["train"]["metrics"] == {"train/loss": 1.2}
+
+
 def test_what_cannot_be_proposed_is_one_line(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -259,4 +306,12 @@ def test_what_cannot_be_proposed_is_one_line(
     assert "did you mean" in refused(str(tmp_path / "trian.py"), "--output", str(tmp_path / "a.yaml"))
     required = refused(str(tmp_path / "train.py"), "--output", str(tmp_path / "a.yaml"))
     assert "required: data" in required and "-- WORDS" in required
+    for library, source in (("fire", "import fire\nfire.Fire(main)\n"), ("absl", "from absl import app, flags\n")):
+        (tmp_path / f"{library}_tool.py").write_text(source)
+        said = refused(str(tmp_path / f"{library}_tool.py"), "--output", str(tmp_path / "a.yaml"))
+        assert f"by {library}, which cannot be asked" in said and f"init {library}_tool.py -- --KEY=VALUE" in said
+    (tmp_path / "tool.py").write_text(CLICK)
+    assert "name one: ablate init tool.py -- test | train" in refused(str(tmp_path / "tool.py"), "--output", "a.yaml")
+    (tmp_path / "tool.py").write_text(CLICK.replace("    tool()", "    import nothing_of_this_name"))
+    assert "nothing_of_this_name" in refused(str(tmp_path / "tool.py"), "--output", "a.yaml")
     assert (tmp_path / "study.yaml").read_text() == "name: mine\n" and not (tmp_path / "a.yaml").exists()

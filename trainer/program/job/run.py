@@ -104,7 +104,7 @@ class Attempt:
         """Start the program and follow it to its end."""
         command, env, cwd = self._start.command, self._environment(), self._start.cwd
         facts = {"program": shlex.join(command), "interpreter": self._config.job.python}
-        if not self._start.prefix:  # which may bring an interpreter of its own
+        if not self._start.prefix:  # which may bring another interpreter
             facts |= keep_installed(self._config.job.python, env, self._task.job.home)
         say(f"  {'program':<14} {facts['program']}")
         reader = MetricReader(self._sources(), self._paths.output, self._earlier(), self._fresh)
