@@ -311,7 +311,9 @@ def test_what_cannot_be_proposed_is_one_line(
         said = refused(str(tmp_path / f"{library}_tool.py"), "--output", str(tmp_path / "a.yaml"))
         assert f"by {library}, which cannot be asked" in said and f"init {library}_tool.py -- --KEY=VALUE" in said
     (tmp_path / "tool.py").write_text(CLICK)
-    assert "name one: ablate init tool.py -- test | train" in refused(str(tmp_path / "tool.py"), "--output", "a.yaml")
+    assert "name one: ablate init tool.py -- test | train" in refused(
+        str(tmp_path / "tool.py"), "--output", str(tmp_path / "a.yaml")
+    )
     (tmp_path / "tool.py").write_text(CLICK.replace("    tool()", "    import nothing_of_this_name"))
-    assert "nothing_of_this_name" in refused(str(tmp_path / "tool.py"), "--output", "a.yaml")
+    assert "nothing_of_this_name" in refused(str(tmp_path / "tool.py"), "--output", str(tmp_path / "a.yaml"))
     assert (tmp_path / "study.yaml").read_text() == "name: mine\n" and not (tmp_path / "a.yaml").exists()

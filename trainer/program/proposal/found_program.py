@@ -15,7 +15,7 @@ from ablative.study.core.typed import Settings
 from ablative.trainer.program.config import dotted
 from ablative.trainer.program.probes.probe import argparse_probe, hydra_probe
 from ablative.trainer.program.probes.program import Invocation, Option
-from ablative.trainer.program.proposal.other_parsers import CLICK, click_options, parser_of, refuse
+from ablative.trainer.program.proposal.other_parsers import CLICK, click_options, parser_of, refuse, with_words
 from ablative.trainer.program.proposal.own_words import own_words, parses_options
 from ablative.trainer.program.proposal.settings_script import has_settings, settings_script
 from ablative.trainer.program.words import Plain
@@ -113,11 +113,9 @@ def find_program(target: str, module: bool, words: tuple[str, ...], python: str,
 
 def _click(found: Found, program: Sequence[str], python: str) -> Found:
     """A command whose options all have their values from the study: those that runs are given, else the defaults."""
-    options, read = click_options(found.folder, program, found.words, python), own_words(found.words)
-    known = {key: value for key, value in options.items() if value is not None}
-    values = known | {key: value for key, value in read.values.items() if key in options}
-    words = (*read.words, *(f"--{key}={value}" for key, value in read.values.items() if key not in options))
-    return replace(found, kind=WORDS, values=values, words=words, given=tuple(values), style="flags")
+    values, words = with_words(click_options(found.folder, program, found.words, python), found.words)
+    given = tuple(key for key, value in values.items() if value is not None)
+    return replace(found, kind=WORDS, values=values, words=words, given=given, style="flags")
 
 
 def _asked(found: Found, program: Sequence[str], invocation: Invocation) -> Found:

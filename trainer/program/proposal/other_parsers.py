@@ -9,6 +9,8 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+import yaml
+
 from ablative.study.core.errors import ConfigError
 from ablative.trainer.program.probes.inside.command_line import PARSERS
 from ablative.trainer.program.probes.process import ENTRY
@@ -72,3 +74,22 @@ def click_options(folder: Path, program: Sequence[str], words: Sequence[str], py
     if "commands" in found:
         raise ConfigError(f"{at} has commands; name one: ablate init {target} -- {' | '.join(found['commands'])}")
     return {own["name"]: own["value"] for own in found["options"]}
+
+
+def with_words(options: dict[str, Plain], words: Sequence[str]) -> tuple[dict[str, Plain], tuple[str, ...]]:
+    """The options with the values that a command line gives, and its other words.
+
+    >>> with_words({"lr": 0.1, "fast": False}, ["train", "--fast", "--lr", "3", "-x"])
+    ({'lr': 3, 'fast': True}, ('train', '-x'))
+    """
+    values, others, left = dict(options), [], list(words)
+    while left:
+        word = left.pop(0)
+        key, equals, text = word.removeprefix("--").partition("=")
+        if not word.startswith("--") or key not in options:
+            others.append(word)
+        elif equals or not isinstance(options[key], bool):
+            values[key] = yaml.safe_load(text if equals or not left else left.pop(0))
+        else:
+            values[key] = True
+    return values, tuple(others)

@@ -1,7 +1,7 @@
 """`python click_options.py ANSWER SCRIPT WORDS`: the options of a script written with click, before it does any work.
 
-The script may be `-m MODULE`. The file ANSWER gets JSON: the options of the command that the words lead to; or the names
-of a group's commands.
+The script may be `-m MODULE`. The file ANSWER gets JSON: the options of the command that the words lead to; or the
+names of a group's commands.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ def option(found: Any) -> dict[str, object] | None:
         return None
     default = found.default() if callable(found.default) else found.default
     flag = bool(found.is_flag)
-    if flag and (default not in (True, False, None) or default):
-        return None
+    if flag and (default is True or isinstance(default, str)):
+        return None  # it is on without a word, or sets a text
     known = isinstance(default, (bool, int, float, str))
-    value = bool(default) if flag else default if known else None
+    value = default is True if flag else default if known else None
     return {"name": max(names, key=len)[2:], "value": value}
 
 
