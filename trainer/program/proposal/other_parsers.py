@@ -1,4 +1,4 @@
-"""Scripts whose command line a library other than argparse parses: click tells its options, others cannot be asked."""
+"""Scripts whose command line a library other than argparse parses: click can be asked for options, others cannot."""
 
 from __future__ import annotations
 

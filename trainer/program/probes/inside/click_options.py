@@ -12,12 +12,15 @@ import runpy
 import sys
 from typing import Any
 
+Found = Any
+"""A command or an option of click, whose types are not known here."""
+
 
 class Answered(SystemExit):
     """The options are known."""
 
 
-def describe(command: Any, words: list[str]) -> dict[str, object]:
+def describe(command: Found, words: list[str]) -> dict[str, object]:
     """What is known of the command that the words lead to."""
     while hasattr(command, "commands"):
         name = next((word for word in words if word in command.commands), "")
@@ -28,7 +31,7 @@ def describe(command: Any, words: list[str]) -> dict[str, object]:
     return {"options": list(filter(None, map(option, command.params)))}
 
 
-def option(found: Any) -> dict[str, object] | None:
+def option(found: Found) -> dict[str, object] | None:
     """An option that `--NAME=VALUE`, or as a flag `--NAME`, sets; None: it is none."""
     names = [name for name in found.opts if name.startswith("--")]
     if found.param_type_name != "option" or not names or found.multiple or found.nargs != 1 or found.count:
@@ -50,7 +53,7 @@ def main() -> None:
         module, words = words[0], words[1:]
     import click
 
-    def stop(command: Any, *args: object, **more: object) -> None:
+    def stop(command: Found, *args: object, **more: object) -> None:
         with open(answer, "w", encoding="utf-8") as file:
             json.dump(describe(command, words), file)
         raise Answered(0)
