@@ -13,6 +13,7 @@ import pytest
 import yaml
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, RunTag
+from services import PASSWORD, MlflowServer, postgres
 from shared import empty_store
 
 from ablative.reports.frames import curves, results
@@ -195,11 +196,8 @@ tables:
 """
 
 
-@pytest.fixture
-def tracked(folder: Path) -> Path:
-    """An experiment that MLflow's own client has written, one run of which has failed."""
-    shutil.copyfile(empty_store(), folder / "store.db")
-    client = MlflowClient(f"sqlite:///{folder / 'store.db'}")
+def half_a_year(client: MlflowClient) -> None:
+    """Four runs in the store of a client, one of which has failed."""
     experiment = client.create_experiment("half a year")
     for number, (model, seed) in enumerate((model, seed) for model in ("clip", "mae") for seed in (0, 1)):
         tags = [RunTag("mlflow.source.git.commit", COMMIT)]
@@ -207,6 +205,13 @@ def tracked(folder: Path) -> Path:
         points = [Metric("val/acc", 0.5 + number / 10 + step / 100, 0, step) for step in (0, 1)]
         client.log_batch(run, points, [Param("model", model), Param("seed", str(seed))], tags)
         client.set_terminated(run, "FAILED" if number == 3 else "FINISHED")
+
+
+@pytest.fixture
+def tracked(folder: Path) -> Path:
+    """An experiment that MLflow's own client has written, one run of which has failed."""
+    shutil.copyfile(empty_store(), folder / "store.db")
+    half_a_year(MlflowClient(f"sqlite:///{folder / 'store.db'}"))
     (folder / "tracked.yaml").write_text(MLFLOW)
     return folder
 
@@ -223,6 +228,28 @@ def test_an_experiment_of_mlflow(tracked: Path, call_ablate: Callable[..., str],
     assert _of(make_plan("tracked.yaml", [f'results.where="{quoted}"']))[0].startswith("run mae-0")
     assert "unknown experiment 'half'" in refused("tracked.yaml", "results.experiment=half")
     assert "did you mean 'params.seed'" in refused("tracked.yaml", "results.seed=params.sed")
+
+
+@pytest.mark.long
+def test_an_experiment_of_a_live_server_and_of_its_database(
+    folder: Path, call_ablate: Callable[..., str], refused: Refused
+) -> None:
+    with postgres(folder / "postgres") as uri:
+        server = MlflowServer(uri, folder)
+        server.start()
+        half_a_year(MlflowClient(server.uri))
+        for place in (server.uri, uri):
+            (folder / "live.yaml").write_text(MLFLOW.replace("store.db", place).replace("tracked", "live"))
+            said = call_ablate(folder / "home", "plan", "live.yaml")
+            assert "3 of 4 runs of experiment half a year of " in said and PASSWORD not in said
+            shown = call_ablate(folder / "home", "report", "live.yaml", "--format", "md")
+            assert "56.0 ± 7.1" in shown
+            frame = curves("live.yaml", "test/acc", home=folder / "home")
+            assert list(frame[frame.seed == 1]["value"]) == pytest.approx([60, 61])
+            assert "unknown experiment 'half'" in refused("live.yaml", "results.experiment=half")
+        server.kill()
+    (folder / "live.yaml").write_text(MLFLOW.replace("store.db", server.uri))
+    assert server.uri in refused("live.yaml")
 
 
 def test_a_folder_of_runs(folder: Path) -> None:
