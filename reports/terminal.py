@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from shutil import get_terminal_size
+from textwrap import wrap
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
-from rich import box
-from rich.console import Console
-from rich.table import Table as Grid
-from rich.text import Text
+from rich.cells import cell_len
 
 from ablative.reports.provenance.finding_inputs import short_commit
 from ablative.reports.provenance.numbers import Numbers, unfolded
 from ablative.reports.provenance.why import Answer
 from ablative.reports.tables.escape import bare
-from ablative.reports.tables.printed import VALUE, printed_columns
+from ablative.reports.tables.printed import VALUE, PrintedColumn, printed_columns, table_parts
 from ablative.reports.tables.renderers import PLAIN, cell_text, plain
-from ablative.reports.tables.tables import Table
+from ablative.reports.tables.tables import Row, Table
 from ablative.study.core.plurals import counted
 from ablative.study.home.records import changed_versions
 
@@ -29,36 +29,95 @@ MOST_ROWS, FIRST_ROWS = 200, 50
 """A table of more rows is read in its files: of it, so many are printed."""
 MOST_PACKAGES = 12
 """An environment of so many has all of them named."""
+GAP = "  "
+"""Between two columns, and in front of the first."""
+
+
+class _Column(NamedTuple):
+    """One column as it is printed: lines of its head, and its cells with what marks them."""
+
+    head: Sequence[str]
+    cells: Sequence[str]
+    marks: Sequence[str]
+    """`bold`, `dim` or nothing, of each cell."""
+    width: int
+    left: bool
+
+    def line(self, text: str, mark: str = "") -> str:
+        room = " " * (self.width - cell_len(text))
+        shown = click.style(text, **{mark: True}) if mark else text
+        return shown + room if self.left else room + shown
 
 
 def print_table(table: Table) -> None:
-    # A paper's caption is longer than its table is wide: it goes above.
-    title = None if table.preformatted else Text(bare(table.title))
-    grid = Grid(title=title, title_justify="left", box=box.SIMPLE_HEAD)
-    printed = printed_columns(table)
-    for head in table.row_heads:
-        grid.add_column(Text(bare(head)))
-    for column in printed:
-        grid.add_column(Text(bare(column.title).replace(" / ", "\n").replace(", Δ", "\nΔ")), justify="right")
+    click.echo(table_text(table, get_terminal_size().columns if sys.stdout.isatty() else None))
+
+
+def table_text(table: Table, room: int | None) -> str:
+    """A table as the terminal shows it: columns that do not fit go below the others, with the levels of the rows again.
+
+    `room`: characters of a line; None: a file or a pipe has no edge.
+    """
     shown = table.rows if len(table.rows) <= MOST_ROWS else table.rows[:FIRST_ROWS]
-    for row in shown:
-        cells: list[Any] = [Text(bare(level)) for level in row.printed]
-        for column in printed:
-            entry = row.entries[column.place]
-            style = "bold" if entry.best else "" if entry.summary else "dim"
-            cells.append(Text(cell_text(entry, column, PLAIN), style=style if column.part == VALUE else ""))
-        grid.add_row(*cells)
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=400)  # a file or a pipe has no edge to wrap at
-    if table.preformatted:
-        console.print(Text(bare(table.title)), soft_wrap=True)
-    console.print(grid)
+    levels = [
+        _column(bare(head), [bare(row.printed[i]) for row in shown], left=True)
+        for i, head in enumerate(table.row_heads)
+    ]
+    numbers = [_numbers(table, column, shown) for column in printed_columns(table)]
+    lines = [bare(table.title)]
+    for block in _blocks(levels, numbers, room):
+        lines += ["", *_lines([*levels, *block], len(shown))]
     if len(shown) < len(table.rows):
-        console.print(f"{len(table.rows) - len(shown)} further rows: in the files of table {table.name}", markup=False)
-    for note in table.notes:
-        console.print(Text(bare(note), style="dim"), soft_wrap=True)
-    console.print()
+        lines += ["", f"{len(table.rows) - len(shown)} further rows: in the files of table {table.name}"]
+    return "\n".join([*lines, "", *(click.style(bare(note), dim=True) for note in table.notes), ""])
+
+
+def _numbers(table: Table, printed: PrintedColumn, rows: Sequence[Row]) -> _Column:
+    head = bare(printed.title).replace(" / ", "\n").replace(", Δ", "\nΔ")
+    entries = [row.entries[printed.place] for row in rows]
+    parts = [own[printed.place] for own in table_parts(table)[: len(rows)]]
+    cells = [bare(cell_text(entry, printed, PLAIN, own)) for entry, own in zip(entries, parts, strict=True)]
+    marks = ["bold" if entry.best else "" if entry.summary else "dim" for entry in entries]
+    return _column(head, cells, marks if printed.part == VALUE else ())
+
+
+def _column(head: str, cells: Sequence[str], marks: Sequence[str] = (), left: bool = False) -> _Column:
+    """A head has as many lines as the cells below leave it, and no word of it is broken."""
+    body = max(map(cell_len, cells), default=1)
+    lines = [
+        line
+        for part in head.split("\n")
+        for line in wrap(part, max(body, 1), break_long_words=False, break_on_hyphens=False) or [""]
+    ]
+    return _Column(lines, cells, marks or [""] * len(cells), max([body, *map(cell_len, lines)]), left)
+
+
+def _blocks(levels: Sequence[_Column], columns: Sequence[_Column], room: int | None) -> Iterator[list[_Column]]:
+    """The columns, as many at once as fit next to the rows' levels; `room`: None has no end."""
+    block: list[_Column] = []
+    for column in columns:
+        if block and room is not None and sum(len(GAP) + each.width for each in (*levels, *block, column)) > room:
+            yield block
+            block = []
+        block.append(column)
+    yield block
+
+
+def _lines(columns: Sequence[_Column], rows: int) -> Iterator[str]:
+    """Heads, a rule, and the rows."""
+    if not columns:
+        return
+    depth = max(len(column.head) for column in columns)
+    heads = [[""] * (depth - len(column.head)) + [*column.head] for column in columns]
+    for i in range(depth):
+        yield _joined([column.line(head[i]) for column, head in zip(columns, heads, strict=True)])
+    yield f" {'─' * sum(len(GAP) + column.width for column in columns)}"
+    for i in range(rows):
+        yield _joined([column.line(column.cells[i], column.marks[i]) for column in columns])
+
+
+def _joined(texts: Sequence[str]) -> str:
+    return (GAP + GAP.join(texts)).rstrip()
 
 
 def print_answer(answer: Answer, numbers: Numbers, plan: Plan) -> None:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ablative.reports.costs.environment import EnvironmentCounts, environment_counts
@@ -16,7 +14,6 @@ from ablative.reports.store.labels import Labels
 from ablative.reports.store.results import Results
 from ablative.reports.store.warehouse import cell_key
 from ablative.reports.tables.escape import bare
-from ablative.study.core.plurals import counted
 
 
 @dataclass(frozen=True)
@@ -27,16 +24,6 @@ class GridRow:
     """Level of each factor; empty where it does not apply."""
     stages: tuple[tuple[StoredState, ...], ...]
     """States of the tasks of each of `Overview.stages`; empty where the cell lacks the stage."""
-
-
-@dataclass(frozen=True)
-class Sign:
-    """Tasks of a cell and a stage that are shown together."""
-
-    state: str
-    count: int
-    text: str
-    """What a pointer or a screen reader shows; empty where a large grid says it once, in its key."""
 
 
 @dataclass(frozen=True)
@@ -89,15 +76,6 @@ class Overview:
     def large(self) -> bool:
         """So many cells that the grid of states is folded, and seeds of one state are one sign."""
         return len(self.grid) > 200
-
-    def signs(self, stage: Sequence[StoredState]) -> list[Sign]:
-        """How a cell's tasks of a stage are shown in the grid of states."""
-        if self.large:
-            groups = itertools.groupby(stage, key=lambda each: (each.state, each.text))
-            counts = [(state, text, len(list(own))) for (state, text), own in groups]
-            said = [f"{counted(count, 'seed')}: {text}" * (state != "completed") for state, text, count in counts]
-            return [Sign(state, count, text) for (state, _, count), text in zip(counts, said, strict=True)]
-        return [Sign(each.state, 1, f"seed {each.task.seed}: {each.text} ({each.task.task_id})") for each in stage]
 
     @property
     def levels(self) -> tuple[tuple[str, tuple[str, ...]], ...]:

@@ -19,6 +19,7 @@ from ablative.reports.html.assets import render
 from ablative.reports.html.behind import Behind
 from ablative.reports.html.overview import Overview
 from ablative.reports.html.page_data import page_data
+from ablative.reports.html.state_grid import SYMBOLS, state_rows
 from ablative.reports.provenance.findings import Finding
 from ablative.reports.search.section import SearchPart
 from ablative.reports.tables.html_table import render_html
@@ -28,19 +29,6 @@ from ablative.reports.verdicts.claim_runs import Judged
 from ablative.reports.verdicts.claim_tables import SYMBOLS as VERDICT_SYMBOLS
 from ablative.reports.verdicts.claim_tables import lines, render_claims_html, summary, verdict_text
 from ablative.study.costs.usage import ENERGY_METHOD, amount
-
-SYMBOLS = {
-    "completed": "●",
-    "diverged": "≈",
-    "running": "◐",
-    "failed": "✕",
-    "not synced": "◍",
-    "eligible": "○",
-    "waiting": "·",
-    "absent": "–",
-}
-"""State -> sign in the grid: shapes, so that no meaning rests on colour alone."""
-
 
 WIDE = 2.3
 """Width over height from which a figure takes both columns of the page."""
@@ -87,6 +75,7 @@ def render_page(
         others=[each for each in pictures if each is not main],
         search=None if search is None else _search_part(search),
         symbols=SYMBOLS,
+        states=state_rows(overview),
         amount=amount,
         energy_method=ENERGY_METHOD,
         statistics=SENTENCES,

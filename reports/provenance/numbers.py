@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from json.encoder import encode_basestring_ascii
 from typing import TYPE_CHECKING, Any
 
 from ablative.reports.provenance.findings import Finding, cells_used, tasks_behind
@@ -287,7 +288,7 @@ def render_numbers_json(numbers: Numbers) -> str:
     encode = json.JSONEncoder(ensure_ascii=False, check_circular=False).encode
     bodies = []
     for part in ("numbers", "tasks"):
-        own = [f"{json.dumps(key)}: {encode(value)}" for key, value in data.pop(part).items()]
+        own = [f"{encode_basestring_ascii(key)}: {encode(value)}" for key, value in data.pop(part).items()]
         bodies.append(f' "{part}": {{\n' + ",\n".join(own) + "\n}")
     if "run_sets" in data:
         bodies.append(' "run_sets": [\n' + ",\n".join(map(encode, data.pop("run_sets"))) + "\n]")

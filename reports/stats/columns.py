@@ -20,7 +20,7 @@ TESTED, PLAIN = "tested", "best"
 """Rules of marks that bold something: every row that can be the best, or the best mean as printed."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Delta:
     """A row less the baseline's row; without interval and p where no spread is known."""
 

@@ -14,7 +14,7 @@ DECIMALS, MOST_DECIMALS = 1, 9
 """Decimals of a column of which nothing is known; the most that are printed."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Summary:
     """Mean and spread over seeds."""
 

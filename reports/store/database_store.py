@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -22,6 +23,8 @@ from ablative.study.home import tracking_tags
 
 if TYPE_CHECKING:
     import pyarrow
+
+    Fetch = Callable[[str], pyarrow.Table]
 
 SCHEMA_VERSIONS = {"dc11669786a5": "MLflow 3.17"}
 """Migration ids (`alembic_version`) whose tables this module knows."""
@@ -37,10 +40,10 @@ def open_store(uri: str, cache: Path | None = None) -> Store:
 
     `cache`: folder for the finished runs of a server; a database is quick enough to be read each time.
     """
-    from ablative.reports.store.rest_store import RestStore
-
     scheme = uri.partition(":")[0].partition("+")[0]
     if scheme in ("http", "https"):
+        from ablative.reports.store.rest_store import RestStore
+
         return RestStore(uri, cache)
     if scheme in ("sqlite", "postgresql", "postgres"):
         if scheme != "sqlite":
@@ -61,9 +64,9 @@ class DatabaseStore:
     def read(self, experiment: str) -> StoreTables | None:
         if (file := self._file()) is not None and not file.exists():
             return None
-        with self._cursor() as cursor:
-            _check_schema(cursor, self.uri)
-            number = _experiment_id(cursor, experiment)
+        with self._reading() as fetch:
+            _check_schema(fetch, self.uri)
+            number = _experiment_id(fetch, experiment)
             if number is None:
                 return None
             # Tags first: a run seen as completed has all its metrics in the rows read after.
@@ -77,22 +80,19 @@ class DatabaseStore:
             runs = f"select {run} as run, run_uuid, start_time, end_time from runs where {ours}"
             metrics = f"select {run} as run, key, value, is_nan from runs cross join latest_metrics as latest"
             metrics += f" where {ours} and latest.run_uuid = runs.run_uuid"
-            return StoreTables(
-                tags=_fetch(cursor, tags), runs=_fetch(cursor, runs), metrics=_encoded(_fetch(cursor, metrics))
-            )
+            return StoreTables(tags=fetch(tags), runs=fetch(runs), metrics=_encoded(fetch(metrics)))
 
     def history(self, run_uuids: Sequence[str], metrics: Sequence[str]) -> pyarrow.Table:
-        with self._cursor() as cursor:
-            return _fetch(
-                cursor,
+        with self._reading() as fetch:
+            return fetch(
                 "select run_uuid, key, step, value, is_nan from metrics "
                 f"where run_uuid in ({_literals(run_uuids)}) and key in ({_literals(metrics)})",
             )
 
     def rows(self, query: str) -> list[tuple[Any, ...]]:
         """Rows of a query on tables of any version of MLflow."""
-        with self._cursor() as cursor:
-            columns = _fetch(cursor, query).to_pydict().values()
+        with self._reading() as fetch:
+            columns = fetch(query).to_pydict().values()
             return list(zip(*columns, strict=True))
 
     def _file(self) -> Path | None:
@@ -101,34 +101,37 @@ class DatabaseStore:
         return Path(match.group(1)).absolute() if match else None
 
     @contextlib.contextmanager
-    def _cursor(self) -> Iterator[Any]:
+    def _reading(self) -> Iterator[Fetch]:
         """One read transaction; every failure of the database becomes a StoreError without the password."""
-        import adbc_driver_manager
+        import adbc_driver_manager as adbc
 
         try:
-            with self._connect() as connection, connection.cursor() as cursor:
+            # ADBC's DB-API imports PyArrow's data sets and pandas with them: a third of a small report's time.
+            with self._database() as database, adbc.AdbcConnection(database) as connection:
+                connection.set_autocommit(False)
+                fetch = partial(_fetch, connection)
                 if self._file() is not None:
-                    cursor.execute(f"pragma busy_timeout = {BUSY_TIMEOUT_MS}")
-                yield cursor
-        except adbc_driver_manager.Error as error:
+                    fetch(f"pragma busy_timeout = {BUSY_TIMEOUT_MS}")
+                yield fetch
+        except adbc.Error as error:
             said = redact(f"{self.uri}: {error}", self.uri)
             advice = FILL_AGAIN if any(sign in str(error) for sign in _DAMAGED) else ""
             raise StoreError(f"cannot read the tracking store {said}{advice}") from error
 
-    def _connect(self) -> Any:
+    def _database(self) -> Any:
         file = self._file()
         if file is not None:
-            from adbc_driver_sqlite import dbapi as sqlite
+            import adbc_driver_sqlite
 
-            return sqlite.connect(f"file:{quote(str(file))}?mode=ro")
-        from adbc_driver_postgresql import dbapi as postgresql
+            return adbc_driver_sqlite.connect(f"file:{quote(str(file))}?mode=ro")
+        import adbc_driver_postgresql
 
         # SQLAlchemy writes the driver into the scheme (postgresql+psycopg2://); libpq knows none.
-        return postgresql.connect(re.sub(r"^postgres(ql)?(\+\w+)?:", "postgresql:", self.uri))
+        return adbc_driver_postgresql.connect(re.sub(r"^postgres(ql)?(\+\w+)?:", "postgresql:", self.uri))
 
 
-def _check_schema(cursor: Any, uri: str) -> None:
-    versions = _fetch(cursor, "select version_num from alembic_version").column(0).to_pylist()
+def _check_schema(fetch: Fetch, uri: str) -> None:
+    versions = fetch("select version_num from alembic_version").column(0).to_pylist()
     if len(versions) != 1 or versions[0] not in SCHEMA_VERSIONS:
         known = ", ".join(f"{number} ({name})" for number, name in SCHEMA_VERSIONS.items())
         raise StoreError(
@@ -138,17 +141,22 @@ def _check_schema(cursor: Any, uri: str) -> None:
         )
 
 
-def _experiment_id(cursor: Any, name: str) -> int | None:
-    found = _fetch(
-        cursor,
+def _experiment_id(fetch: Fetch, name: str) -> int | None:
+    found = fetch(
         f"select experiment_id from experiments where name in ({_literals([name])}) and lifecycle_stage = 'active'",
     )
     return int(found.column(0)[0].as_py()) if found.num_rows else None
 
 
-def _fetch(cursor: Any, query: str) -> pyarrow.Table:
-    cursor.execute(query)
-    return cursor.fetch_arrow_table()
+def _fetch(connection: Any, query: str) -> pyarrow.Table:
+    import adbc_driver_manager as adbc
+    from adbc_driver_manager._reader import AdbcRecordBatchReader  # PyArrow's own reader raises other errors
+
+    with adbc.AdbcStatement(connection) as statement:
+        statement.set_sql_query(query)
+        handle, _ = statement.execute_query()
+        with AdbcRecordBatchReader._import_from_c(handle.address) as reader:
+            return reader.read_all()
 
 
 def _encoded(metrics: pyarrow.Table) -> pyarrow.Table:

@@ -17,6 +17,9 @@ RUN_TAGS: Types = {"run": "int64", "key": "string", "value": "string"}
 METRICS: Types = {"run": "int64", "key": "string", "value": "double", "is_nan": "bool"}
 HISTORY: Types = {"run_uuid": "string", "key": "string", "step": "int64", "value": "double", "is_nan": "bool"}
 
+SQL_TYPES = {"int64": "bigint", "int32": "integer", "string": "varchar", "double": "double", "bool": "boolean"}
+"""Name of an Arrow type -> DuckDB's."""
+
 
 @dataclass(frozen=True)
 class StoreTables:

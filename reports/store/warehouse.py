@@ -21,10 +21,10 @@ from ablative.reports.store.store_tables import (
     METRICS,
     RUN_TAGS,
     RUNS,
+    SQL_TYPES,
     Store,
     StoreTables,
     Types,
-    table_of,
     typed,
 )
 from ablative.study.core.errors import StoreError
@@ -120,11 +120,12 @@ class Warehouse:
         self.connection = duckdb.connect(":memory:")
         # Nothing may be fetched at run time. One thread: these models are small, and it saves memory and CPU.
         self.connection.execute("set autoinstall_known_extensions = false; set enable_external_access = false")
-        self.connection.execute("set threads = 1")
+        # Python's values enter as texts, and are cast: what type a sample of them has does not count.
+        self.connection.execute("set threads = 1; set pandas_analyze_sample = 0")
         self._store, self._factors = store, tuple(plan.study.factors)
         self._register_sources(store.read(plan.study.name))
         for name, (types, rows) in _plan_tables(plan).items():
-            self._register(f"src_{name}", types, table_of(rows, types))
+            self._fill(f"src_{name}", types, rows)
         for model in STAGING:
             self._build("staging", model)
         for model in INTERMEDIATE:
@@ -156,10 +157,8 @@ class Warehouse:
         """
         positions = {group: i for i, group in enumerate(dict.fromkeys(groups))}
         wanted = [(i, metric, len(group)) for group, i in positions.items() for metric in group]
-        self._register("wanted", _WANTED, table_of(wanted, _WANTED))
-        self._register(
-            "wanted_cells", _WANTED_CELLS, table_of([(cell,) for cell in dict.fromkeys(cells)], _WANTED_CELLS)
-        )
+        self._fill("wanted", _WANTED, wanted)
+        self._fill("wanted_cells", _WANTED_CELLS, [(cell,) for cell in dict.fromkeys(cells)])
         return Values(positions, _grouped(self.connection.sql(_VALUES).to_arrow_table()))
 
     def curves(self, metrics: Sequence[str]) -> list[tuple[str, int, str, int, float]]:
@@ -206,16 +205,16 @@ class Warehouse:
     def _load_curves(self, metrics: Sequence[str]) -> None:
         import pyarrow as pa
 
-        found = [typed(table_of([], HISTORY), HISTORY)]
-        for runs, names in self.rows(_LOGGED, {"names": list(metrics)}):
-            found.append(typed(self._store.history(runs, names), HISTORY))
-        self._register("src_history", HISTORY, pa.concat_tables(found))
+        logged = self.rows(_LOGGED, {"names": list(metrics)})
+        every = [self._store.history(runs, names) for runs, names in logged]
+        found = [typed(points, HISTORY) for points in every if points.num_rows]
+        self._register("src_history", HISTORY, pa.concat_tables(found) if found else None)
         self._build("staging", "stg_history")
         self._build("marts", CURVES)
 
     def history(self, name: str, mlflow_runs: Sequence[str], metrics: Sequence[str]) -> None:
         """Make a view `name` of every point of some metrics of some runs, as MLflow stores them."""
-        points = self._store.history(mlflow_runs, metrics) if mlflow_runs and metrics else table_of([], HISTORY)
+        points = self._store.history(mlflow_runs, metrics) if mlflow_runs and metrics else None
         self._register(name, HISTORY, points)
 
     def save(self, path: Path) -> None:
@@ -241,11 +240,35 @@ class Warehouse:
     def _register_sources(self, tables: StoreTables | None) -> None:
         """The store's tables; empty ones where it has no such experiment."""
         for name, types in (("runs", RUNS), ("tags", RUN_TAGS), ("metrics", METRICS)):
-            self._register(f"src_{name}", types, table_of([], types) if tables is None else getattr(tables, name))
+            self._register(f"src_{name}", types, None if tables is None else getattr(tables, name))
 
-    def _register(self, name: str, types: Types, table: pyarrow.Table) -> None:
-        """Every table from outside enters here, with the declared type of each of its columns."""
-        self.connection.register(name, typed(table, types))
+    def _register(self, name: str, types: Types, table: pyarrow.Table | None) -> None:
+        """A view of a store's table, with the declared type of each of its columns; None: it has no rows.
+
+        A database driver has to guess types where there is nothing to read. `run` stays text where it is (PostgreSQL).
+        """
+        if table is None or not table.num_rows:
+            columns = [f"cast(null as {SQL_TYPES[kind]}) as {column}" for column, kind in types.items()]
+            self.connection.execute(f"create or replace view {name} as select {', '.join(columns)} where false")
+            return
+        kept = {"run"} if "run" in types and str(table.schema.field("run").type) == "string" else set()
+        columns = [
+            column if column in kept else f"cast({column} as {SQL_TYPES[kind]}) as {column}"
+            for column, kind in types.items()
+        ]
+        self.connection.register(f"given_{name}", table)
+        self.connection.execute(f"create or replace view {name} as select {', '.join(columns)} from given_{name}")
+
+    def _fill(self, name: str, types: Types, rows: Sequence[tuple[Any, ...]]) -> None:
+        """A table of rows of Python values. PyArrow would import pandas for them, which takes longer than all else."""
+        import numpy as np
+
+        values = list(zip(*rows, strict=True)) or [()] * len(types)
+        arrays = {column: np.array(own, dtype=object) for column, own in zip(types, values, strict=True)}
+        columns = [f"cast({column} as {SQL_TYPES[kind]}) as {column}" for column, kind in types.items()]
+        self.connection.register("given", arrays)
+        self.connection.execute(f"create or replace table {name} as select {', '.join(columns)} from given")
+        self.connection.unregister("given")
 
 
 def check(connection: duckdb.DuckDBPyConnection) -> None:
@@ -277,12 +300,12 @@ def _grouped(rows: pyarrow.Table) -> dict[tuple[str, int], tuple[Source, ...]]:
     for name in ("cell", "run_id", "commit"):
         encoded = rows[name].combine_chunks().dictionary_encode()
         texts[name] = encoded.dictionary.to_pylist()
-        codes[name] = encoded.indices.to_numpy()
-    position, seed = rows["position"].to_numpy(), rows["seed"].to_numpy()
+        codes[name] = np.from_dlpack(encoded.indices)  # PyArrow's `to_numpy` imports pandas
+    position, seed, value = (np.from_dlpack(rows[name].combine_chunks()) for name in ("position", "seed", "value"))
     order = np.lexsort((seed, position, codes["cell"]))
     cell, place = codes["cell"][order], position[order]
     run_ids, commits = (np.array(texts[name], dtype=object)[codes[name][order]] for name in ("run_id", "commit"))
-    columns = (seed[order].tolist(), run_ids.tolist(), commits.tolist(), rows["value"].to_numpy()[order].tolist())
+    columns = (seed[order].tolist(), run_ids.tolist(), commits.tolist(), value[order].tolist())
     sources = tuple(map(Source._make, zip(*columns, strict=True)))
     starts = np.flatnonzero(np.diff(cell, prepend=-1) | np.diff(place, prepend=-1)).tolist()
     found: dict[tuple[str, int], tuple[Source, ...]] = {}

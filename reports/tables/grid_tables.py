@@ -16,9 +16,9 @@ from ablative.reports.store.coverage import Coverage, StoredState, missing_text
 from ablative.reports.store.results import Results
 from ablative.reports.store.warehouse import Source, Values, cell_key
 from ablative.reports.tables.escape import bare
-from ablative.reports.tables.notes import same_run_notes, table_notes, test_words, tuning_notes
+from ablative.reports.tables.notes import same_run_notes, table_notes, tuning_notes
 from ablative.reports.tables.printed import block_levels, blocks
-from ablative.reports.tables.tables import Column, Entry, Row, Table, number
+from ablative.reports.tables.tables import Column, Entry, Row, Table, Tested, number
 from ablative.study.plan.outputs.layout import baseline_row, split_levels, table_layout
 from ablative.study.spec.design import DESIGNS
 from ablative.study.spec.labels import Label
@@ -152,9 +152,9 @@ def _fill(
     compared = compare_rows(
         matrix, lambda mean: number(mean, column.digits), column.order, baseline, paired, marks, exact
     )
-    words = [test_words(test, names, column.digits) for test in compared.tests]
+    tested = [None if test is None else Tested(test, names, column.digits) for test in compared.tests]
     entries = [
-        _gap(key, tasks, coverage) if not own or not tasks else _entry(key or "", tasks, own, compared, i, words[i])
+        _gap(key, tasks, coverage) if not own or not tasks else _entry(key or "", tasks, own, compared, i, tested[i])
         for i, (key, tasks, own) in enumerate(zip(keys, behind, sources, strict=True))
     ]
     return column.compared(compared), entries
@@ -219,7 +219,12 @@ def _gap(key: str | None, tasks: Sequence[StoredState], coverage: Coverage) -> E
 
 
 def _entry(
-    key: str, tasks: Sequence[StoredState], sources: tuple[Source, ...], compared: Compared, row: int, words: str
+    key: str,
+    tasks: Sequence[StoredState],
+    sources: tuple[Source, ...],
+    compared: Compared,
+    row: int,
+    tested: Tested | None,
 ) -> Entry:
     """A number with what its column's comparison says of it."""
     summary, planned = summarize([source.value for source in sources]), _planned(tasks)
@@ -237,7 +242,7 @@ def _entry(
         detail=_detail(lacking),
         ci_half_width=compared.halves[row],
         error=delta,
-        test=words,
+        tested=tested,
     )
 
 

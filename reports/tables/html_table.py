@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from markupsafe import Markup, escape
 
@@ -15,6 +15,10 @@ LONG = 200
 """The page shows so many rows of a table first, and all on request: thousands take a browser long to read and set."""
 FOLLOWING = (1, 3)
 """Places in `Parts` of what follows a value in its own column."""
+ROWS = "html rows"
+"""Key of `Table.derived`."""
+HtmlRow = tuple[Sequence[str], bool, Markup]
+"""Levels of a row as they are printed, whether there is a rule above it, and its numbers."""
 
 
 def render_html(table: Table, folded: bool = False) -> Markup:
@@ -27,7 +31,7 @@ def render_html(table: Table, folded: bool = False) -> Markup:
         "table.html",
         table=table,
         printed=printed,
-        rows=list(_rows(table, printed)),
+        rows=_rows(table, printed),
         first=LONG if folded else len(table.rows),
         heads=head_rows(table, printed),
         classes="results" + " printed" * table.preformatted + " wide" * is_wide(table),
@@ -35,8 +39,15 @@ def render_html(table: Table, folded: bool = False) -> Markup:
     )
 
 
-def _rows(table: Table, printed: Sequence[PrintedColumn]) -> Iterator[tuple[Sequence[str], bool, Markup]]:
-    """Levels of each row as they are printed, whether there is a rule above it, and its numbers."""
+def _rows(table: Table, printed: Sequence[PrintedColumn]) -> Sequence[HtmlRow]:
+    """The rows, which a table's own file and the page have alike."""
+    if ROWS not in table.derived:
+        table.derived[ROWS] = list(_made(table, printed))
+    found: Sequence[HtmlRow] = table.derived[ROWS]
+    return found
+
+
+def _made(table: Table, printed: Sequence[PrintedColumn]) -> Iterator[HtmlRow]:
     parts = table_parts(table)
     widths = _widths(table, parts)
     above = None
@@ -53,7 +64,7 @@ def _rows(table: Table, printed: Sequence[PrintedColumn]) -> Iterator[tuple[Sequ
         above = row
 
 
-def _cell(entry: Entry, parts: Parts, widths: Sequence[int]) -> str:
+def _cell(entry: Entry, parts: Parts, widths: Mapping[int, int]) -> str:
     """One `<td>`. Numbers hold nothing to escape; texts that are given whole, and states, may."""
     if entry.summary is None:
         if entry.literal:
@@ -77,10 +88,10 @@ def _sign(entry: Entry) -> str:
     return f"<sup>{entry.finding_marks}</sup>" if entry.finding_marks else ""
 
 
-def _widths(table: Table, parts: Sequence[Sequence[Parts]]) -> list[tuple[int, ...]]:
-    """Characters of the widest of each part of each column."""
+def _widths(table: Table, parts: Sequence[Sequence[Parts]]) -> list[dict[int, int]]:
+    """Characters of the widest of what follows the values of each column, by its place in `Parts`."""
     found = []
     for j in range(len(table.columns)):
         own = [parts[i][j] for i, row in enumerate(table.rows) if row.entries[j].summary]
-        found.append(tuple(max((len(part[k]) for part in own), default=0) for k in range(4)))
+        found.append({k: max([len(part[k]) for part in own], default=0) for k in FOLLOWING})
     return found

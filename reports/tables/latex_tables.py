@@ -34,6 +34,8 @@ PACKAGES = {r"\rotatebox": "graphicx", r"\resizebox": "graphicx"} | {
     for name in ("checkmark", "square", "mathbb", "lesssim", "gtrsim", "blacklozenge", "triangledown")
 }
 """Command → the package that has it."""
+UNUSUAL = re.compile(r"[^\w\s.,+\[\]()/±–−×†‡§¶‖◇⋆-]")
+"""What no number and no sign of one has."""
 SPARE = 1.03
 """How much wider than computed a table may turn out."""
 READABLE = 8
@@ -209,7 +211,7 @@ def _closed(text: str) -> str:
 
 
 def _set(text: str) -> str:
-    return latex(text) if re.search(r"[^\w\s.,+\[\]()/±–−×†‡§¶‖◇⋆-]", text) else text.translate(LATEX_SIGNS)
+    return latex(text) if UNUSUAL.search(text) else text.translate(LATEX_SIGNS)
 
 
 def _parts(entry: Entry, printed: PrintedColumn, parts: Parts) -> tuple[str, str, str]:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from ablative.reports.stats.columns import RowTest
 from ablative.reports.stats.exact import SAME
 from ablative.reports.store.labels import Labels
 from ablative.reports.store.results import Results
 from ablative.reports.tables.escape import bare
-from ablative.reports.tables.tables import Column, Entry, Row, number
+from ablative.reports.tables.tables import Column, Entry, Row
 from ablative.study.plan.tuned_levels import Searched
 from ablative.study.spec.outputs import TableConfig
 
@@ -126,16 +125,6 @@ def _marks(rows: Sequence[Row], columns: Sequence[Column]) -> list[str]:
             "their seeds' difference."
         )
     return notes
-
-
-def test_words(test: RowTest | None, names: Sequence[str], digits: int) -> str:
-    """What the mark of a row rests on; empty where nothing was tested. `names`: of the rows, as they are printed."""
-    if test is None:
-        return ""
-    spread = f"a seed's sd {number(test.sd, digits + 1)} (drawn towards the column's), {test.df:.3g} degrees of freedom"
-    if test.rival is None:
-        return f"no better row is near 5 %; {spread}"
-    return f"against {names[test.rival]}: p = {test.p:.2g} (one-sided, corrected for the rows that are left); {spread}"
 
 
 def _names(columns: Sequence[Column]) -> str:

@@ -15,8 +15,8 @@ HEADS = {DELTA: "Δ", RATIO: "×"}
 RATIO_DIGITS = 2
 
 
-PARTS = "parts"
-"""Key of `Table.derived`."""
+PARTS, PRINTED = "parts", "printed"
+"""Keys of `Table.derived`."""
 Parts = tuple[str, str, str, str]
 """Value; spread, with the number of seeds where some lack; difference to the baseline; the paper's number."""
 
@@ -42,7 +42,9 @@ class PrintedColumn(NamedTuple):
 
 def printed_columns(table: Table) -> list[PrintedColumn]:
     """Each column, followed by what is compared with the baseline where it has that."""
-    found = []
+    if (known := table.derived.get(PRINTED)) is not None:
+        return list(known)
+    found = table.derived[PRINTED] = []
     for place, column in enumerate(table.columns):
         own = [row.entries[place] for row in table.rows]
         found.append(PrintedColumn(column, place))
@@ -50,7 +52,7 @@ def printed_columns(table: Table) -> list[PrintedColumn]:
             found.append(PrintedColumn(column, place, DELTA))
         if any(entry.ratio is not None for entry in own):
             found.append(PrintedColumn(column, place, RATIO))
-    return found
+    return list(found)
 
 
 def head_rows(table: Table, printed: Sequence[PrintedColumn]) -> list[list[tuple[str, int]]]:

@@ -18,8 +18,8 @@ from ablative.reports.stats.summary import DECIMALS, summarize
 from ablative.reports.store.results import Results
 from ablative.reports.store.warehouse import Source, Warehouse
 from ablative.reports.tables.escape import bare
-from ablative.reports.tables.notes import table_notes, test_words
-from ablative.reports.tables.tables import Column, Entry, Row, Table, number
+from ablative.reports.tables.notes import table_notes
+from ablative.reports.tables.tables import Column, Entry, Row, Table, Tested, number
 from ablative.study.core.errors import ConfigError, unknown
 from ablative.study.spec.labels import joined
 from ablative.study.spec.outputs import QueryColumnConfig, QueryConfig, TableConfig
@@ -138,8 +138,8 @@ def _column(
             for seed, row in sorted(own.items())
             if row[key] is not None
         )
-        words = test_words(compared.tests[i], names, digits)
-        entries.append(_entry(sources, digits, compared, i, words))
+        tested = None if (test := compared.tests[i]) is None else Tested(test, names, digits)
+        entries.append(_entry(sources, digits, compared, i, tested))
     return column.compared(compared), tuple(entries)
 
 
@@ -157,14 +157,14 @@ def _value(row: Mapping[str, Any] | None, key: str, where: str) -> float:
         raise ConfigError(f"{where}.sql: column '{key}': {row[key]!r} is neither text nor a number") from None
 
 
-def _entry(sources: tuple[Source, ...], digits: int, compared: Compared, row: int, words: str) -> Entry:
+def _entry(sources: tuple[Source, ...], digits: int, compared: Compared, row: int, tested: Tested | None) -> Entry:
     summary = summarize([source.value for source in sources])
     if summary is None:
         return Entry("", None, 0, sources, missing="–")
     spread = "" if summary.sd is None else f" ± {number(summary.sd, digits)}"
     text = number(summary.mean, digits) + spread
     best, half = compared.best[row], compared.halves[row]
-    return Entry("", summary, summary.n, sources, best=best, ci_half_width=half, literal=text, test=words)
+    return Entry("", summary, summary.n, sources, best=best, ci_half_width=half, literal=text, tested=tested)
 
 
 def _notes(config: QueryConfig, rows: Sequence[Row], columns: Sequence[Column], seeded: bool) -> tuple[str, ...]:

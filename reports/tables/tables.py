@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
-from ablative.reports.stats.columns import Compared, Delta
+from ablative.reports.stats.columns import Compared, Delta, RowTest
 from ablative.reports.stats.summary import Summary
 from ablative.reports.store.warehouse import Source, quoted, value_query
 from ablative.study.spec.labels import Label, joined
@@ -85,7 +85,25 @@ class Column:
         return value_query(self.metrics)
 
 
-@dataclass(frozen=True)
+class Tested(NamedTuple):
+    """What the mark of a row rests on."""
+
+    test: RowTest
+    names: Sequence[str]
+    """Names of the rows, as they are printed."""
+    digits: int
+
+    @property
+    def words(self) -> str:
+        test, digits = self.test, self.digits + 1
+        spread = f"a seed's sd {number(test.sd, digits)} (drawn towards the column's), {test.df:.3g} degrees of freedom"
+        if test.rival is None:
+            return f"no better row is near 5 %; {spread}"
+        rival = self.names[test.rival]
+        return f"against {rival}: p = {test.p:.2g} (one-sided, corrected for the rows that are left); {spread}"
+
+
+@dataclass(frozen=True, slots=True)
 class Entry:
     """One number of a table, or why it is missing."""
 
@@ -110,12 +128,17 @@ class Entry:
     """Half the 95 % interval of the mean; None for a single seed."""
     error: Delta | None = None
     """The difference to the baseline with its interval."""
-    test: str = ""
-    """What its mark rests on, in words."""
+    tested: Tested | None = None
+    """What its mark rests on; None: nothing was tested."""
     ratio: float | None = None
     """The mean over the baseline's."""
     finding_marks: str = ""
     """Signs of what keeps it from being final (`reports.provenance.findings.SIGNS`)."""
+
+    @property
+    def test(self) -> str:
+        """What its mark rests on, in words; few are ever read."""
+        return self.tested.words if self.tested else ""
 
 
 @dataclass(frozen=True)

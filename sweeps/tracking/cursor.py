@@ -179,8 +179,12 @@ def has_pending(task: TaskRef, study: str, home: Home, target: Target | None) ->
 
 def pending(tasks: Iterable[Task | TaskRef], study: str, home: Home) -> int:
     """Number of tasks with something that is not yet in the tracking store; asks only the file system."""
+    try:
+        here = set(os.listdir(home.runs))
+    except FileNotFoundError:
+        return 0
     target = read_target(study, home)
-    return sum(has_pending(TaskRef.of(task), study, home, target) for task in tasks)
+    return sum(has_pending(TaskRef.of(task), study, home, target) for task in tasks if task.run_id in here)
 
 
 def changed(before: Mapping[str, str], after: Mapping[str, str]) -> dict[str, str]:

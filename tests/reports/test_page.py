@@ -16,8 +16,8 @@ import stores
 
 from ablative.reports.build import report
 from ablative.reports.html.behind import files, words
-from ablative.reports.html.page import SYMBOLS
 from ablative.reports.html.page_data import embed
+from ablative.reports.html.state_grid import SYMBOLS
 from ablative.reports.store.coverage import REPORT_STATES
 from ablative.reports.tables import html_table
 from ablative.reports.watch import watch

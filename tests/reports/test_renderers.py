@@ -10,6 +10,7 @@ import subprocess
 from html.parser import HTMLParser
 from pathlib import Path
 
+import click
 import stores
 from missing import program
 
@@ -23,6 +24,7 @@ from ablative.reports.tables.html_table import render_html
 from ablative.reports.tables.latex_tables import render_latex
 from ablative.reports.tables.renderers import render_csv, render_markdown
 from ablative.reports.tables.tables import Column, Entry, Row, Table
+from ablative.reports.terminal import table_text
 from ablative.study.plan.plan import Plan
 
 COLUMNS = (
@@ -165,3 +167,14 @@ def test_the_same_store_gives_the_same_bytes(full: Plan, tmp_path: Path) -> None
 def test_chosen_formats_only(full: Plan, tmp_path: Path) -> None:
     result = report(full, tmp_path, ["md"])
     assert [path.name for path in result.paths] == ["main.md", "factors.md", "suite.md"]
+
+
+def test_columns_that_a_terminal_has_no_room_for_go_below_the_others() -> None:
+    whole, narrow = (click.unstyle(table_text(TABLE, room)).splitlines() for room in (None, 40))
+    [line] = [line for line in whole if "a_b" in line]
+    assert line.split() == ["a_b", "71.2", "±", "0.5", "(2/3)", "−1.5", "[−2.5,", "−0.5]", "failed"]
+    numbers = narrow[1 : narrow.index("A note: 5 % of $x_1$.")]
+    assert max(map(len, numbers)) <= 40
+    assert sum("a_b" in line for line in numbers) == sum("─" in line for line in numbers) > 1
+    assert [word for line in numbers if "a_b" in line for word in line.split()[1:]] == line.split()[1:]
+    assert table_text(dataclasses.replace(TABLE, columns=(), rows=()), 40).startswith(TABLE.title)

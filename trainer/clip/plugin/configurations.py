@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Iterator, Mapping, Sequence
 from typing import get_type_hints
 
@@ -78,7 +79,7 @@ class ClipConfigurations(Configurations):
         holds a set that does not.
         """
         head, *rest = pattern.split("/")
-        suite = _suite(self._tree((), ()))
+        suite = self._suite
         groups = suite.groups
         for name, sets in groups.items():
             for member in sets:
@@ -90,6 +91,11 @@ class ClipConfigurations(Configurations):
         if name not in groups:
             raise ConfigError(unknown("group of evaluation sets", name, groups, where))
         return tuple("/".join([head, member, *rest[1:]]) for member in groups[name])
+
+    @functools.cached_property
+    def _suite(self) -> SuiteConfig:
+        """The suite of the study's base, which each column of each table asks for."""
+        return _suite(self._tree((), ()))
 
     def stages(self, choices: Choices, values: Values) -> Sequence[Stage]:
         self._check_suite(choices)
