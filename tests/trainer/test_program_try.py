@@ -95,6 +95,30 @@ def test_config_works_for_the_shipped_trainer(tmp_path: Path, call_ablate: Calla
     assert "command" not in found["stages"]["train"]
 
 
+SHIPPED = """
+name: first
+base: {model: tiny, data: shapes, schedule: demo}
+factors: {pooling: {map: {model.pooling: map}, gap: {model.pooling: gap}}}
+protocols: [zero_shot]
+"""
+
+
+@pytest.mark.long
+def test_a_cell_of_the_shipped_trainer_is_tried(tmp_path: Path, call_ablate: Callable[..., str]) -> None:
+    (tmp_path / "study.yaml").write_text(SHIPPED)
+    small = ["schedule.steps=12", "schedule.warmup_steps=1", "data.pairs=100", "runtime.log_every=3"]
+    sets = ("shape", "color", "texture", "object", "count", "distance", "orientation", "location")
+    small += [f"suite.datasets.shapes_{name}.{split}=40" for name in sets for split in ("train", "test")]
+    home, file = tmp_path / "home", str(tmp_path / "study.yaml")
+    found = json.loads(call_ablate(home, "try", file, "pooling=gap", *small, "--minutes", "4", "--json"))
+    assert found["complete"] and found["price"].startswith("4 tasks are missing: about ")
+    train, zero_shot = found["stages"]["train"], found["stages"]["zero_shot"]
+    assert train["resumption"]["exact"] and train["resumption"]["resumes"]
+    assert not zero_shot["missing"] and "zero_shot/shapes_shape/top1" in zero_shot["metrics"]
+    tasks = json.loads(call_ablate(home, "plan", file, *small, "--json"))["tasks"]
+    assert {task["cost"]["basis"] for task in tasks} == {"tried"}
+
+
 def test_an_inexact_resume_is_measured_and_kept(tmp_path: Path, call_ablate: Callable[..., str]) -> None:
     file, home = nano(tmp_path), tmp_path / "home"
     found = json.loads(call_ablate(home, "try", file, "length=short", "--json"))
