@@ -128,7 +128,7 @@ def test_the_page_on_own_code_runs(tmp_path: Path, call_ablate: Callable[..., st
         tried, again, why = (
             call_ablate(tmp_path / "home", *shlex.split(line, True)[1:]) for line in block.splitlines()
         )
-        assert "every declared metric and output was there" in tried and "wide" in again and "seed 1" in why
+        assert "every declared metric and output was there" in tried and "4/4 done" in again and "seed 1" in why
         (folder / "tools").mkdir()
         for name in ("prepare.py", "tools/probe.py"):
             (folder / name).write_text("")
