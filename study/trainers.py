@@ -314,6 +314,16 @@ class Trainer(Protocol):
         """
         return None
 
+    def check_start(self, stage: str, config: Config, parent: Config | None) -> None:
+        """Raise ConfigError where a run cannot start from another (`from:` in a level).
+
+        Args:
+            stage: the first of the run.
+            config: of this stage.
+            parent: the same stage's in the run from which it starts; None: there is none.
+        """
+        return None
+
     def check_watched(self, config: Config, every: int, where: str) -> None:
         """Raise ConfigError unless a held-out stage can be evaluated every so many steps while this run trains."""
         raise ConfigError(f"{where}: trainer '{self.name}' evaluates nothing while it trains; prune by what it logs")

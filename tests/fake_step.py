@@ -13,7 +13,8 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from ablative.trainer.clip import step as module
 from ablative.trainer.clip.data.pairs.batch import Batch
 from ablative.trainer.clip.micro_batches import Piece
-from ablative.trainer.clip.objectives.system import Draws, System
+from ablative.trainer.clip.objectives.system import System
+from ablative.trainer.clip.objectives.terms.term import Draws
 from ablative.trainer.clip.spec.config import RunConfig
 from ablative.trainer.clip.step import Gradients, TrainStep
 
@@ -23,7 +24,7 @@ def step_without_values(config: RunConfig, rows: int | None, length: int) -> Ite
     """A step and its batch, to be taken within the block.
 
     Args:
-        rows: bound of a piece's masked tokens (`System.text_rows`), which needs values and is found on the CPU.
+        rows: bound of a piece's masked tokens (`SampleTerm.rows`), which needs values and is found on the CPU.
         length: that all captions are trimmed to, likewise.
     """
     model, size = config.model, config.schedule.batch_size

@@ -9,8 +9,11 @@ import torch
 from small_models import MODEL, VOCAB
 from torch import Tensor
 
-from ablative.trainer.clip.objectives.losses import contrastive_loss, token_weights
 from ablative.trainer.clip.objectives.system import System
+from ablative.trainer.clip.objectives.teacher import make_teacher
+from ablative.trainer.clip.objectives.terms.contrastive import Contrastive, Embeddings
+from ablative.trainer.clip.objectives.terms.reconstruction import Reconstruction, Restored
+from ablative.trainer.clip.objectives.terms.term import TEACHER, BatchTerm, Draws, Inputs, Outcome
 from ablative.trainer.clip.spec.config import ModelConfig, ObjectiveConfig
 
 
@@ -33,14 +36,48 @@ def make_batch(size: int = 5, seed: int = 0) -> tuple[Tensor, Tensor]:
     return images, tokens.masked_fill(torch.arange(12) >= lengths[:, None], 0)
 
 
+def contrast(system: System) -> Contrastive:
+    return next(term for term in system.terms if isinstance(term, Contrastive))
+
+
+def reconstruction(system: System) -> Reconstruction:
+    return next(term for term in system.terms if isinstance(term, Reconstruction))
+
+
+def embed(system: System, images: Tensor, tokens: Tensor, draws: Draws) -> Embeddings:
+    """Outcome of the contrastive pass."""
+    return contrast(system).features(Inputs(images, tokens, draws))
+
+
+def reconstruct(
+    system: System,
+    images: Tensor,
+    tokens: Tensor,
+    draws: Draws,
+    embeddings: Embeddings | None = None,
+    rows: int | None = None,
+) -> Restored:
+    """Outcome of the reconstructing pass."""
+    return reconstruction(system).losses(Inputs(images, tokens, draws, rows), {"contrastive": embeddings})
+
+
+def losses(system: System, images: Tensor, tokens: Tensor, seed: int = 0) -> dict[str, Tensor]:
+    """Each loss of the system on a whole batch."""
+    inputs = Inputs(images, tokens, system.draw(len(images), torch.Generator().manual_seed(seed)))
+    values: dict[str, Tensor] = {}
+    found: dict[str, Outcome] = {}
+    teacher = make_teacher(system)
+    if teacher is not None:
+        found[TEACHER] = (teacher.features(images),)
+    for term in system.terms:
+        if isinstance(term, BatchTerm):
+            found[term.names[0]] = term.features(inputs)
+            values[term.names[0]] = term.loss(term.crossing(found[term.names[0]]), False, None)
+        else:
+            values |= term.values(term.losses(inputs, found), len(images), None)
+    return values
+
+
 def total_loss(system: System, images: Tensor, tokens: Tensor, seed: int = 0) -> Tensor:
     """All parts of the system's loss, unweighted."""
-    draws = system.draw(len(images), torch.Generator().manual_seed(seed))
-    loss, embeddings = torch.zeros(()), None
-    if system.contrastive:
-        embeddings = system.embed(images, tokens, draws)
-        loss = loss + contrastive_loss(embeddings.image, embeddings.text, system.logit_scale)
-    if system.generative:
-        parts = system.reconstruct(images, tokens, draws, embeddings)
-        loss = loss + parts.image.mean() + (token_weights(parts.text_count, "sample") * parts.text).sum()
-    return loss
+    return torch.stack(list(losses(system, images, tokens, seed).values())).sum()

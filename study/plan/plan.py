@@ -337,9 +337,19 @@ class _Planner:
         """The tasks of a run, whether its cell has all of them or not."""
         if (key := (self._levels.name(cell), seed)) not in self._runs:
             parent = self._parents.get(key[0])
-            run_id = next(t for t in self._run(parent, seed) if t.opens and t.seeded).task_id if parent else ""
+            before = next(t for t in self._run(parent, seed) if t.opens and t.seeded) if parent else None
+            run_id = before.task_id if before else ""
             self._runs[key] = bound_tasks(self.trainer, self._configured(cell), seed, cell, run_id)
+            self._check_start(cell, self._runs[key], before)
         return self._runs[key]
+
+    def _check_start(self, cell: Cell, tasks: list[Task], before: Task | None) -> None:
+        first = next((task for task in tasks if task.opens and task.seeded), None)
+        if first is not None:
+            try:
+                self.trainer.check_start(first.stage, first.config, before.config if before else None)
+            except ConfigError as error:
+                raise ConfigError(self._levels.blamed(cell, str(error))) from error.__cause__
 
     def _split(self, cell: Cell) -> tuple[Choices, Values]:
         return self._levels.split(cell, self._tuned)

@@ -28,7 +28,8 @@ from ablative.study.plan.plan import make_plan
 from ablative.trainer.clip.data.pairs.batch import Batch
 from ablative.trainer.clip.models.flops import train_flops
 from ablative.trainer.clip.models.towers import trim_padding
-from ablative.trainer.clip.objectives.system import ROWS_MULTIPLE, System
+from ablative.trainer.clip.objectives.system import System
+from ablative.trainer.clip.objectives.terms.reconstruction import ROWS_MULTIPLE
 from ablative.trainer.clip.spec.config import ModelConfig, ObjectiveConfig, RunConfig
 from ablative.trainer.clip.step import TrainStep
 from ablative.trainer.torch.devices import arithmetic
@@ -96,7 +97,7 @@ def needed(config: RunConfig) -> float:
     """GiB of the tensors of a step."""
     size = config.runtime.micro_batch
     hidden = REAL_TOKENS - int(REAL_TOKENS * (1 - config.objective.text_mask_ratio))
-    rows = -(-size * hidden // ROWS_MULTIPLE) * ROWS_MULTIPLE if config.objective.name == "mae_clip" else None
+    rows = -(-size * hidden // ROWS_MULTIPLE) * ROWS_MULTIPLE if config.objective.name != "clip" else None
     with step_without_values(config, rows, caption_length(config.model)) as (update, batch):
         with Alive() as alive:
             for parameter in update.system.parameters():

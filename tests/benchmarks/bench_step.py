@@ -28,6 +28,7 @@ from ablative.trainer.clip.spec.config import ModelConfig, ObjectiveConfig
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from oracles import oracle
+from small_systems import contrast, embed, reconstruct
 
 VOCAB = 8192
 BATCHES = {"S": 128, "M": 64}
@@ -52,10 +53,10 @@ def ours(model: ModelConfig, objective: str, images: Tensor, tokens: Tensor) -> 
     draws = system.draw(len(images), torch.Generator().manual_seed(0))
 
     def loss() -> Tensor:
-        embeddings = system.embed(images, tokens, draws)
-        total = contrastive_loss(embeddings.image, embeddings.text, system.logit_scale)
-        if system.generative:
-            parts = system.reconstruct(images, tokens, draws, embeddings)
+        embeddings = embed(system, images, tokens, draws)
+        total = contrastive_loss(embeddings.image, embeddings.text, contrast(system).logit_scale)
+        if system.recipe.generative:
+            parts = reconstruct(system, images, tokens, draws, embeddings)
             total = total + 0.1 * parts.image.mean()
             total = total + 0.05 * (token_weights(parts.text_count, "sample") * parts.text).sum()
         return total

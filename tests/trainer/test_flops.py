@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 from small_models import VOCAB
-from small_systems import make_batch, make_system
+from small_systems import contrast, embed, make_batch, make_system, reconstruct, total_loss
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -82,12 +82,10 @@ def test_forward_agrees_with_torchs_counter(name: str, changes: dict[str, Any]) 
     """Captions without padding, so that every count of tokens is exact; a MAP query is the batch's, not a sample's."""
     system, (images, tokens) = make_system(name, **changes), make_batch()
     tokens = tokens.clamp(min=3)
-    draws = system.draw(5, torch.Generator().manual_seed(0))
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
-        embeddings = system.embed(images, tokens, draws) if system.contrastive else None
-        if system.generative:
-            system.reconstruct(images, tokens, draws, embeddings)
-    expected = 5 * sum(forward_flops(system.model, system.objective, 12, vocab_size=VOCAB).values())
+        total_loss(system, images, tokens)
+    logits = 2 * 5 * 5 * system.model.embed_dim if system.contrastive else 0
+    expected = logits + 5 * sum(forward_flops(system.model, system.objective, 12, vocab_size=VOCAB).values())
     for probe in (p for name, p in system.named_parameters() if name.endswith("probe")):
         expected += 2 * probe.shape[-1] ** 2
     assert counter.get_total_flops() == expected
@@ -136,11 +134,10 @@ def test_vit_b16_trains() -> None:
     system = System(dataclasses.replace(VIT_B16, pooling="map", vocab_size=1000), MAE_CLIP, 1000)
     images, tokens = torch.randn(2, 3, 224, 224), torch.randint(3, 1000, (2, 77))
     draws = system.draw(2, torch.Generator().manual_seed(0))
-    embeddings = system.embed(images, tokens, draws)
-    parts = system.reconstruct(images, tokens, draws, embeddings)
+    embeddings = embed(system, images, tokens, draws)
+    parts = reconstruct(system, images, tokens, draws, embeddings)
     assert embeddings.image.shape == embeddings.text.shape == (2, 512)
     assert parts.text_count.tolist() == [58, 58]
-    (
-        embeddings.image.sum() + embeddings.text.sum() + system.logit_scale + parts.image.sum() + parts.text.sum()
-    ).backward()
+    sums = [x.sum() for x in (embeddings.image, embeddings.text, parts.image, parts.text)]
+    (sum(sums) + contrast(system).logit_scale).backward()
     assert all(p.grad is not None and p.grad.any() for p in system.parameters())

@@ -10,6 +10,7 @@ from torch.nn.functional import cross_entropy, linear, normalize
 
 from ablative.trainer.clip.objectives.losses import (
     contrastive_loss,
+    has_local_negatives,
     local_contrastive_loss,
     loss_weights,
     normalize_patches,
@@ -146,19 +147,24 @@ def test_token_weights_average_as_named() -> None:
 @pytest.mark.parametrize(
     ("name", "step", "expected"),
     [
-        ("clip", 0, (1, 0, 0, True)),
-        ("clip", 500, (1, 0, 0, False)),
-        ("masked_clip", 500, (1, 0, 0, False)),
-        ("mae_clip", 499, (1, 1, 1, True)),
-        ("mae_clip", 500, (1, 0.1, 0.05, False)),
-        ("mae", 0, (0, 1, 0, False)),
-        ("m3ae", 900, (0, 1, 0.5, False)),
+        ("clip", 0, {"contrastive": 1}),
+        ("mae_clip", 499, {"contrastive": 1, "image": 1, "text": 1}),
+        ("mae_clip", 500, {"contrastive": 1, "image": 0.1, "text": 0.05}),
+        ("mae", 0, {"image": 1}),
+        ("m3ae", 900, {"image": 1, "text": 0.5}),
     ],
 )
-def test_loss_weights(name: str, step: int, expected: tuple[float, ...]) -> None:
+def test_loss_weights(name: str, step: int, expected: dict[str, float]) -> None:
     """The paper's: 500 local, unweighted steps; then w_i = .1, w_t = .05."""
     assert loss_weights(ObjectiveConfig(name=name), step) == expected
 
 
+@pytest.mark.parametrize(("name", "step", "local"), [("clip", 499, True), ("clip", 500, False), ("m3ae", 0, False)])
+def test_local_negatives(name: str, step: int, local: bool) -> None:
+    assert has_local_negatives(ObjectiveConfig(name=name), step) == local
+
+
 def test_m3ae_of_text_alone() -> None:
-    assert loss_weights(ObjectiveConfig(name="m3ae", w_image=0.0), 0) == (0, 0, 1, False)
+    assert loss_weights(ObjectiveConfig(name="m3ae", w_image=0.0), 0) == {"image": 0, "text": 1}
+    assert loss_weights(ObjectiveConfig(name="m3ae", w_image=0.0, w_text=0.0), 0) == {"image": 0, "text": 1}
+    assert loss_weights(ObjectiveConfig(name="mae", w_image=0.0), 0) == {"image": 1}

@@ -11,14 +11,15 @@ from typing import Any
 import pytest
 import torch
 from fake_step import step_without_values
+from small_systems import contrast, make_system, reconstruction
 from small_systems import make_batch as whole_batch
-from small_systems import make_system
 from tiny_run import MODEL, OBJECTIVES, make_batch, make_config
 from torch._dynamo.utils import counters
 from torch._subclasses.fake_tensor import DataDependentOutputException
 
 from ablative.trainer.clip.objectives import losses
 from ablative.trainer.clip.objectives.system import System
+from ablative.trainer.clip.objectives.terms.term import Inputs, SampleTerm
 from ablative.trainer.clip.spec.config import RunConfig
 
 
@@ -28,9 +29,11 @@ def take_step(config: RunConfig, rows: int | None, number: int) -> None:
         update(number, batch)
 
 
-def most_rows(config: RunConfig) -> int:
+def most_rows(config: RunConfig) -> int | None:
     system = System(config.model, config.objective, MODEL.vocab_size)
-    return system.text_rows(make_batch(config.schedule.batch_size).tokens)
+    tokens = make_batch(config.schedule.batch_size).tokens
+    found = [term.rows(tokens) for term in system.terms if isinstance(term, SampleTerm)]
+    return found[0] if found else None
 
 
 @pytest.mark.parametrize(
@@ -78,13 +81,14 @@ def test_every_pass_is_one_graph(objective: str, changes: dict[str, Any]) -> Non
     draws = system.draw(len(images), torch.Generator().manual_seed(0))
     embeddings = None
     if system.contrastive:
-        embeddings = torch.compile(system.embed, fullgraph=True, backend="eager")(images, tokens, draws)
-        torch.testing.assert_close(embeddings.image, system.embed(images, tokens, draws).image)
-    if system.generative:
-        rows = system.text_rows(tokens)
-        reconstruct = torch.compile(system.reconstruct, fullgraph=True, backend="eager")
-        found = reconstruct(images, tokens, draws, embeddings, rows)
-        torch.testing.assert_close(found.image, system.reconstruct(images, tokens, draws, embeddings, rows).image)
+        features = contrast(system).features
+        embeddings = torch.compile(features, fullgraph=True, backend="eager")(Inputs(images, tokens, draws))
+        torch.testing.assert_close(embeddings.image, features(Inputs(images, tokens, draws)).image)
+    if system.recipe.generative:
+        losses = reconstruction(system).losses
+        given = Inputs(images, tokens, draws, reconstruction(system).rows(tokens)), {"contrastive": embeddings}
+        found = torch.compile(losses, fullgraph=True, backend="eager")(*given)
+        torch.testing.assert_close(found.image, losses(*given).image)
 
 
 @pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")  # dynamo's own doing
@@ -97,12 +101,13 @@ def test_other_lengths_and_counts_soon_need_no_other_graph(monkeypatch: pytest.M
     monkeypatch.setattr(losses, "CHUNK", 8)
     system, (images, tokens) = make_system("m3ae"), whole_batch(24)
     draws = system.draw(len(images), torch.Generator().manual_seed(0))
-    reconstruct = torch.compile(system.reconstruct, backend="eager")
+    direct = reconstruction(system).losses
+    compiled = torch.compile(direct, backend="eager")
     graphs = []
     for length, rows in ((12, 64), (10, 48), (12, 70), (8, 56), (9, 33), (11, 17), (12, 33), (8, 70)):
         words = tokens[:, :length].contiguous()
-        found = reconstruct(images, words, draws, None, rows)
-        torch.testing.assert_close(found.text, system.reconstruct(images, words, draws, None, rows).text)
+        found = compiled(Inputs(images, words, draws, rows), {})
+        torch.testing.assert_close(found.text, direct(Inputs(images, words, draws, rows), {}).text)
         graphs.append(counters["stats"]["unique_graphs"])
     # The first length is a graph of its own, and whole captions are not a cut.
     assert graphs[2] <= 3 and graphs[3:] == [graphs[2]] * 5, graphs

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from protocol_fakes import EvaluationSet, Split, evaluation, random_split
-from small_systems import make_batch, make_system
+from small_systems import embed, make_batch, make_system, reconstruct, reconstruction
 from torch import nn
 
 from ablative.study.home.panel_pictures import NEEDED
@@ -76,8 +76,8 @@ def test_only_hidden_patches_are_restored(objective: str) -> None:
     # what was decoded, with the true patch's mean and deviation, gives the loss that training has
     draws = system.draw(2, torch.Generator().manual_seed(3))
     with torch.no_grad():
-        embeddings = system.embed(images, tokens, draws) if system.by_similarity else None
-        loss = system.reconstruct(images, tokens, draws, embeddings).image
+        embeddings = embed(system, images, tokens, draws) if reconstruction(system).by_similarity else None
+        loss = reconstruct(system, images, tokens, draws, embeddings).image
     true, made = patchify(images, 8), patchify(restored, 8)
     variance, mean = torch.var_mean(true, dim=-1, keepdim=True)
     errors = ((made - mean) / (variance + 1e-6).sqrt() - normalize_patches(true)).square().mean(-1)

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-import dataclasses
+import operator
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from tiny_run import MODEL, make_batch, make_config
 
-from ablative.trainer.clip.spec.config import ModelConfig, ObjectiveConfig, RunConfig
+from ablative.study.core.identity import flatten
+from ablative.study.trainers import with_values
+from ablative.trainer.clip.spec.config import RunConfig
 from ablative.trainer.clip.spec.recipes import RECIPES
 from ablative.trainer.clip.train import Training
 from ablative.trainer.torch.devices import arithmetic
@@ -27,6 +31,8 @@ OTHER: dict[str, Any] = {
     "model.text_width": 32, "model.text_depth": 2, "model.text_heads": 1, "model.context_length": 16,
     "model.embed_dim": 4, "model.mlp_ratio": 2.0, "model.pooling": "gap", "model.text_pooling": "gap",
     "model.map_heads": 1, "model.map_residual": True, "model.ln_after_pool": True, "model.decoder_width": 32,
+    "objective.distill.weight": 2.0, "objective.distill.beta": 0.1, "objective.distill.reduce": "sum",
+    "objective.distill.target_norm": "layer", "objective.distill.ema_start": 0.1, "objective.distill.ema_end": 0.3,
     "model.decoder_depth": 2, "model.decoder_heads": 1, "model.init_std": 0.1,
 }  # fmt: skip
 """Key → another value than that of the run that it is compared with."""
@@ -37,6 +43,7 @@ EVALUATED = {
     "masked_clip": {"model.decoder_width", "model.decoder_depth", "model.decoder_heads"},
     "mae": {"model.pooling", "model.text_width", "model.context_length"},
     "m3ae": {"model.pooling"},
+    "two_stage": {"model.pooling", "model.text_width", "model.context_length"},
 }
 """Objective → keys that protocols alone read: they size the decoder of question answering, or pool features."""
 
@@ -53,10 +60,9 @@ def config(name: str) -> RunConfig:
 
 def changed(config: RunConfig, *keys: str) -> RunConfig:
     for key in keys:
-        section, name = key.split(".")
-        own = getattr(config, section)
-        value = {"token": "sample", "similarity": "random"}.get(getattr(own, name), OTHER[key])
-        config = dataclasses.replace(config, **{section: dataclasses.replace(own, **{name: value})})
+        if key in OTHER:
+            own = operator.attrgetter(key)(config)
+            config = with_values(config, {key: {"token": "sample", "similarity": "random"}.get(own, OTHER[key])})
     return config
 
 
@@ -68,7 +74,8 @@ def result(config: RunConfig) -> dict[str, Any]:
         for step in range(2):
             training.advance(make_batch(8, step))
             found |= {f"{name} {step}": value for name, value in training.metrics().items() if "cost" not in name}
-        return found | training.system.state_dict()
+        teacher = {} if training.teacher is None else training.teacher.tower.state_dict()
+        return found | training.system.state_dict() | {f"teacher {name}": value for name, value in teacher.items()}
 
 
 def same(left: dict[str, Any], right: dict[str, Any]) -> bool:
@@ -91,11 +98,7 @@ def test_what_a_recipe_does_not_read_changes_nothing(name: str) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_what_a_recipe_reads_changes_the_run(name: str) -> None:
     run = config(name)
-    keys = {
-        f"{section}.{spec.name}"
-        for section, kind in (("objective", ObjectiveConfig), ("model", ModelConfig))
-        for spec in dataclasses.fields(kind)
-    }
+    keys = {f"{name}.{key}" for name in ("objective", "model") for key in flatten(getattr(run, name))}
     assert keys == OTHER.keys() | NEEDED
     before = result(run)
     silent = {key for key in OTHER.keys() - unread(run) if same(result(changed(run, key)), before)}
@@ -106,3 +109,15 @@ def test_of_two_keys_that_are_easily_confused_the_other_is_named() -> None:
     assert RECIPES["masked_clip"].unread_keys("random")["objective.mask_ratio"] == "objective.input_mask_ratio"
     assert RECIPES["m3ae"].unread_keys("random")["objective.input_text_mask_ratio"] == "objective.text_mask_ratio"
     assert RECIPES["mae"].unread_keys("random")["objective.w_text"] == ""
+
+
+def test_the_name_of_an_objective_is_read_by_the_table_and_by_error_texts_alone() -> None:
+    """Whoever asks what an objective is asks its recipe."""
+    allowed = re.compile(r"RECIPES\[objective\.name\]|'\{.*objective\.name\}'|^WEIGHTS = |^\"\"\"")
+    readers = {
+        path.name: line
+        for path in (Path(__file__).parents[2] / "trainer").rglob("*.py")
+        for line in path.read_text().splitlines()
+        if "objective.name" in line and not allowed.search(line)
+    }
+    assert not readers

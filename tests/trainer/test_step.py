@@ -6,6 +6,7 @@ import math
 
 import pytest
 import torch
+from small_systems import embed
 from tiny_run import MODEL, OBJECTIVES, make_batch, make_config
 
 from ablative.trainer.clip.data.pairs.batch import to_pixels
@@ -51,7 +52,7 @@ def test_pieces_hold_captions_of_like_length() -> None:
     assert [piece.tolist() for piece in places] == [[0, 1, 3, 4], [5, 6, 7, 2]]
     assert [trim_padding(tokens[piece]).shape[1] for piece in places] == [8, 20]
     assert by_length(tokens, 8) == [slice(None)], "one piece stays in its order"
-    first_passes = [FirstPass(None, None, piece) for piece in places]
+    first_passes = [FirstPass({}, {}, {}, piece) for piece in places]
     assert in_order([piece * 10 for piece in places], first_passes).tolist() == [10 * i for i in range(8)]
 
 
@@ -116,7 +117,7 @@ def test_local_phase_is_the_unweighted_sum_with_the_mean_over_groups() -> None:
     batch = make_batch(8)
     draws = system.draw(8, torch.Generator())
     with torch.no_grad():
-        features = system.embed(to_pixels(batch.images), batch.tokens, draws)
+        features = embed(system, to_pixels(batch.images), batch.tokens, draws)
         groups = [
             contrastive_loss(features.image[rows], features.text[rows], 1 / 0.07) for rows in (slice(0, 4), slice(4, 8))
         ]

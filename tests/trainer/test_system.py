@@ -6,13 +6,15 @@ from typing import Any
 import pytest
 import torch
 from small_models import VOCAB
-from small_systems import make_batch, make_system, total_loss
+from small_systems import contrast, embed, make_batch, make_system, reconstruct, reconstruction, total_loss
 from torch import Tensor
 
 from ablative.study.core.errors import ConfigError
 from ablative.trainer.clip.models.patches import patchify
 from ablative.trainer.clip.models.splits import take
-from ablative.trainer.clip.objectives.system import Draws, Embeddings, System, no_decay
+from ablative.trainer.clip.objectives.system import System, no_decay
+from ablative.trainer.clip.objectives.terms.contrastive import Embeddings
+from ablative.trainer.clip.objectives.terms.term import Draws, Inputs
 from ablative.trainer.clip.spec.config import OBJECTIVES, POOLINGS
 from ablative.trainer.clip.spec.recipes import RECIPES
 from ablative.trainer.clip.token_ids import PAD
@@ -37,8 +39,8 @@ def draws_of(system: System, size: int, seed: int = 0) -> Draws:
     return system.draw(size, torch.Generator().manual_seed(seed))
 
 
-def embed(system: System, images: Tensor, tokens: Tensor, draws: Draws) -> Embeddings | None:
-    return system.embed(images, tokens, draws) if system.contrastive else None
+def embedded(system: System, images: Tensor, tokens: Tensor, draws: Draws) -> Embeddings | None:
+    return embed(system, images, tokens, draws) if system.contrastive else None
 
 
 @variants
@@ -66,15 +68,15 @@ def test_pieces_of_a_batch_equal_the_whole(name: str, changes: dict[str, Any]) -
     """Any micro-batch gives each sample the same embedding and the same losses."""
     system, (images, tokens) = make_system(name, **changes), make_batch()
     draws = draws_of(system, 5)
-    whole = embed(system, images, tokens, draws)
+    whole = embedded(system, images, tokens, draws)
     for rows in (slice(0, 2), slice(2, 5)):
-        piece = embed(system, images[rows], tokens[rows], draws[rows])
+        piece = embedded(system, images[rows], tokens[rows], draws[rows])
         if whole is not None and piece is not None:
             torch.testing.assert_close(piece.image, whole.image[rows])
             torch.testing.assert_close(piece.text, whole.text[rows])
-        if system.generative:
-            expected = system.reconstruct(images, tokens, draws, whole)
-            part = system.reconstruct(images[rows], tokens[rows], draws[rows], piece)
+        if system.recipe.generative:
+            expected = reconstruct(system, images, tokens, draws, whole)
+            part = reconstruct(system, images[rows], tokens[rows], draws[rows], piece)
             for a, b in zip(part, expected, strict=True):
                 torch.testing.assert_close(a, b[rows])
 
@@ -87,14 +89,15 @@ def test_trimmed_padding_changes_nothing(name: str, changes: dict[str, Any]) -> 
     images, tokens, draws = images[rows], tokens[rows], draws_of(system, 5)[rows]
     shorter = tokens[:, : int((tokens != PAD).sum(1).max())]
     assert shorter.shape[1] < tokens.shape[1]
-    a, b = embed(system, images, tokens, draws), embed(system, images, shorter, draws)
+    a, b = embedded(system, images, tokens, draws), embedded(system, images, shorter, draws)
     if a is not None and b is not None:
         torch.testing.assert_close(b.text, a.text)
-    if system.generative:
-        short, full = system.reconstruct(images, shorter, draws, b), system.reconstruct(images, tokens, draws, a)
+    if system.recipe.generative:
+        short, full = reconstruct(system, images, shorter, draws, b), reconstruct(system, images, tokens, draws, a)
         for x, y in zip(short, full, strict=True):
             torch.testing.assert_close(x, y)
-        torch.testing.assert_close(system.text_counts(shorter, draws, b), full.text_count)
+        counts = reconstruction(system).counts(Inputs(images, shorter, draws), {"contrastive": b})
+        torch.testing.assert_close(counts, full.text_count)
 
 
 @pytest.mark.parametrize("name", GENERATIVE)
@@ -103,11 +106,11 @@ def test_hidden_elements_never_reach_the_decoder(name: str) -> None:
     """Predictions are those of the visible elements alone: hidden pixels and words may be anything."""
     system, (images, tokens) = make_system(name, normalize_pixels=False), make_batch()
     draws = draws_of(system, 5)
-    image_split, text_split = system.splits(tokens != PAD, draws, None)
+    image_split, text_split = reconstruction(system).splits(tokens != PAD, draws, {"contrastive": None})
 
     seen: list[Tensor] = []
     system.decoder.to_pixels.register_forward_hook(lambda _, __, out: seen.append(out))
-    system.reconstruct(images, tokens, draws)
+    reconstruct(system, images, tokens, draws)
     patches = patchify(images, 8).scatter(1, image_split.hidden[..., None].expand(-1, -1, 192), 9.0)
     changed = patches.reshape(5, 4, 4, 8, 8, 3).permute(0, 5, 1, 3, 2, 4).reshape_as(images)
     words = tokens
@@ -116,7 +119,7 @@ def test_hidden_elements_never_reach_the_decoder(name: str) -> None:
             1, text_split.hidden, tokens.gather(1, text_split.hidden).where(~text_split.hidden_valid, 4)
         )
         assert not torch.equal(words, tokens)
-    system.reconstruct(changed, words, draws)
+    reconstruct(system, changed, words, draws)
     torch.testing.assert_close(seen[1], seen[0])
 
 
@@ -125,12 +128,12 @@ def test_reconstruction_by_hand() -> None:
     """Losses from the decoder's own outputs: all hidden patches; hidden words, summed for each sample."""
     system, (images, tokens) = make_system("m3ae"), make_batch()
     draws, valid = draws_of(system, 5), tokens != PAD
-    splits = image_split, text_split = system.splits(valid, draws, None)
+    splits = image_split, text_split = reconstruction(system).splits(valid, draws, {"contrastive": None})
     assert text_split is not None and text_split.hidden_valid is not None
     patches = system.image(images, image_split.visible)
     words = system.text(tokens, text_split.visible_valid, text_split.visible)
     image_rows, word_rows = system.decoder.rows(patches, words, splits, valid)
-    got = system.reconstruct(images, tokens, draws)
+    got = reconstruct(system, images, tokens, draws)
 
     target = take(patchify(images, 8), image_split.hidden)
     target = (target - target.mean(-1, keepdim=True)) / (target.var(-1, keepdim=True) + 1e-6).sqrt()
@@ -149,11 +152,11 @@ def test_bound_of_text_rows(include_pads: bool) -> None:
     """At least what is masked; with it, and with more than all, the losses are the same."""
     system, (images, tokens) = make_system("m3ae", include_pads=include_pads), make_batch(24)
     draws = draws_of(system, 24)
-    exact = system.reconstruct(images, tokens, draws)
-    limit = system.text_rows(tokens)
+    exact = reconstruct(system, images, tokens, draws)
+    limit = reconstruction(system).rows(tokens)
     assert int(exact.text_count.sum()) <= limit < 24 * 9
     for rows in (limit, 10**6):
-        torch.testing.assert_close(system.reconstruct(images, tokens, draws, text_rows=rows).text, exact.text)
+        torch.testing.assert_close(reconstruct(system, images, tokens, draws, rows=rows).text, exact.text)
 
 
 @pytest.mark.parametrize(("reduce", "select"), [("pooled", "high"), ("pooled", "low"), ("filip_max", "high")])
@@ -162,8 +165,8 @@ def test_similarity_masking_hides_the_right_elements(reduce: str, select: str) -
     system = make_system("mae_clip", masking="similarity", similarity_reduce=reduce, similarity_select=select)
     images, tokens = make_batch()
     draws = draws_of(system, 5)
-    embeddings = system.embed(images, tokens, draws)
-    image_split, text_split = system.splits(tokens != PAD, draws, embeddings)
+    embeddings = embed(system, images, tokens, draws)
+    image_split, text_split = reconstruction(system).splits(tokens != PAD, draws, {"contrastive": embeddings})
     patches = system.patch_embeddings(images)
     words = system.text_head.elements(system.text(tokens, tokens != PAD))
     assert text_split is not None
@@ -186,7 +189,8 @@ def test_similarity_ties_are_broken_by_noise() -> None:
     system, (images, tokens) = make_system("mae_clip", masking="similarity"), make_batch()
     system.image_head.project.weight.zero_()
     draws = draws_of(system, 5)
-    split, _ = system.splits(tokens != PAD, draws, system.embed(images, tokens, draws))
+    found = {"contrastive": embed(system, images, tokens, draws)}
+    split, _ = reconstruction(system).splits(tokens != PAD, draws, found)
     torch.testing.assert_close(split.visible, draws.image.argsort(1)[:, :4])
 
 
@@ -195,7 +199,7 @@ def test_masked_clip_sees_a_quarter_in_training_and_all_in_evaluation() -> None:
     system, (images, tokens) = make_system("masked_clip"), make_batch()
     draws = draws_of(system, 5)
     keep = draws.image.argsort(1)[:, :4]
-    embeddings = system.embed(images, tokens, draws)
+    embeddings = embed(system, images, tokens, draws)
     torch.testing.assert_close(embeddings.image, system.image_head(system.image(images, keep)))
     torch.testing.assert_close(embeddings.text, system.encode_text(tokens))
     torch.testing.assert_close(system.encode_image(images), system.image_head(system.image(images)))
@@ -207,14 +211,15 @@ def test_masked_clip_may_hide_captions_too(pooling: str) -> None:
     """By hand: of each caption alone, the tokens with the lowest draws, in a tower without any other."""
     system, (images, tokens) = make_system("masked_clip", input_text_mask_ratio=0.75, pooling=pooling), make_batch()
     draws = draws_of(system, 5)
-    found = system.embed(images, tokens, draws).text
+    found = embed(system, images, tokens, draws).text
     for row, length in enumerate((tokens != PAD).sum(1).tolist()):
         shown = draws.text[row, :length].argsort()[: max(1, int(0.25 * length))][None]
         there = torch.ones_like(shown, dtype=torch.bool)
         words = system.text(tokens[row : row + 1], there, shown)
         torch.testing.assert_close(found[row : row + 1], system.text_head(words, there))
     plain = make_system("masked_clip", pooling=pooling)
-    assert torch.equal(plain.embed(images, tokens, draws_of(plain, 5)).image, system.embed(images, tokens, draws).image)
+    whole = embed(plain, images, tokens, draws_of(plain, 5))
+    assert torch.equal(whole.image, embed(system, images, tokens, draws).image)
     torch.testing.assert_close(system.encode_text(tokens), plain.encode_text(tokens))
     assert draws_of(plain, 5).text.shape == (5, 0)
 
@@ -272,11 +277,11 @@ def test_final_norm_precedes_pooling_unless_told() -> None:
 
 def test_logit_scale_starts_at_its_temperature_and_is_clamped() -> None:
     system = make_system("clip", temperature=0.07, max_logit_scale=100.0)
-    assert system.logit_scale.item() == pytest.approx(1 / 0.07)
+    assert contrast(system).logit_scale.item() == pytest.approx(1 / 0.07)
     with torch.no_grad():
         system.log_scale.fill_(9.0)
-    assert system.logit_scale.item() == pytest.approx(100.0)
-    system.logit_scale.backward()  # at the bound it can still come back
+    assert contrast(system).logit_scale.item() == pytest.approx(100.0)
+    contrast(system).logit_scale.backward()  # at the bound it can still come back
     assert system.log_scale.grad is not None and system.log_scale.grad.item() == pytest.approx(100.0)
 
 
@@ -293,7 +298,7 @@ def test_no_decay() -> None:
 def test_untrained_losses_are_at_chance() -> None:
     """ln V for words, 1 for normalised pixels (the decoder starts near 0), about ln B for pairs."""
     system, (images, tokens) = make_system("m3ae"), make_batch(32)
-    got = system.reconstruct(images, tokens, draws_of(system, 32))
+    got = reconstruct(system, images, tokens, draws_of(system, 32))
     assert (got.text.sum() / got.text_count.sum()).item() == pytest.approx(math.log(VOCAB), rel=0.03)
     assert got.image.mean().item() == pytest.approx(1.0, rel=0.05)
 
@@ -307,19 +312,19 @@ def test_compiles_without_graph_break() -> None:
     """
     system, (images, tokens) = make_system("mae_clip", masking="similarity"), make_batch()
     draws = draws_of(system, 5)
-    expected = system.embed(images, tokens, draws)
-    embed = torch.compile(system.embed, fullgraph=True, backend="aot_eager")
-    reconstruct = torch.compile(system.reconstruct, fullgraph=True, backend="aot_eager")
-    embeddings = embed(images, tokens, draws)
+    expected = embed(system, images, tokens, draws)
+    features = torch.compile(contrast(system).features, fullgraph=True, backend="aot_eager")
+    losses = torch.compile(reconstruction(system).losses, fullgraph=True, backend="aot_eager")
+    embeddings = features(Inputs(images, tokens, draws))
     torch.testing.assert_close(embeddings.image, expected.image)
     torch.testing.assert_close(
-        reconstruct(images, tokens, draws, embeddings, 64).text,
-        system.reconstruct(images, tokens, draws, expected).text,
+        losses(Inputs(images, tokens, draws, 64), {"contrastive": embeddings}).text,
+        reconstruct(system, images, tokens, draws, expected).text,
     )
 
 
 @torch.no_grad()
 def test_no_hidden_words_is_no_text_loss() -> None:
     system, (images, tokens) = make_system("m3ae", text_mask_ratio=0.0), make_batch()
-    parts = system.reconstruct(images, tokens, draws_of(system, 5))
+    parts = reconstruct(system, images, tokens, draws_of(system, 5))
     assert not parts.text.any() and not parts.text_count.any() and parts.image.isfinite().all()

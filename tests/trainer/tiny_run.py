@@ -17,6 +17,7 @@ from ablative.trainer.clip.data.pairs.batch import Batch
 from ablative.trainer.clip.spec.config import (
     ClipRuntimeConfig,
     DataConfig,
+    DistillConfig,
     ModelConfig,
     ObjectiveConfig,
     RunConfig,
@@ -33,6 +34,10 @@ OBJECTIVES: dict[str, dict[str, Any]] = {
     "mae_clip": {"name": "mae_clip"},
     "mae_clip similarity": {"name": "mae_clip", "masking": "similarity", "text_loss_norm": "token"},
     "mae_clip pads": {"name": "mae_clip", "include_pads": True},
+    "clip_mae": {"name": "clip_mae"},
+    "maskclip": {"name": "maskclip", "distill": DistillConfig(ema_start=0.5, ema_end=0.9)},
+    "maskclip_no_ema": {"name": "maskclip_no_ema"},
+    "two_stage": {"name": "two_stage"},
 }
 """Every objective, and the options that reach into the step."""
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from ablative.trainer.clip.data.pairs.batch import to_pixels
-from ablative.trainer.clip.objectives.system import Draws
+from ablative.trainer.clip.objectives.terms.term import Draws, Inputs
 from ablative.trainer.clip.token_ids import PAD
 
 WHOLE = slice(None)
@@ -25,15 +25,15 @@ class Piece:
     draws: Draws
     """Random numbers of these samples."""
     rows: int | None
-    """Masked tokens at most (`System.text_rows`); None lets the system count them."""
+    """Masked tokens at most (`SampleTerm.rows`); None lets the term count them."""
     places: Tensor | slice
     """int64 (b,), where its samples stand in this process's rows of the batch."""
 
-    def images(self) -> Tensor:
-        """float32 (b,3,S,S)."""
+    def inputs(self) -> Inputs:
+        """What losses take, images as float32 (b,3,S,S)."""
         places = self.places
         own = self.whole[places] if isinstance(places, slice) else self.whole.index_select(0, places)
-        return to_pixels(own, own.device)
+        return Inputs(to_pixels(own, own.device), self.tokens, self.draws, self.rows)
 
 
 def by_length(tokens: Tensor, size: int) -> list[Tensor] | list[slice]:

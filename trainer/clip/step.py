@@ -22,32 +22,31 @@ from ablative.trainer.clip.data.pairs.batch import Batch
 from ablative.trainer.clip.micro_batches import Piece, by_length
 from ablative.trainer.clip.models.blocks import Transformer
 from ablative.trainer.clip.models.towers import trim_padding
-from ablative.trainer.clip.objectives.losses import (
-    LossWeights,
-    contrastive_loss,
-    contrastive_share,
-    local_contrastive_loss,
-    loss_weights,
-    token_weights,
-)
-from ablative.trainer.clip.objectives.system import Draws, Embeddings, System
+from ablative.trainer.clip.objectives.losses import has_local_negatives, loss_weights
+from ablative.trainer.clip.objectives.system import System
+from ablative.trainer.clip.objectives.teacher import make_teacher
+from ablative.trainer.clip.objectives.terms.term import TEACHER, BatchTerm, Draws, Inputs, Outcome, SampleTerm
 from ablative.trainer.clip.optim import learning_rate, make_optimizer, set_learning_rate
 from ablative.trainer.clip.spec.config import RunConfig
-from ablative.trainer.clip.spec.recipes import RECIPES
 from ablative.trainer.torch.distributed import ALONE, World
 from ablative.trainer.torch.divergence import DivergenceWatch
 
 
 @dataclass(frozen=True)
 class FirstPass:
-    """Outcome of the first pass over a piece; features or counts are None where the objective has none."""
+    """What the losses of a batch need of a piece."""
 
-    features: Embeddings | None
-    """They keep their graph where the batch is one piece: then the first pass is the only one."""
-    counts: Tensor | None
-    """(b,) masked tokens."""
+    found: dict[str, Outcome]
+    """Outcomes of the terms that depend on the whole batch, by name, with their graph, where it is the only piece: then
+    the first pass is the only one."""
+    crossing: dict[str, Tensor]
+    """(b,k,E) what of these the losses are functions of."""
+    counts: dict[str, Tensor]
+    """(b,) by which samples weigh, of the terms that ask for it."""
     places: Tensor | slice
     """The piece's rows in this process's rows of the batch: int64 (b,) or a slice."""
+    inputs: Inputs | None = None
+    """Where it is the only piece."""
 
 
 class Gradients:
@@ -58,106 +57,134 @@ class Gradients:
         self.config = config
         self.device = device
         self.world = world
-        self.contrast = RECIPES[config.objective.name].contrast
-        present = {
-            "contrastive": system.contrastive,
-            "image": system.generative,
-            "text": system.generative and system.uses_text,
-        }
-        self.names = tuple(name for name, here in present.items() if here)
+        self.names = system.recipe.terms
         for module in system.modules():
             if isinstance(module, Transformer):
                 module.recompute = config.runtime.checkpoint_activations
         compiled = config.runtime.compile and device.type == "cuda"
-        self._embed = torch.compile(system.embed) if compiled else system.embed
-        self._reconstruct = torch.compile(system.reconstruct) if compiled else system.reconstruct
-        # On a CPU the exact count costs nothing, and the vocabulary head is spared the rounding.
-        self._bound_rows = "text" in self.names and device.type != "cpu"
+        run = torch.compile if compiled else lambda function: function
+        self.teacher = make_teacher(system)
+        self._taught = run(self.teacher.features) if self.teacher else None
+        self._batch_terms = [(term, run(term.features)) for term in system.terms if isinstance(term, BatchTerm)]
+        self._sample_terms = [(term, run(term.losses)) for term in system.terms if isinstance(term, SampleTerm)]
 
     def __call__(self, step: int, batch: Batch, draws: Draws) -> Tensor:
-        """Mean losses (parts,) of the global batch in the order of `names`, without graph.
+        """Mean losses (terms,) of the global batch in the order of `names`, without graph.
 
         `batch` and `draws` are this process's rows of it, on the CPU.
         """
         weights = loss_weights(self.config.objective, step)
-        micro = self.config.runtime.micro_batch or len(batch)
-        images = self._moved(batch.images)
-        pieces = [
-            self._piece(images, batch.tokens[places], draws[places], places)
-            for places in by_length(batch.tokens, micro)
-        ]
-        if self.world.size == 1:
-            return self._whole(pieces[0], weights) if len(pieces) == 1 else self._split(pieces, weights, len(batch))
-        losses = self._split(pieces, weights, self.config.schedule.batch_size)
-        gradients = [parameter.grad for parameter in self.system.parameters() if parameter.grad is not None]
-        self.world.add([losses, *gradients])
+        pieces = self._pieces(batch, draws)
+        only, size = len(pieces) == 1, self.config.schedule.batch_size if self.world.size > 1 else len(batch)
+        # A batch that is one piece of one process is one graph from the pixels to the loss.
+        whole = only and self.world.size == 1
+        with torch.set_grad_enabled(only):
+            first_passes = [self._first_pass(piece, only, whole) for piece in pieces]
+        values = {name: torch.zeros((), device=self.device) for name in self.names}
+        slopes: dict[str, list[Tensor]] = {}
+        graphs: list[Tensor] = []
+        local = has_local_negatives(self.config.objective, step)
+        for term, _ in self._batch_terms:
+            name = term.names[0]
+            if whole:
+                loss = term.loss(term.crossing(first_passes[0].found[name]), local, None)
+                graphs.append(weights[name] * loss)
+                values[name] = loss.detach()
+            else:
+                values[name], slopes[name] = self._slopes(term, first_passes, weights[name], local, size)
+        shares = self._shares(first_passes, size)
+        for piece, first in zip(pieces, first_passes, strict=True):
+            inputs = first.inputs or piece.inputs()
+            found = first.found if first.inputs else self._features(inputs)
+            graphs += self._through(found, slopes, piece.places)
+            own = {name: share[piece.places] for name, share in shares.items()}
+            for name, value in self._sample_losses(inputs, found, own, size).items():
+                graphs.append(weights[name] * value)
+                values[name] = values[name] + value.detach()
+            torch.stack(graphs).sum().backward()
+            graphs = []
+        losses = torch.stack([values[name] for name in self.names])
+        if self.world.size > 1:
+            self.world.add([losses, *(p.grad for p in self.system.parameters() if p.grad is not None)])
         return losses
 
-    def _whole(self, piece: Piece, weights: LossWeights) -> Tensor:
-        """Losses (parts,) of the whole batch in one pass; adds their gradients."""
-        images = piece.images()
-        parts: dict[str, Tensor] = {}
-        embeddings = None
-        if self.system.contrastive:
-            embeddings = self._features(images, piece)
-            parts["contrastive"] = self._contrast(embeddings.image, embeddings.text, weights)
-        if self.system.generative:
-            parts |= self._restore(images, piece, embeddings, len(images), None)
-        _total(parts, weights).backward()
-        return torch.stack([parts[name].detach() for name in self.names])
+    def _pieces(self, batch: Batch, draws: Draws) -> list[Piece]:
+        images = self._moved(batch.images)
+        return [
+            self._piece(images, batch.tokens[places], draws[places], places)
+            for places in by_length(batch.tokens, self.config.runtime.micro_batch or len(batch))
+        ]
 
-    def _split(self, pieces: list[Piece], weights: LossWeights, size: int) -> Tensor:
-        """This process's part of a batch of `size`, piece by piece: first what the means over the batch depend on,
-        then the gradients. Losses (parts,) and gradients are those that its rows add to the batch's."""
-        with torch.set_grad_enabled(len(pieces) == 1):
-            first_passes = [self._first_pass(piece) for piece in pieces]
-        values = dict.fromkeys(self.names, torch.zeros((), device=self.device))
-        if self.system.contrastive:
-            values["contrastive"], image_slopes, text_slopes = self._slopes(first_passes, weights, size)
-        shares = self._shares(first_passes, size)
-        for piece in pieces:
-            images, rows = piece.images(), piece.places
-            loss, embeddings = torch.zeros((), device=self.device), None
-            if self.system.contrastive:
-                embeddings = first_passes[0].features if len(pieces) == 1 else self._features(images, piece)
-                assert embeddings is not None
-                # Only the gradient of this product means something: it is the contrastive loss's own.
-                loss = (embeddings.image * image_slopes[rows]).sum() + (embeddings.text * text_slopes[rows]).sum()
-            if self.system.generative:
-                parts = self._restore(images, piece, embeddings, size, shares[rows] if shares is not None else None)
-                loss = loss + _total(parts, weights)
-                values |= {name: values[name] + part.detach() for name, part in parts.items()}
-            loss.backward()
-        return torch.stack([values[name] for name in self.names])
+    def _first_pass(self, piece: Piece, only: bool, whole: bool) -> FirstPass:
+        inputs = piece.inputs()
+        found = self._features(inputs)
+        if whole:
+            return FirstPass(found, {}, {}, piece.places, inputs)
+        counted = (term for term, _ in self._sample_terms if term.counted)
+        return FirstPass(
+            found if only else {},
+            {term.names[0]: torch.stack(term.crossing(found[term.names[0]]), 1) for term, _ in self._batch_terms},
+            {term.names[0]: term.counts(inputs, found) for term in counted},
+            piece.places,
+            inputs if only else None,
+        )
 
-    def _first_pass(self, piece: Piece) -> FirstPass:
-        features = self._features(piece.images(), piece) if self.system.contrastive else None
-        counts = None
-        if "text" in self.names:
-            counts = self.system.text_counts(piece.tokens, piece.draws, features)
-        return FirstPass(features, counts, piece.places)
+    def _features(self, inputs: Inputs) -> dict[str, Outcome]:
+        """What crosses to the whole batch, of a piece, by the name of the term."""
+        found: dict[str, Outcome] = {}
+        for term, features in self._batch_terms:
+            with self._autocast():
+                found[term.names[0]] = features(inputs)
+        return found
 
-    def _slopes(self, first_passes: list[FirstPass], weights: LossWeights, size: int) -> tuple[Tensor, Tensor, Tensor]:
-        """This process's part of the batch's contrastive loss, and the whole loss's gradient to its image and
-        text features (b,E); the logit scale, which no piece sees, gets its gradient here."""
-        features = [part.features for part in first_passes if part.features is not None]
-        own = in_order([torch.stack([part.image, part.text], 1) for part in features], first_passes)
-        image, text = (side.contiguous().requires_grad_() for side in self.world.gather(own, size).unbind(1))
-        loss = self._contrast(image, text, weights)
-        (weights.contrastive * loss).backward()
-        assert image.grad is not None and text.grad is not None
+    def _slopes(
+        self, term: BatchTerm[Outcome], first_passes: list[FirstPass], weight: float, local: bool, size: int
+    ) -> tuple[Tensor, list[Tensor]]:
+        """This process's part of the batch's loss, and the whole loss's gradient to what crossed of its samples,
+        (b,E) each; what no piece sees (a scale, a head behind the boundary) gets its gradient here."""
+        own = in_order([first.crossing[term.names[0]] for first in first_passes], first_passes).detach()
+        whole = tuple(side.contiguous().requires_grad_() for side in self.world.gather(own, size).unbind(1))
+        rows = None if self.world.size == 1 else self.world.rows(size)
+        loss = term.loss(whole, local, rows)
+        (weight * loss).backward()
+        slopes = [side.grad for side in whole if side.grad is not None]
         # The rows of every process contribute to the gradient of every feature.
-        self.world.add([image.grad, text.grad])
-        rows = self.world.rows(size)
-        return loss.detach(), image.grad[rows], text.grad[rows]
+        self.world.add(slopes)
+        return loss.detach(), [slope[self.world.rows(size)] for slope in slopes]
 
-    def _shares(self, first_passes: list[FirstPass], size: int) -> Tensor | None:
-        """(b,) what each sample's summed token loss counts for in the text loss of a batch of `size`."""
-        counts = [part.counts for part in first_passes if part.counts is not None]
-        if not counts:
-            return None
-        found = self.world.gather(in_order(counts, first_passes), size)
-        return token_weights(found, self.config.objective.text_loss_norm)[self.world.rows(size)]
+    def _through(
+        self, found: dict[str, Outcome], slopes: dict[str, list[Tensor]], places: Tensor | slice
+    ) -> list[Tensor]:
+        """Scalars of which only the gradients mean something: they are those of the losses of the whole batch."""
+        products = []
+        for term, _ in self._batch_terms:
+            if term.names[0] in slopes:
+                sides = zip(term.crossing(found[term.names[0]]), slopes[term.names[0]], strict=True)
+                products += [(side * slope[places]).sum() for side, slope in sides]
+        return products
+
+    def _shares(self, first_passes: list[FirstPass], size: int) -> dict[str, Tensor]:
+        """(b,) what each sample counts for in the losses of a batch of `size`, by the name of the term."""
+        shares = {}
+        for term, _ in self._sample_terms:
+            if term.names[0] in first_passes[0].counts:
+                counts = in_order([first.counts[term.names[0]] for first in first_passes], first_passes)
+                shares[term.names[0]] = term.shares(self.world.gather(counts, size))[self.world.rows(size)]
+        return shares
+
+    def _sample_losses(
+        self, inputs: Inputs, found: dict[str, Outcome], shares: dict[str, Tensor], size: int
+    ) -> dict[str, Tensor]:
+        """What a piece adds to the losses that add up over the batch's `size` samples."""
+        values: dict[str, Tensor] = {}
+        if self._taught is not None:
+            with self._autocast():
+                found = {**found, TEACHER: (self._taught(inputs.images),)}
+        for term, losses in self._sample_terms:
+            with self._autocast():
+                outcome = losses(inputs, found)
+            values |= term.values(outcome, size, shares.get(term.names[0]))
+        return values
 
     def _piece(self, images: Tensor, tokens: Tensor, draws: Draws, places: Tensor | slice) -> Piece:
         """A piece on the device, from images (B,…) on it and from its tokens (b,L) and draws on the CPU."""
@@ -167,9 +194,14 @@ class Gradients:
             images,
             self._moved(tokens),
             Draws(self._moved(draws.image), self._moved(draws.text)),
-            self.system.text_rows(tokens) if self._bound_rows else None,
+            None if self.device.type == "cpu" else self._bound(tokens),
             places if isinstance(places, slice) else self._moved(places),
         )
+
+    def _bound(self, tokens: Tensor) -> int | None:
+        """Rows of the vocabulary head at most; on a CPU the exact count costs nothing, and spares it the rounding."""
+        bounds = (term.rows(tokens) for term, _ in self._sample_terms)
+        return next((bound for bound in bounds if bound is not None), None)
 
     def _moved(self, x: Tensor) -> Tensor:
         """x on the device; pinned first, since a copy from pageable memory would wait for all work queued there."""
@@ -178,33 +210,6 @@ class Gradients:
     def _autocast(self) -> torch.autocast:
         # One context per pass: weights that a pass without graph has cast would have no gradient in the next pass.
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.schedule.precision == "bf16")
-
-    def _features(self, images: Tensor, piece: Piece) -> Embeddings:
-        with self._autocast():
-            return self._embed(images, piece.tokens, piece.draws)
-
-    def _contrast(self, image: Tensor, text: Tensor, weights: LossWeights) -> Tensor:
-        """Unit vectors (B,E) of the whole batch → this process's part of its loss, scalar."""
-        scale, size = self.system.logit_scale, len(image)
-        if self.world.size > 1:
-            group = self.config.objective.local_batch if weights.local else size
-            return contrastive_share(image, text, scale, self.world.rows(size), group, self.contrast)
-        if weights.local:
-            return local_contrastive_loss(image, text, scale, self.config.objective.local_batch, self.contrast)
-        return contrastive_loss(image, text, scale, self.contrast)
-
-    def _restore(
-        self, images: Tensor, piece: Piece, embeddings: Embeddings | None, size: int, shares: Tensor | None
-    ) -> dict[str, Tensor]:
-        """The piece's share of the batch's reconstruction losses; `shares` None: the piece is the batch."""
-        with self._autocast():
-            found = self._reconstruct(images, piece.tokens, piece.draws, embeddings, piece.rows)
-        parts = {"image": found.image.sum() / size}
-        if "text" in self.names:
-            if shares is None:
-                shares = token_weights(found.text_count, self.config.objective.text_loss_norm)
-            parts["text"] = (shares * found.text).sum()
-        return parts
 
 
 def in_order(parts: list[Tensor], first_passes: list[FirstPass]) -> Tensor:
@@ -215,11 +220,6 @@ def in_order(parts: list[Tensor], first_passes: list[FirstPass]) -> Tensor:
     for part, piece in zip(parts, first_passes, strict=True):
         rows[piece.places] = part
     return rows
-
-
-def _total(parts: dict[str, Tensor], weights: LossWeights) -> Tensor:
-    """Weighted sum of losses, scalar."""
-    return torch.stack([getattr(weights, name) * value for name, value in parts.items()]).sum()
 
 
 class TrainStep:
@@ -247,6 +247,8 @@ class TrainStep:
         losses = self.gradients(step, batch, draws)
         norms = self._clip()
         self.optimizer.step()
+        if self.gradients.teacher is not None:
+            self.gradients.teacher.follow(self.system.image, step, self.config.schedule.steps)
         self.watch.update(step + 1, torch.cat([losses, norms]))
         self._step, self._losses = step, losses
 
@@ -265,8 +267,8 @@ class TrainStep:
         """`train/…` of the last step; waits for the device."""
         weights = loss_weights(self.config.objective, self._step)
         values = dict(zip(self.gradients.names, self._losses.tolist(), strict=True))
-        total = sum(getattr(weights, name) * value for name, value in values.items())
-        if self.system.contrastive:
-            values["logit_scale"] = self.system.logit_scale.item()
+        total = sum(weights[name] * value for name, value in values.items())
+        for term in self.system.terms:
+            values |= term.metrics()
         values |= {"lr": learning_rate(self.config.schedule, self._step), "grad_norm": self._norm.item()}
         return {f"train/{name}": value for name, value in ({"loss": total} | values).items()}

@@ -28,7 +28,7 @@ from ablative.trainer.clip.micro_batches import by_length
 from ablative.trainer.clip.models.flops import train_flops
 from ablative.trainer.clip.models.towers import trim_padding
 from ablative.trainer.clip.objectives.system import System
-from ablative.trainer.clip.parent_weights import start_from
+from ablative.trainer.clip.parent_weights import learn_from, start_from
 from ablative.trainer.clip.spec.config import RunConfig
 from ablative.trainer.clip.step import TrainStep
 from ablative.trainer.clip.token_ids import PAD
@@ -86,7 +86,11 @@ def pretrain(
         journal.params({"data.actual_fingerprint": pairs.fingerprint, "tokenizer.fingerprint": tokenizer.fingerprint})
         training = Training(config, tokenizer, pairs, device, world)
         if not _resume(training, paths, journal) and config.parent:
-            line = start_from(training.system, tokenizer, home.run(config.parent), journal)
+            parent = home.run(config.parent)
+            if training.teacher is not None:
+                line = learn_from(training.teacher, parent, journal)
+            else:
+                line = start_from(training.system, tokenizer, parent, journal)
             if world.rank == 0:
                 say(line)
         saver = Saver(paths, journal, config.runtime.checkpoint_seconds)
@@ -165,6 +169,7 @@ class Training:
         torch.manual_seed(config.seed)
         self.system = System(config.model, config.objective, tokenizer.vocab_size).to(device).train()
         self.update = TrainStep(self.system, config, device, world)
+        self.teacher = self.update.gradients.teacher
         self.step = 0
         self._tokens = torch.zeros(1, 1, dtype=torch.int64)
         self.meter = Meter(ElapsedCost(), device, world)
@@ -211,6 +216,7 @@ class Training:
             "step": self.step,
             "model": self.system.state_dict(),
             "optimizer": self.update.optimizer.state_dict(),
+            **({} if self.teacher is None else {"teacher": self.teacher.tower.state_dict()}),
             "random": {"cpu": torch.get_rng_state(), "cuda": cuda},
             "fingerprints": self.fingerprints,
             "spent": asdict(self.meter.elapsed()),
@@ -224,6 +230,8 @@ class Training:
                 "restore the data, or delete the run and train it again"
             )
         self.system.load_state_dict(state["model"])
+        if self.teacher is not None:
+            self.teacher.tower.load_state_dict(state["teacher"])
         self.update.optimizer.load_state_dict(state["optimizer"])
         torch.set_rng_state(state["random"]["cpu"])
         if self.device.type == "cuda" and state["random"]["cuda"] is not None:

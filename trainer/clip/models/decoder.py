@@ -20,8 +20,12 @@ class Decoder(nn.Module):
 
     image_positions: Tensor
 
-    def __init__(self, model: ModelConfig, vocab_size: int | None) -> None:
-        """`vocab_size` None: images alone."""
+    def __init__(self, model: ModelConfig, vocab_size: int | None, features: bool = False) -> None:
+        """
+        Args:
+            vocab_size: of the texts; None: images alone.
+            features: what is predicted of a patch is its features instead of its pixels.
+        """
         super().__init__()
         width = model.decoder_width
         side = model.image_size // model.patch_size
@@ -30,7 +34,10 @@ class Decoder(nn.Module):
         self.register_buffer("image_positions", sincos_2d(width, side), persistent=False)
         self.trunk = Transformer(width, model.decoder_depth, model.decoder_heads, model.mlp_ratio)
         self.norm = LayerNorm(width)
-        self.to_pixels = nn.Linear(width, 3 * model.patch_size**2)
+        if features:
+            self.to_features = nn.Linear(width, model.width)
+        else:
+            self.to_pixels = nn.Linear(width, 3 * model.patch_size**2)
         if vocab_size is not None:
             self.from_text = nn.Linear(model.text_width, width)
             self.text_mask = nn.Parameter(0.02 * torch.randn(width))

@@ -20,10 +20,13 @@ from ablative.trainer.clip.spec.config import (
     RunConfig,
 )
 from ablative.trainer.clip.spec.metrics import PROTOCOL_KINDS
-from ablative.trainer.clip.spec.recipes import RECIPES
+from ablative.trainer.clip.spec.recipes import DISTILL, SELF, TEXT, recipe_of
 
 QUESTION_TOKENS = 16
 """Tokens of a question, padding included: about the length to which CLEVR's, VQAv2's and GQA's are trimmed."""
+
+FORWARD_ALONE = ("similarity", "teacher")
+"""Passes through which no gradient flows."""
 
 
 @functools.lru_cache(1024)
@@ -36,7 +39,7 @@ def train_flops(
 ) -> float:
     """FLOPs of one sample's training step: forward and backward, but forward alone where no gradient flows."""
     passes = forward_flops(model, objective, tokens_per_caption, length, vocab_size)
-    return sum(flops if name == "similarity" else 3 * flops for name, flops in passes.items())
+    return sum(flops if name in FORWARD_ALONE else 3 * flops for name, flops in passes.items())
 
 
 def run_flops(config: RunConfig) -> float:
@@ -93,7 +96,7 @@ def forward_flops(
         length: tokens that the text tower computes, padding included; by default the whole context.
         vocab_size: of the fitted tokenizer; by default the configured bound.
     """
-    recipe, length = RECIPES[objective.name], length or model.context_length
+    recipe, length = recipe_of(objective), length or model.context_length
     passes: dict[str, float] = {}
     if recipe.contrastive:
         patches, words = grid(model), length
@@ -107,6 +110,8 @@ def forward_flops(
         passes["heads"] += _head(model, text_pooling, words, model.text_width)
     if recipe.generative:
         passes |= _reconstruction(model, objective, tokens_per_caption, length, vocab_size or model.vocab_size)
+    if DISTILL in recipe.terms:
+        passes |= _distillation(model, objective, recipe.teacher)
     if recipe.mask_by_similarity and objective.masking == "similarity":
         passes["similarity"] = _similarity(model, objective, length)
     return passes
@@ -158,7 +163,7 @@ def _reconstruction(
     passes = {"masked image": image_flops(model, seen)}
     decoder = 2.0 * seen * model.width * width
     hidden_tokens = 0.0
-    if not RECIPES[objective.name].uses_text:
+    if TEXT not in recipe_of(objective).terms:
         length = 0
     else:
         length = model.context_length if objective.include_pads else length
@@ -174,6 +179,16 @@ def _reconstruction(
     return passes
 
 
+def _distillation(model: ModelConfig, objective: ObjectiveConfig, teacher: str) -> dict[str, float]:
+    """Visible patches through the tower, all through the decoder, masked ones to their features; the teacher's pass."""
+    width, patches = model.decoder_width, grid(model)
+    seen = keep_count(patches, objective.mask_ratio)
+    decoder = 2.0 * seen * model.width * width + 2.0 * (patches - seen) * width * model.width
+    decoder += _trunk(patches, width, model.decoder_depth, model.mlp_ratio)
+    passes = {"visible image": image_flops(model, seen), "feature decoder": decoder}
+    return passes if teacher == SELF else {**passes, "teacher": image_flops(model, patches)}
+
+
 def _similarity(model: ModelConfig, objective: ObjectiveConfig, length: int) -> float:
     """Every element into the joint space, and its products with the other modality (forward alone)."""
     patches, embed = grid(model), model.embed_dim
@@ -185,7 +200,7 @@ def _similarity(model: ModelConfig, objective: ObjectiveConfig, length: int) -> 
 
 def parameters(model: ModelConfig, objective: ObjectiveConfig, vocab_size: int | None = None) -> dict[str, int]:
     """Trained parameters by part: image, text, heads, decoder (what an objective lacks is absent)."""
-    recipe, vocab_size = RECIPES[objective.name], vocab_size or model.vocab_size
+    recipe, vocab_size = recipe_of(objective), vocab_size or model.vocab_size
     norm_here = model.ln_after_pool and recipe.contrastive
     counts = {"image": _stem_parameters(model) + _trunk_parameters(model.width, model.depth, model.mlp_ratio)}
     counts["image"] += 0 if norm_here else 2 * model.width
@@ -198,7 +213,9 @@ def parameters(model: ModelConfig, objective: ObjectiveConfig, vocab_size: int |
         counts["heads"] = _head_parameters(model, model.pooling, model.width)
         counts["heads"] += _head_parameters(model, text_pooling, model.text_width) + 1  # the temperature
     if recipe.generative:
-        counts["decoder"] = _decoder_parameters(model, vocab_size if recipe.uses_text else None)
+        counts["decoder"] = _decoder_parameters(model, vocab_size if TEXT in recipe.terms else None)
+    if DISTILL in recipe.terms:
+        counts["feature decoder"] = _decoder_parameters(model, None, model.width)
     return counts
 
 
@@ -225,10 +242,10 @@ def _head_parameters(model: ModelConfig, pooling: str, width: int) -> int:
     return count
 
 
-def _decoder_parameters(model: ModelConfig, vocab_size: int | None) -> int:
-    """Input projections, mask tokens, text positions, modalities, trunk, final norm, heads."""
+def _decoder_parameters(model: ModelConfig, vocab_size: int | None, target: int = 0) -> int:
+    """Input projections, mask tokens, text positions, modalities, trunk, final norm, heads (`target`: features)."""
     width = model.decoder_width
-    count = (model.width + 1) * width + width + 2 * width + (width + 1) * 3 * model.patch_size**2
+    count = (model.width + 1) * width + width + 2 * width + (width + 1) * (target or 3 * model.patch_size**2)
     count += _trunk_parameters(width, model.decoder_depth, model.mlp_ratio)
     if vocab_size is not None:
         count += (model.text_width + 1) * width + width + (model.context_length + 2) * width

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -12,7 +13,7 @@ from torch.utils.flop_counter import register_flop_formula
 
 from ablative.trainer.clip.models.blocks import full_precision, narrow
 from ablative.trainer.clip.spec.config import ObjectiveConfig
-from ablative.trainer.clip.spec.recipes import INFO_NCE, RECIPES
+from ablative.trainer.clip.spec.recipes import INFO_NCE, TERMS, recipe_of
 
 PIXEL_EPS = 1e-6
 
@@ -95,6 +96,12 @@ def normalize_patches(patches: Tensor) -> Tensor:
 def pixel_loss(predicted: Tensor, target: Tensor) -> Tensor:
     """Mean squared error over masked patches (eq. 3): both (B,M,P) → per sample (B,)."""
     return (predicted.float() - target.float()).square().mean((1, 2))
+
+
+def feature_loss(predicted: Tensor, target: Tensor, beta: float, reduce: str) -> Tensor:
+    """SmoothL1 of each masked patch's features (MaskCLIP eq. 6): both (B,M,D) → mean over patches, per sample (B,)."""
+    losses = F.smooth_l1_loss(predicted.float(), target.float(), beta=beta, reduction="none")
+    return (losses.sum(2) if reduce == "sum" else losses.mean(2)).mean(1)
 
 
 def token_loss(rows: Tensor, weight: Tensor, bias: Tensor, targets: Tensor) -> Tensor:
@@ -181,32 +188,27 @@ def token_weights(counts: Tensor, norm: str) -> Tensor:
     return 1 / (counts.clamp(min=1) * len(counts))
 
 
-class LossWeights(NamedTuple):
-    """Weights of the loss parts at one step, and which negatives the contrastive loss takes."""
+def loss_weights(objective: ObjectiveConfig, step: int) -> dict[str, float]:
+    """Weights of an objective's losses at optimiser step `step`, counted from 0, by the names of its terms.
 
-    contrastive: float
-    image: float
-    text: float
-    local: bool
-    """The contrastive loss has local negatives."""
-
-
-def loss_weights(objective: ObjectiveConfig, step: int) -> LossWeights:
-    """Weights of contrastive, pixel and token loss at optimiser step `step`, counted from 0.
-
-    MAE-CLIP (section 4.1): contrastive loss with local negatives and all parts unweighted for the
-    first `local_steps`; then global negatives, w_image and w_text (eq. 5). MAE and M3AE have no
-    contrastive loss to be weighed against: image 1, text w_text / w_image (1 and 0.5, M3AE's own).
+    With a contrastive loss, which is the mean of both directions, the others are weighed against it; for the first
+    `local_steps` all are unweighted (MAE-CLIP section 4.1). Without one their ratio alone counts, and the first that
+    has a weight gets 1: M3AE's text then has w_text / w_image (0.5, its own).
     """
-    recipe, local = RECIPES[objective.name], step < objective.local_steps
-    if recipe.contrastive and recipe.generative:
-        return (
-            LossWeights(1.0, 1.0, 1.0, True) if local else LossWeights(1.0, objective.w_image, objective.w_text, False)
-        )
+    recipe = recipe_of(objective)
+    weights = {name: _weight(objective, TERMS[name].weight) for name in recipe.terms}
     if recipe.contrastive:
-        return LossWeights(1.0, 0.0, 0.0, local)
-    if not recipe.uses_text:
-        return LossWeights(0.0, 1.0, 0.0, False)
-    if objective.w_image:
-        return LossWeights(0.0, 1.0, objective.w_text / objective.w_image, False)
-    return LossWeights(0.0, 0.0, 1.0, False)
+        return dict.fromkeys(weights, 1.0) if has_local_negatives(objective, step) else weights
+    unit = next((weight for weight in weights.values() if weight), 0.0) if len(weights) > 1 else 0.0
+    if not unit:
+        return {**weights, recipe.terms[-1]: 1.0}
+    return {name: weight / unit for name, weight in weights.items()}
+
+
+def has_local_negatives(objective: ObjectiveConfig, step: int) -> bool:
+    """Whether the contrastive loss of a step compares inside groups of `local_batch` alone."""
+    return recipe_of(objective).contrastive and step < objective.local_steps
+
+
+def _weight(objective: ObjectiveConfig, key: str) -> float:
+    return float(operator.attrgetter(key.removeprefix("objective."))(objective)) if key else 1.0

@@ -28,7 +28,7 @@ from ablative.trainer.clip.spec.config import (
 )
 from ablative.trainer.clip.spec.fingerprints import Fingerprints, TextFile
 from ablative.trainer.clip.spec.metrics import PROTOCOL_KINDS, RUN_METRICS, TRAIN, applicable, protocol_metrics
-from ablative.trainer.clip.spec.recipes import RECIPES
+from ablative.trainer.clip.spec.recipes import recipe_of
 
 GROUPS = ("model", "objective", "schedule", "data", "suite")
 """Config groups that a study's `base`, a level or an override may choose from, besides the common ones."""
@@ -100,13 +100,13 @@ class ClipConfigurations(Configurations):
     def stages(self, choices: Choices, values: Values) -> Sequence[Stage]:
         self._check_suite(choices)
         written = self._run(choices, values)
-        unread = RECIPES[written.objective.name].unread_keys(written.objective.masking)
+        unread = recipe_of(written.objective).unread_keys(written.objective.masking)
         read = tuple(item for item in values if item[0] not in unread)
         words = {key for key in self._request.words if key in unread}
         config = self._run(choices, read, words) if words or len(read) < len(values) else written
         former = written if config != written else None
         own = tuple(item for item in values if item[0].split(".")[0] in ("suite", "protocol"))
-        key = (choices, own, config.objective.name, config.runtime)
+        key = (choices, own, recipe_of(config.objective), config.runtime)
         if key not in self._evaluations:
             self._evaluations[key] = tuple(self._evaluate(choices, own, config))
         train = Stage(TRAIN, config, config.runtime, metrics=RUN_METRICS, former=former)
@@ -162,7 +162,7 @@ class ClipConfigurations(Configurations):
                 raise ConfigError(f"protocols: '{name}' has no evaluation set; give suite.protocols.{protocol.kind}")
             metrics = protocol_metrics(protocol.name, protocol.kind, tuple(item.name for item in datasets))
             self._metrics.update({metric.name: metric for metric in metrics})
-            if applicable(protocol.kind, run.objective.name):
+            if applicable(protocol.kind, recipe_of(run.objective)):
                 for dataset in datasets:
                     self._fingerprints.check(dataset, protocol)
                 config = EvaluationConfig(run_id="", protocol=protocol, datasets=datasets)

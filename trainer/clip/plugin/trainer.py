@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -19,7 +19,7 @@ from ablative.study.home.paths import TaskPaths
 from ablative.study.starts import Resumption
 from ablative.study.trainers import Config, Progress, Request, Stage, Trainer, with_values
 from ablative.trainer.clip.plugin.configurations import GROUPS, SECTIONS, ClipConfigurations
-from ablative.trainer.clip.spec.checks import check_run
+from ablative.trainer.clip.spec.checks import check_run, check_start
 from ablative.trainer.clip.spec.config import (
     DataConfig,
     DatasetConfig,
@@ -31,7 +31,7 @@ from ablative.trainer.clip.spec.config import (
 )
 from ablative.trainer.clip.spec.metrics import TRAIN, protocol_metrics
 from ablative.trainer.clip.spec.panel_pictures import pictures_path
-from ablative.trainer.clip.spec.recipes import RECIPES
+from ablative.trainer.clip.spec.recipes import recipe_of
 
 VALIDATION = "validation"
 """Split on which a search chooses."""
@@ -71,10 +71,13 @@ class ClipTrainer(Trainer):
         bound: RunConfig = dataclasses.replace(config, seed=seed, parent=needs.get("from", ""))
         return bound
 
+    def check_start(self, stage: str, config: Config, parent: Config | None) -> None:
+        check_start(config, parent)
+
     def unread(self, stage: str, config: Config) -> Mapping[str, str]:
         if not isinstance(config, RunConfig):
             return {}
-        return RECIPES[config.objective.name].unread_keys(config.objective.masking)
+        return recipe_of(config.objective).unread_keys(config.objective.masking)
 
     def parameters(self, stage: str, config: Config) -> Mapping[str, type]:
         return _searchable() if isinstance(config, RunConfig) else {}
@@ -115,9 +118,8 @@ class ClipTrainer(Trainer):
     def alike(self, stage: str, config: Config, needs: Mapping[str, Config]) -> tuple[object, object]:
         """Runs: by model and objective. Evaluations: by protocol, data sets and model. Roughly: not by the model."""
         if isinstance(config, RunConfig):
-            return _alike_runs(
-                config.model, config.objective.name, config.schedule.precision, config.schedule.steps > 0
-            )
+            recipe, trained = recipe_of(config.objective), config.schedule.steps > 0
+            return _alike_runs(config.model, recipe.name, config.schedule.precision, trained)
         return _alike_evaluations(config.protocol, config.datasets, needs[TRAIN].model)
 
     def precision(self, stage: str, config: Config) -> str:
@@ -180,12 +182,17 @@ def _held_out(dataset: DatasetConfig, where: str) -> DatasetConfig:
 @functools.cache
 def _searchable() -> dict[str, type]:
     """Keys that a search may set, with their types: whatever changes a run's result, but its seed."""
-    return {
-        f"{section}.{spec.name}": get_type_hints(kind)[spec.name]
-        for section, kind in SECTIONS.items()
-        for spec in dataclasses.fields(kind)
-        if spec.metadata.get("identity", True)
-    }
+    return {key: value for name, section in SECTIONS.items() for key, value in _keys(name, section)}
+
+
+def _keys(name: str, section: type) -> Iterator[tuple[str, type]]:
+    """Dotted keys of a section and of those within it, with their types."""
+    hints = get_type_hints(section)
+    for spec in dataclasses.fields(section):
+        if dataclasses.is_dataclass(hints[spec.name]):
+            yield from _keys(f"{name}.{spec.name}", hints[spec.name])
+        elif spec.metadata.get("identity", True):
+            yield f"{name}.{spec.name}", hints[spec.name]
 
 
 @functools.lru_cache(maxsize=4096)

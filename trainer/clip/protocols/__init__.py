@@ -40,7 +40,7 @@ def represent(run: RunPaths, config: EvaluationConfig, device: torch.device) -> 
     """
     system, tokenizer, run_config = load_system(run)
     protocol = config.protocol
-    if not applicable(protocol.kind, run_config.objective.name):
+    if not applicable(protocol.kind, system.recipe):
         free = [name for name, kind in PROTOCOL_KINDS.items() if not kind.compares]
         raise ConfigError(
             f"protocol {protocol.name}: {protocol.kind} compares images with texts, and objective "

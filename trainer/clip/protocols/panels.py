@@ -50,7 +50,7 @@ def keep(evaluation: Evaluation, task: TaskPaths) -> None:
     arrays: dict[str, Any] = {"images": images, **_points(evaluation)}
     if system.contrastive:
         arrays |= _evidence(evaluation, images) | _segments(evaluation, images) | _nearest(evaluation)
-    if system.generative:
+    if system.recipe.generative:
         arrays |= _restored(evaluation, images)
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **arrays)

@@ -49,7 +49,7 @@ def vqa(evaluation: Evaluation) -> Iterator[tuple[str, float]]:
     model = dataclasses.replace(model, decoder_depth=evaluation.protocol.decoder_depth or model.decoder_depth)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(evaluation.protocol.seed)
-        uses_text = evaluation.representation.system.uses_text
+        uses_text = evaluation.representation.system.recipe.uses_text
         answerer = Answerer(model, len(answers), None if uses_text else evaluation.representation.tokenizer.vocab_size)
     reader = Reader(evaluation.representation, answerer.to(evaluation.representation.device))
     for name, epochs in _stages(evaluation).items():

@@ -14,7 +14,7 @@ from ablative.trainer.clip.spec.config import (
     ScheduleConfig,
 )
 from ablative.trainer.clip.spec.prompts import fill, names_class
-from ablative.trainer.clip.spec.recipes import RECIPES, named
+from ablative.trainer.clip.spec.recipes import RUN, named, recipe_of
 
 
 def check_run(config: RunConfig) -> None:
@@ -24,6 +24,22 @@ def check_run(config: RunConfig) -> None:
     check_schedule(config.schedule, config.objective)
     check_data(config.data, config.schedule)
     check_runtime(config.runtime, config.schedule)
+
+
+def check_start(config: RunConfig, parent: RunConfig | None) -> None:
+    """Raise ConfigError where a run cannot start from, or learn from, a run with the configuration `parent`."""
+    recipe = recipe_of(config.objective)
+    if parent is None:
+        if recipe.teacher == RUN and config.schedule.steps:
+            raise ConfigError(
+                f"objective '{config.objective.name}' learns the features of another run, and no level says of which; "
+                "write `from:` in the level that chooses it, as in `from: {method: clip}`"
+            )
+        return
+    for key in ("image_size", "patch_size", *(("width",) if recipe.teacher == RUN else ())):
+        own, its = getattr(config.model, key), getattr(parent.model, key)
+        if own != its:
+            raise ConfigError(f"model.{key}: {own}, and the run that this one starts from has {its}; choose the same")
 
 
 def check_model(model: ModelConfig) -> None:
@@ -47,7 +63,7 @@ def check_model(model: ModelConfig) -> None:
 
 
 def check_objective(objective: ObjectiveConfig, model: ModelConfig) -> None:
-    recipe = RECIPES[objective.name]
+    recipe = recipe_of(objective)
     if not recipe.generative:
         return
     if objective.masking == "similarity" and not recipe.mask_by_similarity:
@@ -70,7 +86,7 @@ def check_schedule(schedule: ScheduleConfig, objective: ObjectiveConfig) -> None
         )
     if schedule.lr_floor > schedule.lr:
         raise ConfigError(f"schedule.lr_floor: {schedule.lr_floor} is more than schedule.lr ({schedule.lr})")
-    if schedule.steps and objective.local_steps and RECIPES[objective.name].contrastive:
+    if schedule.steps and objective.local_steps and recipe_of(objective).contrastive:
         _divides("objective.local_batch", objective.local_batch, "schedule.batch_size", schedule.batch_size)
 
 

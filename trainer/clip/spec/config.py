@@ -83,6 +83,26 @@ class ModelConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class DistillConfig:
+    """Features of masked patches predicted from the visible ones (MaskCLIP eq. 3 to 6)."""
+
+    weight: float = field(0.5, low=0)
+    """Weight against the contrastive loss, which is the mean of both directions. MaskCLIP weighs by λ against their sum
+    and states no λ: its λ = 1 would be 0.5."""
+    beta: float = field(2.0, above=0)
+    """SmoothL1 is quadratic below this difference, with slope 1 above it."""
+    reduce: str = field("mean", choices=("mean", "sum"))
+    """SmoothL1 of two vectors is the mean over their channels or the sum, `model.width` times as strong; the paper
+    states neither."""
+    target_norm: str = field("none", choices=("none", "layer"))
+    """Targets are the teacher's features after its final LayerNorm, or these normalised once more (data2vec)."""
+    ema_start: float = field(0.999, low=0, high=1)
+    """Share of its old weights that a moving average keeps in the first step; it changes linearly."""
+    ema_end: float = field(0.9999, low=0, high=1)
+    """Share that it keeps in the last step."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class ObjectiveConfig:
     """What is optimised: losses, masking and their weights (sections 3.1 to 3.3)."""
 
@@ -120,6 +140,7 @@ class ObjectiveConfig:
     """Steps with a contrastive loss inside groups of `local_batch` and unweighted losses (section 4.1)."""
     local_batch: int = field(256, low=2)
     """Size of those groups: one device's share in the paper, a separate value here."""
+    distill: DistillConfig = field(DistillConfig(), identity_default=DistillConfig())
 
 
 @dataclass(frozen=True, kw_only=True)

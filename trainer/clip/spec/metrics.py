@@ -6,7 +6,7 @@ import functools
 from dataclasses import dataclass
 
 from ablative.study.trainers import Metric, cost_metrics
-from ablative.trainer.clip.spec.recipes import RECIPES
+from ablative.trainer.clip.spec.recipes import TERMS, Recipe
 
 
 @dataclass(frozen=True)
@@ -60,15 +60,15 @@ UNRANKED = ("majority", "chance")
 TRAIN = "train"
 """Name of the stage that trains; the others are called as their protocols are."""
 
-TERMS = ("objective.name", "objective.w_image", "objective.w_text")
+WEIGHTS = ("objective.name", *(term.weight for term in TERMS.values() if term.weight))
 """Keys that say which losses add up to the whole, with which weights."""
-PIXELS, TOKENS = ("objective.normalize_pixels",), ("objective.text_loss_norm",)
 
 RUN_METRICS = (
-    Metric("train/loss", TRAIN, better="lower", ranked=False, depends=TERMS, label="training loss"),
-    Metric("train/contrastive", TRAIN, better="lower", ranked=False, label="contrastive loss"),
-    Metric("train/image", TRAIN, better="lower", ranked=False, depends=PIXELS, label="image loss"),
-    Metric("train/text", TRAIN, better="lower", ranked=False, depends=TOKENS, label="text loss"),
+    Metric("train/loss", TRAIN, better="lower", ranked=False, depends=WEIGHTS, label="training loss"),
+    *(
+        Metric(f"train/{name}", TRAIN, better="lower", ranked=False, depends=term.depends, label=term.label)
+        for name, term in TERMS.items()
+    ),
     Metric("train/logit_scale", TRAIN, label="logit scale"),
     Metric("train/lr", TRAIN, label="learning rate"),
     Metric("train/grad_norm", TRAIN, better="lower", ranked=False, label="gradient norm"),
@@ -80,9 +80,9 @@ RUN_METRICS = (
 """Metrics of a pretraining. Losses of different objectives are not compared, so tables mark none of them."""
 
 
-def applicable(kind: str, objective: str) -> bool:
-    """Whether a model trained with `objective` can be evaluated so."""
-    return not PROTOCOL_KINDS[kind].compares or RECIPES[objective].contrastive
+def applicable(kind: str, recipe: Recipe) -> bool:
+    """Whether a model trained by a recipe can be evaluated so."""
+    return not PROTOCOL_KINDS[kind].compares or recipe.contrastive
 
 
 @functools.lru_cache(maxsize=4096)

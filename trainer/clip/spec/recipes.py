@@ -11,40 +11,81 @@ that of features also where none is trained.
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from typing import Protocol
 
 INFO_NCE = "softmax"
 """The contrastive loss of CLIP: a pair against all others of its batch, by a softmax in both directions."""
+CONTRASTIVE, IMAGE, TEXT, DISTILL = "contrastive", "image", "text", "distill"
+SELF, EMA, RUN = "self", "ema", "run"
+"""Teachers, whose features are distilled: the student itself, its moving average, a finished run."""
+
+
+@dataclass(frozen=True)
+class Term:
+    """One loss; its value is reported as `train/NAME`."""
+
+    code: str
+    """Where its code is: a module of `trainer.clip.objectives.terms` and a class."""
+    label: str
+    """Its name in reports."""
+    weight: str = ""
+    """Key of its weight; empty: 1, against which the others are weighed."""
+    keys: tuple[str, ...] = ()
+    """Keys that it reads, besides its weight."""
+    depends: tuple[str, ...] = ()
+    """Keys by which its values are not comparable."""
+
+
+TERMS = {
+    CONTRASTIVE: Term(
+        "contrastive:Contrastive",
+        "contrastive loss",
+        keys=(
+            "objective.temperature",
+            "objective.max_logit_scale",
+            "objective.local_steps",
+            "objective.local_batch",
+            "model.embed_dim",
+            "model.text_pooling",
+            "model.map_heads",
+            "model.map_residual",
+            "model.ln_after_pool",
+        ),
+    ),
+    IMAGE: Term(
+        "reconstruction:Reconstruction",
+        "image loss",
+        "objective.w_image",
+        ("objective.mask_ratio", "objective.normalize_pixels"),
+        depends=("objective.normalize_pixels",),
+    ),
+    TEXT: Term(
+        "reconstruction:Reconstruction",
+        "text loss",
+        "objective.w_text",
+        ("objective.text_mask_ratio", "objective.text_loss_norm", "objective.include_pads"),
+        depends=("objective.text_loss_norm",),
+    ),
+    DISTILL: Term(
+        "distillation:Distillation",
+        "distillation loss",
+        "objective.distill.weight",
+        (
+            "objective.mask_ratio",
+            "objective.distill",
+            *(f"objective.distill.{key}" for key in ("beta", "reduce", "target_norm")),
+        ),
+        depends=("objective.distill.beta", "objective.distill.reduce", "objective.distill.target_norm"),
+    ),
+}
+"""Name of a loss → what is known of it without torch."""
+
+EMA_KEYS = ("objective.distill.ema_start", "objective.distill.ema_end")
 INPUT_MASK_KEYS = ("objective.input_mask_ratio", "objective.input_text_mask_ratio")
+TEXT_TOWER_KEYS = ("model.text_depth", "model.text_heads")
 SIMILARITY_KEYS = ("objective.similarity_select", "objective.similarity_reduce", "objective.similarity_noise")
 """Read where the masked elements are chosen by similarity (`objective.masking`)."""
-CONTRASTIVE_KEYS = (
-    "objective.temperature",
-    "objective.max_logit_scale",
-    "objective.local_steps",
-    "objective.local_batch",
-    "model.embed_dim",
-    "model.text_pooling",
-    "model.map_heads",
-    "model.map_residual",
-    "model.ln_after_pool",
-)
-"""Keys of the contrastive loss, and of the heads into the joint space."""
-TEXT_TARGET_KEYS = (
-    "objective.text_mask_ratio",
-    "objective.w_text",
-    "objective.text_loss_norm",
-    "objective.include_pads",
-)
-TEXT_TOWER_KEYS = ("model.text_depth", "model.text_heads")
-GENERATIVE_KEYS = (
-    "objective.masking",
-    "objective.mask_ratio",
-    "objective.w_image",
-    "objective.normalize_pixels",
-    *TEXT_TARGET_KEYS,
-    *SIMILARITY_KEYS,
-)
 _INSTEAD = {
     "objective.mask_ratio": "objective.input_mask_ratio",
     "objective.text_mask_ratio": "objective.input_text_mask_ratio",
@@ -57,55 +98,93 @@ class Recipe:
     """One objective."""
 
     name: str
-    contrastive: bool = False
-    """It trains a joint embedding of images and texts."""
+    terms: tuple[str, ...]
+    """Its losses, names of `TERMS`, in the order in which they are computed and reported."""
     contrast: str = INFO_NCE
     """Its contrastive loss, by its name in `trainer.clip.objectives.losses.CONTRASTS`."""
-    generative: bool = False
-    """It reconstructs masked elements through the decoder."""
-    uses_text: bool = True
     masks_input: bool = False
     """It drops elements from the contrastive pass itself."""
-    unread: tuple[str, ...] = field(default=())
-    """Keys that no run of it reads."""
+    teacher: str = ""
+    """Whose features are distilled: `SELF`, `EMA` or `RUN`."""
+
+    @property
+    def contrastive(self) -> bool:
+        """Whether it trains a joint embedding of images and texts."""
+        return CONTRASTIVE in self.terms
+
+    @property
+    def generative(self) -> bool:
+        """Whether it reconstructs masked patches, with or without masked tokens, through the decoder."""
+        return IMAGE in self.terms
+
+    @property
+    def uses_text(self) -> bool:
+        return CONTRASTIVE in self.terms or TEXT in self.terms
 
     @property
     def mask_by_similarity(self) -> bool:
         """Whether it may choose the masked elements by their similarity to the other modality (supplement J)."""
         return self.contrastive and self.generative and not self.masks_input
 
+    def read_keys(self) -> set[str]:
+        """Those keys of `_KEYS` that its runs may read."""
+        found = {key for name in self.terms for key in TERMS[name].keys}
+        if len(self.terms) > 1:
+            found |= {TERMS[name].weight for name in self.terms}
+        if self.uses_text:
+            found |= {*TEXT_TOWER_KEYS}
+        if self.teacher == EMA:
+            found |= {*EMA_KEYS}
+        if self.masks_input:
+            found |= {*INPUT_MASK_KEYS}
+        return found | {"objective.masking", *SIMILARITY_KEYS} if self.mask_by_similarity else found
+
     @functools.cache  # noqa: B019 - there are as many recipes as RECIPES has
     def unread_keys(self, masking: str) -> dict[str, str]:
         """Keys that a run with this `objective.masking` does not read → the key that it reads instead, or empty."""
-        conditional = SIMILARITY_KEYS if masking != "similarity" else ()
-        unread = dict.fromkeys((*self.unread, *conditional))
+        read = self.read_keys() - ({*SIMILARITY_KEYS} if masking != "similarity" else set())
         swapped = {**_INSTEAD, **{other: key for key, other in _INSTEAD.items()}}
-        return {key: other if (other := swapped.get(key, "")) not in unread else "" for key in unread}
+        return {key: other if (other := swapped.get(key, "")) in read else "" for key in _KEYS if key not in read}
 
+
+_KEYS = tuple(
+    dict.fromkeys(
+        key
+        for key in (
+            *("objective.masking", *SIMILARITY_KEYS, *INPUT_MASK_KEYS, *TEXT_TOWER_KEYS, *EMA_KEYS),
+            *(key for term in TERMS.values() for key in (term.weight, *term.keys)),
+        )
+        if key
+    )
+)
+"""Keys that some recipe does not read."""
 
 RECIPES = {
     recipe.name: recipe
     for recipe in (
-        Recipe("clip", contrastive=True, unread=(*GENERATIVE_KEYS, *INPUT_MASK_KEYS)),
-        Recipe("masked_clip", contrastive=True, masks_input=True, unread=GENERATIVE_KEYS),
-        Recipe(
-            "mae",
-            generative=True,
-            uses_text=False,
-            unread=(
-                *("objective.masking", "objective.w_image", *SIMILARITY_KEYS, *INPUT_MASK_KEYS),
-                *(*CONTRASTIVE_KEYS, *TEXT_TARGET_KEYS, *TEXT_TOWER_KEYS),
-            ),
-        ),
-        Recipe(
-            "m3ae",
-            generative=True,
-            unread=("objective.masking", *SIMILARITY_KEYS, *INPUT_MASK_KEYS, *CONTRASTIVE_KEYS),
-        ),
-        Recipe("mae_clip", contrastive=True, generative=True, unread=INPUT_MASK_KEYS),
+        Recipe("clip", (CONTRASTIVE,)),
+        Recipe("masked_clip", (CONTRASTIVE,), masks_input=True),
+        Recipe("mae", (IMAGE,)),
+        Recipe("m3ae", (IMAGE, TEXT)),
+        Recipe("mae_clip", (CONTRASTIVE, IMAGE, TEXT)),
+        Recipe("clip_mae", (CONTRASTIVE, IMAGE)),
+        Recipe("maskclip", (CONTRASTIVE, DISTILL), teacher=EMA),
+        Recipe("maskclip_no_ema", (CONTRASTIVE, DISTILL), teacher=SELF),
+        Recipe("two_stage", (DISTILL,), teacher=RUN),
     )
 }
 """Name (`objective.name`) → recipe."""
+
+
+class Objective(Protocol):
+    """The part of a configuration that says what is optimised."""
+
+    @property
+    def name(self) -> str: ...
+
+
+def recipe_of(objective: Objective) -> Recipe:
+    return RECIPES[objective.name]
 
 
 def named(trait: str) -> str:

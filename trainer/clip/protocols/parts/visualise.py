@@ -13,6 +13,8 @@ from torch.nn import functional as F
 from ablative.trainer.clip.models.patches import patchify
 from ablative.trainer.clip.objectives.losses import PIXEL_EPS
 from ablative.trainer.clip.objectives.system import System
+from ablative.trainer.clip.objectives.terms.reconstruction import Reconstruction
+from ablative.trainer.clip.objectives.terms.term import BatchTerm, Inputs
 
 
 def grad_cam(system: System, images: Tensor, texts: Tensor) -> Tensor:
@@ -46,11 +48,14 @@ def restore_images(system: System, images: Tensor, tokens: Tensor, generator: to
     normalised in training, a patch's true mean and deviation are put back, without which there would be no picture.
     """
     draws = system.draw(len(images), generator).to(images.device)
-    embeddings = system.embed(images, tokens, draws) if system.by_similarity else None
+    term = next(term for term in system.terms if isinstance(term, Reconstruction))
+    inputs, found = Inputs(images, tokens, draws), {}
+    if term.by_similarity:
+        found = {other.names[0]: other.features(inputs) for other in system.terms if isinstance(other, BatchTerm)}
     pixels: list[Tensor] = []
     with hooked(system.decoder.to_pixels, lambda _, __, output: pixels.append(output.float())):
-        system.reconstruct(images, tokens, draws, embeddings)
-    hidden = system.splits(tokens != 0, draws, embeddings)[0].hidden
+        term.losses(inputs, found)
+    hidden = term.splits(tokens != 0, draws, found)[0].hidden
     patches = patchify(images, system.model.patch_size)
     index = hidden[..., None].expand_as(pixels[-1])
     restored = pixels[-1]

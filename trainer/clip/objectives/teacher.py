@@ -1,0 +1,46 @@
+"""The image tower whose features are distilled: a moving average of the student's (MaskCLIP eq. 3), or a run's.
+
+It is no part of the system: no optimiser, gradient or final model has it. Checkpoints do.
+"""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from torch import Tensor
+
+from ablative.trainer.clip.models.towers import ImageTower
+from ablative.trainer.clip.objectives.system import System
+from ablative.trainer.clip.spec.recipes import EMA, RUN
+
+
+class Teacher:
+    """A frozen image tower, which begins as a copy of the student's."""
+
+    def __init__(self, system: System) -> None:
+        self.tower: ImageTower = copy.deepcopy(system.image).requires_grad_(False).eval()
+        self._averages = system.recipe.teacher == EMA
+        self._options = system.objective.distill
+
+    @torch.no_grad()
+    def features(self, images: Tensor) -> Tensor:
+        """images (B,3,S,S) → features of every patch (B,N,D)."""
+        return self.tower(images)
+
+    def momentum(self, step: int, steps: int) -> float:
+        """Share of its old weights that it keeps after the update number `step` of `steps`, counted from 0."""
+        start, end = self._options.ema_start, self._options.ema_end
+        return start + (end - start) * step / steps
+
+    @torch.no_grad()
+    def follow(self, student: ImageTower, step: int, steps: int) -> None:
+        """Move towards the student, after the optimiser's update number `step`: the same in every process."""
+        if self._averages:
+            share = 1 - self.momentum(step, steps)
+            torch._foreach_lerp_(list(self.tower.parameters()), list(student.parameters()), share)
+
+
+def make_teacher(system: System) -> Teacher | None:
+    """The teacher of an objective; None where it has none, or the student is its own."""
+    return Teacher(system) if system.recipe.teacher in (EMA, RUN) else None

@@ -1,0 +1,152 @@
+"""What a loss is to the step that trains with it.
+
+The value of a `BatchTerm` depends on all samples of a batch at once: what it needs of each sample crosses to the whole
+batch, and the gradient comes back the same way. The value of a `SampleTerm` is a sum over samples.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Generic, NamedTuple, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from ablative.study.core.registry import load
+from ablative.trainer.clip.models.towers import ImageTower, TextTower
+from ablative.trainer.clip.spec.config import ModelConfig, ObjectiveConfig
+from ablative.trainer.clip.spec.recipes import TERMS, recipe_of
+
+
+@dataclass(frozen=True)
+class Draws:
+    """Every random number of a batch; slice it along with the batch."""
+
+    image: Tensor
+    """Uniform fp32 (B,N), or (B,0) where no patch is ever hidden."""
+    text: Tensor
+    """Uniform fp32 (B,L), or (B,0)."""
+
+    def __getitem__(self, rows: slice | Tensor) -> Draws:
+        return Draws(self.image[rows], self.text[rows])
+
+    def to(self, device: torch.device | str) -> Draws:
+        return Draws(self.image.to(device), self.text.to(device))
+
+
+class Inputs(NamedTuple):
+    """A piece of a batch, b samples, as losses take it."""
+
+    images: Tensor
+    """float32 (b,3,S,S)."""
+    tokens: Tensor
+    """int64 (b,L), 0 is padding."""
+    draws: Draws
+    rows: int | None = None
+    """Masked tokens at most, where that is known without a look at the device."""
+
+
+class Setting(NamedTuple):
+    """What a loss is built on."""
+
+    image: ImageTower
+    text: TextTower | None
+    model: ModelConfig
+    objective: ObjectiveConfig
+    vocab_size: int
+
+
+Outcome = tuple[Tensor | None, ...]
+"""What a pass yields for each sample: a named tuple of the term."""
+Own = TypeVar("Own", bound=Outcome)
+TEACHER = "teacher"
+"""Name under which the outcome of the teacher's pass is found: its features of whole images, (B,N,D)."""
+Found = Mapping[str, Outcome]
+"""Outcomes of `BatchTerm.features` on the same samples, by the term's name: a pass is not computed twice."""
+
+
+class Term:
+    """One loss, or several that share their pass."""
+
+    names: tuple[str, ...]
+    """Names of its values, among `trainer.clip.spec.recipes.TERMS`."""
+    parts: Mapping[str, nn.Module | nn.Parameter]
+    """What it trains besides the towers, by the names under which a system has them."""
+
+    def __init__(self, setting: Setting) -> None:
+        """Initialised from torch's global generator."""
+        self.image, self.text = setting.image, setting.text
+        self.model, self.objective = setting.model, setting.objective
+        self.recipe = recipe_of(setting.objective)
+
+    def draws(self) -> tuple[int, int]:
+        """Random numbers that it asks for: of each image, and of each text."""
+        return 0, 0
+
+    def metrics(self) -> dict[str, float]:
+        """Further values to be reported as `train/NAME`; may wait for the device."""
+        return {}
+
+
+class BatchTerm(Term, Generic[Own]):
+    """A loss whose value depends on all samples of a batch at once."""
+
+    def features(self, inputs: Inputs) -> Own:
+        """Outcome of its passes; other terms of the same objective may ask for any of it."""
+        raise NotImplementedError
+
+    def crossing(self, features: Own) -> tuple[Tensor, ...]:
+        """The part of these that the loss is a function of: (b,E) each."""
+        raise NotImplementedError
+
+    def loss(self, crossing: tuple[Tensor, ...], local: bool, rows: slice | None) -> Tensor:
+        """The batch's loss, scalar.
+
+        Args:
+            crossing: of all samples, in the batch's order, (B,E) each.
+            local: negatives are those of the sample's group alone (`objective.local_batch`).
+            rows: the samples whose part of the loss is asked for; None: all.
+        """
+        raise NotImplementedError
+
+
+class SampleTerm(Term, Generic[Own]):
+    """A loss that adds up over samples."""
+
+    counted = False
+    """A sample weighs by a count, which `shares` needs of the whole batch."""
+
+    def counts(self, inputs: Inputs, found: Found) -> Tensor:
+        """(b,) these counts, where it is `counted`."""
+        raise NotImplementedError
+
+    def shares(self, counts: Tensor) -> Tensor:
+        """(B,) what each sample's value counts for in the batch's, from the counts of them all."""
+        raise NotImplementedError
+
+    def rows(self, tokens: Tensor) -> int | None:
+        """Bound of a piece's masked tokens, for `Inputs.rows`, from its tokens (b,L) still on the CPU."""
+        return None
+
+    def losses(self, inputs: Inputs, found: Found) -> Own:
+        """Values of each sample."""
+        raise NotImplementedError
+
+    def values(self, losses: Own, size: int, shares: Tensor | None) -> dict[str, Tensor]:
+        """What these samples add to the losses of a batch of `size`, by name, scalars.
+
+        Args:
+            losses: as `losses` returns them.
+            size: samples of the whole batch.
+            shares: of these samples; None: they are the whole batch.
+        """
+        raise NotImplementedError
+
+
+def make_terms(setting: Setting) -> Iterator[Term]:
+    """The terms of an objective, in the recipe's order; names that follow one another in one class are one term."""
+    codes = (TERMS[name].code for name in recipe_of(setting.objective).terms)
+    for code, _ in itertools.groupby(codes):
+        yield load(f"ablative.trainer.clip.objectives.terms.{code}")(setting)
