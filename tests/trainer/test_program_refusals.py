@@ -315,7 +315,7 @@ if os.fork():
     open(os.path.join(out, "began"), "w").close()
 time.sleep(60)
 """
-    plan = planned(folder, program, more("stop: {grace: 0.3}"))
+    plan = planned(folder, program, more("stop: {grace: 0.3}\n    resume: {file: ckpt.pt, args: --resume}"))
     began, stop = plan.tasks[0].paths(plan.home).output / "began", threading.Event()
 
     def ask() -> None:
@@ -327,6 +327,11 @@ time.sleep(60)
     with pytest.raises(Interrupted, match=r"killed, as it went on for 0\.3 s after it was asked to stop"):
         attempt(plan, stop)
     assert not living(str(plan.home.root))
+    # The next attempt has nothing to go on from, and says so.
+    with pytest.raises(Interrupted):
+        attempt(plan, stop)
+    (anew,) = [e for e in read(plan.tasks[0].paths(plan.home).journal)[0] if e.get("name") == "begins anew"]
+    assert anew["message"].startswith("the attempt before left no ckpt.pt; what it wrote is in output.earlier")
 
 
 def test_nothing_outlives_a_worker_that_is_killed(folder: Path, tmp_path: Path) -> None:

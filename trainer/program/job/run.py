@@ -78,6 +78,10 @@ class Attempt:
         if self._fresh and self._paths.output.exists():
             shutil.rmtree(self._paths.earlier_output, ignore_errors=True)
             self._paths.output.rename(self._paths.earlier_output)
+            file = self._stage.resume.file
+            why = f"the attempt before left no {file}" if file else "the stage has no resume.file"
+            place = self._paths.earlier_output.name
+            self._task.journal.event("begins anew", message=f"{why}; what it wrote is in {place} until the next one")
         self._paths.output.mkdir(parents=True, exist_ok=True)
         self._paths.exchange.mkdir(parents=True, exist_ok=True)
         if self._fresh:
