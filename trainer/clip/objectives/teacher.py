@@ -8,7 +8,7 @@ from __future__ import annotations
 import copy
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ablative.trainer.clip.models.towers import ImageTower
 from ablative.trainer.clip.objectives.system import System
@@ -19,7 +19,13 @@ class Teacher:
     """A frozen image tower, which begins as a copy of the student's."""
 
     def __init__(self, system: System) -> None:
-        self.tower: ImageTower = copy.deepcopy(system.image).requires_grad_(False).eval()
+        tower = system.image
+        # Clones, and not copies: a step is also tested on tensors without values, which have no storage to be copied.
+        clones: dict[int, object] = {
+            **{id(weight): nn.Parameter(weight.detach().clone(), requires_grad=False) for weight in tower.parameters()},
+            **{id(buffer): buffer.clone() for buffer in tower.buffers()},
+        }
+        self.tower: ImageTower = copy.deepcopy(tower, clones).eval()
         self._averages = system.recipe.teacher == EMA
         self._options = system.objective.distill
 
