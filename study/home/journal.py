@@ -16,7 +16,7 @@ import json
 import math
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -116,12 +116,19 @@ def _any(entry: Entry) -> bool:
 
 
 def _are_metrics(entry: Entry) -> bool:
-    values = entry["values"].values()
-    return isinstance(entry["step"], int) and all(isinstance(value, int | float) or float(value) for value in values)
+    fine = all(isinstance(value, int | float) or float(value) for value in _values(entry))
+    return isinstance(entry["step"], int) and fine
 
 
 def _are_texts(entry: Entry) -> bool:
-    return all(isinstance(value, str) for value in entry["values"].values())
+    return all(isinstance(value, str) for value in _values(entry))
+
+
+def _values(entry: Entry) -> Iterable[Any]:
+    """What a line's names are mapped to; raises TypeError where it has no mapping."""
+    if not isinstance(entry["values"], dict):
+        raise TypeError("values")
+    return entry["values"].values()
 
 
 _KINDS: dict[str, Callable[[Entry], bool]] = {

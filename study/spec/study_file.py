@@ -246,7 +246,7 @@ def _check_outputs(study: Study, where: str) -> None:
         at = f"{where}: tables.{name}"
         if not table.columns or not table.rows:
             raise ConfigError(f"{at}: needs at least one row factor and one column")
-        check_factors(study, [*table.rows, table.split], table.where, at)
+        check_factors(study, [*table.rows, *_named(table.split)], table.where, at)
         _check_twice([*table.rows, table.split], f"{at}: rows and split")
         _check_columns(table.columns, at)
         levels = table.reference.levels if table.reference else {}
@@ -265,14 +265,19 @@ def _check_outputs(study: Study, where: str) -> None:
             raise ConfigError(f"{where}: queries.{name}: a table has this name already")
     for name, figure in study.figures.items():
         at = f"{where}: figures.{name}"
-        panel = "" if figure.panel == BY_METRIC else figure.panel
-        check_factors(study, [figure.x, figure.hue, panel], figure.where, at)
-        _check_twice([figure.x, figure.hue, panel], f"{at}: x, hue and panel")
+        named = _named(figure.x, figure.hue, "" if figure.panel == BY_METRIC else figure.panel)
+        check_factors(study, named, figure.where, at)
+        _check_twice(named, f"{at}: x, hue and panel")
         _check_twice(figure.metric, f"{at}.metric")
     for name, claim in study.claims.items():
         at = f"{where}: claims.{name}"
         check_factors(study, [], claim.where, at)
         _check_metrics(claim.metric, at)
+
+
+def _named(*factors: str) -> list[str]:
+    """Those that are given: an empty name leaves a setting out."""
+    return [factor for factor in factors if factor]
 
 
 def _check_columns(columns: Sequence[ColumnConfig], at: str) -> None:
@@ -297,7 +302,7 @@ def _check_twice(names: Sequence[str], at: str) -> None:
 def check_factors(study: Study, named: Sequence[str], condition: Mapping[str, Sequence[str]], where: str) -> None:
     """Raise ConfigError for factors, and levels of a condition, that the study does not have."""
     for factor in [*named, *condition]:
-        if factor and factor not in study.factors:
+        if factor not in study.factors:
             raise ConfigError(unknown("factor", factor, study.factors, where))
     for factor, levels in condition.items():
         for level in levels:

@@ -10,7 +10,8 @@ from ablative.study.core.files import write_json
 from ablative.study.core.typed import plain
 from ablative.study.plan.search_arms import SearchArm
 from ablative.sweeps.search import repeats
-from ablative.sweeps.search.trials import RUNS, SECONDS, SEEDS, Trials
+from ablative.sweeps.search.attributes import RUNS, SECONDS, SEEDS
+from ablative.sweeps.search.trials import Trials
 
 
 def write(trials: Trials) -> None:
@@ -25,7 +26,7 @@ def result(trials: Trials, arm: SearchArm) -> dict[str, Any]:
     study = trials.studies[arm.key]
     complete = trials.all(arm, TrialState.COMPLETE)
     best = repeats.winner(trials, arm) if len(trials.definition.directions) == 1 else None
-    described = {trial.number: describe(trial) for trial in trials.all(arm)}
+    described = {trial.number: describe(trials, trial) for trial in trials.all(arm)}
     for trial in repeats.candidates(trials, arm):
         found = trials.repeat_outcomes(arm, trial.number)
         described[trial.number]["repeats"] = {seed: outcome["objectives"] for seed, outcome in found.items()}
@@ -46,16 +47,16 @@ def result(trials: Trials, arm: SearchArm) -> dict[str, Any]:
     }
 
 
-def describe(trial: FrozenTrial) -> dict[str, Any]:
+def describe(trials: Trials, trial: FrozenTrial) -> dict[str, Any]:
     """One trial in plain values."""
     return {
         "number": trial.number,
         "state": trial.state.name.lower(),
         "values": trial.params,
         "objectives": trial.values if trial.state == TrialState.COMPLETE else None,
-        "by_seed": trial.user_attrs.get(SEEDS),
-        "seconds": trial.user_attrs.get(SECONDS, 0.0),
-        "runs": trial.user_attrs.get(RUNS, []),
+        "by_seed": trials.attribute(trial, SEEDS, None),
+        "seconds": trials.attribute(trial, SECONDS, 0.0),
+        "runs": trials.attribute(trial, RUNS, []),
         "enqueued": "fixed_params" in trial.system_attrs,
         "repeats": {},
     }

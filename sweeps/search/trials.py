@@ -26,6 +26,7 @@ from ablative.study.plan.task import Task, TaskRef
 from ablative.sweeps.queue import leases
 from ablative.sweeps.queue.leases import Lease
 from ablative.sweeps.search import methods
+from ablative.sweeps.search.attributes import CODE, ERROR, LOSSES, RETRY, RUNS, SECONDS, SEEDS, attribute
 from ablative.sweeps.search.definition import Definition, trial_tasks
 from ablative.sweeps.search.storage import name_goals, open_storage
 
@@ -33,9 +34,6 @@ OUTCOME = {"state": str, "objectives": ([float], None), "seconds": float, "snaps
 """Shape of a repeat's `outcome.json`."""
 MOST_LOSSES = 4
 """A trial whose worker, or whose task, died this often from outside is given up: it may be what kills them."""
-RETRY, LOSSES, ERROR, SECONDS, SEEDS = "retry_of", "losses", "error", "seconds", "values_by_seed"
-RUNS, CODE = "run_ids", "snapshot"
-"""Names of what a trial carries in addition to its parameters and values (Optuna's user attributes)."""
 
 
 @dataclass(frozen=True)
@@ -57,14 +55,6 @@ class Taken:
     def first(self) -> Task:
         """The task that opens the run of the first seed, by which the trial may be pruned."""
         return next(task for task in self.tasks if opens_run(task))
-
-    @property
-    def attributes(self) -> dict[str, Any]:
-        return self.trial.user_attrs
-
-    def add(self, name: str, amount: float) -> None:
-        """Add to a number that the trial carries."""
-        self.trial.set_user_attr(name, self.attributes.get(name, 0) + amount)
 
 
 class Trials:
@@ -102,23 +92,31 @@ class Trials:
                 study = self.studies[arm.key]
                 for values in (*self.search.enqueue, *(tried or {}).get(arm.key, [])):
                     study.enqueue_trial(dict(values), skip_if_exists=True)
-                retried = {trial.user_attrs.get(RETRY) for trial in self.all(arm)}
+                retried = self._retried(arm)
                 for trial in self.all(arm, TrialState.FAIL):
-                    if trial.number not in retried and trial.user_attrs.get(CODE, code) != code:
+                    if trial.number not in retried and self.attribute(trial, CODE, code) != code:
                         study.enqueue_trial(trial.params, user_attrs={RETRY: trial.number})
 
     def all(self, arm: SearchArm, *states: TrialState) -> list[FrozenTrial]:
         """Trials of an arm, or those in some states."""
         return self.studies[arm.key].get_trials(deepcopy=False, states=states or None)
 
+    def attribute(self, trial: FrozenTrial, name: str, default: Any) -> Any:
+        """What a trial carries under a name of `attributes`."""
+        return attribute(trial, name, default, self.paths)
+
+    def _retried(self, arm: SearchArm) -> set[Any]:
+        """Numbers of the trials that were begun anew."""
+        return {self.attribute(trial, RETRY, None) for trial in self.all(arm)}
+
     def counted(self, arm: SearchArm) -> list[FrozenTrial]:
         """Trials that the budget pays for: all that were asked for, but a failed one that was begun anew."""
-        retried = {trial.user_attrs.get(RETRY) for trial in self.all(arm)}
+        retried = self._retried(arm)
         return [t for t in self.all(arm) if t.state != TrialState.WAITING and t.number not in retried]
 
     def hours(self, arm: SearchArm) -> float:
         """Hours of work that the arm's trials and their repeats have cost."""
-        seconds: float = sum(trial.user_attrs.get(SECONDS, 0.0) for trial in self.all(arm))
+        seconds: float = sum(self.attribute(trial, SECONDS, 0.0) for trial in self.all(arm))
         for trial in self.all(arm, TrialState.COMPLETE) if self.search.confirm.seeds else ():
             seconds += sum(outcome["seconds"] for outcome in self.repeat_outcomes(arm, trial.number).values())
         return seconds / 3600
@@ -173,8 +171,9 @@ class Trials:
 
     def lose(self, taken: Taken, error: str, code: str) -> None:
         """A task of the trial died from outside: leave the trial to be taken up again, but not for ever."""
-        taken.add(LOSSES, 1)
-        if taken.attributes[LOSSES] >= MOST_LOSSES:
+        losses = self.attribute(self.all(taken.arm)[taken.number], LOSSES, 0) + 1
+        taken.trial.set_user_attr(LOSSES, losses)
+        if losses >= MOST_LOSSES:
             self.fail(taken, error, code)
         else:
             taken.lease.release()
@@ -219,7 +218,7 @@ class Trials:
                     lease.release()
                     continue
                 if died:
-                    self._open(arm, trial.number).set_user_attr(LOSSES, trial.user_attrs.get(LOSSES, 0) + 1)
+                    self._open(arm, trial.number).set_user_attr(LOSSES, self.attribute(trial, LOSSES, 0) + 1)
                 return arm, trial.number, lease
         return None
 
@@ -246,7 +245,7 @@ class Trials:
             self.fail(Taken(arm, trial, lease, paths, ()), str(error), "")
             return None
         taken = Taken(arm, trial, lease, paths, tasks)
-        if taken.attributes.get(LOSSES, 0) >= MOST_LOSSES:
+        if self.attribute(self.all(arm)[number], LOSSES, 0) >= MOST_LOSSES:
             self.fail(taken, f"its workers died {MOST_LOSSES} times", "")
             return None
         trial.set_user_attr(RUNS, [task.run_id for task in tasks if opens_run(task)])

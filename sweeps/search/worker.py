@@ -25,8 +25,9 @@ from ablative.sweeps.queue.failures import RESUMABLE
 from ablative.sweeps.queue.leases import Lease
 from ablative.sweeps.queue.retries import archive_failure
 from ablative.sweeps.search import definition, repeats, results, tags
+from ablative.sweeps.search.attributes import SECONDS
 from ablative.sweeps.search.repeats import Repeat
-from ablative.sweeps.search.trials import MOST_LOSSES, SECONDS, Taken, Trials, opens_run
+from ablative.sweeps.search.trials import MOST_LOSSES, Taken, Trials, opens_run
 from ablative.sweeps.worker.worker import POLL_SECONDS, Worker
 
 Work = Taken | Repeat

@@ -51,6 +51,25 @@ def test_a_torn_last_line_is_cut_off(tmp_path: Path, cut: int) -> None:
     assert rows(path) == [("loss", 1, 1.0), ("loss", 2, 2.0)]
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        '{"t": 1, "kind": "metrics", "step": 1, "values": [1.0]}',
+        '{"t": 1, "kind": "tags", "values": 3}',
+        '{"t": 1, "kind": "metrics", "step": 1, "values": null}',
+        '{"t": 1, "kind": "params", "values": {"a": 2}}',
+    ],
+)
+def test_a_line_with_values_of_another_form_is_left_out(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], line: str
+) -> None:
+    path = tmp_path / "journal.jsonl"
+    Journal(path).metrics(1, {"loss": 1.0})
+    path.write_text(f"{line}\n{path.read_text()}")
+    assert rows(path) == [("loss", 1, 1.0)]
+    assert f"{path}: damaged (1 of 2 lines" in capsys.readouterr().err
+
+
 def test_nan_and_infinities_come_back(tmp_path: Path) -> None:
     journal = Journal(tmp_path / "journal.jsonl")
     journal.metrics(1, {"a": math.nan, "b": math.inf, "c": -math.inf})

@@ -189,6 +189,16 @@ def test_ids_given_earlier_are_the_ids_given_today(tmp_path: Path) -> None:
         ((), {"protocols": {"linear_probe": {"method": "clp"}}}, ["protocols.linear_probe", "did you mean 'clip'"]),
         ((), {"protocols": {"linear_probe": 3}}, ["protocols.linear_probe: expected factor: level"]),
         ((), {"protocols": 3}, ["expected a list of names (or name: levels of the cells), found 3"]),
+        (
+            (),
+            {"tables": {"t": {"rows": ["method", ""], "columns": [{"metric": "train/loss"}]}}},
+            ["tables.t: unknown factor ''"],
+        ),
+        (
+            (),
+            {"effects": {"e": {"factors": [""], "columns": [{"metric": "train/loss"}]}}},
+            ["effects.e: unknown factor ''"],
+        ),
         ((), {"seeds": [0, 0]}, ["a seed twice"]),
         ((), {"seeds": ["a"]}, ["seeds: expected whole numbers"]),
         ((), {"design": "latin"}, ["unknown design 'latin'"]),
