@@ -257,7 +257,7 @@ def tool():
 @click.option("--fast", is_flag=True)
 @click.option("--cache/--no-cache", default=True)
 @click.option("--layer", multiple=True, type=int)
-@click.option("--steps", default=lambda: 3)
+@click.option("--steps", default=lambda: 3, type=int)
 @click.option("--seed", type=int)
 @click.option("--save", required=True)
 @click.argument("data")
