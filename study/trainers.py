@@ -7,7 +7,6 @@ reported, so its module must import neither torch nor anything else that is heav
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,7 +14,7 @@ from typing import Any, Protocol
 
 from ablative.study.core.errors import ConfigError
 from ablative.study.core.identity import flatten, identity
-from ablative.study.core.typed import Settings, build, plain
+from ablative.study.core.typed import Settings, with_values
 from ablative.study.home.journal import Entry
 from ablative.study.home.paths import Home, TaskPaths
 from ablative.study.spec.cluster import ClusterConfig
@@ -394,15 +393,3 @@ class Trainer(Protocol):
     def archives(self, stage: str, config: Config, paths: TaskPaths) -> Sequence[Path]:
         """Files with arrays that a finished task may have kept for figures of kind `panels`."""
         return ()
-
-
-def with_values(config: Config, values: Settings) -> Config:
-    """A configuration with other values of some dotted keys; a typed one is checked against its fields."""
-    tree = plain(config)
-    for key, value in values.items():
-        *sections, name = key.split(".")
-        branch = tree
-        for section in sections:
-            branch = branch[section]
-        branch[name] = list(value) if isinstance(value, tuple) else value
-    return build(type(config), tree) if dataclasses.is_dataclass(config) else tree

@@ -207,3 +207,15 @@ def _check_range(value: Any, metadata: Mapping[str, Any], at: str) -> None:
         limit = metadata.get(name)
         if limit is not None and not holds(limit):
             raise ConfigError(f"{at}: {value} is not allowed; it must be {words} {limit}")
+
+
+def with_values(config: Any, values: Settings) -> Any:
+    """A configuration with other values of some dotted keys; a typed one is checked against its fields."""
+    tree = plain(config)
+    for key, value in values.items():
+        *sections, name = key.split(".")
+        branch = tree
+        for section in sections:
+            branch = branch[section]
+        branch[name] = list(value) if isinstance(value, tuple) else value
+    return build(type(config), tree) if dataclasses.is_dataclass(config) else tree

@@ -12,7 +12,7 @@ import torch
 from tiny_run import MODEL, make_batch, make_config
 
 from ablative.study.core.identity import flatten
-from ablative.study.trainers import with_values
+from ablative.study.core.typed import with_values
 from ablative.trainer.clip.spec.config import RunConfig
 from ablative.trainer.clip.spec.recipes import RECIPES
 from ablative.trainer.clip.train import Training

@@ -13,11 +13,11 @@ from ablative.study.core.errors import ConfigError
 from ablative.study.core.identity import canonical, digest, identity
 from ablative.study.core.packages import folder
 from ablative.study.core.registry import load
-from ablative.study.core.typed import Settings, build
+from ablative.study.core.typed import Settings, build, with_values
 from ablative.study.home.journal import Entry
 from ablative.study.home.paths import TaskPaths
 from ablative.study.starts import Resumption
-from ablative.study.trainers import Config, Progress, Request, Stage, Trainer, with_values
+from ablative.study.trainers import Config, Progress, Request, Stage, Trainer
 from ablative.trainer.clip.plugin.configurations import GROUPS, SECTIONS, ClipConfigurations
 from ablative.trainer.clip.spec.checks import check_run, check_start
 from ablative.trainer.clip.spec.config import (
