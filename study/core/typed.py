@@ -209,7 +209,7 @@ def _check_range(value: Any, metadata: Mapping[str, Any], at: str) -> None:
             raise ConfigError(f"{at}: {value} is not allowed; it must be {words} {limit}")
 
 
-def with_values(config: Any, values: Settings) -> Any:
+def with_values(config: T, values: Settings) -> T:
     """A configuration with other values of some dotted keys; a typed one is checked against its fields."""
     tree = plain(config)
     for key, value in values.items():
@@ -218,4 +218,5 @@ def with_values(config: Any, values: Settings) -> Any:
         for section in sections:
             branch = branch[section]
         branch[name] = list(value) if isinstance(value, tuple) else value
-    return build(type(config), tree) if dataclasses.is_dataclass(config) else tree
+    found: T = build(type(config), tree) if dataclasses.is_dataclass(config) else tree
+    return found

@@ -124,11 +124,12 @@ def _are_texts(entry: Entry) -> bool:
     return all(isinstance(value, str) for value in _values(entry))
 
 
-def _values(entry: Entry) -> Iterable[Any]:
+def _values(entry: Entry) -> Iterable[str | float]:
     """What a line's names are mapped to; raises TypeError where it has no mapping."""
     if not isinstance(entry["values"], dict):
         raise TypeError("values")
-    return entry["values"].values()
+    values: dict[str, str | float] = entry["values"]
+    return values.values()
 
 
 _KINDS: dict[str, Callable[[Entry], bool]] = {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from optuna.trial import FrozenTrial
 
@@ -25,7 +25,7 @@ SHAPES: dict[str, Shape] = {
 T = TypeVar("T")
 
 
-def attribute(trial: FrozenTrial, name: str, default: T, paths: SearchPaths) -> T | Any:
+def attribute(trial: FrozenTrial, name: str, default: T, paths: SearchPaths) -> T:
     """A trial's attribute; one that has another shape is named, and taken as absent.
 
     Args:
@@ -40,4 +40,5 @@ def attribute(trial: FrozenTrial, name: str, default: T, paths: SearchPaths) -> 
     if wrong := misfit(value, SHAPES[name], name):
         note(paths.storage, f"trial {trial.number}: {wrong}", f"its {name} is taken as absent")
         return default
-    return value
+    found: T = value
+    return found

@@ -12,7 +12,7 @@ import contextlib
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState
@@ -34,6 +34,8 @@ OUTCOME = {"state": str, "objectives": ([float], None), "seconds": float, "snaps
 """Shape of a repeat's `outcome.json`."""
 MOST_LOSSES = 4
 """A trial whose worker, or whose task, died this often from outside is given up: it may be what kills them."""
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -101,13 +103,13 @@ class Trials:
         """Trials of an arm, or those in some states."""
         return self.studies[arm.key].get_trials(deepcopy=False, states=states or None)
 
-    def attribute(self, trial: FrozenTrial, name: str, default: Any) -> Any:
+    def attribute(self, trial: FrozenTrial, name: str, default: T) -> T:
         """What a trial carries under a name of `attributes`."""
         return attribute(trial, name, default, self.paths)
 
-    def _retried(self, arm: SearchArm) -> set[Any]:
+    def _retried(self, arm: SearchArm) -> set[int]:
         """Numbers of the trials that were begun anew."""
-        return {self.attribute(trial, RETRY, None) for trial in self.all(arm)}
+        return {self.attribute(trial, RETRY, -1) for trial in self.all(arm)}
 
     def counted(self, arm: SearchArm) -> list[FrozenTrial]:
         """Trials that the budget pays for: all that were asked for, but a failed one that was begun anew."""
