@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ablative.study.home.attempt_times import START_EVENTS
+from ablative.study.home.attempt_times import ANEW, START_EVENTS
 from ablative.study.home.journal import read
 from ablative.study.home.paths import TaskPaths
 from ablative.study.home.records import FINISHED, read_record
-from ablative.study.home.tried import Tried, read_tried
+from ablative.study.home.tried import Tried, ends_the_same, read_tried
 
 if TYPE_CHECKING:
     from ablative.reports.store.results import Results
@@ -26,22 +26,21 @@ def inexactly_resumed(results: Results) -> dict[str, str]:
         task = state.task
         if state.state not in FINISHED or plan.has(task.task_id) or not plan.trainer.executes:
             continue
-        own, exact = tried.get(task.stage), plan.trainer.resumption(task.stage, task.config).exact
-        if exact is None and own is not None:
-            exact = own.exact
-        if not exact and _was_resumed(task.paths(plan.home)):
+        own, resumption = tried.get(task.stage), plan.trainer.resumption(task.stage, task.config)
+        if not ends_the_same(resumption, own) and _was_resumed(task.paths(plan.home)):
             found[task.task_id] = _known(task.stage, own)
     return found
 
 
 def _was_resumed(paths: TaskPaths) -> bool:
-    """Whether an attempt before the last one had reported anything; without a record here it is not known."""
+    """Whether the last attempt went on from one that had reported anything; without a record here it is not known."""
     record = read_record(paths)
     if record is None or int(record.get("attempts") or 1) < 2:
         return False
     entries = read(paths.journal)[0]
     last = max((i for i, entry in enumerate(entries) if entry.get("name") in START_EVENTS), default=0)
-    return any(entry["kind"] == "metrics" for entry in entries[:last])
+    anew = max((i for i, entry in enumerate(entries) if entry.get("name") == ANEW), default=0)
+    return any(entry["kind"] == "metrics" for entry in entries[anew:last])
 
 
 def _known(stage: str, tried: Tried | None) -> str:

@@ -16,6 +16,8 @@ START_EVENTS = ("started", "resumed")
 """Events that open an attempt: the first one, and every other."""
 END_EVENTS = (*FINISHED, "failed", "interrupted")
 """Events that close one; an attempt without has been killed, or goes on."""
+ANEW = "begins anew"
+"""Event of an attempt that does not go on from what earlier ones have left."""
 
 WAITING, MET = "waiting for processes", "processes met"
 """Events of a run on several processes, before and after the first has waited for the others."""

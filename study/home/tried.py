@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from ablative.study.core.damage import fields_of, shape_of
 from ablative.study.core.files import read_json, write_json
 from ablative.study.home.paths import StudyPaths
+from ablative.study.starts import Resumption
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,13 @@ def read_tried(paths: StudyPaths) -> dict[str, Tried]:
     """Stage → what was measured of it last."""
     found = read_json(paths.tried, {"stages": {str: shape_of(Tried)}}) or {"stages": {}}
     return {stage: Tried(**fields_of(Tried, values)) for stage, values in found["stages"].items()}
+
+
+def ends_the_same(resumption: Resumption, own: Tried | None) -> bool:
+    """Whether a task that was stopped and resumed is known to end as one that was not: as is said, else as measured."""
+    if resumption.exact is not None:
+        return resumption.exact
+    return own is not None and bool(own.exact)
 
 
 def keep_tried(paths: StudyPaths, measured: Mapping[str, Tried]) -> None:

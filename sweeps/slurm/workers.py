@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
+import shutil
 import signal
 import time
 from typing import Any
 
+from ablative.study import installed_trainers
+from ablative.study.core.typed import read_config
+from ablative.study.home.attempt_times import ANEW
 from ablative.study.home.failed_attempts import OUT_OF_MEMORY
-from ablative.study.home.journal import read
+from ablative.study.home.journal import Journal, read
 from ablative.study.home.paths import TaskPaths
+from ablative.study.home.tried import ends_the_same, read_tried
 from ablative.study.plan.task import TaskRef
 from ablative.sweeps.queue import leases, manifest, retries
 from ablative.sweeps.queue.executors import Ending
@@ -86,12 +92,32 @@ class CanaryWorker(ElementWorker):
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
         self._begun = time.time()
+        self._leaves = False
+        """The task has trained, and is stopped for that."""
 
     def _judge(self, task: TaskRef) -> str:
         if task.opens and not self.signals and has_reported_steps(task.paths(self.home), self._begun):
             say(f"{task.task_id}: trains; the others may begin")
+            self._leaves = True
             self._on_signal(signal.SIGTERM, None)
         return ""
+
+    def _write_failure(self, task: TaskRef, paths: TaskPaths, failure: Failure) -> None:
+        super()._write_failure(task, paths, failure)
+        if self._leaves and failure.cause == "interrupted" and not self._ends_the_same(task, paths):
+            # The others begin by this stop; it is not to change the result of the task that they begin by.
+            shutil.rmtree(paths.earlier_output, ignore_errors=True)
+            if paths.output.exists():
+                paths.output.rename(paths.earlier_output)
+            message = "it was tried for the others, and is not known to end the same when it is resumed"
+            with contextlib.closing(Journal(paths.journal)) as journal:
+                journal.event(ANEW, message=message)
+
+    def _ends_the_same(self, task: TaskRef, paths: TaskPaths) -> bool:
+        own = installed_trainers.trainer(self.queue.trainer)
+        resumption = own.resumption(task.stage, own.load(task.stage, read_config(paths.config)))
+        tried = read_tried(self.home.study(self.queue.study)).get(task.stage)
+        return ends_the_same(resumption, tried)
 
     def _react(self, failure: Failure) -> None:
         super()._react(failure)

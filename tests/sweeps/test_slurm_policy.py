@@ -13,12 +13,17 @@ from typing import Any
 import pytest
 from fakes import FAKE, tiny_plan
 
+from ablative.study import installed_trainers
 from ablative.study.core.errors import ConfigError
 from ablative.study.core.files import read_json, write_json
-from ablative.study.home.journal import Journal
+from ablative.study.home.attempt_times import ANEW
+from ablative.study.home.journal import Journal, read
 from ablative.study.home.paths import Home, SubmissionPaths
+from ablative.study.home.tried import Tried, keep_tried
 from ablative.study.plan.plan import Plan
+from ablative.study.plan.task import TaskRef
 from ablative.study.spec.cluster import ClusterConfig
+from ablative.study.starts import Resumption
 from ablative.sweeps.queue import executors, leases, manifest, retries
 from ablative.sweeps.queue.failures import Failure
 from ablative.sweeps.queue.manifest import Manifest
@@ -109,7 +114,25 @@ def test_a_canary_lets_the_others_go_when_it_has_trained_some_steps(
     assert first._exit_code() == 0
     write_json(paths.failure, {"cause": "code", "fingerprint": "f"})
     assert first._exit_code() == 1
+    _check_what_it_leaves(plan, tries, task)
     tries.close()
+
+
+def _check_what_it_leaves(plan: Plan, tries: CanaryWorker, task: TaskRef) -> None:
+    """Its checkpoint, where a resumed task is known to end as others do; else the task begins anew."""
+    paths, interrupted = task.paths(plan.home), Failure("interrupted", "", "saved", "", "")
+    paths.output.mkdir(parents=True)
+    kind = type(installed_trainers.trainer("clip")._found)  # type: ignore[attr-defined]
+    with pytest.MonkeyPatch.context() as patch:
+        for exact, measured, left in ((True, None, True), (None, True, True), (None, None, False)):
+            if measured is not None:
+                keep_tried(plan.home.study(plan.study.name), {task.stage: Tried("c", "t", 1.0, exact=measured)})
+            else:
+                plan.home.study(plan.study.name).tried.unlink(missing_ok=True)
+            patch.setattr(kind, "resumption", lambda *_, exact=exact: Resumption(exact=exact))
+            tries._write_failure(task, paths, interrupted)
+            assert paths.output.exists() == left
+    assert paths.earlier_output.exists() and read(paths.journal)[0][-1]["name"] == ANEW
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ import yaml
 from ablative.study.core.errors import Interrupted
 from ablative.study.core.files import write_atomic
 from ablative.study.core.typed import plain
+from ablative.study.home.attempt_times import ANEW
 from ablative.study.home.journal import COMPUTED_AGAIN, metric_rows, read
 from ablative.study.home.paths import TaskPaths
 from ablative.study.syntax.words import Tree
@@ -81,7 +82,7 @@ class Attempt:
             file = self._stage.resume.file
             why = f"the attempt before left no {file}" if file else "the stage has no resume.file"
             place = self._paths.earlier_output.name
-            self._task.journal.event("begins anew", message=f"{why}; what it wrote is in {place} until the next one")
+            self._task.journal.event(ANEW, message=f"{why}; what it wrote is in {place} until the next one")
         self._paths.output.mkdir(parents=True, exist_ok=True)
         self._paths.exchange.mkdir(parents=True, exist_ok=True)
         if self._fresh:
