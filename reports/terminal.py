@@ -12,14 +12,16 @@ import click
 from rich.cells import cell_len
 
 from ablative.reports.provenance.finding_inputs import short_commit
+from ablative.reports.provenance.findings import MEANINGS, SIGNS
 from ablative.reports.provenance.numbers import Numbers, unfolded
 from ablative.reports.provenance.why import Answer
+from ablative.reports.store.warehouse import cell_key
 from ablative.reports.tables.escape import bare
 from ablative.reports.tables.printed import VALUE, PrintedColumn, printed_columns, table_parts
 from ablative.reports.tables.renderers import PLAIN, cell_text, plain
 from ablative.reports.tables.tables import Row, Table
 from ablative.study.core.plurals import counted
-from ablative.study.home.records import changed_versions
+from ablative.study.home.records import changed_versions, read_failure
 
 if TYPE_CHECKING:
     from ablative.study.plan.plan import Plan
@@ -132,14 +134,34 @@ def print_answer(answer: Answer, numbers: Numbers, plan: Plan) -> None:
         click.echo(f"compared: {entry.test}")
     if entry.detail:
         click.echo(f"missing: {entry.detail}")
-    if entry.finding_marks:
-        click.echo(answer.table.notes[-1])
+        for line in _failures(plan, entry.cell):
+            click.echo(line)
+    for line in _signs(entry.finding_marks, answer.table.notes):
+        click.echo(line)
     for number in found.values():
         for run in number["runs"]:
             _print_run(run, numbers["tasks"], plan)
         for line in environments(numbers["environments"]):
             click.echo(line)
         click.echo(f"\n{number['query']};\n-- on {plan.home.study(plan.study.name).warehouse}")
+
+
+def _signs(marks: str, notes: Sequence[str]) -> Iterator[str]:
+    """What the signs of one number mean: those of findings, and the notes of its table on the others."""
+    for kind, sign in SIGNS.items():
+        if sign in marks:
+            yield f"{sign} {MEANINGS[kind]}"
+    others = [sign for sign in marks if sign not in SIGNS.values()]
+    yield from (note for note in notes if note[:1] in others)
+
+
+def _failures(plan: Plan, cell: str) -> Iterator[str]:
+    """How the cell's failed tasks ended, and the command that shows what they printed."""
+    for task in plan.tasks:
+        failure = read_failure(task.paths(plan.home).failure) if cell in map(cell_key, task.cells) else None
+        if failure is not None:
+            message = str(failure.get("message", "")).partition("\n")[0]
+            yield f"  {failure.get('type') or failure['cause']}: {message}\n  ablate logs {task.task_id}"
 
 
 def environments(found: Sequence[Mapping[str, Any]]) -> Iterator[str]:

@@ -11,6 +11,7 @@ import stores
 from ablative.reports.provenance.why import find
 from ablative.study.cli import main
 from ablative.study.core.errors import ConfigError
+from ablative.study.core.files import write_json
 from ablative.study.plan.plan import Plan
 
 
@@ -84,6 +85,13 @@ def test_a_missing_number_says_why(
     found = json.loads(capsys.readouterr().out)
     assert (found["value"], found["n"], found["state"], found["runs"]) == (None, 0, "waiting", [])
     assert "seed 0: waiting" in found["detail"]
+    for task in partial.tasks:
+        if task.seed == 0 and not task.paths(partial.home).record.exists():
+            failure = {"cause": "code", "type": "KeyError", "message": "'classes'\nand more"}
+            write_json(task.paths(partial.home).failure, failure)
+    assert main(["why", *arguments(partial, "pooled", "main", "1", "4")], standalone=False) == 0
+    said = capsys.readouterr().out
+    assert "  KeyError: 'classes'\n  ablate logs " in said and "and more" not in said
 
 
 def test_errors_are_one_line(at_home: Plan, capsys: pytest.CaptureFixture[str]) -> None:

@@ -89,6 +89,7 @@ def test_signs_in_every_format_and_what_makes_a_report_final(
         assert words in (tables / "main.md").read_text()
     why = call_ablate(home, "why", file, "main", "narrow", "loss")
     assert re.search(r"environment 0: .*; Python 3[.\d]+ \(/.*python.*\), \d+ packages\n", why)
+    assert "⋆ stopped and resumed" in why and "∼ partial configuration" in why and not set("◇†") & set(why)
     numbers = json.loads((tables.parent / "numbers.json").read_text())["numbers"]
     assert numbers["signs.main.narrow.loss"]["marks"] == "∼⋆"
 
