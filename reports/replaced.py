@@ -42,5 +42,6 @@ def _lost(before: Mapping[str, Any], now: Mapping[str, Any], planned: int) -> st
     if not what:
         return ""
     here = f"{len(now['finished'])} of {counted(planned, 'task')} finished"
-    lacks = f"replaces a fuller one, of which it lacks {' and '.join(what)}"
+    fuller = outputs or len(before["finished"]) > len(now["finished"])
+    lacks = f"replaces {'a fuller one' if fuller else 'another'}, of which it lacks {' and '.join(what)}"
     return f"this report ({here}) {lacks}; that one was: ablate report {before['asked']}"
