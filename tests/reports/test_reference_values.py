@@ -138,6 +138,10 @@ COUNTS = {
     },
     # M3AE has no zero-shot, and 15a and 15b no CLIP with MAP.
     "mae_clip_web": {"table14": 108, "table15a": 9, "table15b": 15, "table10": 24, "table11": 72},
+    "mae_clip": {
+        "table1": 6, "table2": 72, "table3": 12, "table4": 24, "table9": 10, "table11": 144, "table12": 18,
+        "table13": 10, "table14": 108, "table15a": 9, "table15b": 15, "table10": 24,
+    },
 }  # fmt: skip
 
 
@@ -146,6 +150,8 @@ def test_the_shipped_studies_of_the_paper_have_its_values(study: str) -> None:
     plan = make_plan(study)
     counts = {}
     for name, config in plan.study.tables.items():
+        if config.reference is None:
+            continue
         found = with_reference(laid_out(plan, name), config)
         counts[name] = sum(entry.reference_value is not None for row in found.rows for entry in row.entries)
     assert {name: count for name, count in counts.items() if count} == COUNTS[study]
