@@ -266,8 +266,11 @@ _ANSWERS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "partial": (lambda value: isinstance(value, bool), "True or False"),
     "inputs": (lambda value: isinstance(value, Mapping), "a mapping of names to texts"),
     "archives": (_is_sequence, "a sequence of paths"),
+    "grace": (lambda value: value == 0 or _is_amount(value), "seconds from 0 on"),
     "check_watched": (lambda value: True, ""),
     "check_value": (lambda value: True, ""),
+    "check_cluster": (lambda value: True, ""),
+    "check_start": (lambda value: True, ""),
     "members": (_is_sequence, "a sequence of patterns"),
     "absent": (lambda value: isinstance(value, Mapping), "a mapping of names to places"),
 }

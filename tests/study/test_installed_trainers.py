@@ -175,7 +175,10 @@ ANSWERS: dict[str, tuple[tuple[Any, ...], Any]] = {
     "resumption": (("fit", {}), True),
     "inputs": (("fit", {}), ["data"]),
     "archives": (("fit", {}, TaskPaths(Path())), "pictures"),
+    "grace": (("fit", {}), -1.0),
     "check_watched": (({}, 1, ""), None),
+    "check_cluster": (("fit", {}, None), None),
+    "check_start": (("fit", {}, None), None),
     "check_value": (("fit", {}, "size", 1), None),
     "configurations": ((None,), object()),
 }
@@ -202,7 +205,7 @@ def test_a_method_that_fails_or_answers_nonsense_is_named(
         ConfigError, match=rf"^trainer 'own': {method}\(\) failed: ZeroDivisionError: division by zero$"
     ):
         getattr(trainer, method)(*arguments)
-    if method not in ("check_watched", "check_value"):
+    if not method.startswith("check_"):
         monkeypatch.setattr(OWN, method, lambda *args: answer)
         with pytest.raises(ConfigError, match=rf"^trainer 'own': {method}\(\) returned "):
             getattr(trainer, method)(*arguments)
