@@ -254,5 +254,7 @@ def test_groups_of_evaluation_sets(home: Home) -> None:
     assert plan_of("mae_clip_cc", home, table % "natural", "claims={}").study.tables["t"].columns
     with pytest.raises(ConfigError, match="unknown group of evaluation sets 'naturl'; did you mean 'natural'"):
         plan_of("mae_clip_cc", home, table % "naturl", "claims={}")
+    mixed = plan_of("mae_clip_cc", home, table % "natural", "claims={}", "suite.groups.natural=[pets/per_class,dtd]")
+    assert mixed.study.tables["t"].columns[0].metric == ("linear_probe/pets/per_class", "linear_probe/dtd/top1")
     with pytest.raises(ConfigError, match=r"suite\.groups\.natural: unknown evaluation set 'cifar'"):
         plan_of("mae_clip_cc", home, "suite.groups.natural=[cifar]")

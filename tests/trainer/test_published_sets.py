@@ -208,6 +208,105 @@ def test_wrong_image_folders_are_named(tmp_path: Path, home: Home) -> None:
         open_dataset(dataset("image_folder", flat), 8, home)
 
 
+def test_lists_follow_the_order_of_the_sets_own_names(tmp_path: Path, home: Home) -> None:
+    """SLIP's names of KITTI's classes are CLIP_benchmark's in another order; of CLEVR's they are other names."""
+    root = clip_benchmark(tmp_path / "wds", {"test": [[0, 1, 2, 3]]})
+    near, far, side, none = "nearby.", "in the distance.", "on my left or right side.", "with no car."
+    own = [
+        f"a photo i took of a car {side}",
+        f"a photo i took with a car {near}",
+        f"A photo I took with a car {far}",
+        f"a photo i took {none}",
+    ]
+    (root / "classnames.txt").write_text("\n".join(own))
+    config = dataset("clip_benchmark", root, classes="kitti_distance")
+    assert [name.lower() for name in own] == list(open_dataset(config, 8, home).classes)
+    before = fingerprint_dataset(config, home)
+    (root / "classnames.txt").write_text("\n".join(reversed(own)))
+    assert fingerprint_dataset(config, home) != before
+    (root / "classnames.txt").write_text("\n".join([own[3], "a", "b", own[0]]))
+    with pytest.raises(
+        DataError, match=r"'a photo i took of a car on my left or right side\.' the label 2, and of the"
+    ):
+        open_dataset(config, 8, home)
+    (root / "classnames.txt").write_text("near\nmiddle\nfar\nnone")
+    assert (
+        open_dataset(config, 8, home).classes[1] == f"a photo i took with a car {near}"
+    )  # other names: by their place
+    with pytest.raises(
+        DataError, match=r"classes=pets names 37 classes, but there are 4 .*; lists of 4: kitti_distance"
+    ):
+        open_dataset(dataset("clip_benchmark", root, classes="pets"), 8, home)
+    frames = folders(tmp_path / "frames", {"val": {"positive": 1, "negative": 2}})
+    found = open_dataset(dataset("image_folder", frames, classes="rendered_sst2"), 8, home)
+    assert found.classes == ("negative", "positive") and found.split("test").labels.tolist() == [0, 0, 1]
+
+
+def food(root: Path) -> Path:
+    """Its paper's page: images/<class>/<number>.jpg, and the splits as lists in meta/ without the ending."""
+    for folder, numbers in {"apple_pie": (1005649, 134), "beef_carpaccio": (9, 23), "waffles": (7,)}.items():
+        (root / "images" / folder).mkdir(parents=True)
+        for number in numbers:
+            (root / "images" / folder / f"{number}.jpg").write_bytes(encoded(plain(number % 100), "PNG"))
+    (root / "meta").mkdir()
+    (root / "meta" / "classes.txt").write_text("apple_pie\nbeef_carpaccio\nwaffles\n")
+    (root / "meta" / "labels.txt").write_text("Apple pie\nBeef carpaccio\nWaffles\n")
+    (root / "meta" / "train.txt").write_text("apple_pie/134\nbeef_carpaccio/9")
+    (root / "meta" / "test.txt").write_text("apple_pie/1005649\nbeef_carpaccio/23\nwaffles/7\n")
+    return root
+
+
+def birds(root: Path) -> Path:
+    """Its README: every list has the image's number first; classes are numbered from 1, and 1 means training."""
+    names = ("001.Black_footed_Albatross", "002.Laysan_Albatross")
+    images = [f"{names[0]}/Black_0046_18.jpg", f"{names[0]}/Black_0009_34.jpg", f"{names[1]}/Laysan_0002_1027.jpg"]
+    for i, image in enumerate(images):
+        (root / "images" / image).parent.mkdir(parents=True, exist_ok=True)
+        (root / "images" / image).write_bytes(encoded(plain(i), "PNG"))
+    (root / "classes.txt").write_text("".join(f"{i} {name}\n" for i, name in enumerate(names, 1)))
+    (root / "images.txt").write_text("".join(f"{i} {image}\n" for i, image in enumerate(images, 1)))
+    (root / "image_class_labels.txt").write_text("1 1\n2 1\n3 2\n")
+    (root / "train_test_split.txt").write_text("1 0\n2 1\n3 0\n")
+    return root
+
+
+def test_food_and_birds_as_published(tmp_path: Path, home: Home) -> None:
+    foods, flying = dataset("food101", food(tmp_path / "food")), dataset("cub200", birds(tmp_path / "birds"))
+    found = open_dataset(foods, 8, home)
+    assert found.classes == ("apple pie", "beef carpaccio", "waffles")
+    assert [found.split(name).labels.tolist() for name in ("train", "test")] == [[0, 1], [0, 1, 2]]
+    np.testing.assert_array_equal(found.split("test").images(1), plain(23))
+    found = open_dataset(flying, 8, home)
+    assert found.classes == ("Black footed Albatross", "Laysan Albatross")
+    assert [found.split(name).labels.tolist() for name in ("train", "test")] == [[0], [0, 1]]
+    np.testing.assert_array_equal(found.split("test").images(1), plain(2))
+    assert fingerprint_dataset(foods, home) != fingerprint_dataset(flying, home)
+
+
+def test_wrong_food_and_birds_are_named(tmp_path: Path, home: Home) -> None:
+    foods, flying = food(tmp_path / "food"), birds(tmp_path / "birds")
+
+    def refused(words: str, kind: str, root: Path, **fields: Any) -> None:
+        with pytest.raises(DataError, match=words):
+            fingerprint_dataset(dataset(kind, root, **fields), home)
+
+    refused(
+        r"classes=food101 names 101 classes, but there are 3 names in meta/classes\.txt",
+        "food101",
+        foods,
+        classes="food101",
+    )
+    (foods / "meta" / "test.txt").write_text("apple_pie/1005649\nspam/1\n")
+    refused(r"test\.txt has the line 'spam/1'; expected <class>/<number>", "food101", foods)
+    refused(r"no meta/classes\.txt in .*; expected Food-101 as published", "food101", flying)
+    (flying / "images" / "002.Laysan_Albatross" / "Laysan_0002_1027.jpg").unlink()
+    refused(r"no 002\.Laysan.*jpg in .*; expected CUB-200-2011 as published", "cub200", flying)
+    (flying / "image_class_labels.txt").write_text("1 1\n2 1\n3 3\n")
+    refused(r"labels\.txt has the line '3 3'; expected the number of a class", "cub200", flying)
+    (flying / "image_class_labels.txt").write_text("one 1\n")
+    refused(r"has the line 'one 1'; expected a number, a space", "cub200", flying)
+
+
 def karpathy(root: Path, filepath: bool) -> Path:
     """`dataset_coco.json` (with folders) or `dataset_flickr30k.json` (without)."""
     images = []

@@ -9,13 +9,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import yaml
 from oracles import oracle
 from protocol_fakes import EvaluationSet, Split, evaluation, random_split, representation
+from sklearn.metrics import balanced_accuracy_score
 
 from ablative.study.core.errors import ConfigError, DataError
 from ablative.study.core.packages import folder
-from ablative.trainer.clip.protocols.parts.prompts import class_embeddings
+from ablative.trainer.clip.protocols.parts.prompts import class_embeddings, synonym_embeddings
 from ablative.trainer.clip.protocols.zero_shot import nearest_ranks, zero_shot
+from ablative.trainer.clip.spec.class_sets import class_set
 from ablative.trainer.clip.spec.config import DatasetConfig
 from ablative.trainer.clip.spec.prompts import fill, template_sets, templates
 
@@ -26,7 +29,7 @@ ZERO_SHOT = {"kind": "zero_shot"}
 def test_template_sets_are_well_formed() -> None:
     path = folder("ablative.trainer.clip.spec") / "templates.json"
     for name, entry in json.loads(path.read_text()).items():
-        assert set(entry) == {"source", "templates"}, name
+        assert set(entry) - {"licence"} == {"source", "templates"}, name
         assert entry["source"] and entry["templates"], name
         assert len(set(entry["templates"])) == len(entry["templates"]), name
         for template in entry["templates"]:
@@ -36,6 +39,29 @@ def test_template_sets_are_well_formed() -> None:
     assert len(templates("imagenet")) == 80
     assert len(templates("slip")) == 7
     assert set(templates("slip")) <= set(templates("imagenet"))
+
+
+SLIP = (
+    "food101 1 101, cifar10 18 10, cifar100 18 100, cub200 1 200, sun397 2 397, cars 8 196, aircraft 2 100, dtd 8 47, "
+    "pets 1 37, caltech101 34 102, flowers 1 102, mnist 1 10, fer2013 6 7, stl10 2 10, eurosat 3 10, resisc45 18 45, "
+    "gtsrb 3 43, kitti_distance 1 4, country211 5 211, patch_camelyon 1 2, ucf101 48 101, kinetics700 28 700, "
+    "clevr_counts 1 8, rendered_sst2 1 2"
+)
+"""Set, prompts and classes, as counted in its templates.json and labels.json."""
+
+
+def test_lists_of_maskclips_sets() -> None:
+    """The suite names lists for each of the 25 sets, of as many templates and classes as SLIP has."""
+    counts = {name: (int(prompts), int(classes)) for name, prompts, classes in map(str.split, SLIP.split(", "))}
+    counts["imagenet"] = (7, 1000)
+    suite = yaml.safe_load((folder("ablative.trainer.clip") / "conf" / "suite" / "maskclip.yaml").read_text())
+    assert set(suite["protocols"]["zero_shot"]) == set(counts) and len(counts) == 25
+    for name, (prompts, classes) in counts.items():
+        own = {"classes": "imagenet", **suite["datasets"][name]}
+        assert len(templates(own["templates"])) == prompts, name
+        assert len(set(class_set(own["classes"]).names)) == classes - 2 * (name == "imagenet"), name
+    assert class_set("fer2013").synonyms and class_set("fer2013").names[3] == "happy, smiling"
+    assert not class_set("country211").synonyms and "Bonaire, Saint Eustatius and Saba" in class_set("country211").names
 
 
 def test_imagenet_templates_are_open_clips() -> None:
@@ -85,6 +111,30 @@ def test_ensemble_by_hand() -> None:
 
     found = class_embeddings(Encoder(), ["x", "y"], ["a {}", "{}"])
     assert np.allclose(found, [[0.5**0.5, 0.5**0.5], [0.6, 0.8]])
+
+
+def test_a_class_with_synonyms_is_the_mean_over_names_and_prompts(tmp_path: Path) -> None:
+    model = representation(tmp_path)
+    found = synonym_embeddings(model, [("happy", "smiling"), ("sad",), ("smiling", "happy")], ["a {} face", "{}"])
+    each = model.text_embeddings(["a happy face", "happy", "a smiling face", "smiling"])
+    mean = each.mean(axis=0) / np.linalg.norm(each.mean(axis=0))
+    assert np.allclose(found[0], mean, atol=1e-6) and np.allclose(found[2], mean, atol=1e-6)
+    assert np.allclose(found[1], class_embeddings(model, ["sad"], ["a {} face", "{}"])[0], atol=1e-6)
+
+
+@pytest.mark.parametrize("classes", [4, 9])
+def test_scores_are_sklearns_mean_per_class_and_mean_of_top1_and_top5(tmp_path: Path, classes: int) -> None:
+    """Of a small wrong model, with unequal classes, one of which has no sample."""
+    names = tuple(f"thing number {i}" for i in range(classes))
+    split = random_split(60, classes)
+    split.labels = np.minimum(split.labels, np.random.default_rng(0).integers(0, classes - 1, 60))
+    about = evaluation(tmp_path, EvaluationSet(names, {"test": split}), ZERO_SHOT, templates="cifar10")
+    scores = about.embeddings("test") @ class_embeddings(about.representation, names, templates("cifar10")).T
+    found = dict(zero_shot(about))
+    assert found["per_class"] == pytest.approx(100 * balanced_accuracy_score(split.labels, scores.argmax(axis=1)))
+    if classes > 5:
+        top5 = np.mean([label in np.argsort(-own)[:5] for label, own in zip(split.labels, scores, strict=True)])
+        assert found["top1_top5"] == pytest.approx((found["top1"] + 100 * top5) / 2)
 
 
 def test_metrics_of_a_model_that_knows(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from ablative.trainer.clip.data.questions.shape_questions import TASKS as QUESTI
 from ablative.trainer.clip.data.sets.clip_benchmark import ClipBenchmarkSet
 from ablative.trainer.clip.data.sets.evaluation import EvaluationSet, Split
 from ablative.trainer.clip.data.sources import open_dataset
+from ablative.trainer.clip.spec.class_sets import class_set, split_synonyms
 from ablative.trainer.clip.spec.config import QUESTIONS, DatasetConfig, ProtocolConfig
 from ablative.trainer.clip.spec.metrics import PROTOCOL_KINDS
 from ablative.trainer.clip.spec.prompts import OWN, templates
@@ -73,6 +74,12 @@ class ScoredSet:
         if not isinstance(self.dataset, ClipBenchmarkSet):
             raise ConfigError(f"data set {self.config.name}: templates '{OWN}' need a set of kind clip_benchmark")
         return self.dataset.templates
+
+    def names(self) -> list[tuple[str, ...]]:
+        """The names of each class, over whose prompts classification averages: one, unless its list has synonyms."""
+        if self.config.classes and class_set(self.config.classes).synonyms:
+            return [split_synonyms(name) for name in self.dataset.classes]
+        return [(name,) for name in self.dataset.classes]
 
     def questions(self, name: str) -> QuestionSplit:
         """The split `broad`, `train` or `test` with its questions; raises ConfigError where the set has none."""

@@ -75,22 +75,22 @@ class ClipConfigurations(Configurations):
     def members(self, pattern: str, where: str) -> Sequence[str]:
         """One pattern for each set of a group of the suite (`groups: {natural: [caltech101, …]}`).
 
-        VTAB's three groups are averages that papers print. Raises ConfigError for a group that does not exist, or that
-        holds a set that does not.
+        VTAB's three groups are averages that papers print. A member `aircraft/per_class` has that metric instead of the
+        pattern's. Raises ConfigError for a group that does not exist, or that holds a set that does not.
         """
         head, *rest = pattern.split("/")
         suite = self._suite
         groups = suite.groups
         for name, sets in groups.items():
             for member in sets:
-                if member not in suite.datasets:
-                    raise ConfigError(unknown("evaluation set", member, suite.datasets, f"suite.groups.{name}"))
+                if (own := member.partition("/")[0]) not in suite.datasets:
+                    raise ConfigError(unknown("evaluation set", own, suite.datasets, f"suite.groups.{name}"))
         if not rest or not rest[0].startswith(GROUP_MARK):
             return (pattern,)
         name = rest[0].removeprefix(GROUP_MARK)
         if name not in groups:
             raise ConfigError(unknown("group of evaluation sets", name, groups, where))
-        return tuple("/".join([head, member, *rest[1:]]) for member in groups[name])
+        return tuple("/".join([head, *([member] if "/" in member else [member, *rest[1:]])]) for member in groups[name])
 
     @functools.cached_property
     def _suite(self) -> SuiteConfig:

@@ -19,6 +19,7 @@ from ablative.trainer.clip.protocols.evaluation import Evaluation
 from ablative.trainer.clip.protocols.parts import metrics
 from ablative.trainer.clip.protocols.parts.prompts import class_embeddings
 from ablative.trainer.clip.protocols.parts.similarity import distinct_rows
+from ablative.trainer.clip.spec.class_sets import split_synonyms
 from ablative.trainer.clip.spec.config import DatasetConfig, ProtocolConfig
 
 BATCH = 32
@@ -65,8 +66,7 @@ def prompt_groups(background: str, classes: Sequence[str]) -> tuple[list[str], l
     names: dict[str, int] = {}
     groups = []
     for listed in (background, *classes):
-        own = [name.strip() for name in listed.split(",") if name.strip()]
-        groups.append([names.setdefault(name, len(names)) for name in own])
+        groups.append([names.setdefault(name, len(names)) for name in split_synonyms(listed)])
     return list(names), groups
 
 

@@ -24,6 +24,8 @@ EMBEDDED = ("shapes", "digits")
 """Kinds of data that come with the program; all others lie in files and have a content fingerprint."""
 FILE_SETS = {
     "image_folder": "sets.image_sets:FolderSet",
+    "food101": "sets.listed_sets:FoodSet",
+    "cub200": "sets.listed_sets:BirdSet",
     "captions": "sets.image_sets:CaptionSet",
     "voc": "sets.mask_sets:VocSet",
     "masks": "sets.mask_sets:PngSet",
@@ -268,7 +270,8 @@ class DatasetConfig:
     """clip_benchmark: cut its ordered classes into so many of equal width, as VTAB does dSprites' 40 orientations into
     16; 0 takes them as they are."""
     classes: str = field("", identity_default="")
-    """Class names, synonyms and names of the background from `classes.json`; empty: the data set's own."""
+    """Class names, synonyms and names of the background from `classes.json`, in the order of the set's labels where it
+    has the same names; empty: the data set's own."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -280,7 +283,7 @@ class SuiteConfig:
     protocols: dict[str, tuple[str, ...]]
     """Kind of protocol → names of sets."""
     groups: dict[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
-    """Name, as in `linear_probe/@natural/top1` → names of sets that are averaged."""
+    """Name, as in `linear_probe/@natural/top1` → names of sets that are averaged (`pets/per_class`: by that metric)."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -22,7 +22,7 @@ class ProtocolKind:
 
 
 PROTOCOL_KINDS = {
-    "zero_shot": ProtocolKind(("top1", "top5", "per_class", "majority", "chance")),
+    "zero_shot": ProtocolKind(("top1", "top5", "top1_top5", "per_class", "majority", "chance")),
     "linear_probe": ProtocolKind(("top1", "per_class"), trains=True, compares=False),
     "retrieval": ProtocolKind(("i2t_r1", "i2t_r5", "i2t_r10", "t2i_r1", "t2i_r5", "t2i_r10")),
     "segmentation": ProtocolKind(("miou",)),
@@ -35,6 +35,7 @@ PROTOCOL_KINDS = {
 METRIC_LABELS = {
     "top1": "top-1",
     "top5": "top-5",
+    "top1_top5": "mean of top-1 and top-5",
     "per_class": "mean per class",
     "majority": "largest class",
     "miou": "mIoU",
@@ -87,7 +88,7 @@ def applicable(kind: str, recipe: Recipe) -> bool:
 
 @functools.lru_cache(maxsize=4096)
 def protocol_metrics(protocol: str, kind: str, datasets: tuple[str, ...]) -> tuple[Metric, ...]:
-    """Every metric that a protocol may yield on these data sets (top5 only where there are more than 5 classes)."""
+    """Every metric that a protocol may yield on these data sets: top5, top1_top5 of more than 5 classes alone."""
     label = PROTOCOL_LABELS.get(protocol) or PROTOCOL_LABELS.get(kind, kind.replace("_", " "))
     return tuple(
         Metric(

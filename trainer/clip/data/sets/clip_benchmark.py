@@ -22,7 +22,7 @@ from ablative.study.home.paths import Home
 from ablative.trainer.clip.data.sets.labelled_shards import ShardSplit
 from ablative.trainer.clip.data.sets.set_files import choose, locate, read_lines, required
 from ablative.trainer.clip.data.shards.shard_files import ShardFiles
-from ablative.trainer.clip.spec.class_sets import class_set
+from ablative.trainer.clip.spec.class_sets import class_set, names_in_order
 from ablative.trainer.clip.spec.config import DatasetConfig
 from ablative.trainer.clip.spec.prompts import OWN
 
@@ -53,8 +53,9 @@ class ClipBenchmarkSet:
         self._retrieval = _type(self.root, self._where) == "retrieval"
         self.classes: tuple[str, ...] = ()
         if not self._retrieval:
-            names = required(self.root, CLASSNAMES, self._where, LAYOUT)
-            self.classes = class_set(dataset.classes).names if dataset.classes else tuple(read_lines(names))
+            own = read_lines(required(self.root, CLASSNAMES, self._where, LAYOUT))
+            listed = dataset.classes and names_in_order(dataset.classes, own, self._where, f"names in {CLASSNAMES}")
+            self.classes = listed or tuple(own)
         self._stored = len(self.classes)
         if dataset.bins > self._stored:
             raise ConfigError(f"{self._where}: bins={dataset.bins}, but it has {self._stored} classes")
@@ -121,7 +122,7 @@ def split_shards(root: Path, split: str, where: str) -> list[Path]:
 
 
 def fingerprints(dataset: DatasetConfig, home: Home) -> list[str]:
-    """Fingerprints of the splits that are there, of class names (unless a list of ours is used) and templates."""
+    """Fingerprints of the splits that are there, of class names (unless a list is used as it is) and templates."""
     where = f"data set {dataset.name}"
     if dataset.task or dataset.annotations:
         raise ConfigError(
@@ -133,7 +134,8 @@ def fingerprints(dataset: DatasetConfig, home: Home) -> list[str]:
     for split in ("train", "test"):
         if split == "test" or (root / split).is_dir():
             parts.append(ShardFiles(split_shards(root, split, where), home, where).fingerprint)
-    names = [CLASSNAMES] if not dataset.classes else []
+    as_listed = bool(dataset.classes) and found.classes == class_set(dataset.classes).names
+    names = [] if as_listed else [CLASSNAMES]
     if dataset.templates == OWN and found.templates:
         names.append(TEMPLATES)
     return parts + ["\n".join(read_lines(root / name)) for name in names if (root / name).is_file()]

@@ -26,7 +26,7 @@ from ablative.trainer.clip.data.sets.set_files import (
     required,
 )
 from ablative.trainer.clip.data.shards.captions import captions_of
-from ablative.trainer.clip.spec.class_sets import class_set
+from ablative.trainer.clip.spec.class_sets import names_in_order
 from ablative.trainer.clip.spec.config import DatasetConfig
 
 FOLDERS = "class folders of images: train/<class>/*.jpg and test/<class>/*.jpg (or val/)"
@@ -96,14 +96,13 @@ class FolderSet:
     def _names(self) -> tuple[str, ...]:
         listed = self._root / CLASSNAMES
         if self._dataset.classes:
-            names, source = class_set(self._dataset.classes).names, f"classes={self._dataset.classes}"
-        elif listed.is_file():
-            names, source = tuple(read_lines(listed)), CLASSNAMES
-        else:
+            return names_in_order(self._dataset.classes, self._folders, self._where, "folders")
+        if not listed.is_file():
             return tuple(name.replace("_", " ") for name in self._folders)
+        names = tuple(read_lines(listed))
         if len(names) != len(self._folders):
             raise DataError(
-                f"{self._where}: {source} names {len(names)} classes, but there are {len(self._folders)} folders"
+                f"{self._where}: {CLASSNAMES} names {len(names)} classes, but there are {len(self._folders)} folders"
             )
         return names
 

@@ -30,3 +30,14 @@ def class_embeddings(encoder: TextEncoder, names: Sequence[str], prompts: Sequen
     distinct, place = distinct_rows(each.reshape(len(names), -1))
     mean = distinct.reshape(len(distinct), len(prompts), -1).mean(axis=1)
     return (mean / np.linalg.norm(mean, axis=1, keepdims=True))[place]
+
+
+def synonym_embeddings(encoder: TextEncoder, classes: Sequence[Sequence[str]], prompts: Sequence[str]) -> np.ndarray:
+    """`class_embeddings` of classes with more names, each the mean over names × prompts (SLIP `eval_zeroshot.py`)."""
+    if all(len(names) == 1 for names in classes):
+        return class_embeddings(encoder, [names[0] for names in classes], prompts)
+    each = encoder.text_embeddings([fill(prompt, name) for names in classes for prompt in prompts for name in names])
+    ends = np.cumsum([len(names) * len(prompts) for names in classes])
+    mean = np.stack([own.mean(axis=0) for own in np.split(each, ends[:-1])])
+    normalised: np.ndarray = mean / np.linalg.norm(mean, axis=1, keepdims=True)
+    return normalised
