@@ -38,11 +38,11 @@ def class_sets() -> dict[str, ClassSet]:
     }
 
 
-def class_set(name: str) -> ClassSet:
+def class_set(name: str, where: str = "suite.datasets") -> ClassSet:
     """The class names of a list; raises ConfigError for a name that does not exist."""
     sets = class_sets()
     if name not in sets:
-        raise ConfigError(unknown("classes", name, sets, "suite.datasets"))
+        raise ConfigError(unknown("classes", name, sets, where))
     return sets[name]
 
 

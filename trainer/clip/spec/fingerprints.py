@@ -112,9 +112,9 @@ class Fingerprints:
             raise ConfigError(unknown("evaluation set", name, suite.datasets, "suite.protocols"))
         dataset = build(DatasetConfig, {"name": name, **suite.datasets[name]}, f"suite.datasets.{name}")
         if dataset.templates != OWN or dataset.kind != "clip_benchmark":
-            templates(dataset.templates)
+            templates(dataset.templates, f"suite.datasets.{name}.templates")
         if dataset.classes:
-            class_set(dataset.classes)
+            class_set(dataset.classes, f"suite.datasets.{name}.classes")
         check_dataset(dataset, f"suite.datasets.{name}")
         known: DatasetConfig = self.with_fingerprint(dataset)
         return known

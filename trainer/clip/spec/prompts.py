@@ -19,11 +19,11 @@ def template_sets() -> dict[str, tuple[str, ...]]:
     return {name: tuple(entry["templates"]) for name, entry in json.loads(text).items()}
 
 
-def templates(name: str) -> tuple[str, ...]:
+def templates(name: str, where: str = "suite.datasets") -> tuple[str, ...]:
     """The templates of a set; raises ConfigError for a name that does not exist."""
     sets = template_sets()
     if name not in sets:
-        raise ConfigError(unknown("templates", name, sets, "suite.datasets"))
+        raise ConfigError(unknown("templates", name, sets, where))
     return sets[name]
 
 
