@@ -172,3 +172,6 @@ class _HourEach:
 
     def price(self, tasks: list[Task], unit: str) -> float:
         return float(len(tasks))
+
+    def unknown(self, tasks: list[Task]) -> list[Task]:
+        return []

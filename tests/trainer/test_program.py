@@ -222,14 +222,15 @@ def test_stages_are_shared_where_their_configurations_are(tmp_path: Path) -> Non
 def test_only_a_step_of_slurm_has_the_variables_of_one(
     launch: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "srun").write_text('#!/bin/sh\nshift 3\nexec "$@"\n')
+    (tmp_path / "srun").write_text('#!/bin/sh\nwhile [ "${1#-}" != "$1" ] || [ "$1" = 1 ]; do shift; done\nexec "$@"\n')
     (tmp_path / "srun").chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-    ours, step = (
-        {"SLURM_JOB_ID": "7", "SLURM_CPUS_PER_TASK": "2"},
-        {"SLURM_NTASKS": "1", "SLURM_STEP_ID": "0", "PMI_RANK": "0"},
+    ours, step, options = (
+        {"SLURM_JOB_ID": "7", "SLURM_JOB_PARTITION": "p"},
+        {"SLURM_STEPID": "0", "PMI_RANK": "0"},
+        {"SLURM_NTASKS": "1", "SLURM_STEP_ID": "0"},
     )
-    for name, value in {**ours, **step}.items():
+    for name, value in {**ours, **step, **options}.items():
         monkeypatch.setenv(name, value)
     study = FILES.replace(", data: [sets]", f", launch: {launch}").replace("'loss (.*)'", "'(.)'")
     program = "import os; open(os.environ['ABLATE_OUT'] + '/names', 'w').write(' '.join(os.environ)); print(0)"
@@ -237,6 +238,7 @@ def test_only_a_step_of_slurm_has_the_variables_of_one(
     attempt(plan, plan.tasks[0])
     shown = set((paths_of(plan, plan.tasks[0]).output / "names").read_text().split())
     assert ours.keys() <= shown and (step.keys() & shown) == (step.keys() if launch == "srun" else set())
+    assert not options.keys() & shown, "srun would take them for options of the next step, which has its own"
 
 
 def test_a_word_may_be_for_one_stage(tmp_path: Path) -> None:

@@ -538,7 +538,7 @@ def test_a_file_of_the_repository_is_read_here(tmp_path: Path) -> None:
 
 def test_what_runs_in_the_users_interpreter_is_python_3_8_and_needs_nothing() -> None:
     own = "ablative.trainer.program.probes.inside."
-    libraries = {*sys.stdlib_module_names, "hydra", "omegaconf"}
+    libraries = {*sys.stdlib_module_names, "hydra", "omegaconf", "click"}
     for path in (Path(asking.__file__).parent / "inside").glob("*.py"):
         tree = ast.parse(path.read_text(), feature_version=(3, 8))
         names = [alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names]
