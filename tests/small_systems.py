@@ -14,14 +14,14 @@ from ablative.trainer.clip.objectives.teacher import make_teacher
 from ablative.trainer.clip.objectives.terms.contrastive import Contrastive, Embeddings
 from ablative.trainer.clip.objectives.terms.reconstruction import Reconstruction, Restored
 from ablative.trainer.clip.objectives.terms.term import TEACHER, BatchTerm, Draws, Inputs, Outcome
-from ablative.trainer.clip.spec.config import ModelConfig, ObjectiveConfig
+from ablative.trainer.clip.spec.config import ModelConfig, ObjectiveConfig, SimclrConfig
 
 
 def make_system(objective: str, seed: int = 0, **changes: Any) -> System:
     """A system; `changes` are fields of either configuration."""
     model_fields = {field.name for field in dataclasses.fields(ModelConfig)}
     model = dataclasses.replace(MODEL, **{k: v for k, v in changes.items() if k in model_fields})
-    rest = {k: v for k, v in changes.items() if k not in model_fields}
+    rest = {"simclr": SimclrConfig(hidden=32, dim=8)} | {k: v for k, v in changes.items() if k not in model_fields}
     torch.manual_seed(seed)
     return System(model, ObjectiveConfig(name=objective, **rest), VOCAB)
 
@@ -63,7 +63,8 @@ def reconstruct(
 
 def losses(system: System, images: Tensor, tokens: Tensor, seed: int = 0) -> dict[str, Tensor]:
     """Each loss of the system on a whole batch."""
-    inputs = Inputs(images, tokens, system.draw(len(images), torch.Generator().manual_seed(seed)))
+    draws = system.draw(len(images), torch.Generator().manual_seed(seed))
+    inputs = Inputs(images, tokens, draws, views=torch.cat([images.flip(-1), images.flip(-2)]))
     values: dict[str, Tensor] = {}
     found: dict[str, Outcome] = {}
     teacher = make_teacher(system)

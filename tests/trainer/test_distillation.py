@@ -63,7 +63,7 @@ def test_the_student_as_its_own_teacher_costs_no_pass(
     assert len(calls) == passes
 
 
-@pytest.mark.parametrize("objective", ["clip_mae", "maskclip", "maskclip_no_ema"])
+@pytest.mark.parametrize("objective", ["clip_mae", "maskclip", "maskclip_no_ema", "clip_simclr"])
 def test_each_loss_moves_the_tower(objective: str) -> None:
     """Its share of the gradient at the image tower, at weight 1, is printed: no paper states the weights."""
     system = make_system(objective, init_std=0.25)

@@ -134,7 +134,9 @@ def gradients(config: RunConfig, step: int, world: World) -> dict[str, np.ndarra
     size = config.schedule.batch_size
     batch, draws = make_batch(size), system.draw(size, torch.Generator().manual_seed(2))
     rows = world.rows(size)
-    losses = Gradients(system, config, CPU, world)(step, Batch(batch.images[rows], batch.tokens[rows]), draws[rows])
+    assert batch.views is not None
+    own = Batch(batch.images[rows], batch.tokens[rows], batch.views[:, rows])
+    losses = Gradients(system, config, CPU, world)(step, own, draws[rows])
     found = {"losses": losses.numpy()}
     for name, parameter in system.named_parameters():
         assert parameter.grad is not None, name

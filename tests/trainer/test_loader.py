@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +53,7 @@ class Numbered:
     def caption(self, i: int) -> str:
         return f"number {i}"
 
-    def views(self, indices: np.ndarray, size: int, crops: Crops | None) -> Views:
+    def views(self, indices: np.ndarray, size: int, crops: Crops | None, further: Sequence[Crops] = ()) -> Views:
         self.reads += len(indices)
         used = [
             next(j % self.number for j in range(i, i + self.number) if j % self.number not in self.bad) for i in indices

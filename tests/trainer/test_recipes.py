@@ -33,19 +33,28 @@ OTHER: dict[str, Any] = {
     "model.map_heads": 1, "model.map_residual": True, "model.ln_after_pool": True, "model.decoder_width": 32,
     "objective.distill.weight": 2.0, "objective.distill.beta": 0.1, "objective.distill.reduce": "sum",
     "objective.distill.target_norm": "layer", "objective.distill.ema_start": 0.1, "objective.distill.ema_end": 0.3,
+    "objective.simclr.weight": 2.0, "objective.simclr.hidden": 16, "objective.simclr.dim": 4,
+    "objective.simclr.temperature": 0.5, "objective.views.crop_scale": 0.5, "objective.views.jitter": 0.0,
+    "objective.views.brightness": 0.9, "objective.views.contrast": 0.9, "objective.views.saturation": 0.9,
+    "objective.views.hue": 0.3, "objective.views.grey": 1.0, "objective.views.blur": 0.0,
+    "objective.views.sigma_min": 1.5, "objective.views.sigma_max": 5.0, "objective.views.flip": 0.0,
     "model.decoder_depth": 2, "model.decoder_heads": 1, "model.init_std": 0.1,
 }  # fmt: skip
 """Key → another value than that of the run that it is compared with."""
 NEEDED = {"objective.name", "model.name", "model.image_size", "model.vocab_size"}
 """Keys that every run needs as they are: images and tokens are given here."""
+DECODER = {"model.decoder_width", "model.decoder_depth", "model.decoder_heads"}
 EVALUATED = {
-    "clip": {"model.decoder_width", "model.decoder_depth", "model.decoder_heads"},
-    "masked_clip": {"model.decoder_width", "model.decoder_depth", "model.decoder_heads"},
+    "clip": DECODER,
+    "masked_clip": DECODER,
+    "simclr": DECODER | {"objective.views.crop_scale", "model.text_width", "model.context_length"},
+    "clip_simclr": DECODER | {"objective.views.crop_scale"},
     "mae": {"model.pooling", "model.text_width", "model.context_length"},
     "m3ae": {"model.pooling"},
     "two_stage": {"model.pooling", "model.text_width", "model.context_length"},
 }
-"""Objective → keys that protocols alone read: they size the decoder of question answering, or pool features."""
+"""Objective → keys that protocols alone read (they size the decoder of question answering, or pool features), or the
+loader alone."""
 
 
 class Given:

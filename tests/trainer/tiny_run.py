@@ -22,6 +22,7 @@ from ablative.trainer.clip.spec.config import (
     ObjectiveConfig,
     RunConfig,
     ScheduleConfig,
+    SimclrConfig,
 )
 from ablative.trainer.clip.token_ids import BOS, EOS
 
@@ -38,6 +39,8 @@ OBJECTIVES: dict[str, dict[str, Any]] = {
     "maskclip": {"name": "maskclip", "distill": DistillConfig(ema_start=0.5, ema_end=0.9)},
     "maskclip_no_ema": {"name": "maskclip_no_ema"},
     "two_stage": {"name": "two_stage"},
+    "simclr": {"name": "simclr", "simclr": SimclrConfig(hidden=32, dim=8)},
+    "clip_simclr": {"name": "clip_simclr", "simclr": SimclrConfig(hidden=32, dim=8)},
 }
 """Every objective, and the options that reach into the step."""
 
@@ -87,11 +90,12 @@ def make_home(folder: Path) -> Home:
 
 
 def make_batch(size: int, seed: int = 0) -> Batch:
-    """Random images (B,16,16,3) and captions of 2 to 8 tokens (B,12)."""
+    """Random images (B,16,16,3) with two further views, and captions of 2 to 8 tokens (B,12)."""
     generator = torch.Generator().manual_seed(seed)
     tokens = torch.zeros(size, MODEL.context_length, dtype=torch.int64)
     for row in tokens:
         length = int(torch.randint(2, 9, (), generator=generator))
         row[:length] = torch.randint(4, MODEL.vocab_size, (length,), generator=generator)
         row[0], row[length - 1] = BOS, EOS
-    return Batch(torch.randint(256, (size, 16, 16, 3), dtype=torch.uint8, generator=generator), tokens)
+    images, *views = (torch.randint(256, (size, 16, 16, 3), dtype=torch.uint8, generator=generator) for _ in range(3))
+    return Batch(images, tokens, torch.stack(views))

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from ablative.trainer.clip.data.pairs.batch import to_pixels
+from ablative.trainer.clip.objectives.augmentation import augment
 from ablative.trainer.clip.objectives.terms.term import Draws, Inputs
+from ablative.trainer.clip.spec.config import ViewsConfig
 from ablative.trainer.clip.token_ids import PAD
 
 WHOLE = slice(None)
@@ -28,12 +30,24 @@ class Piece:
     """Masked tokens at most (`SampleTerm.rows`); None lets the term count them."""
     places: Tensor | slice
     """int64 (b,), where its samples stand in this process's rows of the batch."""
+    views: Tensor | None
+    """Further views uint8 (V,B,S,S,3) of the whole batch, where the objective asks for them."""
+    augmented: ViewsConfig
+    """How these are augmented."""
 
     def inputs(self) -> Inputs:
         """What losses take, images as float32 (b,3,S,S)."""
         places = self.places
         own = self.whole[places] if isinstance(places, slice) else self.whole.index_select(0, places)
-        return Inputs(to_pixels(own, own.device), self.tokens, self.draws, self.rows)
+        return Inputs(to_pixels(own, own.device), self.tokens, self.draws, self.rows, self._views())
+
+    def _views(self) -> Tensor | None:
+        """float32 (V·b,3,S,S), the same at each call."""
+        if self.views is None:
+            return None
+        places = self.places
+        own = self.views[:, places] if isinstance(places, slice) else self.views.index_select(1, places)
+        return augment(to_pixels(own.flatten(0, 1), own.device), self.draws.views.flatten(0, 1), self.augmented)
 
 
 def by_length(tokens: Tensor, size: int) -> list[Tensor] | list[slice]:

@@ -109,9 +109,12 @@ class Gradients:
         return losses
 
     def _pieces(self, batch: Batch, draws: Draws) -> list[Piece]:
-        images = self._moved(batch.images)
+        images, views = self._moved(batch.images), None
+        if self.system.recipe.views:
+            assert batch.views is not None
+            views = self._moved(batch.views)
         return [
-            self._piece(images, batch.tokens[places], draws[places], places)
+            self._piece(images, views, batch.tokens[places], draws[places], places)
             for places in by_length(batch.tokens, self.config.runtime.micro_batch or len(batch))
         ]
 
@@ -186,16 +189,21 @@ class Gradients:
             values |= term.values(outcome, size, shares.get(term.names[0]))
         return values
 
-    def _piece(self, images: Tensor, tokens: Tensor, draws: Draws, places: Tensor | slice) -> Piece:
-        """A piece on the device, from images (B,…) on it and from its tokens (b,L) and draws on the CPU."""
+    def _piece(
+        self, images: Tensor, views: Tensor | None, tokens: Tensor, draws: Draws, places: Tensor | slice
+    ) -> Piece:
+        """A piece on the device, from images (B,…) and views (V,B,…) on it and from its tokens (b,L) and draws on the
+        CPU."""
         # Contiguous: a view would be copied once more on its way, and be another graph to the compiler.
         tokens = trim_padding(tokens).contiguous()
         return Piece(
             images,
             self._moved(tokens),
-            Draws(self._moved(draws.image), self._moved(draws.text)),
+            Draws(self._moved(draws.image), self._moved(draws.text), draws.views),
             None if self.device.type == "cpu" else self._bound(tokens),
             places if isinstance(places, slice) else self._moved(places),
+            views,
+            self.config.objective.views,
         )
 
     def _bound(self, tokens: Tensor) -> int | None:

@@ -30,6 +30,7 @@ from ablative.trainer.clip.models.towers import trim_padding
 from ablative.trainer.clip.objectives.system import System
 from ablative.trainer.clip.parent_weights import learn_from, start_from
 from ablative.trainer.clip.spec.config import RunConfig
+from ablative.trainer.clip.spec.recipes import recipe_of
 from ablative.trainer.clip.step import TrainStep
 from ablative.trainer.clip.token_ids import PAD
 from ablative.trainer.clip.training_data import open_corpus
@@ -298,6 +299,7 @@ def _loader(config: RunConfig, pairs: Pairs, tokenizer: Tokenizer, world: World,
         max_broken=config.data.max_broken,
         rows=world.rows(config.schedule.batch_size),
         pinned=device.type == "cuda",
+        views=(config.objective.views.crop_scale,) * recipe_of(config.objective).views,
     )
 
 

@@ -21,9 +21,14 @@ def narrow(x: Tensor) -> Tensor:
     return x.to(torch.get_autocast_dtype(kind)) if torch.is_autocast_enabled(kind) else x
 
 
+def wide(x: Tensor) -> Tensor:
+    """x in fp32 at least."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
 def l2_normalize(x: Tensor) -> Tensor:
     """Unit vectors along the last axis, in fp32 whatever the autocast dtype."""
-    return F.normalize(x.float(), dim=-1)
+    return F.normalize(wide(x), dim=-1)
 
 
 class LayerNorm(nn.LayerNorm):

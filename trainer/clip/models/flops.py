@@ -20,7 +20,7 @@ from ablative.trainer.clip.spec.config import (
     RunConfig,
 )
 from ablative.trainer.clip.spec.metrics import PROTOCOL_KINDS
-from ablative.trainer.clip.spec.recipes import DISTILL, SELF, TEXT, recipe_of
+from ablative.trainer.clip.spec.recipes import DISTILL, SELF, SIMCLR, TEXT, recipe_of
 
 QUESTION_TOKENS = 16
 """Tokens of a question, padding included: about the length to which CLEVR's, VQAv2's and GQA's are trimmed."""
@@ -112,6 +112,8 @@ def forward_flops(
         passes |= _reconstruction(model, objective, tokens_per_caption, length, vocab_size or model.vocab_size)
     if DISTILL in recipe.terms:
         passes |= _distillation(model, objective, recipe.teacher)
+    if SIMCLR in recipe.terms:
+        passes |= _simclr(model, objective, recipe.views)
     if recipe.mask_by_similarity and objective.masking == "similarity":
         passes["similarity"] = _similarity(model, objective, length)
     return passes
@@ -147,11 +149,14 @@ def _trunk(n: float, width: int, depth: int, ratio: float) -> float:
 
 
 def _head(model: ModelConfig, pooling: str, n: int, width: int) -> float:
-    project = 2.0 * width * model.embed_dim
+    return _pool(model, pooling, n, width) + 2.0 * width * model.embed_dim
+
+
+def _pool(model: ModelConfig, pooling: str, n: int, width: int) -> float:
     if pooling != "map":
-        return project
+        return 0.0
     key_value, attend, out = 4.0 * n * width**2, 4.0 * n * width, 2.0 * width**2
-    return key_value + attend + out + 4.0 * width * int(width * model.mlp_ratio) + project
+    return key_value + attend + out + 4.0 * width * int(width * model.mlp_ratio)
 
 
 def _reconstruction(
@@ -189,6 +194,14 @@ def _distillation(model: ModelConfig, objective: ObjectiveConfig, teacher: str) 
     return passes if teacher == SELF else {**passes, "teacher": image_flops(model, patches)}
 
 
+def _simclr(model: ModelConfig, objective: ObjectiveConfig, views: int) -> dict[str, float]:
+    """Whole views through the tower and the pooling, and what is pooled through the projector."""
+    patches, options = grid(model), objective.simclr
+    projector = 2.0 * (model.width * options.hidden + options.hidden**2 + options.hidden * options.dim)
+    each = image_flops(model, patches) + _pool(model, model.pooling, patches, model.width)
+    return {"views": views * each, "projector": views * projector}
+
+
 def _similarity(model: ModelConfig, objective: ObjectiveConfig, length: int) -> float:
     """Every element into the joint space, and its products with the other modality (forward alone)."""
     patches, embed = grid(model), model.embed_dim
@@ -216,6 +229,11 @@ def parameters(model: ModelConfig, objective: ObjectiveConfig, vocab_size: int |
         counts["decoder"] = _decoder_parameters(model, vocab_size if TEXT in recipe.terms else None)
     if DISTILL in recipe.terms:
         counts["feature decoder"] = _decoder_parameters(model, None, model.width)
+    if SIMCLR in recipe.terms:
+        hidden, dim = objective.simclr.hidden, objective.simclr.dim
+        counts["projector"] = model.width * hidden + hidden**2 + 4 * hidden + (hidden + 1) * dim
+        if not recipe.contrastive:
+            counts["pooling"] = _pool_parameters(model, model.pooling, model.width)
     return counts
 
 
@@ -234,12 +252,16 @@ def _stem_parameters(model: ModelConfig) -> int:
 
 
 def _head_parameters(model: ModelConfig, pooling: str, width: int) -> int:
-    count = width * model.embed_dim + (2 * width if model.ln_after_pool else 0)
-    if pooling == "map":
-        hidden = int(width * model.mlp_ratio)
-        probe, norms = width, 2 * width * (2 if model.map_residual else 1)
-        count += probe + norms + 4 * (width**2 + width) + 2 * width * hidden + hidden + width
-    return count
+    norm = 2 * width if model.ln_after_pool else 0
+    return _pool_parameters(model, pooling, width) + norm + width * model.embed_dim
+
+
+def _pool_parameters(model: ModelConfig, pooling: str, width: int) -> int:
+    if pooling != "map":
+        return 0
+    hidden = int(width * model.mlp_ratio)
+    probe, norms = width, 2 * width * (2 if model.map_residual else 1)
+    return probe + norms + 4 * (width**2 + width) + 2 * width * hidden + hidden + width
 
 
 def _decoder_parameters(model: ModelConfig, vocab_size: int | None, target: int = 0) -> int:

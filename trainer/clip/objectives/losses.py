@@ -87,6 +87,26 @@ def contrastive_share(
     return share / len(image)
 
 
+def nt_xent(first: Tensor, second: Tensor, temperature: float, rows: slice | None = None) -> Tensor:
+    """Each view finds the other view of its image among the 2B − 1 others of the batch (SimCLR eq. 1).
+
+    first and second unit vectors (B,E), row i of both of the same image → the mean over all 2B views, scalar; with
+    `rows`, what the views of these samples add to it.
+    """
+    rows = slice(0, len(first)) if rows is None else rows
+    with full_precision(first):
+        across, back = first[rows] @ second.T / temperature, second[rows] @ first.T / temperature
+        beside = [view[rows] @ view.T / temperature for view in (first, second)]
+    places = torch.arange(len(first), device=first.device)
+    itself = places[rows, None] == places
+    paired = across.diagonal(rows.start)
+    against = [
+        torch.cat([others, same.masked_fill(itself, -torch.inf)], 1).logsumexp(1)
+        for others, same in zip((across, back), beside, strict=True)
+    ]
+    return ((against[0] + against[1]) / 2 - paired).sum() / len(first)
+
+
 def normalize_patches(patches: Tensor) -> Tensor:
     """Each patch with mean 0 and (unbiased) variance 1, as MAE's code: patches (…,P) → (…,P)."""
     variance, mean = torch.var_mean(patches, dim=-1, keepdim=True)

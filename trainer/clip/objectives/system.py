@@ -10,6 +10,7 @@ from ablative.trainer.clip.models.blocks import initialise
 from ablative.trainer.clip.models.decoder import Decoder
 from ablative.trainer.clip.models.pooling import FIXED, Head, MeanPool
 from ablative.trainer.clip.models.towers import ImageTower, TextTower
+from ablative.trainer.clip.objectives.augmentation import NUMBERS
 from ablative.trainer.clip.objectives.terms.term import Draws, Setting, Term, make_terms
 from ablative.trainer.clip.spec.config import ModelConfig, ObjectiveConfig
 from ablative.trainer.clip.spec.recipes import named, recipe_of
@@ -35,6 +36,8 @@ class System(nn.Module):
     image_head: Head
     text_head: Head
     """Where it is contrastive."""
+    image_pool: nn.Module
+    """Where it is not: trained, fixed where no loss pools, the mean where neither is."""
     decoder: Decoder
     """Where it is generative."""
     terms: tuple[Term, ...]
@@ -51,6 +54,8 @@ class System(nn.Module):
         text = None
         if self.recipe.uses_text:
             self.text = text = TextTower(model, vocab_size, normalize=not norm_here)
+        if not self.contrastive:
+            self.image_pool = FIXED.get(model.pooling, MeanPool)()
         terms = []
         for term in make_terms(Setting(self.image, text, model, objective, vocab_size)):
             for name, part in term.parts.items():
@@ -63,7 +68,9 @@ class System(nn.Module):
         """Every random number of a global batch, whatever its micro-batches; `generator` is a CPU one."""
         patches, words = (max(counts) for counts in zip(*(term.draws() for term in self.terms), strict=True))
         return Draws(
-            torch.rand(batch_size, patches, generator=generator), torch.rand(batch_size, words, generator=generator)
+            torch.rand(batch_size, patches, generator=generator),
+            torch.rand(batch_size, words, generator=generator),
+            torch.rand(self.recipe.views, batch_size, NUMBERS, generator=generator),
         )
 
     # ---- evaluation: whole inputs
@@ -91,8 +98,7 @@ class System(nn.Module):
         assert kind == "pooled", kind
         if self.contrastive:
             return self.image_head.pooled(self.image(images))
-        pool = FIXED.get(self.model.pooling, MeanPool)()
-        return pool(self.image_tokens(images))
+        return self.image_pool(self.image_tokens(images))
 
     def patch_embeddings(self, images: Tensor) -> Tensor:
         """images (B,3,S,S) → every patch in the joint space, unit vectors (B,N,E)."""

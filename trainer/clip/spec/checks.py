@@ -64,6 +64,11 @@ def check_model(model: ModelConfig) -> None:
 
 def check_objective(objective: ObjectiveConfig, model: ModelConfig) -> None:
     recipe = recipe_of(objective)
+    if recipe.views and objective.views.sigma_min > objective.views.sigma_max:
+        raise ConfigError(
+            f"objective.views.sigma_min: {objective.views.sigma_min} is more than objective.views.sigma_max "
+            f"({objective.views.sigma_max})"
+        )
     if not recipe.generative:
         return
     if objective.masking == "similarity" and not recipe.mask_by_similarity:

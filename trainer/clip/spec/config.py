@@ -105,6 +105,46 @@ class DistillConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class SimclrConfig:
+    """Two views of an image find each other among those of a batch (SimCLR, NT-Xent); defaults are SLIP's."""
+
+    weight: float = field(1.0, low=0)
+    """Weight against the contrastive loss, which is the mean of both directions, as in SLIP."""
+    hidden: int = field(4096, low=1)
+    """Width of the projector's two hidden layers."""
+    dim: int = field(256, low=2)
+    """Width of its output."""
+    temperature: float = field(0.1, above=0)
+    """Fixed."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ViewsConfig:
+    """Augmentation of the views that SimCLR compares, in this order; the other losses see none of it."""
+
+    crop_scale: float = field(0.08, above=0, high=1)
+    """Smallest area of RandomResizedCrop."""
+    jitter: float = field(0.8, low=0, high=1)
+    """Probability that the colours of a view are changed: the next four, in random order."""
+    brightness: float = field(0.4, low=0)
+    """Factor is uniform in 1 ± this, and at least 0."""
+    contrast: float = field(0.4, low=0)
+    saturation: float = field(0.4, low=0)
+    hue: float = field(0.1, low=0, high=0.5)
+    """Turn of the colour circle, uniform in ± this."""
+    grey: float = field(0.2, low=0, high=1)
+    """Probability of a grey view."""
+    blur: float = field(0.5, low=0, high=1)
+    """Probability of a Gaussian blur, over a tenth of the image's side as in SimCLR."""
+    sigma_min: float = field(0.1, above=0)
+    """The blur's deviation in pixels is uniform from here …"""
+    sigma_max: float = field(2.0, above=0)
+    """… to here."""
+    flip: float = field(0.5, low=0, high=1)
+    """Probability that left and right change places."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class ObjectiveConfig:
     """What is optimised: losses, masking and their weights (sections 3.1 to 3.3)."""
 
@@ -143,6 +183,8 @@ class ObjectiveConfig:
     local_batch: int = field(256, low=2)
     """Size of those groups: one device's share in the paper, a separate value here."""
     distill: DistillConfig = field(DistillConfig(), identity_default=DistillConfig())
+    simclr: SimclrConfig = field(SimclrConfig(), identity_default=SimclrConfig())
+    views: ViewsConfig = field(ViewsConfig(), identity_default=ViewsConfig())
 
 
 @dataclass(frozen=True, kw_only=True)

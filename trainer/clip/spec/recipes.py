@@ -16,7 +16,7 @@ from typing import Protocol
 
 INFO_NCE = "softmax"
 """The contrastive loss of CLIP: a pair against all others of its batch, by a softmax in both directions."""
-CONTRASTIVE, IMAGE, TEXT, DISTILL = "contrastive", "image", "text", "distill"
+CONTRASTIVE, IMAGE, TEXT, DISTILL, SIMCLR = "contrastive", "image", "text", "distill", "simclr"
 SELF, EMA, RUN = "self", "ema", "run"
 """Teachers, whose features are distilled: the student itself, its moving average, a finished run."""
 
@@ -35,6 +35,8 @@ class Term:
     """Keys that it reads, besides its weight."""
     depends: tuple[str, ...] = ()
     """Keys by which its values are not comparable."""
+    views: int = 0
+    """Views of an image, cropped and augmented by themselves, that it needs besides the one that the others see."""
 
 
 TERMS = {
@@ -78,10 +80,28 @@ TERMS = {
         ),
         depends=("objective.distill.beta", "objective.distill.reduce", "objective.distill.target_norm"),
     ),
+    SIMCLR: Term(
+        "simclr:Simclr",
+        "SimCLR loss",
+        "objective.simclr.weight",
+        (
+            "objective.simclr",
+            *(f"objective.simclr.{key}" for key in ("hidden", "dim", "temperature")),
+            "model.map_heads",
+            "model.map_residual",
+        ),
+        depends=("objective.simclr.temperature",),
+        views=2,
+    ),
 }
 """Name of a loss → what is known of it without torch."""
 
 EMA_KEYS = ("objective.distill.ema_start", "objective.distill.ema_end")
+VIEWS_KEYS = (
+    "objective.views",
+    *(f"objective.views.{key}" for key in ("crop_scale", "jitter", "brightness", "contrast", "saturation", "hue")),
+    *(f"objective.views.{key}" for key in ("grey", "blur", "sigma_min", "sigma_max", "flip")),
+)
 INPUT_MASK_KEYS = ("objective.input_mask_ratio", "objective.input_text_mask_ratio")
 TEXT_TOWER_KEYS = ("model.text_depth", "model.text_heads")
 SIMILARITY_KEYS = ("objective.similarity_select", "objective.similarity_reduce", "objective.similarity_noise")
@@ -122,6 +142,11 @@ class Recipe:
         return CONTRASTIVE in self.terms or TEXT in self.terms
 
     @property
+    def views(self) -> int:
+        """Further views of an image that it asks for."""
+        return max(TERMS[name].views for name in self.terms)
+
+    @property
     def mask_by_similarity(self) -> bool:
         """Whether it may choose the masked elements by their similarity to the other modality (supplement J)."""
         return self.contrastive and self.generative and not self.masks_input
@@ -137,6 +162,8 @@ class Recipe:
             found |= {*EMA_KEYS}
         if self.masks_input:
             found |= {*INPUT_MASK_KEYS}
+        if self.views:
+            found |= {*VIEWS_KEYS}
         return found | {"objective.masking", *SIMILARITY_KEYS} if self.mask_by_similarity else found
 
     @functools.cache  # noqa: B019 - there are as many recipes as RECIPES has
@@ -151,7 +178,7 @@ _KEYS = tuple(
     dict.fromkeys(
         key
         for key in (
-            *("objective.masking", *SIMILARITY_KEYS, *INPUT_MASK_KEYS, *TEXT_TOWER_KEYS, *EMA_KEYS),
+            *("objective.masking", *SIMILARITY_KEYS, *INPUT_MASK_KEYS, *TEXT_TOWER_KEYS, *EMA_KEYS, *VIEWS_KEYS),
             *(key for term in TERMS.values() for key in (term.weight, *term.keys)),
         )
         if key
@@ -171,6 +198,8 @@ RECIPES = {
         Recipe("maskclip", (CONTRASTIVE, DISTILL), teacher=EMA),
         Recipe("maskclip_no_ema", (CONTRASTIVE, DISTILL), teacher=SELF),
         Recipe("two_stage", (DISTILL,), teacher=RUN),
+        Recipe("simclr", (SIMCLR,)),
+        Recipe("clip_simclr", (CONTRASTIVE, SIMCLR)),
     )
 }
 """Name (`objective.name`) → recipe."""

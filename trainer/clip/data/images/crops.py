@@ -21,6 +21,9 @@ class Crops:
     scale: float
     """Smallest share of the image's area."""
 
+    def __getitem__(self, rows: slice) -> Crops:
+        return Crops(self.keys[rows], self.scale)
+
 
 def boxes(crops: Crops, width: np.ndarray, height: np.ndarray) -> np.ndarray:
     """Crop boxes float64 (n, 4) as left, top, right, bottom in pixels.

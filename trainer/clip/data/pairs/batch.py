@@ -17,6 +17,8 @@ class Batch:
     """uint8 (B, S, S, 3): a quarter of what `to_pixels` makes of them, which is left to the device that trains."""
     tokens: Tensor
     """int64 (B, L): `BOS … EOS`, then `PAD` up to the context length."""
+    views: Tensor | None = None
+    """uint8 (V, B, S, S, 3): further crops of the same images, where the objective asks for them."""
 
     def __len__(self) -> int:
         return len(self.images)

@@ -3,14 +3,15 @@
 The samples of all epochs form one endless line: epoch after epoch, each in an order that is a function of
 (seed, epoch). Step s takes the places s·B … (s+1)·B−1 of that line. So nothing is drawn twice or
 left out within an epoch, a batch may hold the end of one epoch and the beginning of the next, and resuming
-takes one integer. Crops are a function of (seed, place). Workers and caching change when a batch is
+takes one integer. Crops are a function of (seed, place),
+those of further views of (seed, place, view). Workers and caching change when a batch is
 made, never what is in it.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,7 +23,7 @@ from ablative.trainer.clip.data.images.crops import Crops
 from ablative.trainer.clip.data.pairs.batch import Batch
 from ablative.trainer.clip.data.pairs.pairs import Order, Pairs
 from ablative.trainer.clip.data.pairs.tokenizer import Tokenizer
-from ablative.trainer.clip.data.pairs.workers import Reading, Samples, Workers, read
+from ablative.trainer.clip.data.pairs.workers import Asked, Reading, Samples, Workers, read
 
 CACHE_BYTES = 512 * 2**20
 """Data that fits is kept in memory, so that epochs after the first cost next to nothing."""
@@ -37,6 +38,7 @@ class _Request:
     indices: np.ndarray
     """int64 (B,)."""
     crops: Crops | None
+    further: tuple[Crops, ...]
 
 
 class Loader:
@@ -54,6 +56,7 @@ class Loader:
         max_broken: float = 0.01,
         rows: slice = WHOLE,
         pinned: bool = False,
+        views: Sequence[float] = (),
     ) -> None:
         """
         Args:
@@ -63,6 +66,7 @@ class Loader:
             max_broken: share of the pairs that may be unreadable.
             rows: the part of every batch that is wanted here; other processes take the others.
             pinned: let workers' images come in page-locked memory (needs CUDA).
+            views: smallest area of the crop of each further view.
         """
         if batch_size > len(pairs):
             raise DataError(f"batch_size {batch_size} is larger than the data: {len(pairs)} pairs")
@@ -70,9 +74,10 @@ class Loader:
         self._batch_size, self._image_size = batch_size, image_size
         self._seed, self._crop_scale = seed, crop_scale
         self._workers, self._max_broken, self._rows, self._pinned = workers, max_broken, rows, pinned
+        self._views = views
         self._reasons: dict[int, str] = {}
         self._order: tuple[int, Order] | None = None
-        whole = crop_scale == 1 or pairs.native_size == image_size
+        whole = (crop_scale == 1 and not views) or pairs.native_size == image_size
         fits = whole and len(pairs) * image_size**2 * 3 <= CACHE_BYTES
         self._cache = _Cache(len(pairs), image_size, tokenizer.context_length) if fits else None
 
@@ -108,12 +113,14 @@ class Loader:
                 yield self._batch(request, self._read(request) if self._missing(request) else None)
             return
         rows = len(range(self._batch_size)[self._rows])
-        pool = Workers(self._pairs, self._tokenizer, self._workers, rows, self._image_size, self._pinned)
+        # A cache holds whole images, and crops what is taken out of it.
+        views = 1 if self._cache else 1 + len(self._views)
+        pool = Workers(self._pairs, self._tokenizer, self._workers, rows, self._image_size, self._pinned, views)
         with pool as workers:
             waiting: deque[tuple[_Request, Reading | None]] = deque()
             for step in wanted:
                 request = self._request(step)
-                reading = workers.submit(request.indices, self._crops(request)) if self._missing(request) else None
+                reading = workers.submit(request.indices, self._asked(request)) if self._missing(request) else None
                 waiting.append((request, reading))
                 if len(waiting) > workers.ahead:
                     yield self._collect(workers, *waiting.popleft())
@@ -136,21 +143,22 @@ class Loader:
         return self._order[1]
 
     def _request(self, step: int) -> _Request:
-        cropped = None
-        if self._crop_scale < 1:
-            keys = streams.keys(streams.stream("crops", self._seed), self._places(step))
-            cropped = Crops(keys, self._crop_scale)
-        return _Request(self.indices(step), cropped)
+        cropped = self._cropped(self._crop_scale, step, "crops") if self._crop_scale < 1 else None
+        further = (self._cropped(scale, step, "view", number) for number, scale in enumerate(self._views))
+        return _Request(self.indices(step), cropped, tuple(further))
+
+    def _cropped(self, scale: float, step: int, name: str, *number: int) -> Crops:
+        return Crops(streams.keys(streams.stream(name, *number, self._seed), self._places(step)), scale)
 
     def _missing(self, request: _Request) -> bool:
         return self._cache is None or not self._cache.known[request.indices].all()
 
-    def _crops(self, request: _Request) -> Crops | None:
-        """Crops to read with; None where there is a cache, which holds whole images and crops what is taken out."""
-        return request.crops if self._cache is None else None
+    def _asked(self, request: _Request) -> Asked:
+        """Crops to read with; whole images alone where there is a cache."""
+        return (request.crops, request.further) if self._cache is None else (None, ())
 
     def _read(self, request: _Request) -> Samples:
-        return read(self._pairs, self._tokenizer, request.indices, self._image_size, self._crops(request))
+        return read(self._pairs, self._tokenizer, request.indices, self._image_size, self._asked(request))
 
     def _collect(self, workers: Workers, request: _Request, reading: Reading | None) -> Batch:
         return self._batch(request, None if reading is None else workers.result(reading))
@@ -160,13 +168,14 @@ class Loader:
         if samples is not None:
             self.learn(dict(samples.broken))
             if self._cache is None:
-                return Batch(samples.images, samples.tokens)
+                return Batch(samples.images, samples.tokens, samples.further)
             self._cache.put(request.indices, samples.images.numpy(), samples.tokens.numpy())
         assert self._cache is not None
         images, tokens = self._cache.take(request.indices)
+        views = [torch.from_numpy(crops.crop_squares(images, each)) for each in request.further]
         if request.crops is not None:
             images = crops.crop_squares(images, request.crops)
-        return Batch(torch.from_numpy(images), torch.from_numpy(tokens))
+        return Batch(torch.from_numpy(images), torch.from_numpy(tokens), torch.stack(views) if views else None)
 
 
 class _Cache:

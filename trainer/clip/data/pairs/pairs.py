@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -19,6 +20,8 @@ class Views:
     captions: list[str]
     broken: tuple[tuple[int, str], ...] = ()
     """Samples that could not be read and why; the next readable one replaces each of them."""
+    further: np.ndarray | None = None
+    """uint8 (V, n, S, S, 3): further crops of these images, where they were asked for."""
 
 
 class Order(Protocol):
@@ -47,8 +50,9 @@ class Pairs(Protocol):
         """Caption of a sample, "" where it has none."""
         ...
 
-    def views(self, indices: np.ndarray, size: int, crops: Crops | None) -> Views:
-        """Samples `indices` (n,) resized to `size`, cropped first where `crops` says so."""
+    def views(self, indices: np.ndarray, size: int, crops: Crops | None, further: Sequence[Crops] = ()) -> Views:
+        """Samples `indices` (n,) resized to `size`, cropped first where `crops` says so; each read once, however many
+        `further` crops are asked for."""
         ...
 
     def order(self, seed: int, epoch: int) -> Order:

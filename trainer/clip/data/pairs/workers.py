@@ -7,6 +7,7 @@ of them three seconds.
 
 from __future__ import annotations
 
+import math
 import mmap
 import multiprocessing
 import os
@@ -42,6 +43,10 @@ _worker: tuple[Pairs, Tokenizer, Slots] | None = None
 """What a worker process reads from, and where it puts the images."""
 
 
+Asked = tuple[Crops | None, tuple[Crops, ...]]
+"""Crops of an image's first view, None for all of it, and of further ones."""
+
+
 @dataclass(frozen=True)
 class Samples:
     """Training pairs, read and tokenized."""
@@ -52,24 +57,27 @@ class Samples:
     """int64 (n, L)."""
     broken: tuple[tuple[int, str], ...]
     """Samples that could not be read and why, as `Views` has them."""
+    further: torch.Tensor | None = None
+    """uint8 (V, n, S, S, 3), as `Views` has them."""
 
 
-def read(pairs: Pairs, tokenizer: Tokenizer, indices: np.ndarray, size: int, crops: Crops | None) -> Samples:
+def read(pairs: Pairs, tokenizer: Tokenizer, indices: np.ndarray, size: int, asked: Asked) -> Samples:
     """`Pairs.views` with tokens for captions, in this process."""
     import torch
 
-    views = pairs.views(indices, size, crops)
-    return Samples(torch.from_numpy(views.images), torch.from_numpy(tokenizer(views.captions)), views.broken)
+    views = pairs.views(indices, size, *asked)
+    further = None if views.further is None else torch.from_numpy(views.further)
+    return Samples(torch.from_numpy(views.images), torch.from_numpy(tokenizer(views.captions)), views.broken, further)
 
 
 class Slots:
     """Memory for chunks of images, shared with processes that are started with it; nothing of it is ever on disk."""
 
-    def __init__(self, count: int, rows: int, size: int) -> None:
-        self._shape = (count, rows, size, size, 3)
+    def __init__(self, count: int, views: int, rows: int, size: int) -> None:
+        self._shape = (count, views, rows, size, size, 3)
         # Unlike files in /dev/shm it has no separate quota (64 MiB in a container), and cannot be left behind.
         self._handle = os.memfd_create("ablate-loader")
-        os.truncate(self._handle, count * rows * size * size * 3)
+        os.truncate(self._handle, math.prod(self._shape))
         self._map()
 
     def _map(self) -> None:
@@ -77,7 +85,7 @@ class Slots:
         self._arrays = np.frombuffer(memory, np.uint8).reshape(self._shape)
 
     def __getitem__(self, slot: int) -> np.ndarray:
-        """uint8 (rows, S, S, 3)."""
+        """uint8 (views, rows, S, S, 3)."""
         array: np.ndarray = self._arrays[slot]
         return array
 
@@ -115,7 +123,14 @@ class Workers:
     """
 
     def __init__(
-        self, pairs: Pairs, tokenizer: Tokenizer, count: int, rows: int, size: int, pinned: bool = False
+        self,
+        pairs: Pairs,
+        tokenizer: Tokenizer,
+        count: int,
+        rows: int,
+        size: int,
+        pinned: bool = False,
+        views: int = 1,
     ) -> None:
         """
         Args:
@@ -123,13 +138,14 @@ class Workers:
             rows: samples of a reading at most.
             size: side of the images.
             pinned: give out images in page-locked memory, from which a GPU copies while others compute.
+            views: of each image.
         """
         chunks = -(-rows // CHUNK)
         self.ahead = -(-PREFETCH * count // chunks)
         """Readings that may be under way besides the one that is waited for."""
         slots = (self.ahead + 1) * chunks
-        self._size = size
-        self._slots = Slots(slots, min(rows, CHUNK), size)
+        self._size, self._views = size, views
+        self._slots = Slots(slots, views, min(rows, CHUNK), size)
         self._free = list(range(slots))
         self._pinned = pinned
         context = multiprocessing.get_context("spawn")
@@ -145,32 +161,34 @@ class Workers:
         self._pool.shutdown(wait=True, cancel_futures=True)
         self._slots.close()
 
-    def submit(self, indices: np.ndarray, crops: Crops | None) -> Reading:
+    def submit(self, indices: np.ndarray, asked: Asked) -> Reading:
         """`read`, by several workers where there are many samples."""
         chunks = []
+        crops, further = asked
         with _watched():
             for start in range(0, len(indices), CHUNK):
                 part, slot = slice(start, start + CHUNK), self._free.pop()
-                chunk = None if crops is None else Crops(crops.keys[part], crops.scale)
-                chunks.append((slot, self._pool.submit(_read, slot, indices[part], self._size, chunk)))
+                own = None if crops is None else crops[part], tuple(each[part] for each in further)
+                chunks.append((slot, self._pool.submit(_read, slot, indices[part], self._size, own)))
         return Reading(len(indices), tuple(chunks))
 
     def result(self, reading: Reading) -> Samples:
         """Wait for it; raises what the reading raised, or AblateError where a worker died."""
         import torch
 
-        shape = (reading.count, self._size, self._size, 3)
+        shape = (self._views, reading.count, self._size, self._size, 3)
         images = torch.empty(shape, dtype=torch.uint8, pin_memory=self._pinned)
         tokens: list[np.ndarray] = []
         broken: list[tuple[int, str]] = []
-        for part, (slot, future) in zip(images.split(CHUNK), reading.chunks, strict=True):
+        for part, (slot, future) in zip(images.split(CHUNK, 1), reading.chunks, strict=True):
             with _watched():
                 words, wrong = future.result()
-            part.numpy()[:] = self._slots[slot][: len(part)]
+            part.numpy()[:] = self._slots[slot][:, : part.shape[1]]
             self._free.append(slot)
             tokens.append(words)
             broken += wrong
-        return Samples(images, torch.from_numpy(np.concatenate(tokens)), tuple(broken))
+        further = images[1:] if self._views > 1 else None
+        return Samples(images[0], torch.from_numpy(np.concatenate(tokens)), tuple(broken), further)
 
 
 @contextmanager
@@ -209,9 +227,11 @@ def _follow_parent() -> None:
     os._exit(1)
 
 
-def _read(slot: int, indices: np.ndarray, size: int, crops: Crops | None) -> Told:
+def _read(slot: int, indices: np.ndarray, size: int, asked: Asked) -> Told:
     assert _worker is not None
     pairs, tokenizer, slots = _worker
-    views = pairs.views(indices, size, crops)
-    slots[slot][: len(indices)] = views.images
+    views = pairs.views(indices, size, *asked)
+    slots[slot][0, : len(indices)] = views.images
+    if views.further is not None:
+        slots[slot][1:, : len(indices)] = views.further
     return tokenizer(views.captions), views.broken

@@ -12,7 +12,7 @@ from ablative.study.core.errors import DataError, UnfitDataError
 from ablative.study.home.paths import Home
 from ablative.trainer.clip.data.images import streams
 from ablative.trainer.clip.data.images.crops import Crops, boxes
-from ablative.trainer.clip.data.images.pictures import decode, resize
+from ablative.trainer.clip.data.images.pictures import central_square, decode, resize
 from ablative.trainer.clip.data.pairs.pairs import Views
 from ablative.trainer.clip.data.shards.captions import check_caption, first_caption
 from ablative.trainer.clip.data.shards.epoch_order import ShardOrder
@@ -81,24 +81,25 @@ class ShardPairs:
         """Shard and key, for messages."""
         return self._files.name(self._number(i))
 
-    def views(self, indices: np.ndarray, size: int, crops: Crops | None) -> Views:
+    def views(self, indices: np.ndarray, size: int, crops: Crops | None, further: Sequence[Crops] = ()) -> Views:
         """Samples `indices` (n,) at `size` pixels: cropped, or else their central squares."""
-        images = np.empty((len(indices), size, size, 3), dtype=np.uint8)
+        asked = (crops, *further)
+        images = np.empty((len(asked), len(indices), size, size, 3), dtype=np.uint8)
         captions, broken = [], []
         for place, wanted in enumerate(indices.tolist()):
             for step in range(len(self)):
                 i = (wanted + step) % len(self)
                 try:
                     captions.append(self.required_caption(i))
-                    crop = None if crops is None else Crops(crops.keys[place : place + 1], crops.scale)
-                    images[place] = self._view(i, size, crop)
+                    own = [None if each is None else each[place : place + 1] for each in asked]
+                    images[:, place] = self._views(i, size, own)
                     break
                 except DataError as error:
                     del captions[place:]
                     broken.append((i, str(error)))
             else:
                 raise DataError(f"none of {len(self)} samples can be read; the last: {broken[-1][1]}")
-        return Views(images, captions, tuple(broken))
+        return Views(images[0], captions, tuple(broken), images[1:] if further else None)
 
     def order(self, seed: int, epoch: int) -> ShardOrder:
         """Every pair once, shuffled within randomly dealt groups of shards."""
@@ -117,13 +118,17 @@ class ShardPairs:
             raise DataError(f"{self._files.name(number)} has no caption ({self._caption})")
         return caption
 
-    def _view(self, i: int, size: int, crop: Crops | None) -> np.ndarray:
+    def _views(self, i: int, size: int, crops: list[Crops | None]) -> list[np.ndarray]:
         number = self._number(i)
         picture = decode(self._files.read_image(number), self._files.name(number))
-        if crop is None:
-            return resize(picture, size)
-        left, top, right, bottom = boxes(crop, *np.array(picture.size)[:, None])[0].tolist()
-        return resize(picture, size, (left, top, right, bottom))
+        sides = np.array(picture.size)[:, None]
+        found = []
+        for crop in crops:
+            left, top, right, bottom = (
+                central_square(*picture.size) if crop is None else boxes(crop, *sides)[0].tolist()
+            )
+            found.append(resize(picture, size, (left, top, right, bottom)))
+        return found
 
     def _shard_sizes(self) -> np.ndarray:
         if self._subset is None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar, cast
 
@@ -58,12 +58,13 @@ class ShapePairs:
         _check_index(i, self._pairs)
         return self._blocks.caption(i)
 
-    def views(self, indices: np.ndarray, size: int, crops: Crops | None) -> Views:
+    def views(self, indices: np.ndarray, size: int, crops: Crops | None, further: Sequence[Crops] = ()) -> Views:
         scenes = draw_scenes(self._seed, "pairs", indices)
         images = render(scenes, size)[0]
+        others = np.stack([crop_squares(images, each) for each in further]) if further else None
         if crops is not None:
             images = crop_squares(images, crops)
-        return Views(images, phrases.captions(scenes))
+        return Views(images, phrases.captions(scenes), further=others)
 
     def order(self, seed: int, epoch: int) -> np.ndarray:
         return streams.permutation(streams.stream("order", seed, epoch), self._pairs)

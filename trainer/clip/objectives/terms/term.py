@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from ablative.study.core.registry import load
+from ablative.trainer.clip.models.pooling import Head
 from ablative.trainer.clip.models.towers import ImageTower, TextTower
 from ablative.trainer.clip.spec.config import ModelConfig, ObjectiveConfig
 from ablative.trainer.clip.spec.recipes import TERMS, recipe_of
@@ -28,12 +29,15 @@ class Draws:
     """Uniform fp32 (B,N), or (B,0) where no patch is ever hidden."""
     text: Tensor
     """Uniform fp32 (B,L), or (B,0)."""
+    views: Tensor
+    """Uniform fp32 (V,B,K) for the augmentation of V further views, which may be none. They stay on the CPU: there it
+    is decided which samples each operation takes."""
 
     def __getitem__(self, rows: slice | Tensor) -> Draws:
-        return Draws(self.image[rows], self.text[rows])
+        return Draws(self.image[rows], self.text[rows], self.views[:, rows])
 
     def to(self, device: torch.device | str) -> Draws:
-        return Draws(self.image.to(device), self.text.to(device))
+        return Draws(self.image.to(device), self.text.to(device), self.views)
 
 
 class Inputs(NamedTuple):
@@ -46,6 +50,8 @@ class Inputs(NamedTuple):
     draws: Draws
     rows: int | None = None
     """Masked tokens at most, where that is known without a look at the device."""
+    views: Tensor | None = None
+    """float32 (V·b,3,S,S): the first further view of each sample, then the second; None where no loss asks for them."""
 
 
 class Setting(NamedTuple):
@@ -56,6 +62,8 @@ class Setting(NamedTuple):
     model: ModelConfig
     objective: ObjectiveConfig
     vocab_size: int
+    head: Head | None = None
+    """How an earlier loss of the objective pools images, which later ones share."""
 
 
 Outcome = tuple[Tensor | None, ...]
@@ -149,4 +157,8 @@ def make_terms(setting: Setting) -> Iterator[Term]:
     """The terms of an objective, in the recipe's order; names that follow one another in one class are one term."""
     codes = (TERMS[name].code for name in recipe_of(setting.objective).terms)
     for code, _ in itertools.groupby(codes):
-        yield load(f"ablative.trainer.clip.objectives.terms.{code}")(setting)
+        term: Term = load(f"ablative.trainer.clip.objectives.terms.{code}")(setting)
+        head = term.parts.get("image_head")
+        if isinstance(head, Head):
+            setting = setting._replace(head=head)
+        yield term
