@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from forked import Forked
-from tiny_run import MODEL, OBJECTIVES, make_batch, make_config
+from tiny_run import CANCELLED, MODEL, OBJECTIVES, make_batch, make_config
 
 from ablative.study.core.errors import ConfigError, DataError
 from ablative.trainer.clip.data.pairs.batch import Batch
@@ -172,5 +172,7 @@ def test_gradients_are_those_of_one_process_on_the_whole_batch(size: int) -> Non
     found = Forked(together, size).answer()
     for name, (config, step) in cases().items():
         for key, value in gradients(config, step, ALONE).items():
+            if key in CANCELLED:
+                continue
             tolerance = 1e-5 * float(abs(value).max()) + 1e-8
             np.testing.assert_allclose(found[name][key], value, rtol=1e-3, atol=tolerance, err_msg=f"{name}: {key}")

@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 from small_systems import embed
-from tiny_run import MODEL, OBJECTIVES, make_batch, make_config
+from tiny_run import CANCELLED, MODEL, OBJECTIVES, make_batch, make_config
 
 from ablative.trainer.clip.data.pairs.batch import to_pixels
 from ablative.trainer.clip.micro_batches import by_length
@@ -38,7 +38,8 @@ def test_micro_batches_give_the_gradient_of_the_whole_batch(objective: str, step
     for micro_batch in (1, 3, 8):
         found_losses, found = gradients(make_config(objective, runtime__micro_batch=micro_batch), step)
         torch.testing.assert_close(found_losses, losses, rtol=1e-5, atol=1e-6)
-        for name, gradient in expected.items():
+        for name in expected.keys() - {*CANCELLED}:
+            gradient = expected[name]
             scale = float(gradient.abs().max())
             torch.testing.assert_close(found[name], gradient, rtol=1e-3, atol=1e-5 * scale + 1e-8, msg=name)
 
