@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from oracles import oracle
-from tiny_run import MODEL, make_batch, make_config
+from test_train import assert_same, never, stop_after, train
+from tiny_run import MODEL, make_batch, make_config, make_home
 
-from ablative.study.core.errors import ConfigError
+from ablative.study.core.errors import ConfigError, Interrupted
 from ablative.study.home.paths import Home
-from ablative.trainer.clip import micro_batches
+from ablative.trainer.clip import checkpoint, micro_batches
 from ablative.trainer.clip.data.pairs import loader
 from ablative.trainer.clip.data.pairs.batch import Batch, to_pixels
 from ablative.trainer.clip.data.pairs.loader import Loader
@@ -93,7 +95,7 @@ def test_the_augmentation_is_torchvisions() -> None:
         torch.testing.assert_close(own, x * 2 - 1, rtol=0, atol=2e-5)
 
 
-def test_views_are_a_function_of_the_place(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_views_are_a_function_of_the_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The same from the first step or a later one, read by a process or cached; the image is as without views."""
     pairs = open_pairs(DataConfig(name="shapes", kind="shapes", pairs=20), 16, Home(tmp_path))
     tokenizer = Tokenizer.fit([pairs.caption(i) for i in range(20)], 64, 8)
@@ -112,6 +114,19 @@ def test_views_are_a_function_of_the_place(tmp_path: Any, monkeypatch: pytest.Mo
         assert torch.equal(found.images, expected.images)
     own = batch(5, 5, rows=slice(2, 5)).views
     assert own is not None and torch.equal(own, expected.views[:, 2:5])
+
+
+def test_stopped_and_resumed_with_its_views(tmp_path: Path) -> None:
+    config = make_config("clip_simclr", schedule__steps=4)
+    whole, broken = make_home(tmp_path / "whole"), make_home(tmp_path / "broken")
+    train(whole, config, never)
+    for _ in range(3):
+        with pytest.raises(Interrupted):
+            train(broken, config, stop_after(1))
+    train(broken, config, never)
+    left, right = (checkpoint.load(home.run("aaaaaaaaaaaa").model) for home in (whole, broken))
+    assert left is not None
+    assert_same(left, right)
 
 
 def test_deviations_that_leave_none() -> None:

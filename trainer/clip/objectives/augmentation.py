@@ -22,7 +22,7 @@ _GREY, _BLUR, _SIGMA, _FLIP = range(9, 13)
 
 @torch.no_grad()
 def augment(images: Tensor, numbers: Tensor, options: ViewsConfig) -> Tensor:
-    """images (n,3,S,S) in [-1,1] → likewise, from numbers uniform in [0,1), (n,`NUMBERS`) on the CPU."""
+    """images (n,3,S,S) in [-1,1] → the same, augmented by numbers uniform in [0,1), (n,`NUMBERS`) on the CPU."""
     x = images.add(1).div_(2)
     values = _to(_values(numbers, options), x)
     for operation, rows in _steps(numbers, options, x.device):

@@ -96,13 +96,13 @@ def nt_xent(first: Tensor, second: Tensor, temperature: float, rows: slice | Non
     rows = slice(0, len(first)) if rows is None else rows
     with full_precision(first):
         across, back = first[rows] @ second.T / temperature, second[rows] @ first.T / temperature
-        beside = [view[rows] @ view.T / temperature for view in (first, second)]
+        alike = [view[rows] @ view.T / temperature for view in (first, second)]
     places = torch.arange(len(first), device=first.device)
     itself = places[rows, None] == places
     paired = across.diagonal(rows.start)
     against = [
         torch.cat([others, same.masked_fill(itself, -torch.inf)], 1).logsumexp(1)
-        for others, same in zip((across, back), beside, strict=True)
+        for others, same in zip((across, back), alike, strict=True)
     ]
     return ((against[0] + against[1]) / 2 - paired).sum() / len(first)
 

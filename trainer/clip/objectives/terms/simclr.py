@@ -1,4 +1,4 @@
-"""Two augmented views of an image, which find each other among the views of a batch (SimCLR; in SLIP beside CLIP)."""
+"""Two augmented views of an image, which find each other among the views of a batch (SimCLR; with CLIP, SLIP)."""
 
 from __future__ import annotations
 
