@@ -262,7 +262,7 @@ def test_workers_never_outlive_a_killed_training(tmp_path: Path) -> None:
         "    pairs = ShapePairs(DataConfig(name='s', kind='shapes', pairs=9), 16)\n"
         "    tokenizer = Tokenizer.fit([pairs.caption(i) for i in range(9)], 300, 8)\n"
         "    with Workers(pairs, tokenizer, 1, rows=9, size=16) as workers:\n"
-        "        workers.result(workers.submit(np.arange(9), None))\n"
+        "        workers.result(workers.submit(np.arange(9), (None, ())))\n"
         "        print(multiprocessing.active_children()[0].pid, flush=True)\n"
         "        time.sleep(600)\n"
     )
