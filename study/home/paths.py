@@ -343,8 +343,13 @@ class Home:
         return self.cache / "sets" / key
 
     def kept_pairs(self, key: str) -> Path:
-        """Which samples of some shards `data.exclude` leaves; `key` names the shards, the caption and the words."""
+        """Which samples of some shards `data.exclude` and `data.exclude_images` leave; `key` names the shards, the
+        caption and the words, or the list."""
         return self.cache / "pairs" / f"{key}.npy"
+
+    def image_hashes(self, content: str) -> Path:
+        """Hashes of the images in a shard; `content` is the shard's own."""
+        return self.cache / "images" / f"{content}.npy"
 
     def run(self, run_id: str) -> RunPaths:
         return RunPaths(self.runs / run_id)

@@ -8,9 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from shard_world import encoded, plain, sample, write_shard, write_shards
+from shard_world import config, encoded, numbers, plain, sample, write_shard, write_shards
 
 from ablative.study.cli import main
+from ablative.study.home.paths import home
+from ablative.trainer.clip.data.shards.shards import ShardPairs
 
 
 @pytest.fixture(autouse=True)
@@ -77,6 +79,45 @@ def test_check_tells_what_is_left_out(here: Path, capsys: pytest.CaptureFixture[
     assert (found["samples"], found["left_out"], found["usable"]) == (3, 1, 2)
     assert ablate("check", "s/0.tar", "--exclude", "") == 2
     assert "exclude leaves none of 4 samples; every caption holds ''" in capsys.readouterr().err
+
+
+def test_check_against_evaluation_sets(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Images of class folders and of shards, and images that occur twice, are left out by the list that is written."""
+    images = [0, 1, 2, 0, 3, 1, 4, 5]
+    write_shard(here / "s" / "0.tar", [{**sample(i), "png": encoded(plain(n))} for i, n in enumerate(images)])
+    for i, name in enumerate(("ant", "bee")):
+        (here / "mine" / "test" / name).mkdir(parents=True)
+        (here / "mine" / "test" / name / "1.png").write_bytes(encoded(plain(3 + i)))
+    write_shard(here / "test" / "0.tar", [{**sample(i), "png": encoded(plain(n))} for i, n in enumerate((1, 70))])
+    (here / "suite").mkdir()
+    sets = "{own: {kind: image_folder, path: mine, test: 1}, shown: {kind: shards, test_path: test, task: name}}"
+    (here / "suite" / "held.yaml").write_text(f"datasets: {sets}\nprotocols: {{zero_shot: [own]}}\n")
+    (here / "suite" / "odd.yaml").write_text("datasets: {own: {kind: voc, path: mine}}\nprotocols: {}\n")
+    asked = ("check", "s", "--config-dir", ".", "--against")
+    assert ablate(*asked, "held/own", "--against", "shown", "--write", "lists/out.txt") == 0
+    shown = capsys.readouterr().out.splitlines()
+    assert "repeated     4 pairs have one of 2 images that occur more than once" in shown
+    assert "evaluated    2 pairs have one of 2 images of held/own, whose test split has 2" in shown
+    assert "evaluated    2 pairs have one of 1 images of shown, whose test split has 2" in shown
+    assert shown[-1] == "5 of 8 pairs are left out with data.exclude_images=lists/out.txt"
+    assert ablate(*asked, "held/own", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["images"] == {
+        "pairs": 8,
+        "repeated_pairs": 4,
+        "repeated_images": 2,
+        "evaluation_sets": {"held/own": {"images": 2, "shared_images": 2, "pairs": 2}},
+        "left_out": 4,
+    }
+    left = ShardPairs(config(here / "s", exclude_images="lists/out.txt"), home())
+    assert numbers(left) == [0, 2, 7]
+    for name, message in (
+        ("own", "suites have different sets of this name; say held/own or odd/own"),
+        ("shwn", "--against: unknown evaluation set 'shwn'; did you mean 'shown'?"),
+        ("hld/own", "unknown suite 'hld'; did you mean 'held'?"),
+        ("digits", "--against digits: a set of kind 'digits' is drawn"),
+    ):
+        assert ablate(*asked, name) == 2
+        assert message in capsys.readouterr().err
 
 
 def test_check_with_several_processes(here: Path, capsys: pytest.CaptureFixture[str]) -> None:

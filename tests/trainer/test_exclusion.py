@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import gzip
+import hashlib
+import itertools
 import multiprocessing
 import os
 from pathlib import Path
 
 import numpy as np
 import pytest
-from shard_world import config, numbers, sample, write_shard, write_shards
+from shard_world import config, encoded, numbers, plain, sample, write_shard, write_shards
 
-from ablative.study.core.errors import ConfigError, DataError
+from ablative.study.core.errors import AbsentDataError, ConfigError, DataError
 from ablative.study.core.identity import identity
 from ablative.study.home.paths import Home
 from ablative.trainer.clip.data.fingerprints import fingerprint
-from ablative.trainer.clip.data.shards import exclusion
+from ablative.trainer.clip.data.images.image_list import write_list
+from ablative.trainer.clip.data.shards import exclusion, image_hashes
 from ablative.trainer.clip.data.shards.shard_files import ShardFiles
 from ablative.trainer.clip.data.shards.shards import ShardPairs
 from ablative.trainer.clip.spec.checks import check_data
@@ -137,6 +141,79 @@ def test_impossible_exclusions(tmp_path: Path) -> None:
         check_data(config(tmp_path, exclude=("",)), SCHEDULE)
 
 
+def write_repeated(folder: Path, images: tuple[tuple[int, ...], ...] = ((0, 1, 2, 0), (3, 1, 4, 5))) -> Path:
+    """Shards of samples numbered through, with these images."""
+    number = itertools.count()
+    for shard, plains in enumerate(images):
+        samples = [{**sample(next(number)), "png": encoded(plain(image))} for image in plains]
+        write_shard(folder / f"{shard}.tar", samples)
+    return folder
+
+
+def listing(path: Path, whole: tuple[int, ...] = (), rest: tuple[int, ...] = ()) -> str:
+    def digits(image: int) -> str:
+        return hashlib.sha256(encoded(plain(image))).hexdigest()[:32]
+
+    write_list(path, [(digits(image), ["imagenet"]) for image in whole], map(digits, rest))
+    return str(path)
+
+
+def test_pairs_with_a_listed_image_are_no_pairs(
+    tmp_path: Path, home: Home, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = write_repeated(tmp_path / "s")
+    path = listing(tmp_path / "list.txt", whole=(2, 99), rest=(0, 1))
+    pairs = ShardPairs(config(folder, exclude_images=path), home)
+    kept = numbers(pairs)
+    # Of pairs 0 and 3, and of 1 and 5, the first in the order of the data stays: that of the shards' content.
+    assert len(kept) == 5 and {4, 6, 7} < set(kept) and len({0, 3} & set(kept)) == len({1, 5} & set(kept)) == 1
+    assert f"data 'test': 3 of 8 pairs are left out, whose images {path} names" in capsys.readouterr().err
+    assert pairs.fingerprint == fingerprint(config(folder, exclude_images=path), home)
+    # Other names of the shards, compressed, elsewhere, in another home: the same samples under the same numbers.
+    other = tmp_path / "t"
+    other.mkdir()
+    (other / "z.tar").write_bytes((folder / "0.tar").read_bytes())
+    (other / "a.tar.gz").write_bytes(gzip.compress((folder / "1.tar").read_bytes()))
+    assert numbers(ShardPairs(config(other, exclude_images=path), Home(tmp_path / "other"))) == kept
+    # What captions leave out is no first copy: image 0 has its second pair then.
+    words = ("caption 0",)
+    assert 3 in numbers(ShardPairs(config(folder, exclude_images=path, exclude=words), home))
+    # Images are read once, however many lists follow; a relative path starts at $ABLATE_DATA.
+    monkeypatch.setattr(image_hashes, "image_hash", None)
+    monkeypatch.setenv("ABLATE_DATA", str(tmp_path))
+    listing(tmp_path / "other.txt", whole=(0,))
+    assert sorted(numbers(ShardPairs(config(folder, exclude_images="other.txt"), home))) == [1, 2, 4, 5, 6, 7]
+    with pytest.raises(ConfigError, match="pairs=6, but the shards hold 8 samples, of which exclude_images leaves 5"):
+        fingerprint(config(folder, exclude_images=path, pairs=6), home)
+
+
+def test_impossible_lists_of_images(tmp_path: Path, home: Home) -> None:
+    folder, path = write_repeated(tmp_path / "s"), tmp_path / "list.txt"
+    listing(path, whole=tuple(range(6)))
+    for function in (ShardPairs, fingerprint):
+        with pytest.raises(ConfigError, match=r"'test': exclude_images leaves none of 8 samples; .*list\.txt names"):
+            function(config(folder, exclude_images=str(path)), home)
+    good = path.read_text().splitlines()
+    for content, message in (
+        (b"", "test: exclude_images: .*list.txt is empty; expected a list of images that"),
+        (b"cat.jpg\ndog.jpg\n", "list.txt: line 1 is 'cat.jpg'; expected '# images to leave out, format 1'"),
+        ("\n".join([*good, "0a1b all"]).encode(), "list.txt: line 9 is '0a1b all'; expected 32 hexadecimal digits"),
+        (b"\xff\xd8\xff", "list.txt is no text"),
+    ):
+        path.write_bytes(content)
+        with pytest.raises(ConfigError, match=message):
+            fingerprint(config(folder, exclude_images=str(path)), home)
+    with pytest.raises(AbsentDataError, match=r"data test: exclude_images: .*gone.txt does not exist; expected a list"):
+        fingerprint(config(folder, exclude_images=str(tmp_path / "gone.txt")), home)
+    with pytest.raises(ConfigError, match=r"data\.exclude_images: x.txt cannot be applied to the procedural world"):
+        check_data(DataConfig(name="shapes", kind="shapes", pairs=10, exclude_images="x.txt"), SCHEDULE)
+    with pytest.raises(ConfigError, match=r"data\.exclude_images_fingerprint: set without data\.exclude_images"):
+        check_data(config(folder, exclude_images_fingerprint="0123456789ab"), SCHEDULE)
+
+
 def test_ids_given_before_stay(tmp_path: Path) -> None:
-    assert "exclude" not in identity(config(tmp_path))
+    assert not {"exclude", "exclude_images", "exclude_images_fingerprint"} & set(identity(config(tmp_path)))
+    listed = config(tmp_path, exclude_images="a.txt", exclude_images_fingerprint="0123456789ab")
+    assert identity(listed)["exclude_images_fingerprint"] == "0123456789ab"
+    assert "exclude_images" not in identity(listed)
     assert identity(config(tmp_path, exclude=TAGS))["exclude"] == list(TAGS)

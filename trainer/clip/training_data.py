@@ -31,6 +31,8 @@ def open_corpus(paths: RunPaths, config: RunConfig, home: Home) -> tuple[Pairs, 
             f"data '{config.data.name}' has changed: its fingerprint is {pairs.fingerprint}, the study was planned "
             f"with {expected}; restore the data, or give it a new version and plan again"
         )
+    if config.data.exclude_images:
+        _unchanged(TextFile.images(config.data), config.data.exclude_images_fingerprint, home)
     if not paths.tokenizer.exists():
         write_atomic(paths.tokenizer, _fitted(pairs, config, home).read_bytes())
     return pairs, Tokenizer.load(paths.tokenizer)
@@ -41,6 +43,8 @@ def _fitted(pairs: Pairs, config: RunConfig, home: Home) -> Path:
     data = config.data
     captions: Iterable[str] = Captions(pairs, min(len(pairs), data.tokenizer_captions))
     source: list[Any] = [pairs.fingerprint, identity(data)]
+    if data.exclude_images:
+        source.append(texts_fingerprint(TextFile.images(data), home))
     if data.tokenizer_texts:
         captions, source = _texts(data, home)
     sizes = (config.model.vocab_size, config.model.context_length)
@@ -52,14 +56,20 @@ def _fitted(pairs: Pairs, config: RunConfig, home: Home) -> Path:
 
 def _texts(data: DataConfig, home: Home) -> tuple[TextLines, list[Any]]:
     """The text file's lines, and what names them; raises DataError when it is not what the study was planned with."""
-    source = TextFile.of(data)
-    found, expected = texts_fingerprint(source, home), data.tokenizer_fingerprint
+    source = TextFile.texts(data)
+    found = _unchanged(source, data.tokenizer_fingerprint, home)
+    return TextLines(find_texts(source), data.tokenizer_captions), [found, data.tokenizer_captions]
+
+
+def _unchanged(source: TextFile, expected: str, home: Home) -> str:
+    """The fingerprint of a file; raises DataError when it is not the one that the study was planned with."""
+    found = texts_fingerprint(source, home)
     if expected and not found.startswith(expected):
         raise DataError(
-            f"data {source.name} has changed: the fingerprint of {data.tokenizer_texts} is {found}, the study was "
+            f"data {source.name} has changed: the fingerprint of {source.path} is {found}, the study was "
             f"planned with {expected}; restore the file, or plan again"
         )
-    return TextLines(find_texts(source), data.tokenizer_captions), [found, data.tokenizer_captions]
+    return found
 
 
 @dataclass(frozen=True)

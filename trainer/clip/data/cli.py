@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from ablative.study.cli import config_dir_option
 from ablative.study.core.errors import DataError, StoreError
 from ablative.study.home.paths import home
 
 if TYPE_CHECKING:
+    from ablative.trainer.clip.data.duplicates import ImageReport
     from ablative.trainer.clip.data.pairs.pairs import Pairs
     from ablative.trainer.clip.data.shards.check import ShardReport
+    from ablative.trainer.clip.spec.config import DatasetConfig
 
 _LISTED = 5
 """Reasons that are printed; the rest is counted."""
@@ -95,13 +98,70 @@ def pack(
 @_max_broken
 @click.option("--workers", default=0, type=click.IntRange(min=0), help="Processes [default: one for each core].")
 @click.option("--exclude", multiple=True, metavar="TEXT", help="Leave out captions with this text, as `data.exclude`.")
-def check(pattern: str, caption: str, as_json: bool, max_broken: float, workers: int, exclude: tuple[str, ...]) -> None:
-    """Read and decode all samples of PATTERN: counts, fingerprint, and what is broken."""
+@click.option(
+    "--against", multiple=True, metavar="SET|SUITE/SET", help="Count pairs with an image of an evaluation set."
+)
+@click.option(
+    "--write",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="List images that occur more than once, or in a SET, for `data.exclude_images`.",
+)
+@config_dir_option
+def check(
+    pattern: str,
+    caption: str,
+    as_json: bool,
+    max_broken: float,
+    workers: int,
+    exclude: tuple[str, ...],
+    against: tuple[str, ...],
+    write: Path | None,
+    config_dir: str | None,
+) -> None:
+    """Read and decode all samples of PATTERN: counts, fingerprint, and what is broken.
+
+    With --against or --write it also counts pairs whose image occurs more than once, and in evaluation sets of the
+    suites, byte for byte.
+    """
     from ablative.trainer.clip.data.shards.check import check_shards
 
+    sets = _sets(against, config_dir)
     with _bars("Reading") as start:
         report = check_shards(pattern, caption, home(), start, workers, exclude)
-    click.echo(json.dumps(report.to_json(), indent=1) if as_json else _describe(report, caption))
+    images = None
+    if (against or write) and not report.unusable and report.findings.usable:
+        images = _images(pattern, caption, exclude, sets)
+    if as_json:
+        found = report.to_json() | ({"images": images.to_json()} if images else {})
+        click.echo(json.dumps(found, indent=1))
+    else:
+        click.echo("\n".join([_describe(report, caption), *(images.lines() if images else ())]))
+    _judge(report, max_broken)
+    if images and write:
+        images.write(write)
+        if not as_json:
+            click.echo(f"{images.left_out} of {images.pairs} pairs are left out with data.exclude_images={write}")
+
+
+def _sets(against: tuple[str, ...], config_dir: str | None) -> Mapping[str, DatasetConfig]:
+    """Before anything is read: a name may be wrong."""
+    if not against:
+        return {}
+    from ablative.trainer.clip.data.evaluated_images import named_sets
+
+    return named_sets(against, config_dir, home())
+
+
+def _images(pattern: str, caption: str, exclude: tuple[str, ...], sets: Mapping[str, DatasetConfig]) -> ImageReport:
+    from ablative.trainer.clip.data.duplicates import find_duplicates
+    from ablative.trainer.clip.spec.config import DataConfig
+
+    data = DataConfig(name=pattern, kind="shards", path=pattern, caption=caption, exclude=exclude)
+    return find_duplicates(data, sets, home())
+
+
+def _judge(report: ShardReport, max_broken: float) -> None:
+    """Raise DataError for data that nothing should be trained on."""
     if report.unusable:
         raise DataError(
             f"{len(report.unusable)} of {report.shards} shards are unusable; the first: {report.unusable[0]}"

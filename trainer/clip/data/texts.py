@@ -1,4 +1,4 @@
-"""A plain text file of one's own, one text a line, that a tokenizer is fitted on (`data.tokenizer_texts`)."""
+"""Files that are part of the data: texts that a tokenizer is fitted on (`data.tokenizer_texts`), lists of images."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ablative.study.core.errors import DataError
 from ablative.study.core.files import write_atomic
 from ablative.study.core.identity import digest
 from ablative.study.home.paths import Home
-from ablative.trainer.clip.data.sets.set_files import locate
+from ablative.trainer.clip.data.images.places import locate
 from ablative.trainer.clip.data.shards.shard_files import FINGERPRINT_DIGITS
 from ablative.trainer.clip.data.shards.shard_index import writing
 from ablative.trainer.clip.spec.fingerprints import TextFile
@@ -38,7 +38,7 @@ class TextLines:
 
 def find_texts(source: TextFile) -> Path:
     """Raises AbsentDataError where there is no such file."""
-    return locate(source.path, f"data {source.name}", "a plain text file, one text a line")
+    return locate(source.path, f"data {source.name}", source.expected)
 
 
 def texts_fingerprint(source: TextFile, home: Home) -> str:

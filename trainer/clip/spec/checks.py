@@ -107,6 +107,13 @@ def check_data(data: DataConfig, schedule: ScheduleConfig) -> None:
         )
     if "" in data.exclude:
         raise ConfigError("data.exclude: '' is in every caption; give the strings whose pairs are to be left out")
+    if data.kind == "shapes" and data.exclude_images:
+        raise ConfigError(
+            f"data.exclude_images: {data.exclude_images} cannot be applied to the procedural world, whose images are "
+            "drawn; only to shards (data.kind=shards)"
+        )
+    if data.exclude_images_fingerprint and not data.exclude_images:
+        raise ConfigError("data.exclude_images_fingerprint: set without data.exclude_images, the list that it is of")
     if data.tokenizer_fingerprint and not data.tokenizer_texts:
         raise ConfigError("data.tokenizer_fingerprint: set without data.tokenizer_texts, the file that it is of")
     if data.pairs and schedule.steps and schedule.batch_size > data.pairs:

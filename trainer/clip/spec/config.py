@@ -229,6 +229,11 @@ class DataConfig:
     """Caption source of shards: `txt`, or a key of the JSON (`json.name`)."""
     exclude: tuple[str, ...] = field((), identity_default=())
     """Shards: pairs whose caption holds one of these strings (letter case counts) are no part of the data."""
+    exclude_images: str = field("", identity=False)
+    """Shards: pairs whose image is in this list, which `ablate data check --write` makes, are no part of the data
+    either; a relative path starts at $ABLATE_DATA."""
+    exclude_images_fingerprint: str = field("", identity_default="")
+    """SHA-256 prefix of that list, filled in by the plan."""
     tokenizer_captions: int = field(20_000, low=1, identity_default=20_000)
     """The tokenizer is fitted on the first so many captions: 20,000 of 12 words fill 12,000 tokens of a vocabulary."""
     tokenizer_texts: str = field("", identity=False)

@@ -21,15 +21,24 @@ from ablative.trainer.clip.spec.prompts import OWN, templates
 
 @dataclass(frozen=True)
 class TextFile:
-    """A plain text file that the tokenizer is fitted on."""
+    """A file whose content is part of the data: texts that the tokenizer is fitted on, a list of images."""
 
     name: str
     """What messages call the file."""
     path: str
+    expected: str
+    """What the file has to be, in words."""
 
     @classmethod
-    def of(cls, data: DataConfig) -> TextFile:
-        return cls(f"{data.name}: tokenizer_texts", data.tokenizer_texts)
+    def texts(cls, data: DataConfig) -> TextFile:
+        """The texts that the tokenizer is fitted on."""
+        return cls(f"{data.name}: tokenizer_texts", data.tokenizer_texts, "a plain text file, one text a line")
+
+    @classmethod
+    def images(cls, data: DataConfig) -> TextFile:
+        """The list of images whose pairs are left out."""
+        expected = "a list of images that `ablate data check SHARDS --write FILE` has written"
+        return cls(f"{data.name}: exclude_images", data.exclude_images, expected)
 
 
 Read = Callable[[DataConfig | DatasetConfig | TextFile, Home], str]
@@ -65,7 +74,9 @@ class Fingerprints:
         """A `DataConfig` or `DatasetConfig` with its fingerprints, if it lies in files."""
         found: dict[str, str] = {}
         if isinstance(config, DataConfig) and config.tokenizer_texts and not config.tokenizer_fingerprint:
-            found["tokenizer_fingerprint"] = self._read(TextFile.of(config))
+            found["tokenizer_fingerprint"] = self._read(TextFile.texts(config))
+        if isinstance(config, DataConfig) and config.exclude_images and not config.exclude_images_fingerprint:
+            found["exclude_images_fingerprint"] = self._read(TextFile.images(config))
         if config.kind not in EMBEDDED and not config.fingerprint:
             found["fingerprint"] = self._read(config)
         return dataclasses.replace(config, **found) if found else config

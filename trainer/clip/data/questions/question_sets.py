@@ -15,10 +15,11 @@ from typing import Any
 import numpy as np
 
 from ablative.study.core.errors import ConfigError, DataError
+from ablative.trainer.clip.data.images.places import locate
 from ablative.trainer.clip.data.questions.answer_scoring import normalize
 from ablative.trainer.clip.data.questions.questions import STAGES, Questions, QuestionSplit
 from ablative.trainer.clip.data.sets.file_split import FileSplit
-from ablative.trainer.clip.data.sets.set_files import choose, locate, misfit, read_json, required
+from ablative.trainer.clip.data.sets.set_files import choose, misfit, read_json, required
 from ablative.trainer.clip.spec.config import DatasetConfig
 
 CLEVR = (

@@ -10,7 +10,7 @@ import numpy as np
 
 from ablative.study.core.errors import DataError
 from ablative.trainer.clip.data.questions.answer_scoring import soft_accuracy
-from ablative.trainer.clip.data.sets.evaluation import Split
+from ablative.trainer.clip.data.sets.evaluation import Split, StoredImages
 
 STAGES = ("broad", "train", "test")
 """Splits of a question set; `broad` is what a two-stage schedule trains on first (GQA's train-all)."""
@@ -62,6 +62,11 @@ class QuestionSplit:
 
     def images(self, i: int) -> np.ndarray:
         return self._pictures.images(i)
+
+    def encoded(self, i: int) -> bytes:
+        """See `evaluation.StoredImages`; only where the images are files."""
+        assert isinstance(self._pictures, StoredImages)
+        return self._pictures.encoded(i)
 
     def masks(self, i: int) -> np.ndarray | None:
         return None

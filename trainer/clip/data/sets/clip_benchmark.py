@@ -19,8 +19,9 @@ import numpy as np
 
 from ablative.study.core.errors import ConfigError, DataError, unknown
 from ablative.study.home.paths import Home
+from ablative.trainer.clip.data.images.places import locate
 from ablative.trainer.clip.data.sets.labelled_shards import ShardSplit
-from ablative.trainer.clip.data.sets.set_files import choose, locate, read_lines, required
+from ablative.trainer.clip.data.sets.set_files import choose, read_lines, required
 from ablative.trainer.clip.data.shards.shard_files import ShardFiles
 from ablative.trainer.clip.spec.class_sets import class_set, names_in_order
 from ablative.trainer.clip.spec.config import DatasetConfig

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
@@ -27,6 +27,15 @@ class Split(Protocol):
 
     def masks(self, i: int) -> np.ndarray | None:
         """uint8 (S, S), 0 background, 1 + class elsewhere, 255 ignored; None where the set has no masks."""
+        ...
+
+
+@runtime_checkable
+class StoredImages(Protocol):
+    """A split whose images lie in files, encoded."""
+
+    def encoded(self, i: int) -> bytes:
+        """An image's bytes as they are stored; raises DataError where it is missing."""
         ...
 
 

@@ -40,7 +40,7 @@ class FileSplit:
         """uint8 (S, S, 3), the central square or that around the box; raises DataError where the file is missing or
         broken."""
         turn = self._mask is None and self._boxes is None
-        image = decode(self._read(i), str(self._images[i]), turn)
+        image = decode(self.encoded(i), str(self._images[i]), turn)
         box = None if self._boxes is None else square_around(self._boxes[i], *image.size)
         return resize(image, self._image_size, box)
 
@@ -49,10 +49,11 @@ class FileSplit:
         if self._mask is None:
             return None
         labels = self._mask(i)
-        check_mask(labels, self._read(i), str(self._images[i]))
+        check_mask(labels, self.encoded(i), str(self._images[i]))
         return resize_labels(labels, self._image_size)
 
-    def _read(self, i: int) -> bytes:
+    def encoded(self, i: int) -> bytes:
+        """See `evaluation.StoredImages`."""
         try:
             return self._images[i].read_bytes()
         except OSError as error:

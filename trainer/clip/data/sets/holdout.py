@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ablative.trainer.clip.data.sets.evaluation import EvaluationSet, Split
+from ablative.trainer.clip.data.sets.evaluation import EvaluationSet, Split, StoredImages
 
 EVERY = 5
 
@@ -44,6 +44,11 @@ class Rows:
 
     def images(self, i: int) -> np.ndarray:
         return self._split.images(int(self._rows[i]))
+
+    def encoded(self, i: int) -> bytes:
+        """See `evaluation.StoredImages`; only where the whole split has it."""
+        assert isinstance(self._split, StoredImages)
+        return self._split.encoded(int(self._rows[i]))
 
     def masks(self, i: int) -> np.ndarray | None:
         return self._split.masks(int(self._rows[i]))

@@ -14,12 +14,12 @@ import numpy as np
 
 from ablative.study.core.errors import ConfigError, DataError
 from ablative.trainer.clip.data.images.image_files import is_visible, unread, visible_files
+from ablative.trainer.clip.data.images.places import locate
 from ablative.trainer.clip.data.sets.file_split import FileSplit
 from ablative.trainer.clip.data.sets.set_files import (
     choose,
     images_in,
     listing,
-    locate,
     misfit,
     read_json,
     read_lines,

@@ -124,6 +124,10 @@ class ShardSplit:
         turn = all(self._files.read(row, suffix) is None for suffix in (_LABELS, _BITMAP))
         return resize(decode(self._files.read_image(row), self._files.name(row), turn), self._image_size)
 
+    def encoded(self, i: int) -> bytes:
+        """See `evaluation.StoredImages`."""
+        return self._files.read_image(int(self._rows[i]))
+
     @functools.cached_property
     def captions(self) -> list[list[str]] | None:
         """Captions of each image, several where `json.<key>` is a list; None where no sample has any.

@@ -17,8 +17,9 @@ from pathlib import Path
 import numpy as np
 
 from ablative.study.core.errors import ConfigError, DataError
+from ablative.trainer.clip.data.images.places import locate
 from ablative.trainer.clip.data.sets.file_split import FileSplit
-from ablative.trainer.clip.data.sets.set_files import choose, locate, read_lines, required
+from ablative.trainer.clip.data.sets.set_files import choose, read_lines, required
 from ablative.trainer.clip.spec.class_sets import names_in_order
 from ablative.trainer.clip.spec.config import DatasetConfig
 

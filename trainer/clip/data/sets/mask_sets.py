@@ -14,8 +14,9 @@ from PIL import Image
 
 from ablative.study.core.errors import ConfigError, DataError
 from ablative.trainer.clip.data.images.pictures import decode_labels
+from ablative.trainer.clip.data.images.places import locate
 from ablative.trainer.clip.data.sets.file_split import FileSplit
-from ablative.trainer.clip.data.sets.set_files import choose, images_in, locate, misfit, read_json, read_lines, required
+from ablative.trainer.clip.data.sets.set_files import choose, images_in, misfit, read_json, read_lines, required
 from ablative.trainer.clip.spec.class_sets import ClassSet, class_set
 from ablative.trainer.clip.spec.config import DatasetConfig
 

@@ -12,33 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from ablative.study.core.errors import AbsentDataError, ConfigError, DataError, UnfitDataError
+from ablative.study.core.errors import DataError, UnfitDataError
 from ablative.trainer.clip.data.images import streams
 from ablative.trainer.clip.data.images.image_files import PICTURES, visible_files
 from ablative.trainer.clip.data.shards.shard_files import FINGERPRINT_DIGITS
-from ablative.trainer.clip.data.shards.shard_paths import VARIABLE
 from ablative.trainer.clip.spec.config import DatasetConfig
-
-
-def locate(path: str, where: str, expected: str) -> Path:
-    """A file or folder of a data set; relative paths start at $ABLATE_DATA or else at the current folder.
-
-    Args:
-        expected: the layout, in words, for the error message.
-
-    Raises:
-        ConfigError: no path is set.
-        AbsentDataError: nothing there.
-    """
-    if not path:
-        raise ConfigError(f"{where}: no path is set; expected {expected}")
-    roots = list(dict.fromkeys([os.environ.get(VARIABLE) or os.getcwd(), os.getcwd()]))
-    places = [Path(root).absolute() / Path(path).expanduser() for root in roots]
-    for place in places:
-        if place.exists():
-            return place
-    hint = "" if os.environ.get(VARIABLE) or Path(path).is_absolute() else f"; ${VARIABLE} is not set"
-    raise AbsentDataError(f"{where}: {' or '.join(map(str, places))} does not exist; expected {expected}{hint}")
 
 
 def required(folder: Path, name: str, where: str, expected: str) -> Path:

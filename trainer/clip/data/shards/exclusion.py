@@ -1,67 +1,105 @@
-"""Pairs that are no part of a data set, since their captions hold certain words (`data.exclude`)."""
+"""Pairs that are no part of a data set: their captions hold certain words (`data.exclude`), or a list names their
+images (`data.exclude_images`)."""
 
 from __future__ import annotations
 
 import contextlib
-import os
-import sys
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
 from pathlib import Path
 
-import click
 import numpy as np
 
 from ablative.study.core.errors import DataError, UnfitDataError
 from ablative.study.core.files import replacing
 from ablative.study.core.identity import canonical, digest
 from ablative.study.home.paths import Home
+from ablative.trainer.clip.data.images.image_list import read_list
+from ablative.trainer.clip.data.images.places import locate
 from ablative.trainer.clip.data.shards.captions import first_caption
-from ablative.trainer.clip.data.shards.shard_files import ShardFiles
+from ablative.trainer.clip.data.shards.image_hashes import each_shard, image_hashes, without
+from ablative.trainer.clip.data.shards.shard_files import ShardFiles, say
 from ablative.trainer.clip.data.shards.shard_index import locked, writing
 from ablative.trainer.clip.spec.config import DataConfig
+from ablative.trainer.clip.spec.fingerprints import TextFile
 
 
 def kept_pairs(files: ShardFiles, data: DataConfig, home: Home) -> np.ndarray | None:
-    """Numbers int64 (n,), ascending, of the samples whose captions hold none of `data.exclude`; None: all samples.
+    """Numbers int64 (n,), ascending, of the samples that `data.exclude` and `data.exclude_images` leave; None: all.
 
-    A function of the shards' content alone. Every caption is read once (11 million take some minutes), and one bit
-    for each is kept in the cache; processes that ask at once wait for the first.
+    A function of the content of the shards and the list alone. Every caption, and every image, is read once (11 million
+    captions take some minutes), and one bit for each sample is kept in the cache; processes that ask at once wait for
+    the first.
 
     Raises:
         UnfitDataError: no sample is left.
-        DataError: a shard cannot be read.
+        ConfigError: the list of images has another format.
+        AbsentDataError: there is no such list.
+        DataError: a shard or the list cannot be read.
         StoreError: the cache cannot be written.
     """
-    if not data.exclude:
-        return None
+    kept = _by_captions(files, data, home) if data.exclude else None
+    if data.exclude_images:
+        kept = _by_images(files, data, home, kept)
+    return None if kept is None or kept.all() else np.flatnonzero(kept)
+
+
+def _by_captions(files: ShardFiles, data: DataConfig, home: Home) -> np.ndarray:
+    """bool (samples,): the caption holds none of the words."""
     words = sorted(set(data.exclude))
-    cached = home.kept_pairs(digest(canonical([files.fingerprint, data.caption, words])))
-    kept = _load(cached, len(files))
-    if kept is None:
-        with writing(cached.parent), locked(cached.with_suffix(".lock")):
-            kept = _load(cached, len(files))
-            if kept is None:
-                kept = _read(files, data.caption, words)
-                with replacing(cached) as file:
-                    np.save(file, np.packbits(kept))
+    kept = _once(home.kept_pairs(_words_key(files, data)), len(files), lambda: _read(files, data.caption, words))
     if not kept.any():
         raise UnfitDataError(
             f"data '{data.name}': exclude leaves none of {len(files)} samples; every caption holds "
             + " or ".join(repr(word) for word in words)
         )
-    return None if kept.all() else np.flatnonzero(kept)
+    return kept
+
+
+def _words_key(files: ShardFiles, data: DataConfig) -> str:
+    return digest(canonical([files.fingerprint, data.caption, sorted(set(data.exclude))]))
+
+
+def _by_images(files: ShardFiles, data: DataConfig, home: Home, among: np.ndarray | None) -> np.ndarray:
+    """bool (samples,): one of `among` (all samples), and the list leaves its image in; says how many are left out."""
+    source = TextFile.images(data)
+    path = locate(source.path, f"data {source.name}", source.expected)
+    listed = read_list(path, f"data {source.name}")
+
+    def read() -> np.ndarray:
+        rows = np.arange(len(files)) if among is None else np.flatnonzero(among)
+        kept = np.zeros(len(files), dtype=bool)
+        kept[rows[without(listed, image_hashes(files, home)[rows])]] = True
+        return kept
+
+    before = "" if among is None else _words_key(files, data)
+    kept = _once(home.kept_pairs(digest(canonical([files.fingerprint, before, listed.digest]))), len(files), read)
+    count = len(files) if among is None else int(among.sum())
+    left = int(kept.sum())
+    if not left:
+        raise UnfitDataError(
+            f"data '{data.name}': exclude_images leaves none of {count} samples; {path} names them all"
+        )
+    say(f"data '{data.name}': {count - left} of {count} pairs are left out, whose images {path} names")
+    return kept
+
+
+def _once(cached: Path, count: int, make: Callable[[], np.ndarray]) -> np.ndarray:
+    """bool (count,), made now or before: a bit each in the cache."""
+    kept = _load(cached, count)
+    if kept is None:
+        with writing(cached.parent), locked(cached.with_suffix(".lock")):
+            kept = _load(cached, count)
+            if kept is None:
+                kept = make()
+                with replacing(cached) as file:
+                    np.save(file, np.packbits(kept))
+    return kept
 
 
 def _read(files: ShardFiles, caption: str, words: list[str]) -> np.ndarray:
-    """bool (samples,): the caption holds none of the words; with a bar on a terminal."""
-    ends = np.cumsum(files.sizes).tolist()
-    parts = [range(end - size, end) for end, size in zip(ends, files.sizes.tolist(), strict=True)]
-    with ThreadPoolExecutor(min(len(parts), len(os.sched_getaffinity(0)), 8)) as pool:
-        found = pool.map(lambda part: [_without(files, i, caption, words) for i in part], parts)
-        if len(parts) < 2 or not sys.stderr.isatty():
-            return np.concatenate([np.array(part, dtype=bool) for part in found])
-        with click.progressbar(found, length=len(parts), label="Reading captions", file=sys.stderr) as bar:
-            return np.concatenate([np.array(part, dtype=bool) for part in bar])
+    """bool (samples,): the caption holds none of the words."""
+    found = each_shard(files, lambda _, part: [_without(files, i, caption, words) for i in part], "Reading captions")
+    return np.concatenate([np.array(part, dtype=bool) for part in found])
 
 
 def _without(files: ShardFiles, i: int, caption: str, words: list[str]) -> bool:

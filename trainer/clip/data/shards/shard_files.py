@@ -49,13 +49,15 @@ class ShardFiles:
         order = sorted(range(len(paths)), key=lambda i: (summary[i][0], str(paths[i])))
         if empty := [paths[i] for i in order if not summary[i][1]]:
             order = [i for i in order if summary[i][1]]
-            _say(f"{where or paths[0].parent}: {_empty(empty, len(paths))}")
+            say(f"{where or paths[0].parent}: {_empty(empty, len(paths))}")
         if not order:
             raise DataError(f"{where or paths[0].parent}: all shards are empty, without a sample: {empty[0]} …")
         self.paths = [paths[i] for i in order]
         self.sizes = np.array([summary[i][1] for i in order], dtype=np.int64)
         """int64 (shards,): samples of each."""
-        self.fingerprint = content_fingerprint([summary[i][0] for i in order])
+        self.contents = [summary[i][0] for i in order]
+        """Hexadecimal SHA-256 of each shard, uncompressed."""
+        self.fingerprint = content_fingerprint(self.contents)
         self._ends = np.cumsum(self.sizes)
         self._home = home
         self._forget()
@@ -188,7 +190,7 @@ def _empty(shards: Sequence[Path], of: int) -> str:
 
 
 @functools.cache
-def _say(note: str) -> None:
+def say(note: str) -> None:
     """Write a note to standard error, once in a process."""
     click.echo(note, err=True)
 

@@ -9,9 +9,9 @@ import re
 from pathlib import Path
 
 from ablative.study.core.errors import AbsentDataError, DataError, unknown
+from ablative.trainer.clip.data.images.places import VARIABLE
 
 SUFFIXES = (".tar", ".tar.gz", ".tgz")
-VARIABLE = "ABLATE_DATA"
 _BRACES = re.compile(r"\{([^{}]*)\}")
 _RANGE = re.compile(r"(\d+)\.\.(\d+)")
 

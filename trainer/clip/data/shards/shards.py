@@ -38,7 +38,8 @@ class ShardPairs:
 
         Raises:
             DataError: no such shards, or one of them is unusable.
-            ConfigError: more pairs wanted than there are, none left by `exclude`, or no such caption.
+            ConfigError: more pairs wanted than there are, none left by what excludes them, or no such
+                caption.
         """
         where = f"data '{data.name}'"
         self._files = ShardFiles(shards or find_shards(data.path, where), home, where)
@@ -138,15 +139,17 @@ class ShardPairs:
 
 
 def subset(files: ShardFiles, data: DataConfig, home: Home) -> np.ndarray | None:
-    """Numbers int64 (n,), ascending, of the samples that `data` takes: those that `exclude` leaves, or the first
-    `pairs` of a fixed shuffle of these; None for all samples.
+    """Numbers int64 (n,), ascending, of the samples that `data` takes: those that `exclude` and `exclude_images`
+    leave, or the first `pairs` of a fixed shuffle of these; None for all samples.
 
     A smaller subset of the same seed lies within a larger one. Raises UnfitDataError where there are too few.
     """
     kept = kept_pairs(files, data, home)
     count = len(files) if kept is None else len(kept)
     if data.pairs > count:
-        left_out = f", of which exclude leaves {count}" if kept is not None else ""
+        words = " and ".join(key for key in ("exclude", "exclude_images") if getattr(data, key))
+        verb = "leave" if " and " in words else "leaves"
+        left_out = f", of which {words} {verb} {count}" if kept is not None else ""
         raise UnfitDataError(
             f"data '{data.name}': data.pairs={data.pairs}, but the shards hold {len(files)} samples{left_out}"
         )
