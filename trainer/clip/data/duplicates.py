@@ -42,7 +42,7 @@ class ImageReport:
     often: np.ndarray
     """S16 (n,): images that several pairs have."""
     sets: Mapping[str, Evaluated]
-    """By the name under which each set was asked for."""
+    """Keys are the names under which the sets were asked for."""
     left_out: int
     """Pairs that the list leaves out: all with an image of a set, and all but the first with a repeated one."""
 
@@ -60,7 +60,7 @@ class ImageReport:
         }
 
     def lines(self) -> list[str]:
-        """For people, as the rest of `ablate data check` is printed."""
+        """The findings as `ablate data check` prints them."""
         found = [f"repeated     {self.repeated} pairs have one of {len(self.often)} images that occur more than once"]
         for name, one in self.sets.items():
             found.append(

@@ -72,7 +72,7 @@ def _load(cached: Path, count: int) -> np.ndarray | None:
 
 
 def copies(hashes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Of images S16 (n,), bool (n,) each: another one has the same bytes, and an earlier one has."""
+    """bool (n,) each: another of the images S16 (n,) has the same bytes, and an earlier one has."""
     order = np.argsort(hashes, kind="stable")
     ordered = hashes[order]
     follows = np.zeros(len(hashes), dtype=bool)
