@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import re
 import signal
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,9 @@ import pytest
 import search_fakes
 from fakes import HERE, events, wait_for
 from optuna.trial import TrialState
+from shared import with_store
 from slurm_world import CONFIG, SECONDS, begin_soon, slurm
+from test_programs import folder
 
 from ablative.study.core.files import read_json
 from ablative.sweeps.queue import leases, manifest
@@ -86,3 +90,12 @@ def test_four_elements_search_and_a_killed_and_a_requeued_one_lose_nothing(
     assert set(finished.values()) == {1} and len(finished) in range(2 * 2 * 10, 2 * 2 * 11 + 1)
     log = "".join(path.read_text() for path in paths.jobs.glob("*.out"))
     assert "requeue" in log or "'requeues': 1" in log
+
+
+@pytest.mark.long
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # the uploader outlives the command
+def test_a_program_is_searched_and_pruned_by_what_it_prints(tmp_path: Path, call_ablate: Callable[..., str]) -> None:
+    home, study = with_store(tmp_path / "home"), str(folder(tmp_path / "user") / "study.yaml")
+    options = ("cluster=slurm", "cluster.memory_gib=0.3", "cluster.cpus=1", "cluster.hours=0.2")
+    said = call_ablate(home, "search", study, "--jobs", "1", *options)
+    assert re.search(r"width=narrow +2/2 \(1 complete, 1 pruned\) +trial 0 +1 +rate=0.3", said)
