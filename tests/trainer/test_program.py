@@ -241,6 +241,15 @@ def test_only_a_step_of_slurm_has_the_variables_of_one(
     assert not options.keys() & shown, "srun would take them for options of the next step, which has its own"
 
 
+def test_a_schedulers_warning_does_not_end_a_program(tmp_path: Path) -> None:
+    """SLURM sends it to each process of a step before the time limit; it is the task that stops its program."""
+    program = "import os, signal; os.kill(os.getpid(), signal.SIGUSR2); print(7)"
+    study = FILES.replace(", data: [sets]", "").replace("'loss (.*)'", "'(.)'")
+    plan = planned(folder_with(tmp_path / "user", study=study, note=program))
+    attempt(plan, plan.tasks[0])
+    assert paths_of(plan, plan.tasks[0]).record.exists()
+
+
 def test_a_word_may_be_for_one_stage(tmp_path: Path) -> None:
     """It goes before one for all stages, wherever it stands, and has no say in what a factor sets."""
     user = folder_with(

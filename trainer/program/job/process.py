@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import functools
 import os
 import re
 import select
@@ -48,6 +49,9 @@ class Child:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             start_new_session=True,
+            # A scheduler may warn all processes of a job before its time limit: the manager stops the program then, as
+            # the study says, and the warning alone would end it.
+            preexec_fn=functools.partial(signal.signal, signal.SIGUSR2, signal.SIG_IGN),  # noqa: PLW1509 (it takes no lock)
         )
         self.pid = self._process.pid
         self._mark = f"{MARK}={attempt}".encode()
