@@ -102,7 +102,7 @@ if __name__ == "__main__":
     tokenizer = Tokenizer.fit([pairs.caption(i) for i in range(9)], 300, 8)
     for _ in range(2):
         with Workers(pairs, tokenizer, 1, rows=9, size=16) as workers:
-            print(len(workers.result(workers.submit(np.arange(9), None)).images), flush=True)
+            print(len(workers.result(workers.submit(np.arange(9), (None, ()))).images), flush=True)
         shutil.rmtree(snapshot / "ablative" / "study" / "core", ignore_errors=True)
 """
 
