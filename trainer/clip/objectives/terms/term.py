@@ -7,6 +7,7 @@ batch, and the gradient comes back the same way. The value of a `SampleTerm` is 
 from __future__ import annotations
 
 import itertools
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Generic, NamedTuple, TypeVar
@@ -75,7 +76,7 @@ Found = Mapping[str, Outcome]
 """Outcomes of `BatchTerm.features` on the same samples, by the term's name: a pass is not computed twice."""
 
 
-class Term:
+class Term(ABC):
     """One loss, or several that share their pass."""
 
     names: tuple[str, ...]
@@ -101,14 +102,15 @@ class Term:
 class BatchTerm(Term, Generic[Own]):
     """A loss whose value depends on all samples of a batch at once."""
 
+    @abstractmethod
     def features(self, inputs: Inputs) -> Own:
         """Outcome of its passes; other terms of the same objective may ask for any of it."""
-        raise NotImplementedError
 
+    @abstractmethod
     def crossing(self, features: Own) -> tuple[Tensor, ...]:
         """The part of these that the loss is a function of: (b,E) each."""
-        raise NotImplementedError
 
+    @abstractmethod
     def loss(self, crossing: tuple[Tensor, ...], local: bool, rows: slice | None) -> Tensor:
         """The batch's loss, scalar.
 
@@ -117,31 +119,31 @@ class BatchTerm(Term, Generic[Own]):
             local: negatives are those of the sample's group alone (`objective.local_batch`).
             rows: the samples whose part of the loss is asked for; None: all.
         """
-        raise NotImplementedError
 
 
 class SampleTerm(Term, Generic[Own]):
     """A loss that adds up over samples."""
 
     counted = False
-    """A sample weighs by a count, which `shares` needs of the whole batch."""
+    """A sample weighs by a count, which `shares` needs of the whole batch; else all weigh the same."""
 
     def counts(self, inputs: Inputs, found: Found) -> Tensor:
         """(b,) these counts, where it is `counted`."""
-        raise NotImplementedError
+        return torch.ones(len(inputs.tokens), device=inputs.tokens.device)
 
     def shares(self, counts: Tensor) -> Tensor:
         """(B,) what each sample's value counts for in the batch's, from the counts of them all."""
-        raise NotImplementedError
+        return counts / counts.sum()
 
     def rows(self, tokens: Tensor) -> int | None:
         """Bound of a piece's masked tokens, for `Inputs.rows`, from its tokens (b,L) still on the CPU."""
         return None
 
+    @abstractmethod
     def losses(self, inputs: Inputs, found: Found) -> Own:
         """Values of each sample."""
-        raise NotImplementedError
 
+    @abstractmethod
     def values(self, losses: Own, size: int, shares: Tensor | None) -> dict[str, Tensor]:
         """What these samples add to the losses of a batch of `size`, by name, scalars.
 
@@ -150,7 +152,6 @@ class SampleTerm(Term, Generic[Own]):
             size: samples of the whole batch.
             shares: of these samples; None: they are the whole batch.
         """
-        raise NotImplementedError
 
 
 def make_terms(setting: Setting) -> Iterator[Term]:
