@@ -46,7 +46,8 @@ def without_removed(data: Mapping[str, Any], condition_keys: Sequence[str] = ())
     gone = {name: _gone(levels) for name, levels in factors.items() if levels is None or _gone(levels)}
     kept = {name: _present(levels, 1) for name, levels in factors.items() if levels is not None}
     found = {**data, "factors": kept}
-    removed = [name for name, levels in gone.items() if levels is None]
+    removed = [name for name, own in gone.items() if own is None]
+    levels = {name: own for name, own in gone.items() if own is not None}
     for key in ("applies", "baseline", *condition_keys):
         if isinstance(data.get(key), Mapping):
             own = {name: what for name, what in _present(data[key]).items() if name not in removed}
@@ -57,8 +58,11 @@ def without_removed(data: Mapping[str, Any], condition_keys: Sequence[str] = ())
         found["drop"] = [_condition(item, gone) for item in data["drop"] if not _is_gone(item, gone)]
     for key in OUTPUTS:
         if isinstance(data.get(key), Mapping):
-            outputs = _present(data[key]).items()
-            found[key] = {name: _output(each, gone) for name, each in outputs if not _is_about_levels(each, gone)}
+            found[key] = {
+                name: _output(each, gone)
+                for name, each in _present(data[key]).items()
+                if not (isinstance(each, Mapping) and _is_gone(each.get("where"), levels))
+            }
     if isinstance(data.get("labels"), Mapping):
         found["labels"] = _labels(data["labels"], gone)
         own = found["labels"].get("columns")
@@ -112,14 +116,6 @@ def _is_gone(condition: Any, gone: Gone) -> bool:
         return False
     named = {factor: gone[factor] for factor in condition if factor in gone}
     return any(own is None or own.issuperset(_listed(condition[factor])) for factor, own in named.items())
-
-
-def _is_about_levels(output: object, gone: Gone) -> bool:
-    """Whether a table, figure or claim is about nothing but levels that are gone."""
-    where = output.get("where") if isinstance(output, Mapping) else None
-    return isinstance(where, Mapping) and any(
-        own is not None and own.issuperset(_listed(where[factor])) for factor, own in gone.items() if factor in where
-    )
 
 
 def _for_cells(conditions: Settings, removed: Sequence[str], gone: Gone) -> dict[str, object]:
