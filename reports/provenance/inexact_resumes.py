@@ -27,7 +27,7 @@ def inexactly_resumed(results: Results) -> dict[str, str]:
         if state.state not in FINISHED or plan.has(task.task_id) or not plan.trainer.executes:
             continue
         own, resumption = tried.get(task.stage), plan.trainer.resumption(task.stage, task.config)
-        if not ends_the_same(resumption, own) and _was_resumed(task.paths(plan.home)):
+        if not ends_the_same(resumption.exact, own) and _was_resumed(task.paths(plan.home)):
             found[task.task_id] = _known(task.stage, own)
     return found
 

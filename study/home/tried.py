@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from ablative.study.core.damage import fields_of, shape_of
 from ablative.study.core.files import read_json, write_json
 from ablative.study.home.paths import StudyPaths
-from ablative.study.starts import Resumption
 
 
 @dataclass(frozen=True)
@@ -53,10 +52,10 @@ def read_tried(paths: StudyPaths) -> dict[str, Tried]:
     return {stage: Tried(**fields_of(Tried, values)) for stage, values in found["stages"].items()}
 
 
-def ends_the_same(resumption: Resumption, own: Tried | None) -> bool:
+def ends_the_same(said: bool | None, own: Tried | None) -> bool:
     """Whether a task that was stopped and resumed is known to end as one that was not: as is said, else as measured."""
-    if resumption.exact is not None:
-        return resumption.exact
+    if said is not None:
+        return said
     return own is not None and bool(own.exact)
 
 

@@ -117,7 +117,7 @@ class CanaryWorker(ElementWorker):
         own = installed_trainers.trainer(self.queue.trainer)
         resumption = own.resumption(task.stage, own.load(task.stage, read_config(paths.config)))
         tried = read_tried(self.home.study(self.queue.study)).get(task.stage)
-        return ends_the_same(resumption, tried)
+        return ends_the_same(resumption.exact, tried)
 
     def _react(self, failure: Failure) -> None:
         super()._react(failure)

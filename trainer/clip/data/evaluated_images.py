@@ -30,9 +30,8 @@ def named_sets(names: tuple[str, ...], config_dir: str | None, home: Home) -> di
     """
     if not names:
         return {}
-    composer = Composer(
-        config_dir, [package_folder("ablative.trainer.clip") / "conf"], home.composed if home.root.is_dir() else None
-    )
+    conf = package_folder("ablative.trainer") / "clip" / "conf"
+    composer = Composer(config_dir, [conf], home.composed if home.root.is_dir() else None)
     suites = {suite: composer.tree((("suite", suite),))["suite"]["datasets"] for suite in composer.options("suite")}
     return {name: _named(name, suites) for name in names}
 
