@@ -142,6 +142,10 @@ COUNTS = {
         "table1": 6, "table2": 72, "table3": 12, "table4": 24, "table9": 10, "table11": 144, "table12": 18,
         "table13": 10, "table14": 108, "table15a": 9, "table15b": 15, "table10": 24,
     },
+    # Tables 3 and 4: stage 2, SimCLR and MAE have no joint space.
+    "maskclip": {
+        "table1": 16, "table1_cost": 8, "table3": 9, "table4": 13, "table5": 130, "table6": 60, "table7": 8, "table8": 12,
+    },
 }  # fmt: skip
 
 

@@ -37,6 +37,7 @@ ROWS = {
     },
     "mae_clip_web": {"table14": 6, "table15a": 6, "table15b": 6, "table10": 4, "table11": 4, "readings": 8},
     "mae_clip": {"table1": 4, "table14": 6, "table11": 8, "scales": 8, "readings": 13, "settings": 13},
+    "maskclip": {"table1": 4, "table3": 3, "table4": 8, "table5": 5, "table6": 5, "table7": 2, "table8": 3},
 }
 """Rows that the paper prints; Table 9's bracketed values are rows of their own, with MAE-CLIP and GAP besides, and 15a
 and 15b have CLIP with MAP besides. Table 11's eight rows are four in each."""
@@ -73,7 +74,8 @@ def plan_of(name: str, home: Home, *overrides: str) -> Plan:
 
 
 @pytest.mark.parametrize(
-    ("name", "cells"), [("mae_clip", 39), ("mae_clip_cc", 19), ("mae_clip_web", 11), ("mae_clip_mini", 30)]
+    ("name", "cells"),
+    [("mae_clip", 39), ("mae_clip_cc", 19), ("mae_clip_web", 11), ("mae_clip_mini", 30), ("maskclip", 18)],
 )
 def test_every_row_is_a_cell(home: Home, name: str, cells: int) -> None:
     plan = plan_of(name, home)
@@ -81,7 +83,7 @@ def test_every_row_is_a_cell(home: Home, name: str, cells: int) -> None:
     for table, rows in (ROWS.get(name) or MINI).items():
         assert len(table_layout(table, plan.study.tables[table], plan.study.factors, plan.cells)) == rows, table
     depths = {task.config.model.decoder_depth for task in plan.runs if isinstance(task.config, RunConfig)}
-    assert depths == ({2, 3, 1} if name == "mae_clip_mini" else {8, 12})
+    assert depths == {"mae_clip_mini": {2, 3, 1}, "maskclip": {1, 8}}.get(name, {8, 12})
 
 
 @pytest.mark.parametrize("name", ["mae_clip_cc", "mae_clip_web"])
@@ -163,6 +165,20 @@ def test_gpu_hours_from_flops(home: Home) -> None:
     assert costs.gpu_hours[clip.task_id]["A100"] == pytest.approx(expected, rel=0.01)
     assert costs.gpu_hours[clip.task_id]["H100"] == pytest.approx(expected * 312 / 989, rel=0.01)
     assert not estimate(plan_of("mae_clip_mini", home)).gpu_hours
+
+
+def test_gpu_hours_of_maskclip(home: Home) -> None:
+    """By FLOPs of ViT-B/16 (CLIP 122.7 GF a sample, +SimCLR 2.71 times that, MaskCLIP 1.57 times), 25 epochs of 20 M."""
+    plan = plan_of("maskclip", home)
+    hours = estimate(plan).gpu_hours
+    clip = 122.7e9 * 20e6 * 25 / (0.4 * 989e12) / 3600
+    ratios = {"clip": 1, "clip_simclr": 2.71, "clip_mae": 1.28, "maskclip": 1.57, "maskclip_no_ema": 1.28}
+    for method, ratio in ratios.items():
+        for data, epochs, times in (("laion_20m", "25", 1), ("laion_20m", "100", 4), ("laion_50m", "", 2.5)):
+            cell = {"method": method, "data": data, **({"epochs": epochs} if epochs else {})}
+            for task in plan.of_cell(cell)[:1]:
+                assert hours[task.task_id]["H100"] == pytest.approx(clip * ratio * times, rel=0.02), cell
+    assert sum(hours[run.task_id]["H100"] for run in plan.runs) == pytest.approx(1870, rel=0.01)
 
 
 def test_a_gpu_is_kept_busy(home: Home) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -16,7 +17,7 @@ from ablative.trainer.clip.models.towers import trim_padding
 from ablative.trainer.clip.objectives.losses import contrastive_loss
 from ablative.trainer.clip.objectives.system import System
 from ablative.trainer.clip.optim import learning_rate, make_optimizer
-from ablative.trainer.clip.spec.config import RunConfig, ScheduleConfig
+from ablative.trainer.clip.spec.config import DistillConfig, RunConfig, ScheduleConfig, SimclrConfig
 from ablative.trainer.clip.step import FirstPass, Gradients, TrainStep, in_order
 
 CPU = torch.device("cpu")
@@ -133,6 +134,48 @@ def test_local_phase_is_the_unweighted_sum_with_the_mean_over_groups() -> None:
     after = update.metrics()
     contrastive, image, text = (after[f"train/{name}"] for name in ("contrastive", "image", "text"))
     assert after["train/loss"] == pytest.approx(contrastive + 0.1 * image + 0.05 * text, rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("objective", "without"),
+    [
+        ("clip_mae", {"objective__w_image": 0.0}),
+        ("mae_clip similarity", {"objective__w_image": 0.0, "objective__w_text": 0.0}),
+        ("maskclip", {"objective__distill": DistillConfig(weight=0.0)}),
+        ("maskclip_no_ema", {"objective__distill": DistillConfig(weight=0.0)}),
+        ("clip_simclr", {"objective__simclr": SimclrConfig(hidden=32, dim=8, weight=0.0)}),
+    ],
+)
+def test_each_loss_moves_the_tower(objective: str, without: dict[str, Any]) -> None:
+    """Shares of its gradient, as training reports them: the contrastive loss has what is left without the others. Nothing
+    else notices that they were measured, in one piece or in several."""
+
+    def updated(micro_batch: int, **changes: Any) -> TrainStep:
+        torch.manual_seed(1)
+        config = make_config(objective, **changes, runtime__micro_batch=micro_batch, model__init_std=0.25)
+        update = TrainStep(System(config.model, config.objective, MODEL.vocab_size), config, CPU)
+        update(4, make_batch(8))
+        return update
+
+    def norm(update: TrainStep, less: TrainStep | None = None) -> float:
+        own = [p.grad for p in update.system.image.parameters() if p.grad is not None]
+        others = [p.grad for p in less.system.image.parameters()] if less else [torch.zeros_like(x) for x in own]
+        return float(torch.nn.utils.get_total_norm([x - y for x, y in zip(own, others, strict=True)]))
+
+    whole, pieces = updated(0), updated(3)
+    shares = whole.shares.metrics()
+    print({name: f"{share:.2f} %" for name, share in shares.items()})
+    assert sum(shares.values()) == pytest.approx(100) and min(shares.values()) > 0.1
+    assert pieces.shares.metrics() == pytest.approx(shares, rel=1e-3)
+    plain = updated(0, runtime__measure_shares=0)
+    assert not plain.shares.metrics()
+    for (name, weight), other in zip(whole.parameters.items(), plain.parameters.values(), strict=True):
+        assert torch.equal(weight, other), name
+    alone = updated(0, **without)
+    assert alone.shares.metrics()["train/share/contrastive"] == pytest.approx(100)
+    if len(shares) == 2:
+        own, others = norm(alone), norm(whole, alone)
+        assert shares["train/share/contrastive"] == pytest.approx(100 * own / (own + others), rel=1e-3)
 
 
 def test_learning_rate_by_hand() -> None:

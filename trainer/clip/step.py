@@ -68,12 +68,15 @@ class Gradients:
         self._batch_terms = [(term, run(term.features)) for term in system.terms if isinstance(term, BatchTerm)]
         self._sample_terms = [(term, run(term.losses)) for term in system.terms if isinstance(term, SampleTerm)]
 
-    def __call__(self, step: int, batch: Batch, draws: Draws) -> Tensor:
+    def __call__(self, step: int, batch: Batch, draws: Draws, only: str = "") -> Tensor:
         """Mean losses (terms,) of the global batch in the order of `names`, without graph.
 
-        `batch` and `draws` are this process's rows of it, on the CPU.
+        `batch` and `draws` are this process's rows of it, on the CPU. `only`: the loss whose gradient is asked for, with
+        its weight; empty: that of their weighted sum.
         """
         weights = loss_weights(self.config.objective, step)
+        if only:
+            weights = {name: weight if name == only else 0.0 for name, weight in weights.items()}
         pieces = self._pieces(batch, draws)
         only, size = len(pieces) == 1, self.config.schedule.batch_size if self.world.size > 1 else len(batch)
         # A batch that is one piece of one process is one graph from the pixels to the loss.
@@ -230,6 +233,46 @@ def in_order(parts: list[Tensor], first_passes: list[FirstPass]) -> Tensor:
     return rows
 
 
+class Shares:
+    """How much of the image tower's gradient each weighted loss contributes, measured a few times in a run.
+
+    Papers leave weights open, and losses whose values look alike may differ by two orders of magnitude here. Each loss is
+    computed once more for it, which changes nothing that follows and takes no more memory than a step does.
+    """
+
+    def __init__(self, gradients: Gradients, config: RunConfig, device: torch.device) -> None:
+        self._gradients = gradients
+        steps, parts = config.schedule.steps, config.runtime.measure_shares
+        several = parts > 0 and len(gradients.names) > 1
+        self.steps = {round((steps - 1) * part / parts) for part in range(parts + 1)} if several else set()
+        """Numbers of these steps, counted from 0: the first, the last, and between them."""
+        self._cuda = [device] if device.type == "cuda" else []
+        self._norms: Tensor | None = None
+
+    def measure(self, step: int, batch: Batch, draws: Draws) -> None:
+        """Where it is such a step; leaves gradients in the parameters."""
+        self._norms = None
+        if step not in self.steps:
+            return
+        system, norms = self._gradients.system, []
+        with torch.random.fork_rng(devices=self._cuda):
+            for name in self._gradients.names:
+                system.zero_grad()
+                self._gradients(step, batch, draws, only=name)
+                norms.append(torch.nn.utils.get_total_norm([p.grad for p in system.image.parameters()]))
+        self._norms = torch.stack(norms)
+
+    def metrics(self) -> dict[str, float]:
+        """`train/share/…` of the last step in percent, where it was such a step; waits for the device."""
+        if self._norms is None:
+            return {}
+        norms = self._norms.tolist()
+        whole = sum(norms) or 1.0
+        return {
+            f"train/share/{name}": 100 * norm / whole for name, norm in zip(self._gradients.names, norms, strict=True)
+        }
+
+
 class TrainStep:
     """One step: draws, gradients, update. Holds the optimiser and watches for divergence."""
 
@@ -241,6 +284,7 @@ class TrainStep:
         self.rows = world.rows(config.schedule.batch_size)
         self.parameters = dict(system.named_parameters())
         self.watch = DivergenceWatch(self.gradients.names, tuple(self.parameters), device)
+        self.shares = Shares(self.gradients, config, device)
         self._generator = torch.Generator()
         self._step = 0
         self._losses = torch.zeros(len(self.gradients.names))
@@ -251,6 +295,7 @@ class TrainStep:
         self._generator.manual_seed(stream("draws", self.config.seed, step))
         draws = self.system.draw(self.config.schedule.batch_size, self._generator)[self.rows]
         set_learning_rate(self.optimizer, learning_rate(self.config.schedule, step))
+        self.shares.measure(step, batch, draws)
         self.optimizer.zero_grad()
         losses = self.gradients(step, batch, draws)
         norms = self._clip()

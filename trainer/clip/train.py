@@ -132,6 +132,8 @@ def _loop(
                 known = _share_broken(loader, world)
             # Also before saving: a run resumed from a diverged state could not say at which step it diverged.
             divergence = training.update.watch.verdict() if report or save else None
+            if not last and (shares := training.update.shares.metrics()):
+                journal.metrics(training.step, shares)
             if report or divergence is not None:
                 metrics = training.metrics()
                 journal.metrics(training.step, metrics)
@@ -144,7 +146,7 @@ def _loop(
             if asked and not last:
                 raise Interrupted(f"stopped after step {training.step} of {steps}")
     divergence = divergence or bad_parameter(training.system, training.step)
-    metrics = training.cost() | metrics
+    metrics = training.cost() | metrics | training.update.shares.metrics()
     journal.metrics(training.step, metrics)
     return TrainOutcome(training.step, divergence, metrics)
 

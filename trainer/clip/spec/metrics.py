@@ -70,6 +70,10 @@ RUN_METRICS = (
         Metric(f"train/{name}", TRAIN, better="lower", ranked=False, depends=term.depends, label=term.label)
         for name, term in TERMS.items()
     ),
+    *(
+        Metric(f"train/share/{name}", TRAIN, "%", low=0.0, high=100.0, label=f"{term.label}, share of the gradient")
+        for name, term in TERMS.items()
+    ),
     Metric("train/logit_scale", TRAIN, label="logit scale"),
     Metric("train/lr", TRAIN, label="learning rate"),
     Metric("train/grad_norm", TRAIN, better="lower", ranked=False, label="gradient norm"),
