@@ -168,7 +168,7 @@ def test_gpu_hours_from_flops(home: Home) -> None:
 
 
 def test_gpu_hours_of_maskclip(home: Home) -> None:
-    """By FLOPs of ViT-B/16 (CLIP 122.7 GF a sample, +SimCLR 2.71 times that, MaskCLIP 1.57 times), 25 epochs of 20 M."""
+    """By FLOPs of ViT-B/16 (CLIP 122.7 GF a sample, +SimCLR 2.71 times, MaskCLIP 1.57 times), 25 epochs of 20 M."""
     plan = plan_of("maskclip", home)
     hours = estimate(plan).gpu_hours
     clip = 122.7e9 * 20e6 * 25 / (0.4 * 989e12) / 3600

@@ -68,15 +68,15 @@ class Gradients:
         self._batch_terms = [(term, run(term.features)) for term in system.terms if isinstance(term, BatchTerm)]
         self._sample_terms = [(term, run(term.losses)) for term in system.terms if isinstance(term, SampleTerm)]
 
-    def __call__(self, step: int, batch: Batch, draws: Draws, only: str = "") -> Tensor:
+    def __call__(self, step: int, batch: Batch, draws: Draws, single: str = "") -> Tensor:
         """Mean losses (terms,) of the global batch in the order of `names`, without graph.
 
-        `batch` and `draws` are this process's rows of it, on the CPU. `only`: the loss whose gradient is asked for, with
-        its weight; empty: that of their weighted sum.
+        `batch` and `draws` are this process's rows of it, on the CPU. `single`: the loss whose gradient is asked
+        for, with its weight; empty: that of their weighted sum.
         """
         weights = loss_weights(self.config.objective, step)
-        if only:
-            weights = {name: weight if name == only else 0.0 for name, weight in weights.items()}
+        if single:
+            weights = {name: weight if name == single else 0.0 for name, weight in weights.items()}
         pieces = self._pieces(batch, draws)
         only, size = len(pieces) == 1, self.config.schedule.batch_size if self.world.size > 1 else len(batch)
         # A batch that is one piece of one process is one graph from the pixels to the loss.
@@ -236,8 +236,8 @@ def in_order(parts: list[Tensor], first_passes: list[FirstPass]) -> Tensor:
 class Shares:
     """How much of the image tower's gradient each weighted loss contributes, measured a few times in a run.
 
-    Papers leave weights open, and losses whose values look alike may differ by two orders of magnitude here. Each loss is
-    computed once more for it, which changes nothing that follows and takes no more memory than a step does.
+    Papers leave weights open, and losses whose values look alike may differ by two orders of magnitude here. Each loss
+    is computed once more for it, which changes nothing that follows and takes no more memory than a step does.
     """
 
     def __init__(self, gradients: Gradients, config: RunConfig, device: torch.device) -> None:
@@ -258,8 +258,9 @@ class Shares:
         with torch.random.fork_rng(devices=self._cuda):
             for name in self._gradients.names:
                 system.zero_grad()
-                self._gradients(step, batch, draws, only=name)
-                norms.append(torch.nn.utils.get_total_norm([p.grad for p in system.image.parameters()]))
+                self._gradients(step, batch, draws, single=name)
+                gradients = [p.grad for p in system.image.parameters() if p.grad is not None]
+                norms.append(torch.nn.utils.get_total_norm(gradients))
         self._norms = torch.stack(norms)
 
     def metrics(self) -> dict[str, float]:

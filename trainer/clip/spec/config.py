@@ -257,8 +257,8 @@ class ClipRuntimeConfig(RuntimeConfig):
     compile: bool = field(False, identity=False)
     """Compile the passes where they run on a GPU; on a CPU it gains nothing and takes minutes."""
     measure_shares: int = field(4, low=0, identity=False)
-    """Parts of a run after each of which, and at its first step, is measured how much each of several losses contributes to
-    the image tower's gradient (`train/share/…`); each measurement takes a step for each loss. 0: never."""
+    """Parts of a run after each of which, and at its first step, is measured how much each of several losses
+    contributes to the image tower's gradient (`train/share/…`); a measurement takes a step for each. 0: never."""
     checkpoint_activations: bool = field(False, identity=False)
     """Compute the blocks' inner activations again for the gradient instead of keeping them: less memory, slower."""
 
