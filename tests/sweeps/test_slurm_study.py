@@ -15,7 +15,7 @@ from fakes import SOURCE, wait_for
 from installed import install
 from performed import perform
 from shared import with_store
-from slurm_world import SECONDS
+from slurm_world import SECONDS, begin_soon
 
 from ablative.study.core.errors import ConfigError
 from ablative.study.core.files import read_json
@@ -141,3 +141,55 @@ def test_a_program_that_starts_its_processes_is_started_once(tmp_path: Path, cal
     assert [sorted(path.read_text()) for path in home.rglob("ranks")] == [["0", "1"]] * 2
     with pytest.raises(ConfigError, match=r"launch: with: env starts processes on one node, but cluster.nodes is 2"):
         make_plan(str(study), ("cluster=slurm", "cluster.nodes=2"), home=Home(home))
+
+
+SLOW = """
+import json, os, signal, sys, time
+out = sys.argv[1]
+begins = json.load(open(os.path.join(out, "last.json"))) if "--resume" in sys.argv else 0
+stopped = []
+signal.signal(signal.SIGTERM, lambda number, frame: stopped.append(number))
+for step in range(begins + 1, 81):
+    print(f"step {step} loss {1 / step}", flush=True)
+    time.sleep(1.0)
+    if stopped:
+        with open(os.path.join(out, "last.json"), "w") as file:
+            json.dump(step, file)
+        sys.exit(3)
+"""
+SLOW_STUDY = """
+name: slow
+code: .
+config: {rate: 0.1}
+stages:
+  train:
+    command: python train.py {out} {args}
+    resume: {file: last.json, args: --resume, exact: true}
+    stop: {grace: 10}
+    metrics:
+      loss: {better: lower, stdout: 'step (?P<step>[0-9]+) loss (?P<value>[^ ]+)'}
+factors: {rate: {slow: {rate: 0.1}}}
+"""
+
+
+@pytest.mark.long
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # the uploader outlives the command
+def test_a_program_goes_on_after_each_time_limit(tmp_path: Path, call_ablate: Callable[..., str]) -> None:
+    home, place = with_store(tmp_path / "home"), tmp_path / "user"
+    place.mkdir()
+    (place / "train.py").write_text(SLOW)
+    (place / "study.yaml").write_text(SLOW_STUDY)
+    limit = ("cluster.hours=0.016", "cluster.signal_seconds=25")
+    call_ablate(home, "submit", str(place / "study.yaml"), *CLUSTER, "cluster=slurm", *limit)
+
+    def finished() -> bool:
+        begin_soon()
+        return bool(records(home))
+
+    wait_for(finished, 6 * SECONDS)
+    (record,) = records(home).values()
+    assert list(metrics(home).values()) == [{"train/loss": 1 / 80}] and int(str(record["attempts"])) > 1
+    (journal,) = home.glob("runs/*/journal.jsonl")
+    entries = [json.loads(line) for line in journal.read_text().splitlines()]
+    reported = [entry["step"] for entry in entries if entry["kind"] == "metrics" and entry["step"]]
+    assert reported == list(range(1, 81))
