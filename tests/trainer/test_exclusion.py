@@ -8,6 +8,7 @@ import itertools
 import multiprocessing
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -84,13 +85,13 @@ def test_nothing_is_left(tmp_path: Path, home: Home) -> None:
 def test_captions_are_read_once(tmp_path: Path, home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = write_tagged(tmp_path / "s")
     reads: list[int] = []
-    real = exclusion.first_caption
+    real = exclusion.all_captions
 
     def counting(files: ShardFiles, i: int, caption: str) -> str:
         reads.append(i)
         return real(files, i, caption)
 
-    monkeypatch.setattr(exclusion, "first_caption", counting)
+    monkeypatch.setattr(exclusion, "all_captions", counting)
     fingerprint(config(folder, exclude=TAGS), home)
     found = kept_at(folder, home)
     assert sorted(reads) == list(range(60))
@@ -139,6 +140,17 @@ def test_impossible_exclusions(tmp_path: Path) -> None:
         check_data(DataConfig(name="shapes", kind="shapes", pairs=10, exclude=("<PERSON>",)), SCHEDULE)
     with pytest.raises(ConfigError, match=r"data\.exclude: '' is in every caption"):
         check_data(config(tmp_path, exclude=("",)), SCHEDULE)
+    for changes in ({"kind": "shapes", "pairs": 10, "caption": "json.texts"}, {"caption": "txt"}):
+        with pytest.raises(ConfigError, match=r"data\.captions: epoch, but .* has one caption for each image"):
+            check_data(config(tmp_path, captions="epoch", **changes), SCHEDULE)
+
+
+def test_no_caption_that_an_epoch_may_choose_holds_a_word(tmp_path: Path, home: Home) -> None:
+    texts = [["a", "<PERSON> b"], ["a", "b"], ["<PERSON>"], ["<PERSON>", "b"]]
+    write_shard(tmp_path / "a.tar", [sample(i, texts=own) for i, own in enumerate(texts)])
+    given: dict[str, Any] = {"exclude": TAGS, "caption": "json.texts"}
+    assert numbers(ShardPairs(config(tmp_path / "a.tar", **given), home)) == [0, 1]
+    assert numbers(ShardPairs(config(tmp_path / "a.tar", **given, captions="epoch"), home)) == [1]
 
 
 def write_repeated(folder: Path, images: tuple[tuple[int, ...], ...] = ((0, 1, 2, 0), (3, 1, 4, 5))) -> Path:

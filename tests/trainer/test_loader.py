@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import multiprocessing
 import os
 import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -40,6 +42,7 @@ class Numbered:
 
     native_size = SIZE
     fingerprint = "numbered"
+    by_epoch = False
 
     def __init__(self, number: int, bad: tuple[int, ...] = ()) -> None:
         self.number, self.bad, self.reads = number, bad, 0
@@ -53,7 +56,14 @@ class Numbered:
     def caption(self, i: int) -> str:
         return f"number {i}"
 
-    def views(self, indices: np.ndarray, size: int, crops: Crops | None, further: Sequence[Crops] = ()) -> Views:
+    def views(
+        self,
+        indices: np.ndarray,
+        size: int,
+        crops: Crops | None,
+        further: Sequence[Crops] = (),
+        chosen: np.ndarray | None = None,
+    ) -> Views:
         self.reads += len(indices)
         used = [
             next(j % self.number for j in range(i, i + self.number) if j % self.number not in self.bad) for i in indices
@@ -204,6 +214,37 @@ def test_a_large_batch_is_read_by_all_workers(
     assert shared_memory() == []
 
 
+def test_each_epoch_chooses_among_the_captions_of_a_sample(tmp_path: Path) -> None:
+    """A function of seed, epoch and sample: the same in batches of any size, from any step on and from workers, and
+    without a caption that no sample ever has. One image has a single caption, and the first mode takes the first."""
+    texts = [[f"{i} {word}" for word in ("one", "two", "three")[: 1 if i == 5 else 3]] for i in range(30)]
+    write_shard(tmp_path / "a.tar", [sample(i, texts=each) for i, each in enumerate(texts)])
+    fitted, home = Tokenizer.fit([text for each in texts for text in each], 300, 8), Home(tmp_path / "home")
+    data = DataConfig(name="own", kind="shards", path=str(tmp_path / "a.tar"), caption="json.texts")
+    words = {tuple(fitted([text])[0].tolist()): text for each in texts for text in each}
+
+    def epochs(data: DataConfig, batch_size: int, steps: range, **options: Any) -> list[tuple[int, int, str]]:
+        one = load(open_pairs(data, SIZE, home), fitted, batch_size, **options)
+        batches = one.batches(steps.start, len(steps))
+        return [
+            ((step * batch_size + row) // 30, int(i), words[tuple(batch.tokens[row].tolist())])
+            for step, batch in zip(steps, batches, strict=True)
+            for row, i in enumerate(one.indices(step))
+        ]
+
+    assert {text.split()[1] for _, _, text in epochs(data, 10, range(9))} == {"one"}
+    data = dataclasses.replace(data, captions="epoch")
+    chosen = epochs(data, 12, range(25))  # 10 epochs
+    assert all(text.startswith(f"{i} ") for _, i, text in chosen)
+    assert [text for _, i, text in chosen if i == 5] == ["5 one"] * 10
+    counts = Counter(text.split()[1] for _, i, text in chosen if i != 5)
+    assert all(70 < count < 125 for count in counts.values()) and len(counts) == 3
+    assert len({tuple(text for _, own, text in chosen if own == i) for i in range(30)}) == 30
+    assert sorted(epochs(data, 15, range(20))) == sorted(chosen)
+    assert epochs(data, 12, range(17, 25), workers=1, crop_scale=0.5) == chosen[17 * 12 :]
+    assert sorted(epochs(data, 12, range(25), seed=1)) != sorted(chosen)
+
+
 def shared_memory() -> list[str]:
     """What this process still holds of it."""
     links = [Path(f"/proc/self/fd/{name}") for name in os.listdir("/proc/self/fd")]
@@ -257,12 +298,12 @@ def test_workers_never_outlive_a_killed_training(tmp_path: Path) -> None:
         "from ablative.trainer.clip.spec.config import DataConfig\n"
         "from ablative.trainer.clip.data.world.shapes import ShapePairs\n"
         "from ablative.trainer.clip.data.pairs.tokenizer import Tokenizer\n"
-        "from ablative.trainer.clip.data.pairs.workers import Workers\n"
+        "from ablative.trainer.clip.data.pairs.workers import Asked, Workers\n"
         "if __name__ == '__main__':\n"
         "    pairs = ShapePairs(DataConfig(name='s', kind='shapes', pairs=9), 16)\n"
         "    tokenizer = Tokenizer.fit([pairs.caption(i) for i in range(9)], 300, 8)\n"
         "    with Workers(pairs, tokenizer, 1, rows=9, size=16) as workers:\n"
-        "        workers.result(workers.submit(np.arange(9), (None, ())))\n"
+        "        workers.result(workers.submit(np.arange(9), Asked()))\n"
         "        print(multiprocessing.active_children()[0].pid, flush=True)\n"
         "        time.sleep(600)\n"
     )

@@ -105,6 +105,12 @@ def check_data(data: DataConfig, schedule: ScheduleConfig) -> None:
             f"data.exclude: {', '.join(map(repr, data.exclude))} cannot be left out of the procedural world, whose "
             "captions are drawn; only shards (data.kind=shards) can"
         )
+    if data.captions == "epoch" and (data.kind == "shapes" or data.caption == "txt"):
+        source = "the procedural world" if data.kind == "shapes" else "data.caption=txt"
+        raise ConfigError(
+            f"data.captions: epoch, but {source} has one caption for each image; expected first, or a key of the JSON "
+            "of shards that holds several (data.caption=json.captions)"
+        )
     if "" in data.exclude:
         raise ConfigError("data.exclude: '' is in every caption; give the strings whose pairs are to be left out")
     if data.kind == "shapes" and data.exclude_images:

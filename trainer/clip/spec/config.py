@@ -227,8 +227,10 @@ class DataConfig:
     """Seed of the procedural world and of the subset, not of the run."""
     caption: str = field("txt")
     """Caption source of shards: `txt`, or a key of the JSON (`json.name`)."""
+    captions: str = field("first", choices=("first", "epoch"), identity_default="first")
+    """Where that key holds several captions: the first of them always, or in each epoch one at random."""
     exclude: tuple[str, ...] = field((), identity_default=())
-    """Shards: pairs whose caption holds one of these strings (letter case counts) are no part of the data."""
+    """Shards: pairs one of whose captions holds one of these strings (letter case counts) are no part of the data."""
     exclude_images: str = field("", identity=False)
     """Shards: pairs whose image is in this list, which `ablate data check --write` makes, are no part of the data
     either; a relative path starts at $ABLATE_DATA."""

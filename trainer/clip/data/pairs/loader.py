@@ -4,8 +4,8 @@ The samples of all epochs form one endless line: epoch after epoch, each in an o
 (seed, epoch). Step s takes the places s·B … (s+1)·B−1 of that line. So nothing is drawn twice or
 left out within an epoch, a batch may hold the end of one epoch and the beginning of the next, and resuming
 takes one integer. Crops are a function of (seed, place),
-those of further views of (seed, place, view). Workers and caching change when a batch is
-made, never what is in it.
+those of further views of (seed, place, view); which of a sample's captions an epoch takes, of (seed, epoch,
+sample). Workers and caching change when a batch is made, never what is in it.
 """
 
 from __future__ import annotations
@@ -37,8 +37,7 @@ class _Request:
 
     indices: np.ndarray
     """int64 (B,)."""
-    crops: Crops | None
-    further: tuple[Crops, ...]
+    asked: Asked
 
 
 class Loader:
@@ -60,7 +59,7 @@ class Loader:
     ) -> None:
         """
         Args:
-            seed: of the order and the crops.
+            seed: of the order, the crops and the choice of captions.
             crop_scale: smallest area of RandomResizedCrop; 1 resizes whole images instead.
             workers: processes that read and decode; 0 does so in this one.
             max_broken: share of the pairs that may be unreadable.
@@ -78,7 +77,7 @@ class Loader:
         self._reasons: dict[int, str] = {}
         self._order: tuple[int, Order] | None = None
         whole = (crop_scale == 1 and not views) or pairs.native_size == image_size
-        fits = whole and len(pairs) * image_size**2 * 3 <= CACHE_BYTES
+        fits = whole and not pairs.by_epoch and len(pairs) * image_size**2 * 3 <= CACHE_BYTES
         self._cache = _Cache(len(pairs), image_size, tokenizer.context_length) if fits else None
 
     @property
@@ -145,7 +144,18 @@ class Loader:
     def _request(self, step: int) -> _Request:
         cropped = self._cropped(self._crop_scale, step, "crops") if self._crop_scale < 1 else None
         further = (self._cropped(scale, step, "view", number) for number, scale in enumerate(self._views))
-        return _Request(self.indices(step), cropped, tuple(further))
+        indices = self.indices(step)
+        chosen = self._chosen(step, indices) if self._pairs.by_epoch else None
+        return _Request(indices, Asked(cropped, tuple(further), chosen))
+
+    def _chosen(self, step: int, indices: np.ndarray) -> np.ndarray:
+        """float64 (b,) in [0, 1): which of its captions each sample has in its epoch."""
+        epochs, chosen = self._places(step) // len(self._pairs), np.empty(len(indices))
+        for epoch in np.unique(epochs):
+            own = epochs == epoch
+            keys = streams.keys(streams.stream("caption", self._seed, int(epoch)), indices[own])
+            chosen[own] = streams.uniforms(keys, 1)[:, 0]
+        return chosen
 
     def _cropped(self, scale: float, step: int, name: str, *number: int) -> Crops:
         return Crops(streams.keys(streams.stream(name, *number, self._seed), self._places(step)), scale)
@@ -154,8 +164,8 @@ class Loader:
         return self._cache is None or not self._cache.known[request.indices].all()
 
     def _asked(self, request: _Request) -> Asked:
-        """Crops to read with; whole images alone where there is a cache."""
-        return (request.crops, request.further) if self._cache is None else (None, ())
+        """What to read; whole images alone where there is a cache."""
+        return request.asked if self._cache is None else Asked()
 
     def _read(self, request: _Request) -> Samples:
         return read(self._pairs, self._tokenizer, request.indices, self._image_size, self._asked(request))
@@ -172,9 +182,9 @@ class Loader:
             self._cache.put(request.indices, samples.images.numpy(), samples.tokens.numpy())
         assert self._cache is not None
         images, tokens = self._cache.take(request.indices)
-        views = [torch.from_numpy(crops.crop_squares(images, each)) for each in request.further]
-        if request.crops is not None:
-            images = crops.crop_squares(images, request.crops)
+        views = [torch.from_numpy(crops.crop_squares(images, each)) for each in request.asked.further]
+        if request.asked.crops is not None:
+            images = crops.crop_squares(images, request.asked.crops)
         return Batch(torch.from_numpy(images), torch.from_numpy(tokens), torch.stack(views) if views else None)
 
 

@@ -39,6 +39,8 @@ class Pairs(Protocol):
     """SHA-256 prefix of the content, whatever its place on disk."""
     native_size: int
     """Side of every image when they are squares of one size, else 0."""
+    by_epoch: bool
+    """Each epoch chooses anew among a sample's captions."""
 
     def __len__(self) -> int: ...
 
@@ -50,9 +52,16 @@ class Pairs(Protocol):
         """Caption of a sample, "" where it has none."""
         ...
 
-    def views(self, indices: np.ndarray, size: int, crops: Crops | None, further: Sequence[Crops] = ()) -> Views:
+    def views(
+        self,
+        indices: np.ndarray,
+        size: int,
+        crops: Crops | None,
+        further: Sequence[Crops] = (),
+        chosen: np.ndarray | None = None,
+    ) -> Views:
         """Samples `indices` (n,) resized to `size`, cropped first where `crops` says so; each read once, however many
-        `further` crops are asked for."""
+        `further` crops are asked for. `chosen` in [0, 1), (n,): which of its captions each has; None: the first."""
         ...
 
     def order(self, seed: int, epoch: int) -> Order:

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from multiprocessing import connection, reduction
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -43,8 +43,17 @@ _worker: tuple[Pairs, Tokenizer, Slots] | None = None
 """What a worker process reads from, and where it puts the images."""
 
 
-Asked = tuple[Crops | None, tuple[Crops, ...]]
-"""Crops of an image's first view, None for all of it, and of further ones."""
+class Asked(NamedTuple):
+    """What is asked of samples (see `Pairs.views`)."""
+
+    crops: Crops | None = None
+    further: tuple[Crops, ...] = ()
+    chosen: np.ndarray | None = None
+
+    def part(self, rows: slice) -> Asked:
+        crops, further, chosen = self
+        own = None if crops is None else crops[rows]
+        return Asked(own, tuple(each[rows] for each in further), None if chosen is None else chosen[rows])
 
 
 @dataclass(frozen=True)
@@ -164,12 +173,10 @@ class Workers:
     def submit(self, indices: np.ndarray, asked: Asked) -> Reading:
         """`read`, by several workers where there are many samples."""
         chunks = []
-        crops, further = asked
         with _watched():
             for start in range(0, len(indices), CHUNK):
                 part, slot = slice(start, start + CHUNK), self._free.pop()
-                own = None if crops is None else crops[part], tuple(each[part] for each in further)
-                chunks.append((slot, self._pool.submit(_read, slot, indices[part], self._size, own)))
+                chunks.append((slot, self._pool.submit(_read, slot, indices[part], self._size, asked.part(part))))
         return Reading(len(indices), tuple(chunks))
 
     def result(self, reading: Reading) -> Samples:

@@ -29,10 +29,10 @@ def _json(files: ShardFiles, i: int) -> dict[str, Any]:
         return {}
 
 
-def first_caption(files: ShardFiles, i: int, caption: str) -> str:
-    """The first of `all_captions`, or ""."""
+def one_caption(files: ShardFiles, i: int, caption: str, chosen: float = 0.0) -> str:
+    """The one of `all_captions` that `chosen` in [0, 1) means, of which 0 is the first; "" where there is none."""
     found = all_captions(files, i, caption)
-    return found[0] if found else ""
+    return found[int(chosen * len(found))] if found else ""
 
 
 def all_captions(files: ShardFiles, i: int, caption: str) -> list[str]:

@@ -15,7 +15,7 @@ from ablative.study.core.identity import canonical, digest
 from ablative.study.home.paths import Home
 from ablative.trainer.clip.data.images.image_list import read_list
 from ablative.trainer.clip.data.images.places import locate
-from ablative.trainer.clip.data.shards.captions import first_caption
+from ablative.trainer.clip.data.shards.captions import all_captions
 from ablative.trainer.clip.data.shards.image_hashes import each_shard, image_hashes, without
 from ablative.trainer.clip.data.shards.shard_files import ShardFiles, say
 from ablative.trainer.clip.data.shards.shard_index import locked, writing
@@ -44,9 +44,9 @@ def kept_pairs(files: ShardFiles, data: DataConfig, home: Home) -> np.ndarray | 
 
 
 def _by_captions(files: ShardFiles, data: DataConfig, home: Home) -> np.ndarray:
-    """bool (samples,): the caption holds none of the words."""
+    """bool (samples,): no caption that may be chosen holds one of the words."""
     words = sorted(set(data.exclude))
-    kept = _once(home.kept_pairs(_words_key(files, data)), len(files), lambda: _read(files, data.caption, words))
+    kept = _once(home.kept_pairs(_words_key(files, data)), len(files), lambda: _read(files, data, words))
     if not kept.any():
         raise UnfitDataError(
             f"data '{data.name}': exclude leaves none of {len(files)} samples; every caption holds "
@@ -56,7 +56,8 @@ def _by_captions(files: ShardFiles, data: DataConfig, home: Home) -> np.ndarray:
 
 
 def _words_key(files: ShardFiles, data: DataConfig) -> str:
-    return digest(canonical([files.fingerprint, data.caption, sorted(set(data.exclude))]))
+    several = [] if data.captions == "first" else [data.captions]
+    return digest(canonical([files.fingerprint, data.caption, sorted(set(data.exclude)), *several]))
 
 
 def _by_images(files: ShardFiles, data: DataConfig, home: Home, among: np.ndarray | None) -> np.ndarray:
@@ -96,20 +97,20 @@ def _once(cached: Path, count: int, make: Callable[[], np.ndarray]) -> np.ndarra
     return kept
 
 
-def _read(files: ShardFiles, caption: str, words: list[str]) -> np.ndarray:
-    """bool (samples,): the caption holds none of the words."""
-    found = each_shard(files, lambda _, part: [_without(files, i, caption, words) for i in part], "Reading captions")
+def _read(files: ShardFiles, data: DataConfig, words: list[str]) -> np.ndarray:
+    """bool (samples,): no caption that may be chosen holds one of the words."""
+    found = each_shard(files, lambda _, part: [_without(files, i, data, words) for i in part], "Reading captions")
     return np.concatenate([np.array(part, dtype=bool) for part in found])
 
 
-def _without(files: ShardFiles, i: int, caption: str, words: list[str]) -> bool:
+def _without(files: ShardFiles, i: int, data: DataConfig, words: list[str]) -> bool:
     try:
-        text = first_caption(files, i, caption)
+        texts = all_captions(files, i, data.caption)
     except DataError:
         # A damaged caption is a broken sample, which training deals with; a disk that fails is no answer.
-        files.read(i, "txt" if caption == "txt" else "json")
+        files.read(i, "txt" if data.caption == "txt" else "json")
         return True
-    return not any(word in text for word in words)
+    return not any(word in text for text in texts[: 1 if data.captions == "first" else None] for word in words)
 
 
 def _load(cached: Path, count: int) -> np.ndarray | None:

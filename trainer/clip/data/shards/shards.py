@@ -14,7 +14,7 @@ from ablative.trainer.clip.data.images import streams
 from ablative.trainer.clip.data.images.crops import Crops, boxes
 from ablative.trainer.clip.data.images.pictures import central_square, decode, resize
 from ablative.trainer.clip.data.pairs.pairs import Views
-from ablative.trainer.clip.data.shards.captions import check_caption, first_caption
+from ablative.trainer.clip.data.shards.captions import check_caption, one_caption
 from ablative.trainer.clip.data.shards.epoch_order import ShardOrder
 from ablative.trainer.clip.data.shards.exclusion import kept_pairs
 from ablative.trainer.clip.data.shards.shard_files import ShardFiles
@@ -46,6 +46,7 @@ class ShardPairs:
         self.fingerprint = self._files.fingerprint
         check_caption(self._files, data.caption, where)
         self._caption = data.caption
+        self.by_epoch = data.captions == "epoch"
         self._subset = subset(self._files, data, home)
         self.shard_sizes = self._shard_sizes()
         """int64 (shards,): how many of the pairs lie in each, in order."""
@@ -64,9 +65,9 @@ class ShardPairs:
         return np.array(decode(self._files.read_image(number), self._files.name(number)))
 
     def caption(self, i: int) -> str:
-        """Caption of a sample, "" where it has none."""
+        """First caption of a sample, "" where it has none."""
         try:
-            return first_caption(self._files, self._number(i), self._caption)
+            return one_caption(self._files, self._number(i), self._caption)
         except DataError:
             return ""
 
@@ -82,7 +83,14 @@ class ShardPairs:
         """Shard and key, for messages."""
         return self._files.name(self._number(i))
 
-    def views(self, indices: np.ndarray, size: int, crops: Crops | None, further: Sequence[Crops] = ()) -> Views:
+    def views(
+        self,
+        indices: np.ndarray,
+        size: int,
+        crops: Crops | None,
+        further: Sequence[Crops] = (),
+        chosen: np.ndarray | None = None,
+    ) -> Views:
         """Samples `indices` (n,) at `size` pixels: cropped, or else their central squares."""
         asked = (crops, *further)
         images = np.empty((len(asked), len(indices), size, size, 3), dtype=np.uint8)
@@ -91,7 +99,7 @@ class ShardPairs:
             for step in range(len(self)):
                 i = (wanted + step) % len(self)
                 try:
-                    captions.append(self.required_caption(i))
+                    captions.append(self.required_caption(i, 0.0 if chosen is None else float(chosen[place])))
                     own = [None if each is None else each[place : place + 1] for each in asked]
                     images[:, place] = self._views(i, size, own)
                     break
@@ -111,10 +119,10 @@ class ShardPairs:
             raise IndexError(f"pair {i} of {len(self)}")
         return int(i) if self._subset is None else int(self._subset[i])
 
-    def required_caption(self, i: int) -> str:
-        """Caption of a sample; raises DataError where it has none."""
+    def required_caption(self, i: int, chosen: float = 0.0) -> str:
+        """Caption of a sample (see `one_caption`); raises DataError where it has none."""
         number = self._number(i)
-        caption = first_caption(self._files, number, self._caption)
+        caption = one_caption(self._files, number, self._caption, chosen)
         if not caption:
             raise DataError(f"{self._files.name(number)} has no caption ({self._caption})")
         return caption

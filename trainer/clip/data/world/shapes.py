@@ -43,6 +43,7 @@ class ShapePairs:
         if not data.pairs:
             raise DataError("data.pairs: the procedural world is endless; say how many pairs to train on")
         self.native_size = image_size
+        self.by_epoch = False
         self.fingerprint = _fingerprint("pairs", data.seed)
         self._pairs, self._seed = data.pairs, data.seed
         self._blocks = _Blocks(image_size, functools.partial(draw_scenes, data.seed, "pairs"))
@@ -58,7 +59,14 @@ class ShapePairs:
         _check_index(i, self._pairs)
         return self._blocks.caption(i)
 
-    def views(self, indices: np.ndarray, size: int, crops: Crops | None, further: Sequence[Crops] = ()) -> Views:
+    def views(
+        self,
+        indices: np.ndarray,
+        size: int,
+        crops: Crops | None,
+        further: Sequence[Crops] = (),
+        chosen: np.ndarray | None = None,
+    ) -> Views:
         scenes = draw_scenes(self._seed, "pairs", indices)
         images = render(scenes, size)[0]
         others = np.stack([crop_squares(images, each) for each in further]) if further else None
