@@ -271,6 +271,7 @@ _ANSWERS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "check_value": (lambda value: True, ""),
     "check_cluster": (lambda value: True, ""),
     "check_start": (lambda value: True, ""),
+    "check_stage": (lambda value: True, ""),
     "members": (_is_sequence, "a sequence of patterns"),
     "absent": (lambda value: isinstance(value, Mapping), "a mapping of names to places"),
 }

@@ -323,6 +323,10 @@ class Trainer(Protocol):
         """
         return None
 
+    def check_stage(self, stage: str, config: Config, needs: Mapping[str, Config]) -> None:
+        """Raise ConfigError for a stage that cannot be run on what those leave that it needs (their configurations)."""
+        return None
+
     def check_watched(self, config: Config, every: int, where: str) -> None:
         """Raise ConfigError unless a held-out stage can be evaluated every so many steps while this run trains."""
         raise ConfigError(f"{where}: trainer '{self.name}' evaluates nothing while it trains; prune by what it logs")

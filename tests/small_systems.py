@@ -14,7 +14,8 @@ from ablative.trainer.clip.objectives.teacher import make_teacher
 from ablative.trainer.clip.objectives.terms.contrastive import Contrastive, Embeddings
 from ablative.trainer.clip.objectives.terms.reconstruction import Reconstruction, Restored
 from ablative.trainer.clip.objectives.terms.term import TEACHER, BatchTerm, Draws, Inputs, Outcome
-from ablative.trainer.clip.spec.config import ModelConfig, ObjectiveConfig, SimclrConfig
+from ablative.trainer.clip.spec.config import ModelConfig, ObjectiveConfig
+from ablative.trainer.clip.spec.loss_options import SimclrConfig
 
 
 def make_system(objective: str, seed: int = 0, **changes: Any) -> System:

@@ -282,6 +282,7 @@ class _Planner:
             choices, values = self._split(cell)
             stages = self._configured(cell)
             applied = {stage.name for stage in stages if allows(cell, stage.where)}
+            self._check_stages(cell, stages, applied)
             read_keys.note(cell, values, opening(stages))
             for seed in self.study.seeds:
                 run = self._run(cell, seed)
@@ -316,6 +317,7 @@ class _Planner:
         if PARENT_KEY in self._tuned.meaning(levels):
             raise ConfigError(f"{self.where}: search: {cell_name(levels)} starts from another run; a trial cannot")
         stages = [stage for stage in self._configurations.stages(choices, values) if allows(levels, stage.where)]
+        self._check_stages(levels, stages, {stage.name for stage in stages})
         own = [(stage.name, stage.config, stage.runtime) for stage in stages]
         return stages, self._cluster(choices, values, own)
 
@@ -342,6 +344,15 @@ class _Planner:
             self._runs[key] = bound_tasks(self.trainer, self._configured(cell), seed, cell, run_id)
             self._check_start(cell, self._runs[key], before)
         return self._runs[key]
+
+    def _check_stages(self, cell: Cell, stages: list[Stage], applied: set[str]) -> None:
+        configs = {stage.name: stage.config for stage in stages}
+        for stage in stages:
+            if stage.name in applied:
+                try:
+                    self.trainer.check_stage(stage.name, stage.config, {name: configs[name] for name in stage.needs})
+                except ConfigError as error:
+                    raise ConfigError(self._levels.blamed(cell, str(error))) from error.__cause__
 
     def _check_start(self, cell: Cell, tasks: list[Task], before: Task | None) -> None:
         first = next((task for task in tasks if task.opens and task.seeded), None)

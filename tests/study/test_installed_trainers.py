@@ -179,6 +179,7 @@ ANSWERS: dict[str, tuple[tuple[Any, ...], Any]] = {
     "check_watched": (({}, 1, ""), None),
     "check_cluster": (("fit", {}, None), None),
     "check_start": (("fit", {}, None), None),
+    "check_stage": (("fit", {}, {}), None),
     "check_value": (("fit", {}, "size", 1), None),
     "configurations": ((None,), object()),
 }

@@ -58,7 +58,7 @@ def test_the_student_as_its_own_teacher_costs_no_pass(
 ) -> None:
     calls: list[int] = []
     forward = ImageTower.forward
-    monkeypatch.setattr(ImageTower, "forward", lambda *args: calls.append(1) or forward(*args))
+    monkeypatch.setattr(ImageTower, "forward", lambda *args, **given: calls.append(1) or forward(*args, **given))
     total_loss(make_system(objective), *make_batch())
     assert len(calls) == passes
 
@@ -107,7 +107,7 @@ def test_two_stage_learns_the_features_of_its_parent(tmp_path: Path) -> None:
         (
             {"two": {"objective": "two_stage", "model.patch_size": 16, "from": {"method": "clip"}}},
             (),
-            "model.patch_size: 16, and the run that this one starts from has 8",
+            "model.patch_size: 16, and the run whose features this one learns has 8",
         ),
         ({"same": {"objective.distill.weight": 2.0}}, (), "changes nothing, it sets objective.distill.weight"),
         ({}, ("objective.distill.bta=1",), "did you mean 'beta'"),

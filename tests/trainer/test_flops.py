@@ -66,6 +66,8 @@ def test_masked_pass_of_vit_b16() -> None:
     assert image_flops(VIT_B16, 196) / image_flops(VIT_B16, 49) == pytest.approx(4.1, abs=0.05)
 
 
+TRUNK = {"class_token": True, "pooling": "cls", "text_pooling": "eos", "text_causal": True, "positions": "learned"}
+"""CLIP's towers."""
 COUNTED: list[tuple[str, dict[str, Any]]] = [
     *((name, {}) for name in OBJECTIVES),
     *((name, {"pooling": "max", "stem": "conv"}) for name in ("masked_clip", "mae_clip")),
@@ -73,6 +75,8 @@ COUNTED: list[tuple[str, dict[str, Any]]] = [
     ("mae_clip", {"masking": "similarity", "text_pooling": "gap"}),
     ("mae_clip", {"masking": "similarity", "similarity_reduce": "filip_max"}),
     ("m3ae", {"include_pads": True}),
+    *((name, TRUNK) for name in ("masked_clip", "mae_clip", "maskclip", "clip_simclr")),
+    *((name, TRUNK | {"hidden_patches": "mask_token"}) for name in ("masked_clip", "m3ae", "two_stage")),
 ]
 
 
@@ -105,6 +109,8 @@ SIZES: list[dict[str, Any]] = [
     {},
     {"stem": "conv", "ln_after_pool": True},
     {"map_residual": True, "text_pooling": "gap"},
+    TRUNK | {"hidden_patches": "mask_token"},
+    {"class_token": True, "positions": "learned", "position_grid": 3},
 ]
 
 
@@ -120,6 +126,8 @@ def test_parameters_of_vit_b16() -> None:
     """The image tower is timm's `vit_base_patch16_224` (85,798,656) less class token and learned positions."""
     counts = parameters(VIT_B16, MAE_CLIP)
     assert counts["image"] == 85_798_656 - 768 - 197 * 768
+    whole = dataclasses.replace(VIT_B16, class_token=True, positions="learned")
+    assert parameters(whole, MAE_CLIP)["image"] == 85_798_656 - 768, "the class token's position would only be added"
     assert counts["text"] == 12 * 3_152_384 + (49408 + 77) * 512 + 2 * 512
     assert counts["heads"] == 768 * 512 + 512 * 512 + 1
     with torch.device("meta"):

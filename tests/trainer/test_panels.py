@@ -31,7 +31,7 @@ class Tokens(nn.Module):
         super().__init__()
         self.tokens = tokens
 
-    def forward(self, _: torch.Tensor) -> torch.Tensor:
+    def forward(self, _: torch.Tensor, **given: object) -> torch.Tensor:
         return self.tokens
 
 

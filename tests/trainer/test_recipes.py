@@ -38,7 +38,9 @@ OTHER: dict[str, Any] = {
     "objective.views.brightness": 0.9, "objective.views.contrast": 0.9, "objective.views.saturation": 0.9,
     "objective.views.hue": 0.3, "objective.views.grey": 1.0, "objective.views.blur": 0.0,
     "objective.views.sigma_min": 1.5, "objective.views.sigma_max": 5.0, "objective.views.flip": 0.0,
-    "model.decoder_depth": 2, "model.decoder_heads": 1, "model.init_std": 0.1,
+    "model.decoder_depth": 2, "model.decoder_heads": 1, "model.init_std": 0.1, "model.class_token": True,
+    "model.positions": "learned", "model.position_grid": 2, "model.drop_path": 0.5, "model.text_causal": True,
+    "objective.hidden_patches": "mask_token",
 }  # fmt: skip
 """Key → another value than that of the run that it is compared with."""
 NEEDED = {"objective.name", "model.name", "model.image_size", "model.vocab_size"}

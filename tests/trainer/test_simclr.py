@@ -25,7 +25,8 @@ from ablative.trainer.clip.objectives.augmentation import NUMBERS, augment
 from ablative.trainer.clip.objectives.losses import nt_xent
 from ablative.trainer.clip.objectives.system import System
 from ablative.trainer.clip.spec.checks import check_run
-from ablative.trainer.clip.spec.config import DataConfig, RunConfig, ViewsConfig
+from ablative.trainer.clip.spec.config import DataConfig, RunConfig
+from ablative.trainer.clip.spec.loss_options import ViewsConfig
 from ablative.trainer.clip.step import Gradients
 
 

@@ -17,13 +17,12 @@ from ablative.trainer.clip.data.pairs.batch import Batch
 from ablative.trainer.clip.spec.config import (
     ClipRuntimeConfig,
     DataConfig,
-    DistillConfig,
     ModelConfig,
     ObjectiveConfig,
     RunConfig,
     ScheduleConfig,
-    SimclrConfig,
 )
+from ablative.trainer.clip.spec.loss_options import DistillConfig, SimclrConfig
 from ablative.trainer.clip.token_ids import BOS, EOS
 
 OBJECTIVES: dict[str, dict[str, Any]] = {

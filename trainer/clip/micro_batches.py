@@ -9,7 +9,7 @@ from torch import Tensor
 from ablative.trainer.clip.data.pairs.batch import to_pixels
 from ablative.trainer.clip.objectives.augmentation import augment
 from ablative.trainer.clip.objectives.terms.term import Draws, Inputs
-from ablative.trainer.clip.spec.config import ViewsConfig
+from ablative.trainer.clip.spec.loss_options import ViewsConfig
 from ablative.trainer.clip.token_ids import PAD
 
 WHOLE = slice(None)

@@ -58,7 +58,8 @@ def learn_from(teacher: Teacher, parent: RunPaths, journal: Journal) -> str:
     """
     state, _ = final_model(parent)
     own = teacher.tower.state_dict()
-    for name, weight in own.items():
+    # A teacher sees whole images, without mask tokens.
+    for name, weight in ((name, weight) for name, weight in own.items() if name != "mask_token"):
         found = state.get(f"image.{name}")
         if found is None or found.shape != weight.shape:
             shape = "no such weight" if found is None else f"the shape {tuple(found.shape)}"

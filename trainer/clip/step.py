@@ -202,7 +202,7 @@ class Gradients:
         return Piece(
             images,
             self._moved(tokens),
-            Draws(self._moved(draws.image), self._moved(draws.text), draws.views),
+            self._on_device(draws),
             None if self.device.type == "cpu" else self._bound(tokens),
             places if isinstance(places, slice) else self._moved(places),
             views,
@@ -213,6 +213,10 @@ class Gradients:
         """Rows of the vocabulary head at most; on a CPU the exact count costs nothing, and spares it the rounding."""
         bounds = (term.rows(tokens) for term, _ in self._sample_terms)
         return next((bound for bound in bounds if bound is not None), None)
+
+    def _on_device(self, draws: Draws) -> Draws:
+        paths = None if draws.paths is None else self._moved(draws.paths)
+        return Draws(self._moved(draws.image), self._moved(draws.text), draws.views, paths)
 
     def _moved(self, x: Tensor) -> Tensor:
         """x on the device; pinned first, since a copy from pageable memory would wait for all work queued there."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -60,7 +62,7 @@ class Mlp(nn.Module):
 
 
 class Attention(nn.Module):
-    """Multi-head self-attention, bidirectional."""
+    """Multi-head self-attention; bidirectional, unless a mask forbids it."""
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
@@ -69,9 +71,14 @@ class Attention(nn.Module):
         self.out = nn.Linear(width, width)
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
-        """x (B,N,D), mask bool (B,1,1,N), True where a key may be attended; None lets the flash kernel run."""
+        """x (B,N,D), mask bool (B,1,1 or N,N), True where a key may be attended; None lets the flash kernel run."""
         q, k, v = self.qkv(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
         return self.out(F.scaled_dot_product_attention(q, k, v, attn_mask=mask).transpose(1, 2).flatten(2))
+
+    def values(self, x: Tensor) -> Tensor:
+        """What every element would get if it attended to itself alone: x (B,N,D) → (B,N,D)."""
+        width = x.shape[-1]
+        return self.out(F.linear(x, self.qkv.weight[2 * width :], self.qkv.bias[2 * width :]))
 
 
 class Block(nn.Module):
@@ -84,36 +91,82 @@ class Block(nn.Module):
         self.norm2 = LayerNorm(width)
         self.mlp = Mlp(width, mlp_ratio)
 
-    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
-        x = x + self.attention(self.norm1(x), mask)
+    def forward(self, x: Tensor, mask: Tensor | None = None, shares: Tensor | None = None) -> Tensor:
+        """x (B,N,D), mask as in `Attention`, shares (B,2): factors of both branches, of each sample → (B,N,D)."""
+        attended = self.attention(self.norm1(x), mask)
+        if shares is None:
+            x = x + attended
+            return x + self.mlp(self.norm2(x))
+        first, second = shares.to(x.dtype)[..., None, None].unbind(1)
+        x = x + first * attended
+        return x + second * self.mlp(self.norm2(x))
+
+    def value_path(self, x: Tensor) -> Tensor:
+        """The block with each element attending to itself alone (DenseCLIP): x (B,N,D) → (B,N,D)."""
+        x = x + self.attention.values(self.norm1(x))
         return x + self.mlp(self.norm2(x))
 
 
 class Transformer(nn.Module):
     """A stack of blocks without a final norm, which towers and decoder add."""
 
-    def __init__(self, width: int, depth: int, heads: int, mlp_ratio: float) -> None:
+    def __init__(self, width: int, depth: int, heads: int, mlp_ratio: float, drop_path: float = 0.0) -> None:
+        """`drop_path`: how often training leaves a residual branch of the last block out (`forward`)."""
         super().__init__()
         self.blocks = nn.ModuleList(Block(width, heads, mlp_ratio) for _ in range(depth))
+        self.rates = [drop_path * (i / (depth - 1) if depth > 1 else 1.0) for i in range(depth)]
+        """The same of each block: from 0 to that of the last, linearly (Huang et al. 2016, arXiv 1603.09382)."""
         self.recompute = False
         """Keep each block's input alone and compute the rest again for the gradient: a third more work, and memory for
         one block instead of all (Chen et al. 2016, arXiv 1604.06174)."""
 
-    def forward(self, x: Tensor, valid: Tensor | None = None) -> Tensor:
-        """x (B,N,D), valid bool (B,N) or None where nothing is padding → (B,N,D).
+    def forward(
+        self, x: Tensor, valid: Tensor | None = None, mask: Tensor | None = None, paths: Tensor | None = None
+    ) -> Tensor:
+        """The last of `outputs`."""
+        for output in self.outputs(x, valid, mask, paths):
+            x = output
+        return x
+
+    def outputs(
+        self, x: Tensor, valid: Tensor | None = None, mask: Tensor | None = None, paths: Tensor | None = None
+    ) -> Iterator[Tensor]:
+        """What each block makes of x (B,N,D) → (B,N,D).
+
+        Args:
+            valid: bool (B,N); None: nothing is padding.
+            mask: bool (B or 1,1,N,N), which keys each query may attend, instead of `valid`.
+            paths: uniform numbers (B,2·depth) by which residual branches are left out of single samples (stochastic
+                depth); None: none is. Given from outside, they are the same when a block is computed again.
 
         Under autocast the residual stream itself is narrow (as open_clip's image tower is): a wide
         one doubles the memory traffic of everything between the products.
         """
         x = narrow(x)
-        mask = None if valid is None else valid[:, None, None, :]
-        for block in self.blocks:
+        if valid is not None and mask is None:
+            mask = valid[:, None, None, :]
+        for i, block in enumerate(self.blocks):
+            shares = None if paths is None or not self.rates[i] else self._shares(paths, i)
             if self.recompute and torch.is_grad_enabled():
                 # Blocks draw no random numbers whose state would have to be kept.
-                x = checkpoint(block, x, mask, use_reentrant=False, preserve_rng_state=False)
+                x = checkpoint(block, x, mask, shares, use_reentrant=False, preserve_rng_state=False)
             else:
-                x = block(x, mask)
-        return x
+                x = block(x, mask, shares)
+            yield x
+
+    def values(self, x: Tensor) -> Tensor:
+        """x (B,N,D) → (B,N,D), as `forward`, but with the value path through the last block."""
+        x = narrow(x)
+        for block in self.blocks[:-1]:
+            x = block(x)
+        last = self.blocks[-1]
+        assert isinstance(last, Block)
+        return last.value_path(x)
+
+    def _shares(self, paths: Tensor, i: int) -> Tensor:
+        """(B,2) factors of the branches of block `i`: 0, or what keeps their expectation."""
+        kept = paths[:, 2 * i : 2 * i + 2] >= self.rates[i]
+        return kept / (1 - self.rates[i])
 
 
 def initialise(root: nn.Module, std: float) -> None:

@@ -101,7 +101,7 @@ def forward_flops(
     if recipe.contrastive:
         patches, words = grid(model), length
         if recipe.masks_input:
-            patches = keep_count(patches, objective.input_mask_ratio)
+            patches = _encoded(model, objective, objective.input_mask_ratio)
             words = keep_count(length, objective.input_text_mask_ratio)
         passes["image"] = image_flops(model, patches)
         passes["text"] = text_flops(model, words)
@@ -119,6 +119,11 @@ def forward_flops(
     return passes
 
 
+def _encoded(model: ModelConfig, objective: ObjectiveConfig, ratio: float) -> int:
+    """Patches that the image tower computes where so many are hidden: the visible ones, or all with mask tokens."""
+    return keep_count(grid(model), ratio) if objective.hidden_patches == "dropped" else grid(model)
+
+
 def grid(model: ModelConfig) -> int:
     """Patches of an image."""
     return (model.image_size // model.patch_size) ** 2
@@ -126,7 +131,7 @@ def grid(model: ModelConfig) -> int:
 
 @functools.lru_cache(1024)
 def image_flops(model: ModelConfig, patches: int) -> float:
-    """Image tower over so many visible patches. A convolutional stem always sees the whole image."""
+    """Image tower over so many patches, and the class token. A convolutional stem always sees the whole image."""
     pixels = 3 * model.patch_size**2
     stem = 2.0 * patches * pixels * model.width
     if model.stem == "conv":
@@ -134,7 +139,7 @@ def image_flops(model: ModelConfig, patches: int) -> float:
         stem = 2.0 * patches * widths[-1] * model.width
         for i, (a, b) in enumerate(pairwise([3, *widths])):
             stem += 2.0 * 9 * a * b * (model.image_size >> (i + 1)) ** 2
-    return stem + _trunk(patches, model.width, model.depth, model.mlp_ratio)
+    return stem + _trunk(patches + model.class_token, model.width, model.depth, model.mlp_ratio)
 
 
 def text_flops(model: ModelConfig, tokens: int) -> float:
@@ -164,9 +169,9 @@ def _reconstruction(
 ) -> dict[str, float]:
     """The masked pass: visible elements through the towers, all through the decoder, masked ones to the heads."""
     width, patches = model.decoder_width, grid(model)
-    seen = keep_count(patches, objective.mask_ratio)
-    passes = {"masked image": image_flops(model, seen)}
-    decoder = 2.0 * seen * model.width * width
+    seen, encoded = keep_count(patches, objective.mask_ratio), _encoded(model, objective, objective.mask_ratio)
+    passes = {"masked image": image_flops(model, encoded)}
+    decoder = 2.0 * (encoded + model.class_token) * model.width * width
     hidden_tokens = 0.0
     if TEXT not in recipe_of(objective).terms:
         length = 0
@@ -178,7 +183,9 @@ def _reconstruction(
         hidden_tokens = tokens - keep_count(tokens, objective.text_mask_ratio)
         if objective.include_pads:
             hidden_tokens = tokens * (1 - words / length)
-    passes["decoder"] = decoder + _trunk(patches + length, width, model.decoder_depth, model.mlp_ratio)
+    passes["decoder"] = decoder + _trunk(
+        patches + model.class_token + length, width, model.decoder_depth, model.mlp_ratio
+    )
     passes["pixels"] = 2.0 * (patches - seen) * width * 3 * model.patch_size**2
     passes["vocabulary"] = 2.0 * hidden_tokens * width * vocab_size
     return passes
@@ -187,10 +194,10 @@ def _reconstruction(
 def _distillation(model: ModelConfig, objective: ObjectiveConfig, teacher: str) -> dict[str, float]:
     """Visible patches through the tower, all through the decoder, masked ones to their features; the teacher's pass."""
     width, patches = model.decoder_width, grid(model)
-    seen = keep_count(patches, objective.mask_ratio)
-    decoder = 2.0 * seen * model.width * width + 2.0 * (patches - seen) * width * model.width
-    decoder += _trunk(patches, width, model.decoder_depth, model.mlp_ratio)
-    passes = {"visible image": image_flops(model, seen), "feature decoder": decoder}
+    seen, encoded = keep_count(patches, objective.mask_ratio), _encoded(model, objective, objective.mask_ratio)
+    decoder = 2.0 * (encoded + model.class_token) * model.width * width + 2.0 * (patches - seen) * width * model.width
+    decoder += _trunk(patches + model.class_token, width, model.decoder_depth, model.mlp_ratio)
+    passes = {"visible image": image_flops(model, encoded), "feature decoder": decoder}
     return passes if teacher == SELF else {**passes, "teacher": image_flops(model, patches)}
 
 
@@ -217,6 +224,9 @@ def parameters(model: ModelConfig, objective: ObjectiveConfig, vocab_size: int |
     norm_here = model.ln_after_pool and recipe.contrastive
     counts = {"image": _stem_parameters(model) + _trunk_parameters(model.width, model.depth, model.mlp_ratio)}
     counts["image"] += 0 if norm_here else 2 * model.width
+    counts["image"] += _position_parameters(model)
+    mask_token = recipe.hides_patches and objective.hidden_patches == "mask_token"
+    counts["image"] += model.width if mask_token else 0
     if recipe.uses_text:
         counts["text"] = (vocab_size + model.context_length) * model.text_width
         counts["text"] += _trunk_parameters(model.text_width, model.text_depth, model.mlp_ratio)
@@ -227,14 +237,22 @@ def parameters(model: ModelConfig, objective: ObjectiveConfig, vocab_size: int |
         counts["heads"] += _head_parameters(model, text_pooling, model.text_width) + 1  # the temperature
     if recipe.generative:
         counts["decoder"] = _decoder_parameters(model, vocab_size if TEXT in recipe.terms else None)
+        counts["decoder"] -= model.decoder_width if mask_token else 0
     if DISTILL in recipe.terms:
         counts["feature decoder"] = _decoder_parameters(model, None, model.width)
+        counts["feature decoder"] -= model.decoder_width if mask_token else 0
     if SIMCLR in recipe.terms:
         hidden, dim = objective.simclr.hidden, objective.simclr.dim
         counts["projector"] = model.width * hidden + hidden**2 + 4 * hidden + (hidden + 1) * dim
         if not recipe.contrastive:
             counts["pooling"] = _pool_parameters(model, model.pooling, model.width)
     return counts
+
+
+def _position_parameters(model: ModelConfig) -> int:
+    """The class token, and learned positions of patches."""
+    side = model.position_grid or model.image_size // model.patch_size
+    return model.width * (model.class_token + (side * side if model.positions == "learned" else 0))
 
 
 def _trunk_parameters(width: int, depth: int, ratio: float) -> int:

@@ -21,6 +21,13 @@ def patchify(images: Tensor, size: int) -> Tensor:
     return cells.permute(0, 2, 4, 3, 5, 1).reshape(batch, grid * grid, size * size * channels)
 
 
+def blank(images: Tensor, hidden: Tensor, size: int) -> Tensor:
+    """Images (B,3,S,S) with zeros in the patches of those numbers, int64 (B,M)."""
+    grid = images.shape[-1] // size
+    seen = images.new_ones(len(images), grid * grid).scatter(1, hidden, 0.0)
+    return images * F.interpolate(seen.view(-1, 1, grid, grid), scale_factor=size)
+
+
 class LinearStem(nn.Module):
     """One linear projection per patch (ViT). A product, not a convolution, so only kept patches cost."""
 

@@ -8,7 +8,8 @@ from torch import Tensor, nn
 
 from ablative.study.core.errors import ConfigError, unknown
 from ablative.trainer.clip.models.blocks import LayerNorm, Mlp, l2_normalize
-from ablative.trainer.clip.spec.config import POOLINGS
+from ablative.trainer.clip.models.splits import take
+from ablative.trainer.clip.spec.config import IMAGE_POOLINGS, TEXT_POOLINGS, ModelConfig
 
 
 class MeanPool(nn.Module):
@@ -29,6 +30,38 @@ class MaxPool(nn.Module):
         if valid is not None:
             tokens = tokens.masked_fill(~valid[..., None], -torch.inf)
         return tokens.amax(1)
+
+
+class FirstPool(nn.Module):
+    """The class token, which is in front."""
+
+    def forward(self, tokens: Tensor, valid: Tensor | None = None) -> Tensor:
+        """tokens (B,N,D) → (B,D)."""
+        return tokens[:, 0]
+
+
+class LastPool(nn.Module):
+    """The end marker: the last element that is not padding, which comes behind."""
+
+    def forward(self, tokens: Tensor, valid: Tensor | None = None) -> Tensor:
+        """tokens (B,N,D), valid bool (B,N) → (B,D)."""
+        if valid is None:
+            return tokens[:, -1]
+        last = valid.sum(1) - 1
+        return take(tokens, last[:, None])[:, 0]
+
+
+class PatchesOnly(nn.Module):
+    """A pooling of all elements but the first, the class token."""
+
+    def __init__(self, pool: nn.Module) -> None:
+        super().__init__()
+        self.pool = pool
+
+    def forward(self, tokens: Tensor, valid: Tensor | None = None) -> Tensor:
+        """tokens (B,N,D) → (B,D)."""
+        pooled: Tensor = self.pool(tokens[:, 1:])
+        return pooled
 
 
 class AttentionPool(nn.Module):
@@ -63,8 +96,10 @@ class AttentionPool(nn.Module):
 FIXED: dict[str, type[nn.Module]] = {
     "gap": MeanPool,
     "max": MaxPool,
+    "cls": FirstPool,
+    "eos": LastPool,
 }
-"""Poolings that learn nothing, by their names in `trainer.clip.spec.config.POOLINGS`."""
+"""Poolings that learn nothing, by their names in `trainer.clip.spec.config`."""
 
 
 def make_pool(kind: str, width: int, heads: int, mlp_ratio: float, residual: bool = False) -> nn.Module:
@@ -73,7 +108,21 @@ def make_pool(kind: str, width: int, heads: int, mlp_ratio: float, residual: boo
         return FIXED[kind]()
     if kind == "map":
         return AttentionPool(width, heads, mlp_ratio, residual)
-    raise ConfigError(unknown("pooling", kind, POOLINGS))
+    raise ConfigError(unknown("pooling", kind, dict.fromkeys((*IMAGE_POOLINGS, *TEXT_POOLINGS))))
+
+
+def image_pool(model: ModelConfig, trained: bool = True) -> nn.Module:
+    """How a model pools images: the class token, or the patches without it.
+
+    Not `trained`: the mean instead of the attention head, for models of which no loss pools.
+    """
+    if trained:
+        pool = make_pool(
+            model.pooling, model.width, model.map_heads or model.heads, model.mlp_ratio, model.map_residual
+        )
+    else:
+        pool = FIXED.get(model.pooling, MeanPool)()
+    return PatchesOnly(pool) if model.class_token and model.pooling != "cls" else pool
 
 
 class Head(nn.Module):

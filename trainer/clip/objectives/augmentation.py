@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ablative.trainer.clip.spec.config import ViewsConfig
+from ablative.trainer.clip.spec.loss_options import ViewsConfig
 
 NUMBERS = 13
 """Random numbers of a view: whether its colours change, four factors, their order, then grey, blur, deviation, flip."""

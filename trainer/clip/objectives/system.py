@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import torch
 from torch import Tensor, nn
 
 from ablative.study.core.errors import ConfigError
 from ablative.trainer.clip.models.blocks import initialise
 from ablative.trainer.clip.models.decoder import Decoder
-from ablative.trainer.clip.models.pooling import FIXED, Head, MeanPool
+from ablative.trainer.clip.models.pooling import Head, image_pool
 from ablative.trainer.clip.models.towers import ImageTower, TextTower
 from ablative.trainer.clip.objectives.augmentation import NUMBERS
 from ablative.trainer.clip.objectives.terms.term import Draws, Setting, Term, make_terms
@@ -50,12 +52,13 @@ class System(nn.Module):
         self.recipe = recipe_of(objective)
         self.contrastive = self.recipe.contrastive
         norm_here = model.ln_after_pool and self.contrastive
-        self.image = ImageTower(model, normalize=not norm_here)
+        mask_token = self.recipe.hides_patches and objective.hidden_patches == "mask_token"
+        self.image = ImageTower(model, normalize=not norm_here, mask_token=mask_token)
         text = None
         if self.recipe.uses_text:
             self.text = text = TextTower(model, vocab_size, normalize=not norm_here)
         if not self.contrastive:
-            self.image_pool = FIXED.get(model.pooling, MeanPool)()
+            self.image_pool = image_pool(model, trained=False)
         terms = []
         for term in make_terms(Setting(self.image, text, model, objective, vocab_size)):
             for name, part in term.parts.items():
@@ -67,17 +70,22 @@ class System(nn.Module):
     def draw(self, batch_size: int, generator: torch.Generator) -> Draws:
         """Every random number of a global batch, whatever its micro-batches; `generator` is a CPU one."""
         patches, words = (max(counts) for counts in zip(*(term.draws() for term in self.terms), strict=True))
-        return Draws(
+        draws = Draws(
             torch.rand(batch_size, patches, generator=generator),
             torch.rand(batch_size, words, generator=generator),
             torch.rand(self.recipe.views, batch_size, NUMBERS, generator=generator),
         )
+        if not self.model.drop_path:
+            return draws
+        passes = sum(term.passes for term in self.terms)
+        paths = torch.rand(passes, batch_size, 2 * self.model.depth, generator=generator)
+        return dataclasses.replace(draws, paths=paths)
 
     # ---- evaluation: whole inputs
 
     def image_tokens(self, images: Tensor) -> Tensor:
-        """images (B,3,S,S) → (B,N,D) after the final LayerNorm."""
-        tokens = self.image(images)
+        """images (B,3,S,S) → patches (B,N,D) after the final LayerNorm, without the class token."""
+        tokens = self.image.patches(self.image(images))
         return self.image_head.norm(tokens) if self.contrastive else tokens
 
     def text_tokens(self, tokens: Tensor) -> Tensor:
@@ -85,12 +93,16 @@ class System(nn.Module):
         words = self.text(tokens, tokens != PAD)
         return self.text_head.norm(words) if self.contrastive else words
 
-    def image_features(self, images: Tensor, kind: str) -> Tensor:
+    def image_features(self, images: Tensor, kind: str, tap: int = 0) -> Tensor:
         """images (B,3,S,S) → (B,D), or (B,E) unit vectors for "projected".
 
         "pooled": before the projection, by the trained pooling. MAE and M3AE train none: theirs where that
-        learns nothing, the mean otherwise. "mean": the mean of the tokens whatever the pooling.
+        learns nothing, the mean otherwise. "mean": the mean of the patches whatever the pooling, after so many blocks
+        (`tap`) and without the final norm, or after all of them and with it (0).
         """
+        if tap:
+            assert kind == "mean", kind
+            return self.image.taps(images, (tap,))[0].mean(1)
         if kind == "projected":
             return self.encode_image(images)
         if kind == "mean":
@@ -98,12 +110,16 @@ class System(nn.Module):
         assert kind == "pooled", kind
         if self.contrastive:
             return self.image_head.pooled(self.image(images))
-        return self.image_pool(self.image_tokens(images))
+        return self.image_pool(self.image(images))
 
-    def patch_embeddings(self, images: Tensor) -> Tensor:
-        """images (B,3,S,S) → every patch in the joint space, unit vectors (B,N,E)."""
+    def patch_embeddings(self, images: Tensor, kind: str = "tokens") -> Tensor:
+        """images (B,3,S,S) → every patch in the joint space, unit vectors (B,N,E).
+
+        "tokens": as the tower leaves them; "values": by the value path (`ImageTower.values`).
+        """
         self._require_joint_space()
-        return self.image_head.elements(self.image(images))
+        patches = self.image.values(images) if kind == "values" else self.image.patches(self.image(images))
+        return self.image_head.elements(patches)
 
     def encode_image(self, images: Tensor) -> Tensor:
         """images (B,3,S,S) → unit vectors (B,E)."""

@@ -32,7 +32,7 @@ class Teacher:
     @torch.no_grad()
     def features(self, images: Tensor) -> Tensor:
         """images (B,3,S,S) → features of every patch (B,N,D)."""
-        return self.tower(images)
+        return self.tower.patches(self.tower(images))
 
     def momentum(self, step: int, steps: int) -> float:
         """Share of its old weights that it keeps after the update number `step` of `steps`, counted from 0."""

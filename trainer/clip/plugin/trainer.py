@@ -19,7 +19,7 @@ from ablative.study.home.paths import TaskPaths
 from ablative.study.starts import Resumption
 from ablative.study.trainers import Config, Progress, Request, Stage, Trainer
 from ablative.trainer.clip.plugin.configurations import GROUPS, SECTIONS, ClipConfigurations
-from ablative.trainer.clip.spec.checks import check_run, check_start
+from ablative.trainer.clip.spec.checks import check_evaluation, check_run, check_start
 from ablative.trainer.clip.spec.config import (
     DataConfig,
     DatasetConfig,
@@ -73,6 +73,10 @@ class ClipTrainer(Trainer):
 
     def check_start(self, stage: str, config: Config, parent: Config | None) -> None:
         check_start(config, parent)
+
+    def check_stage(self, stage: str, config: Config, needs: Mapping[str, Config]) -> None:
+        if isinstance(config, EvaluationConfig):
+            check_evaluation(config.protocol, needs[TRAIN].model)
 
     def unread(self, stage: str, config: Config) -> Mapping[str, str]:
         if not isinstance(config, RunConfig):

@@ -26,7 +26,7 @@ from ablative.trainer.clip.protocols.parts.row_store import gathered
 from ablative.trainer.clip.protocols.parts.training import batches, layered_adamw, set_rate
 from ablative.trainer.clip.spec.config import ProtocolConfig
 
-INPUTS = ("system.image.stem",)
+INPUTS = tuple(f"system.image.{name}" for name in ("stem", "positions", "class_token"))
 """Parameters of `Classifier` before its blocks."""
 
 
@@ -36,7 +36,8 @@ def finetune(evaluation: Evaluation) -> Iterator[tuple[str, float]]:
     train_labels, labels = evaluation.labels("train"), evaluation.labels("test")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(protocol.seed)
-        classifier = Classifier(representation.system, len(evaluation.dataset.classes), protocol.features)
+        classes = len(evaluation.dataset.classes)
+        classifier = Classifier(representation.system, classes, protocol.features, protocol.tap)
     classifier.to(representation.device)
     blocks = images_in_blocks(evaluation.split("train"), BATCH, representation.config.runtime.workers)
     train = gathered(blocks, len(train_labels), representation.paths.features)
@@ -49,18 +50,19 @@ def finetune(evaluation: Evaluation) -> Iterator[tuple[str, float]]:
 class Classifier(nn.Module):
     """A copy of a system's image side with a linear layer: images (B,3,S,S) → logits (B,C)."""
 
-    def __init__(self, system: System, classes: int, features: str) -> None:
-        """`features` as in `System.image_features`; weights of the linear layer come from torch's global generator."""
+    def __init__(self, system: System, classes: int, features: str, tap: int = 0) -> None:
+        """`features` and `tap` as in `System.image_features`; weights of the linear layer come from torch's global
+        generator."""
         super().__init__()
         self.system = copy.deepcopy(system)
-        self.features = features
+        self.features, self.tap = features, tap
         width = system.model.embed_dim if features == "projected" else system.model.width
         self.linear = nn.Linear(width, classes)
         nn.init.trunc_normal_(self.linear.weight, std=0.01)
         nn.init.zeros_(self.linear.bias)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        return self.linear(self.system.image_features(images, self.features))
+        return self.linear(self.system.image_features(images, self.features, self.tap))
 
 
 def fit(

@@ -5,6 +5,8 @@ from __future__ import annotations
 from ablative.study.core.errors import ConfigError
 from ablative.study.spec.runtime import RuntimeConfig
 from ablative.trainer.clip.spec.config import (
+    POOLINGS,
+    TEXT_POOLINGS,
     DataConfig,
     DatasetConfig,
     ModelConfig,
@@ -15,6 +17,14 @@ from ablative.trainer.clip.spec.config import (
 )
 from ablative.trainer.clip.spec.prompts import fill, names_class
 from ablative.trainer.clip.spec.recipes import RUN, named, recipe_of
+
+TEACHER_KEYS = ("width", "depth", "heads", "mlp_ratio", "stem", "class_token", "positions", "ln_after_pool")
+"""What an image tower has to share with one whose features it learns."""
+
+
+def position_grid(model: ModelConfig) -> int:
+    """Patches along a side for which the image tower's positions are made."""
+    return model.position_grid or model.image_size // model.patch_size
 
 
 def check_run(config: RunConfig) -> None:
@@ -36,10 +46,19 @@ def check_start(config: RunConfig, parent: RunConfig | None) -> None:
                 "write `from:` in the level that chooses it, as in `from: {method: clip}`"
             )
         return
-    for key in ("image_size", "patch_size", *(("width",) if recipe.teacher == RUN else ())):
+    relation = "whose features this one learns" if recipe.teacher == RUN else "that this one starts from"
+    for key in ("patch_size", *(TEACHER_KEYS if recipe.teacher == RUN else ())):
         own, its = getattr(config.model, key), getattr(parent.model, key)
         if own != its:
-            raise ConfigError(f"model.{key}: {own}, and the run that this one starts from has {its}; choose the same")
+            raise ConfigError(f"model.{key}: {own}, and the run {relation} has {its}; choose the same")
+    own, its = config.model.image_size, parent.model.image_size
+    if recipe.teacher == RUN and own != its:
+        raise ConfigError(f"model.image_size: {own}, and the run {relation} has {its}; choose the same")
+    if position_grid(config.model) != (grid := position_grid(parent.model)):
+        raise ConfigError(
+            f"model.image_size: {own}, and the run {relation} has {its}, with positions for {grid} × {grid} patches; "
+            f"choose the same, or model.position_grid={grid}, which resamples those positions"
+        )
 
 
 def check_model(model: ModelConfig) -> None:
@@ -55,11 +74,26 @@ def check_model(model: ModelConfig) -> None:
             f"model.patch_size: {model.patch_size} is not a power of two, which the convolutional stem needs; "
             "choose another one, or model.stem=linear"
         )
-    for key in ("width", "decoder_width"):
+    _check_pooling(model)
+    for key in ("width", "decoder_width") if model.positions == "sincos" else ("decoder_width",):
         if getattr(model, key) % 4:
             raise ConfigError(
                 f"model.{key}: {getattr(model, key)} is not a multiple of 4, which 2-D sin-cos positions need"
             )
+
+
+def _check_pooling(model: ModelConfig) -> None:
+    if model.pooling == "cls" and not model.class_token:
+        raise ConfigError(
+            "model.pooling: cls pools the class token, and the model has none; set model.class_token=true, or choose "
+            f"another pooling ({', '.join(POOLINGS)})"
+        )
+    if model.pooling == "cls" and model.text_pooling == "same":
+        others = ", ".join(name for name in TEXT_POOLINGS if name != "same")
+        raise ConfigError(
+            "model.text_pooling: same as model.pooling, which is cls, and captions have no class token; "
+            f"choose {others}"
+        )
 
 
 def check_objective(objective: ObjectiveConfig, model: ModelConfig) -> None:
@@ -68,6 +102,11 @@ def check_objective(objective: ObjectiveConfig, model: ModelConfig) -> None:
         raise ConfigError(
             f"objective.views.sigma_min: {objective.views.sigma_min} is more than objective.views.sigma_max "
             f"({objective.views.sigma_max})"
+        )
+    if recipe.masks_input and objective.input_text_mask_ratio and model.text_pooling == "eos":
+        raise ConfigError(
+            f"objective.input_text_mask_ratio: {objective.input_text_mask_ratio} may drop the end marker, which "
+            "model.text_pooling=eos needs; choose objective.input_text_mask_ratio=0, or another pooling of texts"
         )
     if not recipe.generative:
         return
@@ -141,11 +180,23 @@ def check_protocol(protocol: ProtocolConfig, where: str) -> None:
             f"{where}.prompt: '{protocol.prompt}' gives every class the same text; expected {{}} for the class name, "
             "as in 'a photo of {a} {}', or nothing for the data set's templates"
         )
+    if protocol.tap and protocol.features != "mean":
+        raise ConfigError(
+            f"{where}.tap: {protocol.tap}, but {where}.features is {protocol.features}, which is of the whole tower; "
+            f"set {where}.features=mean, or tap=0"
+        )
     if protocol.warmup_epochs >= protocol.epochs:
         raise ConfigError(
             f"{where}.warmup_epochs: {protocol.warmup_epochs} of {protocol.epochs} epochs leave none in which "
             f"the learning rate falls; expected 0 to {protocol.epochs - 1}"
         )
+
+
+def check_evaluation(protocol: ProtocolConfig, model: ModelConfig) -> None:
+    """Raise ConfigError for a protocol that cannot evaluate such a model."""
+    where = f"protocol.{protocol.name}"
+    if protocol.tap > model.depth:
+        raise ConfigError(f"{where}.tap: {protocol.tap}, and the image tower has {model.depth} blocks (model.depth)")
 
 
 def check_dataset(dataset: DatasetConfig, where: str) -> None:

@@ -15,11 +15,14 @@ from dataclasses import dataclass
 
 from ablative.study.core.typed import field
 from ablative.study.spec.runtime import RuntimeConfig
+from ablative.trainer.clip.spec.loss_options import DistillConfig, SimclrConfig, ViewsConfig
 from ablative.trainer.clip.spec.metrics import PROTOCOL_KINDS
 from ablative.trainer.clip.spec.recipes import RECIPES
 
 OBJECTIVES = tuple(RECIPES)
 POOLINGS = ("map", "gap", "max")
+IMAGE_POOLINGS = (*POOLINGS, "cls")
+TEXT_POOLINGS = ("same", *POOLINGS, "eos")
 EMBEDDED = ("shapes", "digits")
 """Kinds of data that come with the program; all others lie in files and have a content fingerprint."""
 FILE_SETS = {
@@ -50,7 +53,7 @@ class ModelConfig:
     """Side of the square input image, in pixels; a multiple of `patch_size`."""
     patch_size: int = field(low=1)
     width: int = field(low=8)
-    """Image tower width; a multiple of 4 (2-D sin-cos positions) and of `heads`."""
+    """Image tower width; a multiple of `heads`, and of 4 where positions are fixed (2-D sin-cos)."""
     depth: int = field(low=1)
     heads: int = field(low=1)
     stem: str = field("linear", choices=("linear", "conv"))
@@ -65,10 +68,24 @@ class ModelConfig:
     embed_dim: int = field(low=2)
     """Width of the joint embedding space."""
     mlp_ratio: float = field(4.0, above=0)
-    pooling: str = field("map", choices=POOLINGS)
-    """Image pooling: attention head (MAP), mean (GAP) or per-channel maximum (MAX), section 3.1.1."""
-    text_pooling: str = field("same", choices=("same", *POOLINGS))
-    """Text pooling; `same` follows `pooling` (the paper pools "image-patch or text-token outputs")."""
+    class_token: bool = field(False, identity_default=False)
+    """A learned token in front of the patches; poolings other than `cls` leave it out."""
+    positions: str = field("sincos", choices=("sincos", "learned"), identity_default="sincos")
+    """Positions of image patches in the tower: fixed 2-D sines and cosines (MAE), or learned (ViT, CLIP)."""
+    position_grid: int = field(0, low=0, identity_default=0)
+    """Patches along a side for which positions are made, which are then resampled to those of the image (bicubic); 0:
+    the image's own. A run that starts from one with smaller images takes that one's."""
+    drop_path: float = field(0.0, low=0, below=1, identity_default=0.0)
+    """Stochastic depth of the image tower: how often training leaves a residual branch of the last block out, with less
+    in earlier ones, linearly (Huang et al. 2016)."""
+    text_causal: bool = field(False, identity_default=False)
+    """Each token sees those before it alone (CLIP), not the whole caption (MAE-CLIP)."""
+    pooling: str = field("map", choices=IMAGE_POOLINGS)
+    """Image pooling: attention head (MAP), mean (GAP) or per-channel maximum (MAX), section 3.1.1; or the class token
+    (`cls`)."""
+    text_pooling: str = field("same", choices=TEXT_POOLINGS)
+    """Text pooling; `same` follows `pooling` (the paper pools "image-patch or text-token outputs"); `eos`: the end
+    marker (CLIP)."""
     map_heads: int = field(0, low=0)
     """Heads of the MAP head; 0 takes the tower's own number (big_vision `MAPHead`)."""
     map_residual: bool = field(False)
@@ -82,66 +99,6 @@ class ModelConfig:
     init_std: float = field(0.02, above=0)
     """Deviation of the initial weights: GPT-2's 0.02 fits widths near 768; at width 64 a contrastive loss then stays at
     ln(batch), so narrow presets take about 1/√width."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class DistillConfig:
-    """Features of masked patches predicted from the visible ones (MaskCLIP eq. 3 to 6)."""
-
-    weight: float = field(0.5, low=0)
-    """Weight against the contrastive loss, which is the mean of both directions. MaskCLIP weighs by λ against their sum
-    and states no λ: its λ = 1 would be 0.5."""
-    beta: float = field(2.0, above=0)
-    """SmoothL1 is quadratic below this difference, with slope 1 above it."""
-    reduce: str = field("mean", choices=("mean", "sum"))
-    """SmoothL1 of two vectors is the mean over their channels or the sum, `model.width` times as strong; the paper
-    states neither."""
-    target_norm: str = field("none", choices=("none", "layer"))
-    """Targets are the teacher's features after its final LayerNorm, or these normalised once more (data2vec)."""
-    ema_start: float = field(0.999, low=0, high=1)
-    """Share of its old weights that a moving average keeps in the first step; it changes linearly."""
-    ema_end: float = field(0.9999, low=0, high=1)
-    """Share that it keeps in the last step."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class SimclrConfig:
-    """Two views of an image find each other among those of a batch (SimCLR, NT-Xent); defaults are SLIP's."""
-
-    weight: float = field(1.0, low=0)
-    """Weight against the contrastive loss, which is the mean of both directions, as in SLIP."""
-    hidden: int = field(4096, low=1)
-    """Width of the projector's two hidden layers."""
-    dim: int = field(256, low=2)
-    """Width of its output."""
-    temperature: float = field(0.1, above=0)
-    """Fixed."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class ViewsConfig:
-    """Augmentation of the views that SimCLR compares, in this order; the other losses see none of it."""
-
-    crop_scale: float = field(0.08, above=0, high=1)
-    """Smallest area of RandomResizedCrop."""
-    jitter: float = field(0.8, low=0, high=1)
-    """Probability that the colours of a view are changed: the next four, in random order."""
-    brightness: float = field(0.4, low=0)
-    """Factor is uniform in 1 ± this, and at least 0."""
-    contrast: float = field(0.4, low=0)
-    saturation: float = field(0.4, low=0)
-    hue: float = field(0.1, low=0, high=0.5)
-    """Turn of the colour circle, uniform in ± this."""
-    grey: float = field(0.2, low=0, high=1)
-    """Probability of a grey view."""
-    blur: float = field(0.5, low=0, high=1)
-    """Probability of a Gaussian blur, over a tenth of the image's side as in SimCLR."""
-    sigma_min: float = field(0.1, above=0)
-    """The blur's deviation in pixels is uniform from here …"""
-    sigma_max: float = field(2.0, above=0)
-    """… to here."""
-    flip: float = field(0.5, low=0, high=1)
-    """Probability that left and right change places."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -159,6 +116,8 @@ class ObjectiveConfig:
     input_text_mask_ratio: float = field(0.0, low=0, below=1, identity_default=0.0)
     """Masked CLIP only: share of the caption's tokens dropped, too. Supplement D masks "similar to how input is masked
     for the generative task in MAE-CLIP": the image (0), or the caption as well (0.75)."""
+    hidden_patches: str = field("dropped", choices=("dropped", "mask_token"), identity_default="dropped")
+    """Hidden patches are left out of the image tower (MAE), or a learned token is in their place (BEiT, SimMIM)."""
     w_image: float = field(0.1, low=0)
     """Weight of the pixel loss once the contrastive loss is global: 0.1 in the paper, 0.05 in its supplement."""
     w_text: float = field(0.05, low=0)
@@ -358,6 +317,9 @@ class ProtocolConfig:
     """BatchNorm without affine before the linear layer (MAE's recipe, MaskCLIP)."""
     standardize: bool = field(False)
     """Standardise features with the training set's mean and deviation."""
+    tap: int = field(0, low=0, identity_default=0)
+    """Features `mean` are those after so many blocks of the image tower, without its final norm; 0: after all, with
+    it."""
     layer_decay: float = field(1.0, above=0, high=1, identity_default=1.0)
     """Fine-tuning: learning rate of a layer over that of the layer above it (BEiT, MAE)."""
     label_smoothing: float = field(0.0, low=0, below=1, identity_default=0.0)

@@ -59,7 +59,7 @@ TERMS = {
         "reconstruction:Reconstruction",
         "image loss",
         "objective.w_image",
-        ("objective.mask_ratio", "objective.normalize_pixels"),
+        ("objective.mask_ratio", "objective.hidden_patches", "objective.normalize_pixels"),
         depends=("objective.normalize_pixels",),
     ),
     TEXT: Term(
@@ -75,6 +75,7 @@ TERMS = {
         "objective.distill.weight",
         (
             "objective.mask_ratio",
+            "objective.hidden_patches",
             "objective.distill",
             *(f"objective.distill.{key}" for key in ("beta", "reduce", "target_norm")),
         ),
@@ -102,8 +103,8 @@ VIEWS_KEYS = (
     *(f"objective.views.{key}" for key in ("crop_scale", "jitter", "brightness", "contrast", "saturation", "hue")),
     *(f"objective.views.{key}" for key in ("grey", "blur", "sigma_min", "sigma_max", "flip")),
 )
-INPUT_MASK_KEYS = ("objective.input_mask_ratio", "objective.input_text_mask_ratio")
-TEXT_TOWER_KEYS = ("model.text_depth", "model.text_heads")
+INPUT_MASK_KEYS = ("objective.input_mask_ratio", "objective.input_text_mask_ratio", "objective.hidden_patches")
+TEXT_TOWER_KEYS = ("model.text_depth", "model.text_heads", "model.text_causal")
 SIMILARITY_KEYS = ("objective.similarity_select", "objective.similarity_reduce", "objective.similarity_noise")
 """Read where the masked elements are chosen by similarity (`objective.masking`)."""
 _INSTEAD = {
@@ -136,6 +137,11 @@ class Recipe:
     def generative(self) -> bool:
         """Whether it reconstructs masked patches, with or without masked tokens, through the decoder."""
         return IMAGE in self.terms
+
+    @property
+    def hides_patches(self) -> bool:
+        """Whether some pass of the image tower does not see all patches."""
+        return self.masks_input or IMAGE in self.terms or DISTILL in self.terms
 
     @property
     def uses_text(self) -> bool:

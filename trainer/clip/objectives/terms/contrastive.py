@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from ablative.trainer.clip.models.pooling import Head, make_pool
+from ablative.trainer.clip.models.pooling import Head, image_pool, make_pool
 from ablative.trainer.clip.objectives.losses import contrastive_loss, contrastive_share, local_contrastive_loss
 from ablative.trainer.clip.objectives.masking import filip_similarity, pooled_similarity, split_image, split_text
 from ablative.trainer.clip.objectives.terms.term import BatchTerm, Inputs, Setting
@@ -41,16 +41,17 @@ class Contrastive(BatchTerm[Embeddings]):
         model, objective = setting.model, setting.objective
         self.hides_text = self.recipe.masks_input and objective.input_text_mask_ratio > 0
         self.similarities = self.recipe.mask_by_similarity and objective.masking == "similarity"
-        self.image_head = self._head(model.pooling, model.width, model.heads)
-        text_pooling = model.pooling if model.text_pooling == "same" else model.text_pooling
-        self.text_head = self._head(text_pooling, model.text_width, model.text_heads)
+        self.image_head = self._head(image_pool(model), model.width)
+        kind = model.pooling if model.text_pooling == "same" else model.text_pooling
+        text_pool = make_pool(
+            kind, model.text_width, model.map_heads or model.text_heads, model.mlp_ratio, model.map_residual
+        )
+        self.text_head = self._head(text_pool, model.text_width)
         self.log_scale = nn.Parameter(torch.tensor(math.log(1 / objective.temperature)))
         self.parts = {"image_head": self.image_head, "text_head": self.text_head, "log_scale": self.log_scale}
 
-    def _head(self, kind: str, width: int, heads: int) -> Head:
-        model = self.model
-        pool = make_pool(kind, width, model.map_heads or heads, model.mlp_ratio, model.map_residual)
-        return Head(pool, width, model.embed_dim, norm_here=model.ln_after_pool)
+    def _head(self, pool: nn.Module, width: int) -> Head:
+        return Head(pool, width, self.model.embed_dim, norm_here=self.model.ln_after_pool)
 
     @property
     def logit_scale(self) -> Tensor:
@@ -63,22 +64,26 @@ class Contrastive(BatchTerm[Embeddings]):
         return {"logit_scale": self.logit_scale.item()}
 
     def draws(self) -> tuple[int, int]:
-        patches = len(self.image.positions) if self.recipe.masks_input else 0
+        patches = self.image.count if self.recipe.masks_input else 0
         return patches, self.model.context_length if self.hides_text else 0
 
     def features(self, inputs: Inputs) -> Embeddings:
         assert self.text is not None
         objective, tokens, draws = self.objective, inputs.tokens, inputs.draws
-        keep, keep_words = None, None
+        keep_words, paths = None, self.paths(draws)
         valid = tokens != PAD
         if self.recipe.masks_input:
-            keep = split_image(draws.image, objective.input_mask_ratio).visible
+            split = split_image(draws.image, objective.input_mask_ratio)
+            seen = self.image.masked(inputs.images, split, paths)
+        else:
+            seen = self.image(inputs.images, paths=paths)
         if self.hides_text:
             shown = split_text(draws.text[:, : valid.shape[1]], valid, objective.input_text_mask_ratio)
             assert shown.visible_valid is not None
             keep_words, valid = shown.visible, shown.visible_valid
-        patches, words = self.image(inputs.images, keep), self.text(tokens, valid, keep_words)
-        image, text = self.image_head(patches), self.text_head(words, valid)
+        words = self.text(tokens, valid, keep_words)
+        image, text = self.image_head(seen), self.text_head(words, valid)
+        patches = self.image.patches(seen)
         own = patches.detach() if self.recipe.teacher == SELF else None
         if not self.similarities:
             return Embeddings(image, text, patches=own)

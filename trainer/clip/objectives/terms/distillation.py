@@ -31,16 +31,17 @@ class Distillation(SampleTerm[Distilled]):
 
     def __init__(self, setting: Setting) -> None:
         super().__init__(setting)
-        self.decoder = Decoder(setting.model, None, features=True)
+        self.decoder = Decoder(setting.model, None, features=True, restores=self.image.mask_token is None)
         self.parts = {"feature_decoder": self.decoder}
 
     def draws(self) -> tuple[int, int]:
-        return len(self.image.positions), 0
+        return self.image.count, 0
 
     def losses(self, inputs: Inputs, found: Found) -> Distilled:
         options = self.objective.distill
         split = split_image(inputs.draws.image, self.objective.mask_ratio)
-        rows = self.decoder.image_rows(self.image(inputs.images, split.visible), split)
+        seen = self.image.masked(inputs.images, split, self.paths(inputs.draws))
+        rows = self.decoder.image_rows(seen, split)
         target = take(self._target(found), split.hidden)
         return Distilled(feature_loss(self.decoder.to_features(rows), target, options.beta, options.reduce))
 

@@ -40,11 +40,12 @@ class Reconstruction(SampleTerm[Restored]):
         self.names = tuple(name for name in (IMAGE, TEXT) if name in self.recipe.terms)
         self.counted = TEXT in self.names
         self.by_similarity = self.recipe.mask_by_similarity and setting.objective.masking == "similarity"
-        self.decoder = Decoder(setting.model, setting.vocab_size if self.counted else None)
+        vocab_size = setting.vocab_size if self.counted else None
+        self.decoder = Decoder(setting.model, vocab_size, restores=self.image.mask_token is None)
         self.parts = {"decoder": self.decoder}
 
     def draws(self) -> tuple[int, int]:
-        return len(self.image.positions), self.model.context_length if self.counted else 0
+        return self.image.count, self.model.context_length if self.counted else 0
 
     def losses(self, inputs: Inputs, found: Found) -> Restored:
         """Similarity masking needs the outcome of the contrastive term on the same samples; `inputs.rows` spares the
@@ -53,7 +54,7 @@ class Reconstruction(SampleTerm[Restored]):
         tokens = self._counted(inputs.tokens)
         valid = tokens != PAD
         image_split, text_split = self.splits(valid, draws, found)
-        patches = self.image(images, image_split.visible)
+        patches = self.image.masked(images, image_split, self.paths(draws))
         if text_split is None:
             image_rows = self.decoder.image_rows(patches, image_split)
             sums, counts = image_rows.new_zeros(len(images)), valid.new_zeros(len(images), dtype=torch.int64)

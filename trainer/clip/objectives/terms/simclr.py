@@ -8,7 +8,7 @@ from typing import NamedTuple
 from torch import Tensor, nn
 
 from ablative.trainer.clip.models.blocks import full_precision, l2_normalize, wide
-from ablative.trainer.clip.models.pooling import make_pool
+from ablative.trainer.clip.models.pooling import image_pool
 from ablative.trainer.clip.objectives.losses import nt_xent
 from ablative.trainer.clip.objectives.terms.term import BatchTerm, Inputs, Setting
 from ablative.trainer.clip.spec.recipes import SIMCLR
@@ -31,6 +31,7 @@ class Simclr(BatchTerm[Pooled]):
     """
 
     names = (SIMCLR,)
+    passes = 2
 
     def __init__(self, setting: Setting) -> None:
         super().__init__(setting)
@@ -39,16 +40,14 @@ class Simclr(BatchTerm[Pooled]):
         self.parts = {"projector": self.projector}
         self.pooled: Callable[[Tensor], Tensor]
         if setting.head is None:
-            pool = make_pool(
-                model.pooling, model.width, model.map_heads or model.heads, model.mlp_ratio, model.map_residual
-            )
+            pool = image_pool(model)
             self.pooled, self.parts = pool, {"image_pool": pool, **self.parts}
         else:
             self.pooled = setting.head.pooled
 
     def features(self, inputs: Inputs) -> Pooled:
         assert inputs.views is not None
-        first, second = wide(self.pooled(self.image(inputs.views))).chunk(2)
+        first, second = wide(self.pooled(self.image(inputs.views, paths=self.paths(inputs.draws)))).chunk(2)
         return Pooled(first, second)
 
     def crossing(self, features: Pooled) -> tuple[Tensor, ...]:

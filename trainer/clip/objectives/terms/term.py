@@ -33,12 +33,16 @@ class Draws:
     views: Tensor
     """Uniform fp32 (V,B,K) for the augmentation of V further views, which may be none. They stay on the CPU: there it
     is decided which samples each operation takes."""
+    paths: Tensor | None = None
+    """Uniform fp32 (P,B,2·depth) for the stochastic depth of P passes of the image tower; None: without."""
 
     def __getitem__(self, rows: slice | Tensor) -> Draws:
-        return Draws(self.image[rows], self.text[rows], self.views[:, rows])
+        paths = None if self.paths is None else self.paths[:, rows]
+        return Draws(self.image[rows], self.text[rows], self.views[:, rows], paths)
 
     def to(self, device: torch.device | str) -> Draws:
-        return Draws(self.image.to(device), self.text.to(device), self.views)
+        paths = None if self.paths is None else self.paths.to(device)
+        return Draws(self.image.to(device), self.text.to(device), self.views, paths)
 
 
 class Inputs(NamedTuple):
@@ -65,6 +69,8 @@ class Setting(NamedTuple):
     vocab_size: int
     head: Head | None = None
     """How an earlier loss of the objective pools images, which later ones share."""
+    passes: int = 0
+    """Passes of the image tower that earlier losses make."""
 
 
 Outcome = tuple[Tensor | None, ...]
@@ -83,12 +89,21 @@ class Term(ABC):
     """Names of its values, among `trainer.clip.spec.recipes.TERMS`."""
     parts: Mapping[str, nn.Module | nn.Parameter]
     """What it trains besides the towers, by the names under which a system has them."""
+    passes = 1
+    """Passes of the image tower that it makes."""
 
     def __init__(self, setting: Setting) -> None:
         """Initialised from torch's global generator."""
         self.image, self.text = setting.image, setting.text
         self.model, self.objective = setting.model, setting.objective
         self.recipe = recipe_of(setting.objective)
+        self._first_pass = setting.passes
+
+    def paths(self, draws: Draws) -> Tensor | None:
+        """Numbers of its passes one after the other, (passes·b,2·depth), for `ImageTower.forward`."""
+        if draws.paths is None:
+            return None
+        return draws.paths[self._first_pass : self._first_pass + self.passes].flatten(0, 1)
 
     def draws(self) -> tuple[int, int]:
         """Random numbers that it asks for: of each image, and of each text."""
@@ -162,4 +177,5 @@ def make_terms(setting: Setting) -> Iterator[Term]:
         head = term.parts.get("image_head")
         if isinstance(head, Head):
             setting = setting._replace(head=head)
+        setting = setting._replace(passes=setting.passes + term.passes)
         yield term

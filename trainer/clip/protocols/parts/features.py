@@ -57,14 +57,16 @@ class Representation:
             state.update(weight.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
         return state.hexdigest()
 
-    def image_features(self, dataset: DatasetConfig, content: str, name: str, split: Split, kind: str) -> np.ndarray:
+    def image_features(
+        self, dataset: DatasetConfig, content: str, name: str, split: Split, kind: str, tap: int = 0
+    ) -> np.ndarray:
         """float32 (n, D) of a split's images, from the cache where it is whole.
 
         Args:
             dataset: which images.
             content: fingerprint of the data set's content.
             name: "train" or "test".
-            kind: "pooled", "projected" or "mean" as in `System.image_features`.
+            kind: "pooled", "projected" or "mean" as in `System.image_features`, like `tap`.
         """
         key = canonical(
             {
@@ -73,7 +75,7 @@ class Representation:
                 "content": content,
                 "split": name,
                 "size": len(split),
-                "kind": kind,
+                "kind": f"{kind} {tap}" if tap else kind,
                 # Rounding differs between devices and precisions.
                 "device": self.device.type,
                 "bf16": self.bf16,
@@ -82,7 +84,7 @@ class Representation:
         path = self.paths.feature(hashlib.sha256(key.encode()).hexdigest()[:32])
         features = load_array(path)
         if features is None or len(features) != len(split):
-            features = self.forward_images(split, lambda images: self.system.image_features(images, kind))
+            features = self.forward_images(split, lambda images: self.system.image_features(images, kind, tap))
             save_array(path, features)
         return features
 

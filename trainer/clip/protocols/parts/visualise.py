@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -21,9 +22,9 @@ def grad_cam(system: System, images: Tensor, texts: Tensor) -> Tensor:
     """Evidence of each image for its text: (B,3,S,S), unit vectors (B,E) → float32 (B,S,S) from 0 to 1.
 
     Grad-CAM (Selvaraju et al. 2017, equations 1 and 2) of the cosine similarity: activations are the tokens that the
-    last block leaves (here every token reaches the pooling; a class token would make their gradient 0, which is why
-    pytorch-grad-cam goes one norm back for those models), weights their gradient's mean over positions. An image whose
-    map is nowhere positive stays 0.
+    last block leaves, weights their gradient's mean over positions. Where the class token alone is pooled, no other
+    token of these has a gradient: activations are then, as in pytorch-grad-cam, what enters the last block's
+    attention. An image whose map is nowhere positive stays 0.
     """
     taken: list[Tensor] = []
 
@@ -31,10 +32,13 @@ def grad_cam(system: System, images: Tensor, texts: Tensor) -> Tensor:
         taken.append(output.detach().float().requires_grad_())
         return taken[-1]
 
-    with torch.enable_grad(), hooked(system.image.trunk, take):
+    trunk = system.image.trunk
+    last: nn.Module = trunk if system.model.pooling != "cls" else trunk.blocks[-1].get_submodule("norm1")
+    with torch.enable_grad(), hooked(last, take):
         similarity = (system.encode_image(images) * texts).sum()
         [gradient] = torch.autograd.grad(similarity, taken[-1])
-    evidence = F.relu((taken[-1].detach() * gradient.mean(dim=1, keepdim=True)).sum(dim=-1))
+    activations, gradient = system.image.patches(taken[-1].detach()), system.image.patches(gradient)
+    evidence = F.relu((activations * gradient.mean(dim=1, keepdim=True)).sum(dim=-1))
     side = math.isqrt(evidence.shape[1])
     maps = F.interpolate(evidence.view(-1, 1, side, side), size=images.shape[-2:], mode="bilinear", align_corners=False)
     return (maps / maps.amax(dim=(2, 3), keepdim=True).clamp(min=1e-12))[:, 0]
@@ -47,7 +51,7 @@ def restore_images(system: System, images: Tensor, tokens: Tensor, generator: to
     Hidden are the same patches for every model that hides at random; `generator` (CPU) draws them. Where pixels were
     normalised in training, a patch's true mean and deviation are put back, without which there would be no picture.
     """
-    draws = system.draw(len(images), generator).to(images.device)
+    draws = dataclasses.replace(system.draw(len(images), generator).to(images.device), paths=None)
     term = next(term for term in system.terms if isinstance(term, Reconstruction))
     inputs, found = Inputs(images, tokens, draws), {}
     if term.by_similarity:

@@ -1,0 +1,67 @@
+"""Keys of an objective that one of its losses alone reads, a section for each (`objective.distill`)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ablative.study.core.typed import field
+
+
+@dataclass(frozen=True, kw_only=True)
+class DistillConfig:
+    """Features of masked patches predicted from the visible ones (MaskCLIP eq. 3 to 6)."""
+
+    weight: float = field(0.5, low=0)
+    """Weight against the contrastive loss, which is the mean of both directions. MaskCLIP weighs by λ against their sum
+    and states no λ: its λ = 1 would be 0.5."""
+    beta: float = field(2.0, above=0)
+    """SmoothL1 is quadratic below this difference, with slope 1 above it."""
+    reduce: str = field("mean", choices=("mean", "sum"))
+    """SmoothL1 of two vectors is the mean over their channels or the sum, `model.width` times as strong; the paper
+    states neither."""
+    target_norm: str = field("none", choices=("none", "layer"))
+    """Targets are the teacher's features after its final LayerNorm, or these normalised once more (data2vec)."""
+    ema_start: float = field(0.999, low=0, high=1)
+    """Share of its old weights that a moving average keeps in the first step; it changes linearly."""
+    ema_end: float = field(0.9999, low=0, high=1)
+    """Share that it keeps in the last step."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SimclrConfig:
+    """Two views of an image find each other among those of a batch (SimCLR, NT-Xent); defaults are SLIP's."""
+
+    weight: float = field(1.0, low=0)
+    """Weight against the contrastive loss, which is the mean of both directions, as in SLIP."""
+    hidden: int = field(4096, low=1)
+    """Width of the projector's two hidden layers."""
+    dim: int = field(256, low=2)
+    """Width of its output."""
+    temperature: float = field(0.1, above=0)
+    """Fixed."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ViewsConfig:
+    """Augmentation of the views that SimCLR compares, in this order; the other losses see none of it."""
+
+    crop_scale: float = field(0.08, above=0, high=1)
+    """Smallest area of RandomResizedCrop."""
+    jitter: float = field(0.8, low=0, high=1)
+    """Probability that the colours of a view are changed: the next four, in random order."""
+    brightness: float = field(0.4, low=0)
+    """Factor is uniform in 1 ± this, and at least 0."""
+    contrast: float = field(0.4, low=0)
+    saturation: float = field(0.4, low=0)
+    hue: float = field(0.1, low=0, high=0.5)
+    """Turn of the colour circle, uniform in ± this."""
+    grey: float = field(0.2, low=0, high=1)
+    """Probability of a grey view."""
+    blur: float = field(0.5, low=0, high=1)
+    """Probability of a Gaussian blur, over a tenth of the image's side as in SimCLR."""
+    sigma_min: float = field(0.1, above=0)
+    """The blur's deviation in pixels is uniform from here …"""
+    sigma_max: float = field(2.0, above=0)
+    """… to here."""
+    flip: float = field(0.5, low=0, high=1)
+    """Probability that left and right change places."""
