@@ -97,6 +97,14 @@ class SearchArm:
             )
         }
 
+    def first(self, search: SearchConfig) -> list[dict[str, Any]]:
+        """What the arm tries first: of what the search names, the parameters that exist in this arm."""
+        own = [
+            {k: v for k, v in values.items() if k in self.active(search.parameters, values)}
+            for values in search.enqueue
+        ]
+        return [values for i, values in enumerate(own) if values and values not in own[:i]]
+
 
 def resolve(
     search: SearchConfig,

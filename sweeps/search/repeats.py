@@ -54,7 +54,8 @@ def candidates(trials: Trials, arm: SearchArm) -> list[FrozenTrial]:
         if all(trial.params != other.params for other in different):
             different.append(trial)
     top = different[: trials.search.confirm.top]
-    first = [trial for trial in different if any(v.items() <= trial.params.items() for v in trials.search.enqueue)]
+    tried = arm.first(trials.search)
+    first = [trial for trial in different if any(values.items() <= trial.params.items() for values in tried)]
     return [trial for trial in different if trial in top or trial in first]
 
 

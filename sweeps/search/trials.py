@@ -92,7 +92,7 @@ class Trials:
         with self._asking():
             for arm in self.definition.arms:
                 study = self.studies[arm.key]
-                for values in (*self.search.enqueue, *(tried or {}).get(arm.key, [])):
+                for values in (*arm.first(self.search), *(tried or {}).get(arm.key, [])):
                     study.enqueue_trial(dict(values), skip_if_exists=True)
                 retried = self._retried(arm)
                 for trial in self.all(arm, TrialState.FAIL):

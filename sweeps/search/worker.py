@@ -199,7 +199,7 @@ class SearchWorker(Worker):
                 "values": known,
                 "objectives": self._values(work, task.seed),
                 "seconds": sum(_seconds(other.paths(self.home)) for other in _of_seed(work, task.seed)),
-                "first": any(values.items() <= known.items() for values in self._search.enqueue),
+                "first": any(values.items() <= known.items() for values in work.arm.first(self._search)),
             }
             tags.write_trial(task.paths(self.home), f"{work.arm.key}.{work.number}", facts)
 

@@ -181,6 +181,26 @@ def test_gpu_hours_of_maskclip(home: Home) -> None:
     assert sum(hours[run.task_id]["H100"] for run in plan.runs) == pytest.approx(1870, rel=0.01)
 
 
+def test_each_system_of_maskclip_tries_its_own_usual_weight_first(home: Home) -> None:
+    plan = plan_of("maskclip_weights", home)
+    assert plan.study.search is not None
+    found = {arm.cell["method"]: arm.first(plan.study.search) for arm in plan.arms}
+    assert found == {
+        "clip_simclr": [{"objective.simclr.weight": 1.0}],
+        "clip_mae": [{"objective.w_image": 1.0}],
+        "maskclip": [{"objective.distill.weight": 0.5}, {"objective.distill.weight": 32.0}],
+        "maskclip_no_ema": [{"objective.distill.weight": 0.5}, {"objective.distill.weight": 32.0}],
+    }
+    keys = ("objective.w_image", "objective.w_text", "objective.simclr.weight", "objective.distill.weight")
+    ranges = ", ".join(f"{key}: {{low: 0.01, high: 1.0}}" for key in keys)
+    own = "search.enqueue=[{objective.w_image: 0.2, objective.w_text: 0.3}]"
+    plan = plan_of("maskclip_weights", home, f"search.parameters={{{ranges}}}", own)
+    assert plan.study.search is not None
+    tried = {arm.cell["method"]: arm.first(plan.study.search) for arm in plan.arms}
+    # MAE-CLIP's weights and its supplement's come before the study's own.
+    assert tried["clip_mae"] == [{"objective.w_image": value} for value in (0.1, 0.05, 0.2)] and not tried["maskclip"]
+
+
 def test_a_gpu_is_kept_busy(home: Home) -> None:
     """Loader processes on all cores of the job, compiled, in pieces; ids are those of any other way to run."""
     for cluster, cores in (("h100", 14), ("a100", 8)):
