@@ -43,7 +43,8 @@ _WHERE = click.option(
 def run(selection: Selection, jobs: int | None, take_over: bool | None) -> int:
     """Run the tasks that STUDY lacks, wait for them, and write the report.
 
-    Ctrl-C stops the workers at a checkpoint, from which the same command continues; a second Ctrl-C kills them.
+    Ctrl-C stops the workers at a checkpoint, from which the same command continues; a second Ctrl-C kills them. Where
+    this command is killed otherwise, they go on: `ablate cancel` stops them. With `nice` they give way to other work.
     """
     from ablative.sweeps.run import Watcher
     from ablative.sweeps.status.live_display import Display
@@ -130,6 +131,7 @@ def status(plan: Plan, watch: bool, as_json: bool) -> None:
         return
     from ablative.sweeps.status.live_display import Display
 
+    _note_other_words(plan, "status")
     if not watch:
         Display(plan).summary(states)
         return
@@ -174,6 +176,7 @@ def cancel(plan: Plan, where: tuple[str, ...], everything: bool) -> None:
 
     if bool(where) == everything:
         raise click.UsageError("say which tasks: --where factor=level (repeatable), or --all")
+    _note_other_words(plan, shlex.join(["cancel", *(["--all"] if everything else []), *_options("--where", where)]))
     chosen = [state for state in survey(plan).states if _matches(plan, state.task, where) and not state.finished]
     for state in chosen:
         paths = state.task.paths(plan.home)
@@ -199,6 +202,7 @@ def retry(plan: Plan, jobs: int | None, causes: tuple[str, ...], as_json: bool) 
     """Submit failed tasks of STUDY again, for any cause, and whatever else STUDY lacks."""
     from ablative.sweeps.submission.submit import submit as hand_over
 
+    _note_other_words(plan, shlex.join(["retry", *_options("--cause", causes)]))
     chosen = causes or tuple(cause for cause in CAUSES if cause != "cancelled")
     _print_submission(hand_over(plan, jobs or 0, retry=frozenset(chosen)), as_json)
 
@@ -273,6 +277,18 @@ def _arguments() -> list[str]:
     given: dict[str, Any] = click.get_current_context().params
     folder = ["--config-dir", given["config_dir"]] if given["config_dir"] else []
     return [given["study_name"], *given["overrides"], *folder]
+
+
+def _options(name: str, values: tuple[str, ...]) -> list[str]:
+    return [word for value in values for word in (name, value)]
+
+
+def _note_other_words(plan: Plan, command: str) -> None:
+    """Tasks follow from the words of a call: others than those of the last run mean other tasks."""
+    from ablative.study.plan.last_words import other_words
+
+    if other := other_words(plan, command, "its tasks"):
+        click.echo(f"note: {other}", err=True)
 
 
 def _matches(plan: Plan, task: Task, where: tuple[str, ...]) -> bool:

@@ -254,8 +254,9 @@ class _Planner:
         tasks, clusters = self._tasks(sorted(ready, key=lambda cell: cell != self.study.baseline))
         declared = {metric.name: metric for metric in self._configurations.metrics}
         measured = {(name(cell), task.stage) for task in tasks for cell in task.cells}
+        later = {(name(cell), stage) for cell in cells if name(cell) in waiting for stage in self._later(cell)}
         check_outputs(self.study, declared, cells)
-        check_claims(self.study, cells, declared, measured)
+        check_claims(self.study, cells, declared, measured | later)
         return Plan(
             self.study,
             tuple(cells),
@@ -325,6 +326,11 @@ class _Planner:
         """Why it, or a cell that it starts from, has no tasks yet."""
         parent = self._parents.get(self._levels.name(cell))
         return self._tuned.waiting(cell) or (self._waiting(parent) if parent is not None else "")
+
+    def _later(self, cell: Cell) -> list[str]:
+        """Names of the stages that a waiting cell will have: no value of a search adds or removes one."""
+        stages = self._configurations.stages(*self._split(self._tuned.fixed(cell)))
+        return [stage.name for stage in stages if allows(cell, stage.where)]
 
     def _configured(self, cell: Cell) -> list[Stage]:
         name = self._levels.name(cell)

@@ -27,7 +27,8 @@ DEEPEST = 50
 """Parentheses within each other."""
 _PLAIN = str.maketrans({"≈": "~", "−": "-"})
 SIGNS = {">": ">", "<": "<", "~": "~", "≈": "~"}
-_TOKEN = re.compile(r"\s*(?:(\d+(?:\.\d+)?)|('[^']*'|[^\W\d][\w.]*)|([-+*()\[\],|><~≈−]))")
+_TOKEN = re.compile(r"\s*(?:('[^']*'|(?=[\w.]*[^\W\d])\w[\w.]*)|(\d+(?:\.\d+)?)|([-+*()\[\],|><~≈−]))")
+"""A level (`16k` is one, too), a number, a sign."""
 
 
 @dataclass(frozen=True)
@@ -189,7 +190,8 @@ class _Parser:
 
     def _level(self) -> str:
         if self._peek() != "name" or self._name() == "and":
-            raise self._error("a level, a number or '('")
+            quoted = f" (a level that is a number: '{self.words[self.place].text}')" if self._peek() == "number" else ""
+            raise self._error(f"a level, a number or '('{quoted}")
         return self._take().strip("'")
 
     def _split(self) -> list[_Word]:
@@ -202,7 +204,7 @@ class _Parser:
                     f"{self.where}: '{self.text}' cannot be read at '{rest[:20]}'; put a level with signs of its own "
                     "in single quotes"
                 )
-            kind = "number" if match[1] else "name" if match[2] else match[3]
+            kind = "name" if match[1] else "number" if match[2] else match[3]
             words.append(
                 _Word(kind, match[1] or match[2] or match[3], match.end() - len(match[0].strip()), match.end())
             )

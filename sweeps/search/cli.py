@@ -76,10 +76,11 @@ def _show(arms: list[dict[str, Any]]) -> None:
             f"{key.rpartition('.')[2]}={value:.4g}" if isinstance(value, float) else f"{key}={value}"
             for key, value in best["values"].items()
         )
-        number = f"trial {best['number']}" if arm["best"] else f"front {arm['front']}"
+        number = f"trial {best['number']}" if arm["best"] else f"front {arm['front']}" if arm["front"] else "–"
         reached = ", ".join(f"{value:.4g}" for value in best["objectives"])
         count = f"{arm['counted']}/{arm['budget']}" if arm["budget"] else str(arm["counted"])
-        table.add_row(arm["arm"], f"{count} ({states})", number, reached, values, f"{arm['hours']:.2f}")
+        counts = f"{count} ({states})" if states else count
+        table.add_row(arm["arm"], counts, number, reached, values, f"{arm['hours']:.2f}")
     Console(highlight=False).print(table)
 
 

@@ -4,12 +4,14 @@ What Submitit 1.5 does locally: each job is a controller process (`submitit.loca
 looks 24 times a second whether it has ended, passes SIGTERM on to it, and ends with it. The controller stays in
 the submitter's session and keeps its standard output open, so Ctrl-C and a closing terminal would reach
 it, and `ablate submit | tee log` would hang until the last task is done. Hence the launcher: a process in a
-new session that submits and ends, and whose output is a file. Submitit also ends jobs after two minutes by
-default, and shows them no GPU (`CUDA_VISIBLE_DEVICES` is empty); the worker puts its own back.
+new session that submits and ends, and whose output is a file. Linux shares the processors between sessions
+first, so that `nice` would end there: the new session takes it over (`give_way`). Submitit also ends jobs after
+two minutes by default, and shows them no GPU (`CUDA_VISIBLE_DEVICES` is empty); the worker puts its own back.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import signal
@@ -36,6 +38,8 @@ if TYPE_CHECKING:
 CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")
 TIMEOUT_MINUTES = 10 * 365 * 24 * 60
 """Submitit wants a time limit; this machine has none."""
+AUTOGROUP = Path("/proc/self/autogroup")
+"""A session's share of the processors (sched(7)), where the kernel has such groups: `/autogroup-123 nice 5`."""
 LAUNCH_SECONDS = 120.0
 """A submission without jobs after this time was abandoned by its launcher."""
 
@@ -109,6 +113,7 @@ def launch(home: Home, submission: SubmissionPaths, environment: dict[str, str])
     """
     submission.jobs.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-m", "ablative.sweeps.submission.local", str(home.root), str(submission.root)]
+    command.append(str(niceness()))
     with submission.launch_log.open("ab") as log:
         process = subprocess.run(
             command,
@@ -122,6 +127,22 @@ def launch(home: Home, submission: SubmissionPaths, environment: dict[str, str])
     if process.returncode:
         lines = submission.launch_log.read_text().strip().splitlines() or [f"exit code {process.returncode}"]
         raise AblateError(f"the workers could not be started: {lines[-1]} (whole text: {submission.launch_log})")
+
+
+def niceness() -> int:
+    """How far this process gives way to others: by its own nice value, or by its session's; at least 0."""
+    try:
+        session = int(AUTOGROUP.read_text().split()[-1])
+    except (OSError, ValueError, IndexError):
+        session = 0
+    return max(0, os.nice(0), session)
+
+
+def give_way(nice: int) -> None:
+    """Let this process's session, which must be its own, give way to other sessions; without such groups, nothing."""
+    if nice > 0:
+        with contextlib.suppress(OSError):  # no such file; or the system changes only so many groups in a second
+            AUTOGROUP.write_text(str(nice))
 
 
 def live_jobs(submission: SubmissionPaths, manifest: Manifest) -> tuple[Job, ...]:
@@ -227,4 +248,5 @@ def _submit(home: Home, submission: SubmissionPaths) -> None:
 
 if __name__ == "__main__":
     guard()
+    give_way(int(sys.argv[3]))
     _submit(Home(Path(sys.argv[1])), SubmissionPaths(Path(sys.argv[2])))

@@ -43,6 +43,8 @@ def test_comparisons_chains_and_conjunctions() -> None:
     [quoted] = parse("|'CLIP+MAE'[map, x.y]| < 1.5 * |b - c|", "claim")
     assert quoted.left == Sum(((1.0, ("CLIP+MAE", "map", "x.y")),), absolute=True)
     assert quoted.right == Sum(((1.5, ("b",)), (-1.5, ("c",))), absolute=True)
+    [digits] = parse("2*clip[16k, 2.5e] - 8_bit > 3", "claim")  # no quotes where a level only begins with a digit
+    assert digits.left == Sum(((2.0, ("clip", "16k", "2.5e")), (-1.0, ("8_bit",))))
 
 
 def test_an_arm_is_the_mean_of_its_cells() -> None:
@@ -69,6 +71,7 @@ def test_an_arm_is_the_mean_of_its_cells() -> None:
         ("a >", "expected a level, a number or '(', found the end"),
         ("a > b c", "expected 'and', a comparison sign or the end, found 'c'"),
         ("a[b > c", "expected ']', found '>'"),
+        ("a[b, 16] > c", "(a level that is a number: '16'), found '16'"),
         ("a $ b", "cannot be read at '$ b'; put a level with signs of its own in single quotes"),
         ("1 > 2", "compares no arms"),
         ("|a| ~ b", "'~' compares differences, not absolute values"),

@@ -311,6 +311,7 @@ def test_the_words_of_the_last_run_are_remembered(tmp_path: Path) -> None:
     plan_of(tmp_path).write()
     narrowed = plan_of(tmp_path, ("factors.size=[many]",))
     assert other_words(narrowed, "report").startswith("mine was last run with no words; for its results: ablate report")
+    assert "; for its tasks: ablate cancel --all mine" in other_words(narrowed, "cancel --all", "its tasks")
 
 
 def test_two_files_of_one_name_are_refused_in_one_home(tmp_path: Path) -> None:

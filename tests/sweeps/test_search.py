@@ -122,6 +122,16 @@ def test_a_level_that_means_a_search_waits_for_it(tmp_path: Path) -> None:
     assert "was done with another budget or other repeats: ablate search weights_test" in reason
 
 
+def test_claims_about_a_searched_level_are_checked_before_the_search(tmp_path: Path) -> None:
+    """Claims are written before the runs, and so before the search that some of the runs wait for."""
+    claim = {"statement": "tuned[gap] > paper[gap]", "metric": "zero_shot/shapes_object/top1"}
+    assert plan(tmp_path, {"claims": {"better": claim}}).waiting
+    protocols = {"zero_shot": {}, "linear_probe": {"loss_weights": "paper"}}
+    other = {"better": {**claim, "metric": "linear_probe/digits/top1"}}
+    with pytest.raises(ConfigError, match="is not measured in cell pooling=gap,loss_weights=tuned"):
+        plan(tmp_path, {"claims": other, "protocols": protocols})
+
+
 def test_a_levels_own_resources_are_its_trials_too(tmp_path: Path) -> None:
     poolings = {"map": {"model.pooling": "map"}, "gap": {"model.pooling": "gap", "cluster.cpus": 2}}
     factors = {**search_fakes.STUDY["factors"], "pooling": poolings}

@@ -104,10 +104,13 @@ def test_two_submissions_at_the_same_moment_do_everything_once(tmp_path: Path) -
 
 def test_the_work_outlives_the_process_its_session_and_its_pipe(tmp_path: Path) -> None:
     plan = plan_for(tmp_path, {"train": ["work", 1.5]})
-    process = submitter(plan.home, start_new_session=True)
+    process = submitter(plan.home, start_new_session=True, preexec_fn=lambda: os.nice(3))
     output, _ = process.communicate(timeout=30)
     assert output.split()[0] == "6"
     assert not finished(plan), "the pipe was closed although work goes on"
+    [job] = [job for paths, found in manifest.submissions(plan.home) for job in live_jobs(paths, found)][:1]
+    if (group := Path(f"/proc/{job.job_id}/autogroup")).exists():  # `nice` means the workers, too, in their session
+        assert int(group.read_text().split()[-1]) >= 3
     with pytest.raises(ProcessLookupError):
         # Nobody is left in the session that a closing terminal would hang up on.
         os.killpg(process.pid, signal.SIGHUP)

@@ -21,7 +21,7 @@ Factors = Mapping[str, Sequence[str]]
 
 
 class UnansweredError(ConfigError):
-    """A claim that reads well, and that the cells of the study cannot answer."""
+    """A claim that reads well, and that the levels and cells of the study cannot answer."""
 
 
 @dataclass(frozen=True)
@@ -182,9 +182,10 @@ def level_of(text: str, factors: Factors, where: str) -> tuple[str, str]:
     factor, _, level = text.partition(".")
     if level and factor in factors:
         if level not in factors[factor]:
-            raise ConfigError(unknown("level", level, factors[factor], f"{where}: {factor}"))
+            raise UnansweredError(unknown("level", level, factors[factor], f"{where}: {factor}"))
         return factor, level
-    raise ConfigError(unknown("level", text, [level for levels in factors.values() for level in levels], where))
+    # A word may have taken the level away (`factors.pooling=[map]`), and then the other claims about it fail, too.
+    raise UnansweredError(unknown("level", text, [level for levels in factors.values() for level in levels], where))
 
 
 def _check_balance(arms: Sequence[_Placed], where: str) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import click
 import numpy as np
 
 from ablative.study.core.errors import ConfigError, DataError
@@ -26,6 +25,7 @@ from ablative.trainer.clip.data.sets.set_files import (
     required,
 )
 from ablative.trainer.clip.data.shards.captions import captions_of
+from ablative.trainer.clip.data.shards.shard_files import say
 from ablative.trainer.clip.spec.class_sets import names_in_order
 from ablative.trainer.clip.spec.config import DatasetConfig
 
@@ -71,7 +71,7 @@ class FolderSet:
         """The root, its images, and the class names if they lie in a file."""
         roots = [self._test(), *([self._root / "train"] if (self._root / "train").is_dir() else [])]
         if odd := unread(path for root in roots for path in visible_files(root)):
-            click.echo(f"{self._where}: left out, since such images are not read: {odd} in {self._root}", err=True)
+            say(f"{self._where}: left out, since such images are not read: {odd} in {self._root}")
         names = [self._root / CLASSNAMES] if (self._root / CLASSNAMES).is_file() else []
         return self._root, [path for root in roots for path in images_in(root)], names
 

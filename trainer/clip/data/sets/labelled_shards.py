@@ -11,7 +11,6 @@ import functools
 import json
 from pathlib import Path
 
-import click
 import numpy as np
 
 from ablative.study.core.errors import ConfigError, DataError, UnfitDataError, unknown
@@ -19,7 +18,7 @@ from ablative.study.home.paths import Home
 from ablative.trainer.clip.data.images.pictures import check_mask, decode, decode_labels, resize, resize_labels
 from ablative.trainer.clip.data.sets.set_files import choose
 from ablative.trainer.clip.data.shards.captions import all_captions, check_caption
-from ablative.trainer.clip.data.shards.shard_files import ShardFiles
+from ablative.trainer.clip.data.shards.shard_files import ShardFiles, say
 from ablative.trainer.clip.data.shards.shard_paths import find_shards
 from ablative.trainer.clip.spec.config import DatasetConfig
 
@@ -84,7 +83,7 @@ class ShardSet:
         if labelled > len(rows):
             note = f"{self._where}: {labelled - len(rows)} of {labelled} test samples are of classes not in train"
             self.notes += (f"{note}; they are left out",)
-            click.echo(self.notes[-1], err=True)
+            say(self.notes[-1])
         self._add_labelled("test", test, choose(self._dataset, "test", rows, self._where), test_labels)
 
     def _labels(self, files: ShardFiles) -> list[str]:
