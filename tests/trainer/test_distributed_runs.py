@@ -126,6 +126,31 @@ def test_stopped_and_resumed_on_two_is_bit_identical(tmp_path: Path) -> None:
     assert all(torch.equal(tensor, weights(broken)[name]) for name, tensor in weights(whole).items())
 
 
+@pytest.mark.long
+def test_a_moving_average_is_that_of_one_process(tmp_path: Path) -> None:
+    """Of the student's weights after each step; a run that was stopped and resumed on two has it bit for bit."""
+    alone, two, broken = (make_home(tmp_path / name) for name in ("alone", "two", "broken"))
+    one, both = (make_config("maskclip", runtime__processes=size) for size in (1, 2))
+
+    def teacher(home: Home) -> dict[str, torch.Tensor]:
+        state = checkpoint.load(home.run(RUN).checkpoint)
+        assert state is not None and state["step"] == 5
+        return state["teacher"]
+
+    for home, config, stops in ((alone, one, (5,)), (two, both, (5,)), (broken, both, (2, 3))):
+        assert not any(Forked(train_until, home, config, steps).answer() for steps in stops)
+    student = checkpoint.load(two.run(RUN).checkpoint)
+    assert student is not None
+    for name, weight in teacher(two).items():
+        torch.testing.assert_close(weight, teacher(alone)[name], rtol=1e-3, atol=1e-5, msg=name)
+        assert torch.equal(weight, teacher(broken)[name]), name
+        assert not torch.equal(weight, student["model"][f"image.{name}"]), name
+    assert all(Forked(train, home, config).answer() for home, config in ((alone, one), (two, both), (broken, both)))
+    assert_close(two, alone)
+    assert curve(two) == curve(broken)
+    assert all(torch.equal(tensor, weights(broken)[name]) for name, tensor in weights(two).items())
+
+
 def test_divergence_ends_the_run_in_all_processes(tmp_path: Path) -> None:
     home = make_home(tmp_path)
     assert Forked(train, home, make_config("mae", schedule__steps=50, schedule__lr=1e6, runtime__processes=2)).answer()

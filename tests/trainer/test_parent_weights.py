@@ -58,6 +58,18 @@ def test_it_has_the_parents_weights_and_random_ones_where_there_are_none(
     assert read_json(child.record)["needs"] == [PARENT]
 
 
+def test_a_moving_average_begins_as_its_student_does(home: Home) -> None:
+    """MaskCLIP from CLIP: the student has the parent's weights, and after one step the teacher has moved from these."""
+    child = start(home, "888888888888", "maskclip", schedule__steps=3)
+    with pytest.raises(Interrupted):
+        execute(job(child, home, lambda: True, parent=home.run(PARENT)))
+    state, theirs = checkpoint.load(child.checkpoint), weights(home.run(PARENT))
+    assert state is not None and state["step"] == 1
+    for name, weight in state["teacher"].items():
+        torch.testing.assert_close(weight, torch.lerp(theirs[f"image.{name}"], state["model"][f"image.{name}"], 0.5))
+    assert not torch.equal(state["teacher"]["norm.weight"], theirs["image.norm.weight"])
+
+
 def test_stopped_and_resumed_it_does_not_start_from_the_parent_again(home: Home) -> None:
     whole, broken = start(home, "eeeeeeeeeeee"), start(home, "ffffffffffff")
     execute(job(whole, home, parent=home.run(PARENT)))
@@ -96,11 +108,15 @@ def test_without_text_the_tokens_do_not_matter(home: Home) -> None:
     assert read_json(child.record)["state"] == "completed"
 
 
-def test_the_child_of_a_run_that_diverged_has_diverged(tmp_path: Path) -> None:
+@pytest.mark.parametrize("objective", ["mae_clip", "two_stage"])
+def test_the_child_of_a_run_that_diverged_has_diverged(
+    objective: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     home = make_home(tmp_path)
     execute(job(write_run(home, make_config("mae_clip", schedule__lr=1e38), PARENT), home))
-    child = start(home)
+    child = start(home, objective=objective)
     execute(job(child, home, parent=home.run(PARENT)))
     found = read_json(child.record)
+    assert f"the run from which this one starts ({PARENT}) has diverged, so that nothing is" in capfd.readouterr().out
     assert (found["state"], found["diverged"]) == ("diverged", read_json(home.run(PARENT).record)["diverged"])
     assert not child.model.exists()

@@ -30,7 +30,7 @@ from ablative.trainer.clip.models.towers import trim_padding
 from ablative.trainer.clip.objectives.system import System
 from ablative.trainer.clip.parent_weights import learn_from, start_from
 from ablative.trainer.clip.spec.config import RunConfig
-from ablative.trainer.clip.spec.recipes import recipe_of
+from ablative.trainer.clip.spec.recipes import RUN, recipe_of
 from ablative.trainer.clip.step import TrainStep
 from ablative.trainer.clip.token_ids import PAD
 from ablative.trainer.clip.training_data import open_corpus
@@ -87,11 +87,7 @@ def pretrain(
         journal.params({"data.actual_fingerprint": pairs.fingerprint, "tokenizer.fingerprint": tokenizer.fingerprint})
         training = Training(config, tokenizer, pairs, device, world)
         if not _resume(training, paths, journal) and config.parent:
-            parent = home.run(config.parent)
-            if training.teacher is not None:
-                line = learn_from(training.teacher, parent, journal)
-            else:
-                line = start_from(training.system, tokenizer, parent, journal)
+            line = _begin(training, home.run(config.parent), tokenizer, journal)
             if world.rank == 0:
                 say(line)
         saver = Saver(paths, journal, config.runtime.checkpoint_seconds)
@@ -241,6 +237,17 @@ class Training:
             torch.cuda.set_rng_state(state["random"]["cuda"], self.device)
         self.step = state["step"]
         self.meter = Meter(ElapsedCost(**state["spent"]), self.device, self.world)
+
+
+def _begin(training: Training, parent: RunPaths, tokenizer: Tokenizer, journal: Journal) -> str:
+    """Take over what the run begins with of another one; a line for the log."""
+    teacher = training.teacher
+    if teacher is not None and training.system.recipe.teacher == RUN:
+        return learn_from(teacher, parent, journal)
+    line = start_from(training.system, tokenizer, parent, journal)
+    if teacher is not None:
+        teacher.begin(training.system.image)
+    return line
 
 
 def _resume(training: Training, paths: RunPaths, journal: Journal) -> bool:

@@ -27,7 +27,7 @@ from ablative.study.spec.parents import PARENT_KEY
 from ablative.study.trainers import Config, JobTask
 from ablative.trainer.runner.environment import code, processor
 from ablative.trainer.runner.record import AttemptTotals, Result, attempt_totals, record
-from ablative.trainer.runner.task_log import LoggedJournal, TaskLog
+from ablative.trainer.runner.task_log import LoggedJournal, TaskLog, say
 from ablative.trainer.runner.usage_tags import CPU_SECONDS, Clock, begin, settle
 
 
@@ -101,6 +101,18 @@ def diverged_need(job: JobTask) -> dict[str, Any] | None:
     return None
 
 
+def _not_run(job: JobTask) -> str:
+    """The line of the log for a task that needs one that diverged."""
+    name, paths = next((name, paths) for name, paths in job.needs.items() if _has_diverged(paths))
+    role = "the run from which this one starts" if name == PARENT_KEY else f"stage {name}, which this one needs,"
+    return f"{role} ({paths.root.name}) has diverged, so that nothing is computed here; how it ended is its result:"
+
+
+def _has_diverged(paths: TaskPaths) -> bool:
+    found = read_record(paths)
+    return found is not None and found["state"] == "diverged"
+
+
 def _attempt(job: JobTask, work: Work, journal: LoggedJournal) -> None:
     """One attempt: opening event, the work, closing event, record."""
     past = attempt_totals(read(job.paths.journal)[0])
@@ -138,6 +150,7 @@ def _worked(task: RunningTask, work: Work, clock: Clock) -> Result:
     task.hold(processor(), 0, 1)
     diverged = diverged_need(task.job)
     if diverged is not None:
+        say(_not_run(task.job))
         return Result(divergence=diverged)
     result = work(task)
     cost = clock.cost(read(task.job.paths.journal)[0], task.gpus)

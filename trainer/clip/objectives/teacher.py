@@ -29,6 +29,10 @@ class Teacher:
         self._averages = system.recipe.teacher == EMA
         self._options = system.objective.distill
 
+    def begin(self, student: ImageTower) -> None:
+        """Be a copy of the student, whose weights were replaced."""
+        self.tower.load_state_dict(student.state_dict())
+
     @torch.no_grad()
     def features(self, images: Tensor) -> Tensor:
         """images (B,3,S,S) → features of every patch (B,N,D)."""
