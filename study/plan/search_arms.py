@@ -97,7 +97,7 @@ class SearchArm:
             )
         }
 
-    def first(self, search: SearchConfig) -> list[dict[str, Any]]:
+    def first(self, search: SearchConfig) -> list[Settings]:
         """What the arm tries first: of what the search names, the parameters that exist in this arm."""
         own = [
             {k: v for k, v in values.items() if k in self.active(search.parameters, values)}
