@@ -86,10 +86,10 @@ def run_config(objective: str = "clip", **model: Any) -> RunConfig:
     )
 
 
-def representation(folder: Path, objective: str = "clip", seed: int = 0) -> Representation:
+def representation(folder: Path, objective: str = "clip", seed: int = 0, **model: Any) -> Representation:
     """A randomly initialised system whose cache lies in `folder`."""
-    system = make_system(objective, seed=seed).eval()
-    return Representation(system, Words(), run_config(objective), RunPaths(folder), torch.device("cpu"))
+    system = make_system(objective, seed=seed, **model).eval()
+    return Representation(system, Words(), run_config(objective, **model), RunPaths(folder), torch.device("cpu"))
 
 
 def evaluation(

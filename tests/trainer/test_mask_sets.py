@@ -15,7 +15,7 @@ from shard_world import encoded, plain, turned
 
 from ablative.study.core.errors import ConfigError, DataError
 from ablative.study.home.paths import Home
-from ablative.trainer.clip.data.sets.evaluation import EvaluationSet
+from ablative.trainer.clip.data.sets.evaluation import EvaluationSet, WholeImages
 from ablative.trainer.clip.data.sources import fingerprint_dataset, open_dataset
 from ablative.trainer.clip.protocols.evaluation import Evaluation
 from ablative.trainer.clip.protocols.segmentation import background_names, prompt_groups, segmentation
@@ -86,6 +86,25 @@ def panoptic(root: Path) -> DatasetConfig:
     return DatasetConfig(name="coco", kind="panoptic", **{key: str(root / value) for key, value in paths.items()})
 
 
+def coco_stuff(root: Path) -> DatasetConfig:
+    """An image of 30 × 20 pixels with a person (number 0), a brush (89), wood (181) and what nobody has labelled."""
+    write(root / "val2017" / "000000000139.jpg", encoded(np.full((20, 30, 3), 90, np.uint8), "JPEG"))
+    numbers = np.repeat(np.array([0, 89, 181, 255], np.uint8), 5)[:, None].repeat(30, axis=1)
+    write(root / "stuffthingmaps" / "val2017" / "000000000139.png", _grey(numbers))
+    paths = {"path": str(root / "val2017"), "test_path": str(root / "stuffthingmaps/val2017")}
+    return DatasetConfig(name="stuff", kind="coco_stuff", short_side=40, **paths)
+
+
+def pascal_context(root: Path) -> DatasetConfig:
+    """Two images of VOC 2010, one of them in the validation list: an upright one, with the last class at its end."""
+    for name in ("2008_000002", "2008_000003"):
+        write(root / "JPEGImages" / f"{name}.jpg", encoded(np.full((64, 40, 3), 90, np.uint8), "JPEG"))
+    labels = np.arange(64, dtype=np.uint8)[:, None].repeat(40, axis=1) % 60
+    write(root / "SegmentationClassContext" / "2008_000003.png", _grey(labels))
+    write(root / "ImageSets" / "SegmentationContext" / "val.txt", b"2008_000003\n")
+    return DatasetConfig(name="context", kind="pascal_context", path=str(root), short_side=48, long_side=64)
+
+
 def test_voc(tmp_path: Path, home: Home) -> None:
     found: EvaluationSet = open_dataset(voc(tmp_path / "VOC2012"), 8, home)
     assert (len(found.classes), found.classes[0], found.classes[19]) == (20, "aeroplane", "television monitor")
@@ -118,6 +137,25 @@ def test_panoptic(tmp_path: Path, home: Home) -> None:
     source = tmp_path / "panoptic_val2017.json"
     source.write_text(source.read_text().replace("wall-other", "wall-brick"))
     assert fingerprint_dataset(config, home) != first
+
+
+def test_coco_stuff_and_pascal_context(tmp_path: Path, home: Home) -> None:
+    stuff = open_dataset(coco_stuff(tmp_path), 8, home)
+    assert (len(stuff.classes), stuff.background) == (171, ())
+    split = stuff.split("test")
+    assert isinstance(split, WholeImages)
+    assert split.whole(0, 40, 0).shape == (40, 60, 3) and split.whole(0, 40, 30).shape == (20, 30, 3)
+    mask = split.whole_mask(0)
+    assert mask is not None and mask[::5, 0].tolist() == [1, 80, 171, 255]
+    assert [stuff.classes[i - 1] for i in (1, 80, 171)] == ["person", "toothbrush", "wood"]
+    write(tmp_path / "stuffthingmaps" / "val2017" / "000000000139.png", _grey(np.full((20, 30), 11, np.uint8)))
+    with pytest.raises(DataError, match=r"number 11, which is no thing or stuff of COCO-Stuff; expected COCO's images"):
+        split.masks(0)
+    context = open_dataset(pascal_context(tmp_path / "VOC2010"), 8, home)
+    assert (len(context.classes), context.classes[0], context.classes[58]) == (59, "airplane", "wood")
+    found = context.split("test")
+    assert isinstance(found, WholeImages) and len(found) == 1
+    assert found.whole(0, 48, 64).shape == (64, 40, 3), "the longer side is 64 at most"
 
 
 def test_wrong_layouts_are_named(tmp_path: Path, home: Home) -> None:
@@ -184,11 +222,17 @@ def test_background_names_of_the_set_go_first() -> None:
     assert background_names(protocol, ()) == ""
 
 
-@pytest.mark.parametrize("make", [voc, ade20k, panoptic])
+DENSE = ProtocolConfig(name="dense", kind="segmentation", patch_features="values", stride=0.5, background=False)
+
+
+@pytest.mark.parametrize("make", [voc, ade20k, panoptic, coco_stuff, pascal_context])
 def test_a_model_is_scored_on_each(tmp_path: Path, home: Home, make: Any) -> None:
+    """Windows have 32 pixels: the images are 8 × 8, 40 × 60 and 40 × 64 of them wide or high."""
     config = make(tmp_path / "set")
+    dense = make in (coco_stuff, pascal_context)
     protocol = ProtocolConfig(name="segmentation", kind="segmentation", prompt="a photo of {a} {}")
     dataset = open_dataset(config, 32, home)
-    evaluation = Evaluation(protocol, config, dataset, representation(tmp_path), fingerprint_dataset(config, home))
+    model = representation(tmp_path, pooling="gap", class_token=True) if dense else representation(tmp_path)
+    evaluation = Evaluation(DENSE if dense else protocol, config, dataset, model, fingerprint_dataset(config, home))
     ((name, value),) = segmentation(evaluation)
     assert name == "miou" and 0 <= value <= 100

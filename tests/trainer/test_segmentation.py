@@ -10,11 +10,14 @@ import pytest
 import torch
 import torch.nn.functional as F
 from protocol_fakes import EvaluationSet, Split, evaluation, random_split
+from small_models import MODEL
 
 from ablative.study.core.errors import ConfigError, DataError
 from ablative.trainer.clip.protocols.parts import metrics
+from ablative.trainer.clip.protocols.parts.windows import slide
 from ablative.trainer.clip.protocols.segmentation import prompt_groups, prompt_maps, segment, segmentation
-from ablative.trainer.clip.spec.config import DatasetConfig
+from ablative.trainer.clip.spec.checks import check_evaluation
+from ablative.trainer.clip.spec.config import DatasetConfig, ProtocolConfig
 
 CLASSES = ("circle", "square", "star")
 SEGMENTATION = {"kind": "segmentation", "prompt": "a photo of {a} {}"}
@@ -109,6 +112,67 @@ def test_templates_of_the_data_set_stand_in_for_a_missing_prompt(tmp_path: Path)
     photo = dict(segmentation(evaluation(tmp_path, dataset, plain, templates="photo")))
     assert photo == dict(segmentation(evaluation(tmp_path, dataset, SEGMENTATION)))
     assert photo != dict(segmentation(evaluation(tmp_path, dataset, plain)))
+
+
+def slid(image: torch.Tensor, window: int, stride: int) -> torch.Tensor:
+    """mmsegmentation's `slide_inference`, pixel by pixel: a window's score of a pixel is the sum of the window."""
+    _, height, width = image.shape
+    total, count = torch.zeros(height, width), torch.zeros(height, width)
+    for i in range(max(height - window + stride - 1, 0) // stride + 1):
+        for j in range(max(width - window + stride - 1, 0) // stride + 1):
+            bottom, right = min(i * stride + window, height), min(j * stride + window, width)
+            top, left = max(bottom - window, 0), max(right - window, 0)
+            total[top:bottom, left:right] += image[0, top:bottom, left:right].sum()
+            count[top:bottom, left:right] += 1
+    return total / count
+
+
+@pytest.mark.parametrize("size", [(8, 8), (9, 23), (16, 12), (8, 6), (5, 30)])
+def test_windows_slide_as_in_mmsegmentation(size: tuple[int, int]) -> None:
+    """A whole window is cut where an image ends, the mean is over the windows that hold a pixel."""
+    image = torch.randn(3, *size, generator=torch.Generator().manual_seed(0))
+    seen: list[torch.Size] = []
+
+    def score(cut: torch.Tensor) -> torch.Tensor:
+        seen.append(cut.shape)
+        return cut[:, :1].sum((2, 3), keepdim=True)
+
+    torch.testing.assert_close(slide(image, 8, 4, score)[0], slid(image, 8, 4))
+    assert {shape[1:] for shape in seen} == {(3, 8, 8)}, "one that is smaller is filled up"
+    constant = slide(image, 8, 4, lambda cut: torch.ones(len(cut), 2, 3, 3))
+    torch.testing.assert_close(constant, torch.ones(2, *size))
+
+
+def test_labels_of_a_large_image_are_taken_a_few_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same labels and ties as at once."""
+    maps = torch.randint(0, 4, (6, 3, 4), generator=torch.Generator().manual_seed(0)).float()
+    groups = [[], [0, 1], [2], [3], [4, 0], [5]]
+    expected = segment(maps, groups, (3, 4))
+    assert (expected == metrics.UNDECIDED).any() and (expected != metrics.UNDECIDED).any()
+    for pixels in (12, 24, 36):
+        monkeypatch.setattr("ablative.trainer.clip.protocols.segmentation.PIXELS", pixels)
+        np.testing.assert_array_equal(segment(maps, groups, (3, 4)), expected)
+    maps[2, 0, 0] = torch.nan
+    assert segment(maps, groups, (3, 4))[0, 0] == metrics.UNDECIDED
+
+
+def test_one_window_is_the_whole_image(tmp_path: Path) -> None:
+    """Squares of the model's size score the same with windows as without, to the last pixel."""
+    split = masked_split()
+    about = evaluation(tmp_path, EvaluationSet(CLASSES, {"test": split}), {**SEGMENTATION, "background": False})
+    assert dict(segmentation(about)) == dict(segmentation(replace(about, protocol=replace(about.protocol, stride=0.5))))
+
+
+def test_a_reading_that_fits_no_model_is_refused() -> None:
+    dense = ProtocolConfig(name="dense", kind="segmentation", patch_features="values", stride=0.5)
+    with pytest.raises(ConfigError, match=r"protocol\.dense\.patch_features: values are of the tower's last block"):
+        check_evaluation(dense, (), replace(MODEL, pooling="map"))
+    gap = replace(MODEL, pooling="gap")
+    with pytest.raises(
+        ConfigError, match=r"ade\.short_side: 16, and windows have the model's 32 pixels"
+    ):
+        check_evaluation(dense, (DatasetConfig(name="ade", kind="masks", short_side=16),), gap)
+    check_evaluation(dense, (DatasetConfig(name="ade", kind="masks", short_side=32),), gap)
 
 
 def test_what_segmentation_needs(tmp_path: Path) -> None:

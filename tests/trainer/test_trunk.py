@@ -261,7 +261,7 @@ def test_a_parent_with_other_patches_is_refused_or_its_positions_are_resampled(
 
 def test_features_of_a_block_are_refused_where_there_is_none() -> None:
     with pytest.raises(ConfigError, match=r"protocol\.probe\.tap: 3, and the image tower has 2 blocks"):
-        check_evaluation(ProtocolConfig(name="probe", kind="linear_probe", features="mean", tap=3), MODEL)
+        check_evaluation(ProtocolConfig(name="probe", kind="linear_probe", features="mean", tap=3), (), MODEL)
     with pytest.raises(ConfigError, match=r"set p\.features=mean, or tap=0"):
         check_protocol(ProtocolConfig(name="probe", kind="linear_probe", tap=1), "p")
 

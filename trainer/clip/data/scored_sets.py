@@ -16,7 +16,7 @@ from ablative.study.home.paths import Home
 from ablative.trainer.clip.data.questions.questions import QuestionSplit
 from ablative.trainer.clip.data.questions.shape_questions import TASKS as QUESTION_TASKS
 from ablative.trainer.clip.data.sets.clip_benchmark import ClipBenchmarkSet
-from ablative.trainer.clip.data.sets.evaluation import EvaluationSet, Split
+from ablative.trainer.clip.data.sets.evaluation import EvaluationSet, Split, WholeImages
 from ablative.trainer.clip.data.sources import open_dataset
 from ablative.trainer.clip.spec.class_sets import class_set, split_synonyms
 from ablative.trainer.clip.spec.config import QUESTIONS, DatasetConfig, ProtocolConfig
@@ -106,6 +106,17 @@ class ScoredSet:
         if mask is None:
             raise UnfitDataError(f"data set {self.config.name}: test sample {i} has no mask")
         return mask
+
+    def whole(self, i: int, size: int) -> tuple[np.ndarray, np.ndarray]:
+        """uint8 (H, W, 3) and the mask (h, w) of a whole test image, which need not be of one size; raises where it has
+        none. `size`: pixels of its shorter side, unless the set has its own."""
+        split = self.split("test")
+        if not isinstance(split, WholeImages):
+            return split.images(i), self.mask(i)
+        mask = split.whole_mask(i)
+        return split.whole(i, self.config.short_side or size, self.config.long_side), self.mask(
+            i
+        ) if mask is None else mask
 
     @property
     def _label_hint(self) -> str:

@@ -8,9 +8,10 @@ pass. The tests check this page against torch's own counter and against publishe
 from __future__ import annotations
 
 import functools
+import math
 from itertools import pairwise
 
-from ablative.trainer.clip.models.sizes import conv_widths, keep_count
+from ablative.trainer.clip.models.sizes import ROUNDING, conv_widths, keep_count
 from ablative.trainer.clip.spec.config import (
     DatasetConfig,
     EvaluationConfig,
@@ -79,7 +80,17 @@ def _set_flops(model: ModelConfig, protocol: ProtocolConfig, dataset: DatasetCon
         question = _trunk(grid(model) + QUESTION_TOKENS, model.decoder_width, depth, model.mlp_ratio)
         seen = (dataset.epochs or protocol.epochs) * train + dataset.first_epochs * dataset.first_size
         return (3 * seen + test) * question
+    if protocol.kind == "segmentation" and protocol.stride:
+        return test * image * _windows(model, protocol, dataset)
     return test * image
+
+
+def _windows(model: ModelConfig, protocol: ProtocolConfig, dataset: DatasetConfig) -> int:
+    """Windows over an image of usual proportions, 4 : 3."""
+    short = dataset.short_side or model.image_size
+    sides = (short, min(4 * short / 3, dataset.long_side or math.inf))
+    stride = protocol.stride * model.image_size
+    return math.prod(1 + math.ceil((side - model.image_size) / stride - ROUNDING) for side in sides)
 
 
 def forward_flops(

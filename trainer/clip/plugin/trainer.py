@@ -76,7 +76,7 @@ class ClipTrainer(Trainer):
 
     def check_stage(self, stage: str, config: Config, needs: Mapping[str, Config]) -> None:
         if isinstance(config, EvaluationConfig):
-            check_evaluation(config.protocol, needs[TRAIN].model)
+            check_evaluation(config.protocol, config.datasets, needs[TRAIN].model)
 
     def unread(self, stage: str, config: Config) -> Mapping[str, str]:
         if not isinstance(config, RunConfig):

@@ -17,7 +17,7 @@ from ablative.trainer.clip.checkpoint import load_system
 from ablative.trainer.clip.data.sources import fingerprint_dataset, open_dataset
 from ablative.trainer.clip.protocols.evaluation import Evaluation
 from ablative.trainer.clip.protocols.parts.features import Representation
-from ablative.trainer.clip.spec.config import DatasetConfig, EvaluationConfig
+from ablative.trainer.clip.spec.config import DatasetConfig, EvaluationConfig, ModelConfig, ProtocolConfig
 from ablative.trainer.clip.spec.metrics import PROTOCOL_KINDS, applicable
 
 __all__ = ["represent", "score", "score_set"]
@@ -58,6 +58,14 @@ def score(representation: Representation, config: EvaluationConfig, home: Home) 
         yield from score_set(representation, config, dataset, fingerprint_dataset(dataset, home), home)
 
 
+def image_size(model: ModelConfig, protocol: ProtocolConfig, dataset: DatasetConfig) -> int:
+    """Side at which the images of a set are wanted: the model's, or that of the whole images that windows slide over.
+
+    Images in files are whole at any size.
+    """
+    return dataset.short_side if protocol.stride and dataset.short_side else model.image_size
+
+
 def score_set(
     representation: Representation, config: EvaluationConfig, dataset: DatasetConfig, content: str, home: Home
 ) -> Iterator[tuple[str, float]]:
@@ -74,7 +82,7 @@ def score_set(
     evaluation = Evaluation(
         protocol,
         dataset,
-        open_dataset(dataset, representation.config.model.image_size, home),
+        open_dataset(dataset, image_size(representation.config.model, protocol, dataset), home),
         representation,
         content,
         representation.paths.evaluation(digest(canonical(identity(config)))),

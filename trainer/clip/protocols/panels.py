@@ -129,7 +129,8 @@ def _labels(evaluation: Evaluation, images: np.ndarray, prompts: np.ndarray, gro
     """uint8 (k, S, S): the label of each pixel, by embeddings of `prompts` (P, E) and the prompts of each label."""
     pixels = to_pixels(images, evaluation.representation.device)
     with torch.inference_mode():
-        maps = prompt_maps(evaluation.representation.system.patch_embeddings(pixels).float(), prompts)
+        kind = evaluation.protocol.patch_features
+        maps = prompt_maps(evaluation.representation.system.patch_embeddings(pixels, kind).float(), prompts)
     labels = np.stack([segment(own, groups, images.shape[1:3]) for own in maps])
     return np.where(labels < 0, IGNORE, labels).astype(np.uint8)
 

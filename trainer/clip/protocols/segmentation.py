@@ -3,6 +3,10 @@
 MAE-CLIP's supplement I and CLIPpy's evaluator: L2-normalised patch embeddings, bilinearly upsampled; the
 highest of a class's prompts counts (ADE20K's synonyms); several names may mean the background (Pascal VOC's
 40); mean IoU with the background as a class, label 255 ignored.
+
+DenseCLIP (Zhou et al. 2022, "Extract free dense labels from CLIP"), which MaskCLIP's Table 2 follows: patches by the
+value path of the last block, windows that slide over whole images, no background, masks as they are stored. Images are
+resized by Pillow's bicubic filter; mmsegmentation's is bilinear.
 """
 
 from __future__ import annotations
@@ -15,14 +19,18 @@ import torch
 from torch.nn import functional as F
 
 from ablative.study.core.errors import ConfigError, DataError
+from ablative.trainer.clip.data.pairs.batch import to_pixels
 from ablative.trainer.clip.protocols.evaluation import Evaluation
 from ablative.trainer.clip.protocols.parts import metrics
 from ablative.trainer.clip.protocols.parts.prompts import class_embeddings
 from ablative.trainer.clip.protocols.parts.similarity import distinct_rows
+from ablative.trainer.clip.protocols.parts.windows import slide
 from ablative.trainer.clip.spec.class_sets import split_synonyms
 from ablative.trainer.clip.spec.config import DatasetConfig, ProtocolConfig
 
 BATCH = 32
+PIXELS = 1 << 26
+"""Scores that are held at once."""
 IGNORE = 255
 MASKED = ("", "shape", "color")
 """Tasks of the procedural world whose classes its masks hold."""
@@ -39,16 +47,35 @@ def segmentation(evaluation: Evaluation) -> Iterator[tuple[str, float]]:
     ignore = (IGNORE,) if background else (0, IGNORE)
     classes = len(dataset.classes) + 1
     counts = np.zeros((classes, classes + 1), dtype=np.int64)
-    split = evaluation.split("test")
-    image = 0
-    for patches in evaluation.representation.patch_embeddings(split, BATCH):
-        for maps in prompt_maps(patches, embeddings):
-            mask = evaluation.mask(image)
-            _check(mask, classes, evaluation.config.name)
-            predicted = segment(maps, groups, (mask.shape[0], mask.shape[1]))
-            counts += metrics.confusion(mask, predicted, classes, ignore)
-            image += 1
+    for maps, mask in (_windows if protocol.stride else _squares)(evaluation, embeddings):
+        _check(mask, classes, evaluation.config.name)
+        predicted = segment(maps, groups, (mask.shape[0], mask.shape[1]))
+        counts += metrics.confusion(mask, predicted, classes, ignore)
     yield "miou", metrics.mean_iou(counts)
+
+
+def _squares(evaluation: Evaluation, prompts: np.ndarray) -> Iterator[tuple[torch.Tensor, np.ndarray]]:
+    """Score maps (P, √N, √N) and mask of the central square of each image."""
+    split, image = evaluation.split("test"), 0
+    for patches in evaluation.representation.patch_embeddings(split, BATCH, evaluation.protocol.patch_features):
+        for maps in prompt_maps(patches, prompts):
+            yield maps, evaluation.mask(image)
+            image += 1
+
+
+def _windows(evaluation: Evaluation, prompts: np.ndarray) -> Iterator[tuple[torch.Tensor, np.ndarray]]:
+    """Score maps (P, H, W) and mask of each whole image."""
+    representation, protocol = evaluation.representation, evaluation.protocol
+    window = representation.config.model.image_size
+    stride = max(1, round(protocol.stride * window))
+
+    def score(cut: torch.Tensor) -> torch.Tensor:
+        return prompt_maps(representation.patches(cut, protocol.patch_features), prompts)
+
+    for i in range(len(evaluation.split("test"))):
+        image, mask = evaluation.whole(i, window)
+        [pixels] = to_pixels(image[None], representation.device)
+        yield slide(pixels, window, stride, score), mask
 
 
 def background_names(protocol: ProtocolConfig, own: tuple[str, ...] | None) -> str:
@@ -92,12 +119,29 @@ def segment(maps: torch.Tensor, groups: list[list[int]], size: tuple[int, int]) 
         groups: prompts of each label; the highest counts.
         size: of the mask, in pixels.
     """
-    full = F.interpolate(maps[None], size=size, mode="bilinear", align_corners=False)[0]
     labels = [label for label, group in enumerate(groups) if group]
-    scores = torch.stack([full[groups[label]].amax(dim=0) for label in labels], dim=-1)
-    choice = metrics.strict_argmax(scores.cpu().numpy())
-    # One more entry at the end, where index -1 (undecided) finds itself.
-    return np.array([*labels, metrics.UNDECIDED])[choice]
+    best = maps.new_full(size, -torch.inf)
+    hits, choice = (torch.zeros(size, dtype=torch.int64, device=maps.device) for _ in range(2))
+    # A few labels at a time: all maps of a large image at once would not fit.
+    count = max(1, PIXELS // (size[0] * size[1]))
+    whole = _enlarged(maps, size) if len(maps) <= count else None
+    for some in (labels[i : i + count] for i in range(0, len(labels), count)):
+        own = (_enlarged(maps[groups[label]], size) if whole is None else whole[groups[label]] for label in some)
+        scores = torch.stack([each.amax(dim=0) for each in own])
+        top, place = scores.max(dim=0)
+        first = torch.tensor(some, device=maps.device)[place]
+        # Not a number is nowhere equal to itself, and has no hit.
+        equal = (scores == top).sum(dim=0)
+        better = (top > best) | top.isnan()
+        hits = torch.where(better, equal, hits + equal * (top == best))
+        best, choice = torch.where(better, top, best), torch.where(better, first, choice)
+    return torch.where(hits == 1, choice, metrics.UNDECIDED).cpu().numpy()
+
+
+def _enlarged(maps: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+    if maps.shape[1:] == size:
+        return maps
+    return F.interpolate(maps[None], size=size, mode="bilinear", align_corners=False)[0]
 
 
 def _check_classes(config: DatasetConfig, classes: Sequence[str]) -> None:

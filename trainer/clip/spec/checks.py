@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from ablative.study.core.errors import ConfigError
 from ablative.study.spec.runtime import RuntimeConfig
 from ablative.trainer.clip.spec.config import (
@@ -192,11 +194,23 @@ def check_protocol(protocol: ProtocolConfig, where: str) -> None:
         )
 
 
-def check_evaluation(protocol: ProtocolConfig, model: ModelConfig) -> None:
-    """Raise ConfigError for a protocol that cannot evaluate such a model."""
+def check_evaluation(protocol: ProtocolConfig, datasets: Sequence[DatasetConfig], model: ModelConfig) -> None:
+    """Raise ConfigError for a protocol that cannot evaluate such a model on these sets."""
     where = f"protocol.{protocol.name}"
     if protocol.tap > model.depth:
         raise ConfigError(f"{where}.tap: {protocol.tap}, and the image tower has {model.depth} blocks (model.depth)")
+    if protocol.patch_features == "values" and model.pooling == "map":
+        raise ConfigError(
+            f"{where}.patch_features: values are of the tower's last block, and model.pooling=map attends once more "
+            "after it, so that none of its patches is in the joint space; choose patch_features=tokens, or "
+            f"`protocols: {{{protocol.name}: {{…}}}}` for the cells with another pooling (gap, max, cls)"
+        )
+    for dataset in datasets:
+        if protocol.stride and 0 < dataset.short_side < model.image_size:
+            raise ConfigError(
+                f"suite.datasets.{dataset.name}.short_side: {dataset.short_side}, and windows have the model's "
+                f"{model.image_size} pixels; choose {model.image_size} or more, or 0 for {model.image_size}"
+            )
 
 
 def check_dataset(dataset: DatasetConfig, where: str) -> None:
@@ -205,6 +219,8 @@ def check_dataset(dataset: DatasetConfig, where: str) -> None:
             f"{where}.bins: {dataset.bins}, but kind '{dataset.kind}' has no ordered labels to cut into bins; "
             "clip_benchmark has"
         )
+    if 0 < dataset.long_side < dataset.short_side:
+        raise ConfigError(f"{where}.long_side: {dataset.long_side} is less than short_side ({dataset.short_side})")
     if dataset.bins == 1:
         raise ConfigError(
             f"{where}.bins: 1 leaves nothing to tell apart; expected 2 or more, or 0 for the classes as they are"

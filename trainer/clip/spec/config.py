@@ -33,6 +33,8 @@ FILE_SETS = {
     "voc": "sets.mask_sets:VocSet",
     "masks": "sets.mask_sets:PngSet",
     "panoptic": "sets.mask_sets:PanopticSet",
+    "coco_stuff": "sets.mask_sets:StuffSet",
+    "pascal_context": "sets.mask_sets:ContextSet",
     "coco_amodal": "sets.amodal:AmodalSet",
     "clevr": "questions.question_sets:ClevrSet",
     "vqa_v2": "questions.question_sets:VqaSet",
@@ -264,7 +266,7 @@ class DatasetConfig:
     path: str = field("", identity=False)
     """Shards: of the train split. Otherwise the set's own folder; of `captions`, `vqa_v2` and `gqa`, the images'."""
     test_path: str = field("", identity=False)
-    """Shards: of the test split. Masks and panoptic: folder of the PNGs."""
+    """Shards: of the test split. Masks, panoptic and coco_stuff: folder of the PNGs."""
     fingerprint: str = field("")
     caption: str = field("txt")
     annotations: str = field("", identity=False)
@@ -280,6 +282,10 @@ class DatasetConfig:
     bins: int = field(0, low=0, identity_default=0)
     """clip_benchmark: cut its ordered classes into so many of equal width, as VTAB does dSprites' 40 orientations into
     16; 0 takes them as they are."""
+    short_side: int = field(0, low=0, identity_default=0)
+    """Segmentation by windows: the shorter side of whole images in pixels; 0: the side of the model's images."""
+    long_side: int = field(0, low=0, identity_default=0)
+    """Their longer side at most, before which the shorter one gives way; 0: any."""
     classes: str = field("", identity_default="")
     """Class names, synonyms and names of the background from `classes.json`, in the order of the set's labels where it
     has the same names; empty: the data set's own."""
@@ -335,6 +341,12 @@ class ProtocolConfig:
     prompt: str = field("")
     """Segmentation: template of the class prompt (`a photo of {a} {}`: the right article, the name); empty takes
     the data set's templates."""
+    patch_features: str = field("tokens", choices=("tokens", "values"), identity_default="tokens")
+    """Segmentation, panels: what of a patch is compared with texts: its token, or the value path of the last block, in
+    which no patch attends to another (DenseCLIP)."""
+    stride: float = field(0.0, low=0, high=1, identity_default=0.0)
+    """Segmentation: windows of the model's image size slide over whole images by so much of their side, and scores are
+    averaged where they overlap; 0: the central square alone, resized."""
     background: bool = field(True)
     """Segmentation: label 0 is a class, background, and counts in the mean IoU; without, its pixels are ignored."""
     background_names: str = field("background", identity_default="background")

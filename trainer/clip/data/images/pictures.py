@@ -56,6 +56,15 @@ def resize(image: Image.Image, size: int, box: tuple[float, float, float, float]
     return np.array(image.resize((size, size), Image.Resampling.BICUBIC, box=box))
 
 
+def scaled(image: Image.Image, short: int, long: int = 0) -> np.ndarray:
+    """uint8 (H, W, 3) of the whole image: its shorter side becomes `short`, its longer one `long` at most (0: any)."""
+    factor = short / min(image.size)
+    if long:
+        factor = min(factor, long / max(image.size))
+    width, height = (max(1, int(side * factor + 0.5)) for side in image.size)
+    return np.array(image.resize((width, height), Image.Resampling.BICUBIC))
+
+
 def decode_labels(content: bytes, name: str) -> np.ndarray:
     """uint8 (H, W) of a label map: palette or grey values as they are, a bitmap as 0 and 1."""
     try:

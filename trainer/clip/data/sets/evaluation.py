@@ -39,6 +39,20 @@ class StoredImages(Protocol):
         ...
 
 
+@runtime_checkable
+class WholeImages(Protocol):
+    """A split whose images are more than the square that `Split.images` shows."""
+
+    def whole(self, i: int, short: int, long: int) -> np.ndarray:
+        """uint8 (H, W, 3), of which the shorter side is resized to `short`, the longer one to `long` at most (0: any);
+        raises DataError where the sample is broken."""
+        ...
+
+    def whole_mask(self, i: int) -> np.ndarray | None:
+        """uint8 (H, W) as it is stored, with labels as in `Split.masks`; None where the set has no masks."""
+        ...
+
+
 class EvaluationSet(Protocol):
     """Class names and splits."""
 

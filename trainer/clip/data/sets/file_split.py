@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from ablative.study.core.errors import DataError
-from ablative.trainer.clip.data.images.pictures import check_mask, decode, resize, resize_labels, square_around
+from ablative.trainer.clip.data.images.pictures import check_mask, decode, resize, resize_labels, scaled, square_around
 
 
 class FileSplit:
@@ -44,13 +44,22 @@ class FileSplit:
         box = None if self._boxes is None else square_around(self._boxes[i], *image.size)
         return resize(image, self._image_size, box)
 
-    def masks(self, i: int) -> np.ndarray | None:
-        """uint8 (S, S) of the same square; raises DataError where the file is missing, broken or of another size."""
+    def whole(self, i: int, short: int, long: int) -> np.ndarray:
+        """See `evaluation.WholeImages`."""
+        return scaled(decode(self.encoded(i), str(self._images[i]), self._mask is None), short, long)
+
+    def whole_mask(self, i: int) -> np.ndarray | None:
+        """See `evaluation.WholeImages`; raises as `masks` does."""
         if self._mask is None:
             return None
         labels = self._mask(i)
         check_mask(labels, self.encoded(i), str(self._images[i]))
-        return resize_labels(labels, self._image_size)
+        return labels
+
+    def masks(self, i: int) -> np.ndarray | None:
+        """uint8 (S, S) of the same square; raises DataError where the file is missing, broken or of another size."""
+        labels = self.whole_mask(i)
+        return None if labels is None else resize_labels(labels, self._image_size)
 
     def encoded(self, i: int) -> bytes:
         """See `evaluation.StoredImages`."""

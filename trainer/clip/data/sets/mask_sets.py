@@ -20,8 +20,19 @@ from ablative.trainer.clip.data.sets.set_files import choose, images_in, misfit,
 from ablative.trainer.clip.spec.class_sets import ClassSet, class_set
 from ablative.trainer.clip.spec.config import DatasetConfig
 
+CONTEXT = (
+    "Pascal Context as mmsegmentation's converter writes it into VOC2010: JPEGImages/*.jpg, "
+    "SegmentationClassContext/*.png (0 the background, 1 to 59 the classes), ImageSets/SegmentationContext/val.txt"
+)
+STUFF = "COCO's images (val2017) in `path` and the PNGs of stuffthingmaps (val2017) in `test_path`"
 VOC = "Pascal VOC's layout: JPEGImages/*.jpg, SegmentationClass/*.png, ImageSets/Segmentation/val.txt"
 MASKS = "images in `path` and a label PNG of the same name for each in `test_path` (ADE20K: annotations/validation)"
+_DROPPED = (11, 25, 28, 29, 44, 65, 67, 68, 70, 82, 90)
+"""Numbers below 182 that no pixel of COCO-Stuff has: eleven things that COCO names and did not annotate."""
+NO_STUFF = 254
+STUFF_LABELS = np.full(256, NO_STUFF, dtype=np.uint8)
+STUFF_LABELS[[number for number in range(182) if number not in _DROPPED]] = np.arange(1, 172)
+STUFF_LABELS[255] = 255
 _USUAL = (".jpg", ".jpeg", ".png", ".webp")
 PANOPTIC = (
     "COCO's panoptic JSON ({images: [{id, file_name}], annotations: [{image_id, file_name, segments_info: "
@@ -71,37 +82,62 @@ class VocSet(_MaskSet):
     """Pascal VOC 2012's segmentation, validation images; 255 marks outlines and is ignored."""
 
     layout = VOC
+    usual, folder, listed = "voc", "SegmentationClass", "ImageSets/Segmentation/val.txt"
 
     def __init__(self, dataset: DatasetConfig, image_size: int) -> None:
         super().__init__(dataset, image_size)
-        self.classes, self.background = (named := self._named("voc")).names, named.background
+        self.classes, self.background = (named := self._named(self.usual)).names, named.background
 
     def _find(self) -> list[tuple[Path, Path]]:
-        root = locate(self._dataset.path, self._where, VOC)
-        listed = required(root, "ImageSets/Segmentation/val.txt", self._where, VOC)
-        images, masks = (required(root, name, self._where, VOC) for name in ("JPEGImages", "SegmentationClass"))
+        where, layout = self._where, self.layout
+        root = locate(self._dataset.path, where, layout)
+        listed = required(root, self.listed, where, layout)
+        images, masks = (required(root, name, where, layout) for name in ("JPEGImages", self.folder))
         return [
-            (required(images, f"{name}.jpg", self._where, VOC), required(masks, f"{name}.png", self._where, VOC))
+            (required(images, f"{name}.jpg", where, layout), required(masks, f"{name}.png", where, layout))
             for name in read_lines(listed)
         ]
+
+
+class ContextSet(VocSet):
+    """Pascal Context's 59 classes on VOC 2010's images; the rest, label 0, is not scored."""
+
+    layout = CONTEXT
+    usual, folder, listed = "pascal_context", "SegmentationClassContext", "ImageSets/SegmentationContext/val.txt"
 
 
 class PngSet(_MaskSet):
     """Label PNGs of the images' names: ADE20K's scene parsing benchmark, and masks of one's own."""
 
-    layout = MASKS
+    layout, usual = MASKS, ""
 
     def __init__(self, dataset: DatasetConfig, image_size: int) -> None:
         super().__init__(dataset, image_size)
-        self.classes, self.background = (named := self._named("")).names, named.background
+        self.classes, self.background = (named := self._named(self.usual)).names, named.background
 
     def _find(self) -> list[tuple[Path, Path]]:
-        images = locate(self._dataset.path, self._where, MASKS)
-        masks = locate(self._dataset.test_path, f"{self._where}: test_path", MASKS)
+        images = locate(self._dataset.path, self._where, self.layout)
+        masks = locate(self._dataset.test_path, f"{self._where}: test_path", self.layout)
         places = [(path, path.relative_to(images).with_suffix(".png")) for path in images_in(images)]
         # Other kinds of files than these usual ones may be anything; with a mask they are images.
         places = [place for place in places if place[0].suffix.lower() in _USUAL or (masks / place[1]).exists()]
-        return [(path, required(masks, str(name), self._where, MASKS)) for path, name in places]
+        return [(path, required(masks, str(name), self._where, self.layout)) for path, name in places]
+
+
+class StuffSet(PngSet):
+    """COCO-Stuff: PNGs hold the numbers of 80 things (0 to 89, with gaps) and 91 stuffs (91 to 181), 255 elsewhere."""
+
+    layout, usual = STUFF, "coco_stuff"
+
+    def _mask(self, path: Path) -> np.ndarray:
+        numbers = super()._mask(path)
+        labels = STUFF_LABELS[numbers]
+        if (labels == NO_STUFF).any():
+            raise DataError(
+                f"{path}: number {numbers[labels == NO_STUFF].max()}, which is no thing or stuff of COCO-Stuff; "
+                f"expected {self.layout}"
+            )
+        return labels
 
 
 class PanopticSet(_MaskSet):

@@ -126,12 +126,15 @@ class Representation:
         with self._inference():
             return self.system.text_tokens(tokens).float()
 
-    def patch_embeddings(self, split: Split, batch: int) -> Iterator[torch.Tensor]:
-        """L2-normalised float32 (B, N, E) of successive images; never cached, as it is N times the size."""
+    def patch_embeddings(self, split: Split, batch: int, kind: str = "tokens") -> Iterator[torch.Tensor]:
+        """`patches` of successive images; never cached, as it is N times the size."""
         for images in self._batches(split, batch):
-            with self._inference():
-                embeddings = self.system.patch_embeddings(images).float()
-            yield embeddings
+            yield self.patches(images, kind)
+
+    def patches(self, images: torch.Tensor, kind: str = "tokens") -> torch.Tensor:
+        """L2-normalised float32 (B, N, E) of images (B,3,S,S) on the device; `kind` as in `System.patch_embeddings`."""
+        with self._inference():
+            return self.system.patch_embeddings(images, kind).float()
 
     @property
     def bf16(self) -> bool:
@@ -189,7 +192,7 @@ def images_of(dataset: DatasetConfig) -> dict[str, Any]:
     return {
         key: value
         for key, value in identity(dataset).items()
-        if key not in ("name", "templates", "caption", "max_captions", "classes", "bins")
+        if key not in ("name", "templates", "caption", "max_captions", "classes", "bins", "short_side", "long_side")
     }
 
 
