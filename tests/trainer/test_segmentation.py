@@ -168,9 +168,7 @@ def test_a_reading_that_fits_no_model_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"protocol\.dense\.patch_features: values are of the tower's last block"):
         check_evaluation(dense, (), replace(MODEL, pooling="map"))
     gap = replace(MODEL, pooling="gap")
-    with pytest.raises(
-        ConfigError, match=r"ade\.short_side: 16, and windows have the model's 32 pixels"
-    ):
+    with pytest.raises(ConfigError, match=r"ade\.short_side: 16, and windows have the model's 32 pixels"):
         check_evaluation(dense, (DatasetConfig(name="ade", kind="masks", short_side=16),), gap)
     check_evaluation(dense, (DatasetConfig(name="ade", kind="masks", short_side=32),), gap)
 
