@@ -77,7 +77,6 @@ def draw_effects(data: FigureData, color: Callable[[str, str], Color]) -> Figure
 
     `color(factor, level)` is the colour of a level in all figures of the study.
     """
-    import seaborn
     from matplotlib.figure import Figure
 
     columns: tuple[EffectColumn, ...] = data.own
@@ -96,7 +95,7 @@ def draw_effects(data: FigureData, color: Callable[[str, str], Color]) -> Figure
         axes[0][place].set_title(column.label)
     for axis in axes.flat:
         axis.tick_params(axis="y", length=0)
-    seaborn.despine(fig=figure, left=True)
+        axis.spines["left"].set_visible(False)
     return figure
 
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ablative.reports.figures.palette import COLORBLIND
 from ablative.reports.figures.style import COLUMN_INCHES, FAINT, INK, PAGE_INCHES, SEED, SMALLEST
 from ablative.reports.search.results import ArmTrials, Trial, short_name, value_text
 from ablative.reports.search.spread import comparable_values, seed_spread
@@ -27,8 +28,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 COLORS = "cividis"
-PAINT = "#0173b2"
-"""The first colour of the figures' palette (seaborn's colorblind)."""
+PAINT = COLORBLIND[0]
 FEWEST = 4
 """Complete trials below which neither a map nor an importance means anything."""
 GRID = 60

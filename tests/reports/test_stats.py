@@ -328,7 +328,7 @@ def test_suite_aggregates() -> None:
     values = np.array([[0.0, 1.0], [3.0, 100.0]])
     assert interquartile_mean(values) == 2.0 and suite_mean(values) == 26.0
     many = np.random.default_rng(0).normal(size=40)
-    assert interquartile_mean(many) == pytest.approx(stats.trim_mean(many, 0.25))
+    assert interquartile_mean(many[None]) == pytest.approx(stats.trim_mean(many, 0.25))
     assert improvement(np.array([[1.0, 2.0], [0.0, 0.0]]), np.array([[0.0, 2.0], [0.0, 0.0]])) == pytest.approx(
         ((1 + 0 + 1 + 0.5) / 4 + 0.5) / 2
     )
