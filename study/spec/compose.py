@@ -1,4 +1,4 @@
-"""Hydra's part: choose config groups, and compose the tree once for each choice."""
+"""Choose config groups, and compose the tree once for each choice: plain files here, all others by Hydra."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from ablative.study.core.files import read_json, write_json
 from ablative.study.core.identity import digest
 from ablative.study.core.packages import folder as package_folder
 from ablative.study.spec.inherit import check_own_factors
+from ablative.study.spec.plain_files import NotPlainError, compose_study, compose_tree
 from ablative.study.syntax.places import Places
 from ablative.study.syntax.words import Tree
 from ablative.study.syntax.yaml_text import Document, read_document, shown
@@ -27,8 +28,8 @@ GROUPS = ("runtime", "cluster")
 """Groups that every study has; its trainer adds others."""
 
 
-KEPT_STAMPS = 3
-"""Sets of config folders, besides the one in use, whose composed trees are kept: studies of several trainers."""
+KEPT_STAMPS = 6
+"""States of config folders, besides those in use, whose composed trees are kept: studies of several trainers."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ class Composer:
         Args:
             config_dir: the user's folder.
             shipped: folders of trainers; the last `config.yaml` among them is the one that trees start from.
-            cache: file that keeps composed trees between processes; importing Hydra and composing costs 0.5 s.
+            cache: file that keeps between processes what Hydra has composed; importing it and composing costs 0.5 s.
         """
         if config_dir is not None and not Path(config_dir).is_dir():
             raise ConfigError(f"--config-dir {config_dir}: no such folder")
@@ -59,7 +60,11 @@ class Composer:
         self.tree = functools.cache(self._tree)
         self._read = functools.cache(read_document)
         self._check_shadowing()
-        self._cache = _TreeCache(cache, self.folders) if cache is not None else None
+        self._cache_file = cache
+
+    @functools.cached_property
+    def _cache(self) -> _TreeCache | None:
+        return _TreeCache(self._cache_file, self.folders) if self._cache_file is not None else None
 
     def _check_shadowing(self) -> None:
         """Hydra searches the shipped folder first: a file of the same name would be ignored without a word."""
@@ -95,12 +100,33 @@ class Composer:
         if documents[0].empty:
             raise ConfigError(f"{shown(source)}: the file is empty; a study has a name, seeds and factors")
         with Places(documents, {}).naming_lines():
-            if alone:
-                data = _compose_alone(source, self.folders)
-            else:
-                data = self._compose(f"study/{name}", [], source.parent.parent)
+            data = self._study_tree(name, source, documents)
+            if not isinstance(data.get("study"), dict):
+                raise ConfigError(f"{shown(source)}: '# @package' moves a study's keys away; leave it out")
             check_own_factors(data["study"], documents[0])
         return Written(data["study"], documents)
+
+    def _study_tree(self, name: str, source: Path, documents: Sequence[Document]) -> Tree:
+        """The composed tree of a study."""
+
+        def find(group: str, option: str) -> Path | None:
+            own = source.with_name(f"{option}.yaml")
+            return own if group == "study" and own.exists() else self._find(group, option)
+
+        try:
+            return compose_study(find, source.stem)
+        except NotPlainError:
+            pass
+        if is_path(name):
+            stats = [
+                (str(each.path), stat.st_mtime_ns, stat.st_size) for each in documents for stat in [each.path.stat()]
+            ]
+            return self._kept(f"{stats}", True, lambda: _compose_alone(source, self.folders))
+        return self._compose(f"study/{name}", [], source.parent.parent)
+
+    def _find(self, group: str, option: str) -> Path | None:
+        paths = (folder / group / f"{option}.yaml" for folder in self.folders)
+        return next((path for path in paths if path.exists()), None)
 
     def _check_study(self, name: str) -> None:
         options = self.options("study")
@@ -136,14 +162,20 @@ class Composer:
             for folder in self.folders[len(self.shipped) :]:
                 if (source := self.source(group, option)).is_relative_to(folder):
                     self._read(source)
-        overrides = [*(f"{group}={option}" for group, option in choices), *more]
-        return self._compose("config", overrides, self.shipped[-1])
+        main = self.shipped[-1]
+        try:
+            return compose_tree(self._find, main / "config.yaml", dict(choices), more)
+        except NotPlainError:
+            overrides = [*(f"{group}={option}" for group, option in choices), *more]
+            return self._compose("config", overrides, main)
 
     def _compose(self, name: str, overrides: list[str], main: Path) -> Tree:
         """Compose the primary config `name` of the folder `main`; the other folders serve its defaults list."""
-        if self._cache is None:
-            return self._compose_now(name, overrides, main)
-        return self._cache.get(f"{main}|{name}|{overrides}", lambda: self._compose_now(name, overrides, main))
+        of_study = name.startswith("study/")
+        return self._kept(f"{main}|{name}|{overrides}", of_study, lambda: self._compose_now(name, overrides, main))
+
+    def _kept(self, key: str, of_study: bool, make: Callable[[], Tree]) -> Tree:
+        return make() if self._cache is None else self._cache.get(key, of_study, make)
 
     def _compose_now(self, name: str, overrides: list[str], main: Path) -> Tree:
         return _compose(name, overrides, main, [folder for folder in self.folders if folder != main])
@@ -215,24 +247,34 @@ def _quoted(folder: Path) -> str:
     return f"'{text}{chr(92) * trailing}'"
 
 
+def _stamp(path: Path) -> tuple[int, int]:
+    stat = path.stat()
+    return stat.st_mtime_ns, stat.st_size
+
+
 class _TreeCache:
-    """Composed trees in one JSON file, each valid while no file of its config folders has changed."""
+    """What Hydra has composed, in one JSON file: valid while no file of the config folders has changed.
+
+    The files of studies count for studies alone, so that an edited one is composed alone.
+    """
 
     def __init__(self, path: Path, folders: Sequence[Path]) -> None:
         self.path = path
         files = sorted(file for folder in folders for file in folder.rglob("*.yaml"))
-        stats = [(str(file), stat.st_mtime_ns, stat.st_size) for file in files for stat in [file.stat()]]
-        self.stamp = digest(repr(stats))
+        stats = [(str(file), _stamp(file)) for file in files]
+        rest = [each for each, file in zip(stats, files, strict=True) if file.parent.name != "study"]
+        self._stamps = {of_study: digest(repr(counted)) for of_study, counted in ((True, stats), (False, rest))}
         try:
             stored = read_json(path, {str: {str: dict}}) or {}
         except OSError:
             stored = {}
-        self.trees: dict[str, Tree] = stored.pop(self.stamp, {})
+        self._trees: dict[str, dict[str, Tree]] = {stamp: stored.pop(stamp, {}) for stamp in self._stamps.values()}
         self._others = dict(list(stored.items())[-KEPT_STAMPS:])
 
-    def get(self, key: str, make: Callable[[], Tree]) -> Tree:
-        if key not in self.trees:
-            self.trees[key] = make()
+    def get(self, key: str, of_study: bool, make: Callable[[], Tree]) -> Tree:
+        trees = self._trees[self._stamps[of_study]]
+        if key not in trees:
+            trees[key] = make()
             with contextlib.suppress(OSError):  # a home that cannot be written is the submission's to report
-                write_json(self.path, {**self._others, self.stamp: self.trees})
-        return self.trees[key]
+                write_json(self.path, {**self._others, **self._trees})
+        return trees[key]

@@ -63,6 +63,12 @@ def read_text(path: Path) -> str:
         raise ConfigError(f"{shown(path)}: no UTF-8 (byte {error.start}); save the file as UTF-8") from None
 
 
+def load_yaml(text: str) -> object:
+    """What a text of YAML means to Hydra."""
+    found: object = yaml.load(text, Loader=_Loader)
+    return found
+
+
 def read_document(path: Path) -> Document:
     """The file's keys.
 

@@ -16,8 +16,8 @@ import yaml
 
 FACTORS = {
     "lr": {f"lr{i}": {"schedule.lr": 1e-4 * (i + 1)} for i in range(10)},
-    "image": {f"i{i}": {"objective.w_image": 0.1 * i} for i in range(10)},
-    "text": {f"t{i}": {"objective.w_text": 0.1 * i} for i in range(10)},
+    "image": {f"i{i}": {"objective.w_image": 0.1 * (i + 1)} for i in range(10)},
+    "text": {f"t{i}": {"objective.w_text": 0.1 * (i + 1)} for i in range(10)},
 }
 
 
@@ -25,7 +25,10 @@ def study(folder: Path, pairs: int) -> None:
     """Write a study with 1000 × `pairs` cells and two protocols."""
     (folder / "study").mkdir(exist_ok=True)
     levels = {f"p{i}": {"data.pairs": 1000 + i} for i in range(pairs)}
-    content = {"name": "big", "factors": {**FACTORS, "pairs": levels}, "protocols": ["zero_shot", "linear_probe"]}
+    content = {
+        "name": "big", "base": {"objective": "mae_clip"}, "factors": {**FACTORS, "pairs": levels},
+        "protocols": ["zero_shot", "linear_probe"],
+    }  # fmt: skip
     (folder / "study" / "big.yaml").write_text(yaml.safe_dump(content))
 
 

@@ -152,7 +152,7 @@ def test_errors_are_one_line_and_a_traceback_with_debug(capsys: pytest.CaptureFi
 def test_home_on_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "other").mkdir()
     assert main(["--home", str(tmp_path / "other"), "plan", "demo"], standalone=False) == 0
-    assert (tmp_path / "other" / "cache" / "composed.json").exists()
+    assert (tmp_path / "other" / "cache").exists()
     assert main(["--version"], standalone=False) == 0
     assert "ablate" in capsys.readouterr().out
 

@@ -16,6 +16,7 @@ from ablative.study.home.paths import Home
 from ablative.study.installed_trainers import conf_folders
 from ablative.study.plan.last_words import other_words
 from ablative.study.plan.plan import Plan, make_plan
+from ablative.study.spec.compose import Composer
 from ablative.trainer.clip.spec.config import EvaluationConfig, RunConfig
 
 (CONF,) = conf_folders()
@@ -284,19 +285,19 @@ def test_broken_yaml_and_duplicate_keys_are_named(tmp_path: Path) -> None:
             make_plan("mine", config_dir=str(tmp_path), home=Home(tmp_path))
 
 
-def test_composed_trees_are_cached_until_a_file_changes(tmp_path: Path) -> None:
-    (tmp_path / "home").mkdir()
+def test_what_hydra_composes_is_kept_until_a_file_changes(tmp_path: Path) -> None:
     (tmp_path / "model").mkdir()
-    source = (CONF / "model" / "tiny.yaml").read_text()
-    found = []
-    for width in (64, 64, 48):
-        (tmp_path / "model" / "own.yaml").write_text(source.replace("embed_dim: 64", f"embed_dim: {width}"))
-        config = plan_of(tmp_path, ("model=own",)).runs[0].config
-        assert isinstance(config, RunConfig)
-        found.append(config.model.embed_dim)
-    assert found == [64, 64, 48]
-    (tmp_path / "home" / "cache" / "composed.json").write_text("{torn")
-    assert plan_of(tmp_path, ("model=own",)).runs[0].config == config
+    kept, found = tmp_path / "composed.json", []
+    for width in (64, 48):
+        # Without `_self_`, only Hydra says what goes before what.
+        (tmp_path / "model" / "own.yaml").write_text(f"defaults: [tiny]\nembed_dim: {width}\n")
+        for _ in range(2):
+            tree = Composer(str(tmp_path), conf_folders(), kept).tree((("model", "own"),))
+            found.append((tree["model"]["embed_dim"], kept.stat().st_mtime_ns))
+    assert [width for width, _ in found] == [64, 64, 48, 48]
+    assert found[0] == found[1] and found[2] == found[3]  # nothing was written for what was known
+    kept.write_text("{torn")
+    assert Composer(str(tmp_path), conf_folders(), kept).tree((("model", "own"),)) == tree
 
 
 def test_the_words_of_the_last_run_are_remembered(tmp_path: Path) -> None:
