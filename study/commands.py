@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 from collections import Counter
@@ -13,6 +14,7 @@ import click
 from ablative.study.cli import config_dir_option, load_plan, selecting, study_command_without_data
 from ablative.study.core import registry
 from ablative.study.core.errors import ConfigError, unknown
+from ablative.study.core.plurals import counted
 from ablative.study.core.registry import State
 from ablative.study.spec.design import cell_name
 
@@ -112,7 +114,7 @@ def _plan_rows(
 
     factors = [(factor, False) for factor in plan.study.factors]
     runs_alone = not plan.trainer.executes
-    counted = [] if brief else [("runs", True), ("evals", True)][: 1 if runs_alone else 2]
+    numbers = [] if brief else [("runs", True), ("evals", True)][: 1 if runs_alone else 2]
     units = [] if runs_alone else [(f"{gpu}-h", True) for gpu in costs.gpus] or [("core-min", True)]
     rows = []
     for cell in plan.cells:
@@ -120,14 +122,14 @@ def _plan_rows(
         if not tasks and cell_name(cell) not in plan.waiting:
             continue
         runs = sum(task.opens and task.seeded for task in tasks)
-        counts = [str(runs), str(len(tasks) - runs)][: len(counted)]
+        counts = [str(runs), str(len(tasks) - runs)][: len(numbers)]
         levels = [cell.get(factor, "–") for factor in plan.study.factors]
         cost = [estimated(costs.hours(tasks, gpu)) for gpu in costs.gpus] or [f"{60 * costs.core_hours(tasks):.1f}"]
         if any(not plan.has(task.task_id) for task in costs.unknown(tasks)):
             cost = ["?" for _ in cost]
         shown = _summary_of(plan, [states[task.task_id].state for task in tasks])
         rows.append([*levels, *counts, shown, *cost[: len(units)]])
-    return [*factors, *counted, (STATE, False), *units], rows
+    return [*factors, *numbers, (STATE, False), *units], rows
 
 
 def _rich_table(plan: Plan, headings: list[tuple[str, bool]], rows: list[list[str]]) -> Table:
@@ -205,6 +207,23 @@ def _print_plan(plan: Plan, states: Mapping[str, State], costs: Costs, show_task
         console.print(note, highlight=False, markup=False)
 
 
+def _search_price(plan: Plan) -> str:
+    """What the study's own search will cost as a whole, of which its cells show nothing yet; empty without one."""
+    from ablative.study.costs.estimate import estimate
+
+    search = plan.study.search
+    if search is None or not search.budget.trials:
+        return ""
+    repeats = (search.confirm.top + 1) * len(search.confirm.seeds)
+    runs = search.budget.trials * len(search.seeds) + repeats
+    # Values that are tried change no price: a trial is priced as its arm is without them.
+    trials = tuple(task for arm in plan.arms for task in arm.tasks({}, search.seeds[0]))
+    price = estimate(dataclasses.replace(plan, tasks=trials, whole=None)).summary(trials * runs)
+    again = f", the best repeated with {counted(len(search.confirm.seeds), 'seed')}" if repeats else ""
+    arms = f"{counted(len(plan.arms), 'arm')} of {counted(search.budget.trials, 'trial')}"
+    return f"The search, {arms}{again}: {price}"
+
+
 def _notes(plan: Plan) -> Iterator[str]:
     """Lines on cells that wait, claims that one seed cannot decide, and data that are not on this machine."""
     from ablative.study.plan.former_runs import describe, former_runs
@@ -213,6 +232,8 @@ def _notes(plan: Plan) -> Iterator[str]:
 
     for reason in dict.fromkeys(plan.waiting.values()):
         yield f"{len(plan.waiting)} cells wait: {reason}"
+    if plan.waiting and (price := _search_price(plan)):
+        yield price
     if claims := undecidable(plan.study):
         rest = f" and {len(claims) - FEW} more" if len(claims) > FEW else ""
         yield (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -251,3 +252,10 @@ def test_what_a_record_tells() -> None:
         "environment": {"scheduler": {"queue_seconds": 60.0}}, "cost": {"flops_utilisation": None},
     }  # fmt: skip
     assert TaskUsage.of(told) == TaskUsage(9.0, 2.0, 0, 3, "", 60.0)
+
+
+def test_a_search_is_priced_before_it_is_done(tmp_path: Path, call_ablate: Callable[..., str]) -> None:
+    """20 trials and 2 seeds of 3 repeats, 26 runs an arm, each with one evaluation."""
+    shown = " ".join(call_ablate(tmp_path / "home", "plan", "weights", "--for", "weights").split())
+    assert "The search, 2 arms of 20 trials, the best repeated with 2 seeds: about" in shown
+    assert "52 at an assumed 5 s a task" in shown
