@@ -45,6 +45,19 @@ OPENART = (
     "suite.datasets.coarse.train=60",
     "suite.datasets.openart.test=30",
 )
+SMALL = (
+    "factors.scale={1k: {data.pairs: 20}, 4k: {data.pairs: 40}, 16k: {data.pairs: 80}, 64k: {data.pairs: 150}}",
+    *("schedule.steps=2", "schedule.batch_size=8", "schedule.warmup_steps=1"),
+    *("objective.local_steps=1", "objective.local_batch=4", "model.depth=1"),
+    *("suite.datasets.openart.test=30", "suite.datasets.digits.train=40"),
+    *("protocol.linear_probe.epochs=1", "cluster.jobs=1"),
+)
+CELL = (
+    "drop=[{method: mae_clip}, {pooling: gap}, {scale: [1k, 4k, 64k]}]",
+    *("seeds=[0]", "factors.weights=null", "applies=null", "search=null", "claims=null", "effects=null"),
+    *("figures=null", "tables.cost=null", "tables.poolings=null"),
+)
+"""One cell of `openart_scaling`, which no search finds."""
 MINI_CELL = {
     "scale": "cc",
     "method": "mae_clip",
@@ -163,7 +176,7 @@ def icons(tmp_path: Path) -> Path:
     """Shards in the layout of openart: 64×64 WebP, name, concept and coarse class in the JSON."""
     generator = np.random.default_rng(0)
     names = ("cat", "house", "tree", "star")
-    for part, count in (("train-000", 90), ("train-001", 60), ("test-000", 50)):
+    for part, count in (("train-000", 90), ("train-001", 60), ("train-007", 40), ("test-000", 50)):
         samples = []
         for number in range(count):
             label = int(generator.integers(4))
@@ -192,6 +205,24 @@ def test_a_slice_of_openart(tmp_path: Path, icons: Path) -> None:
     write_shard(icons / "openart" / "openart-train-000.tar.gz", [new] * 50)
     changed = finish(start(home, "plan", "openart", *OPENART, "--json", ABLATE_DATA=str(icons)))
     assert {task["state"] for task in json.loads(changed)["tasks"]} <= {"eligible", "waiting"}
+
+
+def test_a_cell_of_the_study_on_real_pairs(
+    tmp_path: Path, icons: Path, call_ablate: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The whole of `openart_scaling` is planned, claims about what its search finds included; one cell of it is run."""
+    pilot = Path(__file__).parents[2] / "docs" / "studies" / "openart_scaling" / "pilot.yaml"
+    assert "6 missing" in call_ablate(tmp_path / "home", "plan", str(pilot))
+    monkeypatch.setenv("ABLATE_DATA", str(icons))
+    home = with_store(tmp_path / "home")
+    data = (f"data.path={icons}/openart/openart-train-00[0-6].tar.gz", *SMALL)
+    shown = json.loads(call_ablate(home, "plan", "openart_scaling", *data, "--json"))
+    assert len(shown["tasks"]) == 24 * 4 and len(shown["waiting"]) == 8
+    call_ablate(home, "run", "openart_scaling", *data, *CELL)
+    [row] = csv.DictReader((home / "studies/openart_scaling/report/tables/main.csv").read_text().splitlines()[:2])
+    assert row["scale"] == "16k"
+    tasks = json.loads(call_ablate(home, "plan", "openart_scaling", *data, *CELL, "--json"))["tasks"]
+    assert [task["state"] for task in tasks] == ["completed"] * 4
 
 
 def test_a_slice_of_the_mini_grid_has_every_protocol(tmp_path: Path, call_ablate: Callable[..., str]) -> None:
