@@ -4,9 +4,9 @@
 
 Memory is that of the tensors that are alive at once in a step with bf16 products, added up without computing anything:
 a batch of `--batch` in one pass, and the papers' 16,384 in pieces of `--batch` on one device. On a GPU it is measured
-too, beside samples per second and utilisation of the peak (MFU), compiled, for CLIP and MAE-CLIP with decoders of 8 and
-12 layers, whose time should be within 1.05 of the ratio of their FLOPs. Captions have 20 tokens of 77. Without a GPU
-about five minutes.
+too, beside samples per second and utilisation of the peak (MFU), compiled, for CLIP, MAE-CLIP with decoders of 8 and
+12 layers, and MaskCLIP, whose time should be within 1.05 of the ratio of their FLOPs. Captions have 20 tokens of 77.
+Without a GPU about five minutes.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from ablative.trainer.clip.models.towers import trim_padding
 from ablative.trainer.clip.objectives.system import System
 from ablative.trainer.clip.objectives.terms.reconstruction import ROWS_MULTIPLE
 from ablative.trainer.clip.spec.config import ModelConfig, ObjectiveConfig, RunConfig
+from ablative.trainer.clip.spec.recipes import TEXT, recipe_of
 from ablative.trainer.clip.step import TrainStep
 from ablative.trainer.torch.devices import arithmetic
 
@@ -40,8 +41,8 @@ from fake_step import step_without_values
 
 PAPER_BATCH = 16_384
 REAL_TOKENS = 20
-STEP = 100_000
-"""Past the local phase."""
+STEP = 20_000
+"""Past the local phase of mae_clip_cc, whose schedule all have; losses' shares are measured at other steps."""
 
 
 class Alive(TorchDispatchMode):
@@ -74,30 +75,35 @@ class Alive(TorchDispatchMode):
 
 
 def contestants(model: str, batch: int, micro: int) -> dict[str, RunConfig]:
-    """CLIP, and MAE-CLIP with both decoders, at a global batch in pieces of `micro`."""
-    overrides = (
+    """CLIP, MAE-CLIP with both decoders, and MaskCLIP, at a global batch in pieces of `micro`."""
+    base, maskclip = (configured(name, batch, micro) for name in (model, f"{model}_maskclip"))
+    both = ObjectiveConfig(name="mae_clip", masking="similarity")
+    shallow, deep = (replace(base.model, decoder_depth=depth) for depth in (8, 12))
+    return {
+        "clip": replace(base, objective=ObjectiveConfig(name="clip")),
+        "mae_clip, 8 layers": replace(base, objective=both, model=shallow),
+        "mae_clip, 12 layers": replace(base, objective=both, model=deep),
+        "maskclip": replace(maskclip, objective=ObjectiveConfig(name="maskclip")),
+    }
+
+
+def configured(model: str, batch: int, micro: int) -> RunConfig:
+    """A run of mae_clip_cc with another model, at a global batch in pieces of `micro`."""
+    words = (
         f"model={model}",
         f"schedule.batch_size={batch}",
         f"runtime.micro_batch={micro}",
         "objective.local_batch=2",
     )
-    runs = make_plan("mae_clip_cc", overrides, without_data=True).runs
-    base = next(task.config for task in runs if isinstance(task.config, RunConfig))
-    clip = replace(base, objective=ObjectiveConfig(name="clip"))
-    both = ObjectiveConfig(name="mae_clip", masking="similarity")
-    shallow, deep = (replace(base.model, decoder_depth=depth) for depth in (8, 12))
-    return {
-        "clip": clip,
-        "mae_clip, 8 layers": replace(base, objective=both, model=shallow),
-        "mae_clip, 12 layers": replace(base, objective=both, model=deep),
-    }
+    runs = make_plan("mae_clip_cc", words, without_data=True).runs
+    return next(task.config for task in runs if isinstance(task.config, RunConfig))
 
 
 def needed(config: RunConfig) -> float:
     """GiB of the tensors of a step."""
-    size = config.runtime.micro_batch
+    size, recipe = config.runtime.micro_batch or config.schedule.batch_size, recipe_of(config.objective)
     hidden = REAL_TOKENS - int(REAL_TOKENS * (1 - config.objective.text_mask_ratio))
-    rows = -(-size * hidden // ROWS_MULTIPLE) * ROWS_MULTIPLE if config.objective.name != "clip" else None
+    rows = -(-size * hidden // ROWS_MULTIPLE) * ROWS_MULTIPLE if TEXT in recipe.terms else None
     with step_without_values(config, rows, caption_length(config.model)) as (update, batch):
         with Alive() as alive:
             for parameter in update.system.parameters():
@@ -119,15 +125,21 @@ def captions(model: ModelConfig, batch: int) -> torch.Tensor:
     return tokens
 
 
-def measured(config: RunConfig, device: torch.device, steps: int) -> tuple[float, float]:
-    """Samples per second, and GiB at most."""
+def prepared(config: RunConfig, device: torch.device) -> tuple[TrainStep, Batch]:
+    """A system that can take steps on the device, and a batch for it."""
     size, model = config.schedule.batch_size, config.model
+    torch.manual_seed(0)
+    update = TrainStep(System(model, config.objective, model.vocab_size).to(device), config, device)
+    count = 1 + recipe_of(config.objective).views
+    images, *views = torch.randint(256, (count, size, model.image_size, model.image_size, 3), dtype=torch.uint8)
+    return update, Batch(images, captions(model, size), torch.stack(views) if views else None)
+
+
+def measured(config: RunConfig, device: torch.device, steps: int) -> tuple[float, float]:
+    """Samples per second, compiled, and GiB at most."""
+    size = config.schedule.batch_size
     with arithmetic(device, 0):
-        torch.manual_seed(0)
-        system = System(model, config.objective, model.vocab_size).to(device)
-        update = TrainStep(system, replace(config, runtime=replace(config.runtime, compile=True)), device)
-        images = torch.randint(256, (size, model.image_size, model.image_size, 3), dtype=torch.uint8)
-        batch = Batch(images, captions(model, size))
+        update, batch = prepared(replace(config, runtime=replace(config.runtime, compile=True)), device)
         for _ in range(3):
             update(STEP, batch)
         update.metrics()
