@@ -50,7 +50,7 @@ class Report:
 
 def run_tests(seconds: float) -> dict[str, Any]:
     """Outcomes of `TESTS`, by kind; `output` where one failed or they took too long."""
-    words = [sys.executable, "-m", "pytest", "-q", "--maxfail=3", "-p", "no:cacheprovider", str(TESTS)]
+    words = [sys.executable, "-m", "pytest", "--maxfail=3", "-p", "no:cacheprovider", str(TESTS)]
     try:
         done = subprocess.run(words, capture_output=True, text=True, timeout=seconds, check=False)
     except subprocess.TimeoutExpired:
