@@ -26,6 +26,8 @@ from ablative.study.home.paths import home as found_home
 from ablative.study.home.sharing import follow_group
 
 if TYPE_CHECKING:
+    from rich.console import Console, RenderableType
+
     from ablative.study.plan.plan import Plan
 
 COMMANDS = {**registry.COMMANDS, **trainer_names.COMMANDS}
@@ -98,6 +100,17 @@ config_dir_option = click.option(
     envvar="ABLATE_CONFIG_DIR",
     help="Your own Hydra config folder, searched together with the shipped one [default: $ABLATE_CONFIG_DIR].",
 )
+
+
+def console_for(shown: RenderableType, highlight: bool = True) -> Console:
+    """A console for what is printed once: a file or a pipe has no edge that cuts columns, unless COLUMNS says so."""
+    from rich.console import Console
+
+    console = Console(highlight=highlight)
+    if console.is_terminal or "COLUMNS" in os.environ:
+        return console
+    needed = Console(width=1000).measure(shown).maximum
+    return Console(width=max(console.width, needed), highlight=highlight)
 
 
 def study_command(function: Callable[..., Any], without_data: bool = False) -> Callable[..., Any]:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 import click
 
-from ablative.study.cli import config_dir_option, load_plan, selecting, study_command_without_data
+from ablative.study.cli import config_dir_option, console_for, load_plan, selecting, study_command_without_data
 from ablative.study.core import registry
 from ablative.study.core.errors import ConfigError, unknown
 from ablative.study.core.plurals import counted
@@ -188,10 +187,8 @@ def _print_plan(plan: Plan, states: Mapping[str, State], costs: Costs, show_task
         click.echo("\n".join(_plain_table(plan, headings, rows)))
     else:
         table = _rich_table(plan, headings, rows)
-        needed = Console(width=1000).measure(table)
-        if not console.is_terminal and "COLUMNS" not in os.environ:
-            console = Console(width=max(console.width, needed.maximum))  # a file has no margin
-        elif needed.minimum > console.width:
+        console = console_for(table)
+        if Console(width=1000).measure(table).minimum > console.width:
             table = _rich_table(plan, *_plan_rows(plan, states, costs, brief=True))
         console.print(table)
     if show_tasks:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ablative.study.cli import study_command
+from ablative.study.cli import console_for, study_command
 
 if TYPE_CHECKING:
     from ablative.study.plan.plan import Plan
@@ -63,7 +63,6 @@ def _search(plan: Plan, jobs: int, what: tuple[bool, bool, bool], as_json: bool)
 
 
 def _show(arms: list[dict[str, Any]]) -> None:
-    from rich.console import Console
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False)
@@ -81,7 +80,7 @@ def _show(arms: list[dict[str, Any]]) -> None:
         count = f"{arm['counted']}/{arm['budget']}" if arm["budget"] else str(arm["counted"])
         counts = f"{count} ({states})" if states else count
         table.add_row(arm["arm"], counts, number, reached, values, f"{arm['hours']:.2f}")
-    Console(highlight=False).print(table)
+    console_for(table, highlight=False).print(table)
 
 
 def _words() -> str:

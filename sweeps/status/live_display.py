@@ -9,6 +9,7 @@ from types import TracebackType
 from rich.console import Console
 from rich.live import Live
 
+from ablative.study.cli import console_for
 from ablative.study.costs.usage import total
 from ablative.study.plan.plan import Plan
 from ablative.sweeps.status import render
@@ -63,7 +64,8 @@ class Display:
 
     def summary(self, states: Survey) -> None:
         """Where things stand and what they have cost, once."""
-        self.console.print(render.overview(self.plan, states))
+        shown = render.overview(self.plan, states)
+        console_for(shown, highlight=False).print(shown)
         words = total(task_usage(states, self.plan.home).values()).describe()
         if words:
             self.console.print(f"spent: {words}", markup=False)

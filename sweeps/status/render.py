@@ -122,12 +122,15 @@ def _running(states: Sequence[TaskState], plan: Plan) -> Table:
     table = Table(box=None, pad_edge=False)
     reports = [read_progress(plan, state.task) for state in states[:SHOWN_RUNNING]]
     shown = list(dict.fromkeys(name for report in reports if report for name in report.shown))
-    for heading in ("running", "task"):
-        table.add_column(heading, no_wrap=True)
-    for heading in ("done", *shown, "left"):
-        table.add_column(heading, justify="right", no_wrap=True)
-    for state, report in zip(states, reports, strict=False):
-        table.add_row(state.task.task_id, Text(state.task.name), *_cells(report, shown))
+    numbers = [_cells(report, shown) for report in reports]
+    # What is cut on a narrow terminal is the cell's name.
+    table.add_column("running", no_wrap=True, min_width=max(len(state.task.task_id) for state in states))
+    table.add_column("task")
+    for heading, *column in zip(("done", *shown, "left"), *numbers, strict=True):
+        table.add_column(heading, justify="right", no_wrap=True, min_width=max(map(len, (heading, *column))))
+    for state, own in zip(states, numbers, strict=False):
+        name = Text(state.task.name, no_wrap=True, overflow="ellipsis")
+        table.add_row(state.task.task_id, name, *own)
     if len(states) > SHOWN_RUNNING:
         table.add_row("…", f"and {len(states) - SHOWN_RUNNING} more")
     return table

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import json
 import os
 import time
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from fakes import tiny_plan
+from rich.console import Console
 
 from ablative.study.core.files import write_json
 from ablative.study.costs.estimate import ASSUMED_SECONDS
@@ -21,7 +23,7 @@ from ablative.study.plan.task import TaskRef
 from ablative.sweeps.queue import leases
 from ablative.sweeps.queue.manifest import Job, Manifest
 from ablative.sweeps.status.progress import read_progress, seconds_left
-from ablative.sweeps.status.render import waits
+from ablative.sweeps.status.render import overview, waits
 from ablative.sweeps.status.task_states import survey, task_states
 
 
@@ -161,6 +163,11 @@ def test_the_time_that_is_left_goes_by_what_running_tasks_report(plan: Plan) -> 
     assert report is not None and report.share == 0.5 and report.shown["loss"] == "2.25"
     half = 10 * schedule.steps / 2
     assert report.seconds_left == pytest.approx(half, abs=1.0)
+    narrow = Console(width=60, file=io.StringIO())
+    narrow.print(overview(plan, survey(plan)))
+    row = narrow.file.getvalue().splitlines()[2].split()  # type: ignore[attr-defined]
+    assert row[0] == plan.tasks[0].task_id and row[1].endswith("…"), "a cell's name is cut"
+    assert row[2] == f"{schedule.steps // 2}/{schedule.steps}" and row[3] == "2.25", "before any number"
     first, *others = (plan.trainer.work(task.stage, task.config) for task in plan.runs)
     expected = half + sum(2 * half * other / first for other in others) + 3 * ASSUMED_SECONDS
     assert seconds_left(survey(plan), plan) == pytest.approx(expected, rel=0.01)
