@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ablative.study.cli import config_dir_option, load_plan
+from ablative.study.cli import completes, config_dir_option, example, load_plan, overrides_argument, study_argument
 from ablative.study.core import registry
 from ablative.study.core.errors import ConfigError
 from ablative.study.core.plurals import counted
@@ -27,9 +27,9 @@ if TYPE_CHECKING:
     from ablative.study.plan.plan import Plan
 
 
-@click.command()
-@click.argument("study_name", metavar="STUDY")
-@click.argument("overrides", metavar="[OVERRIDES]...", nargs=-1)
+@click.command(epilog=example("ablate report demo --final"))
+@study_argument
+@overrides_argument
 @config_dir_option
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="Folder to write into.")
 @click.option(
@@ -226,12 +226,12 @@ def _print_written(files: int, folder: Path, chosen: tuple[str, ...]) -> None:
     click.echo(f"{files} files written: {shown}", err=True)
 
 
-@click.command()
-@click.argument("study_name", metavar="STUDY")
-@click.argument("table_name", metavar="TABLE")
+@click.command(epilog=example("ablate why demo table4 'clip, map' 1", "ablate why demo gap_shrinks_gain"))
+@study_argument
+@click.argument("table_name", metavar="TABLE", shell_complete=completes("outputs"))
 @click.argument("row", metavar="[ROW", required=False)
 @click.argument("column", metavar="COLUMN]", required=False)
-@click.argument("overrides", metavar="[OVERRIDES]...", nargs=-1)
+@overrides_argument
 @config_dir_option
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def why(

@@ -13,7 +13,7 @@ from ablative.reports.store.results import Results, open_results
 from ablative.study.core.errors import ConfigError, unknown
 from ablative.study.home.paths import Home
 from ablative.study.plan.plan import make_plan
-from ablative.study.spec.metric_patterns import expand
+from ablative.study.syntax.metric_patterns import expand
 
 if TYPE_CHECKING:
     import contextlib

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ablative.reports.cli import sync_first
-from ablative.study.cli import config_dir_option, load_plan
+from ablative.study.cli import config_dir_option, example, load_plan, overrides_argument, study_argument
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -22,10 +22,10 @@ LEAST = 8
 """Letters of a column of texts, at least, where it has so many."""
 
 
-@click.command()
-@click.argument("study_name", metavar="STUDY")
+@click.command(epilog=example("ablate sql demo 'select * from results_by_factor' --csv"))
+@study_argument
 @click.argument("query", metavar="[QUERY]", default="")
-@click.argument("overrides", metavar="[OVERRIDES]...", nargs=-1)
+@overrides_argument
 @config_dir_option
 @click.option(
     "--parquet",

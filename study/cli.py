@@ -11,9 +11,10 @@ import io
 import os
 import sys
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
+from click.shell_completion import CompletionItem
 
 from ablative.study import trainer_names
 from ablative.study.core import damage, registry
@@ -49,14 +50,36 @@ SUMMARIES = {
     "sql": "Ask a study's results in SQL; export them as Parquet.",
     "diff": "Configuration keys in which two cells or runs differ.",
     "config": "The whole configuration of a cell, and the command that it runs.",
+    "keys": "Every key that can be set: type, default, range, meaning.",
+    "metrics": "Metrics that a study's tables, figures and claims may name.",
+    "schema": "JSON schema of study files, for editors.",
+    "help": "Explain a topic: claims, factors, slurm, environment, …",
     "sync": "Upload the entries of journals that MLflow does not have yet.",
     "data": "Pack, check and show image-text data.",
     "doctor": "Check this machine: packages, home, store, disk, data.",
 }
 
 
+def example(*lines: str) -> str:
+    """The end of a command's help page; the lines are not wrapped."""
+    return "\b\nExample:\n" + "\n".join(f"  {line}" for line in lines)
+
+
+def completes(what: str) -> Callable[[click.Context, click.Parameter, str], list[CompletionItem]]:
+    """What a parameter's `shell_complete` is: words of a kind of `study.discovery.completion`."""
+
+    def complete(context: click.Context, _: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        return [CompletionItem(word) for word in registry.suggestions(what, context, incomplete)]
+
+    return complete
+
+
 class LazyGroup(click.Group):
     """A group that imports a subcommand only when it is called; the help page comes from `SUMMARIES`."""
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        found = [CompletionItem(name, help=text) for name, text in SUMMARIES.items() if name.startswith(incomplete)]
+        return [*found, *(click.Command.shell_complete(self, ctx, incomplete) if incomplete.startswith("-") else [])]
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(SUMMARIES)
@@ -113,11 +136,15 @@ def console_for(shown: RenderableType, highlight: bool = True) -> Console:
     return Console(width=max(console.width, needed), highlight=highlight)
 
 
+study_argument = click.argument("study_name", metavar="STUDY", shell_complete=completes("studies"))
+overrides_argument = click.argument("overrides", metavar="[OVERRIDES]...", nargs=-1, shell_complete=completes("words"))
+
+
 def study_command(function: Callable[..., Any], without_data: bool = False) -> Callable[..., Any]:
     """Add STUDY, OVERRIDES and --config-dir to a command, and call it with the `Plan` as first argument."""
 
-    @click.argument("study_name", metavar="STUDY")
-    @click.argument("overrides", metavar="[OVERRIDES]...", nargs=-1)
+    @study_argument
+    @overrides_argument
     @config_dir_option
     @functools.wraps(function)
     def wrapper(*args: Any, study_name: str, overrides: tuple[str, ...], config_dir: str | None, **options: Any) -> Any:
@@ -136,8 +163,8 @@ study_command_without_data = functools.partial(study_command, without_data=True)
 def cell_command(function: Callable[..., object]) -> Callable[..., object]:
     """Add STUDY, CELL, OVERRIDES and --config-dir to a command, and call it with the `Plan` and the cell's text."""
 
-    @click.argument("study_name", metavar="STUDY")
-    @click.argument("words", metavar="[CELL] [OVERRIDES]...", nargs=-1)
+    @study_argument
+    @click.argument("words", metavar="[CELL] [OVERRIDES]...", nargs=-1, shell_complete=completes("cell or words"))
     @config_dir_option
     @functools.wraps(function)
     def wrapper(
@@ -162,7 +189,11 @@ def selecting(function: Callable[..., Any]) -> Callable[..., Any]:
         help="Only what this pays for, such as 200gpuh or 50cpuh: whole rows of tables first.",
     )
     @click.option(
-        "--for", "output", metavar="TABLE|CLAIM", help="Only tasks whose results this table or claim still lacks."
+        "--for",
+        "output",
+        metavar="TABLE|CLAIM",
+        help="Only tasks whose results this table or claim still lacks.",
+        shell_complete=completes("outputs"),
     )
     @functools.wraps(function)
     def wrapper(plan: Plan, *args: Any, budget: str | None, output: str | None, **options: Any) -> Any:
@@ -202,6 +233,8 @@ def main(arguments: Sequence[str] | None = None, standalone: bool = True) -> int
     With `standalone` the process ends with that code.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
+    if standalone and COMPLETION in os.environ:
+        _complete()
     if standalone:
         guard()
         for stream in (sys.stdout, sys.stderr):
@@ -211,6 +244,26 @@ def main(arguments: Sequence[str] | None = None, standalone: bool = True) -> int
     if standalone:
         sys.exit(code)
     return code
+
+
+COMPLETION = "_ABLATE_COMPLETE"
+"""Variable by which a shell asks for what may come next (`bash_complete`), or for its own part (`bash_source`)."""
+
+
+def _complete() -> NoReturn:
+    """Answer a shell, and end. Whatever goes wrong, nothing is printed into the line that is being typed."""
+    asked = os.environ[COMPLETION].endswith("_complete")
+    if asked:
+        sys.stderr = open(os.devnull, "w")  # noqa: SIM115 - until the process ends
+    try:
+        from click.shell_completion import add_completion_class
+
+        add_completion_class(registry.load(registry.BASH))
+        ablate.main([], prog_name="ablate", complete_var=COMPLETION)
+    except Exception:
+        if not asked:
+            raise
+    sys.exit(1)
 
 
 def _invoke(words: list[str]) -> int:

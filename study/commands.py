@@ -1,4 +1,4 @@
-"""`ablate list`, `plan` and `diff`: what a study means, without running anything."""
+"""`ablate plan` and `diff`: what a study means, without running anything."""
 
 from __future__ import annotations
 
@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ablative.study.cli import config_dir_option, console_for, load_plan, selecting, study_command_without_data
+from ablative.study.cli import config_dir_option, console_for, example, load_plan, selecting, study_command_without_data
 from ablative.study.core import registry
-from ablative.study.core.errors import ConfigError, unknown
 from ablative.study.core.plurals import counted
 from ablative.study.core.registry import State
 from ablative.study.spec.design import cell_name
@@ -26,39 +25,7 @@ if TYPE_CHECKING:
     from ablative.study.plan.task import Task
 
 
-@click.command("list")
-@click.argument("group", required=False)
-@config_dir_option
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def list_command(group: str | None, config_dir: str | None, as_json: bool) -> None:
-    """List the studies, or the options of a config GROUP: model, objective, schedule, data, suite, protocol, …"""
-    from ablative.study.installed_trainers import conf_folders
-    from ablative.study.spec.compose import Composer
-    from ablative.study.syntax.yaml_text import read_text
-
-    composer = Composer(config_dir, conf_folders())
-    groups = ("study", *(name for name in composer.groups() if name != "study"))
-    if group is not None and group not in groups:
-        raise ConfigError(unknown("config group", group, groups))
-    shown = [group or "study"]
-    options = {name: composer.options(name) for name in shown}
-    if as_json:
-        click.echo(json.dumps(options))
-        return
-    for name in shown:
-        for option in options[name]:
-            click.echo(f"{option:20} {_summary(read_text(composer.source(name, option)))}")
-    if group is None:
-        click.echo(f"\nConfig groups (ablate list GROUP): {', '.join(groups[1:])}")
-
-
-def _summary(text: str) -> str:
-    """First comment line of a config file that is not a directive to Hydra."""
-    lines = (line[1:].strip() for line in text.splitlines() if line.startswith("#"))
-    return next((line for line in lines if not line.startswith("@")), "")
-
-
-@click.command("plan")
+@click.command("plan", epilog=example("ablate plan demo seeds=[0]", "ablate plan demo cluster=slurm --script"))
 @study_command_without_data
 @selecting
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -251,7 +218,7 @@ def _notes(plan: Plan) -> Iterator[str]:
         )
 
 
-@click.command("diff")
+@click.command("diff", epilog=example("ablate diff demo scale=large,method=clip,pooling=map method=random_init,seed=1"))
 @click.argument("study_name", metavar="STUDY")
 @click.argument("left", metavar="A")
 @click.argument("right", metavar="B")

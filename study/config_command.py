@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ablative.study.cli import cell_command
+from ablative.study.cli import cell_command, example
 from ablative.study.core.files import Content
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from ablative.study.plan.task import Task
 
 
-@click.command("config")
+@click.command("config", epilog=example("ablate config demo scale=small,method=clip,pooling=map"))
 @cell_command
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def config_command(plan: Plan, cell: str, as_json: bool) -> None:

@@ -85,6 +85,8 @@ def _check_attributes(found: Any, who: str) -> None:
         value = getattr(found, attribute)
         if not _is_sequence(value) or not all(isinstance(item, str) for item in value):
             raise ConfigError(f"{who}: {attribute} is {_short(value)}; expected a tuple of names")
+    if found.keys is not None and not isinstance(found.keys, Mapping):
+        raise ConfigError(f"{who}: keys is {_short(found.keys)}; expected a mapping of sections to classes, or None")
     if found.extra and found.extra not in EXTRAS:
         raise ConfigError(unknown("extra", str(found.extra), EXTRAS, f"{who}: extra"))
 

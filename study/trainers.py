@@ -250,6 +250,8 @@ class Trainer(Protocol):
     """Packages whose code can change a result: they are copied for the job, and compared between results."""
     study_keys: tuple[str, ...] = ()
     """Keys of a study file that it owns."""
+    keys: Mapping[str, object] | None = None
+    """Section (`model`; empty: the study keys) → dataclass that declares its keys, for `ablate keys` and the schema."""
     condition_keys: tuple[str, ...] = ()
     """Those of them that map names to conditions on cells (factor: levels)."""
     groups: tuple[str, ...] = ()
@@ -301,8 +303,7 @@ class Trainer(Protocol):
         return with_values(config, values)
 
     def check_value(self, stage: str, config: Config, key: str, value: object) -> None:
-        """Raise ConfigError for a value that a key cannot have, whatever the others' values: a search asks for the ends
-        of each range."""
+        """Raise ConfigError for a value that a key cannot have, whatever others are: a search asks for both ends."""
         with_values(config, {key: value})
 
     def held_out(self, stage: Stage, metrics: Collection[str], where: str) -> Stage | None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ablative.study.cli import call, selecting, study_command
+from ablative.study.cli import call, completes, example, selecting, study_command
 from ablative.study.core.errors import ConfigError, unknown
 from ablative.study.core.plurals import counted
 from ablative.sweeps.queue.failures import CAUSES
@@ -31,11 +31,15 @@ _FORMER = click.option(
     help="What to do with finished runs that differ from planned ones in keys alone that they do not read.",
 )
 _WHERE = click.option(
-    "--where", multiple=True, metavar="FACTOR=LEVEL", help="Only tasks of cells with this level; repeatable."
+    "--where",
+    multiple=True,
+    metavar="FACTOR=LEVEL",
+    help="Only tasks of cells with this level; repeatable.",
+    shell_complete=completes("conditions"),
 )
 
 
-@click.command()
+@click.command(epilog=example("ablate run demo", "ablate run demo --for table4 --jobs 2"))
 @study_command
 @selecting
 @_JOBS
@@ -77,7 +81,7 @@ def run(selection: Selection, jobs: int | None, take_over: bool | None) -> int:
     return int(not states.finished or bool(plan.waiting)) or reported
 
 
-@click.command()
+@click.command(epilog=example("ablate submit demo cluster=slurm cluster.hours=2"))
 @study_command
 @selecting
 @_JOBS
@@ -111,27 +115,39 @@ def _settle_former(plan: Plan, take: bool | None) -> None:
     click.echo(f"{counted(len(found), 'run')} taken over ({counted(count, 'task')})", err=True)
 
 
-@click.command()
+@click.command(epilog=example("ablate status demo --cells --where scale=small"))
 @study_command
 @click.option("--watch", is_flag=True, help="Refresh until everything is done, or Ctrl-C.")
+@click.option("--cells", is_flag=True, help="A row for each cell: how many of its tasks are in which state.")
+@_WHERE
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def status(plan: Plan, watch: bool, as_json: bool) -> None:
+def status(plan: Plan, watch: bool, cells: bool, where: tuple[str, ...], as_json: bool) -> None:
     """Show the states of STUDY's tasks, the progress of running ones, and failures grouped by their place."""
     from ablative.sweeps.queue.executors import queue_summary
-    from ablative.sweeps.status.task_states import survey, task_usage
+    from ablative.sweeps.status.by_cell import by_cell, cell_lines
+    from ablative.sweeps.status.task_states import Survey, survey, task_usage
 
+    if where and watch:
+        raise click.UsageError("--watch shows all of the study; leave --where out")
     states = survey(plan)
+    if where:
+        states = Survey(tuple(state for state in states.states if _matches(plan, state.task, where)))
     if as_json:
         from ablative.study.costs.usage_totals import usage_totals
 
         tasks = [state.to_json() for state in states.states]
         words = queue_summary(plan.home, plan.study.name)
         found = {"study": plan.study.name, "counts": states.counts, "tasks": tasks, "scheduler": words or None}
+        if cells:
+            found["cells"] = by_cell(plan, states, _wanted(plan, where))
         click.echo(json.dumps({**found, "cost": asdict(usage_totals(plan, task_usage(states, plan.home)))}))
         return
     from ablative.sweeps.status.live_display import Display
 
     _note_other_words(plan, "status")
+    if cells:
+        click.echo("\n".join(cell_lines(plan, by_cell(plan, states, _wanted(plan, where)))))
+        return
     if not watch:
         Display(plan).summary(states)
         return
@@ -146,8 +162,8 @@ def status(plan: Plan, watch: bool, as_json: bool) -> None:
     display.summary(states)
 
 
-@click.command()
-@click.argument("task")
+@click.command(epilog=example("ablate logs 963344237cb0 -f"))
+@click.argument("task", shell_complete=completes("tasks"))
 @click.option("-f", "--follow", is_flag=True, help="Continue to print until the task ends.")
 @click.option("--job", is_flag=True, help="Print the output of its SLURM job: how it started, and what ended it.")
 def logs(task: str, follow: bool, job: bool) -> None:
@@ -165,7 +181,7 @@ def logs(task: str, follow: bool, job: bool) -> None:
         click.echo(f"task {paths.root.name} has printed nothing; what it reported is in {paths.journal}", err=True)
 
 
-@click.command()
+@click.command(epilog=example("ablate cancel demo --where scale=small"))
 @study_command
 @_WHERE
 @click.option("--all", "everything", is_flag=True, help="Every task of the study.")
@@ -187,7 +203,7 @@ def cancel(plan: Plan, where: tuple[str, ...], everything: bool) -> None:
     click.echo(f"{plan.study.name}: {len(chosen)} tasks cancelled, {running} of them while running")
 
 
-@click.command()
+@click.command(epilog=example('ablate retry demo --cause "out of memory"'))
 @study_command
 @_JOBS
 @click.option(
@@ -207,7 +223,7 @@ def retry(plan: Plan, jobs: int | None, causes: tuple[str, ...], as_json: bool) 
     _print_submission(hand_over(plan, jobs or 0, retry=frozenset(chosen)), as_json)
 
 
-@click.command()
+@click.command(epilog=example("ablate doctor --free features --yes"))
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.option("--free", "kind", metavar="KIND", help="Remove what the home could lose of one kind, and nothing else.")
 @click.option("--yes", is_flag=True, help="With --free: do not ask.")
@@ -293,6 +309,14 @@ def _note_other_words(plan: Plan, command: str) -> None:
 
 def _matches(plan: Plan, task: Task, where: tuple[str, ...]) -> bool:
     """Whether one of the task's cells has all of these levels; raises ConfigError for a name that does not exist."""
+    wanted = _wanted(plan, where)
+    # A task that all seeds and many cells share is stopped with the last of these cells only.
+    found = (wanted.items() <= cell.items() for cell in task.cells)
+    return any(found) if task.seeded else all(found)
+
+
+def _wanted(plan: Plan, where: tuple[str, ...]) -> dict[str, str]:
+    """Factor → level of `--where`; raises ConfigError for a name that does not exist."""
     wanted = {}
     for condition in where:
         factor, _, level = condition.partition("=")
@@ -301,6 +325,4 @@ def _matches(plan: Plan, task: Task, where: tuple[str, ...]) -> bool:
         if level not in plan.study.factors[factor]:
             raise ConfigError(unknown("level", level, plan.study.factors[factor], f"--where {factor}"))
         wanted[factor] = level
-    # A task that all seeds and many cells share is stopped with the last of these cells only.
-    found = (wanted.items() <= cell.items() for cell in task.cells)
-    return any(found) if task.seeded else all(found)
+    return wanted

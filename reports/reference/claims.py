@@ -23,8 +23,8 @@ from ablative.study.core.errors import ConfigError, unknown
 from ablative.study.core.typed import build
 from ablative.study.installed_trainers import conf_folders
 from ablative.study.spec.design import Cell
-from ablative.study.spec.metric_patterns import expand
 from ablative.study.spec.outputs import ClaimConfig
+from ablative.study.syntax.metric_patterns import expand
 
 PROTOCOLS = {
     "zero-shot": "zero_shot",

@@ -18,8 +18,8 @@ from ablative.reports.store.measures import shared
 from ablative.reports.store.results import Results
 from ablative.reports.tables.tables import Column, Entry, Row, Table, number
 from ablative.study.plan.winners import Tried, winner
-from ablative.study.spec.metric_patterns import expand
 from ablative.study.spec.search import GoalConfig, SearchConfig
+from ablative.study.syntax.metric_patterns import expand
 from ablative.study.trainers import Metric
 
 DIGITS = 2

@@ -13,7 +13,7 @@ from ablative.reports.store.warehouse import Warehouse, cell_key
 from ablative.study.home.task_state import FINISHED, directory_state
 from ablative.study.plan.tuned_levels import Searched
 from ablative.study.spec.design import cell_name
-from ablative.study.spec.metric_patterns import expand
+from ablative.study.syntax.metric_patterns import expand
 
 if TYPE_CHECKING:
     from ablative.study.plan.plan import Plan

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from ablative.reports.store.measures import Measures
 from ablative.study.spec.labels import Label, StudyLabels, joined
-from ablative.study.spec.metric_patterns import expand
+from ablative.study.syntax.metric_patterns import expand
 from ablative.study.trainers import Metric
 
 

@@ -17,10 +17,14 @@ from ablative.study.core.files import Content
 P = TypeVar("P")
 
 COMMANDS = {
-    "list": "ablative.study.commands:list_command",
+    "list": "ablative.study.discovery.listing:list_command",
     "plan": "ablative.study.commands:plan_command",
     "diff": "ablative.study.commands:diff",
     "config": "ablative.study.config_command:config_command",
+    "keys": "ablative.study.discovery.commands:keys_command",
+    "metrics": "ablative.study.discovery.commands:metrics_command",
+    "schema": "ablative.study.discovery.commands:schema_command",
+    "help": "ablative.study.discovery.commands:help_command",
     "try": "ablative.sweeps.tryout.cli:try_command",
     "run": "ablative.sweeps.cli:run",
     "submit": "ablative.sweeps.cli:submit",
@@ -36,6 +40,9 @@ COMMANDS = {
     "sql": "ablative.reports.sql_cli:sql",
 }
 """Subcommand → where the package that owns it defines it."""
+
+BASH = "ablative.study.discovery.completion:Bash"
+"""Class of the completion in Bash."""
 
 EXECUTORS = {"local": "ablative.sweeps.submission.local", "slurm": "ablative.sweeps.slurm.executor"}
 """Kind of a cluster → module that submits to it (`sweeps.queue.executors.Executor`)."""
@@ -172,6 +179,12 @@ def sources(data: Content, where: str, folder: Path, home: object) -> Sources | 
     if data.get("results") is None and data.get("homes") is None:
         return None
     found: Sources = load("ablative.reports.imports.sources:open_sources")(data, where, folder, home)
+    return found
+
+
+def suggestions(what: str, context: object, incomplete: str) -> list[str]:
+    """Words of a kind that complete what is typed (`study.discovery.completion`)."""
+    found: list[str] = load("ablative.study.discovery.completion:suggestions")(what, context, incomplete)
     return found
 
 

@@ -40,6 +40,7 @@ def field(
     identity: bool = True,
     identity_default: Any = MISSING,
     flat: str = NAMED,
+    written: object = None,
 ) -> Any:
     """A configuration field: allowed values (`low`/`high` inclusive, `above`/`below` exclusive).
 
@@ -48,6 +49,7 @@ def field(
         identity_default: value with which it is no part of them, of a field that was added later.
         flat: how its keys appear among the flattened ones: `NAMED` below the field's name, `INLINE` without it,
             `HIDDEN` not at all.
+        written: type of what a file may say, where that is more than the field's own type; for lists of keys.
     """
     metadata = {
         "choices": choices,
@@ -58,6 +60,7 @@ def field(
         "identity": identity,
         "identity_default": identity_default,
         "flat": flat,
+        "written": written,
     }
     return dataclasses.field(default=default, metadata=metadata)
 

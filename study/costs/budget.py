@@ -21,8 +21,8 @@ from ablative.study.plan.outputs.layout import effects_layout, table_layout
 from ablative.study.plan.plan import Plan
 from ablative.study.plan.task import Task
 from ablative.study.spec.design import allows, cell_name
-from ablative.study.spec.metric_patterns import expand
 from ablative.study.spec.outputs import ESTIMANDS, EffectsConfig, TableConfig
+from ablative.study.syntax.metric_patterns import expand
 
 UNITS = {"gpuh": "GPU-hours", "cpuh": "core-hours"}
 CELLS_NAMED = 5

@@ -97,6 +97,7 @@ class RunPaths(TaskPaths):
 
     @property
     def checkpoints(self) -> Path:
+        """Checkpoints of the run."""
         return self.root / "checkpoints"
 
     @property
@@ -111,6 +112,7 @@ class RunPaths(TaskPaths):
 
     @property
     def tokenizer(self) -> Path:
+        """The run's tokenizer (JSON)."""
         return self.root / "tokenizer.json"
 
     @property
@@ -124,6 +126,7 @@ class RunPaths(TaskPaths):
 
     @property
     def evaluations(self) -> Path:
+        """One folder per further task of the run."""
         return self.root / "evaluations"
 
     def evaluation(self, evaluation_id: str) -> TaskPaths:
@@ -181,6 +184,7 @@ class SubmissionPaths:
         return self.jobs / f"{job_id}_0_log.out"
 
     def errors(self, job_id: str) -> Path:
+        """What it printed to standard error."""
         return self.jobs / f"{job_id}_0_log.err"
 
     @property
@@ -235,6 +239,7 @@ class StudyPaths:
 
     @property
     def submissions(self) -> Path:
+        """One folder per submission."""
         return self.root / "submissions"
 
     def submission(self, stamp: str) -> SubmissionPaths:
@@ -252,6 +257,7 @@ class StudyPaths:
 
     @property
     def warehouse(self) -> Path:
+        """What the last report asked: a DuckDB database with the views of `ablate sql`."""
         return self.root / "warehouse.duckdb"
 
 
@@ -263,6 +269,7 @@ class Home:
 
     @property
     def version(self) -> Path:
+        """Version of the layout; a home of a newer version is refused."""
         return self.root / "version"
 
     @property
@@ -287,6 +294,7 @@ class Home:
 
     @property
     def runs(self) -> Path:
+        """One folder per run, shared by all studies that contain it."""
         return self.root / "runs"
 
     @property
@@ -324,6 +332,11 @@ class Home:
     def tracking_cache(self) -> Path:
         """Finished runs as tracking servers returned them."""
         return self.cache / "tracking"
+
+    @property
+    def schema(self) -> Path:
+        """JSON schema of study files, for editors."""
+        return self.root / "study-schema.json"
 
     @property
     def composed(self) -> Path:

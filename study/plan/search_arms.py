@@ -14,8 +14,8 @@ from ablative.study.plan.stage_graph import bound_tasks, closure, opening
 from ablative.study.plan.task import Task
 from ablative.study.spec.cluster import ClusterConfig
 from ablative.study.spec.design import Cell, allows, cell_name
-from ablative.study.spec.metric_patterns import expand
 from ablative.study.spec.search import ParameterConfig, SearchConfig
+from ablative.study.syntax.metric_patterns import expand
 from ablative.study.trainers import Config, Metric, Stage, Trainer
 
 VALIDATION = "validation"

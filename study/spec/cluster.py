@@ -21,6 +21,7 @@ class ClusterConfig:
     """Where jobs run; nothing here changes a result. All but `name`, `kind`, `jobs` and `retries` are SLURM's."""
 
     name: str = field(identity=False)
+    """Preset that this came from."""
     kind: str = field("local", choices=EXECUTORS, identity=False)
     """Which executor submits to it (`sweeps.queue.executors`)."""
     jobs: int = field(0, low=0, identity=False)
@@ -28,7 +29,9 @@ class ClusterConfig:
     partition: str = field("", identity=False)
     """Empty: the cluster's default."""
     account: str = field("", identity=False)
+    """Account that is charged; empty: the user's default."""
     qos: str = field("", identity=False)
+    """Quality of service; empty: the default of the account or partition."""
     constraint: str = field("", identity=False)
     """Features that a node must have, as `sbatch --constraint` reads them."""
     gpus: int = field(0, low=0, identity=False)

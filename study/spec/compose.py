@@ -87,8 +87,13 @@ class Composer:
             raise ConfigError(unknown(group, str(option), self.options(group), where))
 
     def source(self, group: str, option: str) -> Path:
-        """The file behind an option."""
-        return next(path for folder in self.folders if (path := folder / group / f"{option}.yaml").exists())
+        """The file behind an option; raises ConfigError where it is a link that leads nowhere."""
+        paths = [folder / group / f"{option}.yaml" for folder in self.folders]
+        found = next((path for path in paths if path.exists()), None)
+        if found is None:
+            linked = next((path for path in paths if path.is_symlink()), paths[-1])
+            raise ConfigError(f"{shown(linked)}: no such file, or a link that leads nowhere")
+        return found
 
     def study(self, name: str) -> Written:
         """The study of this name, or in the file of this path; Hydra's defaults lists work in it."""
@@ -127,6 +132,13 @@ class Composer:
     def _find(self, group: str, option: str) -> Path | None:
         paths = (folder / group / f"{option}.yaml" for folder in self.folders)
         return next((path for path in paths if path.exists()), None)
+
+    def files(self, name: str) -> tuple[Path, ...]:
+        """The file of a study, by name or path, then those that it starts from."""
+        if not is_path(name):
+            self._check_study(name)
+        source = study_file(name) if is_path(name) else self.source("study", name)
+        return tuple(document.path for document in self._documents(source))
 
     def _check_study(self, name: str) -> None:
         options = self.options("study")

@@ -7,8 +7,8 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from ablative.study.core.errors import ConfigError, unknown
-from ablative.study.spec.metric_patterns import expand
 from ablative.study.syntax.factors import brief, level_name
+from ablative.study.syntax.metric_patterns import expand
 
 LEVELS = "levels"
 PARTS = ("factors", LEVELS, "metrics", "columns", "units", "axes")

@@ -6,6 +6,7 @@ import dataclasses
 from dataclasses import dataclass
 
 from ablative.study.core.typed import field
+from ablative.study.syntax.forms import Condition
 from ablative.study.syntax.text_width import ONE_COLUMN
 
 FIGURE_KINDS = ("bars", "lines", "heatmap", "curves", "scatter", "effects", "panels", "custom")
@@ -33,6 +34,7 @@ class ReportConfig:
     """How a study's results are printed, where a table does not say otherwise."""
 
     marks: str = field("tested", choices=MARKS)
+    """What is bold: all rows that by a test may be the best of a column, the best mean as printed, or nothing."""
     width: str = field(ONE_COLUMN)
     """Width of the paper's text, which LaTeX tables fit: a length (`5.5in`) or a layout (`study.syntax.text_width`)."""
 
@@ -44,13 +46,15 @@ class ColumnConfig:
     metric: tuple[str, ...] = field()
     """Metric names; `*` matches within a part: `linear_probe/shapes_*/top1`."""
     label: str = field("")
+    """Heading of the column."""
     group: str = field("")
     """Header above neighbouring columns of the same group."""
     key: str = field("")
     """Names the column in the keys of its numbers (`demo.table4.clip.map.zs`); its group and label where empty."""
     aggregate: str = field("mean", choices=AGGREGATES)
+    """How values of one seed become one number: the mean over the metrics."""
     digits: int | None = field(None, low=0, high=6)
-    """Decimals; None: one of metrics that have a unit, and of others as many as their values and seeds ask for."""
+    """Decimals; null: one of metrics that have a unit, and of others as many as their values and seeds ask for."""
     better: str = field("default", choices=BETTER)
     """Which values are the best; by default as the metrics are declared (`study.trainers.Metric`)."""
     reference: dict[str, str] = dataclasses.field(default_factory=dict)
@@ -75,10 +79,12 @@ class TableConfig:
     """A table: one row for each combination of levels of the `rows` factors that the cells have."""
 
     title: str = field("")
+    """Caption."""
     rows: tuple[str, ...] = field()
     """Factors, outermost first."""
     columns: tuple[ColumnConfig, ...] = field()
-    where: dict[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
+    """Columns, from left to right."""
+    where: dict[str, tuple[str, ...]] = dataclasses.field(default_factory=dict, metadata={"written": Condition})
     """Keep cells with these levels (a cell without the factor stays)."""
     split: str = field("")
     """Factor whose levels repeat the columns side by side (`scale`)."""
@@ -91,6 +97,7 @@ class TableConfig:
     marks: str = field("", choices=("", *MARKS))
     """The rule by which numbers are bold; empty: the study's (`report.marks`)."""
     note: str = field("")
+    """Text below the table."""
     reference: ReferenceConfig | None = None
     """The paper's table whose values are printed, too."""
 
@@ -103,12 +110,15 @@ class EffectsConfig:
     """`factors`: main effects and two-way interactions of a full grid; `suite`: mean, interquartile mean and
     probability of improvement of each arm over the tasks of a column."""
     title: str = field("")
+    """Caption."""
     factors: tuple[str, ...] = field()
     """The factors of the grid, or whose levels make an arm; cells to which one does not apply are left out."""
     columns: tuple[ColumnConfig, ...] = field()
-    where: dict[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
+    """Columns, from left to right."""
+    where: dict[str, tuple[str, ...]] = dataclasses.field(default_factory=dict, metadata={"written": Condition})
     """Keep cells with these levels."""
     note: str = field("")
+    """Text below the table."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,11 +128,13 @@ class QueryColumnConfig:
     label: str = field("")
     """The column's own name where empty."""
     group: str = field("")
+    """Header above neighbouring columns of the same group."""
     key: str = field("")
     """Name of the column in the keys of its numbers, as in `ColumnConfig`."""
     digits: int | None = field(None, low=0, high=6)
-    """Decimals; None: one."""
+    """Decimals; null: one."""
     better: str = field("neither", choices=("higher", "lower", "neither"))
+    """Which values are the best; their marks follow from it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,10 +144,13 @@ class QueryConfig:
     sql: str = field()
     """Query over the views of `ablate sql STUDY`, or a `FILE.sql` with one (from the working folder)."""
     title: str = field("")
+    """Caption."""
     columns: dict[str, QueryColumnConfig] = dataclasses.field(default_factory=dict)
+    """Column of the query → how it is printed."""
     marks: str = field("", choices=("", *MARKS))
     """The rule by which numbers are bold, as in `TableConfig`."""
     note: str = field("")
+    """Text below the table."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,15 +159,19 @@ class FigureConfig:
     (`effects`), of what models see (`panels`), or a user's own (`custom`)."""
 
     kind: str = field(choices=FIGURE_KINDS)
+    """What is drawn."""
     title: str = field("")
+    """Caption."""
     metric: tuple[str, ...] = field(())
     """Averaged over tasks where several match; heatmap: one column each, `@groups` under a head; scatter: x and y."""
     x: str = field("")
     """Factor on the horizontal axis (bars, lines) or down the side (heatmap)."""
     hue: str = field("")
+    """Factor whose levels have a colour each."""
     panel: str = field("")
     """Factor whose levels become panels side by side; `metric`: a panel for each metric."""
-    where: dict[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
+    where: dict[str, tuple[str, ...]] = dataclasses.field(default_factory=dict, metadata={"written": Condition})
+    """Keep cells with these levels (a cell without the factor stays)."""
     spread: str = field("sd", choices=SPREADS)
     """Whiskers of bars and lines: the standard deviation over seeds, or the mean's 95 % interval."""
     position: str = field("")
@@ -179,7 +198,7 @@ class ClaimConfig:
     """Comparisons of arms: `mae_clip - clip > 0` (the language: `study.spec.claim_grammar`)."""
     metric: tuple[str, ...] = field()
     """The tasks that it is about; differences are averaged over them."""
-    where: dict[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
+    where: dict[str, tuple[str, ...]] = dataclasses.field(default_factory=dict, metadata={"written": Condition})
     """Keep cells with these levels (a cell without the factor stays)."""
     text: str = field("")
     """The sentence; empty: the statement is printed instead."""

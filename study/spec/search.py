@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 from ablative.study.core.errors import ConfigError, unknown
 from ablative.study.core.typed import build, field
@@ -29,11 +29,15 @@ class ParameterConfig:
     """Where the values of one configuration key come from: a range, or choices."""
 
     low: float | None = field(None)
+    """Least value, included."""
     high: float | None = field(None)
-    """Included."""
+    """Greatest value, included."""
     log: bool = field(False)
+    """Values are drawn evenly on a logarithmic scale."""
     step: float | None = field(None, above=0)
+    """Distance of neighbouring values; null: any value."""
     choices: tuple[Any, ...] = field(())
+    """Values to choose from, in place of a range."""
     when: dict[str, tuple[Any, ...]] = dataclasses.field(default_factory=dict)
     """Keys and values without which the parameter does not exist; keys of parameters come earlier in the file."""
     whole: bool = field(False)
@@ -45,7 +49,9 @@ class GoalConfig:
     """One goal (key `objective`): a metric, or the mean of several, averaged over a trial's seeds."""
 
     metric: tuple[str, ...] = field()
+    """Metric, or metrics whose mean counts."""
     direction: str = field("maximize", choices=("maximize", "minimize"))
+    """Whether large or small values are sought."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +59,13 @@ class MethodConfig:
     """A sampler or pruner, and the arguments of its class in Optuna."""
 
     name: str = field()
+    """Name of Optuna's class, in short."""
     options: dict[str, Any] = dataclasses.field(default_factory=dict)
+    """Arguments of the class."""
+
+
+Method = Annotated[str | dict[str, object], "name, or {name: …, option: …}"]
+"""How a study writes a `MethodConfig`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,21 +92,27 @@ class ConfirmConfig:
 class SearchConfig:
     """The whole section."""
 
-    parameters: dict[str, ParameterConfig]
+    parameters: dict[str, ParameterConfig] = field(written=dict[str, ParameterConfig | list[object]])
+    """Key of the configuration → where its values come from; a list means choices."""
     objective: tuple[GoalConfig, ...]
     """Several: the search looks for their Pareto front."""
     budget: BudgetConfig
+    """How far each arm's search goes."""
     per: tuple[str, ...] = field(())
     """Factors; each combination of their levels (an arm) has a separate search and budget."""
     where: dict[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
     """Only arms with these levels."""
-    sampler: MethodConfig = MethodConfig(name="tpe")
-    pruner: MethodConfig = MethodConfig(name="none")
+    sampler: MethodConfig = field(MethodConfig(name="tpe"), written=Method)
+    """What proposes values: tpe, gp, cmaes, qmc, grid or random; as a mapping, with its options."""
+    pruner: MethodConfig = field(MethodConfig(name="none"), written=Method)
+    """What ends trials early: none, median, hyperband or halving; as a mapping, with its options."""
     report: str = field("")
     """Metric by which trials are pruned: one that the run itself logs, such as `train/contrastive`, or one that another
     stage yields on the validation split, evaluated `every` so many steps."""
     every: int = field(0, low=0)
+    """Steps between two evaluations on the validation split, where `report` names a metric of another stage."""
     confirm: ConfirmConfig = ConfirmConfig()
+    """Repeats of the best trials, once the budget is spent."""
     seeds: tuple[int, ...] = field((0,))
     """Seeds of the runs; each trial trains one run for each, and only the first may be pruned."""
     seed: int = field(0, low=0)

@@ -25,35 +25,16 @@ from ablative.study.spec.outputs import (
 )
 from ablative.study.spec.parents import PARENT_KEY, check_parents
 from ablative.study.spec.search import SEARCH_KEY, SearchConfig, check_searched_levels, parse_search
-from ablative.study.syntax.factors import brief, level_name, whole_factors
+from ablative.study.spec.study_keys import StudyKeys
+from ablative.study.syntax.factors import brief, level_name, text_value, whole_factors
+from ablative.study.syntax.source_keys import names
 from ablative.study.syntax.sources import SourceConfig, parse_homes, parse_sources
 from ablative.study.syntax.text_width import text_widths
 from ablative.study.syntax.words import Tree, with_words
 
 T = TypeVar("T")
 
-KEYS = (
-    "name",
-    "title",
-    "trainer",
-    "base",
-    "seeds",
-    "design",
-    "factors",
-    "applies",
-    "drop",
-    "baseline",
-    "report",
-    "tables",
-    "effects",
-    "queries",
-    "figures",
-    "claims",
-    "labels",
-    "search",
-    "results",
-    "homes",
-)
+KEYS = names(StudyKeys)
 """Keys of every study; its trainer owns others."""
 TRAINER = "trainer"
 """Key that names the trainer."""
@@ -162,7 +143,7 @@ def parse_study(
         name=name,
         where=where,
         title=_text(data, "title", where, name),
-        base={str(key): str(value) for key, value in _mapping(data, "base", where).items()},
+        base={str(k): text_value(v, f"{where}: base.{k}") for k, v in _mapping(data, "base", where).items()},
         seeds=_seeds(data.get("seeds", [0]), where),
         design=design,
         trainer=trainer,
@@ -351,4 +332,4 @@ def _text(data: Mapping[str, Any], key: str, where: str, default: str | None = N
     value = data.get(key, default)
     if value is None:
         raise ConfigError(f"{where}: {key}: missing")
-    return str(value)
+    return text_value(value, f"{where}: {key}")

@@ -61,6 +61,13 @@ def level_name(value: object, where: str) -> str:
     raise ConfigError(f"{where}: expected the name of a level, found {brief(value)}")
 
 
+def text_value(value: object, where: str) -> str:
+    """A text, or a number or truth value that is meant as one; raises ConfigError for a list or a mapping."""
+    if isinstance(value, list | tuple | Mapping):
+        raise ConfigError(f"{where}: expected text, found {brief(value)}")
+    return str(value)
+
+
 def as_written(value: object) -> str:
     """A value as one writes it on the command line, cut where it is long."""
     return value if isinstance(value, str) and len(value) <= 60 else brief(value)

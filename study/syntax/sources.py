@@ -9,15 +9,15 @@ from typing import TypeVar
 from ablative.study.core.errors import ConfigError, unknown
 from ablative.study.core.typed import Settings
 from ablative.study.syntax.factors import brief, level_name
+from ablative.study.syntax.source_keys import TAKES, FactorKeys, MetricKeys, SourceKeys, names
 
 T = TypeVar("T")
 
 PLACES = ("mlflow", "csv", "parquet", "study")
 """Keys that say where results lie; a source has one of them."""
-TAKES = ("latest", "best")
-_KEYS = (*PLACES, "experiment", "home", "where", "factors", "seed", "metrics", "take")
-_FACTOR_KEYS = ("column", "levels")
-_METRIC_KEYS = ("key", "unit", "better", "scale", "low", "high", "label")
+_KEYS = names(SourceKeys)
+_FACTOR_KEYS = names(FactorKeys)
+_METRIC_KEYS = names(MetricKeys)
 _EXAMPLE = "results: {csv: runs.csv, factors: {method: model}, seed: seed, metrics: {test/acc: accuracy}}"
 
 

@@ -89,6 +89,13 @@ def read_document(path: Path) -> Document:
     return Document(path, lines, tuple(_defaults(root)), not lines)
 
 
+def content(path: Path) -> object:
+    """The file's content as plain values, without Hydra; raises ConfigError as `read_document` does."""
+    read_document(path)
+    found: object = yaml.load(read_text(path), Loader=_Loader)
+    return found
+
+
 def _check_depth(text: str, path: Path) -> None:
     depth = 0
     for event in yaml.parse(text, Loader=_Loader):

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ablative.study.cli import console_for, study_command
+from ablative.study.cli import console_for, example, study_command
 
 if TYPE_CHECKING:
     from ablative.study.plan.plan import Plan
 
 
-@click.command()
+@click.command(epilog=example("ablate search weights search.budget.trials=3 --jobs 2"))
 @study_command
 @click.option("--jobs", type=click.IntRange(min=1), help="Worker jobs [default: the study's `parallel`, or what fits].")
 @click.option("--detach", is_flag=True, help="Return at once; the workers go on.")

@@ -16,9 +16,9 @@ from ablative.study.home.paths import SubmissionPaths
 from ablative.study.plan.plan import Plan
 from ablative.study.plan.search_arms import VALIDATION, SearchArm
 from ablative.study.plan.task import Task
-from ablative.study.spec.metric_patterns import expand
 from ablative.study.spec.runtime import RuntimeConfig
 from ablative.study.spec.search import SearchConfig
+from ablative.study.syntax.metric_patterns import expand
 from ablative.study.trainers import Metric, Stage, Trainer
 
 _STAGE = {"name": str, "config": dict, "runtime": dict, "needs": [str], "seeded": bool, "metrics": [dict]}

@@ -7,11 +7,11 @@ from dataclasses import asdict
 
 import click
 
-from ablative.study.cli import study_command
+from ablative.study.cli import example, study_command
 from ablative.study.plan.plan import Plan
 
 
-@click.command()
+@click.command(epilog=example("ablate sync demo"))
 @study_command
 @click.option("--again", is_flag=True, help="Send everything once more (adds no rows; fills a store that lost some).")
 @click.option("--json", "as_json", is_flag=True, help="Print what was done as JSON.")

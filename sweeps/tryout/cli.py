@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ablative.study.cli import cell_command
+from ablative.study.cli import cell_command, example
 from ablative.study.core.errors import ConfigError
 from ablative.study.core.files import Content
 from ablative.study.core.plurals import counted
@@ -26,7 +26,7 @@ SHOWN_KEYS = 12
 INDENT = "  "
 
 
-@click.command("try")
+@click.command("try", epilog=example("ablate try demo scale=small,method=clip,pooling=map --minutes 1"))
 @cell_command
 @click.option("--minutes", type=click.FloatRange(min=0, min_open=True), default=2.0, show_default=True)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")

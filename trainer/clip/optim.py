@@ -11,7 +11,7 @@ import math
 import torch
 
 from ablative.trainer.clip.objectives.system import System, no_decay
-from ablative.trainer.clip.spec.config import ScheduleConfig
+from ablative.trainer.clip.spec.schedule_config import ScheduleConfig
 
 FUSED_DEVICES = ("cpu", "cuda")
 """Devices where one fused kernel updates all parameters: at small sizes the update is mostly overhead."""

@@ -7,10 +7,12 @@ from pathlib import Path
 from ablative.study.core.checkouts import root
 from ablative.study.core.errors import ConfigError, unknown
 from ablative.study.syntax.factors import brief
+from ablative.study.syntax.source_keys import names
 from ablative.study.syntax.words import Tree
 from ablative.study.trainers import Code, Request
+from ablative.trainer.program.keys import CodeKeys
 
-KEYS = ("folder", "source", "link", "largest")
+KEYS = names(CodeKeys)
 
 
 def code(data: object, python: str, request: Request) -> Code:

@@ -10,7 +10,8 @@ from ablative.study.core.errors import ConfigError, unknown
 from ablative.study.core.typed import Settings
 from ablative.study.spec.runtime import RuntimeConfig
 from ablative.study.spec.sections import Choices, Frozen, Values
-from ablative.study.syntax.factors import brief
+from ablative.study.syntax.factors import brief, text_value
+from ablative.study.syntax.source_keys import names
 from ablative.study.syntax.words import STAGE_MARK
 from ablative.study.trainers import Code, Configurations, Metric, Request, Stage, cost_metrics
 from ablative.trainer.program.checks import check_known, check_parts, check_scripts
@@ -19,6 +20,7 @@ from ablative.trainer.program.config import precision
 from ablative.trainer.program.data_files import DataFiles, data_names
 from ablative.trainer.program.definition import Described, StageDefinition, parse_stages, texts, words
 from ablative.trainer.program.interpreter import interpreter
+from ablative.trainer.program.keys import ProgramKeys
 from ablative.trainer.program.parts import Part, output_words, parts
 from ablative.trainer.program.probes.program import Invocation
 from ablative.trainer.program.resolver import Resolver, Surroundings
@@ -26,7 +28,7 @@ from ablative.trainer.program.sources import described
 from ablative.trainer.program.targets import check_targets
 from ablative.trainer.program.words import Plain
 
-KEYS = ("code", "config", "stages", "unhashed", "partial", "python", "env", "prefix")
+KEYS = names(ProgramKeys)
 """Keys of a study that this trainer owns."""
 RUNTIME = "runtime"
 
@@ -37,10 +39,12 @@ class ProgramConfigurations(Configurations):
     def __init__(self, request: Request) -> None:
         self._request, own = request, request.own
         self._where = request.where
-        self._python = interpreter(str(own.get("python") or ""), request.folder, f"{self._where}: python")
+        python = text_value(own.get("python") or "", f"{self._where}: python")
+        self._python = interpreter(python, request.folder, f"{self._where}: python")
         self._code = code(own.get("code"), self._python, request)
         self._folder = self._code.folder
-        self._unhashed = tuple(map(str, _list(own.get("unhashed"), f"{self._where}: unhashed")))
+        at = f"{self._where}: unhashed"
+        self._unhashed = tuple(text_value(name, at) for name in _list(own.get("unhashed"), at))
         definitions = tuple(self._completed(stage) for stage in parse_stages(own["stages"], f"{self._where}: stages"))
         for stage in definitions:
             request.check_factors(stage.when, f"{self._where}: stages.{stage.name}.when")

@@ -13,17 +13,15 @@ from ablative.study.core.errors import ConfigError, unknown
 from ablative.study.core.typed import build, field
 from ablative.study.spec.sections import Frozen
 from ablative.study.spec.study_file import condition
-from ablative.study.syntax.factors import brief
+from ablative.study.syntax.factors import brief, text_value
+from ablative.study.syntax.source_keys import names
 from ablative.study.syntax.words import Tree
+from ablative.trainer.program.keys import LAUNCHERS, SIGNALS, StageKeys
 from ablative.trainer.program.metrics.sources import MetricSource, output_file, parse_metrics
 from ablative.trainer.program.words import Plain
 
-LAUNCHERS = ("none", "torchrun", "srun", "env")
-"""How several processes are started: by the command, by `torchrun` or `srun` before it, or by this program, each with
-torch's variables of a process group."""
 KINDS = ("argparse", "hydra", "file", "type")
 """Keys of a `config` that names a source: the program's own command line, a file, or a class."""
-SIGNALS = ("TERM", "INT", "USR1", "USR2", "HUP")
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
 """Names of stages are part of words (`{train.out}`), so they hold no dot."""
 _SHELLS = ("bash", "sh", "dash", "zsh", "ksh", "fish")
@@ -61,6 +59,7 @@ class Stop:
     """How a running program is stopped."""
 
     signal: str = field("TERM", choices=SIGNALS)
+    """What the program is sent first."""
     grace: float = field(120.0, low=0)
     """Seconds until it is killed."""
 
@@ -76,6 +75,7 @@ class Launch:
     processes: int = field(0, low=0)
     """0: `runtime.processes`."""
     by: str = field("none", choices=LAUNCHERS)
+    """What starts the processes."""
     same_result: bool = field(False)
     """The number of processes does not change the result, so that it is no part of ids."""
 
@@ -121,10 +121,7 @@ class StageDefinition:
         return code if "{" in self.cwd else code / self.cwd
 
 
-KEYS = (
-    *("command", "function", "config", "reads", "after", "when", "each", "seeded", "resume", "stop", "launch"),
-    *("progress", "metrics", "outputs", "data", "cwd", "env", "prefix", "rename", "on_oom"),
-)
+KEYS = names(StageKeys)
 
 
 def parse_stages(data: object, where: str) -> tuple[StageDefinition, ...]:
@@ -156,7 +153,10 @@ def _stage(name: str, data: object, where: str) -> StageDefinition:
         if key not in KEYS:
             raise ConfigError(unknown("key", str(key), KEYS, where))
     given = {key: value for key, value in data.items() if value is not None}
-    command, function = words(given.get("command", ""), f"{where}.command"), str(given.get("function", ""))
+    command, function = (
+        words(given.get("command", ""), f"{where}.command"),
+        text_value(given.get("function", ""), f"{where}.function"),
+    )
     if bool(command) == bool(function):
         raise ConfigError(f"{where}: a stage has a command or a function; {'it has both' if command else 'none given'}")
     if function and not re.fullmatch(r"[\w.]+:[\w.]+", function):
@@ -175,11 +175,11 @@ def _stage(name: str, data: object, where: str) -> StageDefinition:
         resume=_resume(given.get("resume", {}), f"{where}.resume"),
         stop=build(Stop, _section(given.get("stop", {}), ("signal", "grace"), f"{where}.stop"), f"{where}.stop"),
         launch=_launch(given.get("launch", {}), f"{where}.launch"),
-        steps=str(progress.get("steps", "")),
+        steps=text_value(progress.get("steps", ""), f"{where}.progress.steps"),
         metrics=parse_metrics(given.get("metrics", []), f"{where}.metrics"),
         outputs=tuple(output_file(name, f"{where}.outputs") for name in _names(given.get("outputs", []), where)),
         data=_names(given.get("data", []), f"{where}.data"),
-        cwd=str(given.get("cwd", "")),
+        cwd=text_value(given.get("cwd", ""), f"{where}.cwd"),
         env=texts(given.get("env", {}), f"{where}.env"),
         prefix=words(given.get("prefix", ""), f"{where}.prefix"),
         rename=texts(given.get("rename", {}), f"{where}.rename"),
@@ -190,7 +190,9 @@ def _stage(name: str, data: object, where: str) -> StageDefinition:
 def words(value: object, where: str) -> tuple[str, ...]:
     """Words of a command: a text as a shell would split it, or a list of words. No shell runs it."""
     if isinstance(value, list):
-        return tuple(str(word) for word in value)
+        return tuple(text_value(word, where) for word in value)
+    if isinstance(value, Mapping):
+        raise ConfigError(f"{where}: expected a text or a list of words, found {brief(value)}")
     try:
         found = tuple(shlex.split(str(value)))
     except ValueError as error:

@@ -8,6 +8,7 @@ import os
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 from ablative.study.core.errors import ConfigError, unknown
 from ablative.study.core.identity import canonical, digest, identity
@@ -15,6 +16,7 @@ from ablative.study.core.typed import Settings, build, plain
 from ablative.study.home.journal import Entry
 from ablative.study.home.paths import home
 from ablative.study.spec.cluster import ClusterConfig
+from ablative.study.spec.runtime import RuntimeConfig
 from ablative.study.starts import Resumption, Started
 from ablative.study.syntax.words import STAGE_MARK, Tree
 from ablative.study.trainers import Config, JobTask, Progress, Request, Trainer
@@ -24,6 +26,7 @@ from ablative.trainer.program.configurations import KEYS, ProgramConfigurations
 from ablative.trainer.program.data_files import DataFiles, data_names
 from ablative.trainer.program.definition import Stop
 from ablative.trainer.program.job.start import Start
+from ablative.trainer.program.keys import ProgramKeys
 from ablative.trainer.program.parts import Part
 from ablative.trainer.program.resolver import Resolver, Surroundings
 from ablative.trainer.program.words import Filling
@@ -38,6 +41,7 @@ class ProgramTrainer(Trainer):
     # None of this program's code can change what a user's program computes.
     packages: tuple[str, ...] = ()
     study_keys = KEYS
+    keys: Mapping[str, object] | None = MappingProxyType({"": ProgramKeys, "runtime": RuntimeConfig})
     starts_processes = True
 
     def __init__(self) -> None:

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 from ablative.study.core.errors import ConfigError, unknown
 from ablative.study.spec.claim_grammar import ArmExpression, Comparison, Sum, arm_text, parse
 from ablative.study.spec.design import Cell, allows, cell_name
-from ablative.study.spec.metric_patterns import expand
 from ablative.study.spec.outputs import ClaimConfig
+from ablative.study.syntax.metric_patterns import expand
 from ablative.study.trainers import Metric
 
 if TYPE_CHECKING:

@@ -10,9 +10,9 @@ from typing import Any
 from ablative.study.core.errors import ConfigError, unknown
 from ablative.study.core.plurals import plural
 from ablative.study.spec.design import Cell, allows, put
-from ablative.study.spec.metric_patterns import expand
 from ablative.study.spec.outputs import BY_METRIC, FigureConfig
 from ablative.study.spec.study_file import Study
+from ablative.study.syntax.metric_patterns import expand
 from ablative.study.trainers import Metric
 
 FIGURE_METRICS = {"scatter": 2, "curves": 1, "effects": 0, "custom": 0, "panels": 0}

@@ -8,9 +8,9 @@ from ablative.study.core.errors import ConfigError, unknown
 from ablative.study.plan.outputs.figure_checks import check_figure
 from ablative.study.spec.design import Cell, allows, differences, put
 from ablative.study.spec.labels import StudyLabels, check_labelled
-from ablative.study.spec.metric_patterns import expand
 from ablative.study.spec.outputs import EffectsConfig, FigureConfig, TableConfig
 from ablative.study.spec.study_file import Study
+from ablative.study.syntax.metric_patterns import expand
 from ablative.study.trainers import Metric
 
 STEP = "step"

@@ -6,9 +6,9 @@ import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from ablative.study.spec.metric_patterns import GROUP_MARK
 from ablative.study.spec.outputs import FigureConfig
 from ablative.study.spec.study_file import Study
+from ablative.study.syntax.metric_patterns import GROUP_MARK
 
 
 def with_groups(study: Study, members: Callable[[str, str], Sequence[str]]) -> Study:

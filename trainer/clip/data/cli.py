@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ablative.study.cli import config_dir_option
+from ablative.study.cli import config_dir_option, example
 from ablative.study.core.errors import DataError, StoreError
 from ablative.study.home.paths import home
 
@@ -35,7 +35,7 @@ _max_broken = click.option(
 )
 
 
-@click.group()
+@click.group(epilog=example("ablate data check shards"))
 def data() -> None:
     """Image-text pairs in WebDataset shards: pack, check and show them.
 
@@ -44,7 +44,7 @@ def data() -> None:
     """
 
 
-@data.command()
+@data.command(epilog=example("ablate data pack captions.csv --out shards"))
 @click.argument("source", type=click.Path(path_type=Path))
 @click.option("--out", required=True, type=click.Path(file_okay=False, path_type=Path), help="Folder for the shards.")
 @click.option(
@@ -91,7 +91,7 @@ def pack(
             raise DataError(f"{len(packed.skipped)} of {len(items)} items were skipped, more than --max-broken allows")
 
 
-@data.command()
+@data.command(epilog=example("ablate data check shards --write images.txt"))
 @click.argument("pattern")
 @_caption
 @click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON.")
@@ -175,7 +175,7 @@ def _judge(report: ShardReport, max_broken: float) -> None:
         )
 
 
-@data.command()
+@data.command(epilog=example("ablate data show shapes --out sheet.png"))
 @click.argument("pattern", metavar="PATTERN|shapes")
 @click.option("--out", required=True, type=click.Path(dir_okay=False, path_type=Path), help="PNG to write.")
 @click.option("--count", default=24, show_default=True, type=click.IntRange(min=1, max=600), help="Number of samples.")

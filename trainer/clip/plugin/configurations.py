@@ -12,9 +12,9 @@ from ablative.study.core.registry import load
 from ablative.study.core.typed import build
 from ablative.study.home.paths import Home
 from ablative.study.spec.compose import GROUPS as COMMON_GROUPS
-from ablative.study.spec.metric_patterns import GROUP_MARK
 from ablative.study.spec.sections import Choices, Values
 from ablative.study.spec.study_file import condition
+from ablative.study.syntax.metric_patterns import GROUP_MARK
 from ablative.study.syntax.words import Tree
 from ablative.study.trainers import Configurations, Metric, Request, Stage
 from ablative.trainer.clip.spec.checks import check_protocol, check_run

@@ -7,6 +7,7 @@ import functools
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, get_type_hints
 
 from ablative.study.core.errors import ConfigError
@@ -19,6 +20,7 @@ from ablative.study.home.paths import TaskPaths
 from ablative.study.starts import Resumption
 from ablative.study.trainers import Config, Progress, Request, Stage, Trainer
 from ablative.trainer.clip.plugin.configurations import GROUPS, SECTIONS, ClipConfigurations
+from ablative.trainer.clip.plugin.study_keys import ClipKeys
 from ablative.trainer.clip.spec.checks import check_evaluation, check_run, check_start
 from ablative.trainer.clip.spec.config import (
     DataConfig,
@@ -27,6 +29,7 @@ from ablative.trainer.clip.spec.config import (
     ModelConfig,
     ProtocolConfig,
     RunConfig,
+    SuiteConfig,
     micro_batch,
 )
 from ablative.trainer.clip.spec.metrics import TRAIN, protocol_metrics
@@ -48,6 +51,9 @@ class ClipTrainer(Trainer):
     entry = "ablative.trainer.clip.tasks:execute"
     packages = ("ablative.study", "ablative.trainer")
     study_keys = ("protocols",)
+    keys: Mapping[str, object] | None = MappingProxyType(
+        {"": ClipKeys, **SECTIONS, "suite": SuiteConfig, "protocol": dict[str, ProtocolConfig]}
+    )
     condition_keys = ("protocols",)
     groups = GROUPS
     conf: Path | None = folder("ablative.trainer") / "clip" / "conf"

@@ -15,10 +15,10 @@ from ablative.trainer.clip.spec.config import (
     ObjectiveConfig,
     ProtocolConfig,
     RunConfig,
-    ScheduleConfig,
 )
 from ablative.trainer.clip.spec.prompts import fill, names_class
 from ablative.trainer.clip.spec.recipes import RUN, named, recipe_of
+from ablative.trainer.clip.spec.schedule_config import ScheduleConfig
 
 TEACHER_KEYS = ("width", "depth", "heads", "mlp_ratio", "stem", "class_token", "positions", "ln_after_pool")
 """What an image tower has to share with one whose features it learns."""

@@ -18,6 +18,7 @@ from ablative.study.spec.runtime import RuntimeConfig
 from ablative.trainer.clip.spec.loss_options import DistillConfig, SimclrConfig, ViewsConfig
 from ablative.trainer.clip.spec.metrics import PROTOCOL_KINDS
 from ablative.trainer.clip.spec.recipes import RECIPES
+from ablative.trainer.clip.spec.schedule_config import ScheduleConfig
 
 OBJECTIVES = tuple(RECIPES)
 POOLINGS = ("map", "gap", "max")
@@ -54,15 +55,21 @@ class ModelConfig:
     image_size: int = field(low=8)
     """Side of the square input image, in pixels; a multiple of `patch_size`."""
     patch_size: int = field(low=1)
+    """Side of a patch, in pixels."""
     width: int = field(low=8)
     """Image tower width; a multiple of `heads`, and of 4 where positions are fixed (2-D sin-cos)."""
     depth: int = field(low=1)
+    """Blocks of the image tower."""
     heads: int = field(low=1)
+    """Attention heads of the image tower."""
     stem: str = field("linear", choices=("linear", "conv"))
     """Patch embedding: one linear projection, or four convolutions (Xiao et al. 2021)."""
     text_width: int = field(low=8)
+    """Text tower width; a multiple of `text_heads`."""
     text_depth: int = field(low=1)
+    """Blocks of the text tower."""
     text_heads: int = field(low=1)
+    """Attention heads of the text tower."""
     context_length: int = field(low=4)
     """Text tokens per caption, beginning and end markers included."""
     vocab_size: int = field(low=16)
@@ -70,6 +77,7 @@ class ModelConfig:
     embed_dim: int = field(low=2)
     """Width of the joint embedding space."""
     mlp_ratio: float = field(4.0, above=0)
+    """Width of a block's hidden layer over its own."""
     class_token: bool = field(False, identity_default=False)
     """A learned token in front of the patches; poolings other than `cls` leave it out."""
     positions: str = field("sincos", choices=("sincos", "learned"), identity_default="sincos")
@@ -95,9 +103,11 @@ class ModelConfig:
     ln_after_pool: bool = field(False)
     """Final LayerNorm after pooling (timm) instead of before it (axlearn, CLIPpy)."""
     decoder_width: int = field(512, low=8)
+    """Width of the decoder that restores masked elements."""
     decoder_depth: int = field(8, low=1)
     """8 in the supplement's Table 8, 12 in the paper's section 4.1."""
     decoder_heads: int = field(8, low=1)
+    """Attention heads of the decoder."""
     init_std: float = field(0.02, above=0)
     """Deviation of the initial weights: GPT-2's 0.02 fits widths near 768; at width 64 a contrastive loss then stays at
     ln(batch), so narrow presets take about 1/√width."""
@@ -108,11 +118,13 @@ class ObjectiveConfig:
     """What is optimised: losses, masking and their weights (sections 3.1 to 3.3)."""
 
     name: str = field(choices=OBJECTIVES)
+    """Which recipe: its losses, and the keys that it reads (`ablate list objective`)."""
     masking: str = field("random", choices=("random", "similarity"))
     """How the reconstructed elements are chosen (section 4.1, supplement J)."""
     mask_ratio: float = field(0.75, low=0, below=1)
     """Share of image patches hidden from the masked pass."""
     text_mask_ratio: float = field(0.75, low=0, below=1)
+    """Share of text tokens hidden from the masked pass."""
     input_mask_ratio: float = field(0.75, low=0, below=1)
     """Masked CLIP only: share of patches dropped from the contrastive pass itself (supplement D)."""
     input_text_mask_ratio: float = field(0.0, low=0, below=1, identity_default=0.0)
@@ -139,37 +151,17 @@ class ObjectiveConfig:
     temperature: float = field(0.07, above=0)
     """Initial temperature; learned as logit scale = ln(1/temperature)."""
     max_logit_scale: float = field(100.0, low=1)
+    """Upper bound of the learned logit scale."""
     local_steps: int = field(500, low=0)
     """Steps with a contrastive loss inside groups of `local_batch` and unweighted losses (section 4.1)."""
     local_batch: int = field(256, low=2)
     """Size of those groups: one device's share in the paper, a separate value here."""
     distill: DistillConfig = field(DistillConfig(), identity_default=DistillConfig())
+    """Self-distillation of masked patches; MaskCLIP alone."""
     simclr: SimclrConfig = field(SimclrConfig(), identity_default=SimclrConfig())
+    """Contrast between views; SimCLR alone."""
     views: ViewsConfig = field(ViewsConfig(), identity_default=ViewsConfig())
-
-
-@dataclass(frozen=True, kw_only=True)
-class ScheduleConfig:
-    """Optimiser, length and precision (supplement Table 8)."""
-
-    name: str = field(identity=False)
-    steps: int = field(low=0)
-    """Optimiser steps; 0 leaves the model at its random initialisation."""
-    batch_size: int = field(low=2)
-    """Global batch: it sets the number of contrastive negatives."""
-    lr: float = field(5e-4, above=0)
-    lr_floor: float = field(0.0, low=0)
-    warmup_steps: int = field(200, low=0)
-    weight_decay: float = field(0.1, low=0)
-    beta1: float = field(0.9, low=0, below=1)
-    beta2: float = field(0.98, low=0, below=1)
-    eps: float = field(1e-6, above=0)
-    grad_clip: float = field(0.0, low=0)
-    """Clip the gradient's global norm; 0 does not (the paper names no clipping)."""
-    crop_scale: float = field(1.0, above=0, high=1)
-    """Smallest area of RandomResizedCrop; 1 turns it off."""
-    precision: str = field("fp32", choices=("fp32", "bf16"))
-    """Arithmetic of the towers: bf16 autocast changes the result, so it is part of it."""
+    """Augmentation of these views."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -177,9 +169,11 @@ class DataConfig:
     """Pretraining pairs. Entered by name, version and content fingerprint, never by path."""
 
     name: str = field()
+    """The name in ids, tables and messages."""
     kind: str = field(choices=("shapes", "shards"))
     """`shapes`: the procedural world; `shards`: WebDataset image-text shards."""
     version: int = field(1, low=1)
+    """Version of the content, for data that are made or published in several."""
     fingerprint: str = field("")
     """SHA-256 prefix of the content as `ablate data check` prints it; filled in by the plan for shards."""
     pairs: int = field(0, low=0)
@@ -231,13 +225,19 @@ class RunConfig:
     """One run: a cell with a seed. Its hash is the run id."""
 
     model: ModelConfig
+    """Towers, pooling and decoder."""
     objective: ObjectiveConfig
+    """Losses, masking and their weights."""
     schedule: ScheduleConfig
+    """Optimiser, length and precision."""
     data: DataConfig
+    """Pretraining pairs."""
     seed: int = field(low=0)
+    """Seed of initial weights, batches, masks and augmentation; the study gives it."""
     parent: str = field("", identity_default="")
     """Id of the run whose final weights this one starts from (`from:` in a level); empty: random weights."""
     runtime: ClipRuntimeConfig = dataclasses.field(default_factory=ClipRuntimeConfig, metadata={"identity": False})
+    """Where and how fast; no part of ids."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -247,20 +247,24 @@ class DatasetConfig:
     name: str = field()
     """The name in metric names: `<protocol>/<name>/<metric>`."""
     kind: str = field(choices=DATASET_KINDS)
+    """Layout of the files, or an embedded set."""
     task: str = field("")
     """Shapes: which label (`shape`, `color`, `count`, …) or questions; shards: JSON key of the label (`concept`);
     coco_amodal: `objects`, each cut out, or whole `images`."""
     train: int = field(0, low=0)
     """Training samples (0: all there are)."""
     test: int = field(0, low=0)
+    """Test samples (0: all there are)."""
     train_size: int = field(0, low=0, identity=False)
     """Samples of the published train split (question answering: questions), by which a plan prices the evaluation."""
     test_size: int = field(0, low=0, identity=False)
+    """Samples of the published test split, for the same purpose."""
     first_size: int = field(0, low=0, identity=False)
     """Training samples of the broader set that `first_epochs` go to."""
     split: str = field("test", choices=("test", "validation"), identity_default="test")
     """What is scored: the test split, or one that no report touches, by which a search chooses."""
     seed: int = field(0, low=0)
+    """Seed of the procedural world and of subsets."""
     templates: str = field("plain")
     """Prompt templates for the class names (`templates.json`); `own`: those of CLIP_benchmark shards."""
     path: str = field("", identity=False)
@@ -268,7 +272,9 @@ class DatasetConfig:
     test_path: str = field("", identity=False)
     """Shards: of the test split. Masks, panoptic and coco_stuff: folder of the PNGs."""
     fingerprint: str = field("")
+    """SHA-256 prefix of the content, filled in by the plan."""
     caption: str = field("txt")
+    """Shards: caption source, `txt` or a key of the JSON."""
     annotations: str = field("", identity=False)
     """Captions, panoptic and coco_amodal: the JSON. VQAv2 and GQA: the folder of the questions."""
     max_captions: int = field(0, low=0, identity_default=0)
@@ -295,7 +301,7 @@ class DatasetConfig:
 class SuiteConfig:
     """Evaluation sets, and which protocol measures on which; a set is a `DatasetConfig` once a protocol needs it."""
 
-    datasets: dict[str, dict[str, object]]
+    datasets: dict[str, dict[str, object]] = field(written=dict[str, DatasetConfig])
     """Name of a set → its keys."""
     protocols: dict[str, tuple[str, ...]]
     """Kind of protocol → names of sets."""
@@ -310,15 +316,21 @@ class ProtocolConfig:
     name: str = field()
     """The name in metric names."""
     kind: str = field(choices=tuple(PROTOCOL_KINDS))
+    """What is done; the other keys count where this kind reads them."""
     features: str = field("pooled", choices=("pooled", "projected", "mean"))
     """Input of a linear layer: pooled before projection, after it, or the mean of the tokens whatever the pooling."""
     optimizer: str = field("adamw", choices=("adamw", "lars"))
+    """Optimiser of what is trained."""
     lr: float = field(0.01, above=0)
     """AdamW: as is. LARS: per 256 samples (MAE's 0.1)."""
     epochs: int = field(20, low=1)
+    """Passes over the training samples."""
     warmup_epochs: int = field(0, low=0)
+    """Epochs in which the learning rate rises linearly from 0."""
     batch_size: int = field(1024, low=1)
+    """Samples of a step."""
     weight_decay: float = field(0.0, low=0)
+    """The optimiser's."""
     batch_norm: bool = field(False)
     """BatchNorm without affine before the linear layer (MAE's recipe, MaskCLIP)."""
     standardize: bool = field(False)
@@ -361,8 +373,11 @@ class EvaluationConfig:
     """One evaluation of one run: its hash covers the run's id."""
 
     run_id: str = field()
+    """Id of the run whose weights are evaluated."""
     protocol: ProtocolConfig
+    """How it is evaluated."""
     datasets: tuple[DatasetConfig, ...]
+    """Evaluation sets."""
 
 
 def micro_batch(config: RunConfig, halved: int) -> int:

@@ -52,7 +52,9 @@ class ViewsConfig:
     brightness: float = field(0.4, low=0)
     """Factor is uniform in 1 ± this, and at least 0."""
     contrast: float = field(0.4, low=0)
+    """The same for contrast."""
     saturation: float = field(0.4, low=0)
+    """The same for saturation."""
     hue: float = field(0.1, low=0, high=0.5)
     """Turn of the colour circle, uniform in ± this."""
     grey: float = field(0.2, low=0, high=1)

@@ -62,27 +62,45 @@ class MetricSource:
 
 
 @dataclass(frozen=True)
-class _Declared:
+class DeclaredMetric:
     """A declaration as it is written."""
 
     jsonl: str | None = field(None)
+    """File with a JSON object in each line."""
     json: str | None = field(None)
+    """File with one JSON document."""
     csv: str | None = field(None)
+    """File with a header; `key` is a column."""
     stdout: str | None = field(None)
+    """Regular expression, searched in each line of the output; `(?P<value>…)` is the number, `(?P<step>…)` the step."""
     tensorboard: str | None = field(None)
+    """Folder with TensorBoard's event files; `key` is a tag."""
     mlflow: object = field(None)
+    """Name that the program logs it by to MLflow, or true with `key`."""
     file: str = field("")
+    """MLflow: file of another store than the task's own."""
     key: str = field("")
+    """Dotted key, column, tag or group of the value; empty: the name of the metric."""
     keys: tuple[str, ...] = field(())
+    """Keys of several metrics: their names take the place of `*`."""
     rename: dict[str, str] = dataclasses.field(default_factory=dict)
+    """Key → name in place of `*`."""
     step: str = field("")
+    """Key of the step in a record; empty: `step`."""
     scale: float = field(1.0)
+    """What values are multiplied by (100 for percent)."""
     better: str = field("", choices=("", "higher", "lower"))
+    """Which values are better; empty: neither."""
     unit: str = field("")
+    """What is printed after a value."""
     low: float | None = field(None)
+    """Lowest value that can be; a report refuses lower ones."""
     high: float | None = field(None)
+    """Highest value that can be."""
     take: str = field("last", choices=TAKES)
+    """Which of its values is the result; `best` needs `better`."""
     diverges: bool = field(False)
+    """A value that is not finite means that the run diverged."""
 
 
 def parse_metrics(data: object, where: str) -> tuple[MetricSource, ...]:
@@ -133,7 +151,7 @@ def filled(source: MetricSource, words: Mapping[str, str], where: str) -> Metric
     return replace(source, name=name, file=fill(source.file, "file"), key=fill(source.key, "key"), pattern=pattern)
 
 
-def _named(data: object, where: str) -> Iterator[tuple[str, _Declared]]:
+def _named(data: object, where: str) -> Iterator[tuple[str, DeclaredMetric]]:
     if isinstance(data, str):
         data = [data]
     if isinstance(data, Sequence):
@@ -143,24 +161,24 @@ def _named(data: object, where: str) -> Iterator[tuple[str, _Declared]]:
                     f"{where}: found {item!r} in the list; a list holds names alone, and 'name: {{jsonl: FILE, "
                     "key: KEY}' says where a metric is"
                 )
-            yield item, _Declared()
+            yield item, DeclaredMetric()
         return
     if not isinstance(data, Mapping):
         raise ConfigError(f"{where}: expected names of metrics, found {data!r}")
     for name, value in data.items():
         at = f"{where}.{name}"
         if value is None:
-            yield str(name), _Declared()
+            yield str(name), DeclaredMetric()
         elif isinstance(value, str):
             if value not in ("higher", "lower"):
                 how = f"or where it is: {{KIND: FILE}}, of the kinds {', '.join(KINDS)}"
                 raise ConfigError(f"{unknown('direction', value, ('higher', 'lower'), at)}, {how}")
-            yield str(name), _Declared(better=value)
+            yield str(name), DeclaredMetric(better=value)
         else:
-            yield str(name), build(_Declared, value, at)
+            yield str(name), build(DeclaredMetric, value, at)
 
 
-def _sources(name: str, declared: _Declared, at: str) -> Iterator[MetricSource]:
+def _sources(name: str, declared: DeclaredMetric, at: str) -> Iterator[MetricSource]:
     kind, place = _kind(declared, at)
     _check_options(declared, kind, at)
     shared = MetricSource(
@@ -185,7 +203,7 @@ def _sources(name: str, declared: _Declared, at: str) -> Iterator[MetricSource]:
         yield source
 
 
-def _names(name: str, declared: _Declared, at: str) -> Iterator[tuple[str, str]]:
+def _names(name: str, declared: DeclaredMetric, at: str) -> Iterator[tuple[str, str]]:
     """Name and key of each metric of a declaration; an empty key means what the kind makes of the name."""
     renamed = declared.rename
     if STAR not in name:
@@ -204,7 +222,7 @@ def _names(name: str, declared: _Declared, at: str) -> Iterator[tuple[str, str]]
         yield name.replace(STAR, renamed.get(key, key)), key
 
 
-def _kind(declared: _Declared, at: str) -> tuple[str, str]:
+def _kind(declared: DeclaredMetric, at: str) -> tuple[str, str]:
     """Kind of the source, and its file or pattern; MLflow's name of the metric."""
     given = {kind: getattr(declared, kind) for kind in KINDS if getattr(declared, kind) is not None}
     if len(given) > 1:
@@ -230,7 +248,7 @@ def _default_key(name: str, kind: str, place: str, at: str) -> str:
     return next(iter(pattern.groupindex), "1")
 
 
-def _check_options(declared: _Declared, kind: str, at: str) -> None:
+def _check_options(declared: DeclaredMetric, kind: str, at: str) -> None:
     if declared.step and kind not in _WITH_STEP:
         own = {
             "stdout": "the pattern's group (?P<step>…) is the step",

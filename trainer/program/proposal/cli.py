@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from ablative.study.cli import example
 from ablative.study.core.errors import AblateError, ConfigError
 from ablative.study.core.plurals import counted
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from ablative.trainer.program.proposal.short_run import Ran
 
 
-@click.command("init")
+@click.command("init", epilog=example("ablate init train.py", "ablate init train.py -- --data-dir=/data/cc3m"))
 @click.argument("target", metavar="SCRIPT|MODULE:FUNCTION|-m MODULE")
 @click.argument("words", metavar="[-- WORDS]...", nargs=-1)
 @click.option("-m", "module", is_flag=True, help="The program is a module, as of python -m.")
@@ -72,12 +73,21 @@ def init(
         text = study_text(name or _name(target), found, own, metrics, ran)
     if python:
         text = text.replace("\ncode: .", f"\npython: {python}\ncode: .", 1)
-    with file.open("x", encoding="utf-8") as opened:
-        opened.write(text)
+    _write(file, text)
     for line in lines:
         click.echo(line)
     click.echo(f"wrote {file}")
     return _planned(file)
+
+
+def _write(file: Path, text: str) -> None:
+    """Write the study file; its first line names the schema, which is written, too."""
+    from ablative.study.discovery.schema_file import first_line, write_schema
+    from ablative.study.home.paths import home
+
+    schema = first_line(write_schema(home()), file.absolute().parent)
+    with file.open("x", encoding="utf-8") as opened:
+        opened.write(f"{schema}\n{text}")
 
 
 def _run(found: Found, python: str, seconds: float, folder: Path) -> Ran:
