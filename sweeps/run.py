@@ -15,13 +15,15 @@ from ablative.study.core.plurals import counted
 from ablative.study.home.paths import SubmissionPaths
 from ablative.study.plan.plan import Plan
 from ablative.sweeps.queue import manifest
-from ablative.sweeps.queue.executors import executor, live_jobs
+from ablative.sweeps.queue.executors import NoRoom, executor, live_jobs
 from ablative.sweeps.status.task_states import Survey, survey
 from ablative.sweeps.submission.submit import TRAINER, Choice, Code, Submission, submit
 
 POLL_SECONDS = 1.0
 RESTARTS = 3
 """How often workers are started again while no task gets done."""
+ROOM_SECONDS = 30.0
+"""How often to ask again for room in a scheduler's queue that was full."""
 FLUSH_SECONDS = 30.0
 """How long to wait for workers that have nothing left but to ship their journals."""
 
@@ -37,16 +39,22 @@ class Watcher:
     code: Code = TRAINER
     own: list[SubmissionPaths] = field(default_factory=list)
     """Submissions that we made, and whose workers we stop on Ctrl-C."""
+    _full_since: float = 0.0
+    """When the scheduler was last asked in vain for room (monotonic); 0: it has taken all."""
 
     def run(self) -> Survey:
         """Submit, wait, and return the last states. KeyboardInterrupt is for the caller, who may `stop`."""
         first = self._submit()
-        self._announce(first)
+        if first is not None:
+            self._announce(first)
         restarts, done = 0, -1
         while True:
             now = survey(self.plan)
             self.show(now)
-            if not now.having("running", "submitted"):
+            if self._full_since:
+                if time.monotonic() > self._full_since + ROOM_SECONDS:
+                    self._again()
+            elif not now.having("running", "submitted"):
                 count = sum(state.finished for state in now.states)
                 restarts, done = (restarts + 1, done) if count == done else (0, count)
                 if not _unattended(now) or restarts >= RESTARTS or self._stopped() or not self._again():
@@ -69,19 +77,31 @@ class Watcher:
             self._signal(force=True)
             self._wait_for_end(FLUSH_SECONDS)
 
-    def _submit(self) -> Submission:
+    def _submit(self) -> Submission | None:
+        """None: the scheduler has no room for all of it; that is said once, and it is asked again later."""
         with _interrupt_deferred():
-            made = submit(self.plan, self.jobs, self.code)
+            try:
+                made = submit(self.plan, self.jobs, self.code)
+            except NoRoom as full:
+                if full.taken is not None:
+                    self.own.append(full.taken)
+                if not self._full_since:
+                    self.say(str(full))
+                self._full_since = time.monotonic()
+                return None
+            self._full_since = 0.0
             if made.paths is not None:
                 self.own.append(made.paths)
         return made
 
     def _again(self) -> bool:
         """Start workers for what dead ones left; false when there is nothing that we may start."""
+        waited = bool(self._full_since)
         made = self._submit()
-        if made.paths is not None:
-            self.say(f"the workers are gone with work left: {describe(made)}")
-        return made.paths is not None
+        if made is None or made.paths is None:
+            return made is None
+        self.say(describe(made) if waited else f"the workers are gone with work left: {describe(made)}")
+        return True
 
     def _announce(self, made: Submission) -> None:
         if made.warning:

@@ -1,6 +1,6 @@
 #!/bin/sh
 # Install what the tests use in addition to Python: PostgreSQL (a tracking store), Chromium (the report's page), pdflatex (its
-# tables) and SLURM (the cluster).
+# tables) and SLURM (the cluster) with MariaDB (its accounting).
 # For Debian and its children, as root; elsewhere it says what is missing and changes nothing. Idempotent.
 set -eu
 
@@ -11,6 +11,8 @@ command -v pdflatex >/dev/null 2>&1 || missing="$missing texlive-latex-recommend
 PATH="$PATH:/usr/sbin:/sbin"
 command -v slurmctld >/dev/null 2>&1 || missing="$missing slurm-wlm"
 command -v munged >/dev/null 2>&1 || missing="$missing munge"
+command -v slurmdbd >/dev/null 2>&1 || missing="$missing slurmdbd"
+command -v mariadbd >/dev/null 2>&1 || missing="$missing mariadb-server"
 
 if [ -z "$missing" ]; then
     echo "install-services: postgresql, chromium, pdflatex and slurm are here"

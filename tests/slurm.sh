@@ -1,13 +1,15 @@
 #!/usr/bin/env bash
 # A SLURM of one's own on this machine, for tests and for trying things out: one controller and four virtual nodes.
 #
-#   bash tests/slurm.sh start FOLDER            # then: export SLURM_CONF=FOLDER/slurm.conf
+#   bash tests/slurm.sh start FOLDER [site]     # then: export SLURM_CONF=FOLDER/slurm.conf; site: as clusters often are
 #   bash tests/slurm.sh stop FOLDER             # ends what it started, and removes nothing
 #   bash tests/slurm.sh controller FOLDER start|stop|kill    # only slurmctld; its state stays in FOLDER
 #   bash tests/slurm.sh node FOLDER NAME start|kill          # only one node, with all that it runs
 #
 # Everything (keys, sockets, ports, state, logs) lies in FOLDER, so that it never meets another SLURM of the machine.
 # Partitions: cpu (default; n1, n2), low and high (the same nodes; high preempts low), gpu (g1, g2: pretended A100s).
+# A site also has accounting with limits (tests/slurm_accounting.sh), a preemption that leaves no time, a partition for one
+# quality of service, and MIG slices.
 set -euo pipefail
 export PATH="$PATH:/usr/sbin:/sbin"
 
@@ -40,7 +42,7 @@ PYTHON
 write_configuration() {
     local host ports controller
     host=$(hostname -s)
-    read -r -a ports <<<"$(free_ports 5)"
+    read -r -a ports <<<"$(free_ports 6)"
     controller=${ports[0]}
     cat >"$folder/slurm.conf" <<CONF
 ClusterName=ablate$controller
@@ -94,7 +96,27 @@ PartitionName=gpu Nodes=g1,g2 MaxTime=2-00:00:00 DefaultTime=01:00:00 State=UP
 CONF
     touch "$folder/gpu0" "$folder/gpu1"
     echo "NodeName=g1,g2 Name=gpu Type=a100 File=$folder/gpu[0-1]" >"$folder/gres.conf"
+    [ "$kind" != site ] || make_a_site "${ports[5]}"
 }
+
+make_a_site() {
+    sed -i -e "s|^AccountingStorageType=.*|AccountingStorageType=accounting_storage/slurmdbd|" \
+        -e "s|^KillWait=.*|KillWait=8|" -e "s|^\(PartitionName=low .*\) GraceTime=20|\1 GraceTime=0|" \
+        -e "s|^\(NodeName=g2 .*\)Gres=gpu:a100:2|\1Gres=gpu:1g.10gb:2|" "$SLURM_CONF"
+    cat >>"$SLURM_CONF" <<CONF
+AccountingStorageHost=127.0.0.1
+AccountingStoragePort=$1
+AccountingStorageEnforce=associations,limits,qos
+AccountingStoragePass=$folder/munge/socket
+PartitionName=quick Nodes=n1,n2 MaxTime=INFINITE State=UP PriorityTier=5 PreemptMode=OFF AllowQos=short,narrow
+CONF
+    cat >"$folder/gres.conf" <<CONF
+NodeName=g1 Name=gpu Type=a100 File=$folder/gpu[0-1]
+NodeName=g2 Name=gpu Type=1g.10gb File=$folder/gpu[0-1]
+CONF
+}
+
+accounting() { bash "$(dirname "$0")/slurm_accounting.sh" "$@"; }
 
 start_munge() {
     local munge="$folder/munge"
@@ -171,9 +193,16 @@ start)
     done
     mkdir -p "$folder/state" "$folder/spool"
     trap '[ $? = 0 ] || "$0" stop "$folder"' EXIT
+    kind=${3:-}
     write_configuration
     start_munge
+    if [ "$kind" = site ]; then
+        cluster=$(sed -n 's/^ClusterName=//p' "$SLURM_CONF")
+        accounting start "$folder" "$cluster" "$(sed -n 's/^AccountingStoragePort=//p' "$SLURM_CONF")" "$(hostname -s)"
+        wait_for "slurmdbd" sacctmgr --noheader show cluster
+    fi
     start_controller
+    [ "$kind" != site ] || accounting fill "$folder"
     start_nodes
     ;;
 stop)
@@ -182,6 +211,7 @@ stop)
     timeout 20 scancel --user="$(id -un)" 2>/dev/null || true
     for node in $nodes; do end TERM "$folder/$node.pid"; done
     end TERM "$folder/controller.pid"
+    accounting stop "$folder"
     end TERM "$folder/munge/pid"
     ;;
 node)

@@ -25,7 +25,7 @@ class ClusterConfig:
     kind: str = field("local", choices=EXECUTORS, identity=False)
     """Which executor submits to it (`sweeps.queue.executors`)."""
     jobs: int = field(0, low=0, identity=False)
-    """Concurrent worker jobs; 0 takes as many as the cores allow (SLURM: as the scheduler starts)."""
+    """Concurrent worker jobs; 0 takes as many as the cores allow (SLURM: up to 256 elements of an array)."""
     partition: str = field("", identity=False)
     """Empty: the cluster's default."""
     account: str = field("", identity=False)
@@ -37,11 +37,15 @@ class ClusterConfig:
     gpus: int = field(0, low=0, identity=False)
     """GPUs of an array element on each of its nodes; the tasks packed into it share them."""
     gpu_type: str = field("", identity=False)
-    """Kind of GPU by its name in the cluster's GRES (`a100`); empty: any."""
+    """Kind of GPU by its name in the cluster's GRES (`a100`, `1g.10gb`); empty: any."""
+    gpus_by: str = field("gres", choices=("gres", "gpus-per-node"), identity=False)
+    """Option of `sbatch` that asks for GPUs: sites take one or the other."""
     cpus: int = field(1, low=1, identity=False)
     """Cores of one task, or of each process of a run that has several."""
     memory_gib: float = field(0.0, low=0, identity=False)
     """Memory of one task or process; 0: the partition's default, which on many clusters is the whole node."""
+    memory_by: str = field("mem", choices=("mem", "mem-per-cpu", "mem-per-gpu"), identity=False)
+    """Option of `sbatch` that asks for memory: an element's on a node, or its share for each core or GPU."""
     hours: float = field(1.0, above=0, identity=False)
     """Time limit of an array element. What it has not finished by then is saved, requeued and gone on with."""
     nodes: int = field(1, low=1, identity=False)
@@ -68,6 +72,17 @@ class ClusterConfig:
     trained its first steps, or is done. 0: never."""
     setup: tuple[str, ...] = field((), identity=False)
     """Shell lines before the work begins (`module load …`)."""
+    teardown: tuple[str, ...] = field((), identity=False)
+    """Shell lines when an element ends, however it does, unless it is killed; its exit code stays."""
+    prefix: tuple[str, ...] = field((), identity=False)
+    """Words before the interpreter on the nodes: [apptainer, exec, --nv, image.sif] or [conda, run, -n, paper]."""
+    python: str = field("", identity=False)
+    """Interpreter on the nodes, with ablate's requirements; empty: the one that submits."""
+    scratch: str = field("", identity=False)
+    """Folder on a node's own disk for temporary files, as the shell expands it ($SLURM_TMPDIR); it is made, and jobs
+    find it in TMPDIR. Empty: the node's default."""
+    export: str = field("", identity=False)
+    """Variables that jobs inherit, as `sbatch --export` reads them (NONE: none); empty: as SBATCH_EXPORT says."""
     extra: dict[str, object] = dataclasses.field(default_factory=dict, metadata={"identity": False})
     """More options of `sbatch`, by their long names: {reservation: paper, nice: 100, exclusive: true}."""
 
@@ -80,7 +95,7 @@ def spread(config: ClusterConfig, runtime: RuntimeConfig) -> ClusterConfig:
     """
     if config.kind != "slurm":
         return config
-    for key, text in (*((f"setup[{i}]", line) for i, line in enumerate(config.setup)), *_options(config)):
+    for key, text in _shown(config):
         if holds_secret(text):
             raise ConfigError(
                 f"cluster.{key}: holds a secret, which every job's script would show; set the variable where you "
@@ -108,5 +123,17 @@ def spread(config: ClusterConfig, runtime: RuntimeConfig) -> ClusterConfig:
     return config if config.tasks == tasks else dataclasses.replace(config, tasks=tasks)
 
 
-def _options(config: ClusterConfig) -> list[tuple[str, str]]:
-    return [(f"extra.{key}", f"{key}={value}") for key, value in config.extra.items()]
+def warned(config: ClusterConfig) -> ClusterConfig:
+    """The configuration with a warning that leaves at least half of a short time limit to work in."""
+    most = int(config.hours * 3600 / 2)
+    if config.kind != "slurm" or config.signal_seconds <= most:
+        return config
+    return dataclasses.replace(config, signal_seconds=max(10, most))
+
+
+def _shown(config: ClusterConfig) -> list[tuple[str, str]]:
+    """(key, text) of what a batch script shows."""
+    lists = {"setup": config.setup, "teardown": config.teardown, "prefix": config.prefix}
+    lines = [(f"{key}[{i}]", line) for key, found in lists.items() for i, line in enumerate(found)]
+    options = [(f"extra.{key}", f"{key}={value}") for key, value in config.extra.items()]
+    return [*lines, ("export", config.export), *options]

@@ -10,7 +10,7 @@ import functools
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
-from ablative.study.core.errors import ConfigError
+from ablative.study.core.errors import AblateError, ConfigError
 from ablative.study.home.paths import Home, SubmissionPaths, TaskPaths
 from ablative.study.spec.cluster import EXECUTORS
 from ablative.sweeps.queue import manifest
@@ -23,6 +23,13 @@ if TYPE_CHECKING:
     from ablative.study.plan.task import Task
 
 Ending = tuple[str, str]
+
+
+class NoRoom(AblateError):
+    """The scheduler takes no more of this user's jobs for now; what it has taken goes on."""
+
+    taken: SubmissionPaths | None = None
+    """The submission of which it has taken a part."""
 
 
 class Executor(Protocol):

@@ -106,6 +106,10 @@ class Manifest:
     """Name of the trainer whose tasks these are; manifests of version 1 are the shipped one's."""
     repository: str = ""
     """Name of the copy of the user's repository that the jobs run in (`Home.repository`); empty: there is none."""
+    store: str = ""
+    """Key of the tracking store that the submitter ships to (`sweeps.tracking.uri.store_key`); empty: unknown."""
+    address: str = ""
+    """Its address; empty where that holds a secret, which jobs have from their environment alone."""
 
     @property
     def code(self) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import os
 import re
 import socket
@@ -9,8 +10,9 @@ import subprocess
 from pathlib import Path
 
 from ablative.study.core.errors import AblateError
-from ablative.sweeps.slurm import cluster
+from ablative.sweeps.slurm import cluster, environment
 from ablative.sweeps.slurm.cluster import Cluster, Partition
+from ablative.sweeps.slurm.limits import of
 from ablative.sweeps.slurm.squeue import SchedulerSilent
 
 CONFIGURATION = Path("/etc/slurm/slurm.conf")
@@ -57,7 +59,8 @@ def answers() -> bool:
 def limits(found: Cluster) -> str:
     """What a submission may ask for, and what the cluster does to jobs that loses work."""
     most = f"{found.max_array} elements an array, {found.max_jobs} jobs in all"
-    return "; ".join([f"{most}: longer queues are dealt out over them", *_advice(found)])
+    own = _own_limits(found)
+    return "; ".join([f"{most}{own}: longer queues are dealt out over them", *_shell(), *_advice(found)])
 
 
 def shared(found: Cluster, root: Path, kind: str) -> tuple[bool, str]:
@@ -86,6 +89,21 @@ def file_system(root: Path) -> str:
     """Kind of the file system that a folder is on."""
     command = ["stat", "--file-system", "--format=%T", str(root)]
     return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip() or "unknown"
+
+
+def _own_limits(found: Cluster) -> str:
+    """Accounting's limits on the user's jobs in the queue."""
+    accounting = of(found, getpass.getuser())
+    named = [(f"account '{one.account}'", one.limits) for one in accounting.associations]
+    named += [(f"QOS '{name}'", numbers) for name, numbers in (accounting.qos or {}).items()]
+    lines = [f"{what} ({limit}) {number}" for what, numbers in named for limit, number in numbers.items()]
+    more = [f"and {len(lines) - SHOWN} more"] if len(lines) > SHOWN else []
+    return "".join(f", {line}" for line in [*lines[:SHOWN], *more])
+
+
+def _shell() -> list[str]:
+    names = ", ".join(environment.ignored())
+    return [f"{names} of your shell do not count: a study's cluster says it"] if names else []
 
 
 def _partitions(found: Cluster) -> list[str]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 from ablative.study.core.errors import ConfigError, unknown
 from ablative.study.spec.cluster import ClusterConfig
-from ablative.sweeps.slurm.squeue import call
+from ablative.sweeps.slurm.squeue import SHOWN, SchedulerSilent, call
 
 PROGRAMS = ("sbatch", "squeue", "scancel", "scontrol", "srun")
 MAX_ARRAY_SIZE = 1001
@@ -49,6 +49,8 @@ class Partition:
     grace: int
     """Seconds between a preempted job's signals and its death."""
     nodes: tuple[Node, ...]
+    qos: str = ""
+    """Quality of service whose limits hold for all of its jobs; empty: none."""
 
 
 @dataclass(frozen=True)
@@ -103,37 +105,62 @@ def inspect() -> Cluster:
             f"cluster=slurm: {', '.join(missing)} not found on the PATH; submit from a login node of the cluster, "
             f"or use cluster=local"
         )
-    settings = dict(re.findall(r"^(\S+)\s*= ?(.*)$", call("scontrol", "show", "config"), re.MULTILINE))
-    nodes = [_node(line) for line in call("scontrol", "--oneliner", "show", "node").splitlines() if line]
-    found = {}
-    for line in call("scontrol", "--oneliner", "show", "partition").splitlines():
-        if line:
-            partition = _partition(_fields(line), nodes)
-            found[partition.name] = partition
-    return Cluster(settings, found)
+    settings = dict(re.findall(r"^(\w+)\s*= ?(.*)$", _said("ClusterName", "show", "config"), re.MULTILINE))
+    nodes = [_node(line) for line in _lines("NodeName", "show", "node")]
+    partitions = [_partition(_fields(line), nodes) for line in _lines("PartitionName", "show", "partition")]
+    return Cluster(settings, {partition.name: partition for partition in partitions})
+
+
+def _said(word: str, *command: str) -> str:
+    """What `scontrol` answers; SchedulerSilent for an answer without this word, whatever its exit status says."""
+    text = call("scontrol", *command)
+    if word not in text:
+        said = next((line.strip() for line in text.splitlines() if line.strip()), "nothing")
+        raise SchedulerSilent(f"scontrol {' '.join(command)} printed no {word}: {said[:SHOWN]}")
+    return text
+
+
+def _lines(key: str, *command: str) -> list[str]:
+    """Lines of an answer that describe one thing each; a banner is none of them."""
+    return [line for line in _said(key, "--oneliner", *command).splitlines() if line.startswith(f"{key}=")]
 
 
 def check(config: ClusterConfig, cluster: Cluster) -> None:
-    """Raise ConfigError when the cluster would never start such an element, whatever waits in its queue."""
-    for partition in _chosen(config, cluster):
-        if not partition.up:
-            raise ConfigError(f"cluster.partition: '{partition.name}' is down or draining (sinfo says more)")
-        if config.hours * 60 > partition.minutes:
-            raise ConfigError(
-                f"cluster.hours: {config.hours:g} is over the time limit of partition '{partition.name}' "
-                f"({partition.minutes / 60:g} hours)"
-            )
-        for kind, name in (("accounts", config.account), ("qos", config.qos)):
-            key = {"accounts": "account", "qos": "QOS"}[kind]
-            if name and name not in partition.allowed.get(kind, (name,)):
-                where = f"cluster.{key.lower()}: partition '{partition.name}'"
-                raise ConfigError(unknown(key, name, partition.allowed[kind], where))
-            if name and name in partition.denied.get(kind, ()):
-                raise ConfigError(f"cluster.{key.lower()}: partition '{partition.name}' does not take '{name}'")
-        _check_nodes(config, partition)
+    """Raise ConfigError when the cluster would never start such an element, whatever waits in its queue.
+
+    Of several partitions, one that would is enough.
+    """
+    refused: list[ConfigError] = []
+    chosen = list(candidates(config, cluster))
+    for partition in chosen:
+        try:
+            _check_partition(config, partition)
+        except ConfigError as error:
+            refused.append(error)
+    if len(refused) == len(chosen):
+        raise refused[0]
 
 
-def _chosen(config: ClusterConfig, cluster: Cluster) -> Iterable[Partition]:
+def _check_partition(config: ClusterConfig, partition: Partition) -> None:
+    if not partition.up:
+        raise ConfigError(f"cluster.partition: '{partition.name}' is down or draining (sinfo says more)")
+    if config.hours * 60 > partition.minutes:
+        raise ConfigError(
+            f"cluster.hours: {config.hours:g} is over the time limit of partition '{partition.name}' "
+            f"({partition.minutes / 60:g} hours)"
+        )
+    for kind, name in (("accounts", config.account), ("qos", config.qos)):
+        key = {"accounts": "account", "qos": "QOS"}[kind]
+        if name and name not in partition.allowed.get(kind, (name,)):
+            where = f"cluster.{key.lower()}: partition '{partition.name}'"
+            raise ConfigError(unknown(key, name, partition.allowed[kind], where))
+        if name and name in partition.denied.get(kind, ()):
+            raise ConfigError(f"cluster.{key.lower()}: partition '{partition.name}' does not take '{name}'")
+    _check_nodes(config, partition)
+
+
+def candidates(config: ClusterConfig, cluster: Cluster) -> Iterable[Partition]:
+    """Partitions that a configuration's jobs may go to; ConfigError for one that is not there."""
     if config.partition:
         for name in config.partition.split(","):
             if name not in cluster.partitions:
@@ -195,12 +222,18 @@ def _fields(line: str) -> dict[str, str]:
 def _node(line: str) -> Node:
     fields = _fields(line)
     gpus: dict[str, int] = {}
-    for kind, count in re.findall(r"gpu:(?:([A-Za-z][^:,(]*):)?(\d+)", fields.get("Gres", "")):
+    # A type has a letter; a MIG one begins with a digit (`1g.10gb`).
+    for kind, count in re.findall(r"\bgpu:(?:([^:,(]*[A-Za-z][^:,(]*):)?(\d+)", fields.get("Gres", "")):
         gpus[kind] = gpus.get(kind, 0) + int(count)
     features = frozenset(fields.get("AvailableFeatures", "").split(",")) - {"", "(null)"}
-    memory = float(fields.get("RealMemory", 0)) / 1024
-    cpus = int(fields.get("CPUEfctv") or fields["CPUTot"])
+    memory = _number(fields, "RealMemory") / 1024
+    cpus = _number(fields, "CPUEfctv") or _number(fields, "CPUTot")
     return Node(fields["NodeName"], cpus, memory, gpus, features, fields.get("NodeHostName", ""))
+
+
+def _number(fields: dict[str, str], key: str) -> int:
+    text = fields.get(key, "")
+    return int(text) if text.isdigit() else 0
 
 
 def _partition(fields: dict[str, str], nodes: list[Node]) -> Partition:
@@ -216,7 +249,8 @@ def _partition(fields: dict[str, str], nodes: list[Node]) -> Partition:
         allowed={key: tuple(names.split(",")) for key, names in allowed.items() if names != "ALL"},
         denied={key: tuple(names.split(",")) for key, names in denied.items()},
         preempt=fields.get("PreemptMode", "OFF"),
-        grace=int(fields.get("GraceTime", 0)),
+        grace=_number(fields, "GraceTime"),
+        qos=fields.get("QoS", "N/A").replace("N/A", ""),
         nodes=tuple(node for node in nodes if node.name in members),
     )
 

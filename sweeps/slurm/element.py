@@ -28,7 +28,7 @@ from ablative.study.home.paths import Home, SubmissionPaths
 from ablative.study.home.task_state import FINISHED, directory_state
 from ablative.study.plan.task import TaskRef
 from ablative.sweeps.queue import failures, manifest, snapshot
-from ablative.sweeps.slurm import endings
+from ablative.sweeps.slurm import endings, environment
 from ablative.sweeps.slurm.team import Follower, Leader, Position
 from ablative.sweeps.slurm.workers import CanaryWorker, ElementWorker, has_reported_steps
 from ablative.sweeps.worker import task_process
@@ -205,7 +205,8 @@ def requeue(job_id: str) -> bool:
     """Put the job that calls this back into the queue; false when the cluster does not."""
     end = time.monotonic() + REQUEUE_SECONDS
     while True:
-        done = subprocess.run(["scontrol", "requeue", job_id], capture_output=True, text=True, check=False)
+        command, own = ["scontrol", "requeue", job_id], environment.cleaned()
+        done = subprocess.run(command, capture_output=True, text=True, check=False, env=own)
         say(f"requeue: {done.stderr.strip() or 'done'}")
         if done.returncode == 0 or ALREADY in done.stderr:
             return True
@@ -228,6 +229,9 @@ if __name__ == "__main__":
     guard()
     snapshot.require(Home(Path(sys.argv[1])))
     given, mine = (Home(Path(sys.argv[1])), SubmissionPaths(Path(sys.argv[2]))), Position.of(os.environ)
+    if not any(array.name == sys.argv[3] for array in manifest.require(given[1]).arrays):
+        say(f"{sys.argv[3]} is not in its submission any more, which went on without an answer: nothing to do")
+        sys.exit(0)
     if mine is not None and mine.rank:
         sys.exit(Follower(*given, mine).run())
     sys.exit(Element(*given, sys.argv[3]).run())

@@ -21,20 +21,23 @@ from ablative.study.home.task_state import FINISHED, directory_state
 from ablative.study.plan.plan import Plan
 from ablative.study.plan.search_arms import SearchArm
 from ablative.study.plan.task import Task
-from ablative.study.spec.cluster import ClusterConfig
+from ablative.study.spec.cluster import ClusterConfig, warned
 from ablative.sweeps.queue import leases, retries
-from ablative.sweeps.queue.executors import Ending
+from ablative.sweeps.queue.executors import Ending, NoRoom
 from ablative.sweeps.queue.leases import Owner
 from ablative.sweeps.queue.manifest import Array, Job, Manifest, WorkerLayout, submissions
-from ablative.sweeps.slurm import cluster, endings, layout, squeue
+from ablative.sweeps.slurm import cluster, endings, layout, limits, squeue
 from ablative.sweeps.slurm.cluster import Cluster
-from ablative.sweeps.slurm.squeue import Queue, QueuedElement
+from ablative.sweeps.slurm.environment import adopt
+from ablative.sweeps.slurm.squeue import Queue, QueuedElement, SchedulerSilent
 from ablative.sweeps.submission import local
 
 LAUNCH_SECONDS = 120.0
 """A submission that is being made on another host is believed to be for so long."""
 SEARCHERS = 4
 """Elements of a search by default: if all trials ran at once, none would learn from another."""
+BACK_OFF = (2.0, 5.0, 15.0, 30.0)
+"""Seconds between tries while the controller does not answer."""
 CLOSED = (*FINISHED, "failed", "cancelled")
 
 invalidate_cache = squeue.invalidate_cache
@@ -45,19 +48,45 @@ def arrange(plan: Plan, tasks: tuple[Task, ...], new: frozenset[str], jobs: int,
 
     Raises:
         ConfigError: SLURM is not installed here, or would never start what the configuration asks for.
+        NoRoom: limits on the user's jobs leave no place in the queue.
         SchedulerSilent: the controller does not answer.
     """
     found = cluster.inspect()
     configs = {repr(config): config for task in tasks for config in [layout.cluster_of(plan, task)]}.values()
     for config in configs:
         _check_kind(config)
-        cluster.check(config, found)
+        _check(config, found)
     holders = _holders(plan.home) if any(task.task_id not in new for task in tasks) else {}
-    arrays = layout.arrange(plan, tasks, new, holders, prefix, found.max_array, found.max_jobs, jobs)
+    most = _room(configs, found)
+    # The first of many elements is tried by one more.
+    most -= int(most > plan.cluster.canary > 0)
+    arrays = layout.arrange(plan, tasks, new, holders, prefix, found.max_array, most, jobs)
     exclude = _excluded(plan, configs, found)
     arrays = tuple(replace(array, exclude=exclude) for array in arrays)
     count = sum(bool(element) for array in arrays if not array.canary for element in array.elements)
     return WorkerLayout(count, (), arrays, getpass.getuser())
+
+
+def _check(config: ClusterConfig, found: Cluster) -> None:
+    cluster.check(config, found)
+    limits.check(config, found, limits.of(found, getpass.getuser()))
+
+
+def _room(configs: Iterable[ClusterConfig], found: Cluster) -> int:
+    """How many elements the queue takes now, as far as it can be known.
+
+    Raises NoRoom where that is none.
+    """
+    user = getpass.getuser()
+    accounting = limits.of(found, user)
+    if accounting.qos is None:
+        return found.max_jobs
+    seen = squeue.look([user], 0.0)
+    rooms = [limits.room(config, found, accounting, seen.elements) for config in configs]
+    tightest = min(rooms, key=lambda room: room.left)
+    if not tightest.left:
+        raise NoRoom(f"{tightest}: `ablate run` waits until there is room, or submit again when some of them are done")
+    return int(min(tightest.left, found.max_jobs))
 
 
 def _check_kind(config: ClusterConfig) -> None:
@@ -97,10 +126,11 @@ def search_layout(plan: Plan, jobs: int, left: Mapping[str, int], prefix: str) -
         config = arms[0].cluster
         assert config is not None, "a plan's arms know where they run"
         _check_kind(config)
-        cluster.check(config, found)
+        config = warned(adopt(config))
+        _check(config, found)
         share = math.ceil(wanted / len(groups))
         most = math.ceil(sum(left[arm.name] for arm in arms) / config.pack)
-        count = max(1, min(share, most, found.max_array, found.max_jobs // len(groups)))
+        count = max(1, min(share, most, found.max_array, _room([config], found) // len(groups)))
         names, once = tuple(arm.name for arm in arms), plan.trainer.starts_processes
         arrays.append(Array(f"{prefix}.{number}", ((),) * count, plain(config), once=once, arms=names))
     return WorkerLayout(sum(len(array.elements) for array in arrays), (), tuple(arrays), getpass.getuser())
@@ -109,9 +139,12 @@ def search_layout(plan: Plan, jobs: int, left: Mapping[str, int], prefix: str) -
 def launch(home: Home, submission: SubmissionPaths, environment: Mapping[str, str]) -> None:
     """Hand the manifest's arrays to `sbatch`, one call for each, and note their job ids.
 
+    What a limit refuses is dealt out again to half as many elements, until it is taken or an element has all of it.
+
     Raises:
         SubmissionRefused: `sbatch` did not take an array. Those before it stay in the queue; the manifest forgets the
             others, whose tasks the next submission takes.
+        NoRoom: a limit leaves no place even for one element of an array; as above.
     """
     from ablative.sweeps.queue import manifest
     from ablative.sweeps.slurm import script
@@ -122,20 +155,67 @@ def launch(home: Home, submission: SubmissionPaths, environment: Mapping[str, st
     arrays = list(found.arrays)
     ids: dict[str, str] = {}
     try:
-        for number, array in enumerate(arrays):
+        while len(ids) < len(arrays):
+            array = arrays[len(ids)]
             text = script.text(home, submission, array, environment, script.dependency(array, ids))
-            ids[array.name] = script.submit(submission, text)
-            arrays[number] = replace(array, job_id=ids[array.name], submitted=time.time())
-    except script.SubmissionRefused as refused:
+            try:
+                job_id = _submit(submission, array, text, found.user)
+            except NoRoom:
+                smaller = layout.halved(arrays[len(ids) :], ids)
+                if max(map(_count, smaller)) == max(map(_count, arrays[len(ids) :])):
+                    raise
+                arrays[len(ids) :] = smaller
+                # An element looks its tasks up there.
+                replace(found, arrays=tuple(arrays)).write(submission)
+                continue
+            arrays[len(ids)] = replace(array, job_id=job_id, submitted=time.time())
+            ids[array.name] = job_id
+    except (script.SubmissionRefused, NoRoom) as refused:
         if not ids:
             raise
         rest = f"{len(ids)} of {len(arrays)} arrays are in the queue; `ablate submit` takes the rest when there is room"
-        raise script.SubmissionRefused(f"{refused} ({rest})") from None
+        raise type(refused)(f"{refused} ({rest})") from None
     finally:
         replace(found, arrays=tuple(arrays[: len(ids)])).write(submission)
         squeue.invalidate_cache()
         if lease is not None:
             lease.release()
+
+
+def _submit(submission: SubmissionPaths, array: Array, text: str, user: str) -> str:
+    """Job id of an array that is handed over.
+
+    A controller that is too busy to answer may have taken it: the queue is asked for its name before it is handed
+    over again.
+    """
+    from ablative.sweeps.slurm import script
+
+    for seconds in (*BACK_OFF, None):
+        try:
+            return script.submit(submission, text)
+        except script.NoAnswer:
+            found = _job_of(array, user)
+            if found:
+                return found
+            if seconds is None:
+                raise
+            time.sleep(seconds)
+    raise AssertionError("the last try returns or raises")
+
+
+def _job_of(array: Array, user: str) -> str:
+    """Job id of an array that is in the queue; empty: it is not there."""
+    for seconds in (*BACK_OFF, 0.0):
+        squeue.invalidate_cache()
+        seen = squeue.look([user], 0.0)
+        if not seen.silence:
+            return next((one.job_id.partition("_")[0] for one in seen.elements if one.name == array.name), "")
+        time.sleep(seconds)
+    raise SchedulerSilent(f"{seen.silence}; whether it has {array.name} is not known: `ablate status` says so later")
+
+
+def _count(array: Array) -> int:
+    return len(array.elements)
 
 
 def live_jobs(submission: SubmissionPaths, manifest: Manifest) -> tuple[Job, ...]:
@@ -201,11 +281,20 @@ def last_error_line(submission: SubmissionPaths) -> str:
 
 def stop(jobs: tuple[Job, ...], force: bool) -> None:
     """`scancel`: running elements get SIGTERM and the cluster's KillWait to save; with `force`, SIGKILL at once."""
-    ids = [job.job_id for job in jobs]
+    ids = _compressed(job.job_id for job in jobs)
     if ids and force:
         squeue.cancel("--signal=KILL", *ids)
     if ids:
         squeue.cancel(*ids)
+
+
+def _compressed(ids: Iterable[str]) -> list[str]:
+    """`12_[0-3,7]` for the elements of an array, as `scancel` reads them."""
+    elements: dict[str, list[int]] = {}
+    for job_id in ids:
+        array, _, number = job_id.partition("_")
+        elements.setdefault(array, []).extend([int(number)] if number else [])
+    return [f"{array}_[{squeue.ranges(sorted(numbers))}]" if numbers else array for array, numbers in elements.items()]
 
 
 def withdraw(home: Home, submission: SubmissionPaths, manifest: Manifest) -> None:

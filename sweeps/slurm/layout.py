@@ -10,6 +10,7 @@ anybody to submit the rest.
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -18,8 +19,9 @@ from dataclasses import dataclass, field, replace
 from ablative.study.core.typed import plain
 from ablative.study.plan.plan import Plan
 from ablative.study.plan.task import Task
-from ablative.study.spec.cluster import ClusterConfig, spread
+from ablative.study.spec.cluster import ClusterConfig, spread, warned
 from ablative.sweeps.queue.manifest import Array
+from ablative.sweeps.slurm.environment import adopt
 
 
 def arrange(
@@ -67,6 +69,10 @@ def arrange(
 
 def cluster_of(plan: Plan, task: Task) -> ClusterConfig:
     """Where a task runs: as its run, on the share of it that the task's processes need."""
+    return warned(adopt(_share(plan, task)))
+
+
+def _share(plan: Plan, task: Task) -> ClusterConfig:
     config, processes = plan.clusters.get(task.run_id, plan.cluster), task.runtime.processes
     if config.kind != "slurm" or processes == config.nodes * max(1, config.tasks):
         return config
@@ -186,6 +192,25 @@ def _deal(layers: Sequence[_Layer], tasks: int, max_elements: int) -> None:
         for bundle in layer.bundles:
             layer.slices[bundle.element] += [task.task_id for task in bundle.tasks]
         layer.waits = _waits(layer)
+
+
+def halved(arrays: Sequence[Array], taken: Mapping[str, str]) -> tuple[Array, ...]:
+    """The same tasks in half as many elements of each array; the same arrays where none can be shorter.
+
+    Args:
+        arrays: arrays that the queue has no room for, in the order in which they have to be submitted.
+        taken: names of those before them, which stay as they are.
+    """
+    found = []
+    for array in arrays:
+        if array.follows in taken:
+            # Elements of other numbers hold what is needed then.
+            array = replace(array, follows="", after_end=(*array.after_end, array.follows))
+        count = math.ceil(len(array.elements) / 2)
+        parts = (array.elements[number::count] for number in range(count))
+        elements = tuple(tuple(itertools.chain.from_iterable(part)) for part in parts)
+        found.append(array if array.arms else replace(array, elements=elements))
+    return tuple(found)
 
 
 def _waits(layer: _Layer) -> list[_Layer]:

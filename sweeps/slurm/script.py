@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import math
 import os
+import re
 import shlex
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -20,27 +21,41 @@ from submitit.core.utils import FailedJobError
 from submitit.slurm.slurm import SlurmExecutor, _make_sbatch_string
 
 from ablative.study.core.errors import AblateError, ConfigError
-from ablative.study.core.processes import without_peers
 from ablative.study.core.typed import build
 from ablative.study.home.paths import Home, SubmissionPaths
 from ablative.study.spec.cluster import ClusterConfig
+from ablative.sweeps.queue.executors import NoRoom
 from ablative.sweeps.queue.manifest import Array
+from ablative.sweeps.slurm import environment, squeue
 from ablative.sweeps.slurm.team import PORT
 
 OWN_OPTIONS = ("array", "dependency", "error", "job-name", "kill-on-invalid-dep", "open-mode", "output", "signal")
 """Options of `sbatch` that a configuration's `extra` must leave alone."""
+MOST_AT_ONCE = 256
+"""Elements of an array that run at once where a study says nothing: a thousand would take a cluster for themselves."""
+PLAIN = re.compile(r"[\w@%+=:,./$-]+")
+"""Words that a shell may read as they are."""
+BUSY = re.compile(
+    r"timed out|Unable to contact|[Cc]onnection (?:refused|failure|reset)|Zero Bytes|standby|expired", re.I
+)
+"""Answers that a controller too busy, or away, has others give."""
+FULL = re.compile(
+    r"\w*(?:MaxSubmit|GrpSubmit)\w*|job submit limit|temporarily unable to accept|temporarily unavailable"
+)
+"""Refusals that end when some of the user's jobs do."""
 HINTS = {
-    "job submit limit": "; with cluster.max_elements below the limit, elements do several tasks each",
     "Invalid account": "; cluster.account and cluster.partition must be ones that you may use (sacctmgr show assoc)",
     "Invalid qos": "; cluster.qos must be one that you may use (sacctmgr show assoc)",
 }
 """Part of a refusal → what to do about it."""
-LEAKING = ("SLURM_", "SLURMD_", "SRUN_", "SUBMITIT_", "PMI_", "PMIX_")
-"""Variables of a job that a job submitted from inside it must not inherit."""
 
 
 class SubmissionRefused(AblateError):
     """`sbatch` did not take an array."""
+
+
+class NoAnswer(SubmissionRefused):
+    """The controller did not answer `sbatch`: it may have taken the array."""
 
 
 class _ArrayExecutor(SlurmExecutor):
@@ -65,20 +80,13 @@ def text(home: Home, submission: SubmissionPaths, array: Array, where: Mapping[s
     config = build(ClusterConfig, array.cluster, "cluster")
     _check_extra(config)
     tasks = max(1, config.tasks)
-    several, python = config.nodes * tasks > 1, shlex.quote(sys.executable)
+    several, python = config.nodes * tasks > 1, config.python or sys.executable
     team = several and not array.once
-    command = [
-        sys.executable,
-        "-u",
-        "-m",
-        "ablative.sweeps.slurm.element",
-        str(home.root),
-        str(submission.root),
-        array.name,
-    ]
+    places = (str(home.root), str(submission.root), array.name)
+    command = _words([*config.prefix, python, "-u", "-m", "ablative.sweeps.slurm.element", *places])
     unset: Any = None
     return _make_sbatch_string(
-        command=shlex.join(command),
+        command=command,
         folder=submission.jobs,
         job_name=array.name,
         time=max(1, math.ceil(config.hours * 60)),
@@ -89,14 +97,30 @@ def text(home: Home, submission: SubmissionPaths, array: Array, where: Mapping[s
         wckey=unset,
         map_count=len(array.elements),
         setup=[
+            *_teardown(config),
             *config.setup,
+            *([f'export TMPDIR="{config.scratch}"', 'mkdir -p "$TMPDIR"'] if config.scratch else []),
             *(f"export {name}={shlex.quote(value)}" for name, value in where.items()),
+            # A job that did not inherit the submitter's environment would hand its step nothing of what is set here.
+            "export SLURM_EXPORT_ENV=ALL",
             # Since version 22.05, srun gives a step one core unless the variable is set again.
             'export SRUN_CPUS_PER_TASK="$SLURM_CPUS_PER_TASK"',
-            *([f"export {PORT}=$({python} -m ablative.sweeps.slurm.team)"] if team else []),
+            *([f"export {PORT}=$({_words([*config.prefix, python])} -m ablative.sweeps.slurm.team)"] if team else []),
         ],
         srun_args=["--open-mode=append", *_step(config, several, array.once)],
         additional_parameters=_options(config, array, dependency),
+    )
+
+
+def _words(words: Iterable[str]) -> str:
+    """Words of a command line; variables in them are the node's to expand."""
+    return " ".join(word if PLAIN.fullmatch(word) else shlex.quote(word) for word in words)
+
+
+def _teardown(config: ClusterConfig) -> list[str]:
+    """Lines that have the shell do the rest as it ends, which leaves its exit code as it is."""
+    return ["teardown() {", *(f"    {line}" for line in config.teardown), "}", "trap teardown EXIT"] * bool(
+        config.teardown
     )
 
 
@@ -117,10 +141,12 @@ def submit(submission: SubmissionPaths, script: str) -> str:
 
     Raises:
         SubmissionRefused: with the last line of what `sbatch` said.
+        NoRoom: it names a limit on jobs in the queue.
+        NoAnswer: the controller was away.
     """
     executor = _ArrayExecutor(submission.jobs)
     executor.text = script
-    with _clean_environment(), _quiet():
+    with environment.clean(), _quiet():
         try:
             return str(executor._submit_command("").job_id)
         except FailedJobError as error:
@@ -128,7 +154,11 @@ def submit(submission: SubmissionPaths, script: str) -> str:
             lines = said or ["no reason given"]
             reason = lines[-1].removeprefix("sbatch: error: ").removeprefix("Batch job submission failed: ")
             hint = next((text for words, text in HINTS.items() if words in reason), "")
-            raise SubmissionRefused(f"sbatch refused: {reason}{hint}") from None
+            limit = FULL.search(str(error))
+            if limit is not None:
+                raise NoRoom(f"sbatch refused: {limit[0]}; `ablate run` waits until there is room") from None
+            kind = NoAnswer if BUSY.search(reason) else SubmissionRefused
+            raise kind(f"sbatch refused: {reason}{hint}") from None
 
 
 def dependency(array: Array, job_ids: Mapping[str, str]) -> str:
@@ -143,18 +173,19 @@ def dependency(array: Array, job_ids: Mapping[str, str]) -> str:
 
 def _options(config: ClusterConfig, array: Array, dependency: str) -> dict[str, Any]:
     """Options that Submitit has no name for, or another default."""
-    numbers = _ranges(array.numbers)
-    memory = math.ceil(config.memory_gib * config.pack * max(1, config.tasks) * 1024)
-    gpus = f"gpu:{config.gpu_type}:{config.gpus}" if config.gpu_type else f"gpu:{config.gpus}"
+    numbers = squeue.ranges(array.numbers)
+    gpus = f"{config.gpu_type}:{config.gpus}" if config.gpu_type else str(config.gpus)
+    most = config.jobs or (MOST_AT_ONCE if len(array.numbers) > MOST_AT_ONCE else 0)
     exclude = [*array.exclude, *filter(None, [config.extra.get("exclude")])]
     options = {
-        "array": f"{numbers}%{config.jobs}" if config.jobs else numbers,
+        "array": f"{numbers}%{most}" if most else numbers,
         "partition": config.partition,
         "account": config.account,
         "qos": config.qos,
         "constraint": config.constraint,
-        "mem": f"{memory}M" if memory else "",
-        "gres": gpus if config.gpus else "",
+        config.memory_by: _memory(config),
+        config.gpus_by: (f"gpu:{gpus}" if config.gpus_by == "gres" else gpus) if config.gpus else "",
+        "export": config.export,
         "dependency": dependency,
         # What needs a task that failed will not wait in the queue for ever.
         "kill-on-invalid-dep": "yes",
@@ -165,39 +196,18 @@ def _options(config: ClusterConfig, array: Array, dependency: str) -> dict[str, 
     return {**given, **config.extra, **({"exclude": ",".join(map(str, exclude))} if exclude else {})}
 
 
-def _ranges(numbers: list[int]) -> str:
-    """`0-3,7` of [0, 1, 2, 3, 7]."""
-    parts: list[list[int]] = []
-    for number in numbers:
-        if parts and parts[-1][1] == number - 1:
-            parts[-1][1] = number
-        else:
-            parts.append([number, number])
-    return ",".join(str(first) if first == last else f"{first}-{last}" for first, last in parts)
+def _memory(config: ClusterConfig) -> str:
+    """Memory as the option asks for it: of an element on a node, of each of its cores, or of each of its GPUs."""
+    tasks = config.pack * max(1, config.tasks)
+    parts = {"mem": 1, "mem-per-cpu": config.cpus * tasks, "mem-per-gpu": max(1, config.gpus)}[config.memory_by]
+    memory = math.ceil(config.memory_gib * tasks * 1024 / parts)
+    return f"{memory}M" if memory else ""
 
 
 def _check_extra(config: ClusterConfig) -> None:
     for name in config.extra:
         if name in OWN_OPTIONS:
             raise ConfigError(f"cluster.extra.{name}: ablate sets this option itself")
-
-
-@contextmanager
-def _clean_environment() -> Iterator[None]:
-    """Hide the variables that this process inherits from a job that it may run in."""
-    before = dict(os.environ)
-    kept = {key: value for key, value in before.items() if not key.startswith(LEAKING) or key == "SLURM_CONF"}
-    _become(without_peers(kept))
-    try:
-        yield
-    finally:
-        _become(before)
-
-
-def _become(environment: Mapping[str, str]) -> None:
-    for key in set(os.environ) - set(environment):
-        del os.environ[key]
-    os.environ.update(environment)
 
 
 @contextmanager

@@ -6,12 +6,14 @@ again from 1 when a controller loses its state. `sacct` is not needed.
 
 from __future__ import annotations
 
+import re
 import subprocess
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 from ablative.study.core.errors import AblateError
+from ablative.sweeps.slurm import environment
 
 KEEP_SECONDS = 5.0
 """A look at the queue serves this long."""
@@ -31,6 +33,15 @@ ENDED = (
     "TIMEOUT",
 )
 """States that an element does not leave by itself; a requeued one is seen as PENDING."""
+FORMAT = "--format=%i|%K|%T|%r|%P|%q|%a|%j"
+HEADING = re.compile(r"^JOBID\|[A-Z_]+\|STATE\|REASON(?:\|[A-Z_]+){3}\|NAME\n", re.MULTILINE)
+"""First line of every answer, also of one without jobs."""
+LINE = re.compile(
+    r"(?P<id>\d+(?:_\d+)?)\|(?P<index>[^|]*)\|(?P<state>[A-Z_]+)\|(?P<reason>[^|]*)"
+    r"\|(?P<partition>[^|]*)\|(?P<qos>[^|]*)\|(?P<account>[^|]*)\|(?P<name>.*)"
+)
+SHOWN = 100
+"""Characters of an answer that a message quotes."""
 NEVER = ("DependencyNeverSatisfied",)
 """Reasons for which a pending element will never start."""
 
@@ -48,9 +59,13 @@ class QueuedElement:
     name: str
     """Name of its array."""
     index: int
+    """-1: it is no element of an array."""
     state: str
     reason: str
     """Why it waits."""
+    partition: str = ""
+    qos: str = ""
+    account: str = ""
 
     @property
     def live(self) -> bool:
@@ -62,6 +77,7 @@ class Queue:
     """What a look found."""
 
     elements: tuple[QueuedElement, ...]
+    """Ours and the users' other jobs, which have no number."""
     taken: float
     """When, in seconds since 1970."""
     silence: str = ""
@@ -108,8 +124,11 @@ def call(*command: str) -> str:
     Raises:
         SchedulerSilent: it is not installed, does not end, or says that it failed.
     """
+    own = environment.cleaned()
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_SECONDS, check=False)
+        done = subprocess.run(
+            command, capture_output=True, text=True, errors="replace", timeout=TIMEOUT_SECONDS, check=False, env=own
+        )
     except FileNotFoundError:
         raise SchedulerSilent(f"{command[0]} is not on the PATH") from None
     except subprocess.TimeoutExpired:
@@ -131,12 +150,39 @@ def cancel(*words: str) -> None:
         invalidate_cache()
 
 
+def ranges(numbers: list[int]) -> str:
+    """`0-3,7` of [0, 1, 2, 3, 7]."""
+    parts: list[list[int]] = []
+    for number in numbers:
+        if parts and parts[-1][1] == number - 1:
+            parts[-1][1] = number
+        else:
+            parts.append([number, number])
+    return ",".join(str(first) if first == last else f"{first}-{last}" for first, last in parts)
+
+
 def _squeue(users: frozenset[str]) -> tuple[QueuedElement, ...]:
-    form = "--format=%i|%K|%T|%r|%j"
-    text = call("squeue", "--noheader", "--array", "--states=all", f"--user={','.join(sorted(users))}", form)
+    """What `squeue` lists below its heading; further lines of a job's name are left out.
+
+    Raises:
+        SchedulerSilent: it answers without the heading, in half a line, or with a line of ours that cannot be read.
+    """
+    text = call("squeue", "--array", "--states=all", f"--user={','.join(sorted(users))}", FORMAT)
+    heading = HEADING.search(text)
+    # A wrapper or a controller that is away may print nothing, or its complaint, and report success.
+    if heading is None:
+        said = next((line.strip() for line in text.splitlines() if line.strip()), "nothing")
+        raise SchedulerSilent(f"squeue printed no list of jobs: {said[:SHOWN]}")
+    listed = text[heading.end() :]
+    if listed and not listed.endswith("\n"):
+        raise SchedulerSilent(f"squeue printed half a line: {listed.splitlines()[-1][:SHOWN]}")
     elements = []
-    for line in text.splitlines():
-        job_id, index, state, reason, name = line.split("|", 4)
-        if name.startswith("ablate.") and index.isdigit():
-            elements.append(QueuedElement(job_id, name, int(index), state, reason))
+    for line in listed.splitlines():
+        found = LINE.fullmatch(line)
+        if found is None and "|ablate." in line:
+            raise SchedulerSilent(f"squeue printed what is no job: {line[:SHOWN]}")
+        if found is not None:
+            index = int(found["index"]) if found["index"].isdigit() else -1
+            names = ("name", "state", "reason", "partition", "qos", "account")
+            elements.append(QueuedElement(found["id"], index=index, **{name: found[name] for name in names}))
     return tuple(elements)

@@ -76,6 +76,7 @@ def overview(plan: Plan, survey: Survey, seconds_left: float | None = None) -> R
     running = survey.having("running")
     if running:
         parts += [_running(running, plan), *(Text(text, style="yellow") for text in waits(plan, survey))]
+    parts += [Text(text, style="yellow") for text in silences(survey)]
     groups = failure_groups(survey)
     if groups:
         parts.append(_failures(groups))
@@ -92,6 +93,19 @@ def waits(plan: Plan, survey: Survey) -> list[str]:
     """A line for each of the first running tasks that wait for other processes of their run."""
     found = {state.task.task_id: read_wait(plan, state.task) for state in survey.having("running")[:SHOWN_RUNNING]}
     return [f"{task_id}: {text}" for task_id, text in found.items() if text]
+
+
+def silences(survey: Survey) -> list[str]:
+    """A line for each of the first tasks whose job lives and whose worker gives no sign of life."""
+    found = []
+    for state in [state for state in survey.having("submitted") if state.silent_seconds][:SHOWN_RUNNING]:
+        owner = state.owner
+        where = f" on node {owner.node or owner.host}, job {owner.job}" if owner else ""
+        found.append(
+            f"{state.task.task_id}: no heartbeat for {state.silent_seconds:.0f} s{where}: its worker stands still, or "
+            "its node is cut off or starts it again"
+        )
+    return found
 
 
 def line(survey: Survey, seconds_left: float | None) -> str:

@@ -45,6 +45,8 @@ class TaskState:
     """Owner of the lease of a running or abandoned task."""
     abandoned: bool = False
     """Its worker died without writing a failure, and no other has the task."""
+    silent_seconds: float = 0.0
+    """How long nothing was heard of the worker of a task that a live job still has."""
 
     @property
     def finished(self) -> bool:
@@ -184,7 +186,7 @@ class _Look:
                     return TaskState(task, "running", owner=holder.owner)
                 if task.task_id in self._queued and not (paths.cancelled.exists() or paths.failure.exists()):
                     # Its worker died, and another one, or the same started again, has the task before it.
-                    return TaskState(task, "submitted")
+                    return TaskState(task, "submitted", owner=holder.owner, silent_seconds=holder.age)
                 return self._abandoned(task, paths, holder.owner)
             # Released since the look before, as the task ended.
         if found.state in FINISHED:

@@ -22,8 +22,9 @@ from ablative.study.core.secrets import redact
 from ablative.study.home.paths import HOME_VERSION, Home, SubmissionPaths
 from ablative.study.plan.plan import Plan
 from ablative.study.plan.task import Task, TaskRef
+from ablative.study.spec.cluster import warned
 from ablative.sweeps.queue import executors, job_code, manifest, retries, snapshot
-from ablative.sweeps.queue.executors import executor, live_jobs
+from ablative.sweeps.queue.executors import NoRoom, executor, live_jobs
 from ablative.sweeps.queue.failures import NODE_FAILURE
 from ablative.sweeps.queue.job_code import JobCode
 from ablative.sweeps.queue.manifest import Manifest, WorkerLayout
@@ -87,6 +88,7 @@ def submit(plan: Plan, jobs: int = 0, code: Code = TRAINER, retry: frozenset[str
     Raises:
         StoreError: the home cannot be written, or is of a newer version.
         MissingExtraError: this environment lacks what the jobs need, and they would run in it, on this machine.
+        NoRoom: the scheduler takes none of it, or a part, for now.
         AblateError: the workers could not be started.
     """
     prepare_home(plan.home)
@@ -106,7 +108,7 @@ def submit(plan: Plan, jobs: int = 0, code: Code = TRAINER, retry: frozenset[str
         if state.state == "failed":
             archive_failure(state.task.paths(plan.home))
     paths, warning = hand_over(plan, choice.queue, layout, code, stamp)
-    return Submission(choice, paths, layout.workers, warning, now.notes)
+    return Submission(choice, paths, layout.workers, warning, (*now.notes, *_short_limits(plan, choice)))
 
 
 def require_extra(code: Code, plan: Plan) -> None:
@@ -147,11 +149,13 @@ def hand_over(
     complete(paths)
     try:
         executor(written.executor).launch(plan.home, paths, frozen.environment(plan.home))
-    except AblateError:
+    except AblateError as error:
         left = manifest.read(paths)
         if left is None or not left.arrays:
             # Else a scheduler took some arrays before it refused one, and those go on.
             paths.ended.touch()
+        elif isinstance(error, NoRoom):
+            error.taken = paths
         raise
     return paths, warning
 
@@ -265,6 +269,27 @@ def _prepare_store(plan: Plan) -> str:
     return ""
 
 
+def _short_limits(plan: Plan, choice: Choice) -> list[str]:
+    """Lines on time limits of which the warning before them would take the larger part."""
+    found = (plan.clusters.get(task.run_id, plan.cluster) for task in choice.queue)
+    configs = {repr(config): config for config in found}
+    return [
+        f"cluster.hours: {config.hours:g} is short for a warning of {config.signal_seconds} s before the time limit "
+        f"(cluster.signal_seconds); jobs are warned {warned(config).signal_seconds} s before it"
+        for config in configs.values()
+        if warned(config) != config
+    ]
+
+
+def _tracking(home: Home) -> tuple[str, str]:
+    """Key and address of the store, for jobs that lack this process's environment."""
+    from ablative.sweeps.tracking import uri
+
+    key, address = uri.store_key(home), home.tracking_uri
+    plain = key != uri.DEFAULT and uri.redact_store(address) == address
+    return key, address if plain else ""
+
+
 def new_stamp() -> str:
     """Name of a new submission: sorts by time, and no other submission has it."""
     now = time.time()
@@ -277,6 +302,7 @@ def _write_manifest(
 ) -> tuple[SubmissionPaths, Manifest]:
     """Write down what is queued, and with which code."""
     settings = runtimes(plan)
+    store, address = _tracking(plan.home)
     queue = Manifest(
         study=plan.study.name,
         executor=plan.cluster.kind,
@@ -296,6 +322,8 @@ def _write_manifest(
         user=layout.user,
         trainer=plan.trainer.name,
         repository=frozen.copy,
+        store=store,
+        address=address,
     )
     paths = plan.home.study(plan.study.name).submission(stamp)
     paths.root.mkdir(parents=True)

@@ -14,6 +14,8 @@ from ablative.study.core.extras import sentence
 from ablative.study.home.paths import Home
 
 SCHEMES = ("sqlite", "postgresql", "http", "https")
+DEFAULT = "default"
+"""Key of a home's own store."""
 POSTGRES_LIMITS = {
     "connect_timeout": "5",
     "keepalives_idle": "10",
@@ -95,7 +97,7 @@ def store_key(home: Home) -> str:
     """
     uri = home.tracking_uri
     if uri == f"sqlite:///{home.store}":
-        return "default"
+        return DEFAULT
     path = sqlite_path(uri)
     name = f"sqlite:{path}" if path else re.sub(r"://[^/\s]*@", "://", uri.partition("?")[0]).rstrip("/")
     return hashlib.sha256(name.encode()).hexdigest()[:12]

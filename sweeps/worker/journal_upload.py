@@ -5,6 +5,7 @@ No error here may delay or end the work: what is not uploaded waits in the journ
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable
 
 from ablative.study.core.registry import load
@@ -14,6 +15,9 @@ from ablative.study.plan.task import TaskRef
 from ablative.sweeps.queue import leases
 from ablative.sweeps.queue.manifest import Manifest
 from ablative.sweeps.tracking.upload_client import UploadClient
+from ablative.sweeps.tracking.uri import DEFAULT, store_key
+
+TRACKING = "MLFLOW_TRACKING_URI"
 
 
 class JournalUpload:
@@ -32,7 +36,7 @@ class JournalUpload:
         self._tasks = tasks
         self._lease: leases.Lease | None = None
         self._client: UploadClient | None = None
-        self._broken = not queue.shipper
+        self._broken = not queue.shipper or not _tracks_where_its_submitter_does(queue, home)
 
     def keep(self) -> None:
         """Start the upload process if no worker keeps one, restart it if it died; called at every heartbeat."""
@@ -71,3 +75,22 @@ class JournalUpload:
         except Exception as error:
             self._broken = True
             print(f"tracking: {type(error).__name__}: {redact(str(error))}; `ablate sync` ships the rest", flush=True)
+
+
+def _tracks_where_its_submitter_does(queue: Manifest, home: Home) -> bool:
+    """Have this process ship to the submitter's store; false, with a line, where its address has not reached the job.
+
+    A scheduler may start jobs without the submitter's environment: what they ship would fill a store of their own.
+    """
+    if queue.address:
+        os.environ[TRACKING] = queue.address
+    elif queue.store == DEFAULT:
+        os.environ.pop(TRACKING, None)
+    if not queue.store or store_key(home) == queue.store:
+        return True
+    print(
+        f"tracking: {TRACKING} names another store here than where this was submitted, whose address holds a secret "
+        "and has to be in the environment of jobs; results are kept in journals, and `ablate sync` ships them",
+        flush=True,
+    )
+    return False

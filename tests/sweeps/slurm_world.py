@@ -36,12 +36,12 @@ def scheduler(folder: Path) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def daemons(folder: Path) -> Iterator[None]:
-    """A controller with four virtual nodes; they end with the block."""
-    for name in ("sbatch", "slurmctld", "munged"):
+def daemons(folder: Path, *kind: str) -> Iterator[None]:
+    """A controller with four virtual nodes; they end with the block. `kind`: "site", or nothing (tests/slurm.sh)."""
+    for name in ("sbatch", "slurmctld", "munged", *(("slurmdbd", "mariadbd") if kind else ())):
         os.environ["PATH"] += "" if "/usr/sbin" in os.environ["PATH"] else ":/usr/sbin"
         program(name)
-    subprocess.run(["bash", str(SCRIPT), "start", str(folder)], check=True)
+    subprocess.run(["bash", str(SCRIPT), "start", str(folder), *kind], check=True)
     stop = ("bash", str(SCRIPT), "stop", str(folder))
     try:
         with ended_without_us(*stop):

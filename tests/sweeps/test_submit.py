@@ -22,7 +22,7 @@ from ablative.study.home.paths import Home
 from ablative.study.plan.plan import Plan
 from ablative.sweeps.queue import manifest
 from ablative.sweeps.queue.executors import executor, live_jobs
-from ablative.sweeps.slurm import script
+from ablative.sweeps.slurm import environment
 from ablative.sweeps.status.task_states import survey
 from ablative.sweeps.submission import local
 from ablative.sweeps.submission.submit import choose, prepare_home, submit
@@ -212,7 +212,7 @@ def test_tasks_inherit_nothing_of_the_processes_around_the_submitter(
     found = read_json(plan.runs[0].paths(plan.home).root / "environment.json")
     assert not found.keys() & {*peers, "ABLATE_SCHEDULER"} and found["OMP_NUM_THREADS"] == "1"
     assert found[UNUSED] == "WORLD_SIZE=2, LOCAL_RANK=0, MASTER_ADDR=node1, ABLATE_SCHEDULER={}, TORCHELASTIC_*"
-    with script._clean_environment():
+    with environment.clean():
         assert not os.environ.keys() & peers.keys() and os.environ[UNUSED] == found[UNUSED]
     assert os.environ.keys() >= peers.keys() and UNUSED not in os.environ
 
