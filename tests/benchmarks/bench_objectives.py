@@ -72,7 +72,8 @@ def times(batch: int, rounds: int, precision: str, model: ModelConfig = MODEL) -
 def memory(model: str = "vit_b16_maskclip", share: int = PAPER_SHARE) -> dict[str, float]:
     """Objective → GiB of a step."""
     base = configured(model, share, 0)
-    return {name: needed(replace(base, objective=ObjectiveConfig(name=name))) for name in PRINTED}
+    length = base.model.context_length  # CLIP's code trims nothing
+    return {name: needed(replace(base, objective=ObjectiveConfig(name=name)), length) for name in PRINTED}
 
 
 def main() -> None:

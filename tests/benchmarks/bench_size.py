@@ -99,12 +99,12 @@ def configured(model: str, batch: int, micro: int) -> RunConfig:
     return next(task.config for task in runs if isinstance(task.config, RunConfig))
 
 
-def needed(config: RunConfig) -> float:
-    """GiB of the tensors of a step."""
+def needed(config: RunConfig, length: int = 0) -> float:
+    """GiB of the tensors of a step; `length`: of the captions, by default as they are trimmed."""
     size, recipe = config.runtime.micro_batch or config.schedule.batch_size, recipe_of(config.objective)
     hidden = REAL_TOKENS - int(REAL_TOKENS * (1 - config.objective.text_mask_ratio))
     rows = -(-size * hidden // ROWS_MULTIPLE) * ROWS_MULTIPLE if TEXT in recipe.terms else None
-    with step_without_values(config, rows, caption_length(config.model)) as (update, batch):
+    with step_without_values(config, rows, length or caption_length(config.model)) as (update, batch):
         with Alive() as alive:
             for parameter in update.system.parameters():
                 alive.note(parameter)

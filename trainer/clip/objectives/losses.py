@@ -211,8 +211,9 @@ def token_weights(counts: Tensor, norm: str) -> Tensor:
 def loss_weights(objective: ObjectiveConfig, step: int) -> dict[str, float]:
     """Weights of an objective's losses at optimiser step `step`, counted from 0, by the names of its terms.
 
-    With a contrastive loss, which is the mean of both directions, the others are weighed against it; for the first
-    `local_steps` all are unweighted (MAE-CLIP section 4.1). Without one their ratio alone counts, and the first that
+    With a contrastive loss, which is the mean of both directions, the others are weighed against it (where a paper
+    weighs against their sum, as MaskCLIP's eq. 2, its weight is twice ours); for the first `local_steps` all are
+    unweighted (MAE-CLIP section 4.1). Without one their ratio alone counts, and the first that
     has a weight gets 1: M3AE's text then has w_text / w_image (0.5, its own).
     """
     recipe = recipe_of(objective)

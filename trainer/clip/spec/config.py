@@ -133,7 +133,8 @@ class ObjectiveConfig:
     hidden_patches: str = field("dropped", choices=("dropped", "mask_token"), identity_default="dropped")
     """Hidden patches are left out of the image tower (MAE), or a learned token is in their place (BEiT, SimMIM)."""
     w_image: float = field(0.1, low=0)
-    """Weight of the pixel loss once the contrastive loss is global: 0.1 in the paper, 0.05 in its supplement."""
+    """Weight of the pixel loss against the mean of both directions of the contrastive loss, once that is global: 0.1 in
+    the paper, 0.05 in its supplement."""
     w_text: float = field(0.05, low=0)
     """Weight of the token loss in the same phase: 0.05 in the paper, 0.1 in its supplement."""
     text_loss_norm: str = field("sample", choices=("sample", "token"))
