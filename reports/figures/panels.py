@@ -34,6 +34,8 @@ MOST_ROWS = 8
 TILE_INCHES = 0.95
 NOTES = {
     "grad_cam": "Light: where the tokens of the last block raise the similarity to the prompt (Grad-CAM).",
+    "similarity": "Cosine of each patch with the text, from the lowest value in the image (dark) to the highest "
+    "(light), which are printed below.",
     "segmentation": "Each pixel has the class whose prompt its patch is most similar to; white: undecided.",
     "reconstruction": "For each model what it sees and what it restores; hidden patches take mean and contrast of the "
     "true ones where it was trained on normalised patches.",
@@ -103,6 +105,7 @@ def draw_panels(data: FigureData, color: Callable[[str, str], Color]) -> Figure:
     """The figure: for each example (or query) what each cell makes of it."""
     drawers = {
         "grad_cam": _grad_cam,
+        "similarity": _similarity,
         "segmentation": _segmentation,
         "reconstruction": _reconstruction,
         "retrieval": _retrieval,
@@ -154,6 +157,26 @@ def _grad_cam(shown: Sequence[Shown], page: float) -> Figure:
             grey = own.arrays["images"][i].mean(axis=-1)
             _put(axes[i][j], grey, cmap="gray", vmin=0, vmax=255)
             _put(axes[i][j], own.arrays["grad_cam"][i], cmap="inferno", vmin=0, vmax=255, alpha=0.6)
+    _heads(axes, ["image", *(own.title for own in shown)])
+    return figure
+
+
+def _similarity(shown: Sequence[Shown], page: float) -> Figure:
+    first = shown[0].arrays
+    rows = [
+        (i, t) for i in range(min(EXAMPLES, len(first["images"]))) for t, text in enumerate(first["texts"][i]) if text
+    ][:MOST_ROWS]
+    figure = _figure(len(rows), 1 + len(shown), 0.05 + 0.18 * len(rows), page)
+    axes = _tiles(figure, len(rows), 1 + len(shown))
+    for row, (i, t) in zip(axes, rows, strict=True):
+        _put(row[0], first["images"][i])
+        row[0].set_ylabel("\n".join(textwrap.wrap(str(first["texts"][i][t]), 16)[:4]), fontsize=SMALLEST)
+        for axis, own in zip(row[1:], shown, strict=True):
+            height, width, _ = own.arrays["images"][i].shape
+            cosines = own.arrays["similarity"][i][t]
+            _put(axis, own.arrays["images"][i].mean(axis=-1), cmap="gray", vmin=0, vmax=255)
+            _put(axis, cosines, cmap="inferno", alpha=0.6, extent=(-0.5, width - 0.5, height - 0.5, -0.5))
+            axis.set_xlabel(f"{cosines.min():.2f} to {cosines.max():.2f}", fontsize=SMALLEST, labelpad=1)
     _heads(axes, ["image", *(own.title for own in shown)])
     return figure
 

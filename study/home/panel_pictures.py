@@ -8,6 +8,8 @@ examples of side S, q queries and n points:
 | images | uint8 (k, S, S, 3) | the examples, the same for every run |
 | prompts | text (k) | what Grad-CAM looks for in each; empty: nothing, and its map is 0 |
 | grad_cam | uint8 (k, S, S) | 0 to 255: the example's strongest evidence for the prompt |
+| texts | text (k, t) | texts that each example is compared with; empty: none |
+| similarity | float32 (k, t, n, n) | cosine of each of n × n patches with the text; 0 where there is none |
 | truth | uint8 (k, S, S) | given label of each pixel; 255: none; absent where one prompt for all is segmented |
 | segments | uint8 (k, S, S) | predicted label of each pixel; 255: none |
 | names | text (labels) | of the labels of segments, the background first |
@@ -25,6 +27,7 @@ from __future__ import annotations
 
 NEEDED = {
     "grad_cam": ("images", "prompts", "grad_cam"),
+    "similarity": ("images", "texts", "similarity"),
     "segmentation": ("images", "segments", "names"),
     "reconstruction": ("images", "visible", "restored"),
     "retrieval": ("queries", "found", "hits"),

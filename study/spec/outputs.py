@@ -10,7 +10,7 @@ from ablative.study.syntax.forms import Condition
 from ablative.study.syntax.text_width import ONE_COLUMN
 
 FIGURE_KINDS = ("bars", "lines", "heatmap", "curves", "scatter", "effects", "panels", "custom")
-PANEL_PICTURES = ("grad_cam", "segmentation", "reconstruction", "retrieval", "tsne")
+PANEL_PICTURES = ("grad_cam", "similarity", "segmentation", "reconstruction", "retrieval", "tsne")
 BY_METRIC = "metric"
 """Value of a figure's `panel`: one panel for each metric instead of one for each level of a factor."""
 AGGREGATES = ("mean",)

@@ -41,6 +41,7 @@ FIGURES = """
   mine: {kind: custom, function: own_figure.py:spread, sql: "select cell->>'method' as method, value from results
     where metric = 'train/loss' order by all"}
   seen: {kind: panels, show: grad_cam, where: {scale: large}}
+  similar: {kind: panels, show: similarity, where: {scale: large}}
   segments: {kind: panels, show: segmentation, where: {scale: large}}
   restored: {kind: panels, show: reconstruction, where: {scale: large}}
   found: {kind: panels, show: retrieval, where: {scale: large, method: clip}}
@@ -78,6 +79,8 @@ def pictures(task: Task) -> dict[str, Any]:
         return arrays | {"visible": labels % 2, "restored": images}
     found = np.stack([np.stack([images[i % 2] for i in range(5)])] * 2)
     arrays |= {"prompts": np.array(["a photo of <b>", "$c"]), "grad_cam": images[..., 0]}
+    arrays |= {"texts": np.array([["two <b> in $c", "<b>"], ["$c", ""]])}
+    arrays |= {"similarity": generator.uniform(0.1, 0.3, (2, 2, 4, 4)).astype(np.float32)}
     arrays |= {"truth": labels, "segments": np.where(labels > 1, 255, labels).astype(np.uint8)}
     arrays |= {"names": np.array(["background", "a", "<b>"])}
     return arrays | {"queries": np.array(["one", "two"]), "found": found, "hits": np.eye(2, 5, dtype=bool)}
@@ -251,6 +254,7 @@ def test_what_is_wrong_with_a_figure_of_ones_own_is_said(
     ("name", "cells", "lacking"),
     [
         ("seen", 4, "No such pictures of: mae."),
+        ("similar", 4, "No such pictures of: mae."),
         ("segments", 4, "No such pictures of: mae."),
         ("restored", 1, "No such pictures of: clip, map, clip, gap, mae_clip, map, mae_clip, gap."),
         ("found", 2, ""),

@@ -114,6 +114,12 @@ def test_everything_that_model_and_data_allow_is_kept(tmp_path: Path) -> None:
     assert found["prompts"].tolist() == ["a photo of " + ("an apple", "a red pear", "a plum")[label] for label in most]
     assert np.array_equal(found["truth"], segments[::2]) and set(np.unique(found["segments"])) <= {0, 1, 2, 3, 255}
     assert found["names"].tolist() == ["background", "apple", "red pear", "plum"]
+    assert found["texts"].shape == (6, 3) and found["similarity"].shape == (6, 3, 4, 4)
+    assert found["texts"][0, :2].tolist() == ["thing number 0", found["prompts"][0]], "the caption, then what it shows"
+    model = evaluation(tmp_path / "run", dataset(), PANELS, objective="mae_clip").representation
+    [patches] = model.patch_embeddings(Split(found["images"]), 6)
+    cosines = patches[1] @ torch.from_numpy(model.text_embeddings(found["texts"][1].tolist())).T
+    np.testing.assert_allclose(found["similarity"][1].reshape(3, 16), cosines.mT.numpy(), atol=1e-5)
     assert found["queries"].tolist() == ["thing number 0", "thing number 2", "thing number 4"]
     assert found["found"].shape == (3, 5, 32, 32, 3) and (found["hits"].sum(1) <= 1).all()
     assert found["points"].shape == (12, 2) and found["labels"].tolist() == [0, 1, 2] * 4
@@ -128,6 +134,7 @@ def test_the_same_model_gives_the_same_pictures(tmp_path: Path) -> None:
     assert one["hits"].all()  # every image carries that caption
     assert "truth" not in one and "restored" not in one
     # without masks a label names what is looked for
+    assert one["texts"][0].tolist() == ["one", "a photo of an apple", ""] and not one["similarity"][0, 2].any()
     assert one["prompts"].tolist()[:3] == ["a photo of an apple", "a photo of a plum", "a photo of a red pear"]
 
 

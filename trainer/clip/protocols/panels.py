@@ -1,13 +1,14 @@
 """Panels: nothing is scored; arrays are kept from which a report draws what a model sees (`study.home.panel_pictures`).
 
-A model without a joint embedding has no Grad-CAM, segmentation and retrieval, one without a decoder no restored images,
-and a data set without masks or captions lacks theirs. A prompt without `{}`, as in MAE-CLIP's Figure 2 ("a photo of a
-dog"), is looked for in every image without change, and segmented against the background alone.
+A model without a joint embedding has no Grad-CAM, similarities, segmentation and retrieval, one without a decoder no
+restored images, and a data set without masks or captions lacks theirs. A prompt without `{}`, as in MAE-CLIP's Figure 2
+("a photo of a dog"), is looked for in every image without change, and segmented against the background alone.
 """
 
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -32,6 +33,8 @@ POINTS = 250
 """Images of the t-SNE: it grows with n log n, and more would hide one another."""
 PERPLEXITY = 30.0
 """scikit-learn's default; less for fewer images."""
+TEXTS = 3
+"""Texts that each example is compared with, at most."""
 TEMPLATE = "a photo of {a} {}"
 BACKGROUND = "background"
 
@@ -49,7 +52,8 @@ def keep(evaluation: Evaluation, task: TaskPaths) -> None:
     images = np.stack([evaluation.split("test").images(i) for i in examples(len(evaluation.split("test")))])
     arrays: dict[str, Any] = {"images": images, **_points(evaluation)}
     if system.contrastive:
-        arrays |= _evidence(evaluation, images) | _segments(evaluation, images) | _nearest(evaluation)
+        arrays |= _evidence(evaluation, images) | _similarities(evaluation, images)
+        arrays |= _segments(evaluation, images) | _nearest(evaluation)
     if system.recipe.generative:
         arrays |= _restored(evaluation, images)
     buffer = io.BytesIO()
@@ -73,21 +77,55 @@ def spread(size: int, count: int) -> list[int]:
 
 
 def _prompt(evaluation: Evaluation, i: int) -> str:
-    """What is to be found in a sample: the protocol's prompt, with a class of its mask, else its label's, if it names
-    one; else its caption; "" where there is nothing to name."""
-    split, classes = evaluation.split("test"), evaluation.dataset.classes
+    """What is to be found in a sample: the protocol's prompt, with a class of it if it names one; else its caption; ""
+    where there is nothing to name."""
     template = evaluation.protocol.prompt or TEMPLATE
     if not names_class(template):
         return template
+    names = _classes(evaluation, i)
+    return fill(template, names[0]) if names else _caption(evaluation, i)
+
+
+def _classes(evaluation: Evaluation, i: int) -> list[str]:
+    """Classes of a sample's mask, those of the most pixels first; else its label's."""
+    split, classes = evaluation.split("test"), evaluation.dataset.classes
     mask = split.masks(i)
     if mask is not None and classes:
         labels, counts = np.unique(mask[(mask > 0) & (mask <= len(classes))], return_counts=True)
         if len(labels):
-            return fill(template, classes[labels[counts.argmax()] - 1].split(",")[0])
-    if len(split.labels) and classes:
-        return fill(template, classes[split.labels[i]])
-    captions = split.captions
+            return [classes[label - 1].split(",")[0] for label in labels[np.argsort(-counts, kind="stable")]]
+    return [classes[split.labels[i]]] if len(split.labels) and classes else []
+
+
+def _caption(evaluation: Evaluation, i: int) -> str:
+    captions = evaluation.split("test").captions
     return captions[i][0] if captions is not None and captions[i] else ""
+
+
+def _texts(evaluation: Evaluation, i: int) -> list[str]:
+    """A sample's caption, and prompts for single things in it: its classes, else the longest words of the caption."""
+    template, caption = evaluation.protocol.prompt or TEMPLATE, _caption(evaluation, i)
+    if not names_class(template):
+        return [template]
+    words = sorted((word.strip(".,;:!?\"'()") for word in caption.split()), key=len, reverse=True)
+    things = [fill(template, name) for name in _classes(evaluation, i) or words if name]
+    return [text for text in dict.fromkeys((caption, *things)) if text][:TEXTS]
+
+
+def _similarities(evaluation: Evaluation, images: np.ndarray) -> dict[str, np.ndarray]:
+    """Cosines of every patch of the examples with texts (MaskCLIP's Figures 2 and 4 to 6)."""
+    representation = evaluation.representation
+    patches = representation.patches(to_pixels(images, representation.device), evaluation.protocol.patch_features)
+    side = math.isqrt(patches.shape[1])
+    texts = np.full((len(images), TEXTS), "", dtype=object)
+    found = np.zeros((len(images), TEXTS, side, side), dtype=np.float32)
+    for row, i in enumerate(examples(len(evaluation.split("test")))):
+        own = _texts(evaluation, i)
+        texts[row, : len(own)] = own
+        if own:
+            maps = prompt_maps(patches[row : row + 1], representation.text_embeddings(own))
+            found[row, : len(own)] = maps[0].cpu().numpy()
+    return {"texts": texts.astype(str), "similarity": found}
 
 
 def _evidence(evaluation: Evaluation, images: np.ndarray) -> dict[str, np.ndarray]:
@@ -155,8 +193,7 @@ def _nearest(evaluation: Evaluation) -> dict[str, np.ndarray]:
 def _restored(evaluation: Evaluation, images: np.ndarray) -> dict[str, np.ndarray]:
     """Images with what the decoder puts into the hidden patches; the decoder sees captions where there are some."""
     representation, split = evaluation.representation, evaluation.split("test")
-    captions = split.captions
-    texts = [captions[i][0] if captions and captions[i] else "" for i in examples(len(split))]
+    texts = [_caption(evaluation, i) for i in examples(len(split))]
     tokens = torch.from_numpy(np.asarray(representation.tokenizer(texts))).to(representation.device)
     generator = torch.Generator().manual_seed(evaluation.protocol.seed)
     pixels = to_pixels(images, representation.device)
