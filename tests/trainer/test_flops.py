@@ -10,9 +10,24 @@ from small_systems import contrast, embed, make_batch, make_system, reconstruct,
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from ablative.trainer.clip.models.flops import forward_flops, image_flops, parameters, text_flops, train_flops
+from ablative.trainer.clip.models.flops import (
+    evaluation_flops,
+    forward_flops,
+    image_flops,
+    parameters,
+    text_flops,
+    train_flops,
+)
 from ablative.trainer.clip.objectives.system import System
-from ablative.trainer.clip.spec.config import OBJECTIVES, POOLINGS, ModelConfig, ObjectiveConfig
+from ablative.trainer.clip.spec.config import (
+    OBJECTIVES,
+    POOLINGS,
+    DatasetConfig,
+    EvaluationConfig,
+    ModelConfig,
+    ObjectiveConfig,
+    ProtocolConfig,
+)
 
 VIT_B16 = ModelConfig(
     name="vit_b16",
@@ -97,6 +112,14 @@ def test_forward_agrees_with_torchs_counter(name: str, changes: dict[str, Any]) 
     for probe in probes:
         expected += 2 * probe.shape[-1] ** 2
     assert counter.get_total_flops() == expected
+
+
+def test_windows_of_a_segmentation_have_their_price() -> None:
+    """512 × 683 pixels hold 4 × 6 windows of 224 that slide by 112."""
+    sets = (DatasetConfig(name="ade", kind="masks", test_size=10, short_side=512, long_side=2048),)
+    square = EvaluationConfig(run_id="", protocol=ProtocolConfig(name="s", kind="segmentation"), datasets=sets)
+    slid = dataclasses.replace(square, protocol=dataclasses.replace(square.protocol, stride=0.5))
+    assert evaluation_flops(VIT_B16, slid) == 24 * evaluation_flops(VIT_B16, square) == 240 * image_flops(VIT_B16, 196)
 
 
 def test_train_flops_of_no_grad_parts_count_once() -> None:

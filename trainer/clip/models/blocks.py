@@ -123,15 +123,7 @@ class Transformer(nn.Module):
     def forward(
         self, x: Tensor, valid: Tensor | None = None, mask: Tensor | None = None, paths: Tensor | None = None
     ) -> Tensor:
-        """The last of `outputs`."""
-        for output in self.outputs(x, valid, mask, paths):
-            x = output
-        return x
-
-    def outputs(
-        self, x: Tensor, valid: Tensor | None = None, mask: Tensor | None = None, paths: Tensor | None = None
-    ) -> Iterator[Tensor]:
-        """What each block makes of x (B,N,D) → (B,N,D).
+        """x (B,N,D) → (B,N,D).
 
         Args:
             valid: bool (B,N); None: nothing is padding.
@@ -146,12 +138,14 @@ class Transformer(nn.Module):
         if valid is not None and mask is None:
             mask = valid[:, None, None, :]
         for i, block in enumerate(self.blocks):
-            shares = None if paths is None or not self.rates[i] else self._shares(paths, i)
-            if self.recompute and torch.is_grad_enabled():
-                # Blocks draw no random numbers whose state would have to be kept.
-                x = checkpoint(block, x, mask, shares, use_reentrant=False, preserve_rng_state=False)
-            else:
-                x = block(x, mask, shares)
+            x = self._through(block, i, x, mask, paths)
+        return x
+
+    def outputs(self, x: Tensor, paths: Tensor | None = None) -> Iterator[Tensor]:
+        """What each block makes of x (B,N,D), (B,N,D) each; `paths` as in `forward`."""
+        x = narrow(x)
+        for i, block in enumerate(self.blocks):
+            x = self._through(block, i, x, None, paths)
             yield x
 
     def values(self, x: Tensor) -> Tensor:
@@ -162,6 +156,15 @@ class Transformer(nn.Module):
         last = self.blocks[-1]
         assert isinstance(last, Block)
         return last.value_path(x)
+
+    def _through(self, block: nn.Module, i: int, x: Tensor, mask: Tensor | None, paths: Tensor | None) -> Tensor:
+        shares = None if paths is None or not self.rates[i] else self._shares(paths, i)
+        if self.recompute and torch.is_grad_enabled():
+            # Blocks draw no random numbers whose state would have to be kept.
+            x = checkpoint(block, x, mask, shares, use_reentrant=False, preserve_rng_state=False)
+        else:
+            x = block(x, mask, shares)
+        return x
 
     def _shares(self, paths: Tensor, i: int) -> Tensor:
         """(B,2) factors of the branches of block `i`: 0, or what keeps their expectation."""

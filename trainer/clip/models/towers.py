@@ -21,7 +21,7 @@ class ImageTower(nn.Module):
 
     positions: Tensor
     """(G²,D) of a G × G grid: learned, or fixed and 2-D (MAE-CLIP's supplement C)."""
-    resampling: Tensor
+    resampling: Tensor | None
     """Matrix from learned positions of that grid to those of the image's patches, where the two differ."""
 
     def __init__(self, model: ModelConfig, normalize: bool = True, mask_token: bool = False) -> None:
@@ -36,10 +36,10 @@ class ImageTower(nn.Module):
         self.stem = (ConvStem if model.stem == "conv" else LinearStem)(model.patch_size, model.width)
         if model.positions == "learned":
             self.positions = nn.Parameter(0.02 * torch.randn(grid * grid, model.width))
-            if grid != side:
-                self.register_buffer("resampling", resampling(grid, side), persistent=False)
         else:
             self.register_buffer("positions", fixed_positions(model.width, side, grid), persistent=False)
+        learned = model.positions == "learned" and grid != side
+        self.register_buffer("resampling", resampling(grid, side) if learned else None, persistent=False)
         # It has no position, which would only be added to it.
         self.class_token = nn.Parameter(0.02 * torch.randn(model.width)) if model.class_token else None
         self.mask_token = nn.Parameter(0.02 * torch.randn(model.width)) if mask_token else None
@@ -58,7 +58,7 @@ class ImageTower(nn.Module):
         Args:
             keep: int64 (B,K); encode those patches alone → (B,C+K,D), in the order of `keep`.
             hidden: int64 (B,M); the mask token is in the place of those patches, of which nothing is seen.
-            paths: random numbers of stochastic depth, as `Transformer.outputs` takes them.
+            paths: random numbers of stochastic depth, as `Transformer.forward` takes them.
         """
         return self.norm(self.trunk(self._embedded(images, keep, hidden), paths=paths))
 
@@ -99,7 +99,7 @@ class ImageTower(nn.Module):
             x = self.stem(blank(images, hidden, self.stem.patch_size))
             index = hidden[..., None].expand(-1, -1, x.shape[-1])
             x = x.scatter(1, index, self.mask_token.to(x.dtype).expand_as(index))
-        positions = self.positions if not hasattr(self, "resampling") else self.resampling @ self.positions
+        positions = self.positions if self.resampling is None else self.resampling @ self.positions
         x = x + (positions if keep is None else positions[keep])
         if self.class_token is None:
             return x
