@@ -39,7 +39,7 @@ fuzz: $(STAMP)  ## many more changed studies, words and homes (EXAMPLES=n); FAUL
 unexport PYTHONDONTWRITEBYTECODE
 # The bytecode of the tests and of what they import is made by one process, while apt is at work: what is imported late,
 # and all that is imported when tests are collected, which each process of pytest does.
-IMPORTS := mlflow.store.tracking.sqlalchemy_store, mlflow.server, hydra, submitit, matplotlib.pyplot, pandas
+IMPORTS := mlflow.store.tracking.sqlalchemy_store, mlflow.server, hydra, submitit, matplotlib.pyplot, seaborn, pandas
 BYTECODE := $(BIN)/python -W ignore -c "import pytest; pytest.main(['-q', '--collect-only']); import $(IMPORTS)"
 
 timed-environment:

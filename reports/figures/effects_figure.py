@@ -77,6 +77,7 @@ def draw_effects(data: FigureData, color: Callable[[str, str], Color]) -> Figure
 
     `color(factor, level)` is the colour of a level in all figures of the study.
     """
+    import seaborn
     from matplotlib.figure import Figure
 
     columns: tuple[EffectColumn, ...] = data.own
@@ -95,7 +96,7 @@ def draw_effects(data: FigureData, color: Callable[[str, str], Color]) -> Figure
         axes[0][place].set_title(column.label)
     for axis in axes.flat:
         axis.tick_params(axis="y", length=0)
-        axis.spines["left"].set_visible(False)
+    seaborn.despine(fig=figure, left=True)
     return figure
 
 

@@ -60,12 +60,15 @@ def _close_lines(figure: Figure) -> None:
 
 def draw(data: FigureData) -> Figure:
     """The figure, one panel for each level of its panel factor. Call it inside `rc_context(STYLE)`."""
+    import seaborn
+
     kind = data.config.kind
     if kind in OWN:
         return OWN[kind](data, partial(color, data))
     if kind == "heatmap":
         return draw_heatmap(data, panels(data))
     figure = draw_curves(data) if kind == "curves" else _draw_charts(data)
+    seaborn.despine(fig=figure)
     add_legends(figure, data)
     return figure
 

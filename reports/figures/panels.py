@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ablative.reports.figures.figure_data import FigureData
-from ablative.reports.figures.palette import palette
 from ablative.reports.figures.style import FAINT, INK, MARKERS, SMALLEST, Color
 from ablative.reports.store.coverage import StoredState
 from ablative.reports.store.labels import Labels
@@ -208,7 +207,10 @@ def _segmentation(shown: Sequence[Shown], page: float) -> Figure:
 
 def _palette(count: int) -> Any:
     """RGB (count + 1, 3): light grey for the background, which is label 0, then the classes; white for undecided."""
-    return np.array([(0.88, 0.88, 0.88), *palette(count - 1), (1.0, 1.0, 1.0)])
+    import seaborn
+
+    colors = seaborn.color_palette("colorblind" if count <= 11 else "husl", max(count - 1, 1))
+    return np.array([(0.88, 0.88, 0.88), *colors[: count - 1], (1.0, 1.0, 1.0)])
 
 
 def _reconstruction(shown: Sequence[Shown], page: float) -> Figure:

