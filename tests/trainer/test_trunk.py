@@ -228,6 +228,7 @@ def test_poolings_other_than_the_class_token_see_patches_alone(pooling: str) -> 
 def test_parts_that_do_not_fit_are_refused(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         check_run(make_config("masked_clip", **changes))
+    check_run(make_config("mae", **changes | {"model__class_token": True}))
 
 
 @pytest.mark.parametrize(

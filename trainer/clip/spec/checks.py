@@ -90,12 +90,6 @@ def _check_pooling(model: ModelConfig) -> None:
             "model.pooling: cls pools the class token, and the model has none; set model.class_token=true, or choose "
             f"another pooling ({', '.join(POOLINGS)})"
         )
-    if model.pooling == "cls" and model.text_pooling == "same":
-        others = ", ".join(name for name in TEXT_POOLINGS if name != "same")
-        raise ConfigError(
-            "model.text_pooling: same as model.pooling, which is cls, and captions have no class token; "
-            f"choose {others}"
-        )
 
 
 def check_objective(objective: ObjectiveConfig, model: ModelConfig) -> None:
@@ -104,6 +98,12 @@ def check_objective(objective: ObjectiveConfig, model: ModelConfig) -> None:
         raise ConfigError(
             f"objective.views.sigma_min: {objective.views.sigma_min} is more than objective.views.sigma_max "
             f"({objective.views.sigma_max})"
+        )
+    if recipe.contrastive and model.pooling == "cls" and model.text_pooling == "same":
+        others = ", ".join(name for name in TEXT_POOLINGS if name != "same")
+        raise ConfigError(
+            "model.text_pooling: same as model.pooling, which is cls, and captions have no class token; "
+            f"choose {others}"
         )
     if recipe.masks_input and objective.input_text_mask_ratio and model.text_pooling == "eos":
         raise ConfigError(
