@@ -160,17 +160,22 @@ def test_each_loss_moves_the_tower(objective: str, without: dict[str, Any]) -> N
     def gradient(update: TrainStep) -> torch.Tensor:
         return torch.cat([p.grad.flatten() for p in update.system.image.parameters() if p.grad is not None])
 
+    def taken(update: TrainStep) -> dict[str, float]:
+        [(steps, found)] = update.shares.taken()
+        assert steps == 5 and found == update.shares.latest and not list(update.shares.taken())
+        return found
+
     whole, pieces = updated(0), updated(3)
-    shares = whole.shares.metrics()
+    shares = taken(whole)
     print({name: f"{share:.2f} %" for name, share in shares.items()})
     assert sum(shares.values()) == pytest.approx(100) and min(shares.values()) > 0.1
-    assert pieces.shares.metrics() == pytest.approx(shares, rel=1e-3)
+    assert taken(pieces) == pytest.approx(shares, rel=1e-3)
     plain = updated(0, runtime__measure_shares=0)
-    assert not plain.shares.metrics()
+    assert not list(plain.shares.taken())
     for (name, weight), other in zip(whole.parameters.items(), plain.parameters.values(), strict=True):
         assert torch.equal(weight, other), name
     alone = updated(0, **without)
-    assert alone.shares.metrics()["train/share/contrastive"] == pytest.approx(100)
+    assert taken(alone)["train/share/contrastive"] == pytest.approx(100)
     if len(shares) == 2:
         own, others = gradient(alone).norm(), (gradient(whole) - gradient(alone)).norm()
         assert shares["train/share/contrastive"] == pytest.approx(float(100 * own / (own + others)), rel=1e-3)

@@ -12,6 +12,7 @@ against all, and the gradients of features, the losses and the gradients of para
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -251,11 +252,12 @@ class Shares:
         self.steps = {round((steps - 1) * part / parts) for part in range(parts + 1)} if several else set()
         """Numbers of these steps, counted from 0: the first, the last, and between them."""
         self._cuda = [device] if device.type == "cuda" else []
-        self._norms: Tensor | None = None
+        self._pending: list[tuple[int, Tensor]] = []
+        self.latest: dict[str, float] = {}
+        """The last ones that were taken."""
 
     def measure(self, step: int, batch: Batch, draws: Draws) -> None:
-        """Where it is such a step; leaves gradients in the parameters."""
-        self._norms = None
+        """Where it is such a step; leaves gradients in the parameters. Never waits for a GPU."""
         if step not in self.steps:
             return
         system, norms = self._gradients.system, []
@@ -265,17 +267,18 @@ class Shares:
                 self._gradients(step, batch, draws, single=name)
                 gradients = [p.grad for p in system.image.parameters() if p.grad is not None]
                 norms.append(torch.nn.utils.get_total_norm(gradients))
-        self._norms = torch.stack(norms)
+        self._pending.append((step + 1, torch.stack(norms)))
 
-    def metrics(self) -> dict[str, float]:
-        """`train/share/…` of the last step in percent, where it was such a step; waits for the device."""
-        if self._norms is None:
-            return {}
-        norms = self._norms.tolist()
-        whole = sum(norms) or 1.0
-        return {
-            f"train/share/{name}": 100 * norm / whole for name, norm in zip(self._gradients.names, norms, strict=True)
-        }
+    def taken(self) -> Iterator[tuple[int, dict[str, float]]]:
+        """`train/share/…` in percent, of each step that was measured since the last call, by the number of steps made
+        with it; waits for the device."""
+        steps, found = [step for step, _ in self._pending], [norms for _, norms in self._pending]
+        self._pending = []
+        for step, values in zip(steps, torch.stack(found).tolist() if found else (), strict=True):
+            norms = dict(zip(self._gradients.names, values, strict=True))
+            whole = sum(norms.values()) or 1.0
+            self.latest = {f"train/share/{name}": 100 * norm / whole for name, norm in norms.items()}
+            yield step, self.latest
 
 
 class TrainStep:

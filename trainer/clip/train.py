@@ -128,8 +128,9 @@ def _loop(
                 known = _share_broken(loader, world)
             # Also before saving: a run resumed from a diverged state could not say at which step it diverged.
             divergence = training.update.watch.verdict() if report or save else None
-            if not last and (shares := training.update.shares.metrics()):
-                journal.metrics(training.step, shares)
+            if report or save or divergence is not None:
+                for step, shares in training.update.shares.taken():
+                    journal.metrics(step, shares)
             if report or divergence is not None:
                 metrics = training.metrics()
                 journal.metrics(training.step, metrics)
@@ -142,7 +143,7 @@ def _loop(
             if asked and not last:
                 raise Interrupted(f"stopped after step {training.step} of {steps}")
     divergence = divergence or bad_parameter(training.system, training.step)
-    metrics = training.cost() | metrics | training.update.shares.metrics()
+    metrics = training.cost() | metrics | training.update.shares.latest
     journal.metrics(training.step, metrics)
     return TrainOutcome(training.step, divergence, metrics)
 
