@@ -102,13 +102,13 @@ class _Checked:
         self._who = f"trainer '{found.name}'"
 
     def __getattr__(self, name: str) -> Any:
-        if name not in _ANSWERS:
-            return getattr(self._found, name)
-        self.__dict__[name] = functools.partial(self._asked, name)
+        own = getattr(self._found, name)
+        inherited = getattr(type(self._found), name, None) is getattr(Trainer, name, None)
+        # A large plan asks some hundred thousand times; what a trainer inherits from us needs no check.
+        self.__dict__[name] = (
+            functools.partial(_ask, self._who, name, own) if name in _ANSWERS and not inherited else own
+        )
         return self.__dict__[name]
-
-    def _asked(self, name: str, *arguments: object) -> Any:
-        return _ask(self._who, name, getattr(self._found, name), *arguments)
 
     def configurations(self, request: Request) -> Configurations:
         own = _ask(self._who, "configurations", self._found.configurations, request)

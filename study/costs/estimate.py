@@ -162,6 +162,8 @@ class _Estimator:
         }
         self._known: dict[tuple[str, str], tuple[float, str]] = {}
         """(task id, GPU) → seconds and how they are known, with the history and the GPUs at hand."""
+        self._operations: dict[str, float] = {}
+        """Task id → FLOPs, as the trainer counts them."""
         self._speeds: dict[tuple[str, str], float] = {}
         """(run id, GPU) → FLOP/s to be expected."""
         self.history, self.tried = WorkRates(), WorkRates()
@@ -171,26 +173,26 @@ class _Estimator:
         if len(self.took) < len(plan.tasks):
             for stage in read_tried(plan.home.study(plan.study.name)).values():
                 self.tried.add_tried(stage)
-        self.gpus, self.either = self._choose_gpus()
         if any(self._seconds(task)[1] in ("flops", "passes", "assumed", "unknown") for task in plan.tasks):
             self.history.add_others(plan.home, self.targets)
             self._known.clear()
-            self.gpus, self.either = self._choose_gpus()
+        self.gpus, self.either = self._choose_gpus()
 
     def costs(self) -> Costs:
         core_seconds, source, gpu_hours = {}, {}, {}
         for task in self.plan.tasks:
             own = self._own(task)
-            found = {gpu: self._seconds(task, gpu) for gpu in own or ("",)}
+            found = {gpu: self._seconds(task, gpu) for gpu in own} if own else {"": self._seconds(task)}
             seconds, source[task.task_id] = next(iter(found.values()))
             if source[task.task_id] == "unknown":
                 continue
             if own:
                 gpu_hours[task.task_id] = {gpu: seconds / 3600 for gpu, (seconds, _) in found.items()}
-            if self.targets[task.run_id].gpu is None:
+            target = self.targets[task.run_id]
+            if own and target.gpu is None:
                 seconds, _ = self._seconds(task)
-            core_seconds[task.task_id] = seconds * self.targets[task.run_id].cores
-        by_operations = any(counts_operations(self.plan, task) for task in self.plan.runs[:1])
+            core_seconds[task.task_id] = seconds * target.cores
+        by_operations = any(self._counts_operations(task) for task in self.plan.runs[:1])
         return Costs(core_seconds, source, gpu_hours, self.gpus, self.either, by_operations)
 
     def _choose_gpus(self) -> tuple[tuple[str, ...], bool]:
@@ -235,14 +237,24 @@ class _Estimator:
                     rate = rates.rate(key, gpu)
                     if rate is not None:
                         return self._work(task) * rate, name
-        trainer, needs = self.plan.trainer, self.plan.needed_configs(task)
-        operations = trainer.operations(task.stage, task.config, needs)
+        operations = self._flops(task)
         seconds = operations / self._speed(task, gpu)
         if task.opens and operations:
             return seconds, "flops"
-        if not operations and not counts_operations(self.plan, task):
+        if not operations and not self._counts_operations(task):
             return 0.0, "unknown"
         return (seconds, "passes") if seconds > ASSUMED_SECONDS else (ASSUMED_SECONDS, "assumed")
+
+    def _flops(self, task: Task) -> float:
+        """FLOPs of a task."""
+        if task.task_id not in self._operations:
+            needs = self.plan.needed_configs(task)
+            self._operations[task.task_id] = self.plan.trainer.operations(task.stage, task.config, needs)
+        return self._operations[task.task_id]
+
+    def _counts_operations(self, task: Task) -> bool:
+        """`counts_operations`."""
+        return self._flops(self.plan.by_id.get(task.run_id, task)) > 0
 
     def _speed(self, task: Task, gpu: str) -> float:
         """All stages of a run do their arithmetic as the one that opens it."""

@@ -29,8 +29,10 @@ def former_runs(plan: Plan) -> tuple[FormerRun, ...]:
     """Finished runs of the home that may be taken over."""
     found = []
     for run in plan.runs:
+        if not run.former_ids:
+            continue  # most runs: the paths of 10,000 take a tenth of a second
         paths = run.paths(plan.home)
-        if not run.former_ids or any(path.exists() for path in (paths.journal, paths.lease)):
+        if any(path.exists() for path in (paths.journal, paths.lease)):
             continue
         for former in run.former_ids:
             if directory_state(plan.home.run(former)).state in FINISHED:

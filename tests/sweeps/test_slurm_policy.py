@@ -122,14 +122,14 @@ def _check_what_it_leaves(plan: Plan, tries: CanaryWorker, task: TaskRef) -> Non
     """Its checkpoint, where a resumed task is known to end as others do; else the task begins anew."""
     paths, interrupted = task.paths(plan.home), Failure("interrupted", "", "saved", "", "")
     paths.output.mkdir(parents=True)
-    kind = type(installed_trainers.trainer("clip")._found)  # type: ignore[attr-defined]
+    trainer = installed_trainers.trainer("clip")
     with pytest.MonkeyPatch.context() as patch:
         for exact, measured, left in ((True, None, True), (None, True, True), (None, None, False)):
             if measured is not None:
                 keep_tried(plan.home.study(plan.study.name), {task.stage: Tried("c", "t", 1.0, exact=measured)})
             else:
                 plan.home.study(plan.study.name).tried.unlink(missing_ok=True)
-            patch.setattr(kind, "resumption", lambda *_, exact=exact: Resumption(exact=exact))
+            patch.setattr(trainer, "resumption", lambda *_, exact=exact: Resumption(exact=exact))
             tries._write_failure(task, paths, interrupted)
             assert paths.output.exists() == left
     assert paths.earlier_output.exists() and read(paths.journal)[0][-1]["name"] == ANEW

@@ -74,8 +74,7 @@ class ClipTrainer(Trainer):
     def bind(self, stage: str, config: Config, needs: Mapping[str, str], seed: int) -> RunConfig | EvaluationConfig:
         if isinstance(config, EvaluationConfig):
             return EvaluationConfig(run_id=needs[TRAIN], protocol=config.protocol, datasets=config.datasets)
-        bound: RunConfig = dataclasses.replace(config, seed=seed, parent=needs.get("from", ""))
-        return bound
+        return RunConfig(**{**vars(config), "seed": seed, "parent": needs.get("from", "")})
 
     def check_start(self, stage: str, config: Config, parent: Config | None) -> None:
         check_start(config, parent)
