@@ -103,7 +103,7 @@ class _Checked:
 
     def __getattr__(self, name: str) -> Any:
         own = getattr(self._found, name)
-        inherited = getattr(type(self._found), name, None) is getattr(Trainer, name, None)
+        inherited = getattr(own, "__func__", MISSING) is getattr(Trainer, name, None)
         # A large plan asks some hundred thousand times; what a trainer inherits from us needs no check.
         self.__dict__[name] = (
             functools.partial(_ask, self._who, name, own) if name in _ANSWERS and not inherited else own
