@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ablative.reports.costs.compute import compute_items, render_compute_latex, render_compute_markdown
-from ablative.reports.provenance.numbers import Numbers, render_numbers_json, render_numbers_latex
+from ablative.reports.provenance.numbers import Numbers, render_numbers_latex, write_numbers_json
 from ablative.reports.provenance.sidecar import render_json
 from ablative.reports.tables.escape import latex, where_unknown
 from ablative.reports.tables.html_table import render_html
@@ -95,10 +95,9 @@ def write_claims(
 
 def write_numbers(numbers: Numbers, out: Path, formats: Sequence[str]) -> list[Path]:
     """`numbers.json`, and with `tex` the macros."""
-    texts = {"numbers.json": render_numbers_json(numbers)}
-    if "tex" in formats:
-        texts["numbers.tex"] = render_numbers_latex(numbers)
-    return _write(texts, out)
+    write_numbers_json(out / "numbers.json", numbers)
+    macros = {"numbers.tex": render_numbers_latex(numbers)} if "tex" in formats else {}
+    return [out / "numbers.json", *_write(macros, out)]
 
 
 def write_compute(results: Results, overview: Overview, out: Path) -> list[Path]:

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ablative.reports.provenance.finding_inputs import changed_keys
-from ablative.reports.provenance.numbers import Numbers, render_numbers_json, unfolded
+from ablative.reports.provenance.numbers import Numbers, unfolded, write_numbers_json
 from ablative.study.core.errors import ConfigError, unknown
-from ablative.study.core.files import read_json, write_atomic
+from ablative.study.core.files import read_json
 from ablative.study.plan.task import TRAIN
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def free(folder: Path, tag: str) -> Path:
 def keep(numbers: Numbers, folder: Path, tag: str) -> Path:
     """Keep a report's numbers under a name."""
     path = free(folder, tag)
-    write_atomic(path, render_numbers_json(numbers))
+    write_numbers_json(path, numbers)
     return path
 
 

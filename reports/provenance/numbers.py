@@ -10,6 +10,7 @@ import functools
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from json.encoder import encode_basestring_ascii
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ablative.reports.provenance.findings import Finding, cells_used, tasks_behind
@@ -23,6 +24,7 @@ from ablative.reports.tables.printed import Parts, table_parts
 from ablative.reports.tables.renderers import PLAIN, PROSE, joined_parts
 from ablative.reports.tables.tables import Column, Entry, Table
 from ablative.reports.verdicts.claim_tables import lines, verdict_text
+from ablative.study.core.files import replacing
 from ablative.study.plan.outputs.layout import effects_layout
 
 if TYPE_CHECKING:
@@ -282,18 +284,26 @@ def _place(found: Mapping[str, Any], environments: dict[str, int]) -> int | None
     return environments.setdefault(json.dumps(found, sort_keys=True), len(environments)) if found else None
 
 
-def render_numbers_json(numbers: Numbers) -> str:
-    """One number a line, so that small differences stay small."""
-    data = dict(numbers)
+def write_numbers_json(path: Path, numbers: Numbers) -> None:
+    """Write one number a line, so that small differences stay small; a large report's whole text is never in memory."""
+    with replacing(path) as file:
+        file.writelines(piece.encode() for piece in _pieces(numbers))
+
+
+def _pieces(numbers: Numbers) -> Iterator[str]:
     encode = json.JSONEncoder(ensure_ascii=False, check_circular=False).encode
-    bodies = []
-    for part in ("numbers", "tasks"):
-        own = [f"{encode_basestring_ascii(key)}: {encode(value)}" for key, value in data.pop(part).items()]
-        bodies.append(f' "{part}": {{\n' + ",\n".join(own) + "\n}")
-    if "run_sets" in data:
-        bodies.append(' "run_sets": [\n' + ",\n".join(map(encode, data.pop("run_sets"))) + "\n]")
-    head = json.dumps(data, ensure_ascii=False, indent=1, allow_nan=False).removesuffix("\n}")
-    return ",\n".join([head, *bodies]) + "\n}\n"
+    parts = {name: numbers[name] for name in ("numbers", "tasks", "run_sets") if name in numbers}
+    head = {name: value for name, value in numbers.items() if name not in parts}
+    yield json.dumps(head, ensure_ascii=False, indent=1, allow_nan=False).removesuffix("\n}")
+    for name, own in parts.items():
+        first, last = "{}" if isinstance(own, Mapping) else "[]"
+        yield f',\n "{name}": {first}\n'
+        keys = [f"{encode_basestring_ascii(key)}: " for key in own] if isinstance(own, Mapping) else [""] * len(own)
+        values = own.values() if isinstance(own, Mapping) else own
+        for place, (key, value) in enumerate(zip(keys, values, strict=True)):
+            yield (",\n" if place else "") + key + encode(value)
+        yield f"\n{last}"
+    yield "\n}\n"
 
 
 def render_numbers_latex(numbers: Numbers) -> str:

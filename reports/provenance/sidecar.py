@@ -103,7 +103,7 @@ def _entry(entry: Entry, sets: RunSets) -> Fields:
 def render_json(table: Table) -> str:
     """The sidecar's text, one row a line: small differences stay small, and JSON's fast encoder writes each."""
     data = provenance(table)
-    encode = json.JSONEncoder(ensure_ascii=False).encode
+    encode = json.JSONEncoder(ensure_ascii=False, check_circular=False).encode
     parts = [f' "{name}": [\n' + ",\n".join(map(encode, data.pop(name))) + "\n]" for name in ("run_sets", "rows")]
     head = json.dumps(data, ensure_ascii=False, indent=1).removesuffix("\n}")
     return ",\n".join([head, *parts]) + "}\n"

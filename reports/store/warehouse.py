@@ -226,8 +226,8 @@ class Warehouse:
         temporary.unlink(missing_ok=True)
         with duckdb.connect(str(temporary)) as file:
             for name in self.views:
-                mart = self.connection.sql(f"select * from {name}").to_arrow_table()
-                file.register("mart", mart)
+                # Rows go over in batches: a whole mart of Arrow would be the report's largest piece of memory.
+                file.register("mart", self.connection.sql(f"select * from {name}").to_arrow_reader())
                 file.execute(f"create table {name} as select * from mart")
                 file.execute(f"comment on table {name} is {quoted(description(_sql('marts', name)))}")
         temporary.replace(path)
