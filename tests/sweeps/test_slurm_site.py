@@ -5,11 +5,12 @@ from __future__ import annotations
 import dataclasses
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from fakes import FAKE, HERE, wait_for
+from shared import with_store
 from slurm_world import CONFIG, SECONDS, begin_soon, chosen, daemons, done, finish, look, once, plan_on, slurm
 
 from ablative.study.core.errors import ConfigError
@@ -140,3 +141,42 @@ def test_what_would_wait_for_ever_is_refused(tmp_path: Path) -> None:
         cluster.check(dataclasses.replace(slices, partition="cpu,low"), found)
     executor._check(dataclasses.replace(CONFIG, partition="quick", account="lab", qos="short"), found)
     assert "QOS 'short' (MaxSubmitJobsPerUser) 30" in advice.limits(found)
+
+
+PROGRAM = """
+import os, sys
+words = dict(word[2:].split("=") for word in sys.argv[1:])
+print("acc", float(words["rate"]) + int(words["seed"]), os.environ["PREFIXED"])
+"""
+STUDY = """
+name: narrow
+code: .
+config: {rate: 0.1}
+seeds: [0, 1]
+stages:
+  train:
+    command: python train.py {args} --seed={seed}
+    metrics:
+      acc: {better: higher, stdout: 'acc (?P<value>[0-9.]+) yes'}
+factors: {rate: {low: {rate: 0.1}, middle: {rate: 0.2}, high: {rate: 0.3}}}
+baseline: {rate: low}
+"""
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # the uploader outlives the command
+def test_a_program_of_the_users(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call_ablate: Callable[..., str]
+) -> None:
+    home, place = with_store(tmp_path / "home"), tmp_path / "user"
+    place.mkdir()
+    (place / "train.py").write_text(PROGRAM)
+    (place / "study.yaml").write_text(STUDY)
+    for name, value in (("SBATCH_EXPORT", "NONE"), ("SBATCH_TIMELIMIT", "1"), ("SQUEUE_STATES", "SUSPENDED")):
+        monkeypatch.setenv(name, value)
+    words = ("cluster=slurm", "cluster.account=lab", "cluster.qos=narrow", "cluster.memory_gib=0.8", "cluster.cpus=1")
+    study, prefix = str(place / "study.yaml"), 'cluster.prefix=[env,"PREFIXED=yes"]'
+    call_ablate(home, "submit", study, *words, prefix)
+    wait_for(lambda: len(list(home.rglob("record.json"))) == 6, SECONDS)
+    values = sorted(read_json(path)["metrics"]["train/acc"] for path in home.rglob("record.json"))
+    assert values == [0.1, 0.2, 0.3, 1.1, 1.2, 1.3]
+    assert [len(found.arrays[0].elements) for _, found in manifest.submissions(Home(home), ended=True)] == [2]
