@@ -21,9 +21,9 @@ class Evaluation(ScoredSet):
     task: TaskPaths | None = None
     """Where a protocol keeps what is no metric."""
 
-    def features(self, split: str) -> np.ndarray:
-        """float32 (n, D) of a split's images, as the protocol has them, see `Representation.image_features`."""
-        kind, tap = self.protocol.features, self.protocol.tap
+    def features(self, split: str, kind: str) -> np.ndarray:
+        """float32 (n, D) of a split's images, after `protocol.tap` blocks, see `Representation.image_features`."""
+        tap = self.protocol.tap if kind == "mean" else 0
         return self.representation.image_features(self.config, self.content, split, self.split(split), kind, tap)
 
     def embeddings(self, split: str) -> np.ndarray:

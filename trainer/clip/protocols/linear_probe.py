@@ -29,8 +29,8 @@ def linear_probe(evaluation: Evaluation) -> Iterator[tuple[str, float]]:
     protocol = evaluation.protocol
     train_labels, labels = evaluation.labels("train"), evaluation.labels("test")
     device = evaluation.representation.device
-    train = torch.from_numpy(evaluation.features("train")).to(device)
-    test = torch.from_numpy(evaluation.features("test")).to(device)
+    train = torch.from_numpy(evaluation.features("train", protocol.features)).to(device)
+    test = torch.from_numpy(evaluation.features("test", protocol.features)).to(device)
     targets = torch.from_numpy(train_labels).to(device)
     probe = fit(train, targets, len(evaluation.dataset.classes), protocol)
     ranks = metrics.class_ranks(predict(probe, test), labels)

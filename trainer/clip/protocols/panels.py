@@ -210,7 +210,7 @@ def _points(evaluation: Evaluation) -> dict[str, np.ndarray]:
     if len(labels) < NEAREST or not evaluation.dataset.classes:
         return {}
     chosen = spread(len(labels), POINTS)
-    labels, features = labels[chosen], evaluation.features("test")[chosen]
+    labels, features = labels[chosen], evaluation.features("test", evaluation.protocol.features)[chosen]
     reducer = TSNE(
         perplexity=min(PERPLEXITY, (len(features) - 1) / 3), init="pca", random_state=evaluation.protocol.seed
     )
