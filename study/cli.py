@@ -18,7 +18,7 @@ from click.shell_completion import CompletionItem
 
 from ablative.study import trainer_names
 from ablative.study.core import damage, registry
-from ablative.study.core.errors import AblateError, unknown
+from ablative.study.core.errors import AblateError, ConfigError, unknown
 from ablative.study.core.extras import missing_extra
 from ablative.study.core.files import NO_ROOM
 from ablative.study.core.registry import load
@@ -213,6 +213,19 @@ def load_plan(study_name: str, overrides: Sequence[str], config_dir: str | None,
     # A plan is millions of objects that live until the end: looking through them for garbage takes a third of the time.
     gc.set_threshold(500_000, 50, 50)
     return make_plan(study_name, overrides, config_dir, read_data=True, without_data=without_data)
+
+
+def levels_of(plan: Plan, where: tuple[str, ...]) -> dict[str, str]:
+    """Factor → level of conditions such as `pooling=map`; raises ConfigError for a name that does not exist."""
+    wanted = {}
+    for condition in where:
+        factor, _, level = condition.partition("=")
+        if factor not in plan.study.factors:
+            raise ConfigError(unknown("factor", factor, plan.study.factors, "--where"))
+        if level not in plan.study.factors[factor]:
+            raise ConfigError(unknown("level", level, plan.study.factors[factor], f"--where {factor}"))
+        wanted[factor] = level
+    return wanted
 
 
 def call(command: str, arguments: Sequence[str]) -> int:

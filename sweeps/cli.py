@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ablative.study.cli import call, completes, example, selecting, study_command
+from ablative.study.cli import call, completes, example, levels_of, selecting, study_command
 from ablative.study.core.errors import ConfigError, unknown
 from ablative.study.core.plurals import counted
 from ablative.sweeps.queue.failures import CAUSES
@@ -129,9 +129,9 @@ def status(plan: Plan, watch: bool, cells: bool, where: tuple[str, ...], as_json
 
     if where and watch:
         raise click.UsageError("--watch shows all of the study; leave --where out")
-    states = survey(plan)
+    states, wanted = survey(plan), levels_of(plan, where)
     if where:
-        states = Survey(tuple(state for state in states.states if _matches(plan, state.task, where)))
+        states = Survey(tuple(state for state in states.states if _matches(state.task, wanted)))
     if as_json:
         from ablative.study.costs.usage_totals import usage_totals
 
@@ -139,14 +139,14 @@ def status(plan: Plan, watch: bool, cells: bool, where: tuple[str, ...], as_json
         words = queue_summary(plan.home, plan.study.name)
         found = {"study": plan.study.name, "counts": states.counts, "tasks": tasks, "scheduler": words or None}
         if cells:
-            found["cells"] = by_cell(plan, states, _wanted(plan, where))
+            found["cells"] = by_cell(plan, states, wanted)
         click.echo(json.dumps({**found, "cost": asdict(usage_totals(plan, task_usage(states, plan.home)))}))
         return
     from ablative.sweeps.status.live_display import Display
 
     _note_other_words(plan, "status")
     if cells:
-        click.echo("\n".join(cell_lines(plan, by_cell(plan, states, _wanted(plan, where)))))
+        click.echo("\n".join(cell_lines(plan, by_cell(plan, states, wanted))))
         return
     if not watch:
         Display(plan).summary(states)
@@ -193,7 +193,8 @@ def cancel(plan: Plan, where: tuple[str, ...], everything: bool) -> None:
     if bool(where) == everything:
         raise click.UsageError("say which tasks: --where factor=level (repeatable), or --all")
     _note_other_words(plan, shlex.join(["cancel", *(["--all"] if everything else []), *_options("--where", where)]))
-    chosen = [state for state in survey(plan).states if _matches(plan, state.task, where) and not state.finished]
+    wanted = levels_of(plan, where)
+    chosen = [state for state in survey(plan).states if _matches(state.task, wanted) and not state.finished]
     for state in chosen:
         paths = state.task.paths(plan.home)
         paths.root.mkdir(parents=True, exist_ok=True)
@@ -307,22 +308,8 @@ def _note_other_words(plan: Plan, command: str) -> None:
         click.echo(f"note: {other}", err=True)
 
 
-def _matches(plan: Plan, task: Task, where: tuple[str, ...]) -> bool:
-    """Whether one of the task's cells has all of these levels; raises ConfigError for a name that does not exist."""
-    wanted = _wanted(plan, where)
+def _matches(task: Task, wanted: dict[str, str]) -> bool:
+    """Whether one of the task's cells has all of these levels."""
     # A task that all seeds and many cells share is stopped with the last of these cells only.
     found = (wanted.items() <= cell.items() for cell in task.cells)
     return any(found) if task.seeded else all(found)
-
-
-def _wanted(plan: Plan, where: tuple[str, ...]) -> dict[str, str]:
-    """Factor → level of `--where`; raises ConfigError for a name that does not exist."""
-    wanted = {}
-    for condition in where:
-        factor, _, level = condition.partition("=")
-        if factor not in plan.study.factors:
-            raise ConfigError(unknown("factor", factor, plan.study.factors, "--where"))
-        if level not in plan.study.factors[factor]:
-            raise ConfigError(unknown("level", level, plan.study.factors[factor], f"--where {factor}"))
-        wanted[factor] = level
-    return wanted

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shlex
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from ablative.study.cli import console_for, example, study_command
+from ablative.study.cli import completes, console_for, example, levels_of, study_command
+from ablative.study.core.errors import ConfigError
 
 if TYPE_CHECKING:
     from ablative.study.plan.plan import Plan
@@ -17,11 +19,20 @@ if TYPE_CHECKING:
 @click.command(epilog=example("ablate search weights search.budget.trials=3 --jobs 2"))
 @study_command
 @click.option("--jobs", type=click.IntRange(min=1), help="Worker jobs [default: the study's `parallel`, or what fits].")
+@click.option(
+    "--where",
+    multiple=True,
+    metavar="FACTOR=LEVEL",
+    help="Only arms with this level; repeatable.",
+    shell_complete=completes("conditions"),
+)
 @click.option("--detach", is_flag=True, help="Return at once; the workers go on.")
 @click.option("--status", is_flag=True, help="Only show the state of the search.")
 @click.option("--stop", is_flag=True, help="Stop all workers of the search at a checkpoint.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def search(plan: Plan, jobs: int | None, detach: bool, status: bool, stop: bool, as_json: bool) -> int:
+def search(
+    plan: Plan, jobs: int | None, where: tuple[str, ...], detach: bool, status: bool, stop: bool, as_json: bool
+) -> int:
     """Search for the best values of the parameters in STUDY's `search` section, for each arm, with Optuna.
 
     Anything may be killed at any moment: the same command continues trials from their checkpoints.
@@ -31,7 +42,17 @@ def search(plan: Plan, jobs: int | None, detach: bool, status: bool, stop: bool,
     if detach + status + stop > 1:
         raise click.UsageError("give one of --detach, --status and --stop")
     with faults(plan.home.study(plan.study.name).search):
-        return _search(plan, jobs or 0, (detach, status, stop), as_json)
+        return _search(with_levels(plan, where), jobs or 0, (detach, status, stop), as_json)
+
+
+def with_levels(plan: Plan, where: tuple[str, ...]) -> Plan:
+    """The plan with the arms that have these levels; the others' searches stay as they are."""
+    wanted = levels_of(plan, where)
+    arms = tuple(arm for arm in plan.arms if wanted.items() <= arm.cell.items())
+    if plan.arms and not arms:
+        names = "; ".join(arm.name for arm in plan.arms)
+        raise ConfigError(f"--where: no arm of the search has {', '.join(where)} (arms: {names})")
+    return dataclasses.replace(plan, arms=arms)
 
 
 def _search(plan: Plan, jobs: int, what: tuple[bool, bool, bool], as_json: bool) -> int:
@@ -86,4 +107,5 @@ def _show(arms: list[dict[str, Any]]) -> None:
 def _words() -> str:
     given = click.get_current_context().params
     folder = ["--config-dir", given["config_dir"]] if given["config_dir"] else []
-    return shlex.join([given["study_name"], *given["overrides"], *folder])
+    where = [word for condition in given["where"] for word in ("--where", condition)]
+    return shlex.join([given["study_name"], *given["overrides"], *folder, *where])

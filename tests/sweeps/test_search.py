@@ -31,6 +31,8 @@ from ablative.study.plan.plan import make_plan
 from ablative.sweeps.queue import leases, manifest
 from ablative.sweeps.queue.executors import live_jobs
 from ablative.sweeps.search import methods
+from ablative.sweeps.search.cli import with_levels
+from ablative.sweeps.search.driver import Searcher
 from ablative.sweeps.search.storage import Backend, Lock, repair
 
 
@@ -130,6 +132,17 @@ def test_claims_about_a_searched_level_are_checked_before_the_search(tmp_path: P
     other = {"better": {**claim, "metric": "linear_probe/digits/top1"}}
     with pytest.raises(ConfigError, match="is not measured in cell pooling=gap,loss_weights=tuned"):
         plan(tmp_path, {"claims": other, "protocols": protocols})
+
+
+def test_some_arms_are_searched_alone(tmp_path: Path) -> None:
+    both = plan(tmp_path)
+    only = with_levels(both, ("pooling=gap",))
+    searcher = Searcher(only, 1, print, search_fakes.CODE)
+    assert [arm.name for arm in searcher.definition.arms] == ["pooling=gap"] and with_levels(both, ()) == both
+    with pytest.raises(ConfigError, match="unknown level 'gop'; did you mean 'gap'"):
+        with_levels(both, ("pooling=gop",))
+    with pytest.raises(ConfigError, match=r"no arm of the search has loss_weights=paper \(arms: pooling=map; "):
+        with_levels(both, ("loss_weights=paper",))
 
 
 def test_a_levels_own_resources_are_its_trials_too(tmp_path: Path) -> None:
