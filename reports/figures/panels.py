@@ -165,11 +165,12 @@ def _similarity(shown: Sequence[Shown], page: float) -> Figure:
     rows = [
         (i, t) for i in range(min(EXAMPLES, len(first["images"]))) for t, text in enumerate(first["texts"][i]) if text
     ][:MOST_ROWS]
-    figure = _figure(len(rows), 1 + len(shown), 0.05 + 0.18 * len(rows), page)
+    figure = _figure(len(rows), 1 + len(shown), 0.05 + 0.12 * len(rows), page)
     axes = _tiles(figure, len(rows), 1 + len(shown))
     for row, (i, t) in zip(axes, rows, strict=True):
         _put(row[0], first["images"][i])
-        row[0].set_ylabel("\n".join(textwrap.wrap(str(first["texts"][i][t]), 16)[:4]), fontsize=SMALLEST)
+        lines = textwrap.wrap(str(first["texts"][i][t]), 16, max_lines=4, placeholder=" …")
+        row[0].set_ylabel("\n".join(lines), fontsize=SMALLEST)
         for axis, own in zip(row[1:], shown, strict=True):
             height, width, _ = own.arrays["images"][i].shape
             cosines = own.arrays["similarity"][i][t]
