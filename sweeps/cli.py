@@ -6,6 +6,7 @@ import json
 import shlex
 import time
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -53,7 +54,7 @@ def run(selection: Selection, jobs: int | None, take_over: bool | None) -> int:
     from ablative.sweeps.run import Watcher
     from ablative.sweeps.status.live_display import Display
 
-    plan = selection.plan
+    plan, began = selection.plan, time.time()
     if not plan.trainer.executes:
         click.echo(_nothing(plan), err=True)
         return call("report", _arguments())
@@ -74,6 +75,11 @@ def run(selection: Selection, jobs: int | None, take_over: bool | None) -> int:
         click.echo(f"{done}; to go on: ablate run {shlex.join(_arguments())}", err=True)
         return 130
     reported = call("report", _arguments())
+    if (file := Path(plan.study.where)).is_file() and file.stat().st_mtime > began:
+        again = f"ablate run {shlex.join(_arguments())}"
+        click.echo(
+            f"note: {file} was changed meanwhile; the report is of what it says now, its runs: {again}", err=True
+        )
     if not states.finished:
         display.summary(states)
     for cell, reason in plan.waiting.items():

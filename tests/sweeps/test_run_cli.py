@@ -95,6 +95,8 @@ def test_run_on_a_terminal_shows_a_table_of_what_runs(plan: Plan) -> None:
     ours, theirs = pty.openpty()
     process = start(plan, "run", *study(plan), "--jobs", "1", stdout=theirs, stderr=theirs)
     os.close(theirs)
+    wait_for((plan.tasks[0].paths(plan.home).root / "progress").exists)
+    (file := plan.home.root.parent / "config" / "study" / "tiny.yaml").write_text(file.read_text() + "# edited\n")
     shown = b""
     while process.poll() is None or select.select([ours], [], [], 0.2)[0]:
         if select.select([ours], [], [], 0.2)[0]:
@@ -106,6 +108,7 @@ def test_run_on_a_terminal_shows_a_table_of_what_runs(plan: Plan) -> None:
     assert process.wait() == 0
     text = shown.decode()
     assert "running" in text and "method=clip seed=0" in text and "tiny:" in text
+    assert "tiny.yaml was changed meanwhile; the report is of what it says now" in text
     assert "loss" in text and f"20/{plan.runs[0].config.schedule.steps}" in text, (
         "what the trainer says of its progress"
     )
