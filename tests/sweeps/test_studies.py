@@ -212,7 +212,7 @@ def test_a_cell_of_the_study_on_real_pairs(
 ) -> None:
     """The whole of `openart_scaling` is planned, claims about what its search finds included; one cell of it is run."""
     pilot = Path(__file__).parents[2] / "docs" / "studies" / "openart_scaling" / "pilot.yaml"
-    assert "6 missing" in call_ablate(tmp_path / "home", "plan", str(pilot))
+    assert "8 missing" in call_ablate(tmp_path / "home", "plan", str(pilot))
     monkeypatch.setenv("ABLATE_DATA", str(icons))
     home = with_store(tmp_path / "home")
     data = (f"data.path={icons}/openart/openart-train-00[0-6].tar.gz", *SMALL)
