@@ -271,7 +271,11 @@ def test_data_that_changes_between_attempts(tmp_path: Path) -> None:
 def test_metrics_are_reported_every_few_steps_and_at_the_last(tmp_path: Path) -> None:
     home = make_home(tmp_path)
     outcome = train(home, make_config("mae_clip", schedule__steps=8, runtime__log_every=3))
-    found = rows(home)
+    every = rows(home)
+    shares = [row for row in every if row[0].startswith("train/share/")]
+    assert {name for name, _, _ in shares} == {f"train/share/{name}" for name in ("contrastive", "image", "text")}
+    assert sorted({step for _, step, _ in shares}) == [1, 3, 5, 6, 8], "the first, and after each quarter"
+    found = [row for row in every if row not in shares]
     assert sorted({step for _, step, _ in found}) == [3, 6, 8]
     names = {"loss", "contrastive", "image", "text", "logit_scale", "lr", "grad_norm"}
     assert {name for name, _, _ in found} == {f"train/{name}" for name in names}
