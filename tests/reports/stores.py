@@ -7,12 +7,14 @@ import json
 import math
 import os
 import shutil
+import tempfile
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pytest
 from shared import empty_store, once
 
 from ablative.reports.build import declared_table
@@ -66,6 +68,8 @@ figures:
 """
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
+MEMORY = Path("/dev/shm")
+"""A file system in memory, on Linux."""
 
 Value = Callable[[Task, str], float]
 
@@ -129,12 +133,26 @@ def track(
     if uri.startswith("sqlite:"):
         path = Path(uri.removeprefix("sqlite:///"))
         path.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(empty_store(), path)
+        # MLflow commits seven times a task: in memory, none of them waits for the disk.
+        with tempfile.TemporaryDirectory(dir=MEMORY if MEMORY.is_dir() else None) as folder:
+            shutil.copyfile(empty_store(), Path(folder) / "store.db")
+            with pytest.MonkeyPatch.context() as patch:
+                # One connection: each new one reads the whole schema, and MLflow asks for seven a task.
+                patch.setenv("MLFLOW_SQLALCHEMYSTORE_POOLCLASS", "StaticPool")
+                _fill(plan, f"sqlite:///{folder}/store.db", state, value)
+            shutil.copyfile(Path(folder) / "store.db", path)
+    else:
+        _fill(plan, uri, state, value)
+
+
+def _fill(plan: Plan, uri: str, state: Callable[[Task], str], value: Value) -> None:
     with mlflow_client(uri) as client:
         experiment = client.create_experiment(plan.study.name)
         for task in plan.tasks:
             if state(task):
                 track_task(client, experiment, task, state(task), value)
+        if uri.startswith("sqlite:"):
+            client._tracking_client.store.engine.dispose()
 
 
 def track_once(name: str, plan: Plan, state: Callable[[Task], str] = lambda task: "completed") -> None:
@@ -158,7 +176,7 @@ def mlflow_client(uri: str) -> Iterator[Any]:
 
 def track_task(client: Any, experiment: str, task: Task, state: str, value: Value = expected, **tags: str) -> str:
     """One task as an MLflow run; its id."""
-    from mlflow.entities import Metric, Param, RunTag
+    from mlflow.entities import Metric, Param
 
     own = {
         "task_id": task.task_id,
@@ -174,7 +192,8 @@ def track_task(client: Any, experiment: str, task: Task, state: str, value: Valu
         **({"cause": "out of memory"} if state == "failed" else {}),
         **tags,
     }
-    run = client.create_run(experiment, start_time=1_700_000_000_000)
+    named = {f"ablate.{name}": str(text) for name, text in own.items()}
+    run = client.create_run(experiment, start_time=1_700_000_000_000, tags=named)
     found = list(metrics_of(task, value).items())
     if state not in ("completed", "diverged"):
         found = found[: len(found) // 2]
@@ -186,7 +205,6 @@ def track_task(client: Any, experiment: str, task: Task, state: str, value: Valu
         run.info.run_id,
         metrics=[Metric(name, number, 10, 30) for name, number in found] + (history if task.opens else []),
         params=[Param("seed", str(task.seed))],
-        tags=[RunTag(f"ablate.{name}", str(text)) for name, text in own.items()],
     )
     client.set_terminated(run.info.run_id, end_time=1_700_000_100_000)
     return str(run.info.run_id)
