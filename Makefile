@@ -7,7 +7,7 @@ TRAINER := $(VENV)/.installed-clip
 # More processes than cores: many tests wait for servers and jobs.
 PYTEST := $(BIN)/python -m pytest -n 4 --dist loadfile
 
-.PHONY: demo mini maskclip test test-long fuzz types lint bench services clean
+.PHONY: docs demo mini maskclip test test-long fuzz types lint bench services clean
 .PHONY: timed-environment timed-services timed-lint timed-tests
 
 demo: $(TRAINER)  ## run the embedded study and leave a report to open
@@ -64,6 +64,9 @@ lint: $(STAMP) types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+docs: $(STAMP)  ## the documentation as a site that opens from the disk
+	$(BIN)/python docs/make_site.py
 
 bench: $(STAMP)  ## print the figures of tests/benchmarks; nothing fails on a time
 	@for file in tests/benchmarks/bench_*.py; do echo "== $$file"; $(BIN)/python $$file || exit 1; done

@@ -134,9 +134,9 @@ class MlflowServer:
 
 
 def documented_server() -> str:
-    """The README's command that starts a tracking server."""
-    readme = (Path(__file__).parents[1] / "README.md").read_text()
-    (line,) = (line for line in readme.splitlines() if line.startswith("mlflow server"))
+    """The documented command that starts a tracking server."""
+    page = (Path(__file__).parents[1] / "docs" / "mlflow.md").read_text()
+    (line,) = (line for line in page.splitlines() if line.startswith("mlflow server --host"))
     return line.partition("  #")[0]
 
 

@@ -83,8 +83,8 @@ def test_it_is_everywhere_that_tables_are(full: Plan, tmp_path: Path, monkeypatc
     assert answer.query == BY_SEED
 
 
-def test_the_example_in_the_readme(full: Plan) -> None:
-    text = (Path(__file__).parents[2] / "README.md").read_text()
+def test_the_example_in_the_documentation(full: Plan) -> None:
+    text = (Path(__file__).parents[2] / "docs" / "report.md").read_text()
     [line] = re.findall(r"^queries: (.*)$", text, re.MULTILINE)
     table = stores.one_table(with_query(full, **yaml.safe_load(line)["cost"]), "mine")
     assert [row.name for row in table.rows] == ["clip", "mae", "mae_clip"]

@@ -55,8 +55,8 @@ def test_every_command_shows_help(name: str, capsys: pytest.CaptureFixture[str])
 def test_every_option_is_used_by_a_test(name: str) -> None:
     """An option that no test passes may be broken without anybody noticing."""
     command = ALL[name] if name else ablate
-    text = (
-        "\n".join(path.read_text() for path in (ROOT / "tests").rglob("test_*.py")) + (ROOT / "README.md").read_text()
+    text = "\n".join(path.read_text() for path in (ROOT / "tests").rglob("test_*.py")) + "".join(
+        path.read_text() for path in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]
     )
     for option in command.params:
         if isinstance(option, click.Option) and option.name != "help":

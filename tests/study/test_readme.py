@@ -1,26 +1,37 @@
-"""The README is run: its study is saved, its commands are executed in order, its links and targets exist."""
+"""README and the documentation are run: studies are saved, commands executed in order, links and targets exist."""
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import re
 import shlex
 from collections.abc import Callable
 from pathlib import Path
 
+import click
 import pytest
 from shared import with_store
 
+from ablative.study.cli import COMMANDS
+from ablative.study.core.registry import load
+
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "README.md").read_text()
-BLOCKS = re.findall(r"```(\w*)\n(.*?)```", TEXT, re.DOTALL)
-COMMANDS = [
-    line.split("#")[0].strip()
-    for language, block in BLOCKS
-    if language == "bash"
-    for line in block.splitlines()
-    if line.startswith("ablate")
-]
+PAGES = {"README": TEXT} | {path.stem: path.read_text() for path in sorted((ROOT / "docs").glob("*.md"))}
+"""Page → its text; `own_code`, `existing_results` and `extending` have tests that run the whole of them."""
+
+
+def blocks(page: str, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", PAGES[page], re.MULTILINE | re.DOTALL)
+
+
+def commands(page: str) -> list[list[str]]:
+    """The words after `ablate` of each line of a page's blocks, in order."""
+    lines = [line for block in blocks(page, "bash") for line in block.splitlines()]
+    return [shlex.split(line, comments=True)[1:] for line in lines if line.startswith("ablate")]
+
+
 SETS = ("shape", "color", "texture", "object", "count", "distance", "orientation", "location")
 SMALL_SETS = (
     *(f"suite.datasets.shapes_{name}.{split}=80" for name in SETS for split in ("train", "test")),
@@ -49,7 +60,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from PIL import Image
 
     folder = tmp_path_factory.mktemp("readme")
-    study = next(block for language, block in BLOCKS if language == "yaml" and "name: first" in block)
+    study = next(block for block in blocks("tutorial", "yaml") if "name: first" in block)
+    assert study in PAGES["README"]
     (folder / "my" / "study").mkdir(parents=True)
     (folder / "my" / "study" / "first.yaml").write_text(study)
     rows = ["image,caption"]
@@ -64,11 +76,12 @@ def test_the_first_study_of_ones_own(
     folder: Path, call_ablate: Callable[..., str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its commands, on one seed and small evaluation sets."""
-    commands = [shlex.split(command)[1:] for command in COMMANDS if " first" in command and "webdataset" not in command]
-    assert len(commands) == 6
+    found = commands("tutorial")
+    assert [words[0] for words in found] == ["plan", "run", "status", "why", "diff", "config"]
+    assert all(words in found for words in commands("README") if "first" in words)
     with_store(folder / "home")
     monkeypatch.chdir(folder)
-    for words in commands:
+    for words in found:
         call_ablate(folder / "home", *words, *(("seeds=[0]", *SMALL_SETS) if words[0] != "diff" else ()))
     page = folder / "home" / "studies" / "first" / "report" / "index.html"
     assert "first" in page.read_text()
@@ -78,9 +91,9 @@ def test_data_commands_and_shards_of_ones_own(
     folder: Path, call_ablate: Callable[..., str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(folder)
-    for command in (command for command in COMMANDS if command.startswith("ablate data")):
-        call_ablate(folder / "home", *shlex.split(command)[1:])
-    inline = next(line for line in re.findall(r"`(ablate [^`]*)`", TEXT) if "webdataset" in line)
+    for words in commands("data"):
+        call_ablate(folder / "home", *words)
+    inline = next(line for line in re.findall(r"`(ablate [^`]*)`", PAGES["data"]) if "webdataset" in line)
     call_ablate(folder / "home", *shlex.split(inline)[1:])
 
 
@@ -90,13 +103,13 @@ def test_every_day(folder: Path, call_ablate: Callable[..., str], monkeypatch: p
     monkeypatch.chdir(folder)
     plan = json.loads(call_ablate(home, "plan", "demo", *QUICK, "--json"))
     first = plan["tasks"][0]["task_id"]
-    section = TEXT.split("## Every day")[1].split("```")[1]
-    names = [line.split()[1] for line in section.splitlines() if line.startswith("ablate")]
-    assert names == ["list", "submit", "status", "logs", "cancel", "retry", "sync", "report", "doctor", "doctor"]
-    for line in (line for line in section.splitlines() if line.startswith("ablate")):
-        words = shlex.split(line.split("#")[0])[1:]
+    found = commands("running")
+    names = [words[0] for words in found]
+    assert names[:6] == ["list", "submit", "status", "logs", "cancel", "retry"]
+    assert names[6:] == ["sync", "report", "doctor", "doctor", "status", "status"]
+    for words in found:
         if words[0] == "logs":
-            words = ["logs", "demo", first] if words[1] == "demo" else ["logs", first]
+            words = ["logs", first]
             call_ablate(home, "run", "demo", *QUICK)
         elif "demo" in words:
             words[2:2] = QUICK
@@ -104,15 +117,57 @@ def test_every_day(folder: Path, call_ablate: Callable[..., str], monkeypatch: p
         if words[0] == "logs":
             begins, ends = printed.index("attempt 1 of "), printed.index("completed after ")
             assert begins < printed.index(" step 2/2  loss ") < ends and f"/{first}/config.yaml" in printed
+    for words in commands("mlflow"):
+        call_ablate(home, words[0], "demo", *QUICK, *words[2:])
 
 
-def test_links_targets_and_places_exist() -> None:
-    for target in re.findall(r"\]\(([^)#]+)\)", TEXT):
-        assert (ROOT / target).exists(), target
+def test_what_the_other_pages_plan(
+    folder: Path, call_ablate: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Commands that start nothing; of the others, that the command takes the words."""
+    monkeypatch.chdir(folder)
+    (folder / "my" / "cluster").mkdir(exist_ok=True)
+    (folder / "my" / "cluster" / "site.yaml").write_text(blocks("slurm", "yaml")[0])
+    for page in ("claims", "explanation", "slurm", "homes", "papers"):
+        for words in commands(page):
+            if words[0] in ("plan", "diff", "config") and "--script" not in words and "data" not in words:
+                assert call_ablate(folder / "home", *words)
+    for page in set(PAGES) - {"extending", "own_code", "existing_results"}:
+        for words in commands(page):
+            command = load(COMMANDS[words[0]])
+            if isinstance(command, click.Group):
+                words, command = words[1:], command.commands[words[1]]
+            command.make_context(words[0], words[1:])
+
+
+def test_targets_exist() -> None:
     makefile = (ROOT / "Makefile").read_text()
-    for target in re.findall(r"make (\w+)", TEXT):
-        assert f"\n{target}:" in makefile, target
-    for name in re.findall(r"^ablate (\w+)", "\n".join(COMMANDS), re.MULTILINE):
-        from ablative.study.cli import COMMANDS as KNOWN
+    for page, text in PAGES.items():
+        for target in re.findall(r"`make (\w+)", text):
+            assert f"\n{target}:" in makefile, (page, target)
 
-        assert name in KNOWN
+
+def test_the_readme_is_two_screens() -> None:
+    assert len(TEXT.splitlines()) <= 100 and TEXT.index("![") < TEXT.index("## Install")
+    for block in (blocks("README", "yaml")[0], blocks("tutorial", "yaml")[0]):
+        assert len(block.splitlines()) <= 12
+
+
+def test_the_site_is_built_and_needs_nothing_from_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Strictly: a link that leads nowhere, and a key, a command or a file without a docstring, are errors."""
+    monkeypatch.setenv("ABLATE_HOME", str(tmp_path / "home"))
+    spec = importlib.util.spec_from_file_location("make_site", ROOT / "docs" / "make_site.py")
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    site = module.build(tmp_path / "docs")
+    pages = [page for page in site.rglob("*.html") if page.name != "404.html"]  # whose links begin at a server
+    assert {page.stem for page in pages} >= {*PAGES} - {"README"} | {"study", "groups", "commands", "files", "sql"}
+    for page in pages:
+        text = page.read_text()
+        assert not re.findall(
+            r'<(?:script|img|iframe)[^>]+src="(?:https?:)?//[^"]*|<link[^>]+stylesheet[^>]+href="http', text
+        )
+        for target in re.findall(r'<a[^>]+href="(?!https?:)([^"#]+)', text):
+            assert (page.parent / target).exists(), (page, target)
+    assert "claims.NAME.margin" in (site / "reference" / "study.html").read_text()
