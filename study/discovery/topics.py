@@ -38,9 +38,9 @@ MADE: Mapping[str, Callable[[], str]] = MappingProxyType(
 
 def topics() -> tuple[str, ...]:
     """Names of all topics."""
-    return tuple(sorted({*MADE, *(path.stem for path in FOLDER.glob("*.md"))}))
+    return tuple(sorted({*MADE, *(path.stem for path in FOLDER.glob("*.txt"))}))
 
 
 def text_of(topic: str) -> str:
     """The text of a topic; its first line says what it is about."""
-    return MADE[topic]() if topic in MADE else (FOLDER / f"{topic}.md").read_text(encoding="utf-8").rstrip("\n")
+    return MADE[topic]() if topic in MADE else (FOLDER / f"{topic}.txt").read_text(encoding="utf-8").rstrip("\n")
