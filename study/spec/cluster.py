@@ -75,7 +75,7 @@ class ClusterConfig:
     teardown: tuple[str, ...] = field((), identity=False)
     """Shell lines when an element ends, however it does, unless it is killed; its exit code stays."""
     prefix: tuple[str, ...] = field((), identity=False)
-    """Words before the interpreter on the nodes: [apptainer, exec, --nv, image.sif] or [conda, run, --no-capture-output, -n, paper]."""
+    """Words before the interpreter on the nodes: [apptainer, exec, --nv, image.sif]."""
     python: str = field("", identity=False)
     """Interpreter on the nodes, with ablate's requirements; empty: the one that submits."""
     scratch: str = field("", identity=False)
