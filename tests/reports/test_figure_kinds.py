@@ -215,8 +215,8 @@ def test_a_figure_of_ones_own(wide: Plan, tmp_path: Path, monkeypatch: pytest.Mo
     assert sum(len(line.get_xdata()) for line in lines) == len(wide.runs)
 
 
-def test_the_readmes_figure(wide: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    text = (Path(__file__).parents[2] / "README.md").read_text()
+def test_the_figure_of_the_documentation(wide: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = (Path(__file__).parents[2] / "docs" / "report.md").read_text()
     [code] = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
     [line] = re.findall(r"^figures: (.*kind: custom.*)$", text, re.MULTILINE)
     monkeypatch.chdir(tmp_path)

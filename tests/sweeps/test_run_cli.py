@@ -147,16 +147,18 @@ def test_a_second_ctrl_c_kills_a_task_that_does_not_stop(plan: Plan) -> None:
 
 
 def test_ctrl_c_leaves_workers_of_an_earlier_submission_alone(plan: Plan) -> None:
-    behave(plan, {"train": ["work", 3.0]})
+    behave(plan, {"train": ["work", 60.0]})
     ablate(plan, "submit", *study(plan), "--jobs", "2")
     process = start(plan, "run", *study(plan))
     wait_for(lambda: len(events(plan.home)) >= 2)
-    time.sleep(1.0)
+    assert process.stderr is not None
+    assert any("waiting for 6 tasks" in line for line in process.stderr)
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=60)
-    assert "waiting for 6 tasks" in errors and "the workers of an earlier submission go on" in errors
+    assert "the workers of an earlier submission go on" in errors
     assert not gone(plan) and survey(plan).having("running")
-    wait_for(lambda: survey(plan).finished and gone(plan), 40)
+    ablate(plan, "cancel", *study(plan), "--all")
+    wait_for(lambda: gone(plan), 40)
 
 
 def test_run_starts_workers_again_when_they_are_killed(plan: Plan) -> None:
