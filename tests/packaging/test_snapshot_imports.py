@@ -93,7 +93,7 @@ import numpy as np
 from ablative.trainer.clip.spec.config import DataConfig
 from ablative.study.core.packages import require_snapshot
 from ablative.trainer.clip.data.pairs.tokenizer import Tokenizer
-from ablative.trainer.clip.data.pairs.workers import Workers
+from ablative.trainer.clip.data.pairs.workers import Asked, Workers
 from ablative.trainer.clip.data.world.shapes import ShapePairs
 if __name__ == "__main__":
     snapshot = Path(sys.argv[1])
@@ -102,7 +102,7 @@ if __name__ == "__main__":
     tokenizer = Tokenizer.fit([pairs.caption(i) for i in range(9)], 300, 8)
     for _ in range(2):
         with Workers(pairs, tokenizer, 1, rows=9, size=16) as workers:
-            print(len(workers.result(workers.submit(np.arange(9), (None, ()))).images), flush=True)
+            print(len(workers.result(workers.submit(np.arange(9), Asked())).images), flush=True)
         shutil.rmtree(snapshot / "ablative" / "study" / "core", ignore_errors=True)
 """
 

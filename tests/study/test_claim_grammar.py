@@ -134,11 +134,10 @@ def test_a_plan_checks_its_claims(tmp_path: Path) -> None:
         make_plan("demo", ["claims.large_same.metric=zero_shot/none/top1"], None, Home(tmp_path))
 
 
-def test_the_readme_shows_a_claim_of_the_demo() -> None:
+def test_the_page_on_claims_shows_one_of_the_demo() -> None:
     root = Path(__file__).parents[2]
-    shown = next(
-        b for b in re.findall(r"```yaml\n(.*?)```", (root / "README.md").read_text(), re.DOTALL) if "claims:" in b
-    )
+    page = (root / "docs" / "claims.md").read_text()
+    shown = next(block for block in re.findall(r"```yaml\n(.*?)```", page, re.DOTALL) if "claims:" in block)
     claims = yaml.safe_load((root / "trainer/clip/conf/study/demo.yaml").read_text())["claims"]
     [(name, claim)] = yaml.safe_load(shown)["claims"].items()
     assert claims[name] == claim

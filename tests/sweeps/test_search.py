@@ -365,7 +365,7 @@ QUICK = (
 )
 
 
-def test_the_command_line_as_the_readme_has_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_command_line_as_the_documentation_has_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Detached, stopped, gone on with, asked for its state, and its table run, with the real trainer, shortened."""
     from ablative.study.cli import ablate
 
@@ -380,8 +380,8 @@ def test_the_command_line_as_the_readme_has_it(tmp_path: Path, monkeypatch: pyte
     call("search", "weights", "--detach", "--jobs", "1")
     call("search", "weights", "--stop")
     assert list(make_plan("weights", QUICK).waiting) == ["pooling=gap,loss_weights=tuned"]
-    section = (SOURCE / "README.md").read_text().split("## Searching")[1].split("\n## ")[0]
-    lines = [line.split("#")[0].split() for line in section.splitlines() if line.startswith("ablate ")]
+    page = (SOURCE / "docs" / "search.md").read_text()
+    lines = [line.split("#")[0].split() for line in page.splitlines() if line.startswith("ablate ")]
     assert [line[1] for line in lines] == ["search", "search", "run"]
     for line in lines:
         call(*(word for word in line[1:] if "=" not in word))

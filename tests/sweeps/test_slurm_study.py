@@ -1,4 +1,4 @@
-"""Studies on a real SLURM: the README's section as written gives the numbers of this machine; and another trainer's."""
+"""Studies on a real SLURM: the page's commands as written gives the numbers of this machine; and another trainer's."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ SLICE = (
 )
 TASKS = 2
 CLUSTER = ("cluster.memory_gib=1.5", "cluster.partition=cpu", "cluster.cpus=1")
-SECTION = (SOURCE / "README.md").read_text().split("## On a SLURM cluster")[1].split("```")[1]
+SECTION = (SOURCE / "docs" / "slurm.md").read_text().split("```")[1]
 
 
 def records(home: Path) -> dict[str, dict[str, object]]:
@@ -60,7 +60,7 @@ def metrics(home: Path) -> dict[str, dict[str, float]]:
 
 
 @pytest.mark.timeout(900)
-def test_the_readme_on_clusters_and_the_same_numbers_as_on_this_machine(
+def test_the_page_on_clusters_and_the_same_numbers_as_on_this_machine(
     tmp_path: Path, call_ablate: Callable[..., str]
 ) -> None:
     here, there = Home(tmp_path / "here"), with_store(tmp_path / "there")

@@ -110,7 +110,8 @@ def _without(files: ShardFiles, i: int, data: DataConfig, words: list[str]) -> b
         # A damaged caption is a broken sample, which training deals with; a disk that fails is no answer.
         files.read(i, "txt" if data.caption == "txt" else "json")
         return True
-    return not any(word in text for text in texts[: 1 if data.captions == "first" else None] for word in words)
+    chosen = texts[: 1 if data.captions == "first" else None] or ("",)
+    return not any(word in text for text in chosen for word in words)
 
 
 def _load(cached: Path, count: int) -> np.ndarray | None:
