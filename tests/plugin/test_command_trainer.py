@@ -81,6 +81,7 @@ def test_its_study_on_this_machine(conf: Path, tmp_path: Path) -> None:
     assert "Commands in processes of their own" in (report / "index.html").read_text()
 
 
+@pytest.mark.long
 def test_its_search(conf: Path, tmp_path: Path) -> None:
     home = with_store(tmp_path / "home")
     printed = ablate(conf, home, "search", "commands", "--jobs", "2")

@@ -207,6 +207,7 @@ def test_a_slice_of_openart(tmp_path: Path, icons: Path) -> None:
     assert {task["state"] for task in json.loads(changed)["tasks"]} <= {"eligible", "waiting"}
 
 
+@pytest.mark.long
 def test_a_cell_of_the_study_on_real_pairs(
     tmp_path: Path, icons: Path, call_ablate: Callable[..., str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -225,6 +226,7 @@ def test_a_cell_of_the_study_on_real_pairs(
     assert [task["state"] for task in tasks] == ["completed"] * 4
 
 
+@pytest.mark.long
 def test_a_slice_of_the_mini_grid_has_every_protocol(tmp_path: Path, call_ablate: Callable[..., str]) -> None:
     home = with_store(tmp_path / "home")
     call_ablate(home, "run", "mae_clip_mini", *MINI)

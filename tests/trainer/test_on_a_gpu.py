@@ -178,9 +178,9 @@ def test_what_a_gpu_refuses() -> None:
     ("objective", "changes"),
     [
         ("clip", {}),
-        ("m3ae", {}),
         ("mae_clip similarity", {}),
-        ("mae_clip similarity", {"runtime__micro_batch": 3}),
+        pytest.param("m3ae", {}, marks=pytest.mark.long),
+        pytest.param("mae_clip similarity", {"runtime__micro_batch": 3}, marks=pytest.mark.long),
         pytest.param("mae_clip similarity", {"runtime__workers": 1}, marks=pytest.mark.long),
     ],
     ids=str,
