@@ -1,4 +1,4 @@
-"""One training step of each objective against CLIP's: time beside FLOPs, and memory beside MaskCLIP's Table 1.
+"""One training step of each objective against CLIP's: time against FLOPs, and memory against MaskCLIP's Table 1.
 
     python tests/benchmarks/bench_objectives.py [--rounds 4] [--batch 64] [--precision bf16] [--memory]
 

@@ -4,7 +4,7 @@
 
 Memory is that of the tensors that are alive at once in a step with bf16 products, added up without computing anything:
 a batch of `--batch` in one pass, and the papers' 16,384 in pieces of `--batch` on one device. On a GPU it is measured
-too, beside samples per second and utilisation of the peak (MFU), compiled, for CLIP, MAE-CLIP with decoders of 8 and
+too, with samples per second and utilisation of the peak (MFU), compiled, for CLIP, MAE-CLIP with decoders of 8 and
 12 layers, and MaskCLIP, whose time should be within 1.05 of the ratio of their FLOPs. Captions have 20 tokens of 77.
 Without a GPU about five minutes.
 """

@@ -87,7 +87,7 @@ def panoptic(root: Path) -> DatasetConfig:
 
 
 def coco_stuff(root: Path) -> DatasetConfig:
-    """An image of 30 × 20 pixels with a person (number 0), a brush (89), wood (181) and what nobody has labelled."""
+    """An image of 30 × 20 pixels with a person (number 0), a brush (89), wood (181) and what has no label."""
     write(root / "val2017" / "000000000139.jpg", encoded(np.full((20, 30, 3), 90, np.uint8), "JPEG"))
     numbers = np.repeat(np.array([0, 89, 181, 255], np.uint8), 5)[:, None].repeat(30, axis=1)
     write(root / "stuffthingmaps" / "val2017" / "000000000139.png", _grey(numbers))
