@@ -85,6 +85,8 @@ def unknown(kind: str, found: str, allowed: Iterable[str], where: str = "") -> s
 
     >>> unknown("pooling", "gpa", ["map", "gap", "max"])
     "unknown pooling 'gpa'; did you mean 'gap'? (allowed: gap, map, max)"
+    >>> unknown("row", "0.2, wid", ["0.2, wide", "0.4"])
+    "unknown row '0.2, wid'; did you mean '0.2, wide'? (allowed: '0.2, wide', 0.4)"
     """
     names = sorted({str(name) for name in allowed})
     near = difflib.get_close_matches(str(found), names, n=1, cutoff=0.5)
@@ -92,7 +94,7 @@ def unknown(kind: str, found: str, allowed: Iterable[str], where: str = "") -> s
     if alike := [name for name in names if _value(name) == _value(str(found)) is not None]:
         hint = f"; '{alike[0]}' without quotes is read as {found}: write it in quotes"
     prefix = f"{where}: " if where else ""
-    listed = ", ".join(names) if names else "none"
+    listed = ", ".join(f"'{name}'" if "," in name else name for name in names) if names else "none"
     if len(names) > MANY:
         nearest = difflib.get_close_matches(str(found), names, n=FEW, cutoff=0.0)
         listed = f"{len(names)} names, among them {', '.join(sorted(nearest))}"
