@@ -46,7 +46,9 @@ def select(plan: Plan, budget: str | None = None, output: str | None = None) -> 
     if output is not None:
         places = wanted(plan, output)
         waiting = {cell: reason for cell, reason in plan.waiting.items() if cell in places}
-        plan = dataclasses.replace(_part(plan, restrict(plan.tasks, places)), waiting=waiting)
+        cells = [cell for cell in plan.cells if cell_name(cell) in places]
+        arms = tuple(arm for arm in plan.arms if any(arm.cell.items() <= cell.items() for cell in cells))
+        plan = dataclasses.replace(_part(plan, restrict(plan.tasks, places)), waiting=waiting, arms=arms)
         states = Survey(tuple(states.by_id[task.task_id] for task in plan.tasks))
     if limit is None:
         return Selection(plan, None, (), (), (0, 0), costs=costs)

@@ -259,3 +259,5 @@ def test_a_search_is_priced_before_it_is_done(tmp_path: Path, call_ablate: Calla
     shown = " ".join(call_ablate(tmp_path / "home", "plan", "weights", "--for", "weights").split())
     assert "The search, 2 arms of 20 trials, the best repeated with 2 seeds: about" in shown
     assert "52 at an assumed 5 s a task" in shown
+    words = ("plan", "weights", "tables.weights.where={pooling: [map]}", "--for", "weights")
+    assert "The search, 1 arm of 20 trials" in call_ablate(tmp_path / "home", *words), "the table waits for one arm"
