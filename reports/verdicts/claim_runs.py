@@ -149,9 +149,15 @@ def _cell_values(cells: Sequence[Cell], metrics: Sequence[str], values: Values) 
 
 
 def _remedy(results: Results, result: ClaimResult, stages: Sequence[str]) -> Remedy:
-    """First what is planned and not finished; then as many further seeds as the spread asks for."""
+    """First a search that cells wait for, then what is planned and not finished, then further seeds for the spread."""
     if result.verdict != "undecided":
         return Remedy("")
+    known = results.plan.waiting
+    waiting = [known[name] for name in map(cell_name, result.cells) if name in known]
+    if waiting:
+        reason, _, command = waiting[0].rpartition(": ")
+        verb = "waits" if len(waiting) == 1 else "wait"
+        return Remedy(f"{counted(len(waiting), 'cell')} {verb}: {reason}", (), command)
     behind = [
         state
         for cell in result.cells

@@ -302,3 +302,7 @@ def test_unfinished_tasks_come_before_further_seeds(tmp_path: Path) -> None:
     assert first.result.n_seeds == 1 and first.remedy.text == "4 planned tasks are not finished"
     assert first.remedy.command == f"ablate run pooled --config-dir {tmp_path / 'conf'} --for gain"
     assert first.remedy.runs[0] == "scale=small,method=mae_clip seed=1 [zero_shot]"
+    cell = first.remedy.runs[0].partition(" ")[0]
+    searching = dataclasses.replace(plan, waiting={cell: "the search of pooled is not done: ablate search pooled"})
+    remedy = report(searching, tmp_path / "out", ("md",)).claims[0].remedy
+    assert (remedy.text, remedy.command) == ("1 cell waits: the search of pooled is not done", "ablate search pooled")
