@@ -163,7 +163,7 @@ def _history(axis: Axes, arm: ArmTrials) -> None:
             label="seeds",
         )
     lost = [trial.number for trial in arm.trials if not trial.goal_values]
-    if values:
+    if values and lost:
         axis.plot(lost, [axis.get_ylim()[0]] * len(lost), "x", color=FAINT, markersize=4, clip_on=False)
     axis.set_xlabel("trial")
     axis.set_ylabel(textwrap.fill(arm.goals[0], 28))

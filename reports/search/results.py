@@ -75,7 +75,7 @@ class ArmTrials:
     validated: bool = True
     """Its goals are measured on data that no table of results shows."""
     label: str = ""
-    """How the arm itself is printed, `Pooling: MAP`; empty: by its name."""
+    """How the arm itself is printed, by what distinguishes it: `Pooling: MAP`; empty: by its name."""
 
     @property
     def title(self) -> str:
@@ -126,12 +126,14 @@ def read_trials(results: Results) -> tuple[ArmTrials, ...]:
         rows.setdefault(key, {}).setdefault(trial, []).append(tuple(rest))
     found = []
     goals = tuple(goal_name(goal, plan.declared, results.labels) for goal in search.objective)
+    differs = {factor for arm in plan.arms for factor, level in arm.cell.items() if level != plan.arms[0].cell[factor]}
     for arm in plan.arms:
         own = rows.get(arm.key, {})
         trials = tuple(trial for at, runs in own.items() for trial in _trial(at, runs))
         hours = sum(run[-1] for runs in own.values() for run in runs) / 3600
         names = {key: _printed(key, results.labels) for key in search.parameters}
-        label = ", ".join(f"{results.labels.factor(f)}: {results.labels.level(f, own)}" for f, own in arm.cell.items())
+        shown = {factor: level for factor, level in arm.cell.items() if factor in differs or not differs}
+        label = ", ".join(f"{results.labels.factor(f)}: {results.labels.level(f, own)}" for f, own in shown.items())
         found.append(ArmTrials(arm.name, search, goals, trials, hours, names, arm.validated, label))
     return tuple(found)
 
@@ -150,11 +152,11 @@ def _trial(at: int, runs: Sequence[tuple[Any, ...]]) -> Iterator[Trial]:
 
 
 def goal_name(goal: GoalConfig, declared: Mapping[str, Metric], labels: Labels | None = None) -> str:
-    """What is sought, in words, with the unit that its metrics share; a single metric by its label."""
-    if labels is not None and goal.metric[0] in declared and len(goal.metric) == 1:
-        return labels.quantity(goal.metric)
-    metric = goal.metric[0] if len(goal.metric) == 1 else f"mean of {', '.join(goal.metric)}"
+    """What is sought, in words, with the unit that its metrics share; by the metrics' labels, where they have some."""
     names = [name for pattern in goal.metric for name in expand(pattern, list(declared))]
+    if labels is not None and names:
+        return labels.quantity(names)
+    metric = goal.metric[0] if len(goal.metric) == 1 else f"mean of {', '.join(goal.metric)}"
     unit = shared(declared[name].unit for name in names)
     return f"{metric} ({unit})" if unit else metric
 

@@ -222,6 +222,15 @@ def test_whether_trials_differ_by_more_than_their_seeds(searched: Plan) -> None:
     assert seeds_a_trial(1.0, 0.0) is None
 
 
+def test_a_history_without_lost_trials_fills_its_panels(searched: Plan, tmp_path: Path) -> None:
+    arm = arms_of(searched)[0]
+    whole = dataclasses.replace(arm, trials=tuple(arm.complete))
+    with matplotlib.rc_context(STYLE):
+        drawn = figure(KINDS["history"], [whole, whole])
+        drawn.savefig(tmp_path / "history.png")
+    assert all(axis.get_position().width > 0.35 for axis in drawn.axes)
+
+
 def test_where_the_ten_best_lie(searched: Plan) -> None:
     table = parameters_table(arms_of(searched))
     assert table is not None and [row.levels for row in table.rows] == [
