@@ -78,7 +78,7 @@ def build(folder: Path = BUILD) -> Path:
 
 def write_pages(source: Path) -> None:
     """The pages that are written by hand, and those that are made."""
-    for path in (path for path in DOCS.rglob("*") if path.suffix in (".md", ".png", ".svg", ".pdf", ".html")):
+    for path in (path for path in DOCS.rglob("*") if path.suffix in (".md", ".png", ".svg", ".pdf", ".html", ".yaml")):
         target = source / path.relative_to(DOCS)
         target.parent.mkdir(parents=True, exist_ok=True)
         if path.suffix == ".md":

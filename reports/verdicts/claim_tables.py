@@ -46,7 +46,9 @@ def notes(claims: Sequence[Judged]) -> tuple[str, ...]:
     """How the claims' numbers are to be read."""
     units = dict.fromkeys(judged.unit for judged in claims if judged.unit)
     inside = f" in {' or '.join(units)}," if units else ""
-    effect = f"Effect: left side less right side,{inside} averaged over the tasks"
+    number = any(part.target for judged in claims for part in judged.result.parts)
+    against = "; of a claim against a number, the left side itself" * number
+    effect = f"Effect: left side less right side,{inside} averaged over the tasks{against}"
     first = f"{effect}; of a claim that must hold on every task, the least favourable one."
     alone = [judged.result.name for judged in claims if any(part.effect.alone for part in judged.result.parts)]
     own = f"Two arms alone, with their own error, which no other arm's seeds sharpen: {', '.join(alone)}."

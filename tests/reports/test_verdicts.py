@@ -268,6 +268,11 @@ def test_effects_are_in_the_unit_that_the_metrics_are_declared_with(plan: Plan, 
     assert note(stores.redeclared(plan, "zero_shot/", unit="")) == "Effect: left side less right side,"
     one = stores.redeclared(plan, "zero_shot/shapes_shape", unit="s")  # of a claim on several, there is none
     assert note(one) == "Effect: left side less right side, in s,"
+    assert "the left side itself" not in (tmp_path / "claims.md").read_text()
+    chance = dataclasses.replace(plan.study.claims["same"], statement="clip[small] > 2")
+    study = dataclasses.replace(plan.study, claims={"chance": chance})
+    note(dataclasses.replace(plan, study=study))
+    assert "of a claim against a number, the left side itself" in (tmp_path / "claims.md").read_text()
 
 
 def test_why_tells_the_runs_behind_a_verdict(

@@ -35,6 +35,16 @@ def test_relative_links_resolve(page: Path) -> None:
             assert (page.parent / target).exists(), target
 
 
+def test_a_published_study_is_the_shipped_one() -> None:
+    """Its page prints no path of a machine, and is small enough to be sent."""
+    for page in (ROOT / "docs" / "studies").glob("*/index.md"):
+        name = page.parent.name
+        shipped = ROOT / "trainer" / "clip" / "conf" / "study" / f"{name}.yaml"
+        assert (page.parent / f"{name}.yaml").read_text() == shipped.read_text()
+        report = (page.parent / "report.html").read_text()
+        assert name in report and "/tmp/" not in report and "/work/" not in report and len(report) < 3e6
+
+
 def test_the_architecture_page_names_every_room_and_no_other() -> None:
     rooms = (
         {
