@@ -19,6 +19,9 @@ from ablative.reports.stats.student import Floats
 NORMAL = 1.6448
 """Student's t below this has no p below `ALPHA`, whatever its degrees of freedom."""
 
+STEPS = np.geomspace(NORMAL, 100, 80)
+"""Student's t between which smallest p-values are looked for."""
+
 BLOCK = 64
 """So many rows are tried against all better ones at once: what that takes fits a processor's cache."""
 
@@ -73,14 +76,21 @@ def best_set(found: Moderated, order: int) -> BestSet:
 def _one_sided(
     means: Floats, squares: Floats, dfs: Floats, total: float, of: NDArray[np.intp], by: NDArray[np.intp]
 ) -> Floats:
-    """p (of, by) that a row of `of` is no worse than one of `by`; 1 where it is above `ALPHA` for certain."""
+    """p (of, by) that a row of `of` is no worse than one of `by`; 1 where it is above `ALPHA`, or not the row's
+    smallest, for certain."""
     from scipy.special import stdtr
 
     variance = squares[of][:, None] + squares[by]
     t = (means[by] - means[of][:, None]) / np.sqrt(variance)
+    parts, other_parts = squares[of] ** 2 / dfs[of], squares[by] ** 2 / dfs[by]
+
+    def p(i: NDArray[np.intp], j: NDArray[np.intp]) -> Floats:
+        return np.asarray(stdtr(np.minimum(variance[i, j] ** 2 / (parts[i] + other_parts[j]), total), -t[i, j]))
+
+    # No t gives a smaller p than with the most degrees of freedom, those of two rows together.
+    bounds = stdtr(min(2 * dfs.max(), total), -STEPS)
+    place = np.searchsorted(-bounds, -p(np.arange(len(of)), t.argmax(axis=1)))
+    i, j = np.nonzero(t > STEPS[np.maximum(place - 1, 0)][:, None])
     found = np.ones(t.shape)
-    i, j = np.nonzero(t > NORMAL)
-    part = variance[i, j]
-    freedom = part**2 / (squares[of][i] ** 2 / dfs[of][i] + squares[by][j] ** 2 / dfs[by][j])
-    found[i, j] = stdtr(np.minimum(freedom, total), -t[i, j])
+    found[i, j] = p(i, j)
     return found

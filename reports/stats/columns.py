@@ -113,8 +113,9 @@ def _tested(
     inside = sets.inside.copy()
     marked = np.flatnonzero(inside)
     ends = marked[np.argsort(order * found.means[marked], kind="stable")]
-    for end in (int(ends[0]), int(ends[-1])):
-        inside |= _alike(found.means, end, text)
+    printed = np.array([text(mean) for mean in found.means.tolist()])
+    for end in (ends[0], ends[-1]):
+        inside |= printed == printed[end]
     columns = (np.sqrt(found.variances), np.minimum(found.df, found.total), sets.p, sets.rival)
     tests = [
         None if count == 0 else RowTest(sd, df, p, None if rival < 0 else rival)

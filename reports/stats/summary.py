@@ -31,16 +31,22 @@ def mean(values: Sequence[float]) -> float:
 
 def sample_sd(values: Sequence[float]) -> float | None:
     """Standard deviation with n - 1; None for fewer than two numbers, which say nothing of a spread."""
+    return _sd(values, mean(values)) if values else None
+
+
+def _sd(values: Sequence[float], center: float) -> float | None:
     if len(values) < 2:
         return None
-    center = mean(values)
-    return math.sqrt(math.fsum((value - center) ** 2 for value in values) / (len(values) - 1))
+    return math.sqrt(math.fsum([(value - center) ** 2 for value in values]) / (len(values) - 1))
 
 
 def summarize(values: Sequence[float]) -> Summary | None:
     """Summary of the finite values; None where there are none (a diverged run's NaN is no number)."""
     finite = [value for value in values if math.isfinite(value)]
-    return Summary(len(finite), mean(finite), sample_sd(finite)) if finite else None
+    if not finite:
+        return None
+    center = mean(finite)
+    return Summary(len(finite), center, _sd(finite, center))
 
 
 def decimals(rows: Sequence[Sequence[float]]) -> int:

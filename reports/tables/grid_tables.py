@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -114,8 +116,9 @@ class _Draft:
         reference = list(self.slots).index(baseline) if compared else None
         names = [bare(results.labels.cell(dict(zip(config.rows, levels, strict=True)))) for levels in self.slots]
         marks = config.marks or study.report.marks
+        planned = functools.cache(functools.partial(_planned, self.slots, coverage))
         filled = [
-            _fill(self.slots, names, column, coverage, values, reference, marks, study.paired)
+            _fill(planned(column.split, column.stages), names, column, coverage, values, reference, marks, study.paired)
             for column in self.columns
         ]
         columns = tuple(column for column, _ in filled)
@@ -129,8 +132,27 @@ class _Draft:
         return _labelled(table, results)
 
 
+class _Planned(NamedTuple):
+    """What the study plans for one number."""
+
+    key: str | None
+    """Key of its cell; None: the study has no such cell."""
+    tasks: Sequence[StoredState]
+    """The tasks behind it."""
+    seeds: int
+
+
+def _planned(
+    slots: Mapping[tuple[str, ...], Mapping[str, str]], coverage: Coverage, split: str, stages: tuple[str, ...]
+) -> list[_Planned]:
+    """What is planned for each row of a column; columns of the same stages have it alike."""
+    keys = [by_split.get(split) for by_split in slots.values()]
+    behind = [coverage.behind(key, stages) if key else () for key in keys]
+    return [_Planned(key, own, len({state.task.seed for state in own})) for key, own in zip(keys, behind, strict=True)]
+
+
 def _fill(
-    slots: Mapping[tuple[str, ...], Mapping[str, str]],
+    rows: Sequence[_Planned],
     names: Sequence[str],
     column: Column,
     coverage: Coverage,
@@ -144,9 +166,7 @@ def _fill(
     `names`: of the rows, as they are printed.
     """
     lookup = values.of(column.metrics)
-    keys = [by_split.get(column.split) for by_split in slots.values()]
-    behind = [coverage.behind(key, column.stages) if key else () for key in keys]
-    sources = [lookup(key) if key and tasks else () for key, tasks in zip(keys, behind, strict=True)]
+    sources = [lookup(row.key) if row.key and row.tasks else () for row in rows]
     matrix = _matrix(sources)
     exact = coverage.measures.exact(column.metrics)
     compared = compare_rows(
@@ -154,8 +174,8 @@ def _fill(
     )
     tested = [None if test is None else Tested(test, names, column.digits) for test in compared.tests]
     entries = [
-        _gap(key, tasks, coverage) if not own or not tasks else _entry(key or "", tasks, own, compared, i, tested[i])
-        for i, (key, tasks, own) in enumerate(zip(keys, behind, sources, strict=True))
+        _entry(row, own, compared, i, tested[i]) if own and row.tasks else _gap(row, coverage)
+        for i, (row, own) in enumerate(zip(rows, sources, strict=True))
     ]
     return column.compared(compared), entries
 
@@ -206,8 +226,9 @@ def _matrix(sources: Sequence[Sequence[Source]]) -> NDArray[np.float64]:
     return values
 
 
-def _gap(key: str | None, tasks: Sequence[StoredState], coverage: Coverage) -> Entry:
+def _gap(row: _Planned, coverage: Coverage) -> Entry:
     """A number that is missing for every seed, and why."""
+    key, tasks, planned = row
     if key is None:
         return Entry("", None, 0, missing="–", detail="the study has no such cell")
     if key in coverage.searched:
@@ -215,27 +236,23 @@ def _gap(key: str | None, tasks: Sequence[StoredState], coverage: Coverage) -> E
     if not tasks:
         return Entry(key, None, 0, missing="–", detail="no task of the study measures this here")
     lacking = [task for task in tasks if task.state != "completed"]
-    return Entry(key, None, _planned(tasks), missing=missing_text(lacking or tasks), detail=_detail(lacking))
+    return Entry(key, None, planned, missing=missing_text(lacking or tasks), detail=_detail(lacking))
 
 
 def _entry(
-    key: str,
-    tasks: Sequence[StoredState],
-    sources: tuple[Source, ...],
-    compared: Compared,
-    row: int,
-    tested: Tested | None,
+    planned: _Planned, sources: tuple[Source, ...], compared: Compared, row: int, tested: Tested | None
 ) -> Entry:
     """A number with what its column's comparison says of it."""
-    summary, planned = summarize([source.value for source in sources]), _planned(tasks)
+    key, tasks, seeds = planned.key or "", planned.tasks, planned.seeds
+    summary = summarize([source.value for source in sources])
     if summary is None:
-        return Entry(key, None, planned, sources, missing="diverged", detail="every value is NaN or infinite")
-    lacking = [task for task in tasks if task.state != "completed"] if summary.n < planned else []
+        return Entry(key, None, seeds, sources, missing="diverged", detail="every value is NaN or infinite")
+    lacking = [task for task in tasks if task.state != "completed"] if summary.n < seeds else []
     delta = compared.deltas[row]
     return Entry(
         key,
         summary,
-        planned,
+        seeds,
         sources,
         delta.estimate if delta else None,
         compared.best[row],
@@ -244,10 +261,6 @@ def _entry(
         error=delta,
         tested=tested,
     )
-
-
-def _planned(tasks: Sequence[StoredState]) -> int:
-    return len({task.task.seed for task in tasks})
 
 
 def _detail(lacking: Sequence[StoredState]) -> str:

@@ -45,7 +45,7 @@ def command_seconds(*words: str, times: int = 5) -> float:
 
 
 def main() -> None:
-    print(f"ablate --help: {command_seconds('--help'):.3f} s CPU (target 0.15 s)")
+    print(f"ablate --help: {command_seconds('--help'):.3f} s CPU (target 0.1 s)")
     with tempfile.TemporaryDirectory() as folder:
         os.environ["ABLATE_HOME"] = str(Path(folder) / "home")
         for pairs, target in ((10, " (target 3 s)"), (100, "")):

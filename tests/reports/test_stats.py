@@ -70,7 +70,10 @@ def test_one_seed_gets_no_interval() -> None:
     assert np.isnan(contrasts(np.array([[1.0], [2.0], [4.0]]), against(3, 0), paired=True).se).all()
 
 
-def by_the_rule(values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, float]:
+Rule = tuple[np.ndarray, np.ndarray, np.ndarray, float]
+
+
+def by_the_rule(values: np.ndarray) -> Rule:
     """Means, variances of the means, their degrees of freedom and the column's, one row after the other."""
     rows = [row[np.isfinite(row)] for row in values]
     moving = [i for i, row in enumerate(rows) if len(row) > 1 and np.ptp(row) > 0]
@@ -90,19 +93,25 @@ def by_the_rule(values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray,
     return means, np.array(drawn) / np.array([max(len(row), 1) for row in rows]), 2.0 + freedom, float(total)
 
 
+def no_worse(rule: Rule, i: int, j: int) -> float:
+    """One-sided p that row i is no worse than row j."""
+    means, squares, dfs, total = rule
+    variance = squares[i] + squares[j]
+    df = min(variance**2 / (squares[i] ** 2 / dfs[i] + squares[j] ** 2 / dfs[j]), total)
+    return float(stats.t.sf((means[j] - means[i]) / math.sqrt(variance), df))
+
+
 def possible_best(values: np.ndarray) -> list[bool]:
     """The step-down set by single t tests."""
-    means, squares, dfs, total = by_the_rule(values)
+    rule = by_the_rule(values)
+    means = rule[0]
     ranking = sorted((i for i in range(len(values)) if math.isfinite(means[i])), key=lambda i: -means[i])
     left, before = set(ranking), set[int]()
     while left != before:
         before = set(left)
         for i in before:
             for j in before - {i}:
-                variance = squares[i] + squares[j]
-                df = min(variance**2 / (squares[i] ** 2 / dfs[i] + squares[j] ** 2 / dfs[j]), total)
-                p = stats.t.sf((means[j] - means[i]) / math.sqrt(variance), df)
-                if p * max(len(before) - 1, 1) < 0.05:
+                if no_worse(rule, i, j) * max(len(before) - 1, 1) < 0.05:
                     left.discard(i)
     upper = list(itertools.takewhile(lambda i: i in left, ranking))
     return [i in upper for i in range(len(values))]
@@ -146,6 +155,26 @@ def test_marks_and_contrasts_follow_the_rule() -> None:
         turned = moderate(7 - 0.01 * values[::-1, ::-1])
         assert turned is not None and best_set(turned, -1).inside.tolist() == inside[::-1]
     assert {1, 2, 3} <= sizes
+
+
+def test_the_test_that_a_mark_quotes_is_the_closest_of_all() -> None:
+    """Freedoms and variances differ, so that the largest t need not have the smallest p."""
+    rng, quoted = np.random.default_rng(3), 0
+    for _ in range(30):
+        values = 50 + rng.normal(size=(8, 4)) * np.exp(rng.normal(0, 1.5, (8, 1)))
+        values[rng.random(values.shape) < 0.25] = math.nan
+        found = moderate(values)
+        if found is None or not (found.counts > 0).all() or not (sets := best_set(found, 1)).inside.all():
+            continue
+        rule = by_the_rule(values)
+        for i in range(len(values)):
+            tests = {j: no_worse(rule, i, j) for j in range(len(values)) if found.means[j] > found.means[i]}
+            rival = min(tests, key=lambda j: tests[j], default=None)
+            if rival is not None and tests[rival] < 0.05:
+                assert sets.rival[i] == rival
+                assert sets.p[i] == pytest.approx(min(7 * tests[rival], 1))
+                quoted += 1
+    assert quoted > 20
 
 
 def test_one_row_of_equal_seeds_changes_nothing_for_the_others() -> None:
