@@ -129,6 +129,9 @@ class MlflowServer:
                 f"{self.uri}/api/2.0/mlflow/experiments/get?experiment_id=0", timeout=9
             ) as answer:
                 return answer.status == 200
+        except urllib.error.HTTPError as refused:
+            # It asks for a user and a password.
+            return refused.code == 401
         except (urllib.error.URLError, OSError):
             return False
 

@@ -64,6 +64,8 @@ class Failure:
     fingerprint: str
     """Equal for failures at the same place of the code, whatever values and addresses they carry."""
     traceback: str
+    lacks: str = ""
+    """Path of the file that was not there; empty: it is no failure of that kind."""
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -79,6 +81,7 @@ def from_exception(error: BaseException, trained_by: Sequence[str] = ()) -> Fail
         message=redact(str(error))[:_MESSAGE_CHARACTERS],
         fingerprint=fingerprint(error, trained_by),
         traceback=text if len(text) <= _TRACEBACK_CHARACTERS else "…" + text[-_TRACEBACK_CHARACTERS:],
+        lacks=getattr(error, "lacks", ""),
     )
 
 

@@ -17,13 +17,14 @@ import socket
 import subprocess
 import sys
 import time
+import traceback
 from collections.abc import Mapping
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 from ablative.study.core.processes import die_with_parent
-from ablative.study.core.secrets import guard
+from ablative.study.core.secrets import guard, redact
 from ablative.study.home.paths import Home, SubmissionPaths
 from ablative.study.home.task_state import FINISHED, directory_state
 from ablative.study.plan.task import TaskRef
@@ -124,6 +125,9 @@ class Element:
             finally:
                 worker.close()
             code = int(worker.signals > 0)
+        except Exception as error:
+            # Others see only that the lease is left, and find the reason in these errors.
+            say(redact("".join(traceback.format_exception(error))), sys.stderr)
         finally:
             flush_output()
             os._exit(code)

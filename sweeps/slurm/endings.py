@@ -20,6 +20,7 @@ ENDINGS = {
     "TIMEOUT": ("time limit", "killed at the time limit, before it had saved"),
     "DEADLINE": ("time limit", "killed at its deadline, before it had saved"),
     "PREEMPTED": ("preempted", "killed by a preemption, before it had saved"),
+    "DISK": ("disk", "its worker could not write how it ended: the home was full or read-only"),
 }
 WORDS = {
     "oom-kill event": "OUT_OF_MEMORY",
@@ -30,8 +31,14 @@ WORDS = {
     "DUE TO NODE FAILURE": "NODE_FAIL",
     "DUE TO TIME LIMIT": "TIMEOUT",
     "DUE TO PREEMPTION": "PREEMPTED",
+    "Read-only file system": "DISK",
+    "No space left on device": "DISK",
+    "Disk quota exceeded": "DISK",
 }
-"""What slurmstepd and srun print into a job's errors (src/slurmd/slurmstepd, src/srun) → the state that it means."""
+"""What slurmstepd and srun print into a job's errors (src/slurmd/slurmstepd, src/srun), or a worker that the disk ended
+→ the state that it means."""
+REPEATED = ("Exited with exit code", ": Terminated", ": Killed")
+"""Parts of the lines by which srun says only that a process has ended: why, a line above may say."""
 BEGINS = "begins on node"
 """Part of the line that an element prints to its errors when it starts: lines above it are from before a requeue."""
 BROKEN = ("DOWN", "NOT_RESPONDING", "FAIL", "DRAIN", "POWERED_DOWN")

@@ -275,8 +275,9 @@ def ending(submission: SubmissionPaths, manifest: Manifest, task_id: str, owner:
 
 
 def last_error_line(submission: SubmissionPaths) -> str:
-    """Last line of the newest errors of the submission's elements that one did not print when it began."""
-    return local.last_error_line(submission, (endings.BEGINS,))
+    """Last line of the newest errors of the submission's elements that says what ended one, else that one ended."""
+    why = local.last_error_line(submission, (endings.BEGINS, *endings.REPEATED))
+    return why or local.last_error_line(submission, (endings.BEGINS,))
 
 
 def stop(jobs: tuple[Job, ...], force: bool) -> None:

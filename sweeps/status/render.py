@@ -96,9 +96,9 @@ def waits(plan: Plan, survey: Survey) -> list[str]:
 
 
 def silences(survey: Survey) -> list[str]:
-    """A line for each of the first tasks whose job lives and whose worker gives no sign of life."""
+    """A line for each of the first tasks whose job or process is there and whose worker gives no sign of life."""
     found = []
-    for state in [state for state in survey.having("submitted") if state.silent_seconds][:SHOWN_RUNNING]:
+    for state in [state for state in survey.having("running", "submitted") if state.silent_seconds][:SHOWN_RUNNING]:
         owner = state.owner
         where = f" on node {owner.node or owner.host}, job {owner.job}" if owner else ""
         found.append(

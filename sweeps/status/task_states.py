@@ -46,7 +46,7 @@ class TaskState:
     abandoned: bool = False
     """Its worker died without writing a failure, and no other has the task."""
     silent_seconds: float = 0.0
-    """How long nothing was heard of the worker of a task that a live job still has."""
+    """How long nothing was heard of the worker of a task that a live job, or a process of this machine, still has."""
 
     @property
     def finished(self) -> bool:
@@ -183,7 +183,8 @@ class _Look:
             holder = leases.inspect(paths.lease, self._stale)
             if holder is not None:
                 if holder.alive:
-                    return TaskState(task, "running", owner=holder.owner)
+                    silent = holder.age if holder.age > self._stale else 0.0
+                    return TaskState(task, "running", owner=holder.owner, silent_seconds=silent)
                 if task.task_id in self._queued and not (paths.cancelled.exists() or paths.failure.exists()):
                     # Its worker died, and another one, or the same started again, has the task before it.
                     return TaskState(task, "submitted", owner=holder.owner, silent_seconds=holder.age)

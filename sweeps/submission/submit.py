@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 
 from ablative.study.core import extras
 from ablative.study.core.damage import DamagedError, set_aside
@@ -170,7 +171,7 @@ def choose(plan: Plan, found: Survey, code: str, retry: frozenset[str] = frozens
 
     Failures from outside (killed, out of memory, disk full, …) are taken again, up to `cluster.retries` times for
     each cause. A failure of the code or the data is taken again only with other code than it failed under: the same
-    would fail the same.
+    would fail the same; unless a file was not there that is there now.
 
     Args:
         plan: the plan.
@@ -246,9 +247,15 @@ def _again(plan: Plan, state: TaskState, code: str) -> bool:
         return False
     retries = plan.clusters.get(state.task.run_id, plan.cluster).retries
     paths = state.task.paths(plan.home)
-    if state.resumable and not is_exhausted(state.task, plan.trainer, paths, state.cause, retries, state.owner):
+    detail = state.detail or {}
+    lacks = str(detail.get("lacks") or "")
+    # An environment that is made anew, or a folder that is mounted again.
+    there_again = lacks != "" and Path(lacks).exists()
+    if (state.resumable or there_again) and not is_exhausted(
+        state.task, plan.trainer, paths, state.cause, retries, state.owner
+    ):
         return True
-    return bool((state.detail or {}).get("snapshot", code) != code)
+    return bool(detail.get("snapshot", code) != code)
 
 
 def _close_ended(home: Home) -> None:

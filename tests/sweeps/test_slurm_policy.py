@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
+import os
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -261,6 +264,44 @@ def test_a_node_has_failed_that_is_down_or_was_started_again(
 ) -> None:
     monkeypatch.setattr(endings, "call", lambda *words: text)
     assert endings.node_failed("n1", 1.7e9) == failed
+
+
+def test_a_worker_that_the_disk_ends_leaves_the_reason_in_the_errors(
+    plan: Plan, seen: list[QueuedElement], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    submit(plan, code=FAKE)
+    submission, found = written(plan)
+    name, errors = found.arrays[0].name, submission.errors("2_0")
+    errors.parent.mkdir(parents=True, exist_ok=True)
+
+    def ends(*_: object) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS), "/home/claim")
+
+    dying = object.__new__(element.Element)
+    monkeypatch.setattr(dying, "_worker", ends, raising=False)
+    process = os.getpid()
+    child = os.fork()
+    if child == 0:
+        with errors.open("w") as sys.stderr:
+            dying._work(process, None)  # type: ignore[arg-type]
+    os.waitpid(child, 0)
+    assert errors.read_text().endswith("OSError: [Errno 30] Read-only file system: '/home/claim'\n\n")
+    assert endings.cause_of_end((), name, 0, errors) == endings.ENDINGS["DISK"]
+
+
+def test_the_line_that_says_why_goes_before_those_that_say_that_it_ended(plan: Plan, seen: list[QueuedElement]) -> None:
+    submit(plan, code=FAKE)
+    submission, _ = written(plan)
+    errors = submission.errors("2_0").with_name("2_0_0_log.err")
+    errors.parent.mkdir(parents=True, exist_ok=True)
+    lines = [
+        "slurmstepd: error: execve(): /env/python: No such file",
+        "srun: error: n1: task 0: Exited with exit code 2",
+    ]
+    errors.write_text("\n".join(lines))
+    assert executor.last_error_line(submission) == f"{lines[0]} ({errors})"
+    errors.write_text(lines[1])
+    assert executor.last_error_line(submission) == f"{lines[1]} ({errors})"
 
 
 def test_what_a_requeued_element_finds_of_its_last_life(

@@ -142,6 +142,20 @@ def test_failures_of_code_and_data_wait_for_other_code_or_for_retry(tmp_path: Pa
     assert plan.tasks[0] in choose(plan, survey(plan), "this code", frozenset({cause})).queue
 
 
+def test_what_failed_for_want_of_a_file_is_taken_again_when_that_is_there(tmp_path: Path) -> None:
+    plan, lacking = plan_for(tmp_path), tmp_path / "env" / "bin" / "python"
+    paths = plan.tasks[0].paths(plan.home)
+    failure = {"cause": "code", "message": "m", "fingerprint": "f", "snapshot": "this code", "lacks": str(lacking)}
+    write_json(paths.failure, failure)
+    assert plan.tasks[0] not in choose(plan, survey(plan), "this code").queue
+    lacking.parent.mkdir(parents=True)
+    lacking.touch()
+    assert plan.tasks[0] in choose(plan, survey(plan), "this code").queue
+    for number in range(1, 4):
+        write_json(paths.past_failure(number), failure)
+    assert plan.tasks[0] not in choose(plan, survey(plan), "this code").queue, "it did not help"
+
+
 def test_what_the_user_cancelled_is_left_until_he_says_so(tmp_path: Path) -> None:
     plan = plan_for(tmp_path)
     paths = plan.tasks[0].paths(plan.home)

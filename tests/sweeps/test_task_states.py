@@ -23,7 +23,7 @@ from ablative.study.plan.task import TaskRef
 from ablative.sweeps.queue import leases
 from ablative.sweeps.queue.manifest import Job, Manifest
 from ablative.sweeps.status.progress import read_progress, seconds_left
-from ablative.sweeps.status.render import overview, waits
+from ablative.sweeps.status.render import overview, silences, waits
 from ablative.sweeps.status.task_states import survey, task_states
 
 
@@ -97,6 +97,15 @@ def test_a_living_lease_is_running_and_a_dead_one_was_killed(plan: Plan) -> None
     assert [state.state for state in found[:3]] == ["running", "failed", "eligible"]
     assert found[0].owner is not None and found[0].owner.job == "4711"
     assert (found[1].cause, found[1].abandoned, found[1].resumable) == ("killed", True, True)
+
+
+def test_a_process_of_this_machine_that_stands_still_is_said_to(plan: Plan) -> None:
+    for index, age in enumerate((5.0, 1000.0)):
+        lease(paths(plan, index).lease)
+        os.utime(paths(plan, index).lease, (time.time() - age,) * 2)
+    assert states(plan)[:2] == ["running", "running"]
+    (line,) = silences(survey(plan))
+    assert line.startswith(f"{plan.tasks[1].task_id}: no heartbeat for 1000 s on node ")
 
 
 def test_another_hosts_lease_is_judged_by_its_heartbeat(plan: Plan) -> None:

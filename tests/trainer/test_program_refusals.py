@@ -290,6 +290,12 @@ def test_one_fault_of_several_tasks_is_one_place(lines: list[str], alike: bool) 
     assert (len(found) == 1) == alike
 
 
+def test_a_program_whose_disk_is_read_only_may_be_run_again() -> None:
+    tail = Tail()
+    tail.add("OSError: [Errno 30] Read-only file system: '/home/runs/1a/output/last.json'")
+    assert failure(1, tail, "stage 'train'").cause == "disk"
+
+
 def test_output_that_is_no_text_and_steps_that_go_back(folder: Path) -> None:
     steps = ("(\\S+)", "(?P<value>\\S+) at (?P<step>\\d+)")
     program = """

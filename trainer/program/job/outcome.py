@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import os
 import re
 import signal
 from collections import deque
@@ -21,7 +22,7 @@ _RANK = re.compile(r"\[rank\d+\]: ?")
 _FOLDERS = re.compile(r"(?<![\w/])\.{0,2}/(?:[^\s/'\"]+/)*")
 """The folders of a path that begins with `/` or `.`; other words with slashes are names."""
 _VALUE = re.compile(r"\b(?:0x)?(?=\w*\d)[0-9a-f]{6,}\b|[-+]?\d+(?:\.\d+)?(?:e[-+]?\d+)?", re.IGNORECASE)
-_NO_ROOM = ("No space left on device", "Disk quota exceeded")
+_DISK = ("No space left on device", "Disk quota exceeded", "Read-only file system")
 _MEMORY = re.compile(r"\b(?:OutOfMemoryError|MemoryError)\b|RESOURCE_EXHAUSTED: Out of memory")
 
 
@@ -30,10 +31,17 @@ class ProgramError(AblateError):
 
     cause = "code"
 
-    def __init__(self, message: str, places: Sequence[str], cause: str = "code") -> None:
-        """`places`: what this failure has in common with the same one elsewhere; `cause`: of `failures.CAUSES`."""
+    def __init__(self, message: str, places: Sequence[str], cause: str = "code", lacks: str = "") -> None:
+        """What a failure is made of.
+
+        Args:
+            message: for people.
+            places: what this failure has in common with the same one elsewhere.
+            cause: one of `failures.CAUSES`.
+            lacks: path of the file that was not there.
+        """
         super().__init__(message)
-        self.places, self.cause = tuple(places), cause
+        self.places, self.cause, self.lacks = tuple(places), cause, lacks
 
 
 class OutOfMemoryError(ProgramError):
@@ -103,7 +111,7 @@ def failure(status: int, tail: Tail, name: str) -> ProgramError:
     message = f"{name}: the program ended with {how}; {tail.ending()}"
     if _ran_out_of_memory(tail):
         return OutOfMemoryError(message, tail.places(), "out of memory")
-    if any(words in line for line in tail.lines for words in _NO_ROOM):
+    if any(words in line for line in tail.lines for words in _DISK):
         return ProgramError(message, tail.places(), "disk")
     if status in (-signal.SIGKILL, -signal.SIGTERM, -signal.SIGHUP, 128 + signal.SIGKILL, 128 + signal.SIGTERM):
         return ProgramError(message, [how], "killed")
@@ -124,8 +132,10 @@ def without_values(text: str) -> str:
 
 def cannot_start(program: str, cwd: Path, error: OSError) -> ProgramError:
     """The error of a command that this machine lacks."""
-    what = f"no folder {cwd}" if not cwd.is_dir() else f"{program}: {error.strerror or error}"
-    return ProgramError(f"the program cannot be started: {what}", ["start", type(error).__name__])
+    here = cwd.is_dir()
+    what = f"{program}: {error.strerror or error}" if here else f"no folder {cwd}"
+    places, lacks = ["start", type(error).__name__], program if here else str(cwd)
+    return ProgramError(f"the program cannot be started: {what}", places, lacks=lacks if os.sep in lacks else "")
 
 
 def stopped(status: int, grace: float) -> str:
