@@ -14,7 +14,16 @@ from xdist.scheduler import LoadScopeScheduling
 ROOT = Path(__file__).parents[1]
 FOLDERS = ("study", "trainer", "sweeps", "reports")
 CHAINS = {
-    "slurm": ("test_slurm", "test_slurm_study", "test_slurm_causes", "test_slurm_team", "test_search_slurm"),
+    "slurm": (
+        "test_slurm",
+        "test_slurm_study",
+        "test_slurm_causes",
+        "test_slurm_team",
+        "test_search_slurm",
+        "test_slurm_disturbances",
+        "test_slurm_disturbed_services",
+        "test_slurm_users",
+    ),
     "trainer": (
         "test_distributed",
         "test_distributed_ends",

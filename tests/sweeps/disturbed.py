@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -103,6 +104,20 @@ def folder(place: Path, study: str = STUDY) -> Path:
         (place / name).write_text(text)
     subprocess.run(["git", "init", "--quiet", str(place)], check=True)
     return place / "study.yaml"
+
+
+def environment(place: Path, base: str = sys.executable) -> Path:
+    """A virtual environment of another folder that has what this one has; returns its interpreter.
+
+    Args:
+        place: its folder.
+        base: the interpreter that it is of; its version is this one's.
+    """
+    subprocess.run([base, "-m", "venv", "--without-pip", str(place)], check=True)
+    (site,) = place.glob("lib/python*/site-packages")
+    (mine,) = Path(sys.prefix).glob("lib/python*/site-packages")
+    (site / "same.pth").write_text(f"import site; site.addsitedir({str(mine)!r})\n")
+    return place / "bin" / "python"
 
 
 def shipped(place: Path, home: Home, *words: str) -> Plan:

@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from disturbed import OWN, STUDY, UNTRACKED, Studies, assert_same, own, reported, shipped, traces
+from disturbed import OWN, STUDY, UNTRACKED, Studies, assert_same, environment, own, reported, shipped, traces
 from fakes import wait_for
 from missing import missing
 from slurm_world import SECONDS, controller, element_of, look, slurm, tidy
@@ -129,15 +129,6 @@ def revive() -> None:
     for line in slurm("sinfo", "--noheader", "--Node", "--format=%N %T").splitlines():
         if "drain" in line or "down" in line:
             slurm("scontrol", "update", f"NodeName={line.split()[0]}", "State=RESUME")
-
-
-def environment(place: Path) -> Path:
-    """A virtual environment that has what this one has; returns its interpreter."""
-    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(place)], check=True)
-    (site,) = place.glob("lib/python*/site-packages")
-    (own_site,) = Path(sys.prefix).glob("lib/python*/site-packages")
-    (site / "same.pth").write_text(f"import site; site.addsitedir({str(own_site)!r})\n")
-    return place / "bin" / "python"
 
 
 def test_virtual_environments_are_deleted_while_jobs_wait(tmp_path: Path, home: Home, calm: Studies) -> None:

@@ -181,7 +181,7 @@ def test_data_are_copied_once_to_each_node(home: Home, site: Path, tmp_path: Pat
         lines = [line.replace(old, new) for line in lines]
     file = folder(tmp_path / "user", STAGED)
     plan = make_plan(str(file), (*OWN, "cluster.account=lab"), home=home)
-    plan = dataclasses.replace(plan, cluster=dataclasses.replace(plan.cluster, setup=tuple(lines)))
+    plan = dataclasses.replace(plan, cluster=dataclasses.replace(plan.cluster, setup=tuple(lines)), clusters={})
     submit(plan, code=UNTRACKED)
     Studies((plan,)).finish()
     found = [read_json(task.paths(home).record) for task in plan.tasks]

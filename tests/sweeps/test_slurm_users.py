@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from disturbed import PATIENCE, STUDY, folder, reported
+from disturbed import PATIENCE, STUDY, environment, folder, reported
 from fakes import wait_for
 from missing import missing
 from slurm_world import begin_soon, slurm, tidy
@@ -58,6 +58,15 @@ def people(world: Path, tmp_path: Path) -> Iterator[Path]:
     tidy()
 
 
+def interpreter(place: Path) -> Path:
+    """One that every user may run: this one may lie in a folder of its owner's."""
+    version = f"python{sys.version_info.major}.{sys.version_info.minor}"
+    found = shutil.which(version, path="/usr/bin:/bin")
+    if found is None:
+        missing(f"no {version} in /usr/bin, which all users may run")
+    return environment(place, found)
+
+
 def ablate(user: str, home: Path, *words: str) -> str:
     """What a command prints that this user gives, whose files are the group's, too."""
     own = home.parent / user
@@ -66,9 +75,14 @@ def ablate(user: str, home: Path, *words: str) -> str:
     given = {"HOME": str(own), "ABLATE_HOME": str(home), "PATH": os.environ["PATH"], "USER": user, "LOGNAME": user}
     given |= {"SLURM_CONF": os.environ["SLURM_CONF"], "MLFLOW_DISABLE_TELEMETRY": "true"}
     command = ["setpriv", f"--reuid={user}", f"--regid={GROUP}", "--init-groups", "bash", "-c", 'umask 002; exec "$@"']
-    program = Path(sys.executable).with_name("ablate")
+    python, program = home.parent / "env" / "bin" / "python", Path(sys.executable).with_name("ablate")
     done = subprocess.run(
-        [*command, "-", str(program), *words], capture_output=True, text=True, check=False, env=given, cwd=own
+        [*command, "-", str(python), str(program), *words],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=given,
+        cwd=own,
     )
     assert done.returncode == 0, f"{words}\n{done.stdout}\n{done.stderr}"
     return done.stdout
@@ -77,6 +91,7 @@ def ablate(user: str, home: Path, *words: str) -> str:
 def test_two_users_share_a_home(people: Path) -> None:
     ann, bob = USERS
     home = people / "home"
+    interpreter(people / "env")
     study = str(folder(people / "user", STUDY))
     subprocess.run(["chown", "-R", f"{ann}:{GROUP}", str(people / "user")], check=True)
     subprocess.run(["chmod", "-R", "g+w", str(people / "user")], check=True)
