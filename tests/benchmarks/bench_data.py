@@ -100,7 +100,7 @@ def shards(files: list[Path], home: Home, size: int) -> dict[str, Callable[[], i
 def handed_over(files: list[Path], home: Home, rounds: int) -> dict[str, float]:
     """CPU milliseconds of this process for 1,000 cropped samples of 224×224 that two others read."""
     pairs = ShardPairs(DataConfig(name="bench", kind="shards"), home, files)
-    tokenizer = Tokenizer.fit((pairs.caption(i) for i in range(50)), 512, 77)
+    tokenizer = Tokenizer.fit([pairs.caption(i) for i in range(50)], 512, 77)
     size, steps = 250, 8
     loader = Loader(pairs, tokenizer, size, 224, seed=0, crop_scale=0.5, workers=2)
     best = {"in shared memory": float("inf"), "through a pipe": float("inf")}
