@@ -63,13 +63,16 @@ class Numbered:
         crops: Crops | None,
         further: Sequence[Crops] = (),
         chosen: np.ndarray | None = None,
+        into: np.ndarray | None = None,
     ) -> Views:
         self.reads += len(indices)
         used = [
             next(j % self.number for j in range(i, i + self.number) if j % self.number not in self.bad) for i in indices
         ]
         broken = tuple((int(i), f"sample {i} is no image") for i in indices if i in self.bad)
-        return Views(np.stack([self.image(i) for i in used]), [self.caption(i) for i in used], broken)
+        images = np.empty((1, len(used), size, size, 3), np.uint8) if into is None else into
+        images[0] = np.stack([self.image(i) for i in used])
+        return Views(images[0], [self.caption(i) for i in used], broken)
 
     def order(self, seed: int, epoch: int) -> np.ndarray:
         return streams.permutation(streams.stream("test", seed, epoch), self.number)

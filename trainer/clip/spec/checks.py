@@ -139,13 +139,8 @@ def check_schedule(schedule: ScheduleConfig, objective: ObjectiveConfig) -> None
 def check_data(data: DataConfig, schedule: ScheduleConfig) -> None:
     if data.kind == "shards" and not data.path:
         raise ConfigError("data.path: missing; give the shards' folder, glob or brace pattern")
-    if data.kind == "shapes" and not data.pairs:
-        raise ConfigError("data.pairs: 0; the procedural world is endless, so say how many pairs to draw")
-    if data.kind == "shapes" and data.exclude:
-        raise ConfigError(
-            f"data.exclude: {', '.join(map(repr, data.exclude))} cannot be left out of the procedural world, whose "
-            "captions are drawn; only shards (data.kind=shards) can"
-        )
+    if data.kind == "shapes":
+        _check_drawn(data)
     if data.captions == "epoch" and (data.kind == "shapes" or data.caption == "txt"):
         source = "the procedural world" if data.kind == "shapes" else "data.caption=txt"
         raise ConfigError(
@@ -154,17 +149,33 @@ def check_data(data: DataConfig, schedule: ScheduleConfig) -> None:
         )
     if "" in data.exclude:
         raise ConfigError("data.exclude: '' is in every caption; give the strings whose pairs are to be left out")
-    if data.kind == "shapes" and data.exclude_images:
-        raise ConfigError(
-            f"data.exclude_images: {data.exclude_images} cannot be applied to the procedural world, whose images are "
-            "drawn; only to shards (data.kind=shards)"
-        )
     if data.exclude_images_fingerprint and not data.exclude_images:
         raise ConfigError("data.exclude_images_fingerprint: set without data.exclude_images, the list that it is of")
     if data.tokenizer_fingerprint and not data.tokenizer_texts:
         raise ConfigError("data.tokenizer_fingerprint: set without data.tokenizer_texts, the file that it is of")
     if data.pairs and schedule.steps and schedule.batch_size > data.pairs:
         raise ConfigError(f"schedule.batch_size: {schedule.batch_size} is larger than data.pairs ({data.pairs})")
+
+
+def _check_drawn(data: DataConfig) -> None:
+    """Raise ConfigError for what the procedural world cannot do."""
+    if not data.pairs:
+        raise ConfigError("data.pairs: 0; the procedural world is endless, so say how many pairs to draw")
+    if data.exclude:
+        raise ConfigError(
+            f"data.exclude: {', '.join(map(repr, data.exclude))} cannot be left out of the procedural world, whose "
+            "captions are drawn; only shards (data.kind=shards) can"
+        )
+    if data.decoding != "full":
+        raise ConfigError(
+            f"data.decoding: {data.decoding}, but the procedural world's images are drawn, not decoded; "
+            "only shards (data.kind=shards) have JPEGs"
+        )
+    if data.exclude_images:
+        raise ConfigError(
+            f"data.exclude_images: {data.exclude_images} cannot be applied to the procedural world, whose images are "
+            "drawn; only to shards (data.kind=shards)"
+        )
 
 
 def check_runtime(runtime: RuntimeConfig, schedule: ScheduleConfig) -> None:

@@ -185,6 +185,9 @@ class DataConfig:
     """Caption source of shards: `txt`, or a key of the JSON (`json.name`)."""
     captions: str = field("first", choices=("first", "epoch"), identity_default="first")
     """Where that key holds several captions: the first of them always, or in each epoch one at random."""
+    decoding: str = field("full", choices=("full", "reduced"), identity_default="full")
+    """Shards: `reduced` decodes a JPEG to a half, a quarter or an eighth of its sides where every crop of it still has
+    as many pixels as the model takes. A large photograph then costs half as much, and its pixels differ a little."""
     exclude: tuple[str, ...] = field((), identity_default=())
     """Shards: pairs one of whose captions holds one of these strings (letter case counts) are no part of the data."""
     exclude_images: str = field("", identity=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -11,19 +12,33 @@ from ablative.study.core.errors import DataError
 
 _TRANSPARENT = ("RGBA", "LA", "PA", "La", "RGBa")
 _ORIENTATION = 0x0112
+_FIRST_LYING = 5
+"""EXIF's orientations from this one on exchange width and height."""
 _FORMATS = {b"\xff\xd8": ("JPEG",), b"\x89P": ("PNG",), b"RI": ("WEBP",)}
 """First bytes → format. Pillow would try one decoder after the other, which costs more than a small image."""
 
 
-def decode(content: bytes, name: str, turn: bool = True) -> Image.Image:
+Box = tuple[float, float, float, float]
+"""Left, top, right and bottom, in pixels."""
+Reduction = Callable[[int, int], int]
+"""Divisor of the sides of a JPEG (1, 2, 4 or 8), as a function of its width and height before that, upright."""
+
+
+def decode(content: bytes, name: str, turn: bool = True, reduction: Reduction | None = None) -> Image.Image:
     """RGB image: turned as its EXIF says, transparency on white, one frame of many.
 
-    Masks and boxes belong to the pixels as they are stored: an image that has some is read without `turn`.
+    Args:
+        turn: masks and boxes belong to the pixels as they are stored: an image that has some is read without.
+        reduction: lets a JPEG be decoded to a part of its sides only, which is quicker.
 
     Raises DataError naming `name` where the content is no image or is cut off.
     """
     try:
         image = Image.open(io.BytesIO(content), formats=_FORMATS.get(content[:2]))
+        if reduction is not None and image.format == "JPEG":
+            lies = turn and image.getexif().get(_ORIENTATION, 1) >= _FIRST_LYING
+            by = reduction(*(image.size[::-1] if lies else image.size))
+            image.draft(None, (image.width // by, image.height // by))
         image.load()
         if turn and image.getexif().get(_ORIENTATION, 1) != 1:
             return _rgb(ImageOps.exif_transpose(image))
@@ -45,15 +60,46 @@ def _rgb(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
-def resize(image: Image.Image, size: int, box: tuple[float, float, float, float] | None = None) -> np.ndarray:
-    """uint8 (size, size, 3) of a box (left, top, right, bottom) in pixels; without one, of the central square.
+def resize(image: Image.Image, size: int, box: Box | None = None) -> np.ndarray:
+    """uint8 (size, size, 3) of a box; without one, of the central square.
 
     Bicubic, with the antialiasing of Pillow.
     """
-    box = box or central_square(*image.size)
+    return np.array(_resized(image, size, box or central_square(*image.size)))
+
+
+def _resized(image: Image.Image, size: int, box: Box) -> Image.Image:
     if image.size == (size, size) and box == (0, 0, size, size):
-        return np.array(image)
-    return np.array(image.resize((size, size), Image.Resampling.BICUBIC, box=box))
+        return image
+    return image.resize((size, size), Image.Resampling.BICUBIC, box=box)
+
+
+def squares(
+    content: bytes, name: str, boxes: Callable[[int, int], Sequence[Box]], out: np.ndarray, reduced: bool
+) -> None:
+    """Resize boxes of an encoded image as `resize` does, into uint8 (boxes, size, size, 3).
+
+    Args:
+        boxes: from the width and height of the whole image.
+        reduced: decode a JPEG to a part of its sides where every box still has `size` pixels across and down.
+
+    Raises DataError as `decode` does.
+    """
+    size, whole, wanted = out.shape[1], (0, 0), []
+
+    def reduction(width: int, height: int) -> int:
+        nonlocal whole, wanted
+        whole, wanted = (width, height), [*boxes(width, height)]
+        narrowest = min(min(right - left, bottom - top) for left, top, right, bottom in wanted)
+        return next((by for by in (8, 4, 2) if narrowest >= by * size), 1)
+
+    image = decode(content, name, reduction=reduction if reduced else None)
+    if not wanted:
+        whole, wanted = image.size, [*boxes(*image.size)]
+    across, down = image.width / whole[0], image.height / whole[1]
+    for place, (left, top, right, bottom) in enumerate(wanted):
+        box = (left * across, top * down, right * across, bottom * down)
+        out[place] = np.asarray(_resized(image, size, box))
 
 
 def scaled(image: Image.Image, short: int, long: int = 0) -> np.ndarray:
@@ -98,14 +144,14 @@ def resize_labels(labels: np.ndarray, size: int) -> np.ndarray:
     return np.array(Image.fromarray(labels).resize((size, size), Image.Resampling.NEAREST, box=box))
 
 
-def central_square(width: int, height: int) -> tuple[float, float, float, float]:
+def central_square(width: int, height: int) -> Box:
     """Box of the largest central square."""
     side = min(width, height)
     left, top = (width - side) / 2, (height - side) / 2
     return left, top, left + side, top + side
 
 
-def square_around(box: tuple[float, float, float, float], width: int, height: int) -> tuple[float, float, float, float]:
+def square_around(box: Box, width: int, height: int) -> Box:
     """The smallest square that holds a box, moved into the image; never larger than the image's shorter side."""
     left, top, right, bottom = box
     side = min(max(right - left, bottom - top, 1.0), width, height)

@@ -12,6 +12,8 @@ import hashlib
 
 import numpy as np
 
+CHUNK = 2**22
+"""Numbers that are looked at together where all of them would take too much memory."""
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _FIRST, _SECOND = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
 _30, _27, _31, _11 = (np.uint64(bits) for bits in (30, 27, 31, 11))
@@ -44,6 +46,22 @@ def words(key: np.ndarray, count: int) -> np.ndarray:
 def uniforms(key: np.ndarray, count: int) -> np.ndarray:
     """float64 (n, count) in [0, 1): the first `count` numbers of each key (n,)."""
     return (words(key, count) >> _11).astype(np.float64) * 2.0**-53
+
+
+def first_of_permutation(number: int, size: int, count: int) -> np.ndarray:
+    """int64 (count,), ascending: the first `count` of `permutation(number, size)`, which is never there as a whole.
+
+    That of 1.4 billion samples would take 30 GiB.
+    """
+    chosen, own = np.empty(0, np.int64), np.empty(0, np.uint64)
+    for start in range(0, size, CHUNK):
+        indices = np.arange(start, min(start + CHUNK, size))
+        chosen, own = np.concatenate([chosen, indices]), np.concatenate([own, keys(number, indices)])
+        if len(own) > count:
+            # No two keys are equal, so that it does not matter in which order equal ones would come.
+            smallest = np.sort(np.argpartition(own, count - 1)[:count])
+            chosen, own = chosen[smallest], own[smallest]
+    return chosen
 
 
 def permutation(number: int, size: int) -> np.ndarray:

@@ -59,9 +59,11 @@ class Pairs(Protocol):
         crops: Crops | None,
         further: Sequence[Crops] = (),
         chosen: np.ndarray | None = None,
+        into: np.ndarray | None = None,
     ) -> Views:
         """Samples `indices` (n,) resized to `size`, cropped first where `crops` says so; each read once, however many
-        `further` crops are asked for. `chosen` in [0, 1), (n,): which of its captions each has; None: the first."""
+        `further` crops are asked for. `chosen` in [0, 1), (n,): which of its captions each has; None: the first.
+        `into` uint8 (1 + V, n, S, S, 3): where images are written; None: into new memory."""
         ...
 
     def order(self, seed: int, epoch: int) -> Order:

@@ -237,8 +237,5 @@ def _follow_parent() -> None:
 def _read(slot: int, indices: np.ndarray, size: int, asked: Asked) -> Told:
     assert _worker is not None
     pairs, tokenizer, slots = _worker
-    views = pairs.views(indices, size, *asked)
-    slots[slot][0, : len(indices)] = views.images
-    if views.further is not None:
-        slots[slot][1:, : len(indices)] = views.further
+    views = pairs.views(indices, size, *asked, into=slots[slot][: 1 + len(asked.further), : len(indices)])
     return tokenizer(views.captions), views.broken

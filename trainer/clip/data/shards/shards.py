@@ -12,7 +12,7 @@ from ablative.study.core.errors import DataError, UnfitDataError
 from ablative.study.home.paths import Home
 from ablative.trainer.clip.data.images import streams
 from ablative.trainer.clip.data.images.crops import Crops, boxes
-from ablative.trainer.clip.data.images.pictures import central_square, decode, resize
+from ablative.trainer.clip.data.images.pictures import Box, central_square, decode, squares
 from ablative.trainer.clip.data.pairs.pairs import Views
 from ablative.trainer.clip.data.shards.captions import check_caption, one_caption
 from ablative.trainer.clip.data.shards.epoch_order import ShardOrder
@@ -45,7 +45,7 @@ class ShardPairs:
         self._files = ShardFiles(shards or find_shards(data.path, where), home, where)
         self.fingerprint = self._files.fingerprint
         check_caption(self._files, data.caption, where)
-        self._caption = data.caption
+        self._caption, self._reduced = data.caption, data.decoding == "reduced"
         self.by_epoch = data.captions == "epoch"
         self._subset = subset(self._files, data, home)
         self.shard_sizes = self._shard_sizes()
@@ -90,21 +90,24 @@ class ShardPairs:
         crops: Crops | None,
         further: Sequence[Crops] = (),
         chosen: np.ndarray | None = None,
+        into: np.ndarray | None = None,
     ) -> Views:
-        """Samples `indices` (n,) at `size` pixels: cropped, or else their central squares."""
-        asked = (crops, *further)
-        images = np.empty((len(asked), len(indices), size, size, 3), dtype=np.uint8)
-        captions, broken = [], []
-        for place, wanted in enumerate(indices.tolist()):
+        """Samples `indices` (n,) at `size` pixels: cropped, or else their central squares.
+
+        They are read in the order in which they lie on the disk.
+        """
+        asked, count = (crops, *further), len(indices)
+        images = np.empty((len(asked), count, size, size, 3), dtype=np.uint8) if into is None else into
+        captions, broken = [""] * count, []
+        for place in np.argsort(indices, kind="stable").tolist():
             for step in range(len(self)):
-                i = (wanted + step) % len(self)
+                i = (int(indices[place]) + step) % len(self)
                 try:
-                    captions.append(self.required_caption(i, 0.0 if chosen is None else float(chosen[place])))
+                    captions[place] = self.required_caption(i, 0.0 if chosen is None else float(chosen[place]))
                     own = [None if each is None else each[place : place + 1] for each in asked]
-                    images[:, place] = self._views(i, size, own)
+                    self._squares(i, own, images[:, place])
                     break
                 except DataError as error:
-                    del captions[place:]
                     broken.append((i, str(error)))
             else:
                 raise DataError(f"none of {len(self)} samples can be read; the last: {broken[-1][1]}")
@@ -127,17 +130,18 @@ class ShardPairs:
             raise DataError(f"{self._files.name(number)} has no caption ({self._caption})")
         return caption
 
-    def _views(self, i: int, size: int, crops: list[Crops | None]) -> list[np.ndarray]:
+    def _squares(self, i: int, crops: Sequence[Crops | None], out: np.ndarray) -> None:
+        """Write crops of a sample's image, or its central square, into uint8 (crops, S, S, 3)."""
         number = self._number(i)
-        picture = decode(self._files.read_image(number), self._files.name(number))
-        sides = np.array(picture.size)[:, None]
-        found = []
-        for crop in crops:
-            left, top, right, bottom = (
-                central_square(*picture.size) if crop is None else boxes(crop, *sides)[0].tolist()
-            )
-            found.append(resize(picture, size, (left, top, right, bottom)))
-        return found
+
+        def wanted(width: int, height: int) -> list[Box]:
+            sides = np.array([width]), np.array([height])
+            return [
+                central_square(width, height) if crop is None else tuple(boxes(crop, *sides)[0].tolist())
+                for crop in crops
+            ]
+
+        squares(self._files.read_image(number), self._files.name(number), wanted, out, self._reduced)
 
     def _shard_sizes(self) -> np.ndarray:
         if self._subset is None:
@@ -163,5 +167,5 @@ def subset(files: ShardFiles, data: DataConfig, home: Home) -> np.ndarray | None
         )
     if data.pairs in (0, count):
         return kept
-    chosen = np.sort(streams.permutation(streams.stream("subset", data.seed), count)[: data.pairs])
+    chosen = streams.first_of_permutation(streams.stream("subset", data.seed), count, data.pairs)
     return chosen if kept is None else kept[chosen]

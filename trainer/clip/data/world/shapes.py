@@ -66,13 +66,14 @@ class ShapePairs:
         crops: Crops | None,
         further: Sequence[Crops] = (),
         chosen: np.ndarray | None = None,
+        into: np.ndarray | None = None,
     ) -> Views:
         scenes = draw_scenes(self._seed, "pairs", indices)
-        images = render(scenes, size)[0]
-        others = np.stack([crop_squares(images, each) for each in further]) if further else None
-        if crops is not None:
-            images = crop_squares(images, crops)
-        return Views(images, phrases.captions(scenes), further=others)
+        drawn = render(scenes, size)[0]
+        images = np.empty((1 + len(further), *drawn.shape), np.uint8) if into is None else into
+        for place, each in enumerate((crops, *further)):
+            images[place] = drawn if each is None else crop_squares(drawn, each)
+        return Views(images[0], phrases.captions(scenes), further=images[1:] if further else None)
 
     def order(self, seed: int, epoch: int) -> np.ndarray:
         return streams.permutation(streams.stream("order", seed, epoch), self._pairs)
