@@ -9,7 +9,7 @@ never makes the host wait for a GPU.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TypeVar
@@ -74,12 +74,23 @@ class World:
         """Replace each tensor (all of one dtype) by its sum over the processes, the same bits on all of them."""
         if self.size == 1:
             return
-        for bucket in _buckets(tensors):
+        for bucket in buckets(tensors):
             flat = torch.cat([tensor.flatten() for tensor in bucket])
             with _talking():
                 dist.all_reduce(flat)
             sums = flat.split([tensor.numel() for tensor in bucket])
             torch._foreach_copy_(bucket, [part.view_as(tensor) for part, tensor in zip(sums, bucket, strict=True)])
+
+    def start_adding(self, tensor: Tensor) -> Callable[[], None]:
+        """Begin to replace a tensor by its sum over the processes; what is returned waits for the end of that."""
+        with _talking():
+            work = dist.all_reduce(tensor, async_op=True)
+
+        def wait() -> None:
+            with _talking():
+                work.wait()
+
+        return wait
 
     def any(self, *flags: bool) -> list[bool]:
         """Whether any process has set each flag: one answer for a flag, in their order."""
@@ -116,7 +127,7 @@ class World:
 ALONE = World()
 
 
-def _buckets(tensors: Sequence[Tensor]) -> Iterator[list[Tensor]]:
+def buckets(tensors: Sequence[Tensor]) -> Iterator[list[Tensor]]:
     """The tensors in order, `BUCKET` elements at a time; a larger one comes alone."""
     bucket: list[Tensor] = []
     for tensor in tensors:

@@ -37,3 +37,5 @@ class ScheduleConfig:
     """Smallest area of RandomResizedCrop; 1 turns it off."""
     precision: str = field("fp32", choices=("fp32", "bf16"))
     """Arithmetic of the towers: bf16 autocast changes the result, so it is part of it."""
+    exchange_precision: str = field("fp32", choices=("fp32", "bf16"), identity_default="fp32")
+    """Format in which the processes of a run exchange gradients: bf16 halves what travels, and rounds it."""
