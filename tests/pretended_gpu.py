@@ -33,6 +33,9 @@ CUDA = {
     "set_device": lambda device: None,
     "get_device_name": lambda device=None: "NVIDIA H100 80GB HBM3",
     "max_memory_allocated": lambda device=None: 2**30,
+    "memory_allocated": lambda device=None: 0,
+    "memory_reserved": lambda device=None: 0,
+    "mem_get_info": lambda device=None: (80 * 2**30, 80 * 2**30),
     "get_rng_state": lambda device=None: torch.get_rng_state(),
     "set_rng_state": lambda state, device=None: None,
 }

@@ -1,77 +1,49 @@
-"""The papers' ViT-B/16 at size: the memory of a step everywhere, and on a GPU its speed.
+"""The papers' ViT-B/16 at size: how a step fits into memory everywhere, and on a GPU its speed.
 
-    python tests/benchmarks/bench_size.py [--device cuda] [--model vit_b16] [--batch 512] [--steps 10]
+    python tests/benchmarks/bench_size.py [--device cuda] [--model vit_b16] [--batch 2048] [--steps 5]
 
-Memory is that of the tensors that are alive at once in a step with bf16 products, added up without computing anything:
-a batch of `--batch` in one pass, and the papers' 16,384 in pieces of `--batch` on one device. On a GPU it is measured
-too, with samples per second and utilisation of the peak (MFU), compiled, for CLIP, MAE-CLIP with decoders of 8 and
-12 layers, and MaskCLIP, whose time should be within 1.05 of the ratio of their FLOPs. Captions have 20 tokens of 77.
-Without a GPU about five minutes.
+Nothing is computed for the first part: on 1, 8 and 64 GPUs with 80 or 141 GiB, the pieces into which the papers' batch
+of 16,384 is divided, how many of their graphs are kept, the memory that this takes, and by how much recomputing the
+others raises the FLOPs of a step (of CLIP at most a third). On a GPU a global batch of `--batch` is measured, which is
+what each of eight has of the papers': samples per second, utilisation of the peak by the model's FLOPs (MFU) and by all
+that are done (HFU), and memory, compiled, for CLIP, MAE-CLIP with decoders of 8 and 12 layers, and MaskCLIP, whose time
+should be within 1.05 of the ratio of their FLOPs. Captions have 20 tokens of 77, and memory is reckoned for 77.
+Without a GPU about a minute.
+
+Version 0.1.0 (c61c1ad) took pieces of 512 everywhere and kept no graph where there were two: FLOPs × 1.333 for CLIP on
+fewer than 32 GPUs.
 """
 
 from __future__ import annotations
 
 import argparse
-import sys
+import math
 import time
-import weakref
+from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
-from typing import Any
 
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
 from ablative.study.costs.devices import find
 from ablative.study.plan.plan import make_plan
 from ablative.trainer.clip.data.pairs.batch import Batch
+from ablative.trainer.clip.micro_batches import Division
 from ablative.trainer.clip.models.flops import train_flops
 from ablative.trainer.clip.models.towers import trim_padding
 from ablative.trainer.clip.objectives.system import System
-from ablative.trainer.clip.objectives.terms.reconstruction import ROWS_MULTIPLE
 from ablative.trainer.clip.spec.config import ModelConfig, ObjectiveConfig, RunConfig
-from ablative.trainer.clip.spec.recipes import TEXT, recipe_of
+from ablative.trainer.clip.spec.recipes import recipe_of
 from ablative.trainer.clip.step import TrainStep
+from ablative.trainer.clip.step_memory import divide, make_division, step_memory
 from ablative.trainer.torch.devices import arithmetic
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
-
-from fake_step import step_without_values
+from ablative.trainer.torch.distributed import ALONE, World
 
 PAPER_BATCH = 16_384
 REAL_TOKENS = 20
+GPUS, ROOMS = (1, 8, 64), (80, 141)
+"""Numbers of GPUs, and what each has in GiB."""
 STEP = 20_000
 """Past the local phase of mae_clip_cc, whose schedule all have; losses' shares are measured at other steps."""
-
-
-class Alive(TorchDispatchMode):
-    """Bytes of all tensors that are alive, and the most there were at once."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.now = self.peak = 0
-        self._seen: set[int] = set()
-
-    def note(self, tensor: torch.Tensor) -> None:
-        storage = tensor.untyped_storage()
-        key, size = storage._cdata, storage.nbytes()
-        if key not in self._seen:
-            self._seen.add(key)
-            self.now += size
-            self.peak = max(self.peak, self.now)
-            weakref.finalize(storage, self._freed, key, size)
-
-    def _freed(self, key: int, size: int) -> None:
-        self._seen.discard(key)
-        self.now -= size
-
-    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        found = function(*args, **(kwargs or {}))
-        for value in tree_leaves(found):
-            if isinstance(value, torch.Tensor):
-                self.note(value)
-        return found
 
 
 def contestants(model: str, batch: int, micro: int) -> dict[str, RunConfig]:
@@ -99,18 +71,37 @@ def configured(model: str, batch: int, micro: int) -> RunConfig:
     return next(task.config for task in runs if isinstance(task.config, RunConfig))
 
 
-def needed(config: RunConfig, length: int = 0) -> float:
-    """GiB of the tensors of a step; `length`: of the captions, by default as they are trimmed."""
-    size, recipe = config.runtime.micro_batch or config.schedule.batch_size, recipe_of(config.objective)
-    hidden = REAL_TOKENS - int(REAL_TOKENS * (1 - config.objective.text_mask_ratio))
-    rows = -(-size * hidden // ROWS_MULTIPLE) * ROWS_MULTIPLE if TEXT in recipe.terms else None
-    with step_without_values(config, rows, length or caption_length(config.model)) as (update, batch):
-        with Alive() as alive:
-            for parameter in update.system.parameters():
-                alive.note(parameter)
-            update(STEP, batch)
-        # Moments that the first update made were not there before it: they count from its beginning.
-        return alive.peak / 2**30
+def recomputed(config: RunConfig, division: Division, rows: int) -> float:
+    """Share of a step's FLOPs that is done once more, of pieces whose graph is not kept."""
+    model, length = config.model, caption_length(config.model)
+    whole, clip = (
+        train_flops(model, objective, min(REAL_TOKENS, length), length)
+        for objective in (config.objective, ObjectiveConfig(name="clip"))
+    )
+    pieces = math.ceil(rows / division.size) if division.size else 1
+    # A forward pass is a third of a step with its backward pass; what is decoded is computed once.
+    return max(0, pieces - max(1, division.kept)) / pieces * clip / 3 / whole
+
+
+def divisions(config: RunConfig) -> Iterator[str]:
+    """How the papers' global batch is divided on GPUs, and the work that recomputing adds."""
+    batch = config.schedule.batch_size
+    for gpus in GPUS:
+        memory = step_memory(config, config.model.vocab_size, World(0, gpus))
+        for room in ROOMS:
+            found = divide(batch // gpus, batch // gpus, memory, 0.9 * (room * 2**30 - memory.batch))
+            more = recomputed(config, found, batch // gpus)
+            kept = min(found.kept, math.ceil(batch / gpus / found.size))
+            yield (
+                f"{gpus:3} × {room} GiB: {math.ceil(batch / gpus / found.size):3} pieces of {found.size:5}, "
+                f"{kept:3} kept, {(memory.peak(found) + memory.batch) / 2**30:6.1f} GiB, FLOPs × {1 + more:.3f}"
+            )
+
+
+def needed(config: RunConfig) -> float:
+    """GiB of a step in one piece, with captions of full length."""
+    memory = step_memory(config, config.model.vocab_size, ALONE)
+    return (memory.peak(Division(config.schedule.batch_size)) + memory.batch) / 2**30
 
 
 def caption_length(model: ModelConfig) -> int:
@@ -129,14 +120,15 @@ def prepared(config: RunConfig, device: torch.device) -> tuple[TrainStep, Batch]
     """A system that can take steps on the device, and a batch for it."""
     size, model = config.schedule.batch_size, config.model
     torch.manual_seed(0)
-    update = TrainStep(System(model, config.objective, model.vocab_size).to(device), config, device)
+    system = System(model, config.objective, model.vocab_size).to(device)
+    update = TrainStep(system, config, device, division=make_division(config, model.vocab_size, device, ALONE))
     count = 1 + recipe_of(config.objective).views
     images, *views = torch.randint(256, (count, size, model.image_size, model.image_size, 3), dtype=torch.uint8)
     return update, Batch(images, captions(model, size), torch.stack(views) if views else None)
 
 
-def measured(config: RunConfig, device: torch.device, steps: int) -> tuple[float, float]:
-    """Samples per second, compiled, and GiB at most."""
+def measured(config: RunConfig, device: torch.device, steps: int) -> tuple[float, float, float]:
+    """Samples per second, compiled; GiB at most; and the share of the FLOPs that is done once more."""
     size = config.schedule.batch_size
     with arithmetic(device, 0):
         update, batch = prepared(replace(config, runtime=replace(config.runtime, compile=True)), device)
@@ -151,7 +143,7 @@ def measured(config: RunConfig, device: torch.device, steps: int) -> tuple[float
     memory = torch.cuda.max_memory_allocated(device) / 2**30 if device.type == "cuda" else float("nan")
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
-    return size / seconds, memory
+    return size / seconds, memory, recomputed(config, update.gradients.division, size)
 
 
 def speeds(configs: dict[str, RunConfig], device: torch.device, steps: int) -> None:
@@ -160,11 +152,12 @@ def speeds(configs: dict[str, RunConfig], device: torch.device, steps: int) -> N
     known, first = find(name), 0.0
     print(f"measured on {name}:")
     for label, config in configs.items():
-        rate, memory = measured(config, device, steps)
+        rate, memory, more = measured(config, device, steps)
         length = caption_length(config.model)
         pace = rate * train_flops(config.model, config.objective, min(REAL_TOKENS, length), length)
         first = first or pace
-        share = f"{pace / known.peak('bf16'):.1%} of the peak" if known else f"{pace / 1e12:.2f} TFLOP/s"
+        used = pace / known.peak("bf16") if known else 0.0
+        share = f"MFU {used:.1%}, HFU {used * (1 + more):.1%}" if known else f"{pace / 1e12:.2f} TFLOP/s"
         beside = f"{first / pace:.3f} of the time that its FLOPs take CLIP"
         print(f"  {label:<20}{rate:9,.0f} samples/s, {share}, {memory:.1f} GiB; {beside}")
 
@@ -173,12 +166,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "", help="none: memory alone")
     parser.add_argument("--model", default="vit_b16")
-    parser.add_argument("--batch", type=int, default=512)
-    parser.add_argument("--steps", type=int, default=10)
+    parser.add_argument("--batch", type=int, default=2048, help="global batch that one GPU is measured with")
+    parser.add_argument("--steps", type=int, default=5)
     given = parser.parse_args()
-    for total in (given.batch, PAPER_BATCH):
-        for label, config in contestants(given.model, total, given.batch).items():
-            print(f"{label:<20}{total:7,} samples in pieces of {given.batch}: {needed(config):6.1f} GiB")
+    for label, config in contestants(given.model, PAPER_BATCH, 0).items():
+        print(f"{label}, {PAPER_BATCH:,} samples a step")
+        for line in divisions(config):
+            print(f"  {line}")
     if given.device:
         speeds(contestants(given.model, given.batch, 0), torch.device(given.device), given.steps)
 

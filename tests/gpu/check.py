@@ -74,14 +74,21 @@ def one_step(config: RunConfig, device: torch.device) -> dict[str, float]:
 
 
 def speed(config: RunConfig, device: torch.device, steps: int) -> dict[str, float | None]:
-    """Samples per second, share of the device's peak (None: not known), GiB at most; compiled on a GPU."""
-    rate, memory = measured(config, device, steps)
+    """Samples per second, share of the device's peak by the model's FLOPs and by all that are done (None: not known),
+    GiB at most; compiled on a GPU."""
+    rate, memory, more = measured(config, device, steps)
     length = caption_length(config.model)
     flops = rate * train_flops(config.model, config.objective, min(REAL_TOKENS, length), length)
     known = find(torch.cuda.get_device_name(device)) if device.type == "cuda" else None
     used = flops / known.peak("bf16") if known else None
     gib = None if math.isnan(memory) else round(memory, 2)
-    return {"samples/s": round(rate, 1), "TFLOP/s": flops / 1e12, "utilisation": used, "GiB": gib}
+    return {
+        "samples/s": round(rate, 1),
+        "TFLOP/s": flops / 1e12,
+        "utilisation": used,
+        "hardware": used and used * (1 + more),
+        "GiB": gib,
+    }
 
 
 def main() -> None:

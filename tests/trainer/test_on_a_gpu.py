@@ -66,6 +66,7 @@ def test_a_run_is_that_of_the_cpu(tmp_path: Path, objective: str) -> None:
     "changes",
     [
         {"runtime__micro_batch": 3},
+        {"runtime__memory_share": 1e-5, "schedule__batch_size": 16},
         {"runtime__workers": 1},
         {"runtime__checkpoint_activations": True},
         {"schedule__precision": "bf16"},

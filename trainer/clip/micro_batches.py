@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from ablative.study.core.plurals import counted
 from ablative.trainer.clip.data.pairs.batch import to_pixels
 from ablative.trainer.clip.objectives.augmentation import augment
 from ablative.trainer.clip.objectives.terms.term import Draws, Inputs
@@ -14,6 +15,23 @@ from ablative.trainer.clip.token_ids import PAD
 
 WHOLE = slice(None)
 """Every row."""
+
+
+@dataclass(frozen=True)
+class Division:
+    """How a process's rows of a batch are divided into pieces."""
+
+    size: int = 0
+    """Samples of a piece at most; 0: all rows are one piece."""
+    kept: int = 1
+    """Pieces whose graph is kept from the first pass to the gradient; the others are computed again. One takes no room
+    that a piece which is computed again would not take."""
+
+    def describe(self, rows: int) -> str:
+        """A line for the log."""
+        pieces = -(-rows // self.size) if self.size else 1
+        again = max(0, pieces - max(1, self.kept))
+        return f"{counted(pieces, 'piece')} of a batch in this process; {again} of them computed again for the gradient"
 
 
 @dataclass(frozen=True)

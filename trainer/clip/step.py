@@ -1,10 +1,11 @@
 """One optimiser step over a global batch, for any micro-batch.
 
-The contrastive loss needs the whole batch at once, its graph does not: features are computed piece by piece
-without a graph, the loss is taken over all of them, and each piece is computed again with its features' gradient
-fed in (GradCache, Gao et al. 2021, arXiv 2101.06983; open_clip's `--accum-freq`). One extra forward pass buys
-exact negatives in little memory. Reconstruction losses are weighted sums over samples and simply add up. Pieces hold
-captions of like length, so that each is padded to its own longest alone; order is restored wherever it matters.
+The contrastive loss needs the whole batch at once, its graph does not: features are computed piece by piece, the loss
+is taken over all of them, and their gradient is fed into the graph of each piece. Graphs are kept as far as memory
+allows; the other pieces are computed without one at first, and again when it is their turn (GradCache, Gao et al. 2021,
+arXiv 2101.06983; open_clip's `--accum-freq`). Reconstruction losses are weighted sums over samples and simply add up.
+Pieces hold captions of like length, so that each is padded to its own longest alone; order is restored wherever it
+matters.
 
 Several processes do the same with their rows: features are gathered, each process takes the loss of its rows
 against all, and the gradients of features, the losses and the gradients of parameters are summed over processes.
@@ -12,7 +13,10 @@ against all, and the gradients of features, the losses and the gradients of para
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import dataclasses
+from collections import deque
+from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -20,7 +24,7 @@ from torch import Tensor
 
 from ablative.trainer.clip.data.images.streams import stream
 from ablative.trainer.clip.data.pairs.batch import Batch
-from ablative.trainer.clip.micro_batches import Piece, by_length
+from ablative.trainer.clip.micro_batches import Division, Piece, by_length
 from ablative.trainer.clip.models.blocks import Transformer
 from ablative.trainer.clip.models.towers import trim_padding
 from ablative.trainer.clip.objectives.losses import has_local_negatives, loss_weights
@@ -31,33 +35,59 @@ from ablative.trainer.clip.optim import learning_rate, make_optimizer, set_learn
 from ablative.trainer.clip.spec.config import RunConfig
 from ablative.trainer.torch.distributed import ALONE, World
 from ablative.trainer.torch.divergence import DivergenceWatch
+from ablative.trainer.torch.gradient_sums import GradientSums
+
+EXCHANGED = {"fp32": torch.float32, "bf16": torch.bfloat16}
+"""`schedule.exchange_precision` → type in which gradients travel."""
 
 
 @dataclass(frozen=True)
 class FirstPass:
     """What the losses of a batch need of a piece."""
 
-    found: dict[str, Outcome]
-    """Outcomes of the terms that depend on the whole batch, by name, with their graph, where it is the only piece: then
-    the first pass is the only one."""
     crossing: dict[str, Tensor]
-    """(b,k,E) what of these the losses are functions of."""
+    """(b,k,E) what the losses are functions of, of the terms that depend on the whole batch, without graph."""
     counts: dict[str, Tensor]
     """(b,) by which samples weigh, of the terms that ask for it."""
     places: Tensor | slice
     """The piece's rows in this process's rows of the batch: int64 (b,) or a slice."""
+    found: dict[str, Outcome] = dataclasses.field(default_factory=dict)
+    """Outcomes of these terms with their graph, where it is kept: then the first pass is the only one."""
     inputs: Inputs | None = None
-    """Where it is the only piece."""
+    """What these outcomes were computed from, where their graph is kept."""
+
+
+@dataclass(frozen=True)
+class WholeBatch:
+    """What the losses of the whole batch give to each of its pieces."""
+
+    weights: dict[str, float]
+    """Weight of each loss, by its name."""
+    slopes: dict[str, list[Tensor]]
+    """Gradients of the batch's loss to what crossed, (B,E) each, by the term's name; this process's rows."""
+    shares: dict[str, Tensor]
+    """(B,) what each sample counts for, of the terms that ask for it; this process's rows."""
+    size: int
+    """Samples."""
 
 
 class Gradients:
     """Losses of a global batch; their gradient is added to every parameter's `.grad`."""
 
-    def __init__(self, system: System, config: RunConfig, device: torch.device, world: World = ALONE) -> None:
+    def __init__(
+        self,
+        system: System,
+        config: RunConfig,
+        device: torch.device,
+        world: World = ALONE,
+        division: Division | None = None,
+    ) -> None:
+        """`division`: of this process's rows; without one, pieces are those of `runtime.micro_batch`."""
         self.system = system
         self.config = config
         self.device = device
         self.world = world
+        self.division = division or Division(config.runtime.micro_batch)
         self.names = system.recipe.terms
         for module in system.modules():
             if isinstance(module, Transformer):
@@ -66,7 +96,9 @@ class Gradients:
         run = torch.compile if compiled else lambda function: function
         self.teacher = make_teacher(system)
         self._taught = run(self.teacher.features) if self.teacher else None
-        self._batch_terms = [(term, run(term.features)) for term in system.terms if isinstance(term, BatchTerm)]
+        self.batch_terms = [(term, run(term.features)) for term in system.terms if isinstance(term, BatchTerm)]
+        trained = [parameter for parameter in system.parameters() if parameter.requires_grad]
+        self._sums = GradientSums(trained, world, EXCHANGED[config.schedule.exchange_precision])
         self._sample_terms = [(term, run(term.losses)) for term in system.terms if isinstance(term, SampleTerm)]
 
     def __call__(self, step: int, batch: Batch, draws: Draws, single: str = "") -> Tensor:
@@ -79,16 +111,15 @@ class Gradients:
         if single:
             weights = {name: weight if name == single else 0.0 for name, weight in weights.items()}
         pieces = self._pieces(batch, draws)
-        only, size = len(pieces) == 1, self.config.schedule.batch_size if self.world.size > 1 else len(batch)
+        size = self.config.schedule.batch_size if self.world.size > 1 else len(batch)
         # A batch that is one piece of one process is one graph from the pixels to the loss.
-        whole = only and self.world.size == 1
-        with torch.set_grad_enabled(only):
-            first_passes = [self._first_pass(piece, only, whole) for piece in pieces]
+        whole = len(pieces) == 1 and self.world.size == 1
+        first_passes = [self._first_pass(piece, i < self.division.kept) for i, piece in enumerate(pieces)]
         values = {name: torch.zeros((), device=self.device) for name in self.names}
         slopes: dict[str, list[Tensor]] = {}
         graphs: list[Tensor] = []
         local = has_local_negatives(self.config.objective, step)
-        for term, _ in self._batch_terms:
+        for term, _ in self.batch_terms:
             name = term.names[0]
             if whole:
                 loss = term.loss(term.crossing(first_passes[0].found[name]), local, None)
@@ -96,21 +127,45 @@ class Gradients:
                 values[name] = loss.detach()
             else:
                 values[name], slopes[name] = self._slopes(term, first_passes, weights[name], local, size)
-        shares = self._shares(first_passes, size)
-        for piece, first in zip(pieces, first_passes, strict=True):
-            inputs = first.inputs or piece.inputs()
-            found = first.found if first.inputs else self._features(inputs)
-            graphs += self._through(found, slopes, piece.places)
-            own = {name: share[piece.places] for name, share in shares.items()}
-            for name, value in self._sample_losses(inputs, found, own, size).items():
-                graphs.append(weights[name] * value)
-                values[name] = values[name] + value.detach()
-            torch.stack(graphs).sum().backward()
-            graphs = []
+        batch_wide = WholeBatch(weights, slopes, {} if whole else self._shares(first_passes, size), size)
+        waiting = deque(zip(pieces, first_passes, strict=True))
+        del first_passes
+        while waiting:
+            with self._sums.last_pass() if len(waiting) == 1 else nullcontext():
+                # Taken out one by one: what is left of a graph goes with its piece.
+                for name, value in self._backward(*waiting.popleft(), batch_wide, graphs).items():
+                    values[name] = values[name] + value
         losses = torch.stack([values[name] for name in self.names])
-        if self.world.size > 1:
-            self.world.add([losses, *(p.grad for p in self.system.parameters() if p.grad is not None)])
+        self.world.add([losses])
         return losses
+
+    def _backward(
+        self, piece: Piece, first: FirstPass, batch: WholeBatch, graphs: Sequence[Tensor] = ()
+    ) -> dict[str, Tensor]:
+        """Add a piece's part of the gradient, and that of `graphs`; what it adds to the losses, by name."""
+        inputs = first.inputs or piece.inputs()
+        found = first.found if first.inputs else self.features(inputs)
+        return self.backward(inputs, found, first.places, batch, graphs)
+
+    def backward(
+        self,
+        inputs: Inputs,
+        found: dict[str, Outcome],
+        places: Tensor | slice,
+        batch: WholeBatch,
+        graphs: Sequence[Tensor] = (),
+    ) -> dict[str, Tensor]:
+        """Add to the parameters' gradients those of the losses of the samples at `places`, through their `features`.
+
+        `graphs`: scalars whose gradients are added in the same pass. Returns what the samples add to the losses that
+        add up, by name, without graph.
+        """
+        products = [*graphs, *self._through(found, batch.slopes, places)]
+        own = {name: share[places] for name, share in batch.shares.items()}
+        values = self._sample_losses(inputs, found, own, batch.size)
+        products += [batch.weights[name] * value for name, value in values.items()]
+        torch.stack(products).sum().backward()
+        return {name: value.detach() for name, value in values.items()}
 
     def _pieces(self, batch: Batch, draws: Draws) -> list[Piece]:
         images, views = self._moved(batch.images), None
@@ -119,27 +174,28 @@ class Gradients:
             views = self._moved(batch.views)
         return [
             self._piece(images, views, batch.tokens[places], draws[places], places)
-            for places in by_length(batch.tokens, self.config.runtime.micro_batch or len(batch))
+            for places in by_length(batch.tokens, self.division.size or len(batch))
         ]
 
-    def _first_pass(self, piece: Piece, only: bool, whole: bool) -> FirstPass:
-        inputs = piece.inputs()
-        found = self._features(inputs)
-        if whole:
-            return FirstPass(found, {}, {}, piece.places, inputs)
-        counted = (term for term, _ in self._sample_terms if term.counted)
-        return FirstPass(
-            found if only else {},
-            {term.names[0]: torch.stack(term.crossing(found[term.names[0]]), 1) for term, _ in self._batch_terms},
-            {term.names[0]: term.counts(inputs, found) for term in counted},
-            piece.places,
-            inputs if only else None,
-        )
+    def _first_pass(self, piece: Piece, keep: bool) -> FirstPass:
+        with torch.set_grad_enabled(keep):
+            inputs = piece.inputs()
+            found = self.features(inputs)
+        with torch.no_grad():
+            crossing = {term.names[0]: term.crossing(found[term.names[0]]) for term, _ in self.batch_terms}
+            counted = (term for term, _ in self._sample_terms if term.counted)
+            return FirstPass(
+                {name: torch.stack(sides, 1) for name, sides in crossing.items()},
+                {term.names[0]: term.counts(inputs, found) for term in counted},
+                piece.places,
+                found if keep else {},
+                inputs if keep else None,
+            )
 
-    def _features(self, inputs: Inputs) -> dict[str, Outcome]:
+    def features(self, inputs: Inputs) -> dict[str, Outcome]:
         """What crosses to the whole batch, of a piece, by the name of the term."""
         found: dict[str, Outcome] = {}
-        for term, features in self._batch_terms:
+        for term, features in self.batch_terms:
             with self._autocast():
                 found[term.names[0]] = features(inputs)
         return found
@@ -164,7 +220,7 @@ class Gradients:
     ) -> list[Tensor]:
         """Scalars of which only the gradients mean something: they are those of the losses of the whole batch."""
         products = []
-        for term, _ in self._batch_terms:
+        for term, _ in self.batch_terms:
             if term.names[0] in slopes:
                 sides = zip(term.crossing(found[term.names[0]]), slopes[term.names[0]], strict=True)
                 products += [(side * slope[places]).sum() for side, slope in sides]
@@ -284,11 +340,19 @@ class Shares:
 class TrainStep:
     """One step: draws, gradients, update. Holds the optimiser and watches for divergence."""
 
-    def __init__(self, system: System, config: RunConfig, device: torch.device, world: World = ALONE) -> None:
+    def __init__(
+        self,
+        system: System,
+        config: RunConfig,
+        device: torch.device,
+        world: World = ALONE,
+        division: Division | None = None,
+    ) -> None:
+        """`division` as in `Gradients`."""
         self.system = system
         self.config = config
         self.optimizer = make_optimizer(system, config.schedule, device)
-        self.gradients = Gradients(system, config, device, world)
+        self.gradients = Gradients(system, config, device, world, division)
         self.rows = world.rows(config.schedule.batch_size)
         self.parameters = dict(system.named_parameters())
         self.watch = DivergenceWatch(self.gradients.names, tuple(self.parameters), device)

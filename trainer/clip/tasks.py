@@ -63,16 +63,19 @@ def _pretrain(task: RunningTask) -> Result:
     with team(config.runtime, follow, report) as world:
         hold(task, choose_device(config.runtime.device), config.runtime.threads, world.size)
         outcome = pretrain(paths, config, job.home, task.journal, job.stop, world)
-    facts = {"micro_batch": config.runtime.micro_batch, "halvings": halved} if halved else {}
+    size = outcome.division.size
+    facts = {**({"micro_batch": size} if size else {}), **({"halvings": halved} if halved else {})}
     divergence = None if outcome.divergence is None else asdict(outcome.divergence)
     return Result(outcome.metrics, divergence, {"processes": world.size, **facts})
 
 
 def _fitting(config: RunConfig, halved: int) -> RunConfig:
-    """The configuration with the micro-batch that earlier attempts, which ran out of memory, leave to this one."""
+    """The configuration with the micro-batch and the memory that earlier attempts, which ran out of it, leave to this
+    one."""
     if not halved:
         return config
-    return replace(config, runtime=replace(config.runtime, micro_batch=micro_batch(config, halved)))
+    share = config.runtime.memory_share / 2.0**halved
+    return replace(config, runtime=replace(config.runtime, micro_batch=micro_batch(config, halved), memory_share=share))
 
 
 def _assist(job: JobTask) -> None:

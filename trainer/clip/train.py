@@ -24,7 +24,7 @@ from ablative.trainer.clip.data.pairs.batch import Batch
 from ablative.trainer.clip.data.pairs.loader import Loader
 from ablative.trainer.clip.data.pairs.pairs import Pairs
 from ablative.trainer.clip.data.pairs.tokenizer import Tokenizer
-from ablative.trainer.clip.micro_batches import by_length
+from ablative.trainer.clip.micro_batches import Division, by_length
 from ablative.trainer.clip.models.flops import train_flops
 from ablative.trainer.clip.models.towers import trim_padding
 from ablative.trainer.clip.objectives.system import System
@@ -32,6 +32,7 @@ from ablative.trainer.clip.parent_weights import learn_from, start_from
 from ablative.trainer.clip.spec.config import RunConfig
 from ablative.trainer.clip.spec.recipes import RUN, recipe_of
 from ablative.trainer.clip.step import TrainStep
+from ablative.trainer.clip.step_memory import make_division
 from ablative.trainer.clip.token_ids import PAD
 from ablative.trainer.clip.training_data import open_corpus
 from ablative.trainer.clip.validation import ValidationWatch
@@ -54,6 +55,8 @@ class TrainOutcome:
     divergence: Divergence | None
     metrics: dict[str, float]
     """`train/…` of the last step and `cost/…` of the whole run."""
+    division: Division
+    """How rank 0 divided its rows of a batch."""
 
 
 def pretrain(
@@ -86,6 +89,8 @@ def pretrain(
             pairs, tokenizer = open_corpus(paths, config, home)
         journal.params({"data.actual_fingerprint": pairs.fingerprint, "tokenizer.fingerprint": tokenizer.fingerprint})
         training = Training(config, tokenizer, pairs, device, world)
+        if world.rank == 0 and training.division.size:
+            say(training.division.describe(len(range(config.schedule.batch_size)[training.update.rows])))
         if not _resume(training, paths, journal) and config.parent:
             line = _begin(training, home.run(config.parent), tokenizer, journal)
             if world.rank == 0:
@@ -120,7 +125,8 @@ def _loop(
         for batch in batches:
             training.advance(batch)
             # A signal in one process, or the clock of rank 0, has to take effect in all processes after the same step.
-            asked, due, broken = world.any(stop(), world.rank == 0 and saver.due(), loader.broken > known)
+            flags = stop(), world.rank == 0 and saver.due(), loader.broken > known
+            asked, due, broken = _exchanged(training, *flags)
             last = training.step == steps
             report = last or training.step % every == 0
             save = not last and (asked or due)
@@ -145,7 +151,14 @@ def _loop(
     divergence = divergence or bad_parameter(training.system, training.step)
     metrics = training.cost() | metrics | training.update.shares.latest
     journal.metrics(training.step, metrics)
-    return TrainOutcome(training.step, divergence, metrics)
+    return TrainOutcome(training.step, divergence, metrics, training.division)
+
+
+def _exchanged(training: Training, *flags: bool) -> list[bool]:
+    """Whether any process has set each flag; between two exchanges none counts as set."""
+    if training.world.size > 1 and training.step % training.config.runtime.flags_every:
+        return [False] * len(flags)
+    return training.world.any(*flags)
 
 
 def _share_broken(loader: Loader, world: World) -> int:
@@ -168,7 +181,8 @@ class Training:
         self.fingerprints = {"data": pairs.fingerprint, "tokenizer": tokenizer.fingerprint}
         torch.manual_seed(config.seed)
         self.system = System(config.model, config.objective, tokenizer.vocab_size).to(device).train()
-        self.update = TrainStep(self.system, config, device, world)
+        self.division = make_division(config, tokenizer.vocab_size, device, world)
+        self.update = TrainStep(self.system, config, device, world, self.division)
         self.teacher = self.update.gradients.teacher
         self.step = 0
         self._tokens = torch.zeros(1, 1, dtype=torch.int64)
@@ -202,7 +216,7 @@ class Training:
     def _sample_flops(self) -> float:
         """Mean FLOPs of training on one sample, with captions and micro-batches as in the last batch."""
         config, total = self.config, 0.0
-        for places in by_length(self._tokens, config.runtime.micro_batch or len(self._tokens)):
+        for places in by_length(self._tokens, self.division.size or len(self._tokens)):
             tokens = trim_padding(self._tokens[places])
             length = float((tokens != PAD).sum(1).float().mean())
             sample = train_flops(config.model, config.objective, length, tokens.shape[1], self.vocab_size)

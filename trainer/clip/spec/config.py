@@ -212,7 +212,14 @@ class ClipRuntimeConfig(RuntimeConfig):
     """Where and how fast: nothing here changes the result."""
 
     micro_batch: int = field(0, low=0, identity=False)
-    """Samples per forward pass of a process; 0 takes all of its rows of the batch."""
+    """Samples per forward pass of a process, at most; 0: all of its rows of the batch. On a GPU as many as its memory
+    holds, and the graphs of as many pieces as it holds are kept instead of being computed again."""
+    memory_share: float = field(0.9, above=0, high=1, identity=False)
+    """Part of what a GPU has free that pieces of the batch may take by an estimate; where it runs out of memory all the
+    same, this and the micro-batch are halved."""
+    flags_every: int = field(1, low=1, identity=False)
+    """Steps between two exchanges of signals to stop, due checkpoints and unreadable samples among the processes of a
+    run."""
     workers: int = field(0, low=0, identity=False)
     """Loader processes of each process."""
     compile: bool = field(False, identity=False)
