@@ -38,8 +38,13 @@ def gradients(config: RunConfig, division: Division) -> tuple[torch.Tensor, list
     return losses, [parameter.grad for parameter in system.parameters() if parameter.grad is not None], alive.peak
 
 
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
-@pytest.mark.parametrize("objective", ["clip", "mae_clip similarity", "maskclip", "clip_simclr", "mae"])
+@pytest.mark.parametrize(
+    ("objective", "precision"),
+    [
+        *((objective, "fp32") for objective in ("clip", "maskclip", "clip_simclr", "mae")),
+        *(("mae_clip similarity", precision) for precision in ("fp32", "bf16")),
+    ],
+)
 def test_a_kept_graph_spares_a_pass_and_changes_no_bit(
     objective: str, precision: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -59,7 +64,7 @@ def test_a_kept_graph_spares_a_pass_and_changes_no_bit(
         assert all(torch.equal(one, other) for one, other in zip(found, expected, strict=True))
 
 
-@pytest.mark.parametrize("objective", ["clip", "mae_clip", "maskclip", "simclr", "mae"])
+@pytest.mark.parametrize("objective", ["clip", "mae_clip", "maskclip"])
 def test_a_step_takes_the_memory_of_the_estimate(objective: str) -> None:
     """Whatever the division, and with 16 samples, where pieces of four and eight were tried. Never more: what a piece
     takes is a straight line, and captions are of full length."""
@@ -81,7 +86,10 @@ def test_divisions_by_hand() -> None:
     assert memory.peak(Division(1024)) == 13 * GIB
     for room, expected in (
         (13, Division(1024, 1)),  # the whole batch
-        (12.9, Division(512, 1)),  # pieces of any size would take more with all graphs: of 512, one graph of 6 GiB
+        (
+            12.9,
+            Division(256, 3),
+        ),  # one graph of 512 samples with 6 GiB, three of 256 with 3.5, or four of 128 with 2.25
         (8, Division(512, 1)),
         (7.9, Division(256, 1)),
         (3.1, Division(8, 1)),
@@ -92,7 +100,7 @@ def test_divisions_by_hand() -> None:
     passes = StepMemory(Line(0, 10 * 2**20), Line(0, 10 * 2**20), batch=0)
     assert divide(1024, 1024, passes, 15 * GIB) == Division(512, 2)
     assert divide(1024, 1024, passes, 12 * GIB) == Division(128, 8)
-    assert divide(1024, 1024, passes, 11.2 * GIB) == Division(512, 1)
+    assert divide(1024, 1024, passes, 11.2 * GIB) == Division(128, 7)
     assert divide(1024, 100, passes, 15 * GIB) == Division(100, 11), "never more than it is given"
 
 

@@ -24,7 +24,7 @@ from ablative.trainer.torch.distributed import World
 from ablative.trainer.torch.memory import LiveTensors, free_bytes
 
 USUAL, SMALLEST = 512, 128
-"""Samples of a piece: where graphs are computed again anyway, and the fewest by which a GPU is still kept busy."""
+"""Samples of a piece: the most where graphs are computed again anyway, and the fewest that keep a GPU busy."""
 _TRIED = (4, 8)
 """Samples of the pieces that are tried: with two sizes, what is constant is separated from what grows."""
 
@@ -78,22 +78,31 @@ def make_division(config: RunConfig, vocab_size: int, device: torch.device, worl
 def divide(rows: int, limit: int, memory: StepMemory, room: float) -> Division:
     """Rows in pieces of equal size, of which as many keep their graph as fit into `room` bytes.
 
-    The largest pieces with which no graph is computed again, if there are such ones; otherwise pieces of a usual size.
-    They are halved until one fits, at the end to a single sample, which is tried whether it fits or not.
+    The largest pieces with which no graph is computed again, if there are such ones; otherwise those with which the
+    fewest samples are. Where none of these fits, pieces are halved until one does, at the end to a single sample, which
+    is tried whether it fits or not.
 
     Args:
         limit: samples of a piece at most.
     """
     largest = min(rows, limit)
     sizes = [math.ceil(largest / 2**halved) for halved in range(largest.bit_length() + 1)]
-    for size in (size for size in sizes if size >= min(SMALLEST, largest)):
+    busy = [size for size in sizes if size >= min(SMALLEST, largest)]
+    for size in busy:
         division = Division(size, math.ceil(rows / size))
         if memory.peak(division) <= room:
             return division
-    usual = [size for size in sizes if size <= USUAL]
-    size = next((size for size in usual if memory.peak(Division(size)) <= room), 1)
+    fitting = [size for size in sizes if size <= USUAL and memory.peak(Division(size)) <= room]
+    divisions = [_with_graphs(size, memory, room) for size in fitting if size in busy]
+    if divisions:
+        return max(divisions, key=lambda division: division.size * division.kept)
+    return Division(fitting[0] if fitting else 1)
+
+
+def _with_graphs(size: int, memory: StepMemory, room: float) -> Division:
+    """Pieces of a size of which one fits, with as many graphs as fit."""
     spare, graph = room - memory.peak(Division(size)), memory.graph.at(size)
-    return Division(size, 1 + (int(spare // graph) if spare > 0 and graph else 0))
+    return Division(size, 1 + (int(spare // graph) if graph else 0))
 
 
 def step_memory(config: RunConfig, vocab_size: int, world: World) -> StepMemory:
