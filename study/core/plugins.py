@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 from collections.abc import Collection, Iterator, Mapping
+from typing import TYPE_CHECKING
 
 from ablative.study.core.errors import ConfigError, unknown
 from ablative.study.core.registry import load
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
 
 
 class Plugins(Collection[str]):
@@ -60,11 +63,13 @@ class Plugins(Collection[str]):
             raise ConfigError(f"{at}{own} cannot be imported: {reason}") from error
         return found
 
-    def _points(self) -> list[importlib.metadata.EntryPoint]:
+    def _points(self) -> list[EntryPoint]:
+        from importlib.metadata import entry_points  # a tenth of what a shell's completion takes, which needs none
+
         # A distribution that is installed and lies on the path, too, is found twice.
-        points = importlib.metadata.entry_points(group=self.group)
+        points = entry_points(group=self.group)
         return list({(point.name, point.value, _owner(point)): point for point in points}.values())
 
 
-def _owner(point: importlib.metadata.EntryPoint) -> str:
+def _owner(point: EntryPoint) -> str:
     return (point.dist.name if point.dist else "") or point.value
