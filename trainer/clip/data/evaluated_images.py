@@ -16,7 +16,8 @@ from ablative.study.spec.compose import Composer
 from ablative.trainer.clip.data.images.image_list import HASH, image_hash
 from ablative.trainer.clip.data.sets.evaluation import StoredImages
 from ablative.trainer.clip.data.sources import open_dataset
-from ablative.trainer.clip.spec.config import EMBEDDED, DatasetConfig
+from ablative.trainer.clip.spec.config import DatasetConfig
+from ablative.trainer.clip.spec.dataset_kinds import EMBEDDED
 
 _PLACE = ("kind", "path", "test_path", "annotations", "task", "split", "seed")
 """Keys of a set that decide which images it has."""

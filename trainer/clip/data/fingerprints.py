@@ -16,7 +16,8 @@ from ablative.trainer.clip.data.shards.shard_files import FINGERPRINT_DIGITS, Sh
 from ablative.trainer.clip.data.shards.shard_paths import find_shards
 from ablative.trainer.clip.data.shards.shards import subset
 from ablative.trainer.clip.data.texts import texts_fingerprint
-from ablative.trainer.clip.spec.config import FILE_SETS, DataConfig, DatasetConfig
+from ablative.trainer.clip.spec.config import DataConfig, DatasetConfig
+from ablative.trainer.clip.spec.dataset_kinds import FILE_SETS
 from ablative.trainer.clip.spec.fingerprints import TextFile
 
 

@@ -19,7 +19,8 @@ from ablative.trainer.clip.data.sets.clip_benchmark import ClipBenchmarkSet
 from ablative.trainer.clip.data.sets.evaluation import EvaluationSet, Split, WholeImages
 from ablative.trainer.clip.data.sources import open_dataset
 from ablative.trainer.clip.spec.class_sets import class_set, split_synonyms
-from ablative.trainer.clip.spec.config import QUESTIONS, DatasetConfig, ProtocolConfig
+from ablative.trainer.clip.spec.config import DatasetConfig, ProtocolConfig
+from ablative.trainer.clip.spec.dataset_kinds import QUESTIONS
 from ablative.trainer.clip.spec.metrics import PROTOCOL_KINDS
 from ablative.trainer.clip.spec.prompts import OWN, templates
 

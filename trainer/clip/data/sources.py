@@ -14,7 +14,8 @@ from ablative.trainer.clip.data.sets.holdout import HoldOut
 from ablative.trainer.clip.data.sets.labelled_shards import ShardSet
 from ablative.trainer.clip.data.shards.shards import ShardPairs
 from ablative.trainer.clip.data.world.shapes import ShapePairs, ShapeSet, fingerprint_shapes
-from ablative.trainer.clip.spec.config import DATASET_KINDS, FILE_SETS, DataConfig, DatasetConfig
+from ablative.trainer.clip.spec.config import DataConfig, DatasetConfig
+from ablative.trainer.clip.spec.dataset_kinds import DATASET_KINDS, FILE_SETS
 
 
 def open_pairs(data: DataConfig, image_size: int, home: Home) -> Pairs:

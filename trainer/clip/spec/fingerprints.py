@@ -15,7 +15,8 @@ from ablative.study.core.typed import build
 from ablative.study.home.paths import Home
 from ablative.trainer.clip.spec.checks import check_dataset
 from ablative.trainer.clip.spec.class_sets import class_set
-from ablative.trainer.clip.spec.config import EMBEDDED, DataConfig, DatasetConfig, ProtocolConfig, SuiteConfig
+from ablative.trainer.clip.spec.config import DataConfig, DatasetConfig, ProtocolConfig, SuiteConfig
+from ablative.trainer.clip.spec.dataset_kinds import EMBEDDED
 from ablative.trainer.clip.spec.prompts import OWN, templates
 
 
