@@ -18,7 +18,7 @@ mini: $(TRAINER)  ## run the grid of MAE-CLIP's tables in miniature and leave a 
 	$(BIN)/ablate run mae_clip_mini
 	@echo "open $${ABLATE_HOME:-ablate_home}/studies/mae_clip_mini/report/index.html"
 
-maskclip: $(TRAINER)  ## run the grid of MaskCLIP's tables in miniature and leave a report (a quarter of an hour on two cores)
+maskclip: $(TRAINER)  ## run the grid of MaskCLIP's tables in miniature and leave a report (half an hour on two cores)
 	$(BIN)/ablate run maskclip_mini
 	@echo "open $${ABLATE_HOME:-ablate_home}/studies/maskclip_mini/report/index.html"
 
@@ -75,7 +75,7 @@ services:  ## Debian packages that the tests use: PostgreSQL, Chromium, pdflatex
 	@bash tests/install-services.sh
 
 $(TRAINER): pyproject.toml constraints.txt
-	PYTHON=$(PYTHON) .ci/install --editable '.[clip]'
+	PYTHON=$(PYTHON) .ci/install --editable '.[clip,detection]'
 	touch $@
 
 $(STAMP): pyproject.toml constraints.txt tests/oracles.txt

@@ -2,30 +2,24 @@
 
 from __future__ import annotations
 
-import functools
 import importlib
 import warnings
 from types import ModuleType
 
-import torch
 from missing import missing
 
-
-@functools.cache
-def _declare_missing_operators() -> torch.library.Library:
-    """torchvision's CPU wheels lag behind torch, and their import dies for want of these two operators."""
-    library = torch.library.Library("torchvision", "DEF")
-    for name in ("nms", "qnms"):
-        library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-    return library
+from ablative.trainer.clip.protocols.dense.operators import load_torchvision
 
 
 def oracle(name: str) -> ModuleType:
-    """The module `name` of timm, open_clip or torchvision; skips the test, saying why, without it."""
-    _declare_missing_operators()
+    """The module `name` of timm, open_clip, transformers, …; skips the test, saying why, without it.
+
+    torchvision's CPU wheels lag behind torch: the operators without which its import dies come from the product.
+    """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
+            load_torchvision()
             return importlib.import_module(name)
         except ImportError as error:
             missing(f"no reference implementation to compare with: {error} (pip install -r tests/oracles.txt)")

@@ -20,6 +20,7 @@ class Extra:
 
 EXTRAS = {
     "clip": Extra("training", ("torch", "tokenizers", "sklearn")),
+    "detection": Extra("detection", ("torchvision", "pycocotools")),
     "postgres": Extra("PostgreSQL", ("psycopg2",)),
 }
 

@@ -43,6 +43,7 @@ ROWS = {
         "differences": 7,
         "table3": 4,
         "table4": 8,
+        "table4_trained": 8,
         "table5": 5,
         "table7": 4,
         "table8": 7,
@@ -205,6 +206,18 @@ def test_gpu_hours_of_maskclip(home: Home) -> None:
             for task in plan.of_cell(cell)[:1]:
                 assert hours[task.task_id]["H100"] == pytest.approx(clip * ratio * times, rel=0.02), cell
     assert sum(hours[run.task_id]["H100"] for run in plan.runs) == pytest.approx(1870, rel=0.01)
+
+
+def test_gpu_hours_of_what_maskclip_fine_tunes(home: Home) -> None:
+    """By passes of ViT-B/16: 160,000 steps of 16 crops on ADE20K, 12 epochs of COCO, 100 of ImageNet."""
+    plan = make_plan("maskclip", ("cluster=h100",), home=home, without_data=True)
+    hours = estimate(plan).gpu_hours
+    cell = {"method": "maskclip", "data": "laion_20m", "epochs": "25"}
+    found = {task.protocol: hours[task.task_id]["H100"] for task in plan.of_cell(cell) if task.protocol}
+    assert found["finetune_maskclip"] == pytest.approx(9.4, rel=0.05)
+    assert found["upernet"] == pytest.approx(6.6, rel=0.05) and 3 < found["detection"] < 5.5
+    count = Counter(task.protocol for task in plan.tasks)
+    assert (count["finetune_maskclip"], count["detection"]) == (18, 8)
 
 
 def test_each_system_of_maskclip_tries_its_own_usual_weight_first(home: Home) -> None:

@@ -18,7 +18,7 @@ from ablative.study.core.files import read_json, write_json
 from ablative.study.core.typed import plain
 from ablative.study.costs.usage import TaskUsage
 from ablative.study.home.journal import metric_rows, read
-from ablative.study.home.paths import Home, TaskPaths
+from ablative.study.home.paths import Home, RunPaths, TaskPaths
 from ablative.trainer.clip import evaluate
 from ablative.trainer.clip.evaluate import Scores
 from ablative.trainer.clip.spec.config import DatasetConfig, EvaluationConfig, ProtocolConfig
@@ -82,9 +82,9 @@ def evaluated(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     names: list[str] = []
     real = evaluate.score_set
 
-    def counting(model: object, config: EvaluationConfig, dataset: DatasetConfig, content: str, home: Home) -> object:
+    def counting(model: object, config: EvaluationConfig, dataset: DatasetConfig, *rest: object) -> object:
         names.append(dataset.name)
-        return real(model, config, dataset, content, home)
+        return real(model, config, dataset, *rest)
 
     monkeypatch.setattr(evaluate, "score_set", counting)
     return names
@@ -122,6 +122,22 @@ def test_asked_to_stop_it_does_so_after_a_set(home: Home, evaluated: list[str]) 
     assert record["attempts"] == 3 and record["cost"]["seconds"] > spent > 0
     rows = [(name, step) for name, step, _, _ in metric_rows(read(stopped.journal)[0])]
     assert len(rows) == len(set(rows)), "nothing is reported twice"
+
+
+def test_stopped_within_a_training_it_ends_with_the_same_values(home: Home) -> None:
+    """Two steps for each of three sets: stopped after the first of them, and after the set."""
+    whole, stopped = (write_evaluation(home, "finetune", name) for name in ("whole", "stopped"))
+    execute(job(whole, home))
+    for count in range(1, 6):
+        reason = "stopped after step 1 of 2" if count % 2 else f"stopped after {count // 2} of 3 data sets"
+        with pytest.raises(Interrupted, match=reason):
+            execute(job(stopped, home, lambda: True))
+    spent = read_json(stopped.scores)["spent"]["seconds"]
+    execute(job(stopped, home, lambda: True))
+    assert values(stopped) == values(whole)
+    record = read_json(stopped.record)
+    assert record["attempts"] == 6 and record["cost"]["seconds"] > spent > 0
+    assert not RunPaths(stopped.root).checkpoint.exists()
 
 
 def test_what_was_kept_of_something_else_is_evaluated_again(

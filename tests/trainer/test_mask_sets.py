@@ -18,7 +18,8 @@ from ablative.study.home.paths import Home
 from ablative.trainer.clip.data.sets.evaluation import EvaluationSet, WholeImages
 from ablative.trainer.clip.data.sources import fingerprint_dataset, open_dataset
 from ablative.trainer.clip.protocols.evaluation import Evaluation
-from ablative.trainer.clip.protocols.segmentation import background_names, prompt_groups, segmentation
+from ablative.trainer.clip.protocols.parts.masks import background_names
+from ablative.trainer.clip.protocols.segmentation import prompt_groups, segmentation
 from ablative.trainer.clip.spec.class_sets import class_set
 from ablative.trainer.clip.spec.config import DatasetConfig, ProtocolConfig
 

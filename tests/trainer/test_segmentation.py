@@ -14,8 +14,9 @@ from small_models import MODEL
 
 from ablative.study.core.errors import ConfigError, DataError
 from ablative.trainer.clip.protocols.parts import metrics
+from ablative.trainer.clip.protocols.parts.masks import segment
 from ablative.trainer.clip.protocols.parts.windows import slide
-from ablative.trainer.clip.protocols.segmentation import prompt_groups, prompt_maps, segment, segmentation
+from ablative.trainer.clip.protocols.segmentation import prompt_groups, prompt_maps, segmentation
 from ablative.trainer.clip.spec.checks import check_evaluation
 from ablative.trainer.clip.spec.config import DatasetConfig, ProtocolConfig
 
@@ -150,7 +151,7 @@ def test_labels_of_a_large_image_are_taken_a_few_at_a_time(monkeypatch: pytest.M
     expected = segment(maps, groups, (3, 4))
     assert (expected == metrics.UNDECIDED).any() and (expected != metrics.UNDECIDED).any()
     for pixels in (12, 24, 36):
-        monkeypatch.setattr("ablative.trainer.clip.protocols.segmentation.PIXELS", pixels)
+        monkeypatch.setattr("ablative.trainer.clip.protocols.parts.masks.PIXELS", pixels)
         np.testing.assert_array_equal(segment(maps, groups, (3, 4)), expected)
     maps[2, 0, 0] = torch.nan
     assert segment(maps, groups, (3, 4))[0, 0] == metrics.UNDECIDED

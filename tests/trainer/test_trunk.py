@@ -110,13 +110,13 @@ def test_resampled_positions_agree_with_timm() -> None:
     for side, to in ((14, 24), (4, 3)):
         values = torch.randn(side * side, 8)
         expected = layers.resample_abs_pos_embed(values[None], [to, to], [side, side], num_prefix_tokens=0)[0]
-        torch.testing.assert_close(resampling(side, to) @ values, expected, atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(resampling(side, to, to) @ values, expected, atol=1e-5, rtol=1e-5)
     smaller, larger = (
         tower(positions="sincos", class_token=False),
         tower(positions="sincos", image_size=64, position_grid=4),
     )
     assert larger.positions.shape == (64, 32), "fixed ones are resampled once"
-    torch.testing.assert_close(larger.positions, resampling(4, 8) @ smaller.positions)
+    torch.testing.assert_close(larger.positions, resampling(4, 8, 8) @ smaller.positions)
 
 
 def test_stochastic_depth_agrees_with_timm() -> None:

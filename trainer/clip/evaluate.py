@@ -1,7 +1,7 @@
 """One evaluation, data set after data set: what is finished is kept, and an attempt goes on where the last one was.
 
 Every data set is evaluated by itself and draws its own random numbers, so that an evaluation that was killed between
-two of them ends with the values of one that was not (on a GPU, within rounding).
+two of them, or in the middle of a long training, ends with the values of one that was not (on a GPU, within rounding).
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from ablative.study.home.journal import Journal, encode
 from ablative.study.home.paths import Home, RunPaths, TaskPaths
 from ablative.trainer.clip.data.sources import fingerprint_dataset
 from ablative.trainer.clip.protocols import represent, score_set
+from ablative.trainer.clip.protocols.resumption import Resumption
 from ablative.trainer.clip.spec.config import EvaluationConfig
 from ablative.trainer.torch.meter import ElapsedCost, Meter
 
@@ -40,14 +41,15 @@ def evaluate(
 
     Args:
         paths: the evaluation's files; the caller holds its lease.
-        stop: asked after every data set; true raises Interrupted.
+        stop: asked after every data set, and after every step of a long training; true raises Interrupted.
 
     Raises:
         Interrupted: what is finished is kept; call again to go on.
         ConfigError, DataError: as `represent` and `score_set`.
     """
     run = home.run(config.run_id)
-    scores = Scores(paths.scores, _key(run, config, device))
+    key = _key(run, config, device)
+    scores = Scores(paths.scores, key)
     meter = Meter(scores.spent, device)
     representation = represent(run, config, device)
     # Values on a validation split serve a search: the prefix keeps them out of the tables of test results.
@@ -58,9 +60,17 @@ def evaluate(
         found = scores.find(dataset.name, content)
         asked = False
         if found is None:
-            values = score_set(representation, config, dataset, content, home)
+            resumption = Resumption(
+                RunPaths(paths.root).checkpoint,
+                f"{key} {dataset.name} {content}",
+                representation.config.runtime.checkpoint_seconds,
+                stop,
+                lambda: scores.spend(meter.elapsed()),
+            )
+            values = score_set(representation, config, dataset, content, home, resumption)
             found = {prefix + name: value for name, value in values}
             scores.keep(dataset.name, content, found, meter.elapsed())
+            resumption.end()
             asked = number < len(config.datasets) and stop()
         # Only when it is kept, so that no other attempt reports another value; what the journal has, it leaves out.
         journal.metrics(0, found)
@@ -98,6 +108,10 @@ class Scores:
         """Add a data set, in one step."""
         values = {metric: encode(value) for metric, value in metrics.items()}
         self._sets[name] = {"content": content, "metrics": values}
+        self.spend(spent)
+
+    def spend(self, spent: ElapsedCost) -> None:
+        """Write the time so far, which went into what is kept here and into the training under way."""
         write_json(self._path, {"key": self._key, "spent": asdict(spent), "sets": self._sets})
 
 

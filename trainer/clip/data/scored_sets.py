@@ -10,13 +10,15 @@ import functools
 from dataclasses import dataclass
 
 import numpy as np
+from PIL import Image
 
 from ablative.study.core.errors import ConfigError, DataError, UnfitDataError
 from ablative.study.home.paths import Home
+from ablative.trainer.clip.data.images.pictures import scaled
 from ablative.trainer.clip.data.questions.questions import QuestionSplit
 from ablative.trainer.clip.data.questions.shape_questions import TASKS as QUESTION_TASKS
 from ablative.trainer.clip.data.sets.clip_benchmark import ClipBenchmarkSet
-from ablative.trainer.clip.data.sets.evaluation import EvaluationSet, Split, WholeImages
+from ablative.trainer.clip.data.sets.evaluation import EvaluationSet, InstanceImages, Split, WholeImages
 from ablative.trainer.clip.data.sources import open_dataset
 from ablative.trainer.clip.spec.class_sets import class_set, split_synonyms
 from ablative.trainer.clip.spec.config import DatasetConfig, ProtocolConfig
@@ -26,7 +28,7 @@ from ablative.trainer.clip.spec.prompts import OWN, templates
 
 LABELLED = ("zero_shot", "linear_probe", "finetune")
 """Kinds of protocols that score classes."""
-LARGE = ("clip_benchmark", *QUESTIONS)
+LARGE = ("clip_benchmark", "coco_instances", *QUESTIONS)
 """Kinds of sets whose splits take minutes to open: the plan opens one only where the suite takes a part of it."""
 
 
@@ -55,8 +57,10 @@ class ScoredSet:
                 self.questions(name)
             elif self.protocol.kind == "retrieval":
                 self.captions()
-            elif self.protocol.kind == "segmentation":
-                self.mask(0)
+            elif self.protocol.kind == "detection":
+                self.instances(name)
+            elif self.protocol.kind in ("segmentation", "upernet"):
+                self.mask(0, name)
             else:
                 self.split(name)
 
@@ -101,23 +105,37 @@ class ScoredSet:
             raise DataError(f"data set {self.config.name}: {silent} test images have no caption")
         return captions
 
-    def mask(self, i: int) -> np.ndarray:
-        """uint8 (S, S) of a test image; raises where it has none."""
-        mask = self.split("test").masks(i)
+    def mask(self, i: int, name: str = "test") -> np.ndarray:
+        """uint8 (S, S) of an image; raises where it has none."""
+        mask = self.split(name).masks(i)
         if mask is None:
-            raise UnfitDataError(f"data set {self.config.name}: test sample {i} has no mask")
+            raise UnfitDataError(f"data set {self.config.name}: {name} sample {i} has no mask")
         return mask
 
-    def whole(self, i: int, size: int) -> tuple[np.ndarray, np.ndarray]:
-        """uint8 (H, W, 3) and the mask (h, w) of a whole test image, which need not be of one size; raises where it has
-        none. `size`: pixels of its shorter side, unless the set has its own."""
-        split = self.split("test")
+    def instances(self, name: str) -> InstanceImages:
+        """The split `train` or `test` with its instances; raises where the set has none."""
+        split = self.split(name)
+        if not isinstance(split, InstanceImages):
+            raise UnfitDataError(
+                f"data set {self.config.name}: it has no instances, which detection needs; sets of the kinds "
+                "coco_instances and shapes have"
+            )
+        return split
+
+    def whole(self, i: int, size: int, name: str = "test", scale: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
+        """uint8 (H, W, 3) and the mask (h, w) of a whole image, maybe of other sizes; raises where it has none.
+
+        Args:
+            size: pixels of its shorter side, unless the set has its own.
+            scale: factor on all sizes.
+        """
+        split = self.split(name)
         if not isinstance(split, WholeImages):
-            return split.images(i), self.mask(i)
+            square = split.images(i)
+            return scaled(Image.fromarray(square), round(scale * len(square))), self.mask(i, name)
         mask = split.whole_mask(i)
-        return split.whole(i, self.config.short_side or size, self.config.long_side), self.mask(
-            i
-        ) if mask is None else mask
+        sides = (round(scale * side) for side in (self.config.short_side or size, self.config.long_side))
+        return split.whole(i, *sides), self.mask(i, name) if mask is None else mask
 
     @property
     def _label_hint(self) -> str:

@@ -114,11 +114,16 @@ class Transformer(nn.Module):
         """`drop_path`: how often training leaves a residual branch of the last block out (`forward`)."""
         super().__init__()
         self.blocks = nn.ModuleList(Block(width, heads, mlp_ratio) for _ in range(depth))
-        self.rates = [drop_path * (i / (depth - 1) if depth > 1 else 1.0) for i in range(depth)]
-        """The same of each block: from 0 to that of the last, linearly (Huang et al. 2016, arXiv 1603.09382)."""
+        self.set_drop_path(drop_path)
         self.recompute = False
         """Keep each block's input alone and compute the rest again for the gradient: a third more work, and memory for
         one block instead of all (Chen et al. 2016, arXiv 1604.06174)."""
+
+    def set_drop_path(self, drop_path: float) -> None:
+        """How often training leaves a residual branch of the last block out; of the first, never."""
+        depth = len(self.blocks)
+        self.rates = [drop_path * (i / (depth - 1) if depth > 1 else 1.0) for i in range(depth)]
+        """The same of each block: from 0 to that of the last, linearly (Huang et al. 2016, arXiv 1603.09382)."""
 
     def forward(
         self, x: Tensor, valid: Tensor | None = None, mask: Tensor | None = None, paths: Tensor | None = None

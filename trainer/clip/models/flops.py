@@ -11,6 +11,7 @@ import functools
 import math
 from itertools import pairwise
 
+from ablative.trainer.clip.models.head_flops import mask_rcnn_flops, neck_flops, upernet_flops
 from ablative.trainer.clip.models.sizes import ROUNDING, conv_widths, keep_count
 from ablative.trainer.clip.spec.config import (
     DatasetConfig,
@@ -53,7 +54,7 @@ def evaluation_flops(model: ModelConfig, evaluation: EvaluationConfig) -> float:
     """FLOPs of the passes of an evaluation whose sets' sizes are configured; 0 where one is not.
 
     Counts images through the tower (a forward pass for features, three for a step of fine-tuning) and questions through
-    the decoder. Leaves out heads, prompts and the linear layers of probes, which are small against these.
+    the decoder, and heads on feature maps. Leaves out prompts and linear layers, which are small against these.
     """
     return _passes_flops(model, evaluation.protocol, evaluation.datasets)
 
@@ -75,22 +76,43 @@ def _set_flops(model: ModelConfig, protocol: ProtocolConfig, dataset: DatasetCon
         return (train + test) * image
     if protocol.kind == "finetune":
         return (3 * protocol.epochs * train + test) * image
+    if protocol.kind == "upernet":
+        return _upernet(model, protocol, dataset, test)
+    if protocol.kind == "detection":
+        return (3 * protocol.epochs * train + test) * _detection(model, protocol)
     if protocol.kind == "vqa":
         depth = protocol.decoder_depth or model.decoder_depth
         question = _trunk(grid(model) + QUESTION_TOKENS, model.decoder_width, depth, model.mlp_ratio)
         seen = (dataset.epochs or protocol.epochs) * train + dataset.first_epochs * dataset.first_size
         return (3 * seen + test) * question
     if protocol.kind == "segmentation" and protocol.stride:
-        return test * image * _windows(model, protocol, dataset)
+        return test * image * _windows(model.image_size, protocol.stride, dataset)
     return test * image
 
 
-def _windows(model: ModelConfig, protocol: ProtocolConfig, dataset: DatasetConfig) -> int:
-    """Windows over an image of usual proportions, 4 : 3."""
-    short = dataset.short_side or model.image_size
+def _upernet(model: ModelConfig, protocol: ProtocolConfig, dataset: DatasetConfig, test: int) -> float:
+    options = protocol.upernet
+    patches = (options.side // model.patch_size) ** 2
+    image = image_flops(model, patches) + neck_flops(model.width, patches)
+    image += upernet_flops(model.width, patches, options)
+    windows = _windows(options.side, protocol.stride or 1.0, dataset)
+    return (3.0 * options.steps * protocol.batch_size + test * windows) * image
+
+
+def _detection(model: ModelConfig, protocol: ProtocolConfig) -> float:
+    """An image of usual proportions, 4 : 3."""
+    options = protocol.detection
+    short = options.short_side / model.patch_size
+    patches = round(short * min(4 * short / 3, options.long_side / model.patch_size))
+    heads = neck_flops(model.width, patches) + mask_rcnn_flops(model.width, patches, options)
+    return image_flops(model, patches) + heads
+
+
+def _windows(window: int, share: float, dataset: DatasetConfig) -> int:
+    """Windows over an image of usual proportions, 4 : 3, by `share` of their side."""
+    short = dataset.short_side or window
     sides = (short, min(4 * short / 3, dataset.long_side or math.inf))
-    stride = protocol.stride * model.image_size
-    return math.prod(1 + math.ceil((side - model.image_size) / stride - ROUNDING) for side in sides)
+    return math.prod(1 + math.ceil((side - window) / (share * window) - ROUNDING) for side in sides)
 
 
 def forward_flops(

@@ -14,11 +14,11 @@ from ablative.trainer.clip.models.splits import take
 
 
 def patchify(images: Tensor, size: int) -> Tensor:
-    """images (B,C,S,S) → (B,N,size²·C): patches row by row, inside a patch rows, columns, channels (MAE)."""
-    batch, channels, side, _ = images.shape
-    grid = side // size
-    cells = images.reshape(batch, channels, grid, size, grid, size)
-    return cells.permute(0, 2, 4, 3, 5, 1).reshape(batch, grid * grid, size * size * channels)
+    """images (B,C,H,W) → (B,N,size²·C): patches row by row, inside a patch rows, columns, channels (MAE)."""
+    batch, channels, height, width = images.shape
+    rows, columns = height // size, width // size
+    cells = images.reshape(batch, channels, rows, size, columns, size)
+    return cells.permute(0, 2, 4, 3, 5, 1).reshape(batch, rows * columns, size * size * channels)
 
 
 def blank(images: Tensor, hidden: Tensor, size: int) -> Tensor:

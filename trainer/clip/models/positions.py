@@ -24,16 +24,16 @@ def sincos_2d(width: int, side: int) -> Tensor:
     return torch.cat([columns, rows], dim=-1).flatten(0, 1).float()
 
 
-def resampling(side: int, to: int) -> Tensor:
-    """Matrix (to², side²) that takes values on a side × side grid to one of another size.
+def resampling(side: int, rows: int, columns: int) -> Tensor:
+    """Matrix (rows · columns, side²) that takes values on a side × side grid to one of another size.
 
     Bicubic with antialiasing, as timm's `resample_abs_pos_embed`. A product is the same on every device and in both
     directions, which a kernel that interpolates is not.
     """
     units = torch.eye(side * side).view(-1, 1, side, side)
-    return F.interpolate(units, size=(to, to), mode="bicubic", antialias=True).flatten(1).T.contiguous()
+    return F.interpolate(units, size=(rows, columns), mode="bicubic", antialias=True).flatten(1).T.contiguous()
 
 
 def fixed_positions(width: int, side: int, grid: int = 0) -> Tensor:
     """`sincos_2d` of a side × side grid, (side², width); of a `grid` of another size: those of that one, resampled."""
-    return sincos_2d(width, side) if grid in (0, side) else resampling(grid, side) @ sincos_2d(width, grid)
+    return sincos_2d(width, side) if grid in (0, side) else resampling(grid, side, side) @ sincos_2d(width, grid)

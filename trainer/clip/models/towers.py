@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import math
 from collections.abc import Sequence
 
 import torch
@@ -29,6 +31,8 @@ class ImageTower(nn.Module):
         super().__init__()
         side = model.image_size // model.patch_size
         grid = model.position_grid or side
+        self.side = side
+        """Patches along a side of an image."""
         self.count = side * side
         """Patches of an image."""
         self.extra = int(model.class_token)
@@ -39,7 +43,7 @@ class ImageTower(nn.Module):
         else:
             self.register_buffer("positions", fixed_positions(model.width, side, grid), persistent=False)
         learned = model.positions == "learned" and grid != side
-        self.register_buffer("resampling", resampling(grid, side) if learned else None, persistent=False)
+        self.register_buffer("resampling", resampling(grid, side, side) if learned else None, persistent=False)
         # It has no position, which would only be added to it.
         self.class_token = nn.Parameter(0.02 * torch.randn(model.width)) if model.class_token else None
         self.mask_token = nn.Parameter(0.02 * torch.randn(model.width)) if mask_token else None
@@ -73,7 +77,9 @@ class ImageTower(nn.Module):
         return tokens[:, self.extra :] if self.extra else tokens
 
     def taps(self, images: Tensor, blocks: Sequence[int], paths: Tensor | None = None) -> list[Tensor]:
-        """What so many blocks make of the patches of images (B,3,S,S): (B,N,D) each, without the final norm.
+        """What so many blocks make of the patches of images (B,3,H,W): (B,N,D) each, without the final norm.
+
+        Images of other sizes than the model's have its positions, resampled.
 
         Args:
             blocks: numbers from 1 to the depth, in ascending order.
@@ -99,11 +105,23 @@ class ImageTower(nn.Module):
             x = self.stem(blank(images, hidden, self.stem.patch_size))
             index = hidden[..., None].expand(-1, -1, x.shape[-1])
             x = x.scatter(1, index, self.mask_token.to(x.dtype).expand_as(index))
-        positions = self.positions if self.resampling is None else self.resampling @ self.positions
+        rows, columns = (length // self.stem.patch_size for length in images.shape[2:])
+        positions = self._positions(rows, columns)
         x = x + (positions if keep is None else positions[keep])
         if self.class_token is None:
             return x
         return torch.cat([self.class_token.to(x.dtype).expand(len(x), 1, -1), x], dim=1)
+
+    def _positions(self, rows: int, columns: int) -> Tensor:
+        """(rows · columns, D)."""
+        if (rows, columns) == (self.side, self.side):
+            return self.positions if self.resampling is None else self.resampling @ self.positions
+        matrix = _resampling(math.isqrt(len(self.positions)), rows, columns)
+        return matrix.to(self.positions.device) @ self.positions
+
+
+_resampling = functools.lru_cache(64)(resampling)
+"""Images of detection have many sizes, which come again and again."""
 
 
 class TextTower(nn.Module):

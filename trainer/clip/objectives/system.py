@@ -83,9 +83,12 @@ class System(nn.Module):
 
     # ---- evaluation: whole inputs
 
-    def image_tokens(self, images: Tensor) -> Tensor:
-        """images (B,3,S,S) → patches (B,N,D) after the final LayerNorm, without the class token."""
-        tokens = self.image.patches(self.image(images))
+    def image_tokens(self, images: Tensor, paths: Tensor | None = None) -> Tensor:
+        """images (B,3,S,S) → patches (B,N,D) after the final LayerNorm, without the class token.
+
+        `paths`: random numbers of stochastic depth, as `Transformer.forward` takes them.
+        """
+        tokens = self.image.patches(self.image(images, paths=paths))
         return self.image_head.norm(tokens) if self.contrastive else tokens
 
     def text_tokens(self, tokens: Tensor) -> Tensor:
@@ -93,24 +96,24 @@ class System(nn.Module):
         words = self.text(tokens, tokens != PAD)
         return self.text_head.norm(words) if self.contrastive else words
 
-    def image_features(self, images: Tensor, kind: str, tap: int = 0) -> Tensor:
+    def image_features(self, images: Tensor, kind: str, tap: int = 0, paths: Tensor | None = None) -> Tensor:
         """images (B,3,S,S) → (B,D), or (B,E) unit vectors for "projected".
 
         "pooled": before the projection, by the trained pooling. MAE and M3AE train none: theirs where that
         learns nothing, the mean otherwise. "mean": the mean of the patches whatever the pooling, after so many blocks
-        (`tap`) and without the final norm, or after all of them and with it (0).
+        (`tap`) and without the final norm, or after all of them and with it (0). `paths` as in `image_tokens`.
         """
         if tap:
             assert kind == "mean", kind
-            return self.image.taps(images, (tap,))[0].mean(1)
+            return self.image.taps(images, (tap,), paths)[0].mean(1)
         if kind == "projected":
-            return self.encode_image(images)
+            return self.encode_image(images, paths)
         if kind == "mean":
-            return self.image_tokens(images).mean(1)
+            return self.image_tokens(images, paths).mean(1)
         assert kind == "pooled", kind
         if self.contrastive:
-            return self.image_head.pooled(self.image(images))
-        return self.image_pool(self.image(images))
+            return self.image_head.pooled(self.image(images, paths=paths))
+        return self.image_pool(self.image(images, paths=paths))
 
     def patch_embeddings(self, images: Tensor, kind: str = "tokens") -> Tensor:
         """images (B,3,S,S) → every patch in the joint space, unit vectors (B,N,E).
@@ -121,10 +124,10 @@ class System(nn.Module):
         patches = self.image.values(images) if kind == "values" else self.image.patches(self.image(images))
         return self.image_head.elements(patches)
 
-    def encode_image(self, images: Tensor) -> Tensor:
+    def encode_image(self, images: Tensor, paths: Tensor | None = None) -> Tensor:
         """images (B,3,S,S) → unit vectors (B,E)."""
         self._require_joint_space()
-        return self.image_head(self.image(images))
+        return self.image_head(self.image(images, paths=paths))
 
     def encode_text(self, tokens: Tensor) -> Tensor:
         """tokens int64 (B,L), 0 is padding → unit vectors (B,E)."""

@@ -17,6 +17,7 @@ from ablative.trainer.clip.checkpoint import load_system
 from ablative.trainer.clip.data.sources import fingerprint_dataset, open_dataset
 from ablative.trainer.clip.protocols.evaluation import Evaluation
 from ablative.trainer.clip.protocols.parts.features import Representation
+from ablative.trainer.clip.protocols.resumption import Resumption
 from ablative.trainer.clip.spec.config import DatasetConfig, EvaluationConfig, ModelConfig, ProtocolConfig
 from ablative.trainer.clip.spec.metrics import PROTOCOL_KINDS, applicable
 
@@ -61,19 +62,33 @@ def score(representation: Representation, config: EvaluationConfig, home: Home) 
 def image_size(model: ModelConfig, protocol: ProtocolConfig, dataset: DatasetConfig) -> int:
     """Side at which the images of a set are wanted: the model's, or that of the whole images that windows slide over.
 
+    A protocol with a trained head on maps has its own.
+
     Images in files are whole at any size.
     """
+    if protocol.kind == "upernet":
+        return dataset.short_side or protocol.upernet.side
+    if protocol.kind == "detection":
+        return protocol.detection.short_side
     return dataset.short_side if protocol.stride and dataset.short_side else model.image_size
 
 
 def score_set(
-    representation: Representation, config: EvaluationConfig, dataset: DatasetConfig, content: str, home: Home
+    representation: Representation,
+    config: EvaluationConfig,
+    dataset: DatasetConfig,
+    content: str,
+    home: Home,
+    resumption: Resumption | None = None,
 ) -> Iterator[tuple[str, float]]:
     """The same on one data set of the evaluation; the outcome does not depend on the others.
 
-    `content` is its fingerprint.
+    Args:
+        content: the data set's fingerprint.
+        resumption: where a protocol that trains for long keeps its state.
 
     Raises:
+        Interrupted: as `resumption` does.
         ConfigError: the protocol needs captions or masks that are not there, or the data set is too small for its
             classes.
         DataError: broken samples or labels.
@@ -86,6 +101,7 @@ def score_set(
         representation,
         content,
         representation.paths.evaluation(digest(canonical(identity(config)))),
+        resumption or Resumption(),
     )
     for metric, value in PROTOCOLS[protocol.kind](evaluation):
         yield f"{protocol.name}/{dataset.name}/{metric}", value

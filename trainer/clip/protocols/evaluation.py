@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from ablative.study.home.paths import TaskPaths
 from ablative.trainer.clip.data.scored_sets import ScoredSet
 from ablative.trainer.clip.protocols.parts.features import Representation
+from ablative.trainer.clip.protocols.resumption import Resumption
 
 
 @dataclass(frozen=True)
@@ -20,6 +21,8 @@ class Evaluation(ScoredSet):
     """Fingerprint of the data set's content."""
     task: TaskPaths | None = None
     """Where a protocol keeps what is no metric."""
+    resumption: Resumption = field(default_factory=Resumption)
+    """Where a protocol that trains for long keeps its state."""
 
     def features(self, split: str, kind: str) -> np.ndarray:
         """float32 (n, D) of a split's images, after `protocol.tap` blocks, see `Representation.image_features`."""

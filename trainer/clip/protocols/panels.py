@@ -19,10 +19,11 @@ from ablative.study.core.files import write_atomic
 from ablative.study.home.paths import TaskPaths
 from ablative.trainer.clip.data.pairs.batch import to_pixels
 from ablative.trainer.clip.protocols.evaluation import Evaluation
+from ablative.trainer.clip.protocols.parts.masks import IGNORE, background_names, segment
 from ablative.trainer.clip.protocols.parts.prompts import class_embeddings
 from ablative.trainer.clip.protocols.parts.similarity import score_chunks
 from ablative.trainer.clip.protocols.parts.visualise import grad_cam, restore_images
-from ablative.trainer.clip.protocols.segmentation import IGNORE, background_names, prompt_groups, prompt_maps, segment
+from ablative.trainer.clip.protocols.segmentation import prompt_groups, prompt_maps
 from ablative.trainer.clip.spec.panel_pictures import pictures_path
 from ablative.trainer.clip.spec.prompts import fill, names_class
 

@@ -16,22 +16,19 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
-from torch.nn import functional as F
 
-from ablative.study.core.errors import ConfigError, DataError
+from ablative.study.core.errors import ConfigError
 from ablative.trainer.clip.data.pairs.batch import to_pixels
 from ablative.trainer.clip.protocols.evaluation import Evaluation
 from ablative.trainer.clip.protocols.parts import metrics
+from ablative.trainer.clip.protocols.parts.masks import IGNORE, background_names, check_labels, segment
 from ablative.trainer.clip.protocols.parts.prompts import class_embeddings
 from ablative.trainer.clip.protocols.parts.similarity import distinct_rows
 from ablative.trainer.clip.protocols.parts.windows import slide
 from ablative.trainer.clip.spec.class_sets import split_synonyms
-from ablative.trainer.clip.spec.config import DatasetConfig, ProtocolConfig
+from ablative.trainer.clip.spec.config import DatasetConfig
 
 BATCH = 32
-PIXELS = 1 << 26
-"""Scores that are held at once."""
-IGNORE = 255
 MASKED = ("", "shape", "color")
 """Tasks of the procedural world whose classes its masks hold."""
 
@@ -48,7 +45,7 @@ def segmentation(evaluation: Evaluation) -> Iterator[tuple[str, float]]:
     classes = len(dataset.classes) + 1
     counts = np.zeros((classes, classes + 1), dtype=np.int64)
     for maps, mask in (_windows if protocol.stride else _squares)(evaluation, embeddings):
-        _check(mask, classes, evaluation.config.name)
+        check_labels(mask, classes, evaluation.config.name)
         predicted = segment(maps, groups, (mask.shape[0], mask.shape[1]))
         counts += metrics.confusion(mask, predicted, classes, ignore)
     yield "miou", metrics.mean_iou(counts)
@@ -78,13 +75,6 @@ def _windows(evaluation: Evaluation, prompts: np.ndarray) -> Iterator[tuple[torc
         yield slide(pixels, window, stride, score), mask
 
 
-def background_names(protocol: ProtocolConfig, own: tuple[str, ...] | None) -> str:
-    """Names of label 0, separated by commas; empty where it is not scored. A data set's own names go first."""
-    if own is not None:
-        return ", ".join(own)
-    return protocol.background_names if protocol.background else ""
-
-
 def prompt_groups(background: str, classes: Sequence[str]) -> tuple[list[str], list[list[int]]]:
     """Every name once, and for each mask label (0, the background, first) the indices of its names.
 
@@ -111,39 +101,6 @@ def prompt_maps(patches: torch.Tensor, prompts: np.ndarray) -> torch.Tensor:
     return scores.transpose(1, 2)[:, torch.from_numpy(place).to(patches.device)].unflatten(2, (side, side))
 
 
-def segment(maps: torch.Tensor, groups: list[list[int]], size: tuple[int, int]) -> np.ndarray:
-    """Labels int64 (H, W) of one image, `metrics.UNDECIDED` where classes tie: (P, h, w) -> (H, W).
-
-    Args:
-        maps: scores of each prompt.
-        groups: prompts of each label; the highest counts.
-        size: of the mask, in pixels.
-    """
-    labels = [label for label, group in enumerate(groups) if group]
-    best = maps.new_full(size, -torch.inf)
-    hits, choice = (torch.zeros(size, dtype=torch.int64, device=maps.device) for _ in range(2))
-    # A few labels at a time: all maps of a large image at once would not fit.
-    count = max(1, PIXELS // (size[0] * size[1]))
-    whole = _enlarged(maps, size) if len(maps) <= count else None
-    for some in (labels[i : i + count] for i in range(0, len(labels), count)):
-        own = (_enlarged(maps[groups[label]], size) if whole is None else whole[groups[label]] for label in some)
-        scores = torch.stack([each.amax(dim=0) for each in own])
-        top, place = scores.max(dim=0)
-        first = torch.tensor(some, device=maps.device)[place]
-        # Not a number is nowhere equal to itself, and has no hit.
-        equal = (scores == top).sum(dim=0)
-        better = (top > best) | top.isnan()
-        hits = torch.where(better, equal, hits + equal * (top == best))
-        best, choice = torch.where(better, top, best), torch.where(better, first, choice)
-    return torch.where(hits == 1, choice, metrics.UNDECIDED).cpu().numpy()
-
-
-def _enlarged(maps: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
-    if maps.shape[1:] == size:
-        return maps
-    return F.interpolate(maps[None], size=size, mode="bilinear", align_corners=False)[0]
-
-
 def _check_classes(config: DatasetConfig, classes: Sequence[str]) -> None:
     if not classes:
         raise ConfigError(f"data set {config.name}: it has no class names, which prompts need")
@@ -152,9 +109,3 @@ def _check_classes(config: DatasetConfig, classes: Sequence[str]) -> None:
             f"data set {config.name}: masks of shapes hold shapes or colours, and task '{config.task}' names other "
             "classes; leave `task` empty, or write `task: color`"
         )
-
-
-def _check(mask: np.ndarray, classes: int, name: str) -> None:
-    wrong = np.setdiff1d(mask, [*range(classes), IGNORE])
-    if wrong.size:
-        raise DataError(f"data set {name}: mask label {wrong[0]}, expected 0 to {classes - 1} or {IGNORE}")

@@ -203,6 +203,18 @@ def check_protocol(protocol: ProtocolConfig, where: str) -> None:
             f"{where}.warmup_epochs: {protocol.warmup_epochs} of {protocol.epochs} epochs leave none in which "
             f"the learning rate falls; expected 0 to {protocol.epochs - 1}"
         )
+    if protocol.lr_floor > protocol.lr:
+        raise ConfigError(f"{where}.lr_floor: {protocol.lr_floor} is more than {where}.lr ({protocol.lr})")
+    if protocol.kind == "upernet" and protocol.batch_size < 2:
+        raise ConfigError(f"{where}.batch_size: 1 gives UPerNet's BatchNorm nothing to compare; expected 2 or more")
+    upernet, detection = protocol.upernet, protocol.detection
+    for key, low, other, high in (
+        ("upernet.warmup_steps", upernet.warmup_steps, "upernet.steps", upernet.steps),
+        ("upernet.scale_low", upernet.scale_low, "upernet.scale_high", upernet.scale_high),
+        ("detection.short_side", detection.short_side, "detection.long_side", detection.long_side),
+    ):
+        if low > high:
+            raise ConfigError(f"{where}.{key}: {low} is more than {where}.{other} ({high})")
 
 
 def check_evaluation(protocol: ProtocolConfig, datasets: Sequence[DatasetConfig], model: ModelConfig) -> None:
@@ -216,8 +228,13 @@ def check_evaluation(protocol: ProtocolConfig, datasets: Sequence[DatasetConfig]
             "after it, so that none of its patches is in the joint space; choose patch_features=tokens, or "
             f"`protocols: {{{protocol.name}: {{…}}}}` for the cells with another pooling (gap, max, cls)"
         )
+    if protocol.kind == "upernet" and protocol.upernet.side % (2 * model.patch_size):
+        raise ConfigError(
+            f"{where}.upernet.side: {protocol.upernet.side} is no multiple of two patches of {model.patch_size} pixels "
+            "(model.patch_size), which the coarsest of its maps needs"
+        )
     for dataset in datasets:
-        if protocol.stride and 0 < dataset.short_side < model.image_size:
+        if protocol.kind == "segmentation" and protocol.stride and 0 < dataset.short_side < model.image_size:
             raise ConfigError(
                 f"suite.datasets.{dataset.name}.short_side: {dataset.short_side}, and windows have the model's "
                 f"{model.image_size} pixels; choose {model.image_size} or more, or 0 for {model.image_size}"

@@ -20,6 +20,7 @@ from ablative.trainer.clip.spec.loss_options import DistillConfig, SimclrConfig,
 from ablative.trainer.clip.spec.metrics import PROTOCOL_KINDS
 from ablative.trainer.clip.spec.recipes import RECIPES
 from ablative.trainer.clip.spec.schedule_config import ScheduleConfig
+from ablative.trainer.clip.spec.training_options import AugmentConfig, DetectionConfig, UpernetConfig
 
 OBJECTIVES = tuple(RECIPES)
 POOLINGS = ("map", "gap", "max")
@@ -334,6 +335,16 @@ class ProtocolConfig:
     """Fine-tuning: learning rate of a layer over that of the layer above it (BEiT, MAE)."""
     label_smoothing: float = field(0.0, low=0, below=1, identity_default=0.0)
     """Fine-tuning: share of a label that goes to all classes alike."""
+    lr_floor: float = field(0.0, low=0, identity_default=0.0)
+    """Fine-tuning: learning rate at the end of its fall, before the share of a layer."""
+    drop_path: float = field(0.0, low=0, below=1, identity_default=0.0)
+    """Fine-tuning: stochastic depth as `model.drop_path`, whatever the pretraining had."""
+    augment: AugmentConfig = field(AugmentConfig(), identity_default=AugmentConfig())
+    """Fine-tuning: how training images are changed."""
+    upernet: UpernetConfig = field(UpernetConfig(), identity_default=UpernetConfig())
+    """Semantic segmentation by fine-tuning: `upernet` alone."""
+    detection: DetectionConfig = field(DetectionConfig(), identity_default=DetectionConfig())
+    """Detection by fine-tuning: `detection` alone."""
     answer_loss: str = field("cross_entropy", choices=("cross_entropy", "binary"), identity_default="cross_entropy")
     """Question answering: one answer out of all, each weighed by what it is worth, or every answer by itself, which is
     usual on VQAv2 (Teney et al. 2017)."""

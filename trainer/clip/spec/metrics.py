@@ -28,6 +28,10 @@ PROTOCOL_KINDS = {
     "segmentation": ProtocolKind(("miou",)),
     "vqa": ProtocolKind(("accuracy", "majority"), trains=True, compares=False),
     "finetune": ProtocolKind(("top1", "per_class"), trains=True, compares=False),
+    "upernet": ProtocolKind(("miou",), trains=True, compares=False),
+    "detection": ProtocolKind(
+        ("box_ap", "box_ap50", "box_ap75", "mask_ap", "mask_ap50", "mask_ap75"), trains=True, compares=False
+    ),
     "panels": ProtocolKind((), compares=False),
 }
 """`protocol.kind` → what the manager knows of it."""
@@ -39,6 +43,7 @@ METRIC_LABELS = {
     "per_class": "mean per class",
     "majority": "largest class",
     "miou": "mIoU",
+    **{f"{thing}_ap{at}": f"{thing} AP{' at ' if at else ''}{at}" for thing in ("box", "mask") for at in ("", 50, 75)},
     **{
         f"{way}_r{k}": f"{sign} R@{k}"
         for way, sign in (("i2t", "image→text"), ("t2i", "text→image"))
@@ -52,6 +57,8 @@ PROTOCOL_LABELS = {
     "linear_probe_bn": "linear probe (BN)",
     "vqa": "VQA",
     "finetune": "fine-tuning",
+    "upernet": "UPerNet",
+    "detection": "Mask R-CNN",
 }
 """How reports print protocols; the others by their names, without what they have behind their kinds (`vqa_paper`)."""
 

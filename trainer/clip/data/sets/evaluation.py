@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -50,6 +50,36 @@ class WholeImages(Protocol):
 
     def whole_mask(self, i: int) -> np.ndarray | None:
         """uint8 (H, W) as it is stored, with labels as in `Split.masks`; None where the set has no masks."""
+        ...
+
+
+class Instances(NamedTuple):
+    """Things in one image of H × W pixels."""
+
+    boxes: np.ndarray
+    """float32 (k, 4): left, top, right, bottom in pixels."""
+    labels: np.ndarray
+    """int64 (k,): 1 + class."""
+    masks: np.ndarray
+    """uint8 (k, H, W), 1 where the thing is."""
+    crowd: np.ndarray
+    """bool (k,): many things within one outline."""
+
+
+@runtime_checkable
+class InstanceImages(Protocol):
+    """A split whose images have single things with boxes and masks."""
+
+    def picture(self, i: int) -> np.ndarray:
+        """uint8 (H, W, 3) as it is stored; raises DataError where it is missing or broken."""
+        ...
+
+    def instances(self, i: int) -> Instances:
+        """Things in that image."""
+        ...
+
+    def with_instances(self) -> np.ndarray:
+        """int64 (m,): numbers of the images that have any, besides crowds."""
         ...
 
 

@@ -33,6 +33,7 @@ NO_STUFF = 254
 STUFF_LABELS = np.full(256, NO_STUFF, dtype=np.uint8)
 STUFF_LABELS[[number for number in range(182) if number not in _DROPPED]] = np.arange(1, 172)
 STUFF_LABELS[255] = 255
+SCENES = "ADEChallengeData2016's images/{training,validation}/*.jpg and annotations/{training,validation}/*.png"
 _USUAL = (".jpg", ".jpeg", ".png", ".webp")
 PANOPTIC = (
     "COCO's panoptic JSON ({images: [{id, file_name}], annotations: [{image_id, file_name, segments_info: "
@@ -117,11 +118,42 @@ class PngSet(_MaskSet):
 
     def _find(self) -> list[tuple[Path, Path]]:
         images = locate(self._dataset.path, self._where, self.layout)
-        masks = locate(self._dataset.test_path, f"{self._where}: test_path", self.layout)
+        return self._matching(images, locate(self._dataset.test_path, f"{self._where}: test_path", self.layout))
+
+    def _matching(self, images: Path, masks: Path) -> list[tuple[Path, Path]]:
+        """Every image of a folder with the mask of its name in another one."""
         places = [(path, path.relative_to(images).with_suffix(".png")) for path in images_in(images)]
         # Other kinds of files than these usual ones may be anything; with a mask they are images.
         places = [place for place in places if place[0].suffix.lower() in _USUAL or (masks / place[1]).exists()]
         return [(path, required(masks, str(name), self._where, self.layout)) for path, name in places]
+
+
+class SceneSet(PngSet):
+    """ADE20K's scene parsing benchmark with its train split, for what is trained on masks; label 0 is not scored."""
+
+    layout, usual = SCENES, "ade20k"
+
+    def split(self, name: str) -> FileSplit:
+        """`train` or `test`, the published validation images."""
+        pairs = self._pairs if name == "test" else self._training
+        rows = choose(self._dataset, name, np.arange(len(pairs)), self._where)
+        chosen = [pairs[row] for row in rows]
+        return FileSplit([image for image, _ in chosen], self._image_size, mask=lambda i: self._mask(chosen[i][1]))
+
+    def files(self) -> tuple[Path, list[Path], list[Path]]:
+        found = [path for pair in (*self._training, *self._pairs) for path in pair]
+        return locate(self._dataset.path, self._where, self.layout), found, []
+
+    def _find(self) -> list[tuple[Path, Path]]:
+        root = locate(self._dataset.path, self._where, self.layout)
+        train, test = (
+            self._matching(
+                *(required(root, f"{kind}/{part}", self._where, SCENES) for kind in ("images", "annotations"))
+            )
+            for part in ("training", "validation")
+        )
+        self._training = train
+        return test
 
 
 class StuffSet(PngSet):

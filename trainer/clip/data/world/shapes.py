@@ -15,6 +15,7 @@ from ablative.study.core.errors import DataError, unknown
 from ablative.trainer.clip.data.images import streams
 from ablative.trainer.clip.data.images.crops import Crops, crop_squares
 from ablative.trainer.clip.data.pairs.pairs import Views
+from ablative.trainer.clip.data.sets.evaluation import Instances
 from ablative.trainer.clip.data.world import phrases
 from ablative.trainer.clip.data.world.drawing import render
 from ablative.trainer.clip.data.world.occlusion import occluded
@@ -97,6 +98,10 @@ class _Blocks:
         """uint8 (S, S)."""
         return self._block(i, "drawn", self._render)[1][i % _BLOCK]
 
+    def slots(self, i: int) -> np.ndarray:
+        """uint8 (S, S): 0 background, 1 + number of the object in its scene elsewhere."""
+        return self._block(i, "slots", self._render_slots)[i % _BLOCK]
+
     def caption(self, i: int) -> str:
         return self._block(i, "captions", phrases.captions)[i % _BLOCK]
 
@@ -108,6 +113,9 @@ class _Blocks:
             made = make(self._scenes(np.arange(start, start + _BLOCK)))
             setattr(self._kept, name, (start, made))
         return cast(T, made)
+
+    def _render_slots(self, scenes: Scenes) -> np.ndarray:
+        return render(scenes, self._size, np.tile(np.arange(MAX_COUNT), (len(scenes), 1)))[1]
 
     def _render(self, scenes: Scenes) -> tuple[np.ndarray, np.ndarray]:
         return render(scenes, self._size, scenes.color if self._colored_masks else scenes.kind)
@@ -196,7 +204,8 @@ class ShapeSplit:
         self._seed, self._stream = dataset.seed, f"evaluation {stream}"
         self._manner, self._occluded = manner(dataset.task), dataset.task == OCCLUDED
         self._size = getattr(dataset, name) or SPLIT_SIZES[name]
-        self._blocks = _Blocks(image_size, self._draw, colored_masks=dataset.task == "color")
+        self._colored = dataset.task == "color"
+        self._blocks = _Blocks(image_size, self._draw, colored_masks=self._colored)
         self.labels = TASKS[dataset.task or "shape"][1](self._draw(np.arange(self._size))).astype(np.int64)
 
     def __len__(self) -> int:
@@ -216,6 +225,24 @@ class ShapeSplit:
         """uint8 (S, S): 0 background, 1 + shape elsewhere; 1 + colour where the task is `color`."""
         _check_index(i, self._size)
         return self._blocks.mask(i)
+
+    def picture(self, i: int) -> np.ndarray:
+        """See `evaluation.InstanceImages`."""
+        return self.images(i)
+
+    def instances(self, i: int) -> Instances:
+        """Every object of which a pixel is seen, by its shape; by its colour where the task is `color`."""
+        _check_index(i, self._size)
+        scenes = self._draw(np.array([i]))
+        masks = (self._blocks.slots(i) == np.arange(1, 1 + scenes.count[0])[:, None, None]).astype(np.uint8)
+        seen = masks.any((1, 2))
+        kinds = (scenes.color if self._colored else scenes.kind)[0, : scenes.count[0]]
+        masks, labels = masks[seen], kinds[seen].astype(np.int64) + 1
+        return Instances(_boxes(masks), labels, masks, np.zeros(len(masks), dtype=bool))
+
+    def with_instances(self) -> np.ndarray:
+        """All: each has its main object."""
+        return np.arange(self._size)
 
     def questions(self, i: int) -> list[Question]:
         """How many, whether there is, and what colour."""
@@ -265,6 +292,14 @@ def ask(scenes: Scenes) -> list[Question]:
         if sum(other.shape == one.shape for other in objects) == 1:
             questions.append(Question("color", f"what color is the {one.shape}?", one.color))
     return questions
+
+
+def _boxes(masks: np.ndarray) -> np.ndarray:
+    """float32 (k, 4) around the pixels of masks (k, S, S), each of which has some."""
+    side = masks.shape[1]
+    across, down = masks.any(1), masks.any(2)
+    ends = [across.argmax(1), down.argmax(1), side - across[:, ::-1].argmax(1), side - down[:, ::-1].argmax(1)]
+    return np.stack(ends, 1).astype(np.float32)
 
 
 def _fingerprint(use: str, seed: int) -> str:

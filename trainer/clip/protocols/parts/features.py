@@ -6,9 +6,7 @@ import contextlib
 import functools
 import hashlib
 import io
-from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +23,7 @@ from ablative.trainer.clip.data.pairs.tokenizer import Tokenizer
 from ablative.trainer.clip.data.sets.evaluation import Split
 from ablative.trainer.clip.data.world.shapes import OCCLUDED, manner
 from ablative.trainer.clip.objectives.system import System
+from ablative.trainer.clip.protocols.parts.reading import read_ahead
 from ablative.trainer.clip.protocols.parts.row_store import gathered
 from ablative.trainer.clip.protocols.parts.similarity import distinct_rows
 from ablative.trainer.clip.spec.config import DatasetConfig, RunConfig
@@ -162,22 +161,7 @@ def images_in_blocks(split: Split, size: int, threads: int = 0) -> Iterator[np.n
     def read(start: int) -> np.ndarray:
         return np.stack([split.images(i) for i in range(start, min(start + size, len(split)))])
 
-    starts = range(0, len(split), size)
-    if not threads:
-        yield from map(read, starts)
-        return
-    # Threads are enough: Pillow decodes and resizes without holding the interpreter.
-    with ThreadPoolExecutor(threads) as pool:
-        ahead: deque[Future[np.ndarray]] = deque()
-        try:
-            for start in starts:
-                ahead.append(pool.submit(read, start))
-                if len(ahead) > threads:
-                    yield ahead.popleft().result()
-            while ahead:
-                yield ahead.popleft().result()
-        finally:
-            pool.shutdown(cancel_futures=True)
+    yield from read_ahead(read, range(0, len(split), size), threads)
 
 
 def images_of(dataset: DatasetConfig) -> dict[str, Any]:

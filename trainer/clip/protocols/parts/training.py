@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import torch
 from torch import nn
@@ -19,31 +20,54 @@ from ablative.trainer.clip.spec.config import ProtocolConfig
 _BLOCK = re.compile(r"(?:^|\.)trunk\.blocks\.(\d+)\.")
 
 
+class Drawn(NamedTuple):
+    """A batch of training samples."""
+
+    epoch: int
+    rows: torch.Tensor
+    """int64 (b,)."""
+    rate: float
+
+
 def batches(
     samples: int, protocol: ProtocolConfig, peak: float, generator: torch.Generator, epochs: int = 0
 ) -> Iterator[tuple[torch.Tensor, float]]:
     """Rows of each batch int64 (b,), with its learning rate; the highest is `peak`.
 
-    Every epoch shuffles and splits into equal batches of at most `batch_size`: no sample is dropped and no
-    batch is so small that its BatchNorm statistics are noise.
-
     Args:
         epochs: of one stage; the warm-up keeps its share of them. 0 takes the protocol's.
     """
+    for drawn in drawn_batches(samples, protocol, peak, generator, epochs):
+        yield drawn.rows, drawn.rate
+
+
+def drawn_batches(
+    samples: int, protocol: ProtocolConfig, peak: float, generator: torch.Generator, epochs: int = 0
+) -> Iterator[Drawn]:
+    """Batches in their order; arguments as of `batches`.
+
+    Every epoch shuffles and splits into equal batches of at most `batch_size`: no sample is dropped and no
+    batch is so small that its BatchNorm statistics are noise.
+    """
     epochs = epochs or protocol.epochs
     warmup = protocol.warmup_epochs * epochs / protocol.epochs
-    count = math.ceil(samples / protocol.batch_size)
+    count = batches_of_an_epoch(samples, protocol)
     for epoch in range(epochs):
         order = torch.randperm(samples, generator=generator)
         for position, rows in enumerate(order.tensor_split(count)):
-            yield rows, learning_rate(peak, epoch + position / count, epochs, warmup)
+            rate = learning_rate(peak, epoch + position / count, epochs, warmup, protocol.lr_floor)
+            yield Drawn(epoch, rows, rate)
 
 
-def learning_rate(peak: float, epoch: float, epochs: int, warmup: float) -> float:
-    """Linear warm-up from 0, then half a cosine to 0, by fractional epoch (MAE `util/lr_sched.py`)."""
+def batches_of_an_epoch(samples: int, protocol: ProtocolConfig) -> int:
+    return math.ceil(samples / protocol.batch_size)
+
+
+def learning_rate(peak: float, epoch: float, epochs: int, warmup: float, floor: float = 0.0) -> float:
+    """Linear warm-up from 0, then half a cosine to the floor, by fractional epoch (MAE `util/lr_sched.py`)."""
     if epoch < warmup:
         return peak * epoch / warmup
-    return peak * 0.5 * (1.0 + math.cos(math.pi * (epoch - warmup) / (epochs - warmup)))
+    return floor + (peak - floor) * 0.5 * (1.0 + math.cos(math.pi * (epoch - warmup) / (epochs - warmup)))
 
 
 def layered_adamw(model: nn.Module, protocol: ProtocolConfig, depth: int, inputs: tuple[str, ...]) -> torch.optim.AdamW:
@@ -78,3 +102,8 @@ def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
     """Give every group its share of a learning rate."""
     for group in optimizer.param_groups:
         group["lr"] = rate * group["share"]
+
+
+def warmed(step: int, steps: int, ratio: float) -> float:
+    """Share of the learning rate in a step, which rises linearly from `ratio` to 1 in so many steps (mmcv)."""
+    return 1 - (1 - step / steps) * (1 - ratio) if step < steps else 1.0
