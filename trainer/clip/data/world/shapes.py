@@ -297,7 +297,7 @@ def ask(scenes: Scenes) -> list[Question]:
 def _boxes(masks: np.ndarray) -> np.ndarray:
     """float32 (k, 4) around the pixels of masks (k, S, S), each of which has some."""
     side = masks.shape[1]
-    across, down = masks.any(1), masks.any(2)
+    across, down = masks.max(axis=1) > 0, masks.max(axis=2) > 0
     ends = [across.argmax(1), down.argmax(1), side - across[:, ::-1].argmax(1), side - down[:, ::-1].argmax(1)]
     return np.stack(ends, 1).astype(np.float32)
 
