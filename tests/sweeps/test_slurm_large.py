@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import getpass
 import os
 import re
 import shutil
@@ -109,6 +110,23 @@ def test_sixty_runs_where_thirty_jobs_may_be_queued(
         assert arrays and all(len(array.elements) < elements for array in arrays)
     assert Counter(event for event, _ in events(home)) == {"begin": 120, "done": 120}
     assert all((task.paths(home).output / "trace").read_text().split() == ["1", "2"] for task in plans[1].tasks)
+
+
+def test_a_limit_of_the_account_above_is_found_by_its_refusals(
+    home: Home, site: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is shared with other users, and what `sacctmgr` says of one does not have it."""
+    user = getpass.getuser()
+    for words in (
+        ("account", "department", "GrpSubmitJobs=2"),
+        ("account", "team", "parent=department"),
+        ("user", user, "Account=team"),
+    ):
+        slurm("sacctmgr", "--immediate", "--quiet", "add", *words)
+    home.root.mkdir()
+    plan = fake_plan(tmp_path, home, 6, "cluster.account=team")
+    assert max(watched(plan, FAKE, monkeypatch)) <= 2
+    assert Counter(event for event, _ in events(home)) == {"begin": 12, "done": 12}
 
 
 @pytest.mark.parametrize("kind", ["shipped", "program"])
