@@ -13,13 +13,14 @@ from tiny_run import MODEL, make_batch, make_config
 
 from ablative.study.core.identity import flatten
 from ablative.study.core.typed import with_values
-from ablative.trainer.clip.spec.config import RunConfig
+from ablative.trainer.clip.spec.config import RunConfig, unread_keys
+from ablative.trainer.clip.spec.loss_options import MaskConfig
 from ablative.trainer.clip.spec.recipes import RECIPES
 from ablative.trainer.clip.train import Training
 from ablative.trainer.torch.devices import arithmetic
 
 CPU = torch.device("cpu")
-NAMES = (*RECIPES, "mae_clip similarity")
+NAMES = (*RECIPES, "mae_clip similarity", "mae blocks")
 OTHER: dict[str, Any] = {
     "objective.masking": "similarity", "objective.mask_ratio": 0.5, "objective.text_mask_ratio": 0.5,
     "objective.input_mask_ratio": 0.25, "objective.input_text_mask_ratio": 0.5, "objective.w_image": 0.3,
@@ -40,7 +41,8 @@ OTHER: dict[str, Any] = {
     "objective.views.sigma_min": 1.5, "objective.views.sigma_max": 5.0, "objective.views.flip": 0.0,
     "model.decoder_depth": 2, "model.decoder_heads": 1, "model.init_std": 0.1, "model.class_token": True,
     "model.positions": "learned", "model.position_grid": 2, "model.drop_path": 0.5, "model.text_causal": True,
-    "objective.hidden_patches": "mask_token",
+    "objective.hidden_patches": "mask_token", "objective.mask.shape": "blocks", "objective.mask.min_patches": 2,
+    "objective.mask.max_patches": 4, "objective.mask.min_aspect": 0.9,
 }  # fmt: skip
 """Key → another value than that of the run that it is compared with."""
 NEEDED = {"objective.name", "model.name", "model.image_size", "model.vocab_size"}
@@ -52,6 +54,7 @@ EVALUATED = {
     "simclr": DECODER | {"objective.views.crop_scale", "model.text_width", "model.context_length"},
     "clip_simclr": DECODER | {"objective.views.crop_scale"},
     "mae": {"model.pooling", "model.text_width", "model.context_length"},
+    "mae blocks": {"model.pooling", "model.text_width", "model.context_length"},
     "m3ae": {"model.pooling"},
     "two_stage": {"model.pooling", "model.text_width", "model.context_length"},
 }
@@ -66,14 +69,18 @@ class Given:
 
 
 def config(name: str) -> RunConfig:
-    return make_config(name, objective__local_steps=1, schedule__warmup_steps=0, schedule__lr=0.01)
+    mask = MaskConfig(shape="blocks" if name.endswith("blocks") else "patches", min_patches=4)
+    changes = {"schedule__warmup_steps": 0, "schedule__lr": 0.01}
+    return make_config(name, objective__local_steps=1, objective__mask=mask, **changes)
 
 
 def changed(config: RunConfig, *keys: str) -> RunConfig:
     for key in keys:
         if key in OTHER:
             own = operator.attrgetter(key)(config)
-            config = with_values(config, {key: {"token": "sample", "similarity": "random"}.get(own, OTHER[key])})
+            config = with_values(
+                config, {key: {"token": "sample", "similarity": "random", "blocks": "patches"}.get(own, OTHER[key])}
+            )
     return config
 
 
@@ -97,7 +104,7 @@ def same(left: dict[str, Any], right: dict[str, Any]) -> bool:
 
 
 def unread(config: RunConfig) -> set[str]:
-    return set(RECIPES[config.objective.name].unread_keys(config.objective.masking))
+    return set(unread_keys(config.objective))
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -117,9 +124,14 @@ def test_what_a_recipe_reads_changes_the_run(name: str) -> None:
 
 
 def test_of_two_keys_that_are_easily_confused_the_other_is_named() -> None:
-    assert RECIPES["masked_clip"].unread_keys("random")["objective.mask_ratio"] == "objective.input_mask_ratio"
-    assert RECIPES["m3ae"].unread_keys("random")["objective.input_text_mask_ratio"] == "objective.text_mask_ratio"
-    assert RECIPES["mae"].unread_keys("random")["objective.w_text"] == ""
+    assert (
+        RECIPES["masked_clip"].unread_keys("random", "patches")["objective.mask_ratio"] == "objective.input_mask_ratio"
+    )
+    assert (
+        RECIPES["m3ae"].unread_keys("random", "patches")["objective.input_text_mask_ratio"]
+        == "objective.text_mask_ratio"
+    )
+    assert RECIPES["mae"].unread_keys("random", "patches")["objective.w_text"] == ""
 
 
 def test_the_name_of_an_objective_is_read_by_the_table_and_by_error_texts_alone() -> None:

@@ -22,7 +22,7 @@ from ablative.trainer.clip.spec.config import (
     RunConfig,
     ScheduleConfig,
 )
-from ablative.trainer.clip.spec.loss_options import DistillConfig, SimclrConfig
+from ablative.trainer.clip.spec.loss_options import DistillConfig, MaskConfig, SimclrConfig
 from ablative.trainer.clip.token_ids import BOS, EOS
 
 OBJECTIVES: dict[str, dict[str, Any]] = {
@@ -30,6 +30,7 @@ OBJECTIVES: dict[str, dict[str, Any]] = {
     "masked_clip": {"name": "masked_clip", "input_mask_ratio": 0.5},
     "masked_clip text": {"name": "masked_clip", "input_text_mask_ratio": 0.5},
     "mae": {"name": "mae"},
+    "mae blocks": {"name": "mae", "mask": MaskConfig(shape="blocks", min_patches=4)},
     "m3ae": {"name": "m3ae", "text_loss_norm": "token"},
     "mae_clip": {"name": "mae_clip"},
     "mae_clip similarity": {"name": "mae_clip", "masking": "similarity", "text_loss_norm": "token"},

@@ -11,8 +11,10 @@ from ablative.study.core.errors import ConfigError
 from ablative.trainer.clip.models.blocks import initialise
 from ablative.trainer.clip.models.decoder import Decoder
 from ablative.trainer.clip.models.pooling import Head, image_pool
+from ablative.trainer.clip.models.sizes import keep_count
 from ablative.trainer.clip.models.towers import ImageTower, TextTower
 from ablative.trainer.clip.objectives.augmentation import NUMBERS
+from ablative.trainer.clip.objectives.masking import block_scores
 from ablative.trainer.clip.objectives.terms.term import Draws, Setting, Term, make_terms
 from ablative.trainer.clip.spec.config import ModelConfig, ObjectiveConfig
 from ablative.trainer.clip.spec.recipes import named, recipe_of
@@ -51,6 +53,7 @@ class System(nn.Module):
         self.model, self.objective = model, objective
         self.recipe = recipe_of(objective)
         self.contrastive = self.recipe.contrastive
+        self._in_blocks = self.recipe.hides_at_random(objective.masking) and objective.mask.shape == "blocks"
         norm_here = model.ln_after_pool and self.contrastive
         mask_token = self.recipe.hides_patches and objective.hidden_patches == "mask_token"
         self.image = ImageTower(model, normalize=not norm_here, mask_token=mask_token)
@@ -75,6 +78,10 @@ class System(nn.Module):
             torch.rand(batch_size, words, generator=generator),
             torch.rand(self.recipe.views, batch_size, NUMBERS, generator=generator),
         )
+        if self._in_blocks:
+            ratio = self.objective.input_mask_ratio if self.recipe.masks_input else self.objective.mask_ratio
+            count = patches - keep_count(patches, ratio)
+            draws = dataclasses.replace(draws, image=block_scores(draws.image, count, self.objective.mask, generator))
         if not self.model.drop_path:
             return draws
         passes = sum(term.passes for term in self.terms)

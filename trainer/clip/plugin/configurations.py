@@ -25,6 +25,7 @@ from ablative.trainer.clip.spec.config import (
     ProtocolConfig,
     RunConfig,
     SuiteConfig,
+    unread_keys,
 )
 from ablative.trainer.clip.spec.fingerprints import Fingerprints, TextFile
 from ablative.trainer.clip.spec.metrics import PROTOCOL_KINDS, RUN_METRICS, TRAIN, applicable, protocol_metrics
@@ -100,7 +101,7 @@ class ClipConfigurations(Configurations):
     def stages(self, choices: Choices, values: Values) -> Sequence[Stage]:
         self._check_suite(choices)
         written = self._run(choices, values)
-        unread = recipe_of(written.objective).unread_keys(written.objective.masking)
+        unread = unread_keys(written.objective)
         read = tuple(item for item in values if item[0] not in unread)
         words = {key for key in self._request.words if key in unread}
         config = self._run(choices, read, words) if words or len(read) < len(values) else written

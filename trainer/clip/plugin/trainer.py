@@ -31,6 +31,7 @@ from ablative.trainer.clip.spec.config import (
     RunConfig,
     SuiteConfig,
     micro_batch,
+    unread_keys,
 )
 from ablative.trainer.clip.spec.metrics import TRAIN, protocol_metrics
 from ablative.trainer.clip.spec.panel_pictures import pictures_path
@@ -86,7 +87,7 @@ class ClipTrainer(Trainer):
     def unread(self, stage: str, config: Config) -> Mapping[str, str]:
         if not isinstance(config, RunConfig):
             return {}
-        return recipe_of(config.objective).unread_keys(config.objective.masking)
+        return unread_keys(config.objective)
 
     def parameters(self, stage: str, config: Config) -> Mapping[str, type]:
         return _searchable() if isinstance(config, RunConfig) else {}

@@ -110,19 +110,37 @@ def check_objective(objective: ObjectiveConfig, model: ModelConfig) -> None:
             f"objective.input_text_mask_ratio: {objective.input_text_mask_ratio} may drop the end marker, which "
             "model.text_pooling=eos needs; choose objective.input_text_mask_ratio=0, or another pooling of texts"
         )
-    if not recipe.generative:
-        return
-    if objective.masking == "similarity" and not recipe.mask_by_similarity:
+    if recipe.generative and objective.masking == "similarity" and not recipe.mask_by_similarity:
         raise ConfigError(
             f"objective.masking: similarity needs a contrastive loss's embeddings of whole inputs, which "
             f"'{objective.name}' has not; choose objective.masking=random or objective={named('mask_by_similarity')}"
         )
-    patches = (model.image_size // model.patch_size) ** 2
-    if max(1, int((1 - objective.mask_ratio) * patches + 1e-6)) == patches:
+    if recipe.hides_patches:
+        _check_hidden(objective, (model.image_size // model.patch_size) ** 2)
+
+
+def _check_hidden(objective: ObjectiveConfig, patches: int) -> None:
+    """Raise ConfigError where nothing of so many patches is hidden, or no rectangle."""
+    recipe = recipe_of(objective)
+    key, ratio = "mask_ratio", objective.mask_ratio
+    if recipe.masks_input:
+        key, ratio = "input_mask_ratio", objective.input_mask_ratio
+    hidden = patches - max(1, int((1 - ratio) * patches + 1e-6))
+    if not hidden and not recipe.masks_input:
         raise ConfigError(
             f"objective.mask_ratio: {objective.mask_ratio} hides none of an image's {patches} patches, "
             "so there is nothing to reconstruct"
         )
+    if not recipe.hides_at_random(objective.masking) or objective.mask.shape != "blocks":
+        return
+    least, most = objective.mask.min_patches, objective.mask.max_patches
+    if least > hidden:
+        raise ConfigError(
+            f"objective.mask.min_patches: {least} is more than the {hidden} patches that are hidden of an image's "
+            f"{patches} (objective.{key}={ratio})"
+        )
+    if 0 < most < least:
+        raise ConfigError(f"objective.mask.max_patches: {most} is less than objective.mask.min_patches ({least})")
 
 
 def check_schedule(schedule: ScheduleConfig, objective: ObjectiveConfig) -> None:

@@ -16,9 +16,9 @@ from dataclasses import dataclass
 from ablative.study.core.typed import field
 from ablative.study.spec.runtime import RuntimeConfig
 from ablative.trainer.clip.spec.dataset_kinds import DATASET_KINDS
-from ablative.trainer.clip.spec.loss_options import DistillConfig, SimclrConfig, ViewsConfig
+from ablative.trainer.clip.spec.loss_options import DistillConfig, MaskConfig, SimclrConfig, ViewsConfig
 from ablative.trainer.clip.spec.metrics import PROTOCOL_KINDS
-from ablative.trainer.clip.spec.recipes import RECIPES
+from ablative.trainer.clip.spec.recipes import RECIPES, recipe_of
 from ablative.trainer.clip.spec.schedule_config import ScheduleConfig
 from ablative.trainer.clip.spec.training_options import AugmentConfig, DetectionConfig, UpernetConfig
 
@@ -114,6 +114,8 @@ class ObjectiveConfig:
     for the generative task in MAE-CLIP": the image (0), or the caption as well (0.75)."""
     hidden_patches: str = field("dropped", choices=("dropped", "mask_token"), identity_default="dropped")
     """Hidden patches are left out of the image tower (MAE), or a learned token is in their place (BEiT, SimMIM)."""
+    mask: MaskConfig = field(MaskConfig(), identity_default=MaskConfig())
+    """Single patches or rectangles of them are hidden."""
     w_image: float = field(0.1, low=0)
     """Weight of the pixel loss against the mean of both directions of the contrastive loss, once that is global: 0.1 in
     the paper, 0.05 in its supplement."""
@@ -387,3 +389,8 @@ def micro_batch(config: RunConfig, halved: int) -> int:
     """Samples per forward pass after so many halvings, rounded up; at least 1. The batch stays as it is."""
     rows = math.ceil(config.schedule.batch_size / config.runtime.processes)
     return max(1, math.ceil((config.runtime.micro_batch or rows) / 2.0**halved))
+
+
+def unread_keys(objective: ObjectiveConfig) -> dict[str, str]:
+    """Keys that a run with this objective does not read → the key that it reads instead, or empty."""
+    return recipe_of(objective).unread_keys(objective.masking, objective.mask.shape)

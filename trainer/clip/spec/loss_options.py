@@ -1,10 +1,25 @@
-"""Keys of an objective that one of its losses alone reads, a section for each (`objective.distill`)."""
+"""Keys of an objective in sections: those of each loss alone (`objective.distill`), and of the shape of masks."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 from ablative.study.core.typed import field
+
+
+@dataclass(frozen=True, kw_only=True)
+class MaskConfig:
+    """The shape of what is hidden of an image at random; defaults are BEiT's, for 14 × 14 patches."""
+
+    shape: str = field("patches", choices=("patches", "blocks"))
+    """Single patches, or rectangles of them that may overlap (BEiT's block-wise masks). Where the last rectangle does
+    not fit, single patches complete the number."""
+    min_patches: int = field(16, low=1)
+    """Smallest rectangle, in patches."""
+    max_patches: int = field(0, low=0)
+    """Largest one; 0: as many as are still to be hidden."""
+    min_aspect: float = field(0.3, above=0, high=1)
+    """Height over width of a rectangle is between this and its inverse, uniform in its logarithm."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -107,6 +107,10 @@ INPUT_MASK_KEYS = ("objective.input_mask_ratio", "objective.input_text_mask_rati
 TEXT_TOWER_KEYS = ("model.text_depth", "model.text_heads", "model.text_causal")
 SIMILARITY_KEYS = ("objective.similarity_select", "objective.similarity_reduce", "objective.similarity_noise")
 """Read where the masked elements are chosen by similarity (`objective.masking`)."""
+BLOCK_KEYS = ("objective.mask.min_patches", "objective.mask.max_patches", "objective.mask.min_aspect")
+"""Read where rectangles are hidden."""
+MASK_KEYS = ("objective.mask", "objective.mask.shape", *BLOCK_KEYS)
+"""Read where patches are hidden at random."""
 _INSTEAD = {
     "objective.mask_ratio": "objective.input_mask_ratio",
     "objective.text_mask_ratio": "objective.input_text_mask_ratio",
@@ -157,6 +161,13 @@ class Recipe:
         """Whether it may choose the masked elements by their similarity to the other modality (supplement J)."""
         return self.contrastive and self.generative and not self.masks_input
 
+    def hides_at_random(self, masking: str) -> bool:
+        """Whether it hides patches that random numbers choose, with this `objective.masking`."""
+        return self.hides_patches and not self._by_similarity(masking)
+
+    def _by_similarity(self, masking: str) -> bool:
+        return self.mask_by_similarity and masking == "similarity"
+
     def read_keys(self) -> set[str]:
         """Those keys of `_KEYS` that its runs may read."""
         found = {key for name in self.terms for key in TERMS[name].keys}
@@ -170,12 +181,16 @@ class Recipe:
             found |= {*INPUT_MASK_KEYS}
         if self.views:
             found |= {*VIEWS_KEYS}
+        if self.hides_patches:
+            found |= {*MASK_KEYS}
         return found | {"objective.masking", *SIMILARITY_KEYS} if self.mask_by_similarity else found
 
     @functools.cache  # noqa: B019 - there are as many recipes as RECIPES has
-    def unread_keys(self, masking: str) -> dict[str, str]:
-        """Keys that a run with this `objective.masking` does not read → the key that it reads instead, or empty."""
-        read = self.read_keys() - ({*SIMILARITY_KEYS} if masking != "similarity" else set())
+    def unread_keys(self, masking: str, shape: str) -> dict[str, str]:
+        """Keys that a run does not read → the key that it reads instead, or empty; both are values of `objective`:
+        `masking` and `mask.shape`."""
+        read = self.read_keys() - {*(MASK_KEYS if self._by_similarity(masking) else SIMILARITY_KEYS)}
+        read -= {*(BLOCK_KEYS if shape != "blocks" else ())}
         swapped = {**_INSTEAD, **{other: key for key, other in _INSTEAD.items()}}
         return {key: other if (other := swapped.get(key, "")) in read else "" for key in _KEYS if key not in read}
 
@@ -184,7 +199,15 @@ _KEYS = tuple(
     dict.fromkeys(
         key
         for key in (
-            *("objective.masking", *SIMILARITY_KEYS, *INPUT_MASK_KEYS, *TEXT_TOWER_KEYS, *EMA_KEYS, *VIEWS_KEYS),
+            *(
+                "objective.masking",
+                *SIMILARITY_KEYS,
+                *MASK_KEYS,
+                *INPUT_MASK_KEYS,
+                *TEXT_TOWER_KEYS,
+                *EMA_KEYS,
+                *VIEWS_KEYS,
+            ),
             *(key for term in TERMS.values() for key in (term.weight, *term.keys)),
         )
         if key
