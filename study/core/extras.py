@@ -19,7 +19,7 @@ class Extra:
 
 
 EXTRAS = {
-    "clip": Extra("training", ("torch", "tokenizers", "sklearn")),
+    "clip": Extra("training", ("torch", "tokenizers", "safetensors", "sklearn")),
     "detection": Extra("detection", ("torchvision", "pycocotools")),
     "postgres": Extra("PostgreSQL", ("psycopg2",)),
 }

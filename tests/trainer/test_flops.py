@@ -90,6 +90,7 @@ COUNTED: list[tuple[str, dict[str, Any]]] = [
     ("mae_clip", {"masking": "similarity", "text_pooling": "gap"}),
     ("mae_clip", {"masking": "similarity", "similarity_reduce": "filip_max"}),
     ("m3ae", {"include_pads": True}),
+    *((name, {"class_token": True, "pool_class_token": True}) for name in ("masked_clip", "simclr")),
     *((name, TRUNK) for name in ("masked_clip", "mae_clip", "maskclip", "clip_simclr")),
     *((name, TRUNK | {"hidden_patches": "mask_token"}) for name in ("masked_clip", "m3ae", "two_stage")),
 ]

@@ -1,14 +1,17 @@
 """Poolings against hand-computed values, timm, and padding."""
 
+import dataclasses
 import functools
 
 import pytest
 import torch
 from oracles import oracle
+from small_models import MODEL
 from torch import nn
 
 from ablative.study.core.errors import ConfigError
-from ablative.trainer.clip.models.pooling import AttentionPool, Head, MaxPool, MeanPool, make_pool
+from ablative.trainer.clip.models.pooling import AttentionPool, Head, MaxPool, MeanPool, image_pool, make_pool
+from ablative.trainer.clip.spec.checks import check_model
 
 TOKENS = torch.tensor([[[1.0, -5.0], [3.0, -1.0], [8.0, -9.0]]])
 VALID = torch.tensor([[True, True, False]])
@@ -24,6 +27,16 @@ def test_max_by_hand() -> None:
     torch.testing.assert_close(MaxPool()(TOKENS), torch.tensor([[8.0, -1.0]]))
     padded = TOKENS.masked_fill(~VALID[..., None], 0)
     torch.testing.assert_close(MaxPool()(padded, VALID), torch.tensor([[3.0, -1.0]]))
+
+
+@pytest.mark.parametrize(("whole", "expected"), [(False, [5.5, -5.0]), (True, [4.0, -5.0])])
+def test_the_mean_may_take_the_class_token_in(whole: bool, expected: list[float]) -> None:
+    """It is the first token: the mean of (3, 8) and (−1, −9), or of all three."""
+    model = dataclasses.replace(MODEL, class_token=True, pooling="gap", pool_class_token=whole)
+    torch.testing.assert_close(image_pool(model)(TOKENS), torch.tensor([expected]))
+    for changes in ({"class_token": False}, {"pooling": "cls"}):
+        with pytest.raises(ConfigError, match=r"model\.pool_class_token: true, and"):
+            check_model(dataclasses.replace(model, pool_class_token=True, **changes))
 
 
 def make_attention_pool(residual: bool = False) -> AttentionPool:

@@ -29,6 +29,7 @@ from ablative.trainer.clip.models.flops import train_flops
 from ablative.trainer.clip.models.towers import trim_padding
 from ablative.trainer.clip.objectives.system import System
 from ablative.trainer.clip.parent_weights import learn_from, start_from
+from ablative.trainer.clip.published_weights import start_from_file
 from ablative.trainer.clip.spec.config import RunConfig
 from ablative.trainer.clip.spec.recipes import RUN, recipe_of
 from ablative.trainer.clip.step import TrainStep
@@ -91,10 +92,10 @@ def pretrain(
         training = Training(config, tokenizer, pairs, device, world)
         if world.rank == 0 and training.division.size:
             say(training.division.describe(len(range(config.schedule.batch_size)[training.update.rows])))
-        if not _resume(training, paths, journal) and config.parent:
-            line = _begin(training, home.run(config.parent), tokenizer, journal)
-            if world.rank == 0:
-                say(line)
+        if not _resume(training, paths, journal):
+            for line in _begin(training, home, tokenizer, journal):
+                if world.rank == 0:
+                    say(line)
         saver = Saver(paths, journal, config.runtime.checkpoint_seconds)
         validation = ValidationWatch(paths, config, home, tokenizer, device)
         with _quiet_collector():
@@ -254,15 +255,18 @@ class Training:
         self.meter = Meter(ElapsedCost(**state["spent"]), self.device, self.world)
 
 
-def _begin(training: Training, parent: RunPaths, tokenizer: Tokenizer, journal: Journal) -> str:
-    """Take over what the run begins with of another one; a line for the log."""
-    teacher = training.teacher
-    if teacher is not None and training.system.recipe.teacher == RUN:
-        return learn_from(teacher, parent, journal)
-    line = start_from(training.system, tokenizer, parent, journal)
-    if teacher is not None:
-        teacher.begin(training.system.image)
-    return line
+def _begin(training: Training, home: Home, tokenizer: Tokenizer, journal: Journal) -> Iterator[str]:
+    """Take over what the run begins with of published weights or another run; lines for the log."""
+    config, system, teacher = training.config, training.system, training.teacher
+    if config.model.start.path:
+        yield start_from_file(system, config.model, home, journal)
+    if config.parent and teacher is not None and system.recipe.teacher == RUN:
+        yield learn_from(teacher, home.run(config.parent), journal)
+        return
+    if config.parent:
+        yield start_from(system, tokenizer, home.run(config.parent), journal)
+    if teacher is not None and (config.parent or config.model.start.path):
+        teacher.begin(system.image)
 
 
 def _resume(training: Training, paths: RunPaths, journal: Journal) -> bool:

@@ -14,9 +14,9 @@ from ablative.study.home.paths import Home, RunPaths
 from ablative.trainer.clip.data.pairs.pairs import Pairs
 from ablative.trainer.clip.data.pairs.tokenizer import Tokenizer
 from ablative.trainer.clip.data.sources import open_pairs
-from ablative.trainer.clip.data.texts import TextLines, find_texts, texts_fingerprint
+from ablative.trainer.clip.data.texts import TextLines, file_fingerprint, find_content, unchanged
 from ablative.trainer.clip.spec.config import DataConfig, RunConfig
-from ablative.trainer.clip.spec.fingerprints import TextFile
+from ablative.trainer.clip.spec.fingerprints import ContentFile
 
 
 def open_corpus(paths: RunPaths, config: RunConfig, home: Home) -> tuple[Pairs, Tokenizer]:
@@ -32,7 +32,7 @@ def open_corpus(paths: RunPaths, config: RunConfig, home: Home) -> tuple[Pairs, 
             f"with {expected}; restore the data, or give it a new version and plan again"
         )
     if config.data.exclude_images:
-        _unchanged(TextFile.images(config.data), config.data.exclude_images_fingerprint, home)
+        unchanged(ContentFile.images(config.data), config.data.exclude_images_fingerprint, home)
     if not paths.tokenizer.exists():
         write_atomic(paths.tokenizer, _fitted(pairs, config, home).read_bytes())
     return pairs, Tokenizer.load(paths.tokenizer)
@@ -44,7 +44,7 @@ def _fitted(pairs: Pairs, config: RunConfig, home: Home) -> Path:
     captions: Iterable[str] = Captions(pairs, min(len(pairs), data.tokenizer_captions))
     source: list[Any] = [pairs.fingerprint, identity(data)]
     if data.exclude_images:
-        source.append(texts_fingerprint(TextFile.images(data), home))
+        source.append(file_fingerprint(ContentFile.images(data), home))
     if data.tokenizer_texts:
         captions, source = _texts(data, home)
     sizes = (config.model.vocab_size, config.model.context_length)
@@ -56,20 +56,9 @@ def _fitted(pairs: Pairs, config: RunConfig, home: Home) -> Path:
 
 def _texts(data: DataConfig, home: Home) -> tuple[TextLines, list[Any]]:
     """The text file's lines, and what names them; raises DataError when it is not what the study was planned with."""
-    source = TextFile.texts(data)
-    found = _unchanged(source, data.tokenizer_fingerprint, home)
-    return TextLines(find_texts(source), data.tokenizer_captions), [found, data.tokenizer_captions]
-
-
-def _unchanged(source: TextFile, expected: str, home: Home) -> str:
-    """The fingerprint of a file; raises DataError when it is not the one that the study was planned with."""
-    found = texts_fingerprint(source, home)
-    if expected and not found.startswith(expected):
-        raise DataError(
-            f"data {source.name} has changed: the fingerprint of {source.path} is {found}, the study was "
-            f"planned with {expected}; restore the file, or plan again"
-        )
-    return found
+    source = ContentFile.texts(data)
+    found = unchanged(source, data.tokenizer_fingerprint, home)
+    return TextLines(find_content(source), data.tokenizer_captions), [found, data.tokenizer_captions]
 
 
 @dataclass(frozen=True)

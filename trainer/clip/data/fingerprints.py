@@ -15,10 +15,10 @@ from ablative.trainer.clip.data.shards.captions import check_caption
 from ablative.trainer.clip.data.shards.shard_files import FINGERPRINT_DIGITS, ShardFiles
 from ablative.trainer.clip.data.shards.shard_paths import find_shards
 from ablative.trainer.clip.data.shards.shards import subset
-from ablative.trainer.clip.data.texts import texts_fingerprint
+from ablative.trainer.clip.data.texts import file_fingerprint
 from ablative.trainer.clip.spec.config import DataConfig, DatasetConfig
 from ablative.trainer.clip.spec.dataset_kinds import FILE_SETS
-from ablative.trainer.clip.spec.fingerprints import TextFile
+from ablative.trainer.clip.spec.fingerprints import ContentFile
 
 
 def open_file_set(dataset: DatasetConfig, image_size: int) -> FileSet:
@@ -27,14 +27,14 @@ def open_file_set(dataset: DatasetConfig, image_size: int) -> FileSet:
     return found
 
 
-def fingerprint(config: DataConfig | DatasetConfig | TextFile, home: Home) -> str:
+def fingerprint(config: DataConfig | DatasetConfig | ContentFile, home: Home) -> str:
     """12 hexadecimal digits; reads the data once and later only asks whether its files are still the same.
 
     As the plan calls it, it also refuses what could only fail later: shards that are missing or unusable, more
     samples wanted than there are, a caption or label that does not exist.
     """
-    if isinstance(config, TextFile):
-        return texts_fingerprint(config, home)
+    if isinstance(config, ContentFile):
+        return file_fingerprint(config, home)
     if isinstance(config, DatasetConfig) and config.kind != "shards":
         return _published_fingerprint(config, home)
     if isinstance(config, DataConfig):

@@ -1,4 +1,4 @@
-"""Files that are part of the data: texts that a tokenizer is fitted on (`data.tokenizer_texts`), lists of images."""
+"""Files whose content is part of ids: texts that a tokenizer is fitted on, lists of images, published weights."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ablative.study.home.paths import Home
 from ablative.trainer.clip.data.images.places import locate
 from ablative.trainer.clip.data.shards.shard_files import FINGERPRINT_DIGITS
 from ablative.trainer.clip.data.shards.shard_index import writing
-from ablative.trainer.clip.spec.fingerprints import TextFile
+from ablative.trainer.clip.spec.fingerprints import ContentFile
 
 
 @dataclass(frozen=True)
@@ -36,14 +36,14 @@ class TextLines:
             raise DataError(f"{self.path}: no UTF-8 text ({error})") from None
 
 
-def find_texts(source: TextFile) -> Path:
+def find_content(source: ContentFile) -> Path:
     """Raises AbsentDataError where there is no such file."""
-    return locate(source.path, f"data {source.name}", source.expected)
+    return locate(source.path, source.where, source.expected)
 
 
-def texts_fingerprint(source: TextFile, home: Home) -> str:
+def file_fingerprint(source: ContentFile, home: Home) -> str:
     """12 hexadecimal digits over the whole file; it is read once, and later asked only whether it is still the same."""
-    path = find_texts(source)
+    path = find_content(source)
     try:
         stat = path.stat()
         known = home.texts_fingerprint(digest(f"{path}\n{stat.st_size}\n{stat.st_mtime_ns}"))
@@ -54,4 +54,15 @@ def texts_fingerprint(source: TextFile, home: Home) -> str:
                 write_atomic(known, found)
         return known.read_text()
     except OSError as error:
-        raise DataError(f"data {source.name}: {path}: {error.strerror}") from None
+        raise DataError(f"{source.where}: {path}: {error.strerror}") from None
+
+
+def unchanged(source: ContentFile, expected: str, home: Home) -> str:
+    """The fingerprint of a file; raises DataError when it is not the one that the study was planned with."""
+    found = file_fingerprint(source, home)
+    if expected and not found.startswith(expected):
+        raise DataError(
+            f"{source.where} has changed: the fingerprint of {source.path} is {found}, the study was "
+            f"planned with {expected}; restore the file, or plan again"
+        )
+    return found

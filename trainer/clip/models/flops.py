@@ -139,7 +139,7 @@ def forward_flops(
         passes["image"] = image_flops(model, patches)
         passes["text"] = text_flops(model, words)
         text_pooling = model.pooling if model.text_pooling == "same" else model.text_pooling
-        passes["heads"] = _head(model, model.pooling, patches, model.width)
+        passes["heads"] = _head(model, model.pooling, patches + model.pool_class_token, model.width)
         passes["heads"] += _head(model, text_pooling, words, model.text_width)
     if recipe.generative:
         passes |= _reconstruction(model, objective, tokens_per_caption, length, vocab_size or model.vocab_size)
@@ -238,7 +238,7 @@ def _simclr(model: ModelConfig, objective: ObjectiveConfig, views: int) -> dict[
     """Whole views through the tower and the pooling, and what is pooled through the projector."""
     patches, options = grid(model), objective.simclr
     projector = 2.0 * (model.width * options.hidden + options.hidden**2 + options.hidden * options.dim)
-    each = image_flops(model, patches) + _pool(model, model.pooling, patches, model.width)
+    each = image_flops(model, patches) + _pool(model, model.pooling, patches + model.pool_class_token, model.width)
     return {"views": views * each, "projector": views * projector}
 
 

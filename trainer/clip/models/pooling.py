@@ -112,7 +112,7 @@ def make_pool(kind: str, width: int, heads: int, mlp_ratio: float, residual: boo
 
 
 def image_pool(model: ModelConfig, trained: bool = True) -> nn.Module:
-    """How a model pools images: the class token, or the patches without it.
+    """How a model pools images: the class token, or the patches with or without it.
 
     Not `trained`: the mean instead of the attention head, for models of which no loss pools.
     """
@@ -122,7 +122,8 @@ def image_pool(model: ModelConfig, trained: bool = True) -> nn.Module:
         )
     else:
         pool = FIXED.get(model.pooling, MeanPool)()
-    return PatchesOnly(pool) if model.class_token and model.pooling != "cls" else pool
+    alone = model.class_token and not model.pool_class_token and model.pooling != "cls"
+    return PatchesOnly(pool) if alone else pool
 
 
 class Head(nn.Module):

@@ -22,14 +22,14 @@ from ablative.trainer.clip.spec.config import (
     DataConfig,
     DatasetConfig,
     EvaluationConfig,
+    ModelConfig,
     ProtocolConfig,
     RunConfig,
     SuiteConfig,
-    unread_keys,
 )
-from ablative.trainer.clip.spec.fingerprints import Fingerprints, TextFile
+from ablative.trainer.clip.spec.fingerprints import ContentFile, Fingerprints
 from ablative.trainer.clip.spec.metrics import PROTOCOL_KINDS, RUN_METRICS, TRAIN, applicable, protocol_metrics
-from ablative.trainer.clip.spec.recipes import recipe_of
+from ablative.trainer.clip.spec.recipes import recipe_of, unread_keys
 
 GROUPS = ("model", "objective", "schedule", "data", "suite")
 """Config groups that a study's `base`, a level or an override may choose from, besides the common ones."""
@@ -133,13 +133,14 @@ class ClipConfigurations(Configurations):
 
     def _run(self, choices: Choices, values: Values, without: Sequence[str] | set[str] = ()) -> RunConfig:
         """A run's configuration, without a seed; `without`: words of the command line that are passed over."""
+        completed = {DataConfig: self._fingerprints.with_fingerprint, ModelConfig: self._fingerprints.started}
         sections = {
             name: self._request.section(
                 name,
                 kind,
                 choices,
                 values,
-                self._fingerprints.with_fingerprint if kind is DataConfig else None,
+                completed.get(kind),
                 tuple(sorted(key for key in without if key.split(".")[0] == name)) if without else (),
             )
             for name, kind in SECTIONS.items()
@@ -181,7 +182,7 @@ def _suite(tree: Tree) -> SuiteConfig:
     return suite
 
 
-def _read(source: DataConfig | DatasetConfig | TextFile, home: Home) -> str:
+def _read(source: DataConfig | DatasetConfig | ContentFile, home: Home) -> str:
     """The content fingerprint of data in files; what reads them is imported only for a plan that has such data."""
     return str(load("ablative.trainer.clip.data.fingerprints:fingerprint")(source, home))
 

@@ -31,11 +31,10 @@ from ablative.trainer.clip.spec.config import (
     RunConfig,
     SuiteConfig,
     micro_batch,
-    unread_keys,
 )
 from ablative.trainer.clip.spec.metrics import TRAIN, protocol_metrics
 from ablative.trainer.clip.spec.panel_pictures import pictures_path
-from ablative.trainer.clip.spec.recipes import recipe_of
+from ablative.trainer.clip.spec.recipes import recipe_of, unread_keys
 
 VALIDATION = "validation"
 """Split on which a search chooses."""
@@ -169,7 +168,10 @@ class ClipTrainer(Trainer):
         return isinstance(config, RunConfig) and micro_batch(config, times - 1) > 1
 
     def inputs(self, stage: str, config: Config) -> Mapping[str, str]:
-        return dict(_inputs((config.data,) if isinstance(config, RunConfig) else config.datasets))
+        if not isinstance(config, RunConfig):
+            return dict(_inputs(config.datasets))
+        start = config.model.start
+        return dict(_inputs((config.data,))) | ({"model.start": start.fingerprint} if start.fingerprint else {})
 
     def archives(self, stage: str, config: Config, paths: TaskPaths) -> Sequence[Path]:
         if not isinstance(config, EvaluationConfig) or config.protocol.kind != "panels":

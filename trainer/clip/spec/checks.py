@@ -48,6 +48,11 @@ def check_start(config: RunConfig, parent: RunConfig | None) -> None:
                 "write `from:` in the level that chooses it, as in `from: {method: clip}`"
             )
         return
+    if config.model.start.path and recipe.teacher != RUN:
+        raise ConfigError(
+            f"model.start.path: {config.model.start.path}, and the level says `from:` of a run, too; a run starts from "
+            "one of the two"
+        )
     relation = "whose features this one learns" if recipe.teacher == RUN else "that this one starts from"
     for key in ("patch_size", *(TEACHER_KEYS if recipe.teacher == RUN else ())):
         own, its = getattr(config.model, key), getattr(parent.model, key)
@@ -77,6 +82,7 @@ def check_model(model: ModelConfig) -> None:
             "choose another one, or model.stem=linear"
         )
     _check_pooling(model)
+    _check_published(model)
     for key in ("width", "decoder_width") if model.positions == "sincos" else ("decoder_width",):
         if getattr(model, key) % 4:
             raise ConfigError(
@@ -84,7 +90,24 @@ def check_model(model: ModelConfig) -> None:
             )
 
 
+def _check_published(model: ModelConfig) -> None:
+    if model.start.path and (model.stem, model.positions) != ("linear", "learned"):
+        raise ConfigError(
+            f"model.start.path: {model.start.path} has weights of a tower with a linear stem and learned positions; "
+            f"this one's stem is {model.stem}, its positions are {model.positions}; set model.stem=linear and "
+            "model.positions=learned"
+        )
+    if model.start.fingerprint and not model.start.path:
+        raise ConfigError("model.start.fingerprint: set without model.start.path, the file that it is of")
+
+
 def _check_pooling(model: ModelConfig) -> None:
+    if model.pool_class_token and (model.pooling == "cls" or not model.class_token):
+        reason = "model.pooling=cls pools it alone" if model.class_token else "the model has none"
+        raise ConfigError(
+            f"model.pool_class_token: true, and {reason}; set it to false, or model.class_token=true and another "
+            f"pooling ({', '.join(POOLINGS)})"
+        )
     if model.pooling == "cls" and not model.class_token:
         raise ConfigError(
             "model.pooling: cls pools the class token, and the model has none; set model.class_token=true, or choose "

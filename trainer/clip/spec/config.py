@@ -18,8 +18,9 @@ from ablative.study.spec.runtime import RuntimeConfig
 from ablative.trainer.clip.spec.dataset_kinds import DATASET_KINDS
 from ablative.trainer.clip.spec.loss_options import DistillConfig, MaskConfig, SimclrConfig, ViewsConfig
 from ablative.trainer.clip.spec.metrics import PROTOCOL_KINDS
-from ablative.trainer.clip.spec.recipes import RECIPES, recipe_of
+from ablative.trainer.clip.spec.recipes import RECIPES
 from ablative.trainer.clip.spec.schedule_config import ScheduleConfig
+from ablative.trainer.clip.spec.start_config import StartConfig
 from ablative.trainer.clip.spec.training_options import AugmentConfig, DetectionConfig, UpernetConfig
 
 OBJECTIVES = tuple(RECIPES)
@@ -61,7 +62,7 @@ class ModelConfig:
     mlp_ratio: float = field(4.0, above=0)
     """Width of a block's hidden layer over its own."""
     class_token: bool = field(False, identity_default=False)
-    """A learned token in front of the patches; poolings other than `cls` leave it out."""
+    """A learned token in front of the patches."""
     positions: str = field("sincos", choices=("sincos", "learned"), identity_default="sincos")
     """Positions of image patches in the tower: fixed 2-D sines and cosines (MAE), or learned (ViT, CLIP)."""
     position_grid: int = field(0, low=0, identity_default=0)
@@ -72,6 +73,8 @@ class ModelConfig:
     in earlier ones, linearly (Huang et al. 2016)."""
     text_causal: bool = field(False, identity_default=False)
     """Each token sees those before it alone (CLIP), not the whole caption (MAE-CLIP)."""
+    pool_class_token: bool = field(False, identity_default=False)
+    """Poolings other than `cls` take the class token in, as one element more (a reading of MaskCLIP's section 3.1)."""
     pooling: str = field("map", choices=IMAGE_POOLINGS)
     """Image pooling: attention head (MAP), mean (GAP) or per-channel maximum (MAX), section 3.1.1; or the class token
     (`cls`)."""
@@ -84,6 +87,8 @@ class ModelConfig:
     """Pre-norm and residual on the MAP probe (axlearn's variant)."""
     ln_after_pool: bool = field(False)
     """Final LayerNorm after pooling (timm) instead of before it (axlearn, CLIPpy)."""
+    start: StartConfig = field(StartConfig(), identity_default=StartConfig())
+    """Published weights of the image tower."""
     decoder_width: int = field(512, low=8)
     """Width of the decoder that restores masked elements."""
     decoder_depth: int = field(8, low=1)
@@ -389,8 +394,3 @@ def micro_batch(config: RunConfig, halved: int) -> int:
     """Samples per forward pass after so many halvings, rounded up; at least 1. The batch stays as it is."""
     rows = math.ceil(config.schedule.batch_size / config.runtime.processes)
     return max(1, math.ceil((config.runtime.micro_batch or rows) / 2.0**halved))
-
-
-def unread_keys(objective: ObjectiveConfig) -> dict[str, str]:
-    """Keys that a run with this objective does not read → the key that it reads instead, or empty."""
-    return recipe_of(objective).unread_keys(objective.masking, objective.mask.shape)

@@ -15,34 +15,47 @@ from ablative.study.core.typed import build
 from ablative.study.home.paths import Home
 from ablative.trainer.clip.spec.checks import check_dataset
 from ablative.trainer.clip.spec.class_sets import class_set
-from ablative.trainer.clip.spec.config import DataConfig, DatasetConfig, ProtocolConfig, SuiteConfig
+from ablative.trainer.clip.spec.config import DataConfig, DatasetConfig, ModelConfig, ProtocolConfig, SuiteConfig
 from ablative.trainer.clip.spec.dataset_kinds import EMBEDDED
 from ablative.trainer.clip.spec.prompts import OWN, templates
 
 
 @dataclass(frozen=True)
-class TextFile:
-    """A file whose content is part of the data: texts that the tokenizer is fitted on, a list of images."""
+class ContentFile:
+    """A file whose content is part of ids: texts that the tokenizer is fitted on, a list of images, weights."""
 
     name: str
     """What messages call the file."""
     path: str
     expected: str
     """What the file has to be, in words."""
+    section: str = "data"
+    """Section of the configuration that names it."""
+
+    @property
+    def where(self) -> str:
+        """Section and name, for messages."""
+        return f"{self.section} {self.name}"
 
     @classmethod
-    def texts(cls, data: DataConfig) -> TextFile:
+    def texts(cls, data: DataConfig) -> ContentFile:
         """The texts that the tokenizer is fitted on."""
         return cls(f"{data.name}: tokenizer_texts", data.tokenizer_texts, "a plain text file, one text a line")
 
     @classmethod
-    def images(cls, data: DataConfig) -> TextFile:
+    def images(cls, data: DataConfig) -> ContentFile:
         """The list of images whose pairs are left out."""
         expected = "a list of images that `ablate data check SHARDS --write FILE` has written"
         return cls(f"{data.name}: exclude_images", data.exclude_images, expected)
 
+    @classmethod
+    def weights(cls, model: ModelConfig) -> ContentFile:
+        """Published weights that a run starts from."""
+        expected = "weights of a vision transformer under timm's names (.safetensors, or written by torch.save)"
+        return cls(f"{model.name}: start.path", model.start.path, expected, "model")
 
-Read = Callable[[DataConfig | DatasetConfig | TextFile, Home], str]
+
+Read = Callable[[DataConfig | DatasetConfig | ContentFile, Home], str]
 """Reads the content fingerprint of data in files."""
 Check = Callable[[DatasetConfig, ProtocolConfig, Home], None]
 """Raises where a set lacks what a protocol takes of it."""
@@ -75,14 +88,21 @@ class Fingerprints:
         """A `DataConfig` or `DatasetConfig` with its fingerprints, if it lies in files."""
         found: dict[str, str] = {}
         if isinstance(config, DataConfig) and config.tokenizer_texts and not config.tokenizer_fingerprint:
-            found["tokenizer_fingerprint"] = self._read(TextFile.texts(config))
+            found["tokenizer_fingerprint"] = self._read(ContentFile.texts(config))
         if isinstance(config, DataConfig) and config.exclude_images and not config.exclude_images_fingerprint:
-            found["exclude_images_fingerprint"] = self._read(TextFile.images(config))
+            found["exclude_images_fingerprint"] = self._read(ContentFile.images(config))
         if config.kind not in EMBEDDED and not config.fingerprint:
             found["fingerprint"] = self._read(config)
         return dataclasses.replace(config, **found) if found else config
 
-    def _read(self, source: DataConfig | DatasetConfig | TextFile) -> str:
+    def started(self, model: ModelConfig) -> ModelConfig:
+        """The model with the fingerprint of the published weights that it starts from."""
+        if not model.start.path or model.start.fingerprint:
+            return model
+        start = dataclasses.replace(model.start, fingerprint=self._read(ContentFile.weights(model)))
+        return dataclasses.replace(model, start=start)
+
+    def _read(self, source: DataConfig | DatasetConfig | ContentFile) -> str:
         """The fingerprint, empty where it cannot be known."""
         if self._reader is None:
             return ""

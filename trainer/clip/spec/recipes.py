@@ -234,15 +234,31 @@ RECIPES = {
 """Name (`objective.name`) → recipe."""
 
 
+class Mask(Protocol):
+    """The part of an objective that says in what shape patches are hidden."""
+
+    @property
+    def shape(self) -> str: ...
+
+
 class Objective(Protocol):
     """The part of a configuration that says what is optimised."""
 
     @property
     def name(self) -> str: ...
+    @property
+    def masking(self) -> str: ...
+    @property
+    def mask(self) -> Mask: ...
 
 
 def recipe_of(objective: Objective) -> Recipe:
     return RECIPES[objective.name]
+
+
+def unread_keys(objective: Objective) -> dict[str, str]:
+    """Keys that a run with this objective does not read → the key that it reads instead, or empty."""
+    return recipe_of(objective).unread_keys(objective.masking, objective.mask.shape)
 
 
 def named(trait: str) -> str:

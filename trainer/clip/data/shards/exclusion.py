@@ -20,7 +20,7 @@ from ablative.trainer.clip.data.shards.image_hashes import each_shard, image_has
 from ablative.trainer.clip.data.shards.shard_files import ShardFiles, say
 from ablative.trainer.clip.data.shards.shard_index import locked, writing
 from ablative.trainer.clip.spec.config import DataConfig
-from ablative.trainer.clip.spec.fingerprints import TextFile
+from ablative.trainer.clip.spec.fingerprints import ContentFile
 
 
 def kept_pairs(files: ShardFiles, data: DataConfig, home: Home) -> np.ndarray | None:
@@ -62,9 +62,9 @@ def _words_key(files: ShardFiles, data: DataConfig) -> str:
 
 def _by_images(files: ShardFiles, data: DataConfig, home: Home, among: np.ndarray | None) -> np.ndarray:
     """bool (samples,): one of `among` (all samples), and the list leaves its image in; says how many are left out."""
-    source = TextFile.images(data)
-    path = locate(source.path, f"data {source.name}", source.expected)
-    listed = read_list(path, f"data {source.name}")
+    source = ContentFile.images(data)
+    path = locate(source.path, source.where, source.expected)
+    listed = read_list(path, source.where)
 
     def read() -> np.ndarray:
         rows = np.arange(len(files)) if among is None else np.flatnonzero(among)
