@@ -25,7 +25,8 @@ from ablative.study.plan.task import TaskRef
 from ablative.study.trainers import JobTask
 from ablative.sweeps.queue.manifest import Manifest
 from ablative.sweeps.submission.submit import Code
-from ablative.trainer.clip.spec.config import RunConfig, micro_batch
+from ablative.trainer.clip.spec.config import RunConfig
+from ablative.trainer.clip.spec.halving import micro_batch
 
 HERE = Path(__file__).parent
 SOURCE = HERE.parents[1]

@@ -25,7 +25,8 @@ from ablative.sweeps.run import describe_left
 from ablative.sweeps.status.task_states import survey
 from ablative.sweeps.submission.submit import choose
 from ablative.sweeps.worker import task_process
-from ablative.trainer.clip.spec.config import RunConfig, micro_batch
+from ablative.trainer.clip.spec.config import RunConfig
+from ablative.trainer.clip.spec.halving import micro_batch
 
 
 def plan_for(tmp_path: Path, behaviours: Behaviours | None = None) -> Plan:

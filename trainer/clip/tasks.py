@@ -18,7 +18,8 @@ from ablative.study.home.failed_attempts import times_out_of_memory
 from ablative.study.home.paths import RunPaths
 from ablative.study.trainers import JobTask
 from ablative.trainer.clip.evaluate import evaluate
-from ablative.trainer.clip.spec.config import RunConfig, micro_batch
+from ablative.trainer.clip.spec.config import RunConfig
+from ablative.trainer.clip.spec.halving import micro_batch
 from ablative.trainer.clip.spec.metrics import TRAIN
 from ablative.trainer.clip.train import pretrain
 from ablative.trainer.runner.attempts import RunningTask, diverged_need, load, run_attempt

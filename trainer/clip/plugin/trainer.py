@@ -30,8 +30,8 @@ from ablative.trainer.clip.spec.config import (
     ProtocolConfig,
     RunConfig,
     SuiteConfig,
-    micro_batch,
 )
+from ablative.trainer.clip.spec.halving import micro_batch
 from ablative.trainer.clip.spec.metrics import TRAIN, protocol_metrics
 from ablative.trainer.clip.spec.panel_pictures import pictures_path
 from ablative.trainer.clip.spec.recipes import recipe_of, unread_keys

@@ -10,7 +10,6 @@ equals that, it is left out of the hash, so that ids given earlier stay valid.
 from __future__ import annotations
 
 import dataclasses
-import math
 from dataclasses import dataclass
 
 from ablative.study.core.typed import field
@@ -388,9 +387,3 @@ class EvaluationConfig:
     """How it is evaluated."""
     datasets: tuple[DatasetConfig, ...]
     """Evaluation sets."""
-
-
-def micro_batch(config: RunConfig, halved: int) -> int:
-    """Samples per forward pass after so many halvings, rounded up; at least 1. The batch stays as it is."""
-    rows = math.ceil(config.schedule.batch_size / config.runtime.processes)
-    return max(1, math.ceil((config.runtime.micro_batch or rows) / 2.0**halved))
