@@ -31,7 +31,7 @@ SLURM = ("cluster=slurm", "cluster.partition=cpu", "cluster.canary=0")
 SHIPPED = (
     *SLURM,
     "cluster.memory_gib=0.9",
-    "schedule.steps=40",
+    "schedule.steps=400",
     "schedule.warmup_steps=2",
     "schedule.batch_size=12",
     "objective.local_batch=4",
