@@ -99,7 +99,11 @@ class MlflowServer:
                     start_new_session=True,
                 )
             self._stack.enter_context(ended_without_us("kill", "-KILL", "--", f"-{self._process.pid}"))
-        wait_until(self._answers, START_SECONDS, f"mlflow server (see {self._folder}/server.log)")
+        try:
+            wait_until(self._answers, START_SECONDS, f"mlflow server (see {self._folder}/server.log)")
+        except BaseException:
+            self.kill()
+            raise
 
     def kill(self) -> None:
         if self._process is not None:

@@ -235,7 +235,7 @@ def test_an_experiment_of_a_live_server_and_of_its_database(
     folder: Path, call_ablate: Callable[..., str], refused: Refused
 ) -> None:
     with postgres(folder / "postgres") as uri:
-        server = MlflowServer(uri, folder)
+        server = MlflowServer(uri.replace("postgresql:", "postgresql+psycopg2:"), folder)
         server.start()
         half_a_year(MlflowClient(server.uri))
         for place in (server.uri, uri):
