@@ -75,7 +75,7 @@ services:  ## Debian packages that the tests use: PostgreSQL, Chromium, pdflatex
 	@bash tests/install-services.sh
 
 $(TRAINER): pyproject.toml constraints.txt
-	PYTHON=$(PYTHON) .ci/install --editable '.[clip,detection]'
+	PYTHON=$(PYTHON) .ci/install --editable '.[clip]'
 	touch $@
 
 $(STAMP): pyproject.toml constraints.txt tests/oracles.txt
