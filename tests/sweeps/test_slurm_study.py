@@ -125,7 +125,8 @@ RANK = """
 import os, sys
 with open(os.path.join(sys.argv[2], "ranks"), "a") as file:
     file.write(os.environ.get("RANK") or os.environ["SLURM_PROCID"])
-print("node", os.environ["SLURMD_NODENAME"], os.environ.get("WORLD_SIZE") or os.environ["SLURM_NTASKS"])
+size = os.environ.get("WORLD_SIZE") or os.environ["SLURM_NTASKS"]
+os.write(1, f"node {os.environ['SLURMD_NODENAME']} {size}\\n".encode())  # in one piece: two processes write at once
 """
 
 

@@ -7,6 +7,7 @@ import json
 import os
 import shlex
 import shutil
+import time
 from collections.abc import Iterable
 
 import yaml
@@ -35,6 +36,8 @@ from ablative.trainer.runner.task_log import say
 
 REPORTED_FILE = "reported.jsonl"
 """File of the exchange to which the client appends what a program reports."""
+LATE_SECONDS = 3.0
+"""SLURM stops the steps of a job one after the other: a program's `srun` may have ended before its worker is told."""
 
 
 def execute(job: JobTask) -> None:
@@ -136,6 +139,8 @@ class Attempt:
             status = child.status
         finally:
             child.close()
+        if status and not stopped and self._stage.launch.by == "srun":
+            stopped = self._told_late()
         ended = reader.finish()
         self._report(ended.values)
         self._note_restored(reader)
@@ -173,6 +178,13 @@ class Attempt:
             return False
         (self._paths.exchange / "stop").touch()
         return True
+
+    def _told_late(self) -> bool:
+        """Whether the worker is stopped, too, in the moment after its program has failed."""
+        until = time.monotonic() + LATE_SECONDS
+        while not (told := self._asked()) and time.monotonic() < until:
+            time.sleep(0.1)
+        return told
 
     def _environment(self) -> dict[str, str]:
         """The whole environment of the program."""
