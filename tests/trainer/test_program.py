@@ -453,7 +453,8 @@ def _check_resumed(found: list[tuple[int, float]], whole: list[tuple[int, float]
 
 
 def test_a_function_that_was_killed_and_stopped_ends_bit_by_bit_as_one_that_was_left_alone(tmp_path: Path) -> None:
-    folder, words = example("function", tmp_path / "user"), ("epochs=40", "seeds=[0]")
+    # So many that a fast machine, too, is stopped midway.
+    folder, words = example("function", tmp_path / "user"), ("epochs=160", "seeds=[0]")
     plan = planned(folder, *words)
     whole = tasks_of(plan, "train")[0]
     expected = attempt(plan, whole)["metrics"]["train/accuracy"]
@@ -462,7 +463,7 @@ def test_a_function_that_was_killed_and_stopped_ends_bit_by_bit_as_one_that_was_
     before = len(series(*other, "train/accuracy"))
     with pytest.raises(Interrupted):
         attempt(*other, lambda: len(series(*other, "train/accuracy")) >= before + 2)
-    assert before + 2 <= len(series(*other, "train/accuracy")) < 40
+    assert before + 2 <= len(series(*other, "train/accuracy")) < 160
     assert attempt(*other)["metrics"]["train/accuracy"] == expected
     after = series(*other, "train/accuracy")
     assert sorted(set(after)) == series(plan, whole, "train/accuracy")

@@ -37,7 +37,7 @@ from ablative.trainer.runner.task_log import say
 REPORTED_FILE = "reported.jsonl"
 """File of the exchange to which the client appends what a program reports."""
 LATE_SECONDS = 3.0
-"""SLURM stops the steps of a job one after the other: a program's `srun` may have ended before its worker is told."""
+"""SLURM stops the steps of a job one after the other: a program's `srun` may end before its worker gets the signal."""
 
 
 def execute(job: JobTask) -> None:
