@@ -182,9 +182,9 @@ class Attempt:
     def _told_late(self) -> bool:
         """Whether the worker is stopped, too, in the moment after its program has failed."""
         until = time.monotonic() + LATE_SECONDS
-        while not (told := self._asked()) and time.monotonic() < until:
+        while not (asked := self._asked()) and time.monotonic() < until:
             time.sleep(0.1)
-        return told
+        return asked
 
     def _environment(self) -> dict[str, str]:
         """The whole environment of the program."""
