@@ -17,6 +17,7 @@ from shard_world import config, encoded, numbers, plain, sample, write_shard, wr
 from ablative.study.core.errors import AbsentDataError, ConfigError, DataError
 from ablative.study.core.identity import identity
 from ablative.study.home.paths import Home
+from ablative.study.plan.plan import make_plan
 from ablative.trainer.clip.data.fingerprints import fingerprint
 from ablative.trainer.clip.data.images.image_list import write_list
 from ablative.trainer.clip.data.shards import exclusion, image_hashes
@@ -197,6 +198,33 @@ def test_pairs_with_a_listed_image_are_no_pairs(
     assert sorted(numbers(ShardPairs(config(folder, exclude_images="other.txt"), home))) == [1, 2, 4, 5, 6, 7]
     with pytest.raises(ConfigError, match="pairs=6, but the shards hold 8 samples, of which exclude_images leaves 5"):
         fingerprint(config(folder, exclude_images=path, pairs=6), home)
+
+
+STUDY = """
+name: repeated
+base: {model: tiny, data: webdataset, suite: shapes, schedule: demo}
+seeds: [0]
+factors:
+  images: {kept: {}, listed: {data.exclude_images: one.txt}, more: {data.exclude_images: two.txt}}
+"""
+
+
+def test_a_list_of_images_to_leave_out_is_a_level(tmp_path: Path, home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_repeated(tmp_path / "s")
+    (tmp_path / "repeated.yaml").write_text(STUDY)
+    monkeypatch.setenv("ABLATE_DATA", str(tmp_path))
+
+    def ids(one: tuple[int, ...], two: tuple[int, ...]) -> list[str]:
+        listing(tmp_path / "one.txt", rest=one)
+        listing(tmp_path / "two.txt", rest=two)
+        words = ("data.path=s/*.tar", "schedule.batch_size=2", "objective.local_batch=2")
+        plan = make_plan(str(tmp_path / "repeated.yaml"), words, home=home, read_data=True)
+        return [run.task_id for run in plan.runs]
+
+    kept, listed, more = ids((0,), (0, 1))
+    assert len({kept, listed, more}) == 3
+    # By their content, not by their names.
+    assert ids((0, 1), (0,)) == [kept, more, listed]
 
 
 def test_impossible_lists_of_images(tmp_path: Path, home: Home) -> None:
