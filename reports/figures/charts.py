@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from ablative.reports.figures.figure_data import NONE, FigureData, Point
 from ablative.reports.figures.signs import color, hatch, hue, hues, line, marker, style_index, styles, wrapped
-from ablative.reports.figures.style import FAINT, INK, MARKERS, SEED, SMALLEST
+from ablative.reports.figures.style import FAINT, INK, SEED, SMALLEST, nth_marker
 from ablative.study.spec.outputs import BY_METRIC
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ def draw_scatter(axis: Axes, data: FigureData, points: Sequence[Point]) -> None:
             continue
         level = hue(data, x.cell)
         paint = color(data, data.config.hue, level)
-        sign = MARKERS[style_index(data, x.cell) % len(MARKERS)] if several else marker(data, level)
+        sign = nth_marker(style_index(data, x.cell)) if several else marker(data, level)
         axis.errorbar(
             x.summary.mean, y.summary.mean, y.whisker, x.whisker, color=paint, marker=sign, capsize=2, elinewidth=0.8,
             linestyle="",

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from ablative.reports.figures.figure_data import NONE, Curve, FigureData
 from ablative.reports.figures.legends import legend_inches
 from ablative.reports.figures.signs import color, hue, style_index, wrapped
-from ablative.reports.figures.style import COLUMN_INCHES, LINES, SEED
+from ablative.reports.figures.style import COLUMN_INCHES, SEED, nth_line
 from ablative.study.plan.outputs.layout import STEP
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ def _draw_panel(axis: Axes, data: FigureData, curves: Sequence[Curve]) -> None:
     smoothed = any(curve.smooth != curve.mean for curve in curves)
     for curve in curves:
         paint = color(data, data.config.hue, hue(data, curve.cell))
-        line = LINES[style_index(data, curve.cell) % len(LINES)]
+        line = nth_line(style_index(data, curve.cell))
         if smoothed or len(curve.seeds) > 1:
             for values in curve.seeds.values():
                 axis.plot(curve.steps, values, color=paint, alpha=0.3, linewidth=0.5, gid=SEED, zorder=1)

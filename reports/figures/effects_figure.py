@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ablative.reports.figures.figure_data import FigureData
-from ablative.reports.figures.style import FAINT, INK, MARKERS, SEED, SMALLEST, Color
+from ablative.reports.figures.style import FAINT, INK, SEED, SMALLEST, Color, nth_marker
 from ablative.reports.stats.decide import ALPHA
 from ablative.reports.stats.factorial import Analysis, Contrast, Grid
 from ablative.reports.stats.student import Floats
@@ -142,7 +142,7 @@ def _draw_differences(
             axis.plot([one.low, one.high], [y, y], color=paint, linewidth=1.3)
             each = seed_differences(column.analysis.grid, one)
             axis.plot(each, [y + 0.3] * len(each), "o", color=paint, markersize=1.8, gid=SEED)
-        marker = MARKERS[data.levels[one.factor].index(one.level) % len(MARKERS)]
+        marker = nth_marker(data.levels[one.factor].index(one.level))
         axis.plot([one.estimate], [y], marker=marker, color=paint, markerfacecolor=paint if sure else "white")
     _rows(axis, names)
     axis.set_xlabel(f"difference ({column.unit})" if column.unit else "difference")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 from ablative.reports.figures.figure_data import FigureData
 from ablative.reports.figures.signs import color, hatch, line, marker, style_factors, styles
-from ablative.reports.figures.style import FAINT, LINES, MARKERS, LineStyle
+from ablative.reports.figures.style import FAINT, LineStyle, nth_line, nth_marker
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
@@ -83,8 +83,8 @@ def _signs(data: FigureData) -> tuple[str, list[Artist]]:
     title = ", ".join(data.names.factor(factor) for factor in style_factors(data))
     handles: list[Artist] = []
     for i, name in enumerate(found):
-        own: LineStyle = LINES[i % len(LINES)] if kind == "curves" else ""
-        sign = "" if kind == "curves" else MARKERS[i % len(MARKERS)]
+        own: LineStyle = nth_line(i) if kind == "curves" else ""
+        sign = "" if kind == "curves" else nth_marker(i)
         handles.append(Line2D([], [], color=FAINT, linestyle=own, marker=sign, label=name or "none"))
     return title, handles
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ablative.reports.figures.figure_data import FigureData
-from ablative.reports.figures.style import FAINT, INK, MARKERS, SMALLEST, Color
+from ablative.reports.figures.style import FAINT, INK, SMALLEST, Color, nth_marker
 from ablative.reports.store.coverage import StoredState
 from ablative.reports.store.labels import Labels
 from ablative.reports.store.results import Results
@@ -264,13 +264,13 @@ def _tsne(shown: Sequence[Shown], page: float) -> Figure:
         for label in np.unique(labels):
             chosen = points[labels == label]
             axis.plot(
-                chosen[:, 0], chosen[:, 1], linestyle="", marker=MARKERS[label % len(MARKERS)], markersize=2.6,
+                chosen[:, 0], chosen[:, 1], linestyle="", marker=nth_marker(label), markersize=2.6,
                 color=paints[label], markeredgewidth=0,
             )  # fmt: skip
         axis.set_title(own.title)
     if len(names) <= 12:
         handles = [
-            Line2D([], [], linestyle="", marker=MARKERS[i % len(MARKERS)], color=paints[i], label=name)
+            Line2D([], [], linestyle="", marker=nth_marker(i), color=paints[i], label=name)
             for i, name in enumerate(names)
         ]
         figure.legend(handles=handles, loc="outside lower center", ncols=4, fontsize=SMALLEST, handletextpad=0.2)

@@ -6,7 +6,7 @@ import textwrap
 from collections.abc import Iterator, Sequence
 
 from ablative.reports.figures.figure_data import NONE, Curve, FigureData, Point
-from ablative.reports.figures.style import FAINT, HATCHES, LINES, MARKERS, Color, LineStyle
+from ablative.reports.figures.style import FAINT, HATCHES, Color, LineStyle, Marker, nth_line, nth_marker
 
 
 def color(data: FigureData, factor: str, level: str) -> Color:
@@ -30,12 +30,12 @@ def hatch(data: FigureData, level: str) -> str:
     return HATCHES[_index(data, level) % len(HATCHES)]
 
 
-def marker(data: FigureData, level: str) -> str:
-    return MARKERS[_index(data, level) % len(MARKERS)]
+def marker(data: FigureData, level: str) -> Marker:
+    return nth_marker(_index(data, level))
 
 
 def line(data: FigureData, level: str) -> LineStyle:
-    return LINES[_index(data, level) % len(LINES)]
+    return nth_line(_index(data, level))
 
 
 def _index(data: FigureData, level: str) -> int:

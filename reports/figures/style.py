@@ -29,10 +29,24 @@ SEED = "seed"
 """`gid` of what is drawn of single seeds, whose dots and lines do not hide their means."""
 
 Color = tuple[float, float, float] | str
-MARKERS = "osD^vPX*<>"
+MARKERS = "osD^vPX*<>phdH8"
+Marker = str | tuple[int, Literal[0, 1, 2], int]
 LineStyle = Literal["-", ""] | tuple[float, Sequence[float]]
 LINES: tuple[LineStyle, ...] = ("-", (0, (4, 1.5)), (0, (1, 1)), (0, (5, 1.5, 1, 1.5)), (0, (3, 1, 1, 1, 1, 1)))
 HATCHES = ("", "///", "..", "\\\\\\", "xx", "---", "|||", "//.")
+
+
+def nth_marker(place: int) -> Marker:
+    """The marker at a place of a list, another one at each: asterisks of ever more rays follow the shapes."""
+    return MARKERS[place] if place < len(MARKERS) else (place - len(MARKERS) + 5, 2, 0)
+
+
+def nth_line(place: int) -> LineStyle:
+    """The line style at a place of a list, another one at each: dashes with ever more dots follow the usual ones."""
+    if place < len(LINES):
+        return LINES[place]
+    return (0, (6, 1.2, *(1, 1.2) * (place - len(LINES) + 3)))
+
 
 STYLE: Any = {
     "font.family": ["STIXGeneral", "DejaVu Sans"],  # both ship with matplotlib: the same on every machine

@@ -99,7 +99,7 @@ def seeds_needed(effect: Effect, margin: float | None = None, power: float = 0.8
     for n in range(2, limit + 1):
         if chance(effect, margin if equivalence else None, n) >= power:
             return Seeds(n, f"{aim} with a power of {100 * power:.0f} %")
-    return Seeds(None, f"more than {limit} {aim}")
+    return Seeds(None, f"more than {limit} seeds {aim}")
 
 
 def _degrees(effect: Effect, n: int) -> float:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -91,13 +92,24 @@ def _line(statement: str, parts: Sequence[Part], texts: Mapping[str, str]) -> Li
         return Line(text, "–", "–", size, "–")
     worst = min(known, key=lambda part: part.reserve)
     effect = worst.effect
-    shown = number(effect.estimate, DIGITS, sign=True).replace("-", "−")
-    ends = [number(end, DIGITS, sign=True).replace("-", "−") for end in (effect.low, effect.high) if end is not None]
+    values = [value for value in (effect.estimate, effect.low, effect.high) if value is not None]
+    digits = _digits(values)
+    shown, *ends = (number(value, digits, sign=True).replace("-", "−") for value in values)
     level = "" if effect.level == 0.95 else f" ({100 * effect.level:.0f} %)"
     interval = SAME if effect.exact else f"[{', '.join(ends)}]{level}" if ends else "none"
     agree = f"{sum(part.favourable for part in parts)} of {tasks}"
     whole = joined(" on ", [text, texts.get(worst.task, worst.task)]) if worst.task else text
     return Line(whole, shown, interval, size, agree)
+
+
+def _digits(values: Sequence[float]) -> int:
+    """Decimals of an effect and its interval: `DIGITS`, or as many as leave two digits of the largest one.
+
+    >>> _digits([1.2, -0.3, 2.7]), _digits([0.0014, 0.0011, 0.0017])
+    (2, 4)
+    """
+    largest = max(map(abs, values))
+    return DIGITS if largest == 0 else max(DIGITS, 1 - math.floor(math.log10(largest)))
 
 
 def verdict_text(result: ClaimResult) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 import matplotlib
 import pytest
 import stores
+from matplotlib.lines import Line2D
 from matplotlib.text import Text
 
 from ablative.reports.figures.curve_data import running_mean, window
@@ -16,7 +17,7 @@ from ablative.reports.figures.fetch import figure_data
 from ablative.reports.figures.figure_data import FigureData
 from ablative.reports.figures.figures import draw, save_figure
 from ablative.reports.figures.signs import color
-from ablative.reports.figures.style import COLUMN_INCHES, SEED, SMALLEST, STYLE
+from ablative.reports.figures.style import COLUMN_INCHES, SEED, SMALLEST, STYLE, nth_line, nth_marker
 from ablative.reports.store.results import open_results
 from ablative.study.core.errors import ConfigError
 from ablative.study.plan.outputs.figure_checks import check_figure
@@ -195,3 +196,11 @@ def test_figures_that_cannot_be_drawn_as_declared(tmp_path: Path, old: str, new:
     name = "scaling" if "pooling" in old else "transfer"
     with pytest.raises(ConfigError, match=f"figure '{name}': .*{message}"):
         stores.plan_of(tmp_path, stores.STUDY.replace(old, new))
+
+
+def test_no_two_levels_have_the_same_sign_however_many_there_are() -> None:
+    signs = [nth_marker(i) for i in range(40)]
+    lines = [nth_line(i) for i in range(40)]
+    assert len(set(map(repr, signs))) == len(set(map(repr, lines))) == 40
+    for sign, line in zip(signs, lines, strict=True):
+        Line2D([], [], marker=sign, linestyle=line)
