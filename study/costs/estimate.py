@@ -280,9 +280,11 @@ def counts_operations(plan: Plan, task: Task) -> bool:
 def estimated(hours: float) -> str:
     """Estimated hours for people, in two significant digits or whole: an estimate has no more.
 
-    >>> estimated(1234.5), estimated(3.44), estimated(0.0512)
-    ('1,234', '3.4', '0.051')
+    >>> [estimated(hours) for hours in (1234.5, 3.44, 0.0512, 2e-18, 0.0)]
+    ['1,234', '3.4', '0.051', '< 0.001', '0']
     """
+    if 0 < hours < 0.001:
+        return "< 0.001"
     return f"{hours:,.0f}" if hours >= 10 else f"{hours:.2g}"
 
 

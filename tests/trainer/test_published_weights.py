@@ -148,10 +148,18 @@ def test_a_study_without_the_file_is_planned_by_the_place_where_it_would_be(
         "name": "mine",
         "base": {"model": "tiny_maskclip", "data": "shapes", "schedule": "demo"},
         "seeds": [0],
-        "factors": {"method": {"clip": {"objective": "clip"}, "deit": weights}},
+        "factors": {
+            "method": {
+                "clip": {"objective": "clip"},
+                "deit": weights,
+                "mae": weights | {"model.start.path": "mae.safetensors"},
+            }
+        },
         "protocols": ["linear_probe"],
     }
     (tmp_path / "mine.yaml").write_text(yaml.safe_dump(study, sort_keys=False))
     assert main(["plan", str(tmp_path / "mine.yaml")], standalone=False) == 0
     shown = capsys.readouterr()
-    assert "deit.safetensors does not exist" in " ".join((shown.out + shown.err).split())
+    text = " ".join((shown.out + shown.err).split())
+    assert "deit.safetensors does not exist" in text and "start.path (mae.safetensors)" in text
+    assert "3 cells, 3 runs" in text

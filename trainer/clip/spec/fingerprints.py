@@ -83,6 +83,7 @@ class Fingerprints:
         self._home, self._reader, self._without_data = home, read, without_data
         self.absent: dict[str, str] = {}
         """Name of data → where they were looked for."""
+        self._places: dict[str, list[str]] = {}
 
     def with_fingerprint(self, config: Any) -> Any:
         """A `DataConfig` or `DatasetConfig` with its fingerprints, if it lies in files."""
@@ -113,8 +114,19 @@ class Fingerprints:
         except AbsentDataError as error:
             if not self._without_data:
                 raise
-            self.absent[source.name] = str(error)
-            return ""
+            return self._provisional(source, str(error))
+
+    def _provisional(self, source: DataConfig | DatasetConfig | ContentFile, message: str) -> str:
+        """A fingerprint for absent data: empty, and a number where levels name several places under one name.
+
+        Without the number, the plan would take their cells for one run.
+        """
+        places = self._places.setdefault(source.name, [])
+        if source.path not in places:
+            places.append(source.path)
+        number = places.index(source.path)
+        self.absent[f"{source.name} ({source.path})" if number else source.name] = message
+        return f"absent {number}" if number else ""
 
     def check(self, dataset: DatasetConfig, protocol: ProtocolConfig) -> None:
         """Raise where a set that is here lacks what the protocol takes of it: samples, labels, captions, questions."""
