@@ -15,14 +15,17 @@ from ablative.trainer.clip.objectives.terms.contrastive import Contrastive, Embe
 from ablative.trainer.clip.objectives.terms.reconstruction import Reconstruction, Restored
 from ablative.trainer.clip.objectives.terms.term import TEACHER, BatchTerm, Draws, Inputs, Outcome
 from ablative.trainer.clip.spec.config import ModelConfig, ObjectiveConfig
-from ablative.trainer.clip.spec.loss_options import SimclrConfig
+from ablative.trainer.clip.spec.loss_options import CodesConfig, SimclrConfig
 
 
 def make_system(objective: str, seed: int = 0, **changes: Any) -> System:
     """A system; `changes` are fields of either configuration."""
     model_fields = {field.name for field in dataclasses.fields(ModelConfig)}
     model = dataclasses.replace(MODEL, **{k: v for k, v in changes.items() if k in model_fields})
-    rest = {"simclr": SimclrConfig(hidden=32, dim=8)} | {k: v for k, v in changes.items() if k not in model_fields}
+    codes = CodesConfig(levels=(5, 4), stride=2, width=8, blocks=1)
+    rest = {"simclr": SimclrConfig(hidden=32, dim=8), "codes": codes} | {
+        k: v for k, v in changes.items() if k not in model_fields
+    }
     torch.manual_seed(seed)
     return System(model, ObjectiveConfig(name=objective, **rest), VOCAB)
 

@@ -42,12 +42,15 @@ OTHER: dict[str, Any] = {
     "model.decoder_depth": 2, "model.decoder_heads": 1, "model.init_std": 0.1, "model.class_token": True,
     "model.positions": "learned", "model.position_grid": 2, "model.drop_path": 0.5, "model.text_causal": True,
     "objective.hidden_patches": "mask_token", "objective.mask.shape": "blocks", "objective.mask.min_patches": 2,
+    "objective.codes.weight": 2.0, "objective.codes.levels": (3, 7), "objective.codes.stride": 4,
+    "objective.codes.width": 12, "objective.codes.blocks": 2,
     "objective.mask.max_patches": 4, "objective.mask.min_aspect": 0.9,
 }  # fmt: skip
 """Key → another value than that of the run that it is compared with."""
 NEEDED = {"objective.name", "model.name", "model.image_size", "model.vocab_size"}
 """Keys that every run needs as they are: images and tokens are given here."""
 ELSEWHERE = {"model.start.path", "model.start.fingerprint", "model.start.pixels", "model.pool_class_token"}
+ELSEWHERE |= {"objective.codes.path", "objective.codes.fingerprint"}
 """Keys that the loop reads before the first step, and one that is read where there is a class token."""
 DECODER = {"model.decoder_width", "model.decoder_depth", "model.decoder_heads"}
 EVALUATED = {
@@ -58,6 +61,7 @@ EVALUATED = {
     "mae": {"model.pooling", "model.text_width", "model.context_length"},
     "mae blocks": {"model.pooling", "model.text_width", "model.context_length"},
     "m3ae": {"model.pooling"},
+    "clip_beit": DECODER,
     "two_stage": {"model.pooling", "model.text_width", "model.context_length"},
 }
 """Objective → keys that protocols alone read (they size the decoder of question answering, or pool features), or the

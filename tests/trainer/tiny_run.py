@@ -22,9 +22,10 @@ from ablative.trainer.clip.spec.config import (
     RunConfig,
     ScheduleConfig,
 )
-from ablative.trainer.clip.spec.loss_options import DistillConfig, MaskConfig, SimclrConfig
+from ablative.trainer.clip.spec.loss_options import CodesConfig, DistillConfig, MaskConfig, SimclrConfig
 from ablative.trainer.clip.token_ids import BOS, EOS
 
+CODES = CodesConfig(levels=(5, 4), stride=2, width=8, blocks=1)
 OBJECTIVES: dict[str, dict[str, Any]] = {
     "clip": {"name": "clip"},
     "masked_clip": {"name": "masked_clip", "input_mask_ratio": 0.5},
@@ -40,6 +41,13 @@ OBJECTIVES: dict[str, dict[str, Any]] = {
     "maskclip_no_ema": {"name": "maskclip_no_ema"},
     "two_stage": {"name": "two_stage"},
     "simclr": {"name": "simclr", "simclr": SimclrConfig(hidden=32, dim=8)},
+    "clip_beit": {
+        "name": "clip_beit",
+        "codes": CODES,
+        "mask_ratio": 0.4,
+        "mask": MaskConfig(shape="blocks", min_patches=4),
+    },
+    "fsq": {"name": "fsq", "codes": CODES},
     "clip_simclr": {"name": "clip_simclr", "simclr": SimclrConfig(hidden=32, dim=8)},
 }
 """Every objective, and the options that reach into the step."""

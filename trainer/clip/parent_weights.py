@@ -13,7 +13,7 @@ from ablative.study.home.paths import RunPaths
 from ablative.trainer.clip.checkpoint import final_model
 from ablative.trainer.clip.data.pairs.tokenizer import Tokenizer
 from ablative.trainer.clip.objectives.system import System
-from ablative.trainer.clip.objectives.teacher import Teacher
+from ablative.trainer.clip.objectives.teacher import CodeTeacher, Teacher
 
 WORDS = "text.embedding.weight"
 """Word embeddings: a row for each token of the tokenizer."""
@@ -50,8 +50,8 @@ def start_from(system: System, tokenizer: Tokenizer, parent: RunPaths, journal: 
     return f"starts from the weights of run {parent.root.name}; random: {_parts(random)}; left: {_parts(left)}"
 
 
-def learn_from(teacher: Teacher, parent: RunPaths, journal: Journal) -> str:
-    """Take a finished run's image tower as the teacher; a line for the log.
+def learn_from(teacher: Teacher | CodeTeacher, parent: RunPaths, journal: Journal) -> str:
+    """Take a finished run's image tower, or its tokenizer of images, as the teacher; a line for the log.
 
     Raises:
         DataError: the run has no final model, or a tower of another shape.
@@ -60,16 +60,16 @@ def learn_from(teacher: Teacher, parent: RunPaths, journal: Journal) -> str:
     own = teacher.tower.state_dict()
     # A teacher sees whole images, without mask tokens.
     for name, weight in ((name, weight) for name, weight in own.items() if name != "mask_token"):
-        found = state.get(f"image.{name}")
+        found = state.get(f"{teacher.part}.{name}")
         if found is None or found.shape != weight.shape:
             shape = "no such weight" if found is None else f"the shape {tuple(found.shape)}"
             raise DataError(
-                f"run {parent.root.name}, whose features this one learns, has {shape} for image.{name}; "
-                f"this run's is {tuple(weight.shape)}"
+                f"run {parent.root.name}, whose {teacher.yields} this one learns, has {shape} for "
+                f"{teacher.part}.{name}; this run's is {tuple(weight.shape)}"
             )
         weight.copy_(found)
     journal.event("learns from", run=parent.root.name)
-    return f"learns the features of run {parent.root.name}"
+    return f"learns the {teacher.yields} of run {parent.root.name}"
 
 
 def _parts(names: Iterable[str]) -> str:

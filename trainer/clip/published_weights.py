@@ -1,4 +1,5 @@
-"""Starts a run from published weights of an image tower, which have the names of timm's vision transformers."""
+"""Weights in files: those of an image tower under the names of timm's vision transformers, from which a run starts, and
+those of a tokenizer of images, whose codes it predicts."""
 
 from __future__ import annotations
 
@@ -20,7 +21,8 @@ from ablative.trainer.clip.checkpoint import UNREADABLE
 from ablative.trainer.clip.data.texts import find_content, unchanged
 from ablative.trainer.clip.models.towers import ImageTower
 from ablative.trainer.clip.objectives.system import System
-from ablative.trainer.clip.spec.config import ModelConfig
+from ablative.trainer.clip.objectives.teacher import CodeTeacher
+from ablative.trainer.clip.spec.config import ModelConfig, ObjectiveConfig
 from ablative.trainer.clip.spec.fingerprints import ContentFile
 
 CONTAINERS = ("model", "state_dict")
@@ -62,6 +64,36 @@ def start_from_file(system: System, model: ModelConfig, home: Home, journal: Jou
             own[name].copy_(weight)
     journal.event("started from file", path=str(path), left=left)
     return f"starts from the image tower in {path}; {len(left)} other weights there are left"
+
+
+def codes_from_file(teacher: CodeTeacher, objective: ObjectiveConfig, home: Home, journal: Journal) -> str:
+    """Take the tokenizer of images in a file as the teacher; a line for the log.
+
+    Raises:
+        AbsentDataError: there is no such file.
+        DataError: the file has changed, is no file of weights, or has those of no tokenizer or of one of another shape.
+    """
+    source = ContentFile.tokenizer(objective)
+    unchanged(source, objective.codes.fingerprint, home)
+    path, part = find_content(source), f"{teacher.part}."
+    state, own = read_weights(path), teacher.tower.state_dict()
+    found = {name.removeprefix(part): weight for name, weight in state.items() if name.startswith(part)} or state
+    strange, lacking = ([name for name in one if name not in other] for one, other in ((found, own), (own, found)))
+    for names, fault in ((strange, "have no place in"), (lacking, "are lacking there and belong to")):
+        if names:
+            raise DataError(
+                f"{path}: {_first(names)} {fault} this run's tokenizer of images, whose encoder is DALL-E's; expected "
+                "its weights, with as many blocks at each size (objective.codes.blocks)"
+            )
+    for name, weight in own.items():
+        if found[name].shape != weight.shape:
+            raise DataError(
+                f"{path}: holds a tokenizer of another shape, with {name} of shape {tuple(found[name].shape)}; this "
+                f"run's is {tuple(weight.shape)}; give objective.codes its levels ([] for DALL-E's), stride and width"
+            )
+        weight.copy_(found[name])
+    journal.event("codes from file", path=str(path))
+    return f"predicts the codes of the tokenizer in {path}"
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:

@@ -28,10 +28,11 @@ from ablative.trainer.clip.micro_batches import Division, by_length
 from ablative.trainer.clip.models.flops import train_flops
 from ablative.trainer.clip.models.towers import trim_padding
 from ablative.trainer.clip.objectives.system import System
+from ablative.trainer.clip.objectives.teacher import CodeTeacher
 from ablative.trainer.clip.parent_weights import learn_from, start_from
-from ablative.trainer.clip.published_weights import start_from_file
+from ablative.trainer.clip.published_weights import codes_from_file, start_from_file
 from ablative.trainer.clip.spec.config import RunConfig
-from ablative.trainer.clip.spec.recipes import RUN, recipe_of
+from ablative.trainer.clip.spec.recipes import RUN, TOKENIZER, recipe_of
 from ablative.trainer.clip.step import TrainStep
 from ablative.trainer.clip.step_memory import make_division
 from ablative.trainer.clip.token_ids import PAD
@@ -260,7 +261,10 @@ def _begin(training: Training, home: Home, tokenizer: Tokenizer, journal: Journa
     config, system, teacher = training.config, training.system, training.teacher
     if config.model.start.path:
         yield start_from_file(system, config.model, home, journal)
-    if config.parent and teacher is not None and system.recipe.teacher == RUN:
+    if isinstance(teacher, CodeTeacher) and config.objective.codes.path:
+        yield codes_from_file(teacher, config.objective, home, journal)
+        return
+    if config.parent and teacher is not None and system.recipe.teacher in (RUN, TOKENIZER):
         yield learn_from(teacher, home.run(config.parent), journal)
         return
     if config.parent:

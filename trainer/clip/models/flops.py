@@ -11,6 +11,7 @@ import functools
 import math
 from itertools import pairwise
 
+from ablative.trainer.clip.models.code_sizes import decoder_layers, encoder_layers
 from ablative.trainer.clip.models.head_flops import mask_rcnn_flops, neck_flops, upernet_flops
 from ablative.trainer.clip.models.sizes import ROUNDING, conv_widths, keep_count
 from ablative.trainer.clip.spec.config import (
@@ -22,12 +23,12 @@ from ablative.trainer.clip.spec.config import (
     RunConfig,
 )
 from ablative.trainer.clip.spec.metrics import PROTOCOL_KINDS
-from ablative.trainer.clip.spec.recipes import DISTILL, SELF, SIMCLR, TEXT, recipe_of
+from ablative.trainer.clip.spec.recipes import CODES, DISTILL, FSQ, SELF, SIMCLR, TEXT, recipe_of
 
 QUESTION_TOKENS = 16
-"""Tokens of a question, padding included: about the length to which CLEVR's, VQAv2's and GQA's are trimmed."""
+"""Tokens of a question, padding included: about the length to which CLEVR's, FSQAv2's and GQA's are trimmed."""
 
-FORWARD_ALONE = ("similarity", "teacher")
+FORWARD_ALONE = ("similarity", "teacher", "codes")
 """Passes through which no gradient flows."""
 
 
@@ -147,6 +148,10 @@ def forward_flops(
         passes |= _distillation(model, objective, recipe.teacher)
     if SIMCLR in recipe.terms:
         passes |= _simclr(model, objective, recipe.views)
+    if CODES in recipe.terms:
+        passes |= _prediction_of_codes(model, objective)
+    if FSQ in recipe.terms:
+        passes |= _tokenizer(model, objective)
     if recipe.mask_by_similarity and objective.masking == "similarity":
         passes["similarity"] = _similarity(model, objective, length)
     return passes
@@ -242,6 +247,24 @@ def _simclr(model: ModelConfig, objective: ObjectiveConfig, views: int) -> dict[
     return {"views": views * each, "projector": views * projector}
 
 
+def _prediction_of_codes(model: ModelConfig, objective: ObjectiveConfig) -> dict[str, float]:
+    """The image with mask tokens through the tower, masked patches to their codes; the tokenizer's pass."""
+    patches, codes = grid(model), objective.codes
+    hidden = patches - keep_count(patches, objective.mask_ratio)
+    return {
+        "masked view": image_flops(model, patches),
+        "code head": 2.0 * hidden * model.width * codes.number,
+        "codes": sum(layer.flops for layer in encoder_layers(codes, math.isqrt(patches))),
+    }
+
+
+def _tokenizer(model: ModelConfig, objective: ObjectiveConfig) -> dict[str, float]:
+    """Encoder and decoder of a tokenizer of images."""
+    side, codes = math.isqrt(grid(model)), objective.codes
+    layers = [*encoder_layers(codes, side), *decoder_layers(codes, side)]
+    return {"tokenizer": sum(layer.flops for layer in layers)}
+
+
 def _similarity(model: ModelConfig, objective: ObjectiveConfig, length: int) -> float:
     """Every element into the joint space, and its products with the other modality (forward alone)."""
     patches, embed = grid(model), model.embed_dim
@@ -255,11 +278,12 @@ def parameters(model: ModelConfig, objective: ObjectiveConfig, vocab_size: int |
     """Trained parameters by part: image, text, heads, decoder (what an objective lacks is absent)."""
     recipe, vocab_size = recipe_of(objective), vocab_size or model.vocab_size
     norm_here = model.ln_after_pool and recipe.contrastive
-    counts = {"image": _stem_parameters(model) + _trunk_parameters(model.width, model.depth, model.mlp_ratio)}
-    counts["image"] += 0 if norm_here else 2 * model.width
-    counts["image"] += _position_parameters(model)
-    mask_token = recipe.hides_patches and objective.hidden_patches == "mask_token"
-    counts["image"] += model.width if mask_token else 0
+    counts: dict[str, int] = {}
+    mask_token = recipe.replaces(objective.hidden_patches)
+    if recipe.trains_tower:
+        counts["image"] = _stem_parameters(model) + _trunk_parameters(model.width, model.depth, model.mlp_ratio)
+        counts["image"] += (0 if norm_here else 2 * model.width) + (model.width if mask_token else 0)
+        counts["image"] += _position_parameters(model)
     if recipe.uses_text:
         counts["text"] = (vocab_size + model.context_length) * model.text_width
         counts["text"] += _trunk_parameters(model.text_width, model.text_depth, model.mlp_ratio)
@@ -279,6 +303,12 @@ def parameters(model: ModelConfig, objective: ObjectiveConfig, vocab_size: int |
         counts["projector"] = model.width * hidden + hidden**2 + 4 * hidden + (hidden + 1) * dim
         if not recipe.contrastive:
             counts["pooling"] = _pool_parameters(model, model.pooling, model.width)
+    if CODES in recipe.terms:
+        counts["code head"] = (model.width + 1) * objective.codes.number
+    if FSQ in recipe.terms:
+        side, codes = math.isqrt(grid(model)), objective.codes
+        layers = [*encoder_layers(codes, side), *decoder_layers(codes, side)]
+        counts["tokenizer"] = sum(layer.parameters for layer in layers)
     return counts
 
 

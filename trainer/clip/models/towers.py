@@ -70,7 +70,10 @@ class ImageTower(nn.Module):
         """Hidden patches of a split are left out → (B,C+V,D), or a mask token is in their places → (B,C+N,D)."""
         if self.mask_token is None:
             return self(images, split.visible, paths=paths)
-        return self(images, hidden=split.hidden, paths=paths)
+        hidden = split.hidden
+        if split.hidden_valid is not None:  # a place that holds no element names another one again, the last
+            hidden = hidden.where(split.hidden_valid, hidden[:, -1:])
+        return self(images, hidden=hidden, paths=paths)
 
     def patches(self, tokens: Tensor) -> Tensor:
         """Patches alone of what `forward` returns."""

@@ -35,6 +35,7 @@ class System(nn.Module):
     """The trained parts of one objective."""
 
     image: ImageTower
+    """Where the objective trains more than a tokenizer of images."""
     text: TextTower
     """Where the objective uses texts."""
     image_head: Head
@@ -55,15 +56,16 @@ class System(nn.Module):
         self.contrastive = self.recipe.contrastive
         self._in_blocks = self.recipe.hides_at_random(objective.masking) and objective.mask.shape == "blocks"
         norm_here = model.ln_after_pool and self.contrastive
-        mask_token = self.recipe.hides_patches and objective.hidden_patches == "mask_token"
-        self.image = ImageTower(model, normalize=not norm_here, mask_token=mask_token)
-        text = None
+        image = text = None
+        if self.recipe.trains_tower:
+            mask_token = self.recipe.replaces(objective.hidden_patches)
+            self.image = image = ImageTower(model, normalize=not norm_here, mask_token=mask_token)
         if self.recipe.uses_text:
             self.text = text = TextTower(model, vocab_size, normalize=not norm_here)
-        if not self.contrastive:
+        if self.recipe.trains_tower and not self.contrastive:
             self.image_pool = image_pool(model, trained=False)
         terms = []
-        for term in make_terms(Setting(self.image, text, model, objective, vocab_size)):
+        for term in make_terms(Setting(image, text, model, objective, vocab_size)):
             for name, part in term.parts.items():
                 setattr(self, name, part)
             terms.append(term)

@@ -1,4 +1,5 @@
-"""The image tower whose features are distilled: a moving average of the student's (MaskCLIP eq. 3), or a run's.
+"""The image tower whose features are distilled: a moving average of the student's (MaskCLIP eq. 3), or a run's; or the
+tokenizer whose codes are predicted.
 
 It is no part of the system: no optimiser, gradient or final model has it. Checkpoints do.
 """
@@ -10,13 +11,17 @@ import copy
 import torch
 from torch import Tensor, nn
 
+from ablative.trainer.clip.models.codes import Tokenizer
 from ablative.trainer.clip.models.towers import ImageTower
 from ablative.trainer.clip.objectives.system import System
-from ablative.trainer.clip.spec.recipes import EMA, RUN
+from ablative.trainer.clip.spec.recipes import EMA, RUN, TOKENIZER
 
 
 class Teacher:
     """A frozen image tower, which begins as a copy of the student's."""
+
+    part, yields = "image", "features"
+    """Name of the part of a run that it is, and what is learned of it."""
 
     def __init__(self, system: System) -> None:
         tower = system.image
@@ -51,6 +56,32 @@ class Teacher:
             torch._foreach_lerp_(list(self.tower.parameters()), list(student.parameters()), share)
 
 
-def make_teacher(system: System) -> Teacher | None:
+class CodeTeacher:
+    """A frozen tokenizer of images, which learns nothing."""
+
+    part, yields = "code_encoder", "codes"
+    """Name of the part of a run that it is, and what is learned of it."""
+
+    def __init__(self, system: System) -> None:
+        """Random weights, from torch's global generator."""
+        grid = system.model.image_size // system.model.patch_size
+        self.tower = Tokenizer(system.objective.codes, grid).to(system.image.stem.project.weight.device).eval()
+        self.tower.requires_grad_(False)
+
+    def begin(self, student: ImageTower) -> None:
+        pass
+
+    def features(self, images: Tensor) -> Tensor:
+        """images (B,3,S,S) → codes of every patch, int64 (B,N)."""
+        codes: Tensor = self.tower(images)
+        return codes
+
+    def follow(self, student: ImageTower, step: int, steps: int) -> None:
+        pass
+
+
+def make_teacher(system: System) -> Teacher | CodeTeacher | None:
     """The teacher of an objective; None where it has none, or the student is its own."""
+    if system.recipe.teacher == TOKENIZER:
+        return CodeTeacher(system)
     return Teacher(system) if system.recipe.teacher in (EMA, RUN) else None

@@ -23,6 +23,7 @@ from ablative.trainer.clip.spec.config import (
     DatasetConfig,
     EvaluationConfig,
     ModelConfig,
+    ObjectiveConfig,
     ProtocolConfig,
     RunConfig,
     SuiteConfig,
@@ -133,7 +134,11 @@ class ClipConfigurations(Configurations):
 
     def _run(self, choices: Choices, values: Values, without: Sequence[str] | set[str] = ()) -> RunConfig:
         """A run's configuration, without a seed; `without`: words of the command line that are passed over."""
-        completed = {DataConfig: self._fingerprints.with_fingerprint, ModelConfig: self._fingerprints.started}
+        completed = {
+            DataConfig: self._fingerprints.with_fingerprint,
+            ModelConfig: self._fingerprints.started,
+            ObjectiveConfig: self._fingerprints.coded,
+        }
         sections = {
             name: self._request.section(
                 name,

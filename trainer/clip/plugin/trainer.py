@@ -170,8 +170,9 @@ class ClipTrainer(Trainer):
     def inputs(self, stage: str, config: Config) -> Mapping[str, str]:
         if not isinstance(config, RunConfig):
             return dict(_inputs(config.datasets))
-        start = config.model.start
-        return dict(_inputs((config.data,))) | ({"model.start": start.fingerprint} if start.fingerprint else {})
+        start, codes = config.model.start.fingerprint, config.objective.codes.fingerprint
+        files = {"model.start": start, "objective.codes": codes}
+        return dict(_inputs((config.data,))) | {key: content for key, content in files.items() if content}
 
     def archives(self, stage: str, config: Config, paths: TaskPaths) -> Sequence[Path]:
         if not isinstance(config, EvaluationConfig) or config.protocol.kind != "panels":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Sequence
 
 from ablative.study.core.errors import ConfigError
@@ -17,7 +18,7 @@ from ablative.trainer.clip.spec.config import (
     RunConfig,
 )
 from ablative.trainer.clip.spec.prompts import fill, names_class
-from ablative.trainer.clip.spec.recipes import RUN, named, recipe_of
+from ablative.trainer.clip.spec.recipes import CODE_KEYS, CODES, FSQ, RUN, TOKENIZER, named, recipe_of
 from ablative.trainer.clip.spec.schedule_config import ScheduleConfig
 
 TEACHER_KEYS = ("width", "depth", "heads", "mlp_ratio", "stem", "class_token", "positions", "ln_after_pool")
@@ -42,12 +43,17 @@ def check_start(config: RunConfig, parent: RunConfig | None) -> None:
     """Raise ConfigError where a run cannot start from, or learn from, a run with the configuration `parent`."""
     recipe = recipe_of(config.objective)
     if parent is None:
-        if recipe.teacher == RUN and config.schedule.steps:
-            raise ConfigError(
-                f"objective '{config.objective.name}' learns the features of another run, and no level says of which; "
-                "write `from:` in the level that chooses it, as in `from: {method: clip}`"
-            )
+        if config.schedule.steps:
+            _check_taught(config)
         return
+    if recipe.teacher == TOKENIZER:
+        _check_tokenizer(config, parent)
+        return
+    if not recipe_of(parent.objective).trains_tower:
+        raise ConfigError(
+            f"`from:` is of a run with the objective '{parent.objective.name}', which trains no image tower; choose "
+            "another"
+        )
     if config.model.start.path and recipe.teacher != RUN:
         raise ConfigError(
             f"model.start.path: {config.model.start.path}, and the level says `from:` of a run, too; a run starts from "
@@ -66,6 +72,39 @@ def check_start(config: RunConfig, parent: RunConfig | None) -> None:
             f"model.image_size: {own}, and the run {relation} has {its}, with positions for {grid} × {grid} patches; "
             f"choose the same, or model.position_grid={grid}, which resamples those positions"
         )
+
+
+def _check_taught(config: RunConfig) -> None:
+    """Raise ConfigError where a run without a parent needs one to learn from."""
+    teacher = recipe_of(config.objective).teacher
+    if teacher == RUN:
+        raise ConfigError(
+            f"objective '{config.objective.name}' learns the features of another run, and no level says of which; "
+            "write `from:` in the level that chooses it, as in `from: {method: clip}`"
+        )
+    if teacher == TOKENIZER and not config.objective.codes.path:
+        raise ConfigError(
+            f"objective '{config.objective.name}' predicts the codes of a tokenizer, and no level says of which; write "
+            "`from:` of a run with the objective fsq, as in `from: {method: fsq}`, or set objective.codes.path"
+        )
+
+
+def _check_tokenizer(config: RunConfig, parent: RunConfig) -> None:
+    """Raise ConfigError where a run cannot predict the codes of the run `parent`."""
+    if FSQ not in recipe_of(parent.objective).terms:
+        raise ConfigError(
+            f"objective '{config.objective.name}' predicts the codes of a tokenizer, and `from:` is of a run with the "
+            f"objective '{parent.objective.name}', which trains none; choose one with the objective fsq"
+        )
+    if config.objective.codes.path:
+        raise ConfigError(
+            f"objective.codes.path: {config.objective.codes.path}, and the level says `from:` of a run, too; codes are "
+            "of one of the two"
+        )
+    for key in (*CODE_KEYS, "model.image_size", "model.patch_size"):
+        own, its = operator.attrgetter(key)(config), operator.attrgetter(key)(parent)
+        if own != its:
+            raise ConfigError(f"{key}: {own}, and the run whose codes this one predicts has {its}; choose the same")
 
 
 def check_model(model: ModelConfig) -> None:
@@ -138,8 +177,32 @@ def check_objective(objective: ObjectiveConfig, model: ModelConfig) -> None:
             f"objective.masking: similarity needs a contrastive loss's embeddings of whole inputs, which "
             f"'{objective.name}' has not; choose objective.masking=random or objective={named('mask_by_similarity')}"
         )
+    if not recipe.trains_tower and model.start.path:
+        raise ConfigError(
+            f"model.start.path: {model.start.path} has weights of an image tower, and objective '{objective.name}' "
+            "trains none; leave it empty"
+        )
+    if {CODES, FSQ} & {*recipe.terms}:
+        _check_codes(objective)
     if recipe.hides_patches:
         _check_hidden(objective, (model.image_size // model.patch_size) ** 2)
+
+
+def _check_codes(objective: ObjectiveConfig) -> None:
+    codes = objective.codes
+    if codes.stride & (codes.stride - 1):
+        raise ConfigError(f"objective.codes.stride: {codes.stride} is not a power of two; sides are halved so often")
+    if codes.width % 4:
+        raise ConfigError(f"objective.codes.width: {codes.width} is not a multiple of 4, which residual blocks need")
+    if few := next((level for level in codes.levels if level < 2), None):
+        raise ConfigError(f"objective.codes.levels: {few} is no number of values to round to; expected 2 or more each")
+    if not codes.levels and FSQ in recipe_of(objective).terms:
+        raise ConfigError(
+            "objective.codes.levels: empty, and a tokenizer that is trained here rounds to levels; expected so many "
+            "for each output, as in [8, 8, 8, 4, 4]"
+        )
+    if codes.fingerprint and not codes.path:
+        raise ConfigError("objective.codes.fingerprint: set without objective.codes.path, the file that it is of")
 
 
 def _check_hidden(objective: ObjectiveConfig, patches: int) -> None:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from ablative.study.core.typed import field
 from ablative.study.spec.runtime import RuntimeConfig
 from ablative.trainer.clip.spec.dataset_kinds import DATASET_KINDS
-from ablative.trainer.clip.spec.loss_options import DistillConfig, MaskConfig, SimclrConfig, ViewsConfig
+from ablative.trainer.clip.spec.loss_options import CodesConfig, DistillConfig, MaskConfig, SimclrConfig, ViewsConfig
 from ablative.trainer.clip.spec.metrics import PROTOCOL_KINDS
 from ablative.trainer.clip.spec.recipes import RECIPES
 from ablative.trainer.clip.spec.schedule_config import ScheduleConfig
@@ -145,6 +145,8 @@ class ObjectiveConfig:
     """Steps with a contrastive loss inside groups of `local_batch` and unweighted losses (section 4.1)."""
     local_batch: int = field(256, low=2)
     """Size of those groups: one device's share in the paper, a separate value here."""
+    codes: CodesConfig = field(CodesConfig(), identity_default=CodesConfig())
+    """Codes of masked patches, and the tokenizer that gives them; BEiT alone."""
     distill: DistillConfig = field(DistillConfig(), identity_default=DistillConfig())
     """Self-distillation of masked patches; MaskCLIP alone."""
     simclr: SimclrConfig = field(SimclrConfig(), identity_default=SimclrConfig())

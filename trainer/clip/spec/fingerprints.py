@@ -15,7 +15,14 @@ from ablative.study.core.typed import build
 from ablative.study.home.paths import Home
 from ablative.trainer.clip.spec.checks import check_dataset
 from ablative.trainer.clip.spec.class_sets import class_set
-from ablative.trainer.clip.spec.config import DataConfig, DatasetConfig, ModelConfig, ProtocolConfig, SuiteConfig
+from ablative.trainer.clip.spec.config import (
+    DataConfig,
+    DatasetConfig,
+    ModelConfig,
+    ObjectiveConfig,
+    ProtocolConfig,
+    SuiteConfig,
+)
 from ablative.trainer.clip.spec.dataset_kinds import EMBEDDED
 from ablative.trainer.clip.spec.prompts import OWN, templates
 
@@ -53,6 +60,12 @@ class ContentFile:
         """Published weights that a run starts from."""
         expected = "weights of a vision transformer under timm's names (.safetensors, or written by torch.save)"
         return cls(f"{model.name}: start.path", model.start.path, expected, "model")
+
+    @classmethod
+    def tokenizer(cls, objective: ObjectiveConfig) -> ContentFile:
+        """A trained tokenizer of images."""
+        expected = "weights of a tokenizer of images: DALL-E's encoder, or model.pt of a run with the objective fsq"
+        return cls("codes.path", objective.codes.path, expected, "objective")
 
 
 Read = Callable[[DataConfig | DatasetConfig | ContentFile, Home], str]
@@ -102,6 +115,13 @@ class Fingerprints:
             return model
         start = dataclasses.replace(model.start, fingerprint=self._read(ContentFile.weights(model)))
         return dataclasses.replace(model, start=start)
+
+    def coded(self, objective: ObjectiveConfig) -> ObjectiveConfig:
+        """The objective with the fingerprint of the tokenizer of images whose codes it predicts."""
+        if not objective.codes.path or objective.codes.fingerprint:
+            return objective
+        codes = dataclasses.replace(objective.codes, fingerprint=self._read(ContentFile.tokenizer(objective)))
+        return dataclasses.replace(objective, codes=codes)
 
     def _read(self, source: DataConfig | DatasetConfig | ContentFile) -> str:
         """The fingerprint, empty where it cannot be known."""

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from ablative.study.core.typed import field
+
+DALLE_CODES = 8192
+"""Outputs of the encoder that DALL-E's authors publish."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -13,7 +17,7 @@ class MaskConfig:
 
     shape: str = field("patches", choices=("patches", "blocks"))
     """Single patches, or rectangles of them that may overlap (BEiT's block-wise masks). Where the last rectangle does
-    not fit, single patches complete the number."""
+    not fit, single patches complete the number; where codes are predicted, it is a few fewer, as in BEiT."""
     min_patches: int = field(16, low=1)
     """Smallest rectangle, in patches."""
     max_patches: int = field(0, low=0)
@@ -82,3 +86,36 @@ class ViewsConfig:
     """… to here."""
     flip: float = field(0.5, low=0, high=1)
     """Probability that left and right change places."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CodesConfig:
+    """The tokenizer of images, and the loss that predicts its codes; defaults have the size of DALL-E's."""
+
+    weight: float = field(1.0, low=0)
+    """Weight against the contrastive loss, which is the mean of both directions; MaskCLIP states none for CLIP+BEiT."""
+    levels: tuple[int, ...] = (8, 8, 8, 4, 4)
+    """Finite scalar quantization: to how many values each output of the encoder is rounded; their product is the number
+    of codes. Empty: a code is the greatest of 8,192 outputs, as in DALL-E's encoder, which is read from a file."""
+    stride: int = field(8, low=2)
+    """Pixels along a side for each code, a power of two; images are resized so that each patch has one code."""
+    width: int = field(256, low=4)
+    """Channels of the first convolution, a multiple of 4; each halving of the sides doubles them."""
+    blocks: int = field(2, low=1)
+    """Residual blocks at each size."""
+    path: str = field("", identity=False)
+    """File of a trained tokenizer: DALL-E's encoder as `torch.save(encoder.state_dict())` writes it (`levels: []`), or
+    `model.pt` of a run with the objective `fsq`; a relative path starts at $ABLATE_DATA. Empty: that of the run that a
+    level names by `from:`."""
+    fingerprint: str = field("", identity_default="")
+    """SHA-256 prefix of that file, filled in by the plan."""
+
+    @property
+    def number(self) -> int:
+        """Codes that there are."""
+        return math.prod(self.levels) if self.levels else DALLE_CODES
+
+    @property
+    def outputs(self) -> int:
+        """Channels that the encoder ends in."""
+        return len(self.levels) or DALLE_CODES

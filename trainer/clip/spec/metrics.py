@@ -82,6 +82,7 @@ RUN_METRICS = (
         for name, term in TERMS.items()
     ),
     Metric("train/logit_scale", TRAIN, label="logit scale"),
+    Metric("train/code_perplexity", TRAIN, label="perplexity of the codes"),
     Metric("train/lr", TRAIN, label="learning rate"),
     Metric("train/grad_norm", TRAIN, better="lower", ranked=False, label="gradient norm"),
     *cost_metrics(TRAIN),
@@ -94,7 +95,7 @@ RUN_METRICS = (
 
 def applicable(kind: str, recipe: Recipe) -> bool:
     """Whether a model trained by a recipe can be evaluated so."""
-    return not PROTOCOL_KINDS[kind].compares or recipe.contrastive
+    return recipe.contrastive or (recipe.trains_tower and not PROTOCOL_KINDS[kind].compares)
 
 
 @functools.lru_cache(maxsize=4096)

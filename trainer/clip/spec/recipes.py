@@ -17,8 +17,12 @@ from typing import Protocol
 INFO_NCE = "softmax"
 """The contrastive loss of CLIP: a pair against all others of its batch, by a softmax in both directions."""
 CONTRASTIVE, IMAGE, TEXT, DISTILL, SIMCLR = "contrastive", "image", "text", "distill", "simclr"
-SELF, EMA, RUN = "self", "ema", "run"
-"""Teachers, whose features are distilled: the student itself, its moving average, a finished run."""
+CODES, FSQ = "codes", "fsq"
+SELF, EMA, RUN, TOKENIZER = "self", "ema", "run", "tokenizer"
+"""Teachers, whose features are distilled: the student itself, its moving average, a finished run; and a tokenizer of
+images, whose codes are predicted."""
+CODE_KEYS = tuple(f"objective.codes.{key}" for key in ("levels", "stride", "width", "blocks"))
+"""The shape of a tokenizer."""
 
 
 @dataclass(frozen=True)
@@ -94,6 +98,14 @@ TERMS = {
         depends=("objective.simclr.temperature",),
         views=2,
     ),
+    CODES: Term(
+        "codes:Codes",
+        "code loss",
+        "objective.codes.weight",
+        ("objective.mask_ratio", "objective.codes", *CODE_KEYS),
+        depends=("objective.codes.levels",),
+    ),
+    FSQ: Term("quantization:Quantization", "tokenizer loss", keys=("objective.codes", *CODE_KEYS)),
 }
 """Name of a loss → what is known of it without torch."""
 
@@ -104,6 +116,12 @@ VIEWS_KEYS = (
     *(f"objective.views.{key}" for key in ("grey", "blur", "sigma_min", "sigma_max", "flip")),
 )
 INPUT_MASK_KEYS = ("objective.input_mask_ratio", "objective.input_text_mask_ratio", "objective.hidden_patches")
+TOWER_KEYS = (
+    *(f"model.{key}" for key in ("width", "depth", "heads", "stem", "mlp_ratio", "class_token", "pool_class_token")),
+    *(f"model.{key}" for key in ("positions", "position_grid", "drop_path", "pooling", "init_std")),
+    *(f"model.{key}" for key in ("text_width", "context_length", "decoder_width", "decoder_depth", "decoder_heads")),
+)
+"""Read by all that train an image tower: those of the last line by question answering on it."""
 TEXT_TOWER_KEYS = ("model.text_depth", "model.text_heads", "model.text_causal")
 SIMILARITY_KEYS = ("objective.similarity_select", "objective.similarity_reduce", "objective.similarity_noise")
 """Read where the masked elements are chosen by similarity (`objective.masking`)."""
@@ -130,7 +148,7 @@ class Recipe:
     masks_input: bool = False
     """It drops elements from the contrastive pass itself."""
     teacher: str = ""
-    """Whose features are distilled: `SELF`, `EMA` or `RUN`."""
+    """Whose features are distilled (`SELF`, `EMA` or `RUN`), or whose codes are predicted (`TOKENIZER`)."""
 
     @property
     def contrastive(self) -> bool:
@@ -143,9 +161,18 @@ class Recipe:
         return IMAGE in self.terms
 
     @property
+    def trains_tower(self) -> bool:
+        """Whether it trains an image tower, which protocols evaluate."""
+        return self.terms != (FSQ,)
+
+    @property
     def hides_patches(self) -> bool:
         """Whether some pass of the image tower does not see all patches."""
-        return self.masks_input or IMAGE in self.terms or DISTILL in self.terms
+        return self.masks_input or bool({IMAGE, DISTILL, CODES} & {*self.terms})
+
+    def replaces(self, hidden_patches: str) -> bool:
+        """Whether a learned token is in the place of hidden patches, with this `objective.hidden_patches`."""
+        return CODES in self.terms or (self.hides_patches and hidden_patches == "mask_token")
 
     @property
     def uses_text(self) -> bool:
@@ -173,6 +200,8 @@ class Recipe:
         found = {key for name in self.terms for key in TERMS[name].keys}
         if len(self.terms) > 1:
             found |= {TERMS[name].weight for name in self.terms}
+        if self.trains_tower:
+            found |= {*TOWER_KEYS}
         if self.uses_text:
             found |= {*TEXT_TOWER_KEYS}
         if self.teacher == EMA:
@@ -204,6 +233,7 @@ _KEYS = tuple(
                 *SIMILARITY_KEYS,
                 *MASK_KEYS,
                 *INPUT_MASK_KEYS,
+                *TOWER_KEYS,
                 *TEXT_TOWER_KEYS,
                 *EMA_KEYS,
                 *VIEWS_KEYS,
@@ -229,6 +259,8 @@ RECIPES = {
         Recipe("two_stage", (DISTILL,), teacher=RUN),
         Recipe("simclr", (SIMCLR,)),
         Recipe("clip_simclr", (CONTRASTIVE, SIMCLR)),
+        Recipe("clip_beit", (CONTRASTIVE, CODES), teacher=TOKENIZER),
+        Recipe("fsq", (FSQ,)),
     )
 }
 """Name (`objective.name`) → recipe."""

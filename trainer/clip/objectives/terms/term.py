@@ -62,7 +62,7 @@ class Inputs(NamedTuple):
 class Setting(NamedTuple):
     """What a loss is built on."""
 
-    image: ImageTower
+    image: ImageTower | None
     text: TextTower | None
     model: ModelConfig
     objective: ObjectiveConfig
@@ -94,10 +94,16 @@ class Term(ABC):
 
     def __init__(self, setting: Setting) -> None:
         """Initialised from torch's global generator."""
-        self.image, self.text = setting.image, setting.text
+        self._image, self.text = setting.image, setting.text
         self.model, self.objective = setting.model, setting.objective
         self.recipe = recipe_of(setting.objective)
         self._first_pass = setting.passes
+
+    @property
+    def image(self) -> ImageTower:
+        """The image tower, of objectives that train one."""
+        assert self._image is not None
+        return self._image
 
     def paths(self, draws: Draws) -> Tensor | None:
         """Numbers of its passes one after the other, (passes·b,2·depth), for `ImageTower.forward`."""
