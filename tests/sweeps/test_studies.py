@@ -212,8 +212,9 @@ def test_a_cell_of_the_study_on_real_pairs(
     tmp_path: Path, icons: Path, call_ablate: Callable[..., str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The whole of `openart_scaling` is planned, claims about what its search finds included; one cell of it is run."""
-    pilot = Path(__file__).parents[2] / "docs" / "studies" / "openart_scaling" / "pilot.yaml"
-    assert "8 missing" in call_ablate(tmp_path / "home", "plan", str(pilot))
+    beside = Path(__file__).parents[2] / "docs" / "studies" / "openart_scaling"
+    assert "8 missing" in call_ablate(tmp_path / "home", "plan", str(beside / "pilot.yaml"))
+    assert "27 missing" in call_ablate(tmp_path / "home", "plan", str(beside / "map_start.yaml"), "schedule.steps=250")
     monkeypatch.setenv("ABLATE_DATA", str(icons))
     home = with_store(tmp_path / "home")
     data = (f"data.path={icons}/openart/openart-train-00[0-6].tar.gz", *SMALL)
