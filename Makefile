@@ -4,6 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 TRAINER := $(VENV)/.installed-clip
+DETECTION := $(VENV)/.installed-detection
 # More processes than cores: many tests wait for servers and jobs.
 PYTEST := $(BIN)/python -m pytest -n 4 --dist loadfile
 
@@ -18,7 +19,7 @@ mini: $(TRAINER)  ## run the grid of MAE-CLIP's tables in miniature and leave a 
 	$(BIN)/ablate run mae_clip_mini
 	@echo "open $${ABLATE_HOME:-ablate_home}/studies/mae_clip_mini/report/index.html"
 
-maskclip: $(TRAINER)  ## run the grid of MaskCLIP's tables in miniature and leave a report (half an hour on two cores)
+maskclip: $(DETECTION)  ## run the grid of MaskCLIP's tables in miniature and leave a report (half an hour on two cores)
 	$(BIN)/ablate run maskclip_mini
 	@echo "open $${ABLATE_HOME:-ablate_home}/studies/maskclip_mini/report/index.html"
 
@@ -78,10 +79,14 @@ $(TRAINER): pyproject.toml constraints.txt
 	PYTHON=$(PYTHON) .ci/install --editable '.[clip]'
 	touch $@
 
+$(DETECTION): pyproject.toml constraints.txt
+	PYTHON=$(PYTHON) .ci/install --editable '.[clip,detection]'
+	touch $(TRAINER) $@
+
 $(STAMP): pyproject.toml constraints.txt tests/oracles.txt
 	PYTHON=$(PYTHON) .ci/install --editable '.[test]'
 	.ci/install --no-deps --requirement tests/oracles.txt
-	touch $(TRAINER) $@
+	touch $(TRAINER) $(DETECTION) $@
 
 clean:
 	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache

@@ -36,6 +36,8 @@ NOTES = {
     "similarity": "Cosine of each patch with the text, from the lowest value in the image (dark) to the highest "
     "(light), which are printed below.",
     "segmentation": "Each pixel has the class whose prompt its patch is most similar to; white: undecided.",
+    "fine_tuned_segmentation": "Labels of pixels by a model that was trained to segment; white: undecided or ignored.",
+    "detection": "Boxes and masks by a model that was trained to detect, those of a score of a half or more.",
     "reconstruction": "For each model what it sees and what it restores; hidden patches take mean and contrast of the "
     "true ones where it was trained on normalised patches.",
     "retrieval": "Nearest test images to a caption, the best on the left; thick frame: the caption's own.",
@@ -106,6 +108,8 @@ def draw_panels(data: FigureData, color: Callable[[str, str], Color]) -> Figure:
         "grad_cam": _grad_cam,
         "similarity": _similarity,
         "segmentation": _segmentation,
+        "fine_tuned_segmentation": _segmentation,
+        "detection": _detection,
         "reconstruction": _reconstruction,
         "retrieval": _retrieval,
         "tsne": _tsne,
@@ -182,13 +186,12 @@ def _similarity(shown: Sequence[Shown], page: float) -> Figure:
 
 
 def _segmentation(shown: Sequence[Shown], page: float) -> Figure:
-    from matplotlib.patches import Patch
-
     first = shown[0].arrays
     names = [str(name) for name in first["names"]]
     paints = _palette(len(names))
     maps = [("truth", first["truth"])] if "truth" in first else []
-    maps += [(own.title, own.arrays["segments"]) for own in shown]
+    kind = "segments" if "segments" in first else "fine_tuned"
+    maps += [(own.title, own.arrays[kind]) for own in shown]
     rows = min(EXAMPLES, len(first["images"]))
     figure = _figure(rows, 1 + len(maps), 0.55, page)
     axes = _tiles(figure, rows, 1 + len(maps))
@@ -199,11 +202,47 @@ def _segmentation(shown: Sequence[Shown], page: float) -> Figure:
             used |= {int(label) for label in np.unique(labels) if label < len(names)}
             _put(axes[i][j], paints[np.where(labels < len(names), labels, len(names))])
     _heads(axes, ["image", *(title for title, _ in maps)])
+    _label_legend(figure, names, paints, used)
+    return figure
+
+
+def _detection(shown: Sequence[Shown], page: float) -> Figure:
+    from matplotlib.patches import Rectangle
+
+    first = shown[0].arrays
+    names = [str(name) for name in first["names"]]
+    paints = _palette(len(names))
+    columns = [("truth", [first[name] for name in ("truth", "boxes_truth", "labels_truth")])]
+    columns += [(own.title, [own.arrays[name] for name in ("masks", "boxes", "labels_found")]) for own in shown]
+    rows = min(EXAMPLES, len(first["images"]))
+    figure = _figure(rows, 1 + len(columns), 0.55, page)
+    axes = _tiles(figure, rows, 1 + len(columns))
+    used: set[int] = set()
+    for i in range(rows):
+        _put(axes[i][0], first["images"][i])
+        for axis, (_, (masks, boxes, labels)) in zip(axes[i][1:], columns, strict=True):
+            _put(axis, first["images"][i].mean(axis=-1), cmap="gray", vmin=0, vmax=255)
+            seen = (masks[i] > 0) & (masks[i] < len(names))
+            _put(axis, np.dstack([paints[np.where(seen, masks[i], 0)], 0.6 * seen]))
+            for (left, top, right, bottom), label in zip(boxes[i], labels[i], strict=True):
+                if label:
+                    used.add(int(label))
+                    corner = (left - 0.5, top - 0.5)
+                    axis.add_patch(
+                        Rectangle(corner, right - left, bottom - top, fill=False, edgecolor=paints[label], lw=1)
+                    )
+    _heads(axes, ["image", *(title for title, _ in columns)])
+    _label_legend(figure, names, paints, used)
+    return figure
+
+
+def _label_legend(figure: Figure, names: Sequence[str], paints: Any, used: set[int]) -> None:
+    from matplotlib.patches import Patch
+
     handles = [Patch(facecolor=paints[label], label=names[label], edgecolor=FAINT, lw=0.4) for label in sorted(used)]
     figure.legend(
         handles=handles, loc="outside lower center", ncols=5, handlelength=1, fontsize=SMALLEST, columnspacing=1
     )
-    return figure
 
 
 def _palette(count: int) -> Any:

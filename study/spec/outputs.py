@@ -10,7 +10,10 @@ from ablative.study.syntax.forms import Condition
 from ablative.study.syntax.text_width import ONE_COLUMN
 
 FIGURE_KINDS = ("bars", "lines", "heatmap", "curves", "scatter", "effects", "panels", "custom")
-PANEL_PICTURES = ("grad_cam", "similarity", "segmentation", "reconstruction", "retrieval", "tsne")
+PANEL_PICTURES = (
+    "grad_cam", "similarity", "segmentation", "fine_tuned_segmentation", "detection",
+    "reconstruction", "retrieval", "tsne",
+)  # fmt: skip
 BY_METRIC = "metric"
 """Value of a figure's `panel`: one panel for each metric instead of one for each level of a factor."""
 AGGREGATES = ("mean",)

@@ -43,6 +43,8 @@ FIGURES = """
   seen: {kind: panels, show: grad_cam, where: {scale: large}}
   similar: {kind: panels, show: similarity, where: {scale: large}}
   segments: {kind: panels, show: segmentation, where: {scale: large}}
+  labelled: {kind: panels, show: fine_tuned_segmentation, where: {scale: large}}
+  boxed: {kind: panels, show: detection, where: {scale: large}}
   restored: {kind: panels, show: reconstruction, where: {scale: large}}
   found: {kind: panels, show: retrieval, where: {scale: large, method: clip}}
   map: {kind: panels, show: tsne, where: {scale: large}}
@@ -82,7 +84,10 @@ def pictures(task: Task) -> dict[str, Any]:
     arrays |= {"texts": np.array([["two <b> in $c", "<b>"], ["$c", ""]])}
     arrays |= {"similarity": generator.uniform(0.1, 0.3, (2, 2, 4, 4)).astype(np.float32)}
     arrays |= {"truth": labels, "segments": np.where(labels > 1, 255, labels).astype(np.uint8)}
-    arrays |= {"names": np.array(["background", "a", "<b>"])}
+    arrays |= {"names": np.array(["background", "a", "<b>"]), "fine_tuned": labels, "masks": labels}
+    boxes = np.array([[[0, 1, 4, 6], [0, 0, 0, 0]], [[2, 2, 7, 8], [0, 0, 3, 3]]], dtype=np.float32)
+    numbers = np.array([[1, 0], [2, 1]])
+    arrays |= {"boxes": boxes, "boxes_truth": boxes, "labels_found": numbers, "labels_truth": numbers}
     return arrays | {"queries": np.array(["one", "two"]), "found": found, "hits": np.eye(2, 5, dtype=bool)}
 
 
@@ -256,6 +261,8 @@ def test_what_is_wrong_with_a_figure_of_ones_own_is_said(
         ("seen", 4, "No such pictures of: mae."),
         ("similar", 4, "No such pictures of: mae."),
         ("segments", 4, "No such pictures of: mae."),
+        ("labelled", 4, "No such pictures of: mae."),
+        ("boxed", 4, "No such pictures of: mae."),
         ("restored", 1, "No such pictures of: clip, map, clip, gap, mae_clip, map, mae_clip, gap."),
         ("found", 2, ""),
         ("map", 5, ""),

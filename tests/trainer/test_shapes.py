@@ -304,6 +304,26 @@ def true_of(text: str, objects: list[phrases.Words]) -> bool:
     return number is None or phrases.NUMBERS.index(number[1]) + 1 == len(objects)
 
 
+def test_samples_in_any_order_are_drawn_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Trainings read at random: 200 samples lie in four blocks; of large images, not all are kept."""
+    drawn: list[int] = []
+
+    def counted(scenes: Scenes, size: int, classes: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+        drawn.append(size)
+        return render(scenes, size, classes)
+
+    monkeypatch.setattr(world_shapes, "render", counted)
+    split = ShapeSet(DatasetConfig(name="s", kind="shapes", train=200), 16).split("train")
+    order = np.random.default_rng(0).permutation(200).tolist()
+    images = {i: split.images(i) for i in order}
+    assert len(drawn) == 4
+    monkeypatch.setattr(world_shapes, "_KEPT_PIXELS", 1)
+    small = ShapeSet(DatasetConfig(name="s", kind="shapes", train=200), 16).split("train")
+    for i in order[:20]:
+        np.testing.assert_array_equal(small.images(i), images[i])
+    assert len(drawn) > 4 + 10
+
+
 def test_captions_are_true_and_mention_the_main_object_most() -> None:
     found = scenes(2000)
     told = phrases.captions(found)

@@ -10,8 +10,8 @@ from ablative.trainer.clip.spec.training_options import DetectionConfig, Upernet
 CELLS = 16 + 4 + 1
 """Cells of the three finest maps, over the patches."""
 _POOLED = 1 + 4 + 9 + 36
-_REGIONS, _MASKS = 512, 128
-"""Regions and masks of a training image."""
+_ON_OBJECTS = 0.25
+"""Share of a training image's regions that masks are learned on."""
 
 
 def neck_flops(width: int, patches: float) -> float:
@@ -33,6 +33,6 @@ def mask_rcnn_flops(width: int, patches: float, options: DetectionConfig) -> flo
     own, cells = options.width, (CELLS + 0.25) * patches
     pyramid = 2.0 * width * own * cells + 18.0 * own**2 * cells
     proposals = 18.0 * own**2 * cells
-    boxes = _REGIONS * 2.0 * (49 * own * options.hidden + options.hidden**2)
-    masks = _MASKS * 196 * (4 * 18.0 * own**2 + 8.0 * own**2)
+    boxes = options.regions * 2.0 * (49 * own * options.hidden + options.hidden**2)
+    masks = _ON_OBJECTS * options.regions * 196 * (4 * 18.0 * own**2 + 8.0 * own**2)
     return pyramid + proposals + boxes + masks

@@ -33,7 +33,7 @@ from ablative.trainer.clip.spec.config import (
 )
 from ablative.trainer.clip.spec.halving import micro_batch
 from ablative.trainer.clip.spec.metrics import TRAIN, protocol_metrics
-from ablative.trainer.clip.spec.panel_pictures import pictures_path
+from ablative.trainer.clip.spec.panel_pictures import PICTURED, pictures_path
 from ablative.trainer.clip.spec.recipes import recipe_of, unread_keys
 
 VALIDATION = "validation"
@@ -175,7 +175,7 @@ class ClipTrainer(Trainer):
         return dict(_inputs((config.data,))) | {key: content for key, content in files.items() if content}
 
     def archives(self, stage: str, config: Config, paths: TaskPaths) -> Sequence[Path]:
-        if not isinstance(config, EvaluationConfig) or config.protocol.kind != "panels":
+        if not isinstance(config, EvaluationConfig) or config.protocol.kind not in PICTURED:
             return ()
         return tuple(pictures_path(paths, dataset.name) for dataset in config.datasets)
 

@@ -7,7 +7,7 @@ needs the extra `detection`. The run's own weights stay as they are.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 import torch
@@ -18,12 +18,17 @@ from ablative.study.core.extras import require
 from ablative.trainer.clip.data.images import streams
 from ablative.trainer.clip.protocols.dense.operators import load_torchvision
 from ablative.trainer.clip.protocols.evaluation import Evaluation
+from ablative.trainer.clip.protocols.parts import kept_pictures
 from ablative.trainer.clip.protocols.parts.reading import Order, read_ahead
 from ablative.trainer.clip.protocols.parts.training import layered_adamw, set_rate, warmed
 from ablative.trainer.clip.spec.config import ProtocolConfig
 
 WARMUP = 1e-3
 """Share of the learning rate in the first step."""
+CERTAIN = 0.5
+"""Score from which on a thing is shown in pictures; average precision takes all."""
+Found = dict[str, np.ndarray]
+"""Boxes (k,4), labels (k,), scores (k,) and masks (k,H,W) of one image, the best first."""
 Sample = tuple[np.ndarray, dict[str, np.ndarray]]
 """uint8 (H,W,3), and boxes, labels and masks of its instances."""
 
@@ -46,10 +51,51 @@ def detection(evaluation: Evaluation) -> Iterator[tuple[str, float]]:
     model.to(representation.device)
     fit(model, evaluation)
     precision = AveragePrecision(classes)
-    for i in range(len(evaluation.split("test"))):
+    size, shown = len(evaluation.split("test")), dict[int, Found]()
+    for i in range(size):
         image = test.picture(i)
-        precision.add(test.instances(i), predict(model, image, representation.device), *image.shape[:2])
+        found = predict(model, image, representation.device)
+        precision.add(test.instances(i), found, *image.shape[:2])
+        if i in kept_pictures.examples(size):
+            shown[i] = found
+    if evaluation.task is not None:
+        kept_pictures.keep(evaluation.task, evaluation.config.name, pictures(evaluation, shown))
     yield from precision.results().items()
+
+
+def pictures(evaluation: Evaluation, shown: Mapping[int, Found]) -> dict[str, np.ndarray]:
+    """The arrays of `detection`, of test images with what was found in them."""
+    test = evaluation.instances("test")
+    images = [test.picture(i) for i in shown]
+    squares = kept_pictures.Squares([(image.shape[0], image.shape[1]) for image in images])
+    truth = [_drawn(squares, row, test.instances(i)._asdict(), images[row]) for row, i in enumerate(shown)]
+    # Sorted by score, the best first.
+    certain = [{name: each[found["scores"] >= CERTAIN] for name, each in found.items()} for found in shown.values()]
+    drawn = [_drawn(squares, row, found, images[row]) for row, found in enumerate(certain)]
+    return {
+        "images": np.stack([squares.image(row, image) for row, image in enumerate(images)]),
+        "names": kept_pictures.names(evaluation.dataset.classes),
+        **dict(zip(("truth", "boxes_truth", "labels_truth"), _together(truth), strict=True)),
+        **dict(zip(("masks", "boxes", "labels_found"), _together(drawn), strict=True)),
+    }
+
+
+def _drawn(squares: kept_pictures.Squares, row: int, things: Found, image: np.ndarray) -> tuple[np.ndarray, ...]:
+    """Label of each pixel of a square, that of the first thing there; boxes in its pixels, and their labels."""
+    labels = np.zeros(image.shape[:2], dtype=np.int64)
+    for label, mask in reversed(list(zip(things["labels"], things["masks"], strict=True))):
+        labels[mask > 0] = label
+    return squares.labels(row, labels), things["boxes"] * squares.scale(row), things["labels"]
+
+
+def _together(drawn: list[tuple[np.ndarray, ...]]) -> tuple[np.ndarray, ...]:
+    """The same of several squares, with as many boxes of each; label 0 fills up."""
+    most = max(len(labels) for *_, labels in drawn)
+    boxes = np.zeros((len(drawn), most, 4), dtype=np.float32)
+    labels = np.zeros((len(drawn), most), dtype=np.int64)
+    for row, (_, own, numbers) in enumerate(drawn):
+        boxes[row, : len(own)], labels[row, : len(own)] = own, numbers
+    return np.stack([square for square, *_ in drawn]), boxes, labels
 
 
 def fit(model: nn.Module, evaluation: Evaluation) -> list[dict[str, float]]:
@@ -116,7 +162,7 @@ class Reader:
         return image, {"boxes": boxes[usable], "labels": labels[usable], "masks": masks[usable]}
 
 
-def predict(model: nn.Module, image: np.ndarray, device: torch.device) -> dict[str, np.ndarray]:
+def predict(model: nn.Module, image: np.ndarray, device: torch.device) -> Found:
     """Boxes (k,4), labels (k,), scores (k,) and masks bool (k,H,W) found in an image uint8 (H,W,3)."""
     with torch.inference_mode():
         [found] = model([_pixels(image, device)])

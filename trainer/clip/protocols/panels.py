@@ -7,27 +7,24 @@ restored images, and a data set without masks or captions lacks theirs. A prompt
 
 from __future__ import annotations
 
-import io
 import math
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 import torch
 
-from ablative.study.core.files import write_atomic
 from ablative.study.home.paths import TaskPaths
 from ablative.trainer.clip.data.pairs.batch import to_pixels
 from ablative.trainer.clip.protocols.evaluation import Evaluation
+from ablative.trainer.clip.protocols.parts import kept_pictures
+from ablative.trainer.clip.protocols.parts.kept_pictures import BACKGROUND, examples, spread
 from ablative.trainer.clip.protocols.parts.masks import IGNORE, background_names, segment
 from ablative.trainer.clip.protocols.parts.prompts import class_embeddings
 from ablative.trainer.clip.protocols.parts.similarity import score_chunks
 from ablative.trainer.clip.protocols.parts.visualise import grad_cam, restore_images
 from ablative.trainer.clip.protocols.segmentation import prompt_groups, prompt_maps
-from ablative.trainer.clip.spec.panel_pictures import pictures_path
 from ablative.trainer.clip.spec.prompts import fill, names_class
 
-EXAMPLES = 6
 QUERIES = 3
 NEAREST = 5
 POINTS = 250
@@ -37,7 +34,6 @@ PERPLEXITY = 30.0
 TEXTS = 3
 """Texts that each example is compared with, at most."""
 TEMPLATE = "a photo of {a} {}"
-BACKGROUND = "background"
 
 
 def panels(evaluation: Evaluation) -> Iterator[tuple[str, float]]:
@@ -51,30 +47,13 @@ def keep(evaluation: Evaluation, task: TaskPaths) -> None:
     """Compute all pictures that model and data set allow, and write them in one step."""
     system = evaluation.representation.system
     images = np.stack([evaluation.split("test").images(i) for i in examples(len(evaluation.split("test")))])
-    arrays: dict[str, Any] = {"images": images, **_points(evaluation)}
+    arrays: dict[str, np.ndarray] = {"images": images, **_points(evaluation)}
     if system.contrastive:
         arrays |= _evidence(evaluation, images) | _similarities(evaluation, images)
         arrays |= _segments(evaluation, images) | _nearest(evaluation)
     if system.recipe.generative:
         arrays |= _restored(evaluation, images)
-    buffer = io.BytesIO()
-    np.savez_compressed(buffer, **arrays)
-    write_atomic(pictures_path(task, evaluation.config.name), buffer.getvalue())
-
-
-def examples(size: int) -> list[int]:
-    """The same samples for every model, spread over the split.
-
-    >>> examples(12), examples(4)
-    ([0, 2, 4, 6, 8, 10], [0, 1, 2, 3])
-    """
-    return spread(size, EXAMPLES)
-
-
-def spread(size: int, count: int) -> list[int]:
-    """At most `count` of `size` samples, evenly spaced: published sets are sorted by class."""
-    count = min(count, size)
-    return [i * size // count for i in range(count)]
+    kept_pictures.keep(task, evaluation.config.name, arrays)
 
 
 def _prompt(evaluation: Evaluation, i: int) -> str:
@@ -160,8 +139,8 @@ def _segments(evaluation: Evaluation, images: np.ndarray) -> dict[str, np.ndarra
     names, groups = prompt_groups(background, dataset.classes)
     prompts = (protocol.prompt,) if protocol.prompt else evaluation.prompts()
     found = _labels(evaluation, images, class_embeddings(evaluation.representation, names, prompts), groups)
-    shown = [BACKGROUND, *(name.split(",")[0] for name in dataset.classes)]
-    return {"truth": np.stack(truth).astype(np.uint8), "segments": found, "names": np.array(shown)}
+    shown = kept_pictures.names(dataset.classes)
+    return {"truth": np.stack(truth).astype(np.uint8), "segments": found, "names": shown}
 
 
 def _labels(evaluation: Evaluation, images: np.ndarray, prompts: np.ndarray, groups: list[list[int]]) -> np.ndarray:

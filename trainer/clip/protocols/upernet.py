@@ -8,7 +8,7 @@ weights stay as they are.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -23,7 +23,7 @@ from ablative.trainer.clip.protocols.augmentation import scenes
 from ablative.trainer.clip.protocols.dense.trunk import INPUTS, LEVELS, PyramidTrunk
 from ablative.trainer.clip.protocols.dense.upernet_head import FcnHead, UperHead, enlarged
 from ablative.trainer.clip.protocols.evaluation import Evaluation
-from ablative.trainer.clip.protocols.parts import metrics
+from ablative.trainer.clip.protocols.parts import kept_pictures, metrics
 from ablative.trainer.clip.protocols.parts.masks import background_names, check_labels, segment
 from ablative.trainer.clip.protocols.parts.reading import Order, read_ahead
 from ablative.trainer.clip.protocols.parts.training import layered_adamw, set_rate, warmed
@@ -57,12 +57,33 @@ def upernet(evaluation: Evaluation) -> Iterator[tuple[str, float]]:
     fit(model, evaluation, first)
     counts = np.zeros((labels, labels + 1), dtype=np.int64)
     ignore = (scenes.IGNORE,) if first == 0 else (0, scenes.IGNORE)
-    for maps, mask in scored(model, evaluation):
+    chosen = kept_pictures.examples(len(evaluation.split("test")))
+    shown: dict[int, tuple[np.ndarray, np.ndarray]] = {}
+    for i, (maps, mask) in enumerate(scored(model, evaluation)):
         check_labels(mask, labels, evaluation.config.name)
         groups = [[label - first] if label >= first else [] for label in range(labels)]
         predicted = segment(maps, groups, (mask.shape[0], mask.shape[1]))
         counts += metrics.confusion(mask, predicted, labels, ignore)
+        if i in chosen:
+            shown[i] = mask, np.where(predicted < 0, scenes.IGNORE, predicted)
+    if evaluation.task is not None:
+        kept_pictures.keep(evaluation.task, evaluation.config.name, pictures(evaluation, shown))
     yield "miou", metrics.mean_iou(counts)
+
+
+def pictures(evaluation: Evaluation, shown: Mapping[int, tuple[np.ndarray, np.ndarray]]) -> dict[str, np.ndarray]:
+    """The arrays of `fine_tuned_segmentation`, of test images with their true and predicted labels (h, w)."""
+    images = [evaluation.whole(i, evaluation.protocol.upernet.side)[0] for i in shown]
+    squares = kept_pictures.Squares([(image.shape[0], image.shape[1]) for image in images])
+    truth, found = (
+        np.stack([squares.labels(row, labels[kind]) for row, labels in enumerate(shown.values())]) for kind in (0, 1)
+    )
+    return {
+        "images": np.stack([squares.image(row, image) for row, image in enumerate(images)]),
+        "truth": truth,
+        "fine_tuned": found,
+        "names": kept_pictures.names(evaluation.dataset.classes),
+    }
 
 
 class UperNet(nn.Module):

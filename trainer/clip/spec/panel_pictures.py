@@ -1,4 +1,4 @@
-"""Where the protocol `panels` keeps what a report draws of a model (`study.home.panel_pictures` says what that is).
+"""Where protocols keep what a report draws of a model (`study.home.panel_pictures` says what that is).
 
 The store names the evaluation, whose id covers model, data and settings; the archives lie in the folder of that id, one
 for each data set.
@@ -9,6 +9,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from ablative.study.home.paths import TaskPaths
+
+PICTURED = ("panels", "upernet", "detection")
+"""Kinds of protocols that keep pictures: of the model as it is, or as they have trained it."""
 
 
 def pictures_path(paths: TaskPaths, dataset: str) -> Path:

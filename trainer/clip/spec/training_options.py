@@ -73,6 +73,14 @@ class DetectionConfig:
     hidden: int = field(1024, low=1)
     """Width of the box's head."""
     anchor_scale: float = field(8.0, above=0)
-    """Side of the anchors over the distance of two cells, at each of five levels."""
+    """Side of the smallest anchors over the distance of two cells, at each of five levels."""
+    scales_per_octave: int = field(1, low=1, identity_default=1)
+    """Sizes of anchors at each level, in equal ratios up to twice the smallest. With one, objects between two levels
+    overlap no anchor enough (an IoU of 0.7) to be learned from but the nearest."""
+    proposals: int = field(1000, low=1, identity_default=1000)
+    """Regions of an image that the first stage proposes, after suppression; before it, twice as many of each level."""
+    regions: int = field(512, low=4, identity_default=512)
+    """Proposals of a training image that the box's head learns from, a quarter of them at most on objects; the mask's
+    head learns from these alone."""
     flip: float = field(0.5, low=0, high=1)
     """Probability that left and right change places."""

@@ -5,9 +5,10 @@ from __future__ import annotations
 import functools
 import hashlib
 import threading
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -33,6 +34,8 @@ T = TypeVar("T")
 
 _BLOCK = 64
 """Samples drawn together when they are asked for one by one: drawing alone costs ten times as much."""
+_KEPT_PIXELS = 1 << 23
+"""A thread keeps blocks of so many pixels: a training in random order asks for another block with each sample."""
 
 
 class ShapePairs:
@@ -81,10 +84,11 @@ class ShapePairs:
 
 
 class _Blocks:
-    """Samples one by one at nearly the price of a batch: each thread keeps the last block that it drew."""
+    """Samples one by one at nearly the price of a batch: each thread keeps the last blocks that it drew."""
 
     def __init__(self, size: int, scenes: Callable[[np.ndarray], Scenes], colored_masks: bool = False) -> None:
         self._size, self._scenes, self._colored_masks = size, scenes, colored_masks
+        self._most = max(1, _KEPT_PIXELS // (_BLOCK * size * size))
         self._kept = threading.local()
 
     def __reduce__(self) -> tuple[type[_Blocks], tuple[Any, ...]]:
@@ -108,11 +112,13 @@ class _Blocks:
     def _block(self, i: int, name: str, make: Callable[[Scenes], T]) -> T:
         """What `make` makes of the block that sample i is in."""
         start = i - i % _BLOCK
-        number, made = getattr(self._kept, name, (None, None))
-        if number != start:
-            made = make(self._scenes(np.arange(start, start + _BLOCK)))
-            setattr(self._kept, name, (start, made))
-        return cast(T, made)
+        kept: OrderedDict[int, T] = self._kept.__dict__.setdefault(name, OrderedDict())
+        if start not in kept:
+            kept[start] = make(self._scenes(np.arange(start, start + _BLOCK)))
+            if len(kept) > self._most:
+                kept.popitem(last=False)
+        kept.move_to_end(start)
+        return kept[start]
 
     def _render_slots(self, scenes: Scenes) -> np.ndarray:
         return render(scenes, self._size, np.tile(np.arange(MAX_COUNT), (len(scenes), 1)))[1]

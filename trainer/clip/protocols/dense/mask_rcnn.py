@@ -23,7 +23,6 @@ INPUTS = tuple(f"backbone.{name}" for name in TRUNK_INPUTS)
 """Parameters before the blocks."""
 _BOX_GRID, _MASK_GRID = 7, 14
 _PROPORTIONS = (0.5, 1.0, 2.0)
-_PROPOSALS = 1000
 _HALF = [0.5, 0.5, 0.5]
 """Mean and deviation of pixels in [0, 1] that the tower takes out (`to_pixels`)."""
 
@@ -60,7 +59,10 @@ def mask_rcnn(
     """
     patch, width = image.stem.patch_size, options.width
     levels = [str(level) for level in range(LEVELS)]
-    anchors = tuple((options.anchor_scale * patch * 2.0 ** (level - 2),) for level in range(LEVELS + 1))
+    scales = [
+        options.anchor_scale * patch * 2.0 ** (i / options.scales_per_octave) for i in range(options.scales_per_octave)
+    ]
+    anchors = tuple(tuple(scale * 2.0 ** (level - 2) for scale in scales) for level in range(LEVELS + 1))
     return MaskRCNN(
         Pyramid(image, width, drop_path, bf16),
         min_size=options.short_side,
@@ -69,7 +71,11 @@ def mask_rcnn(
         image_std=_HALF,
         size_divisible=2 * patch,
         rpn_anchor_generator=AnchorGenerator(anchors, (_PROPORTIONS,) * len(anchors)),
-        rpn_post_nms_top_n_train=_PROPOSALS,
+        rpn_pre_nms_top_n_train=2 * options.proposals,
+        rpn_pre_nms_top_n_test=options.proposals,
+        rpn_post_nms_top_n_train=options.proposals,
+        rpn_post_nms_top_n_test=options.proposals,
+        box_batch_size_per_image=options.regions,
         box_roi_pool=MultiScaleRoIAlign(levels, _BOX_GRID, sampling_ratio=2),
         box_head=TwoMLPHead(width * _BOX_GRID**2, options.hidden),
         box_predictor=FastRCNNPredictor(options.hidden, classes + 1),

@@ -108,7 +108,7 @@ def roi_align(
         across = _places(corners[rows, 0], sizes[rows, 0], width * columns)
         down = _places(corners[rows, 1], sizes[rows, 1], height * lines)
         points = _points(maps[number], across, down)
-        found.append(points.unflatten(3, (width, columns)).unflatten(2, (height, lines)).mean((3, 5)))
+        found.append(F.avg_pool2d(points, (lines, columns)).transpose(0, 1))
         order.append(rows)
     return torch.cat(found)[torch.cat(order).argsort()]
 
@@ -119,10 +119,10 @@ def _places(start: Tensor, size: Tensor, count: int) -> Tensor:
 
 
 def _points(image: Tensor, across: Tensor, down: Tensor) -> Tensor:
-    """image (C,H,W) at columns (k,m) and rows (k,n): (k,C,n,m); 0 more than a pixel outside."""
+    """image (C,H,W) at columns (k,m) and rows (k,n): (C,k,n,m); 0 more than a pixel outside."""
     height, width = image.shape[1:]
     inside = ((down >= -1) & (down <= height))[:, :, None] & ((across >= -1) & (across <= width))[:, None]
     x, y = (2 * across + 1) / width - 1, (2 * down + 1) / height - 1
     grid = torch.stack([x[:, None].expand(-1, y.shape[1], -1), y[:, :, None].expand(-1, -1, x.shape[1])], 3)
     found = F.grid_sample(image[None], grid.flatten(0, 1)[None], padding_mode="border", align_corners=False)[0]
-    return found.unflatten(1, inside.shape[:2]).transpose(0, 1) * inside[:, None]
+    return found.unflatten(1, inside.shape[:2]) * inside
