@@ -36,7 +36,8 @@ def step_without_values(config: RunConfig, rows: int | None, length: int) -> Ite
         return Piece(images, tokens[:, :length], draws, rows, places, views, config.objective.views)
 
     def draw(self: System, count: int, generator: torch.Generator) -> Draws:
-        draws = torch.rand(count, len(self.image.positions)), torch.rand(count, model.context_length)
+        patches = (model.image_size // model.patch_size) ** 2
+        draws = torch.rand(count, patches), torch.rand(count, model.context_length)
         return Draws(*draws, torch.rand(self.recipe.views, count, 1))
 
     def augment(images: Tensor, numbers: Tensor, options: object) -> Tensor:

@@ -51,18 +51,18 @@ def test_codes_are_those_of_finite_scalar_quantization(levels: tuple[int, ...]) 
     """By the paper's formula; each channel takes as many values as it has levels."""
     z = torch.randn(40_000, len(levels), dtype=torch.float64) * 2
     digits, numbers = papers_numbers(z.numpy(), levels)
-    found = rounded(z, levels)
+    found = rounded(z, torch.tensor(levels))
     np.testing.assert_allclose(found.numpy() / (np.array(levels) // 2), digits, atol=1e-12)
     codes = numbered(found, levels)
     assert np.array_equal(codes.numpy(), numbers)
     for level in levels:
         each = torch.linspace(-9, 9, 2001, dtype=torch.float64)[:, None]
-        assert numbered(rounded(each, (level,)), (level,)).unique().tolist() == list(range(level))
+        assert numbered(rounded(each, torch.tensor([level])), (level,)).unique().tolist() == list(range(level))
 
 
 def test_the_gradient_passes_the_rounding_as_if_it_were_none() -> None:
     z = torch.tensor([[0.3, -1.2], [2.0, 0.0]], dtype=torch.float64, requires_grad=True)
-    rounded(z, (5, 5)).sum().backward()
+    rounded(z, torch.tensor([5, 5])).sum().backward()
     assert z.grad is not None
     torch.testing.assert_close(z.grad, 1.998 * (1 - z.detach().tanh() ** 2))
 

@@ -19,19 +19,18 @@ from ablative.trainer.clip.models.code_sizes import group_widths
 from ablative.trainer.clip.spec.loss_options import CodesConfig
 
 MARGIN = 0.1
-"""Pixels in [0,1] are mapped to [MARGIN, 1 − MARGIN], as DALL-E's are."""
+"""DALL-E's encoder takes pixels in [MARGIN, 1 − MARGIN]."""
 SLACK = 1e-3
 """How far the bounds of a channel stay inside its outermost levels, relative to their distance (the paper's ε)."""
 
 
-def rounded(encoded: Tensor, levels: Sequence[int]) -> Tensor:
+def rounded(encoded: Tensor, levels: Tensor) -> Tensor:
     """encoded (…,d) → the nearest of so many whole numbers for each channel, −⌊L/2⌋ and up, float (…,d).
 
     The gradient passes the rounding as if it were none.
     """
-    counts = torch.tensor(levels, dtype=encoded.dtype, device=encoded.device)
-    half = (counts - 1) * (1 - SLACK) / 2
-    offset = (counts + 1) % 2 / 2
+    half = (levels - 1) * (1 - SLACK) / 2
+    offset = (levels + 1) % 2 / 2
     bounded = (encoded + (offset / half).tan()).tanh() * half - offset
     return bounded + (bounded.round() - bounded).detach()
 
@@ -91,11 +90,15 @@ def _groups(widths: list[int], before: int, blocks: int, resize: nn.Module) -> I
 class Tokenizer(nn.Module):
     """Images to codes."""
 
+    counts: Tensor
+    """The levels, (d,)."""
+
     def __init__(self, codes: CodesConfig, grid: int) -> None:
         """`grid`: codes along a side of an image."""
         super().__init__()
         widths = group_widths(codes)
         self.side, self.levels = grid * codes.stride, codes.levels
+        self.register_buffer("counts", torch.tensor(codes.levels, dtype=torch.float32), persistent=False)
         self.blocks = nn.Sequential(
             OrderedDict(
                 [
@@ -107,15 +110,19 @@ class Tokenizer(nn.Module):
         )
 
     def pixels(self, images: Tensor) -> Tensor:
-        """images (B,3,S,S) in [-1,1] → as the encoder takes them, (B,3,s,s)."""
-        x = images.float().add(1).div(2)
+        """images (B,3,S,S) in [-1,1] → as the encoder takes them, (B,3,s,s).
+
+        One that is trained here takes them as they are: in DALL-E's range, whose middle is not 0, all images have
+        nearly the same outputs, and few codes are in use.
+        """
+        x = images.float()
         if x.shape[-1] != self.side:
-            x = F.interpolate(x, size=(self.side, self.side), mode="bicubic", antialias=True).clamp(0, 1)
-        return (1 - 2 * MARGIN) * x + MARGIN
+            x = F.interpolate(x, size=(self.side, self.side), mode="bicubic", antialias=True).clamp(-1, 1)
+        return x if self.levels else (0.5 - MARGIN) * x + 0.5
 
     def digits(self, pixels: Tensor) -> Tensor:
         """What the encoder makes of `pixels`, (B,N,d): whole numbers as `rounded` returns them."""
-        return rounded(self.blocks(pixels).float().flatten(2).transpose(1, 2), self.levels)
+        return rounded(self.blocks(pixels).float().flatten(2).transpose(1, 2), self.counts)
 
     @torch.no_grad()
     def forward(self, images: Tensor) -> Tensor:
@@ -130,6 +137,9 @@ class Tokenizer(nn.Module):
 class Detokenizer(nn.Module):
     """Codes to pixels."""
 
+    halves: Tensor
+    """The greatest whole number of each channel, (d,)."""
+
     def __init__(self, codes: CodesConfig) -> None:
         super().__init__()
         widths = group_widths(codes)[::-1]
@@ -142,13 +152,13 @@ class Detokenizer(nn.Module):
                 ]
             )
         )
-        self.levels = codes.levels
+        halves = torch.tensor([level // 2 for level in codes.levels], dtype=torch.float32)
+        self.register_buffer("halves", halves, persistent=False)
 
     def forward(self, digits: Tensor) -> Tensor:
         """Whole numbers as `Tokenizer.digits` returns them (B,N,d), scaled to [-1,1] → pixels (B,3,s,s)."""
         grid = int(digits.shape[1] ** 0.5)
-        scaled = digits / torch.tensor([level // 2 for level in self.levels], device=digits.device)
-        pixels: Tensor = self.blocks(scaled.transpose(1, 2).unflatten(2, (grid, grid)))
+        pixels: Tensor = self.blocks((digits / self.halves).transpose(1, 2).unflatten(2, (grid, grid)))
         return pixels
 
 

@@ -65,7 +65,8 @@ class CodeTeacher:
     def __init__(self, system: System) -> None:
         """Random weights, from torch's global generator."""
         grid = system.model.image_size // system.model.patch_size
-        self.tower = Tokenizer(system.objective.codes, grid).to(system.image.stem.project.weight.device).eval()
+        with system.image.stem.project.weight.device:
+            self.tower = Tokenizer(system.objective.codes, grid).eval()
         self.tower.requires_grad_(False)
 
     def begin(self, student: ImageTower) -> None:
