@@ -21,6 +21,7 @@ from optuna.storages import JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.storages.journal._file import BaseJournalFileLock, get_lock_file
 
+from ablative.study.core.damage import misfit
 from ablative.study.core.errors import AblateError, ConfigError, StoreError, unknown
 from ablative.study.core.files import naming
 from ablative.study.home.search_paths import SearchPaths
@@ -135,10 +136,23 @@ def _journal(path: Path) -> JournalStorage:
         raise
     except Exception as error:
         # Optuna checks nothing of what it reads, and so raises anything.
-        raise StoreError(
-            f"{path}: Optuna cannot read the search's journal ({type(error).__name__}: {error}); put back a copy, or "
-            "move it away to begin the search again (finished runs are not run again)"
-        ) from None
+        raise _unreadable(path, f"{type(error).__name__}: {error}") from None
+
+
+def check_trials(study: Study, path: Path) -> None:
+    """Raise StoreError where a trial's results are no numbers: Optuna stores what the journal says, and trips later."""
+    for trial in study.get_trials(deepcopy=False):
+        results = {"values": trial.values or [], "intermediate values": list(trial.intermediate_values.values())}
+        for name, values in results.items():
+            if wrong := misfit(values, [float], name):
+                raise _unreadable(path, f"trial {trial.number}: {wrong}")
+
+
+def _unreadable(path: Path, reason: str) -> StoreError:
+    return StoreError(
+        f"{path}: Optuna cannot read the search's journal ({reason}); put back a copy, or "
+        "move it away to begin the search again (finished runs are not run again)"
+    )
 
 
 def name_goals(study: Study, names: list[str]) -> None:

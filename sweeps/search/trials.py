@@ -28,7 +28,7 @@ from ablative.sweeps.queue.leases import Lease
 from ablative.sweeps.search import methods
 from ablative.sweeps.search.attributes import CODE, ERROR, LOSSES, RETRY, RUNS, SECONDS, SEEDS, attribute
 from ablative.sweeps.search.definition import Definition, trial_tasks
-from ablative.sweeps.search.storage import name_goals, open_storage
+from ablative.sweeps.search.storage import check_trials, name_goals, open_storage
 
 OUTCOME = {"state": str, "objectives": ([float], None), "seconds": float, "snapshot": str}
 """Shape of a repeat's `outcome.json`."""
@@ -80,6 +80,7 @@ class Trials:
             for arm in definition.arms
         }
         for study in self.studies.values():
+            check_trials(study, self.paths.storage)
             name_goals(study, definition.goals)
 
     def prepare(self, code: str, tried: dict[str, list[dict[str, Any]]] | None = None) -> None:

@@ -84,7 +84,7 @@ def fault(words: Sequence[str], environment: Mapping[str, str]) -> tuple[str, st
                 return _place(error), "".join(traceback.format_exception(error))
     text = printed.getvalue() + complained.getvalue()
     # What a command prints may quote the traceback of a failed task.
-    if "Traceback (most recent call last)" in complained.getvalue():
+    if any(line.startswith("Traceback (most recent call last)") for line in complained.getvalue().splitlines()):
         return f"traceback {text.strip().splitlines()[-1][:80]}", text
     if code not in (0, 1, 2, None):
         return f"exit code {code}", text

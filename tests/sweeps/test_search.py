@@ -23,7 +23,7 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 from search_fakes import PRUNING, plan, searcher
 
-from ablative.study.core.errors import ConfigError
+from ablative.study.core.errors import ConfigError, StoreError
 from ablative.study.core.files import read_json, write_json
 from ablative.study.core.typed import plain
 from ablative.study.home.journal import read
@@ -304,6 +304,19 @@ def test_finished_runs_of_the_study_are_tried_without_training(tmp_path: Path) -
     assert run.task_id not in began
     (study,) = plain_optuna(tmp_path, found)
     assert run.task_id in [each for trial in study.trials for each in trial.user_attrs["run_ids"]]
+
+
+@pytest.mark.parametrize("values", [["much"], [{"0": 1.0}], "1"])
+def test_a_journal_whose_results_are_no_numbers_is_refused_in_a_line(tmp_path: Path, values: object) -> None:
+    found = searcher(tmp_path, where={"pooling": ["map"]})
+    (study,) = plain_optuna(tmp_path, found)
+    study.tell(study.ask(), 1.0)
+    journal = found.trials.paths.storage
+    lines = [json.loads(line) for line in journal.read_text().splitlines()]
+    lines[-1]["values"] = values
+    journal.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    with pytest.raises(StoreError, match=r"optuna\.journal: Optuna cannot read .* \(trial 0: values.*put back a copy"):
+        searcher(tmp_path, where={"pooling": ["map"]})
 
 
 def test_a_dead_owner_of_the_lock_is_noticed_at_once(tmp_path: Path) -> None:
