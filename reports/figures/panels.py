@@ -31,6 +31,8 @@ EXAMPLES = 4
 MOST_ROWS = 8
 """Rows of tiles that fit on a page, of figures with a row for each model and query."""
 TILE_INCHES = 0.95
+LEGEND_INCHES, LETTER_INCHES = 0.3, 0.055
+"""Width of a legend's entry without its text, and of a letter."""
 NOTES = {
     "grad_cam": "Light: where the tokens of the last block raise the similarity to the prompt (Grad-CAM).",
     "similarity": "Cosine of each patch with the text, from the lowest value in the image (dark) to the highest "
@@ -240,9 +242,11 @@ def _label_legend(figure: Figure, names: Sequence[str], paints: Any, used: set[i
     from matplotlib.patches import Patch
 
     handles = [Patch(facecolor=paints[label], label=names[label], edgecolor=FAINT, lw=0.4) for label in sorted(used)]
+    column = LEGEND_INCHES + LETTER_INCHES * max((len(names[label]) for label in used), default=0)
     figure.legend(
-        handles=handles, loc="outside lower center", ncols=5, handlelength=1, fontsize=SMALLEST, columnspacing=1
-    )
+        handles=handles, loc="outside lower center", ncols=max(1, min(5, int(figure.get_figwidth() / column))),
+        handlelength=1, fontsize=SMALLEST, columnspacing=1,
+    )  # fmt: skip
 
 
 def _palette(count: int) -> Any:

@@ -303,6 +303,35 @@ def test_two_sizes_of_anchors_at_a_level_fit_what_one_leaves_between_levels(
     assert low < fitting <= high
 
 
+@pytest.mark.parametrize("factor", [1, 2])
+def test_masks_that_are_right_are_right_in_the_image(tmp_path: Path, factor: int) -> None:
+    """Each thing's mask is cut out as training does, of the image or of one twice as large, and put back."""
+    oracle("torchvision")
+    from torchvision.models.detection.roi_heads import paste_masks_in_image, project_masks_on_boxes
+
+    from ablative.trainer.clip.protocols.dense.mask_rcnn import whole_masks
+
+    split = shapes(tmp_path, config=replace(SHAPES, train=20)).instances("train")
+    overlaps, theirs = [], []
+    for i in range(20):
+        found = split.instances(i)
+        boxes, truth = torch.from_numpy(found.boxes), torch.from_numpy(found.masks)
+        seen = truth.repeat_interleave(factor, 1).repeat_interleave(factor, 2)
+        learned = project_masks_on_boxes(seen, factor * boxes, torch.arange(len(boxes)), 28)[:, None]
+        whole = whole_masks(learned, boxes, (64, 64), (1 / factor, 1 / factor))[:, 0] > 0.5
+        overlaps += _shared(whole, truth)
+        theirs += _shared(paste_masks_in_image(learned, boxes, (64, 64))[:, 0] > 0.5, truth)
+    assert np.mean(overlaps) > 0.98 and min(overlaps) > 0.9
+    assert min(theirs) < 0.6, "what it replaces is half wrong on things of a few pixels"
+
+
+def _shared(found: torch.Tensor, truth: torch.Tensor) -> list[float]:
+    """IoU of each pair of masks (k,H,W)."""
+    wanted = truth.bool()
+    both, either = (found & wanted).sum((1, 2)), (found | wanted).sum((1, 2))
+    return [float(value) for value in both / either]
+
+
 def test_keeps_pictures_of_what_it_finds(tmp_path: Path) -> None:
     """Boxes and masks of the best scores, in squares, beside those that are given."""
     found = replace(shapes(tmp_path), task=TaskPaths(tmp_path / "task"))

@@ -5,12 +5,16 @@ It imports torchvision, which `operators.load_torchvision` has to load first.
 
 from __future__ import annotations
 
+import math
+
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.models.detection import MaskRCNN
 from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
 from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredictor
 from torchvision.models.detection.rpn import AnchorGenerator
+from torchvision.models.detection.transform import GeneralizedRCNNTransform
 from torchvision.ops import FeaturePyramidNetwork, MultiScaleRoIAlign
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 
@@ -63,7 +67,7 @@ def mask_rcnn(
         options.anchor_scale * patch * 2.0 ** (i / options.scales_per_octave) for i in range(options.scales_per_octave)
     ]
     anchors = tuple(tuple(scale * 2.0 ** (level - 2) for scale in scales) for level in range(LEVELS + 1))
-    return MaskRCNN(
+    model = MaskRCNN(
         Pyramid(image, width, drop_path, bf16),
         min_size=options.short_side,
         max_size=options.long_side,
@@ -83,3 +87,51 @@ def mask_rcnn(
         mask_head=MaskRCNNHeads(width, (width,) * 4, 1),
         mask_predictor=MaskRCNNPredictor(width, width, classes + 1),
     )
+    model.transform = WholeMasks(options.short_side, options.long_side, _HALF, _HALF, size_divisible=2 * patch)
+    return model
+
+
+class WholeMasks(GeneralizedRCNNTransform):
+    """torchvision's resizing of images, with masks in the places that they were learned from.
+
+    Its own masks end a pixel further right and down than their boxes: with boxes and masks that are all right, an AP of
+    52 is left of 100 where things are 8 to 45 pixels large.
+    """
+
+    def postprocess(
+        self, result: list[dict[str, Tensor]], image_shapes: list[tuple[int, int]], original: list[tuple[int, int]]
+    ) -> list[dict[str, Tensor]]:
+        """Boxes and masks of the resized images → of the images as they were given."""
+        if self.training:
+            return result
+        for found, resized, size in zip(result, image_shapes, original, strict=True):
+            scales = size[0] / resized[0], size[1] / resized[1]
+            down, across = scales
+            found["boxes"] = found["boxes"] * found["boxes"].new_tensor([across, down, across, down])
+            if "masks" in found:
+                found["masks"] = whole_masks(found["masks"], found["boxes"], size, scales)
+        return result
+
+
+def whole_masks(masks: Tensor, boxes: Tensor, size: tuple[int, int], scales: tuple[float, float]) -> Tensor:
+    """Masks (k,1,M,M) in boxes (k,4) → of whole images (k,1,H,W), 0 outside the boxes.
+
+    What a mask has at a share of its box was learned from the pixel whose number, not whose middle, is there
+    (`roi_align` without `aligned`): half a pixel of the image that was seen, of which one is `scales` of these.
+    """
+    whole = masks.new_zeros(len(masks), 1, *size)
+    for i, (left, top, right, bottom) in enumerate(boxes.tolist()):
+        rows, down = _inside(top, bottom, size[0], scales[0], boxes.device)
+        columns, across = _inside(left, right, size[1], scales[1], boxes.device)
+        if len(rows) and len(columns):
+            grid = torch.stack(torch.meshgrid(across, down, indexing="xy"), 2)
+            own = F.grid_sample(masks[i : i + 1], grid[None], padding_mode="border", align_corners=False)
+            whole[i, 0, rows[:, None], columns] = own[0, 0]
+    return whole
+
+
+def _inside(low: float, high: float, length: int, scale: float, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Pixels whose middle is between two edges, and where they are on the mask, from -1 to 1."""
+    first, last = max(0, math.ceil(low - 0.5)), min(length, math.ceil(high - 0.5))
+    pixels = torch.arange(first, max(first, last), device=device)
+    return pixels, 2 * (pixels + 0.5 - 0.5 * scale - low) / (high - low) - 1
