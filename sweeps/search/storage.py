@@ -107,7 +107,8 @@ def open_storage(paths: SearchPaths) -> BaseStorage:
     uri = os.environ.get(VARIABLE, "")
     if not uri:
         paths.root.mkdir(parents=True, exist_ok=True)
-        return _journal(paths.storage)
+        with naming_journal(paths):
+            return JournalStorage(Backend(paths.storage))
     from ablative.sweeps.tracking.uri import redact_store, resolve, scheme
 
     if scheme(uri) not in SCHEMES:
@@ -128,19 +129,24 @@ def open_storage(paths: SearchPaths) -> BaseStorage:
         raise StoreError(f"{VARIABLE}={redact_store(uri)}: {type(error).__name__}: {said}") from None
 
 
-def _journal(path: Path) -> JournalStorage:
-    """Optuna's journal, which Optuna reads to its end when it is opened."""
+@contextlib.contextmanager
+def naming_journal(paths: SearchPaths) -> Iterator[None]:
+    """Raise StoreError for what Optuna raises when it reads a damaged journal: it checks nothing, and raises anything.
+
+    Optuna reads all of the journal when it opens it, except a damaged last line: at that it fails after the next one.
+    """
     try:
-        return JournalStorage(Backend(path))
+        yield
     except (AblateError, OSError):
         raise
     except Exception as error:
-        # Optuna checks nothing of what it reads, and so raises anything.
-        raise _unreadable(path, f"{type(error).__name__}: {error}") from None
+        if os.environ.get(VARIABLE):  # a database
+            raise
+        raise _unreadable(paths.storage, f"{type(error).__name__}: {error}") from None
 
 
 def check_trials(study: Study, path: Path) -> None:
-    """Raise StoreError where a trial's results are no numbers: Optuna stores what the journal says, and trips later."""
+    """Raise StoreError where a trial's results are no numbers: Optuna keeps what the journal says, and fails later."""
     for trial in study.get_trials(deepcopy=False):
         results = {"values": trial.values or [], "intermediate values": list(trial.intermediate_values.values())}
         for name, values in results.items():

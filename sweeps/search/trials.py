@@ -28,7 +28,7 @@ from ablative.sweeps.queue.leases import Lease
 from ablative.sweeps.search import methods
 from ablative.sweeps.search.attributes import CODE, ERROR, LOSSES, RETRY, RUNS, SECONDS, SEEDS, attribute
 from ablative.sweeps.search.definition import Definition, trial_tasks
-from ablative.sweeps.search.storage import check_trials, name_goals, open_storage
+from ablative.sweeps.search.storage import check_trials, name_goals, naming_journal, open_storage
 
 OUTCOME = {"state": str, "objectives": ([float], None), "seconds": float, "snapshot": str}
 """Shape of a repeat's `outcome.json`."""
@@ -68,20 +68,23 @@ class Trials:
         self.paths = home.study(definition.study).search
         self._job, self._stale = job, stale_seconds
         storage = open_storage(self.paths)
-        self.studies = {
-            arm.key: optuna.create_study(
-                storage=storage,
-                study_name=definition.optuna_name(arm),
-                directions=definition.directions,  # type: ignore[arg-type]
-                pruner=methods.make_pruner(self.search),
-                sampler=methods.make_sampler(self.search, 0),
-                load_if_exists=True,
-            )
-            for arm in definition.arms
-        }
-        for study in self.studies.values():
-            check_trials(study, self.paths.storage)
-            name_goals(study, definition.goals)
+        pruner = methods.make_pruner(self.search)
+        samplers = {arm.key: methods.make_sampler(self.search, 0) for arm in definition.arms}
+        with naming_journal(self.paths):
+            self.studies = {
+                arm.key: optuna.create_study(
+                    storage=storage,
+                    study_name=definition.optuna_name(arm),
+                    directions=definition.directions,  # type: ignore[arg-type]
+                    pruner=pruner,
+                    sampler=samplers[arm.key],
+                    load_if_exists=True,
+                )
+                for arm in definition.arms
+            }
+            for study in self.studies.values():
+                check_trials(study, self.paths.storage)
+                name_goals(study, definition.goals)
 
     def prepare(self, code: str, tried: dict[str, list[dict[str, Any]]] | None = None) -> None:
         """Enqueue what is to be tried first, and again each trial that failed under other code.

@@ -319,6 +319,14 @@ def test_a_journal_whose_results_are_no_numbers_is_refused_in_a_line(tmp_path: P
         searcher(tmp_path, where={"pooling": ["map"]})
 
 
+def test_a_journal_whose_last_line_is_damaged_is_refused_in_a_line(tmp_path: Path) -> None:
+    """Optuna reads such a line past when it opens the journal, and fails when it has added another."""
+    journal = searcher(tmp_path, where={"pooling": ["map"]}).trials.paths.storage
+    journal.write_text(journal.read_text() + '{"op_code": 0, \n')
+    with pytest.raises(StoreError, match=r"optuna\.journal: Optuna cannot read .*\(JSONDecodeError: .*put back a copy"):
+        searcher(tmp_path, where={"pooling": ["map"]})
+
+
 def test_a_dead_owner_of_the_lock_is_noticed_at_once(tmp_path: Path) -> None:
     path = tmp_path / "optuna.journal"
     Backend(path)
