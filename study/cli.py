@@ -55,7 +55,7 @@ SUMMARIES = {
     "schema": "JSON schema of study files, for editors.",
     "help": "Explain a topic: claims, factors, slurm, environment, …",
     "sync": "Upload the entries of journals that MLflow does not have yet.",
-    "data": "Pack, check and show image-text data.",
+    "data": "Pack, check, index and show image-text data.",
     "doctor": "Check this machine: packages, home, store, disk, data.",
 }
 

@@ -106,6 +106,15 @@ class ShipResult(Protocol):
     """Number of tasks of which something is left."""
 
 
+class Dealt(Protocol):
+    """What became of a list, as `sweeps.worklist.hand_over.Dealt` has it."""
+
+    queued: int
+    elements: int
+    folder: str
+    said: str
+
+
 class JobCode(Protocol):
     """What jobs run."""
 
@@ -148,6 +157,12 @@ def select(plan: object, budget: str | None, output: str | None) -> object:
 def job_code(plan: object) -> JobCode:
     """The code that a plan's jobs would run now."""
     found: JobCode = load("ablative.sweeps.queue.job_code:current")(plan)
+    return found
+
+
+def deal_out(home: object, name: str, items: Sequence[str], entry: str, cluster: object, jobs: int) -> Dealt:
+    """Have the jobs of an array call `entry` with each item of a list (`sweeps.worklist.hand_over`)."""
+    found: Dealt = load("ablative.sweeps.worklist.hand_over:deal_out")(home, name, items, entry, cluster, jobs)
     return found
 
 

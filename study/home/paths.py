@@ -380,6 +380,14 @@ class Home:
         return StudyPaths(self.studies / name)
 
     @property
+    def worklists(self) -> Path:
+        """Lists that jobs work through and that are no tasks of a study (`ablate data index`): submissions of each."""
+        return self.root / "worklists"
+
+    def worklist(self, name: str) -> StudyPaths:
+        return StudyPaths(self.worklists / name)
+
+    @property
     def tracking_uri(self) -> str:
         """`MLFLOW_TRACKING_URI`, or the default store as an absolute SQLite URI."""
         return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{self.store}"

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ablative.study.core.errors import ConfigError, unknown
 from ablative.study.core.typed import build
+from ablative.study.home.paths import Home
+from ablative.study.spec.cluster import ClusterConfig, spread
 from ablative.study.spec.compose import Composer
-from ablative.study.syntax.words import Overrides, Tree, set_value
+from ablative.study.spec.runtime import RuntimeConfig
+from ablative.study.syntax.words import Overrides, Tree, parse_words, set_value, sort_words
 
 Choices = tuple[tuple[str, str], ...]
 """Config group → option, of a cell's levels."""
@@ -32,6 +35,23 @@ def frozen(value: object) -> object:
     if isinstance(value, Mapping):
         return Frozen({str(key): frozen(item) for key, item in value.items()})
     return tuple(map(frozen, value)) if isinstance(value, list) else value
+
+
+def cluster_of(texts: Sequence[str], config_dir: str | None, home: Home) -> ClusterConfig:
+    """Where the jobs of a command run that has no study, by words such as `cluster=slurm cluster.hours=2`.
+
+    Raises ConfigError for a word of another key.
+    """
+    words = sort_words(parse_words(texts), ("cluster",), ())
+    for key in words.values:
+        if key.partition(".")[0] != "cluster":
+            raise ConfigError(
+                unknown("key", key.partition(".")[0], ("cluster",), f"override '{key}' (without a study)")
+            )
+    composer = Composer(config_dir, cache=home.composed if home.root.is_dir() else None)
+    sections = Sections(composer, {}, words)
+    found: ClusterConfig = sections.section("cluster", ClusterConfig)
+    return spread(found, sections.section("runtime", RuntimeConfig))
 
 
 class Sections:

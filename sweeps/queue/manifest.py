@@ -11,7 +11,7 @@ from ablative.study import trainer_names
 from ablative.study.core.damage import fields_of, shape_of
 from ablative.study.core.errors import StoreError
 from ablative.study.core.files import read_json, write_json
-from ablative.study.home.paths import Home, SubmissionPaths
+from ablative.study.home.paths import Home, StudyPaths, SubmissionPaths
 from ablative.study.plan.task import REF, TaskRef
 
 
@@ -58,6 +58,8 @@ class Array:
     """One process of each task is started, which starts the others that share it."""
     arms: tuple[str, ...] = ()
     """Names of the search's arms whose trials its elements look for, which then have no tasks of their own."""
+    program: str = ""
+    """Module that its elements run; empty: the one that works through tasks."""
 
     @property
     def numbers(self) -> list[int]:
@@ -169,11 +171,15 @@ def submissions(
 ) -> Iterator[tuple[SubmissionPaths, Manifest]]:
     """Submissions, newest first, of one study or of all (runs are shared); without those that were found ended."""
     for name in [study] if study else _names(home.studies):
-        paths = home.study(name)
-        for stamp in sorted(_names(paths.submissions), reverse=True):
-            submission = paths.submission(stamp)
-            if (ended or not submission.ended.exists()) and (manifest := read(submission)) is not None:
-                yield submission, manifest
+        yield from submissions_of(home.study(name), ended)
+
+
+def submissions_of(paths: StudyPaths, ended: bool = False) -> Iterator[tuple[SubmissionPaths, Manifest]]:
+    """The same of one study's folder, or of a list's."""
+    for stamp in sorted(_names(paths.submissions), reverse=True):
+        submission = paths.submission(stamp)
+        if (ended or not submission.ended.exists()) and (manifest := read(submission)) is not None:
+            yield submission, manifest
 
 
 def _names(folder: Path) -> list[str]:

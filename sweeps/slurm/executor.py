@@ -11,7 +11,7 @@ import getpass
 import math
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from ablative.study.core.errors import ConfigError
@@ -134,6 +134,22 @@ def search_layout(plan: Plan, jobs: int, left: Mapping[str, int], prefix: str) -
         names, once = tuple(arm.name for arm in arms), plan.trainer.starts_processes
         arrays.append(Array(f"{prefix}.{number}", ((),) * count, plain(config), once=once, arms=names))
     return WorkerLayout(sum(len(array.elements) for array in arrays), (), tuple(arrays), getpass.getuser())
+
+
+def list_array(config: ClusterConfig, items: Sequence[str], jobs: int, name: str, program: str) -> Array:
+    """An array of at most `jobs` elements that share items which are no tasks, of which each has every so many.
+
+    Raises:
+        ConfigError: SLURM is not installed here, or would never start what the configuration asks for.
+        NoRoom: limits on the user's jobs leave no place in the queue.
+        SchedulerSilent: the controller does not answer.
+    """
+    found = cluster.inspect()
+    config = warned(adopt(replace(config, nodes=1, tasks=1, pack=1)))
+    _check(config, found)
+    count = min(jobs, len(items), found.max_array, _room([config], found))
+    elements = tuple(tuple(items[number::count]) for number in range(count))
+    return Array(name, elements, plain(config), program=program)
 
 
 def launch(home: Home, submission: SubmissionPaths, environment: Mapping[str, str]) -> None:

@@ -29,6 +29,8 @@ from ablative.sweeps.queue.manifest import Array
 from ablative.sweeps.slurm import environment, squeue
 from ablative.sweeps.slurm.team import PORT
 
+ELEMENT = "ablative.sweeps.slurm.element"
+"""Module that works through an element's tasks."""
 OWN_OPTIONS = ("array", "dependency", "error", "job-name", "kill-on-invalid-dep", "open-mode", "output", "signal")
 """Options of `sbatch` that a configuration's `extra` must leave alone."""
 MOST_AT_ONCE = 256
@@ -83,7 +85,7 @@ def text(home: Home, submission: SubmissionPaths, array: Array, where: Mapping[s
     several, python = config.nodes * tasks > 1, config.python or sys.executable
     team = several and not array.once
     places = (str(home.root), str(submission.root), array.name)
-    command = _words([*config.prefix, python, "-u", "-m", "ablative.sweeps.slurm.element", *places])
+    command = _words([*config.prefix, python, "-u", "-m", array.program or ELEMENT, *places])
     unset: Any = None
     return _make_sbatch_string(
         command=command,

@@ -69,7 +69,8 @@ def _features(home: Home) -> Iterator[Path]:
 
 
 def _snapshots(home: Home) -> Iterator[Path]:
-    needed = {name for _, found in _live(home) for name in (found.snapshot, found.repository)}
+    lists = [found for name in names(home.worklists) for found in manifest.submissions_of(home.worklist(name))]
+    needed = {name for _, found in [*_live(home), *lists] for name in (found.snapshot, found.repository)}
     for folder in (home.snapshots, home.repositories):
         yield from (folder / name for name in names(folder) if name not in needed)
 

@@ -1,19 +1,21 @@
-"""`ablate data`: pack, check and show image-text pairs."""
+"""`ablate data`: pack, check, index and show image-text pairs."""
 
 from __future__ import annotations
 
 import json
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from ablative.study.cli import config_dir_option, example
-from ablative.study.core.errors import DataError, StoreError
+from ablative.study.cli import config_dir_option, example, overrides_argument
+from ablative.study.core import registry
+from ablative.study.core.errors import ConfigError, DataError, StoreError, unknown
 from ablative.study.home.paths import home
+from ablative.study.spec.sections import cluster_of
 
 if TYPE_CHECKING:
     from ablative.trainer.clip.data.duplicates import ImageReport
@@ -35,9 +37,19 @@ _max_broken = click.option(
 )
 
 
+_by = click.option(
+    "--fingerprint-by",
+    "by",
+    default="content",
+    show_default=True,
+    metavar="content|sample",
+    help="What shards are known by, as `data.fingerprint_by`: all bytes, or sizes, headers and 64 files of each.",
+)
+
+
 @click.group(epilog=example("ablate data check shards"))
 def data() -> None:
-    """Image-text pairs in WebDataset shards: pack, check and show them.
+    """Image-text pairs in WebDataset shards: pack, check, index and show them.
 
     PATTERN is a folder, glob or brace range of .tar or .tar.gz files, as in cc3m/{00000..00331}.tar; a relative one
     starts at $ABLATE_DATA or, where that holds no such thing, at the current folder.
@@ -175,13 +187,84 @@ def _judge(report: ShardReport, max_broken: float) -> None:
         )
 
 
+@data.command(
+    epilog=example("ablate data index shards", "ablate data index laion --jobs 32 cluster=slurm cluster.hours=4")
+)
+@click.argument("pattern")
+@overrides_argument
+@click.option(
+    "--jobs", type=click.IntRange(min=1), help="Processes here [default: none but this], or elements of the array [32]."
+)
+@_by
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@config_dir_option
+def index(
+    pattern: str, overrides: tuple[str, ...], jobs: int | None, by: str, as_json: bool, config_dir: str | None
+) -> int:
+    """Read the shards of PATTERN once for all plans and runs that take them; what is indexed is not read again.
+
+    Overrides choose where: with cluster=slurm the jobs of an array share what is left, and the command returns at once;
+    the same command says later how far they are, and hands over what a job left that ended early. Only `cluster` has
+    keys here.
+    """
+    from ablative.trainer.clip.data.indexing import ENTRIES, index_here, not_indexed
+    from ablative.trainer.clip.data.shards.shard_paths import find_shards
+
+    if by not in ENTRIES:
+        raise ConfigError(unknown("kind of fingerprint", by, ENTRIES, "--fingerprint-by"))
+    cluster = cluster_of(overrides, config_dir, home())
+    paths = find_shards(pattern)
+    left = not_indexed(paths, home(), by)
+    found: dict[str, object] = {"shards": len(paths), "indexed": len(paths) - len(left)}
+    if left and cluster.kind != "local":
+        items = [str(path) for path in left]
+        dealt = registry.deal_out(home(), f"index-{by}", items, ENTRIES[by], cluster, jobs or 0)
+        found |= {"queued": dealt.queued, "submitted": dealt.elements, "output": dealt.folder or None}
+        click.echo(json.dumps(found) if as_json else _dealt(found))
+        if dealt.said:
+            click.echo(f"an earlier job said: {dealt.said}", err=True)
+        return 0
+    with _bar(len(left), "Indexing") if jobs else nullcontext(lambda _: None) as step:
+        bad = [str(each) for each in index_here(left, home(), by, jobs or 0, step) if isinstance(each, DataError)]
+    _print_index(pattern, by, found | {"unusable": bad}, as_json)
+    return int(bool(bad))
+
+
+def _dealt(found: Mapping[str, object]) -> str:
+    lines = [f"{found['indexed']} of {found['shards']} shards are indexed, jobs have {found['queued']} of the others"]
+    if found["submitted"]:
+        lines.append(f"{found['submitted']} elements submitted for the rest; they print to {found['output']}")
+    return "\n".join(lines)
+
+
+def _print_index(pattern: str, by: str, found: Mapping[str, object], as_json: bool) -> None:
+    """Print what was indexed here; of usable shards their samples and their fingerprint."""
+    from ablative.trainer.clip.data.shards.shard_files import ShardFiles
+    from ablative.trainer.clip.data.shards.shard_paths import find_shards
+
+    bad = found["unusable"]
+    assert isinstance(bad, list)
+    if not bad:
+        files = ShardFiles(find_shards(pattern), home(), pattern, by)
+        found = {**found, "indexed": found["shards"], "samples": len(files), "fingerprint": files.fingerprint}
+    if as_json:
+        click.echo(json.dumps(found))
+        return
+    click.echo(f"{found['shards']} shards, {len(bad)} unusable")
+    _list(tuple(bad))
+    for key in ("samples", "fingerprint"):
+        if key in found:
+            click.echo(f"{key:11}  {found[key]}")
+
+
 @data.command(epilog=example("ablate data show shapes --out sheet.png"))
 @click.argument("pattern", metavar="PATTERN|shapes")
 @click.option("--out", required=True, type=click.Path(dir_okay=False, path_type=Path), help="PNG to write.")
 @click.option("--count", default=24, show_default=True, type=click.IntRange(min=1, max=600), help="Number of samples.")
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0), help="Seed of the choice.")
 @_caption
-def show(pattern: str, out: Path, count: int, seed: int, caption: str) -> None:
+@_by
+def show(pattern: str, out: Path, count: int, seed: int, caption: str, by: str) -> None:
     """Write a contact sheet of samples, drawn from all of PATTERN or from the procedural world."""
     from ablative.trainer.clip.data.images import streams
     from ablative.trainer.clip.data.images.contact_sheet import contact_sheet
@@ -189,7 +272,8 @@ def show(pattern: str, out: Path, count: int, seed: int, caption: str) -> None:
     from ablative.trainer.clip.spec.config import DataConfig
 
     kind = "shapes" if pattern == "shapes" else "shards"
-    wanted = DataConfig(name=pattern, kind=kind, path=pattern, caption=caption, pairs=count if kind == "shapes" else 0)
+    drawn = count if kind == "shapes" else 0
+    wanted = DataConfig(name=pattern, kind=kind, path=pattern, caption=caption, pairs=drawn, fingerprint_by=by)
     pairs = open_pairs(wanted, image_size=88, home=home())
     chosen = (
         range(count) if kind == "shapes" else streams.permutation(streams.stream("sheet", seed), len(pairs))[:count]

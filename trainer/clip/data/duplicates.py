@@ -14,7 +14,7 @@ from ablative.study.home.paths import Home
 from ablative.trainer.clip.data.evaluated_images import tested_images
 from ablative.trainer.clip.data.images.image_list import ImageList, hexadecimal, write_list
 from ablative.trainer.clip.data.shards.exclusion import kept_pairs
-from ablative.trainer.clip.data.shards.image_hashes import copies, image_hashes, without
+from ablative.trainer.clip.data.shards.image_hashes import ListedImages, image_hashes, repeated
 from ablative.trainer.clip.data.shards.shard_files import ShardFiles
 from ablative.trainer.clip.data.shards.shard_paths import find_shards
 from ablative.trainer.clip.spec.config import DataConfig, DatasetConfig
@@ -88,14 +88,14 @@ def find_duplicates(data: DataConfig, sets: Mapping[str, DatasetConfig], home: H
     files = ShardFiles(find_shards(data.path, where), home, where)
     tested = {name: tested_images(dataset, home) for name, dataset in sets.items()}
     kept = kept_pairs(files, data, home)
-    hashes = image_hashes(files, home)
-    hashes = hashes if kept is None else hashes[kept]
-    repeated, _ = copies(hashes)
+    found = enumerate(image_hashes(files, home))
+    hashes = np.concatenate([own if kept is None else own[kept.of(shard)] for shard, own in found])
+    copies = repeated(hashes)
     evaluated = {}
     for name, images in tested.items():
         rows = np.isin(hashes, images)
         evaluated[name] = Evaluated(len(images), np.unique(hashes[rows]), int(rows.sum()))
-    often = np.unique(hashes[repeated])
+    often = np.unique(hashes[copies])
     whole = np.concatenate([hashes[:0], *(one.shared for one in evaluated.values())])
-    left = int((~without(ImageList(whole, often, ""), hashes)).sum())
-    return ImageReport(len(hashes), int(repeated.sum()), often, evaluated, left)
+    stays = ListedImages(ImageList(whole, often, "")).leave_in(hashes, np.ones(len(hashes), bool))
+    return ImageReport(len(hashes), int(copies.sum()), often, evaluated, int((~stays).sum()))

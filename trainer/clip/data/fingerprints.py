@@ -12,9 +12,9 @@ from ablative.trainer.clip.data.sets.evaluation import FileSet
 from ablative.trainer.clip.data.sets.labelled_shards import CLASSES, check_label, listed_classes
 from ablative.trainer.clip.data.sets.set_files import fingerprint_files
 from ablative.trainer.clip.data.shards.captions import check_caption
+from ablative.trainer.clip.data.shards.selection import subset
 from ablative.trainer.clip.data.shards.shard_files import FINGERPRINT_DIGITS, ShardFiles
 from ablative.trainer.clip.data.shards.shard_paths import find_shards
-from ablative.trainer.clip.data.shards.shards import subset
 from ablative.trainer.clip.data.texts import file_fingerprint
 from ablative.trainer.clip.spec.config import DataConfig, DatasetConfig
 from ablative.trainer.clip.spec.dataset_kinds import FILE_SETS
@@ -39,7 +39,7 @@ def fingerprint(config: DataConfig | DatasetConfig | ContentFile, home: Home) ->
         return _published_fingerprint(config, home)
     if isinstance(config, DataConfig):
         where = f"data '{config.name}'"
-        files = ShardFiles(find_shards(config.path, where), home, where)
+        files = ShardFiles(find_shards(config.path, where), home, where, config.fingerprint_by)
         check_caption(files, config.caption, where)
         subset(files, config, home)
         return files.fingerprint

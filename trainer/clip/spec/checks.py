@@ -270,6 +270,11 @@ def _check_drawn(data: DataConfig) -> None:
             f"data.exclude: {', '.join(map(repr, data.exclude))} cannot be left out of the procedural world, whose "
             "captions are drawn; only shards (data.kind=shards) can"
         )
+    if data.fingerprint_by != "content":
+        raise ConfigError(
+            f"data.fingerprint_by: {data.fingerprint_by}, but the procedural world has no files; it is known by its "
+            "version, and only shards (data.kind=shards) by a fingerprint"
+        )
     if data.decoding != "full":
         raise ConfigError(
             f"data.decoding: {data.decoding}, but the procedural world's images are drawn, not decoded; "

@@ -167,6 +167,9 @@ class DataConfig:
     """Version of the content, for data that are made or published in several."""
     fingerprint: str = field("")
     """SHA-256 prefix of the content as `ablate data check` prints it; filled in by the plan for shards."""
+    fingerprint_by: str = field("content", choices=("content", "sample"), identity_default="content")
+    """Shards: `sample` takes the fingerprint of each shard's size, all of its headers and 64 of its files instead of
+    all bytes, which are then not read before training; a file that gives way to one of the same size may escape it."""
     pairs: int = field(0, low=0)
     """Use the first `pairs` samples of the (fixed, shuffled) data; 0 takes all."""
     seed: int = field(0, low=0)

@@ -119,8 +119,8 @@ def check_shards(
     paths = find_shards(pattern)
     indexed = list(zip(paths, index_shards(paths, home), strict=True))
     unusable = tuple(str(index) for _, index in indexed if isinstance(index, DataError))
-    good = [path for path, index in indexed if not isinstance(index, DataError) and len(index)]
-    empty = tuple(path for path, index in indexed if not isinstance(index, DataError) and not len(index))
+    good = [path for path, index in indexed if not isinstance(index, DataError) and index.samples]
+    empty = tuple(path for path, index in indexed if not isinstance(index, DataError) and not index.samples)
     findings, fingerprint, left_out = Findings(), "", 0
     if good:
         pairs = ShardPairs(DataConfig(name=pattern, kind="shards", caption=caption, exclude=exclude), home, good)

@@ -19,7 +19,19 @@ from ablative.study.core.errors import DataError
 from ablative.study.core.files import read_json, write_json
 from ablative.study.core.plurals import counted
 from ablative.study.home.paths import Home
-from ablative.trainer.clip.data.shards.shard_index import IMAGES, ShardIndex, cache_name, shard_index, stamp, writing
+from ablative.trainer.clip.data.shards.shard_index import (
+    CONTENT,
+    IMAGES,
+    SAMPLE,
+    ShardIndex,
+    ShardSummary,
+    cache_name,
+    known_summary,
+    shard_index,
+    shard_summary,
+    stamp,
+    writing,
+)
 
 FINGERPRINT_DIGITS = 12
 _OPEN = 64
@@ -34,16 +46,17 @@ class ShardFiles:
     shared file position and is safe after a fork; a pickled copy opens its own files.
     """
 
-    def __init__(self, paths: Sequence[Path], home: Home, where: str = "") -> None:
+    def __init__(self, paths: Sequence[Path], home: Home, where: str = "", by: str = CONTENT) -> None:
         """Indexes what is not yet in the cache.
 
         Args:
             where: whose shards they are, to stand in front of the error message.
+            by: what shards are known by (`data.fingerprint_by`).
 
-        Raises DataError for the first shard that is unusable.
+        Raises DataError for the first shard that is unusable, or is indexed by something else.
         """
         try:
-            summary = _summary(paths, home)
+            summary = _summary(paths, home, by)
         except DataError as error:
             raise DataError(f"{where}: {error}" if where else str(error)) from None
         order = sorted(range(len(paths)), key=lambda i: (summary[i][0], str(paths[i])))
@@ -56,10 +69,10 @@ class ShardFiles:
         self.sizes = np.array([summary[i][1] for i in order], dtype=np.int64)
         """int64 (shards,): samples of each."""
         self.contents = [summary[i][0] for i in order]
-        """Hexadecimal SHA-256 of each shard, uncompressed."""
-        self.fingerprint = content_fingerprint(self.contents)
+        """Hexadecimal SHA-256 of each shard, uncompressed, or of parts of it."""
+        self.fingerprint = shards_fingerprint(self.contents, by)
         self._ends = np.cumsum(self.sizes)
-        self._home = home
+        self._home, self._by = home, by
         self._forget()
 
     def __len__(self) -> int:
@@ -126,9 +139,9 @@ class ShardFiles:
         return shard, int(i - (self._ends[shard] - self.sizes[shard]))
 
     def _forget(self) -> None:
-        paths, home = self.paths, self._home
+        paths, home, by = self.paths, self._home, self._by
         # Without `self` in it, so that all is closed as soon as no reader uses it.
-        self._opened = functools.lru_cache(_OPEN)(lambda shard: _Opened(shard_index(paths[shard], home)))
+        self._opened = functools.lru_cache(_OPEN)(lambda shard: _Opened(shard_index(paths[shard], home, by)))
 
 
 class _Opened:
@@ -158,17 +171,19 @@ class _Opened:
         return content
 
 
-def content_fingerprint(hashes: Sequence[str]) -> str:
-    """12 hexadecimal digits over the shards' content hashes, in whatever order they are given."""
-    return hashlib.sha256("\n".join(sorted(hashes)).encode()).hexdigest()[:FINGERPRINT_DIGITS]
+def shards_fingerprint(hashes: Sequence[str], by: str = CONTENT) -> str:
+    """12 hexadecimal digits over the shards' hashes, in whatever order they are given; says so where these are of a
+    sample of the content."""
+    digits = hashlib.sha256("\n".join(sorted(hashes)).encode()).hexdigest()[:FINGERPRINT_DIGITS]
+    return digits if by == CONTENT else f"{by}:{digits}"
 
 
-def index_shards(paths: Sequence[Path], home: Home) -> Iterator[ShardIndex | DataError]:
-    """The index of every shard in order, or what is wrong with it; several at a time, with a bar on a terminal."""
+def index_shards(paths: Sequence[Path], home: Home, by: str = CONTENT) -> Iterator[ShardSummary | DataError]:
+    """What the index of every shard says, in order, or what is wrong; several at a time, with a bar on a terminal."""
     threads = min(len(paths), len(os.sched_getaffinity(0)), 8)
     hidden = len(paths) < 2 or not sys.stderr.isatty()
     with ThreadPoolExecutor(threads) as pool:
-        results = pool.map(lambda path: _index_or_error(path, home), paths)
+        results = pool.map(lambda path: index_or_error(path, home, by), paths)
         if hidden:
             yield from results
             return
@@ -176,9 +191,10 @@ def index_shards(paths: Sequence[Path], home: Home) -> Iterator[ShardIndex | Dat
             yield from bar
 
 
-def _index_or_error(path: Path, home: Home) -> ShardIndex | DataError:
+def index_or_error(path: Path, home: Home, by: str = CONTENT) -> ShardSummary | DataError:
+    """What the index of a shard says, made now where there is none, or what is wrong with the shard."""
     try:
-        return shard_index(path, home)
+        return shard_summary(path, home, by)
     except DataError as error:
         return error
 
@@ -195,10 +211,20 @@ def say(note: str) -> None:
     click.echo(note, err=True)
 
 
-def _summary(paths: Sequence[Path], home: Home) -> list[tuple[str, int]]:
+def _check_kind(paths: Sequence[Path], home: Home, by: str) -> None:
+    """Raise DataError where shards are indexed by a sample and all of their bytes would have to be read now."""
+    first = next((path for path in paths if known_summary(path, home, by) is None), None) if by == CONTENT else None
+    if first is not None and known_summary(first, home, SAMPLE) is not None:
+        raise DataError(
+            f"shard {first} is indexed by '{SAMPLE}', expected '{by}': say data.fingerprint_by={SAMPLE}, or read all "
+            "bytes of the shards once with `ablate data index`"
+        )
+
+
+def _summary(paths: Sequence[Path], home: Home, by: str) -> list[tuple[str, int]]:
     """Content hash and number of samples of each shard, from one small file when these shards were seen before."""
     assert paths
-    names = [cache_name(path) for path in paths]
+    names = [cache_name(path, by) for path in paths]
     folder = home.cache / "shards"
     cached = folder / f"set-{hashlib.sha256(' '.join(names).encode()).hexdigest()[:24]}.json"
     try:
@@ -208,10 +234,11 @@ def _summary(paths: Sequence[Path], home: Home) -> list[tuple[str, int]]:
     except (OSError, ValueError, KeyError, TypeError):
         pass  # damaged: made again below
     summary = []
-    for index in index_shards(paths, home):
-        if isinstance(index, DataError):
-            raise index
-        summary.append((index.sha256, len(index)))
+    _check_kind(paths, home, by)
+    for found in index_shards(paths, home, by):
+        if isinstance(found, DataError):
+            raise found
+        summary.append((found.sha256, found.samples))
     with writing(folder):
         write_json(cached, {"shards": summary})
     return summary

@@ -12,6 +12,7 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 from zipfile import BadZipFile
 
 import numpy as np
@@ -20,6 +21,7 @@ from filelock import UnixFileLock
 from ablative.study.core.errors import DataError, StoreError
 from ablative.study.core.files import replacing
 from ablative.study.home.paths import Home
+from ablative.trainer.clip.data.images import streams
 from ablative.trainer.clip.data.shards.tar_members import members
 
 VERSION = 1
@@ -27,6 +29,10 @@ VERSION = 1
 IMAGES = ("jpg", "jpeg", "png", "webp", "bmp", "gif", "tif", "tiff", "ppm")
 """Suffixes of images; a sample's first one in this order is its image."""
 MAX_SUFFIXES = 64
+CONTENT, SAMPLE = "content", "sample"
+"""What a shard is known by (`data.fingerprint_by`)."""
+SAMPLED = 64
+"""Files of a shard whose contents count for `sample`."""
 _CHUNK = 1 << 20
 _NAME = re.compile(r"^((?:.*/|)[^./][^./]*)\.([^/]*)$")
 """As WebDataset splits a member's name: key up to the first dot of the base name, then the suffix."""
@@ -41,7 +47,7 @@ class ShardIndex:
     tar: Path
     """What is read: the shard itself, or its decompressed copy in the cache."""
     sha256: str
-    """Hexadecimal digest of the uncompressed archive."""
+    """Hexadecimal digest: of the uncompressed archive, or for `sample` of parts of it."""
     stamp: tuple[int, int]
     """Size in bytes and modification time in ns of `tar`."""
     suffixes: tuple[str, ...]
@@ -57,8 +63,37 @@ class ShardIndex:
         return len(self.keys)
 
 
-def shard_index(path: Path, home: Home) -> ShardIndex:
+class ShardSummary(NamedTuple):
+    """What all shards together are known by."""
+
+    sha256: str
+    samples: int
+
+
+def known_summary(path: Path, home: Home, by: str = CONTENT) -> ShardSummary | None:
+    """What the shard's index says, of which little is read; None where none is in the cache.
+
+    Raises DataError where the shard is missing.
+    """
+    path = path.absolute()
+    return _load_summary(home.cache / "shards" / f"{cache_name(path, by)}.npz", path)
+
+
+def shard_summary(path: Path, home: Home, by: str = CONTENT) -> ShardSummary:
+    """The same, from an index that is made now where there is none; raises as `shard_index` does."""
+    found = known_summary(path, home, by)
+    if found is None:
+        index = shard_index(path, home, by)
+        found = ShardSummary(index.sha256, len(index))
+    return found
+
+
+def shard_index(path: Path, home: Home, by: str = CONTENT) -> ShardIndex:
     """The index of a shard, from the cache or made now (hash, decompress once, read the headers).
+
+    Args:
+        by: what the shard is known by: all of its bytes (`content`), or its size, all of its headers and the contents
+            of 64 of its files (`sample`).
 
     Processes that ask for the same shard at once wait for the first; a killed one leaves nothing half made.
 
@@ -67,36 +102,50 @@ def shard_index(path: Path, home: Home) -> ShardIndex:
         StoreError: the cache cannot be written.
     """
     path = path.absolute()
-    folder, name = home.cache / "shards", cache_name(path)
+    folder, name = home.cache / "shards", cache_name(path, by)
     index = _load(folder / f"{name}.npz", path)
     if index is not None:
         return index
     with writing(folder), locked(folder / f"{name}.lock"):
         index = _load(folder / f"{name}.npz", path)
         if index is None:
-            index = _make(path, folder, name)
+            index = _make(path, folder, name, by)
             _save(index, folder / f"{name}.npz")
     return index
 
 
-def cache_name(path: Path) -> str:
-    """Name of a shard's index: another one whenever the file's place, size or time changes."""
+def cache_name(path: Path, by: str = CONTENT) -> str:
+    """Name of a shard's index: another one whenever the file's place, size or time changes, and for each `by`."""
     try:
         stat = path.stat()
     except OSError as error:
         raise DataError(f"shard {path}: {error.strerror}") from None
-    return hashlib.sha256(f"{VERSION}\n{path}\n{stat.st_size}\n{stat.st_mtime_ns}".encode()).hexdigest()[:24]
+    kind = "" if by == CONTENT else f"\n{by}"
+    return hashlib.sha256(f"{VERSION}\n{path}\n{stat.st_size}\n{stat.st_mtime_ns}{kind}".encode()).hexdigest()[:24]
 
 
-def _make(path: Path, folder: Path, name: str) -> ShardIndex:
+def _make(path: Path, folder: Path, name: str, by: str) -> ShardIndex:
     with path.open("rb") as file:
         packed = file.read(2) == b"\x1f\x8b"
+    tar, digest = folder / f"{name}.tar" if packed else path, ""
     if packed:
-        tar = folder / f"{name}.tar"
-        sha256 = _decompress(path, tar)
-    else:
-        tar, sha256 = path, _sha256(path)
-    return _index(path, tar, sha256)
+        digest = _decompress(path, tar)
+    if by == CONTENT:
+        return _index(path, tar, digest or _sha256(path), list(members(tar, path)))
+    headers = hashlib.sha256()
+    found = list(members(tar, path, headers.update))
+    return _index(path, tar, _of_sample(tar, headers.digest(), found), found)
+
+
+def _of_sample(tar: Path, headers: bytes, found: list[tuple[str, int, int]]) -> str:
+    """Hexadecimal digest of an archive's size, its headers, and the contents of files that these choose."""
+    state = hashlib.sha256(b"ablate sample 1\0" + tar.stat().st_size.to_bytes(8, "little") + headers)
+    order = streams.permutation(int.from_bytes(headers[:8], "little"), len(found))
+    with tar.open("rb") as file:
+        for place in np.sort(order[:SAMPLED]).tolist():
+            _, offset, size = found[place]
+            state.update(os.pread(file.fileno(), size, offset))
+    return state.hexdigest()
 
 
 def _sha256(path: Path) -> str:
@@ -123,14 +172,13 @@ def _read_gzip(file: gzip.GzipFile, path: Path) -> bytes:
         raise DataError(f"shard {path}: truncated or damaged gzip ({error}); fetch it again") from None
 
 
-def _index(path: Path, tar: Path, sha256: str) -> ShardIndex:
-    """Read the archive's headers; files of one key make a sample, a suffix seen again begins the next one."""
+def _index(path: Path, tar: Path, sha256: str, found: list[tuple[str, int, int]]) -> ShardIndex:
+    """The index of an archive from its members; files of one key are a sample, a suffix seen again begins the next."""
     columns: dict[str, int] = {}
     latest: dict[str, int] = {}
     keys: list[bytes] = []
     taken: set[tuple[int, int]] = set()
     entries: list[tuple[int, int, int, int]] = []
-    found = list(members(tar, path))
     if not found:  # as img2dataset leaves it where every address failed
         none = np.empty((0, 0), dtype=np.int64)
         return ShardIndex(path, tar, sha256, stamp(tar.stat()), (), np.empty(0, dtype="S1"), none, none)
@@ -181,19 +229,36 @@ def _save(index: ShardIndex, cached: Path) -> None:
 
 def _load(cached: Path, path: Path) -> ShardIndex | None:
     """The cached index, or None where there is none, it is damaged, or its decompressed archive is gone."""
-    try:
-        with cached.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-            content = {name: arrays[name] for name in arrays.files}
-        size, modified = content["stamp"].tolist()
-        copy = cached.with_suffix(".tar")
-        tar = copy if copy.exists() else path
-        if stamp(tar.stat()) != (size, modified):
-            return None
-        suffixes = tuple(content["suffixes"].tolist())
-        arrays = (content["keys"], content["offsets"], content["sizes"])
-        return ShardIndex(path, tar, str(content["sha256"]), (size, modified), suffixes, *arrays)
-    except (OSError, ValueError, KeyError, EOFError, BadZipFile, zlib.error):
-        return None
+    with contextlib.suppress(*_DAMAGED), cached.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+        content = {name: arrays[name] for name in arrays.files}
+        tar = _indexed(content["stamp"], cached, path)
+        if tar is not None:
+            suffixes = tuple(content["suffixes"].tolist())
+            places = (content["keys"], content["offsets"], content["sizes"])
+            size, modified = content["stamp"].tolist()
+            return ShardIndex(path, tar, str(content["sha256"]), (size, modified), suffixes, *places)
+    return None
+
+
+def _load_summary(cached: Path, path: Path) -> ShardSummary | None:
+    """The same without the samples' places: of 10,000 samples these are half a megabyte."""
+    with contextlib.suppress(*_DAMAGED), cached.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+        if _indexed(arrays["stamp"], cached, path) is not None:
+            with arrays.zip.open("keys.npy") as keys:
+                if np.lib.format.read_magic(keys) == (1, 0):
+                    (samples,), _, _ = np.lib.format.read_array_header_1_0(keys)
+                    return ShardSummary(str(arrays["sha256"]), int(samples))
+    return None
+
+
+_DAMAGED = (OSError, ValueError, KeyError, EOFError, BadZipFile, zlib.error)
+
+
+def _indexed(written: np.ndarray, cached: Path, path: Path) -> Path | None:
+    """The archive that an index is of; None where it has changed since."""
+    copy = cached.with_suffix(".tar")
+    tar = copy if copy.exists() else path
+    return tar if stamp(tar.stat()) == tuple(written.tolist()) else None
 
 
 @contextlib.contextmanager

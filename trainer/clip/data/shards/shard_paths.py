@@ -36,9 +36,9 @@ def find_shards(pattern: str, where: str = "") -> list[Path]:
     roots = _roots(pattern)
     for root in roots:
         names = [os.path.join(root, name) for name in expand_braces(os.path.expanduser(pattern))]
-        if found := sorted({path for name in names for path in _match(name)}):
-            lost = [name for name in names if not _match(name)]
-            if lost:
+        matches = {name: _match(name) for name in names}
+        if found := sorted({path for paths in matches.values() for path in paths}):
+            if lost := [name for name, paths in matches.items() if not paths]:
                 raise DataError(
                     f"{where}{lost[0]} does not exist ({len(lost)} of the {len(names)} that the range names)"
                 )

@@ -8,15 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from ablative.study.core.errors import DataError, UnfitDataError
+from ablative.study.core.errors import DataError
 from ablative.study.home.paths import Home
-from ablative.trainer.clip.data.images import streams
 from ablative.trainer.clip.data.images.crops import Crops, boxes
 from ablative.trainer.clip.data.images.pictures import Box, central_square, decode, squares
 from ablative.trainer.clip.data.pairs.pairs import Views
 from ablative.trainer.clip.data.shards.captions import check_caption, one_caption
 from ablative.trainer.clip.data.shards.epoch_order import ShardOrder
-from ablative.trainer.clip.data.shards.exclusion import kept_pairs
+from ablative.trainer.clip.data.shards.selection import subset
 from ablative.trainer.clip.data.shards.shard_files import ShardFiles
 from ablative.trainer.clip.data.shards.shard_paths import find_shards
 from ablative.trainer.clip.spec.config import DataConfig
@@ -42,17 +41,20 @@ class ShardPairs:
                 caption.
         """
         where = f"data '{data.name}'"
-        self._files = ShardFiles(shards or find_shards(data.path, where), home, where)
+        self._files = ShardFiles(shards or find_shards(data.path, where), home, where, data.fingerprint_by)
         self.fingerprint = self._files.fingerprint
         check_caption(self._files, data.caption, where)
         self._caption, self._reduced = data.caption, data.decoding == "reduced"
         self.by_epoch = data.captions == "epoch"
         self._subset = subset(self._files, data, home)
-        self.shard_sizes = self._shard_sizes()
-        """int64 (shards,): how many of the pairs lie in each, in order."""
 
     def __len__(self) -> int:
         return len(self._files) if self._subset is None else len(self._subset)
+
+    @property
+    def shard_sizes(self) -> np.ndarray:
+        """int64 (shards,): how many of the pairs lie in each, in order."""
+        return self._files.sizes if self._subset is None else self._subset.sizes
 
     @property
     def left_out(self) -> int:
@@ -120,7 +122,7 @@ class ShardPairs:
     def _number(self, i: int) -> int:
         if not 0 <= i < len(self):
             raise IndexError(f"pair {i} of {len(self)}")
-        return int(i) if self._subset is None else int(self._subset[i])
+        return int(i) if self._subset is None else self._subset.number(int(i))
 
     def required_caption(self, i: int, chosen: float = 0.0) -> str:
         """Caption of a sample (see `one_caption`); raises DataError where it has none."""
@@ -142,30 +144,3 @@ class ShardPairs:
             ]
 
         squares(self._files.read_image(number), self._files.name(number), wanted, out, self._reduced)
-
-    def _shard_sizes(self) -> np.ndarray:
-        if self._subset is None:
-            return self._files.sizes
-        ends = np.searchsorted(self._subset, np.cumsum(self._files.sizes))
-        return np.diff(ends, prepend=0)
-
-
-def subset(files: ShardFiles, data: DataConfig, home: Home) -> np.ndarray | None:
-    """Numbers int64 (n,), ascending, of the samples that `data` takes: those that `exclude` and `exclude_images`
-    leave, or the first `pairs` of a fixed shuffle of these; None for all samples.
-
-    A smaller subset of the same seed lies within a larger one. Raises UnfitDataError where there are too few.
-    """
-    kept = kept_pairs(files, data, home)
-    count = len(files) if kept is None else len(kept)
-    if data.pairs > count:
-        words = " and ".join(key for key in ("exclude", "exclude_images") if getattr(data, key))
-        verb = "leave" if " and " in words else "leaves"
-        left_out = f", of which {words} {verb} {count}" if kept is not None else ""
-        raise UnfitDataError(
-            f"data '{data.name}': data.pairs={data.pairs}, but the shards hold {len(files)} samples{left_out}"
-        )
-    if data.pairs in (0, count):
-        return kept
-    chosen = streams.first_of_permutation(streams.stream("subset", data.seed), count, data.pairs)
-    return chosen if kept is None else kept[chosen]

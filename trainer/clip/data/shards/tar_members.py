@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import mmap
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from ablative.study.core.errors import DataError
@@ -18,11 +18,14 @@ _POINTER = b"version https://git-lfs"
 _FILE, _LONG_NAME, _EXTENDED = (b"0", b"\0", b"7"), b"L", b"x"
 
 
-def members(tar: Path, named: Path | None = None) -> Iterator[tuple[str, int, int]]:
+def members(
+    tar: Path, named: Path | None = None, header: Callable[[bytes], object] = bytes
+) -> Iterator[tuple[str, int, int]]:
     """Name, offset of the content and size in bytes of every regular file, in order.
 
     Args:
         named: how error messages name the archive.
+        header: is given every block that is no file's content, in order.
 
     Raises DataError where the archive is cut off, damaged, or none at all.
     """
@@ -33,10 +36,14 @@ def members(tar: Path, named: Path | None = None) -> Iterator[tuple[str, int, in
     if size < BLOCK:
         raise DataError(f"shard {named}: {size} bytes are no tar archive")
     with tar.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-        yield from _scan(content, size, named)
+        # Headers lie far apart: what the system would read ahead is skipped.
+        content.madvise(mmap.MADV_RANDOM)
+        yield from _scan(content, size, named, header)
 
 
-def _scan(content: mmap.mmap, size: int, named: Path) -> Iterator[tuple[str, int, int]]:
+def _scan(
+    content: mmap.mmap, size: int, named: Path, seen: Callable[[bytes], object]
+) -> Iterator[tuple[str, int, int]]:
     position = 0
     long_name = ""
     extended: dict[str, str] = {}
@@ -47,6 +54,7 @@ def _scan(content: mmap.mmap, size: int, named: Path) -> Iterator[tuple[str, int
         if len(header) < BLOCK:
             raise DataError(f"shard {named}: truncated after {position} bytes, before the end of the archive")
         _check(header, position, named)
+        seen(header)
         start, length = position + BLOCK, _number(header[124:136])
         kind = header[156:157]
         if kind in _FILE and "size" in extended:
@@ -54,10 +62,13 @@ def _scan(content: mmap.mmap, size: int, named: Path) -> Iterator[tuple[str, int
         position = start + (length + BLOCK - 1) // BLOCK * BLOCK
         if start + length > size:
             raise DataError(f"shard {named}: truncated, {start + length - size} bytes of {_name(header)} are missing")
-        if kind == _LONG_NAME:
-            long_name = _text(content[start : start + length].rstrip(b"\0"))
-        elif kind == _EXTENDED:
-            extended = _records(content[start : start + length])
+        if kind in (_LONG_NAME, _EXTENDED):
+            more = content[start : start + length]
+            seen(more)
+            if kind == _LONG_NAME:
+                long_name = _text(more.rstrip(b"\0"))
+            else:
+                extended = _records(more)
         else:
             if kind in _FILE:
                 yield extended.get("path") or long_name or _name(header), start, length
