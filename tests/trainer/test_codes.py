@@ -231,8 +231,8 @@ def replaced(**changes: Any) -> CodesConfig:
 def test_hundreds_of_codes_are_in_use_after_hundreds_of_steps(tmp_path: Path) -> None:
     """With DALL-E's number of codes on the procedural world; a codebook of vectors ended with one code there."""
     home = make_home(tmp_path)
-    config = make_config("fsq", schedule__steps=300, schedule__batch_size=32, schedule__lr=1.5e-3, data__pairs=2000)
-    config = with_codes(config, levels=(8, 8, 8, 4, 4), stride=8, width=16, blocks=2)
+    config = make_config("fsq", schedule__steps=240, schedule__batch_size=32, schedule__lr=1.5e-3, data__pairs=2000)
+    config = with_codes(config, levels=(8, 8, 8, 4, 4), stride=8, width=16)
     config = dataclasses.replace(config, model=dataclasses.replace(config.model, image_size=32, patch_size=8))
     run = write_run(home, config, "a" * 12)
     execute(job(run, home))
@@ -245,8 +245,9 @@ def test_hundreds_of_codes_are_in_use_after_hundreds_of_steps(tmp_path: Path) ->
     pairs = ShapePairs(config.data, 32)
     images = torch.from_numpy(np.stack([pairs.image(i) for i in range(512)])).permute(0, 3, 1, 2)
     codes = tokenizer(images / 127.5 - 1)
-    counts = codes.flatten().bincount(minlength=8192)
-    assert (counts > 0).sum() > 300, f"{int((counts > 0).sum())} codes in {codes.numel()} patches"
+    used = len(codes.unique())
+    print(f"{used} codes in {codes.numel()} patches")
+    assert used > 400
 
 
 @pytest.mark.parametrize(
