@@ -20,7 +20,7 @@ import torch
 from bench_size import REAL_TOKENS, STEP, caption_length, configured, needed, prepared
 
 from ablative.trainer.clip.models.flops import train_flops
-from ablative.trainer.clip.spec.config import ModelConfig, ObjectiveConfig, RunConfig, SimclrConfig
+from ablative.trainer.clip.spec.config import CodesConfig, ModelConfig, ObjectiveConfig, RunConfig, SimclrConfig
 from ablative.trainer.clip.spec.recipes import RECIPES
 from ablative.trainer.torch.devices import arithmetic
 
@@ -31,14 +31,15 @@ MODEL = ModelConfig(
     context_length=77, vocab_size=VOCAB, embed_dim=128, pooling="gap", decoder_width=192, decoder_depth=1,
     decoder_heads=3,
 )  # fmt: skip
-PRINTED = {"clip": 14, "clip_simclr": 30, "clip_mae": 16, "maskclip": 17}
+PRINTED = {"clip": 14, "clip_simclr": 30, "clip_mae": 16, "clip_beit": 24, "maskclip": 17}
 """GiB in MaskCLIP's Table 1."""
 PAPER_SHARE = 128
 
 
 def objective(name: str) -> ObjectiveConfig:
     masking = "similarity" if RECIPES[name].mask_by_similarity else "random"
-    return ObjectiveConfig(name=name, masking=masking, local_steps=0, simclr=SimclrConfig(hidden=1024, dim=128))
+    simclr, codes = SimclrConfig(hidden=1024, dim=128), CodesConfig(width=32)
+    return ObjectiveConfig(name=name, masking=masking, local_steps=0, simclr=simclr, codes=codes)
 
 
 class Contestant:

@@ -12,14 +12,17 @@ import torch
 import torch.nn.functional as F
 import yaml
 from oracles import oracle
+from safetensors.torch import save_file
 from small_systems import make_batch, make_system
 from tiny_run import CODES, job, make_config, make_home, write_run
 from torch import nn
 
 from ablative.study.cli import main
-from ablative.study.core.errors import DataError
+from ablative.study.core.errors import AbsentDataError, DataError
+from ablative.study.core.identity import content
 from ablative.study.home.journal import Journal
 from ablative.trainer.clip import checkpoint
+from ablative.trainer.clip.data.fingerprints import fingerprint
 from ablative.trainer.clip.data.world.shapes import ShapePairs
 from ablative.trainer.clip.models.codes import Tokenizer, numbered, rounded
 from ablative.trainer.clip.objectives.system import System
@@ -29,6 +32,7 @@ from ablative.trainer.clip.objectives.terms.quantization import Quantization
 from ablative.trainer.clip.objectives.terms.term import TEACHER, Inputs
 from ablative.trainer.clip.published_weights import codes_from_file
 from ablative.trainer.clip.spec.config import ObjectiveConfig, RunConfig
+from ablative.trainer.clip.spec.fingerprints import Fingerprints
 from ablative.trainer.clip.spec.loss_options import CodesConfig, MaskConfig
 from ablative.trainer.clip.tasks import execute
 
@@ -221,6 +225,25 @@ def test_a_file_gives_the_codes_of_its_encoder_or_is_refused(tmp_path: Path) -> 
         torch.save(weights, path)
         with pytest.raises(DataError, match=message):
             codes_from_file(teacher, objective, home, Journal(tmp_path / "journal"))
+
+
+def test_the_content_of_a_tokenizers_file_is_part_of_the_id(tmp_path: Path) -> None:
+    """Wherever it lies; one that has changed since the plan is refused, and one that is not there is named."""
+    home, teacher = make_home(tmp_path), make_teacher(make_system("clip_beit", codes=replaced(levels=())))
+    assert isinstance(teacher, CodeTeacher)
+    paths, known = [tmp_path / name for name in ("a.safetensors", "b.safetensors", "c.safetensors")], []
+    for path, levels in zip(paths, ((), (), (5, 4)), strict=True):
+        save_file(make_tokenizer(grid=4, levels=levels).state_dict(), path)
+        objective = ObjectiveConfig(name="clip_beit", codes=replaced(levels=(), path=str(path)))
+        known.append(Fingerprints(home, fingerprint, False).coded(objective))
+    one, same, other = (content(objective) for objective in known)
+    assert one == same != other
+    paths[0].write_bytes(paths[2].read_bytes())
+    with pytest.raises(DataError, match=r"objective codes\.path has changed"):
+        codes_from_file(teacher, known[0], home, Journal(tmp_path / "journal"))
+    paths[0].unlink()
+    with pytest.raises(AbsentDataError, match=r"codes\.path.*a\.safetensors"):
+        Fingerprints(home, fingerprint, False).coded(dataclasses.replace(known[0], codes=replaced(path=str(paths[0]))))
 
 
 def replaced(**changes: Any) -> CodesConfig:
