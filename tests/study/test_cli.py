@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import re
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -189,3 +190,42 @@ def raising(error: Exception) -> Callable[..., NoReturn]:
         raise error
 
     return fail
+
+
+ENDING = """
+import atexit, sys, threading
+from ablative.study.cli import main
+class Kept:
+    def __del__(self, write=sys.stderr.write):
+        write("freed\\n")
+kept = Kept()
+atexit.register(print, "registered")
+if sys.argv[1:] == ["thread"]:
+    threading.Thread(target=lambda: (threading.main_thread().join(), print("waited"))).start()
+main(["plan", "demoo"] if sys.argv[1:] == ["error"] else ["list", "trainers"])
+"""
+
+
+@pytest.mark.parametrize(("word", "code", "last"), [("", 0, "registered"), ("error", 2, "registered")])
+def test_a_command_ends_once_its_output_is_written_and_frees_nothing(word: str, code: int, last: str) -> None:
+    """Freeing takes up to a third of a second; what other modules have registered for the end runs."""
+    done = subprocess.run([sys.executable, "-c", ENDING, word], check=False, capture_output=True, text=True, timeout=60)
+    assert done.returncode == code
+    assert done.stdout.splitlines()[-1] == last
+    assert "freed" not in done.stderr
+
+
+def test_a_command_that_has_threads_left_waits_for_them() -> None:
+    command = [sys.executable, "-c", ENDING, "thread"]
+    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0
+    assert "waited" in done.stdout.splitlines()
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux has a device that is always full")
+def test_output_that_cannot_be_written_is_no_success() -> None:
+    with Path("/dev/full").open("w") as full:
+        command = [sys.executable, "-c", ENDING]
+        done = subprocess.run(command, check=False, stdout=full, stderr=subprocess.PIPE, text=True, timeout=60)
+    assert done.returncode != 0
+    assert "No space left on device" in done.stderr
