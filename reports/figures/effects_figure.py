@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ablative.reports.figures.figure_data import FigureData
-from ablative.reports.figures.style import FAINT, INK, SEED, SMALLEST, Color, nth_marker
+from ablative.reports.figures.style import FAINT, INK, SEED, SMALLEST, Color, import_seaborn, nth_marker
 from ablative.reports.stats.decide import ALPHA
 from ablative.reports.stats.factorial import Analysis, Contrast, Grid
 from ablative.reports.stats.student import Floats
@@ -77,7 +77,6 @@ def draw_effects(data: FigureData, color: Callable[[str, str], Color]) -> Figure
 
     `color(factor, level)` is the colour of a level in all figures of the study.
     """
-    import seaborn
     from matplotlib.figure import Figure
 
     columns: tuple[EffectColumn, ...] = data.own
@@ -96,7 +95,7 @@ def draw_effects(data: FigureData, color: Callable[[str, str], Color]) -> Figure
         axes[0][place].set_title(column.label)
     for axis in axes.flat:
         axis.tick_params(axis="y", length=0)
-    seaborn.despine(fig=figure, left=True)
+    import_seaborn().despine(fig=figure, left=True)
     return figure
 
 

@@ -20,7 +20,7 @@ from ablative.reports.figures.heatmap_figure import draw_heatmap
 from ablative.reports.figures.legends import add_legends, legend_inches
 from ablative.reports.figures.panels import draw_panels
 from ablative.reports.figures.signs import color
-from ablative.reports.figures.style import COLUMN_INCHES, METADATA, STYLE, Color
+from ablative.reports.figures.style import COLUMN_INCHES, METADATA, STYLE, Color, import_seaborn
 from ablative.study.spec.outputs import BY_METRIC
 
 if TYPE_CHECKING:
@@ -46,7 +46,16 @@ def save(drawn: Callable[[], Figure], stem: Path, page_alone: bool = False) -> l
         _close_lines(figure)
         for path, metadata in zip(paths, written.values(), strict=True):
             figure.savefig(path, metadata=metadata, transparent=path.suffix == ".svg")
+            _keep_layout(figure)
     return paths
+
+
+def _keep_layout(figure: Figure) -> None:
+    """Have the next format placed as the first one was: to lay a figure out takes longer than to draw it."""
+    import matplotlib
+
+    with matplotlib.rc_context({"figure.constrained_layout.use": False}):
+        figure.set_layout_engine(None)
 
 
 def _close_lines(figure: Figure) -> None:
@@ -60,15 +69,13 @@ def _close_lines(figure: Figure) -> None:
 
 def draw(data: FigureData) -> Figure:
     """The figure, one panel for each level of its panel factor. Call it inside `rc_context(STYLE)`."""
-    import seaborn
-
     kind = data.config.kind
     if kind in OWN:
         return OWN[kind](data, partial(color, data))
     if kind == "heatmap":
         return draw_heatmap(data, panels(data))
     figure = draw_curves(data) if kind == "curves" else _draw_charts(data)
-    seaborn.despine(fig=figure)
+    import_seaborn().despine(fig=figure)
     add_legends(figure, data)
     return figure
 

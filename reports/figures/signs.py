@@ -6,18 +6,25 @@ import textwrap
 from collections.abc import Iterator, Sequence
 
 from ablative.reports.figures.figure_data import NONE, Curve, FigureData, Point
-from ablative.reports.figures.style import FAINT, HATCHES, Color, LineStyle, Marker, nth_line, nth_marker
+from ablative.reports.figures.style import (
+    FAINT,
+    HATCHES,
+    Color,
+    LineStyle,
+    Marker,
+    import_seaborn,
+    nth_line,
+    nth_marker,
+)
 
 
 def color(data: FigureData, factor: str, level: str) -> Color:
     """The colour of a level in all figures of its study; grey where the factor does not apply."""
-    import seaborn
-
     if level == NONE:
         return FAINT
     levels = data.levels.get(factor, ())
     name = "colorblind" if len(levels) <= 10 else "husl"
-    palette: list[tuple[float, float, float]] = seaborn.color_palette(name, max(len(levels), 1))
+    palette: list[tuple[float, float, float]] = import_seaborn().color_palette(name, max(len(levels), 1))
     return palette[levels.index(level)] if level in levels else palette[0]
 
 

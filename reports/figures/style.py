@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
+from types import ModuleType
 from typing import Any, Literal
 
 from ablative.study.syntax.text_width import POINTS, text_widths
@@ -82,3 +84,23 @@ METADATA: dict[str, dict[str, Any]] = {
     "png": {"Software": None},
 }
 """Everything that would differ between two runs, left out."""
+
+STATISTICS = ("scipy.stats", "scipy.cluster")
+"""What seaborn does without where it is not installed; its palettes and styles need none of it."""
+
+
+def import_seaborn(whole: bool = False) -> ModuleType:
+    """The module seaborn.
+
+    Half of the time that it takes to import is SciPy's statistics, which no figure of ours has a use for. They are left
+    out, unless `whole`: a function of the user's draws with it, too.
+    """
+    hidden = [] if whole else [name for name in STATISTICS if name not in sys.modules]
+    sys.modules.update(dict.fromkeys(hidden))  # type: ignore[arg-type]  # None: an import of it fails
+    try:
+        import seaborn
+    finally:
+        for name in hidden:
+            del sys.modules[name]
+    found: ModuleType = seaborn
+    return found

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -204,3 +206,15 @@ def test_no_two_levels_have_the_same_sign_however_many_there_are() -> None:
     assert len(set(map(repr, signs))) == len(set(map(repr, lines))) == 40
     for sign, line in zip(signs, lines, strict=True):
         Line2D([], [], marker=sign, linestyle=line)
+
+
+def test_seaborn_brings_no_statistics_unless_it_is_whole() -> None:
+    """SciPy's can be imported afterwards."""
+    program = (
+        "import sys; from ablative.reports.figures.style import import_seaborn;"
+        "found = import_seaborn(); assert 'scipy.stats' not in sys.modules and found.color_palette('colorblind');"
+        "import scipy.stats, scipy.cluster; scipy.stats.gaussian_kde"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
+    whole = "from ablative.reports.figures.style import import_seaborn; import_seaborn(whole=True).matrix.hierarchy"
+    subprocess.run([sys.executable, "-c", whole], check=True, timeout=60)
