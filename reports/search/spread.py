@@ -39,7 +39,7 @@ class SeedSpread:
 
 def seed_spread(arm: ArmTrials) -> SeedSpread | None:
     """The spread of an arm with one goal; None where no trial has a second seed, or there is one trial alone."""
-    from scipy.special import fdtrc
+    from ablative.reports.stats.special import fdtrc
 
     values = [trial.goal_values[0] for trial in arm.complete]
     found = _within(arm)
@@ -83,7 +83,7 @@ def _within(arm: ArmTrials) -> tuple[float, int] | None:
 
 def seeds_a_trial(sd: float, difference: float) -> int | None:
     """Seeds with which a paired t test finds the difference of two trials with the wanted power; None: too many."""
-    from scipy.special import nctdtr
+    from ablative.reports.stats.special import nctdtr
 
     if not difference or not sd:
         return None

@@ -139,7 +139,7 @@ def _alike(means: Floats, leader: int, text: Callable[[float], str]) -> NDArray[
 
 def _halves(values: Floats) -> list[float | None]:
     """Half widths; no interval is given to a mean of one seed, even where other rows' spread is known."""
-    from scipy.special import stdtrit
+    from ablative.reports.stats.special import stdtrit
 
     found = moderate(values, paired=False)  # the interval of a mean holds what a seed does to all rows, too
     if found is None:
@@ -151,7 +151,7 @@ def _halves(values: Floats) -> list[float | None]:
 
 
 def _deltas(means: Floats, baseline: int, error: Contrasts | None) -> list[Delta | None]:
-    from scipy.special import stdtrit
+    from ablative.reports.stats.special import stdtrit
 
     gaps = (means - means[baseline]).tolist()
     if error is None:

@@ -33,7 +33,7 @@ def tost(effect: Effect, margin: float) -> float | None:
     The arms are equivalent at 5 % where p < 0.05, which is where the 90 % interval lies inside ±margin. None without a
     standard error; 0 or 1 for a difference that is the same in every seed.
     """
-    from scipy.special import stdtr
+    from ablative.reports.stats.special import stdtr
 
     if margin <= 0:
         raise ValueError(f"margin {margin:g}: an equivalence margin is above 0")
@@ -113,7 +113,7 @@ def _degrees(effect: Effect, n: int) -> float:
 
 def chance(effect: Effect, margin: float | None, n: int) -> float:
     """Chance of the verdict with n seeds, true difference and spread being as estimated."""
-    from scipy.special import nctdtr, stdtr
+    from ablative.reports.stats.special import nctdtr, stdtr
 
     assert effect.se is not None and effect.df is not None
     df = _degrees(effect, n)

@@ -158,7 +158,7 @@ def _squares(effect: Floats, means: Floats) -> float:
 def _term(
     factors: tuple[str, ...], effect: Floats, means: Floats, n: int, total: float, error: float | None, error_df: int
 ) -> Term:
-    from scipy.special import fdtrc
+    from ablative.reports.stats.special import fdtrc
 
     squares = n * _squares(effect, means)
     df = int(np.prod([size - 1 for size in effect.shape if size > 1]))

@@ -18,14 +18,14 @@ Floats = NDArray[np.float64]
 @functools.lru_cache(maxsize=4096)
 def t_quantile(df: float, probability: float) -> float:
     """Quantile of Student's t; `df` may be fractional."""
-    from scipy.special import stdtrit
+    from ablative.reports.stats.special import stdtrit
 
     return float(stdtrit(df, probability))
 
 
 def two_sided(estimate: Any, se: Any, df: Any) -> Any:
     """p of no difference, elementwise; NaN where the standard error is."""
-    from scipy.special import stdtr
+    from ablative.reports.stats.special import stdtr
 
     with np.errstate(divide="ignore", invalid="ignore"):
         t = np.where(np.equal(estimate, 0), 0.0, np.abs(estimate) / np.asarray(se, dtype=np.float64))

@@ -25,6 +25,7 @@ from ablative.reports.store.store_tables import (
     Store,
     StoreTables,
     Types,
+    encoded,
     typed,
 )
 from ablative.study.core.errors import StoreError
@@ -224,7 +225,7 @@ class Warehouse:
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_name(f".{path.name}.{os.getpid()}")
         temporary.unlink(missing_ok=True)
-        with duckdb.connect(str(temporary)) as file:
+        with duckdb.connect(str(temporary), config={"threads": 1}) as file:
             for name in self.views:
                 # Rows go over in batches: a whole mart of Arrow would be the report's largest piece of memory.
                 file.register("mart", self.connection.sql(f"select * from {name}").to_arrow_reader())
@@ -298,9 +299,9 @@ def _grouped(rows: pyarrow.Table) -> dict[tuple[str, int], tuple[Source, ...]]:
 
     texts, codes = {}, {}
     for name in ("cell", "run_id", "commit"):
-        encoded = rows[name].combine_chunks().dictionary_encode()
-        texts[name] = encoded.dictionary.to_pylist()
-        codes[name] = np.from_dlpack(encoded.indices)  # PyArrow's `to_numpy` imports pandas
+        column = encoded(rows[name])
+        texts[name] = column.dictionary.to_pylist()
+        codes[name] = np.from_dlpack(column.indices)  # PyArrow's `to_numpy` imports pandas
     position, seed, value = (np.from_dlpack(rows[name].combine_chunks()) for name in ("position", "seed", "value"))
     order = np.lexsort((seed, position, codes["cell"]))
     cell, place = codes["cell"][order], position[order]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -144,3 +146,16 @@ def test_report_ships_journals_first(tmp_path: Path, monkeypatch: pytest.MonkeyP
     words = ["report", *arguments(plan, "pooled", "seeds=[0]", "--format", "md", "--out", str(tmp_path / "out"))]
     assert main(words, standalone=False) == 0
     assert "| clip | map | 11.2 |" in (tmp_path / "out/tables/main.md").read_text()
+
+
+def test_a_number_is_explained_without_what_draws_and_fits(at_home: Plan) -> None:
+    """Each of these takes as long to import as all that the answer needs."""
+    program = (
+        "import sys; from ablative.study.cli import main; code = main(sys.argv[1:], standalone=False);"
+        "heavy = {'matplotlib', 'seaborn', 'pandas', 'scipy.stats', 'numpy.f2py.f2py2e', 'pyarrow.compute', 'hydra'};"
+        "sys.exit(' '.join(heavy & set(sys.modules)) or code)"
+    )
+    words = ["why", *arguments(at_home, "pooled", "main", "clip, map", "small / shape")]
+    assert main(words, standalone=False) == 0, "what Hydra composes is kept"
+    done = subprocess.run([sys.executable, "-c", program, *words], check=False, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
