@@ -153,11 +153,12 @@ def make_pdf(title: str, sources: Sequence[Path], path: Path, width: float = LAY
     )
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "tables.tex").write_text(text, encoding="utf-8")
-        command = [program, "-interaction=nonstopmode", "-halt-on-error", "-no-shell-escape", "tables.tex"]
-        for _ in range(2 if "longtable" in text else 1):  # columns that fill pages are measured first
+        command = [program, "-interaction=nonstopmode", "-halt-on-error", "-no-shell-escape"]
+        measuring = [["-draftmode"]] if "longtable" in text else []  # columns that fill pages are measured first
+        for words in (*measuring, []):
             try:
                 done = subprocess.run(
-                    command,
+                    [*command, *words, "tables.tex"],
                     check=False,
                     cwd=folder,
                     capture_output=True,
