@@ -189,13 +189,14 @@ def command_study(folder: Path, everything: bool) -> Plan:
 
 
 COMMAND = """
-import sys
+import atexit, sys
 from pathlib import Path
 from ablative.study.cli import main
-code = main(sys.argv[1:], standalone=False)
-text = Path("/proc/self/status").read_text()
-print(next(line for line in text.splitlines() if line.startswith("VmHWM")).split()[1], file=sys.stderr)
-sys.exit(code)
+def peak():
+    text = Path("/proc/self/status").read_text()
+    print(next(line for line in text.splitlines() if line.startswith("VmHWM")).split()[1], file=sys.stderr)
+atexit.register(peak)
+main()
 """
 
 

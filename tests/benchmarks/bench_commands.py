@@ -1,0 +1,62 @@
+"""CPU seconds of commands as typed, from the start of Python to its end: the demo, with made-up numbers in its store.
+
+    python tests/benchmarks/bench_commands.py
+
+Medians of three after one that is not counted. 'no home' is a first command in a new folder, for which Hydra composes
+the study and every choice of its levels; in a home, what it has composed is kept.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from bench_report import fill
+
+from ablative.study.home.paths import Home
+from ablative.study.plan.plan import make_plan
+
+COMMANDS = {
+    "--help": ("--help",),
+    "plan": ("plan", "demo"),
+    "status": ("status", "demo"),
+    "sql": ("sql", "demo", "select count(*) from results"),
+    "why": ("why", "demo", "table4", "1", "1"),
+    "report --format md": ("report", "demo", "--format", "md"),
+    "report": ("report", "demo"),
+}
+WITHOUT_HOME = ("plan", "status")
+
+
+def seconds(words: tuple[str, ...], home: Path) -> float:
+    """CPU seconds of one command and what it starts."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    program = [sys.executable, "-c", "from ablative.study.cli import main; main()", *words]
+    subprocess.run(program, check=True, env={**os.environ, "ABLATE_HOME": str(home)}, capture_output=True)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
+def main() -> None:
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        fill(make_plan("demo", home=Home(folder / "home")))
+        for shown, words in COMMANDS.items():
+            _, *found = (seconds(words, folder / "home") for _ in range(4))
+            print(f"ablate {shown}: {statistics.median(found):.2f} s CPU")
+        for shown in WITHOUT_HOME:
+            found = []
+            for _ in range(3):
+                shutil.rmtree(folder / "other", ignore_errors=True)
+                found.append(seconds(COMMANDS[shown], folder / "other"))
+            print(f"ablate {shown}, no home: {statistics.median(found):.2f} s CPU")
+
+
+if __name__ == "__main__":
+    main()
