@@ -194,8 +194,9 @@ def _check_parameter(key: str, parameter: ParameterConfig, where: str) -> None:
     if parameter.choices:
         if parameter.low is not None or parameter.high is not None or parameter.log or parameter.step is not None:
             raise ConfigError(f"{where}: give choices, or a range (low, high, log, step), not both")
-        if other := next((choice for choice in parameter.choices if isinstance(choice, list | tuple | Mapping)), None):
-            raise ConfigError(f"{where}.choices: found {other}; expected numbers, texts, true, false or null")
+        for choice in parameter.choices:
+            if isinstance(choice, list | tuple | Mapping):
+                raise ConfigError(f"{where}.choices: found {choice}; expected numbers, texts, true, false or null")
         if len(set(parameter.choices)) < max(2, len(parameter.choices)):
             raise ConfigError(f"{where}.choices: {list(parameter.choices)} are not two or more different values")
         return

@@ -55,6 +55,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"parameters": {"objective.w_text": {"low": 0.0, "high": 0.1, "log": True}}}, "begins above 0"),
     ({"parameters": {"objective.masking": ["random", "similar"]}}, "did you mean 'similarity'"),
     ({"parameters": {"objective.masking": ["random", ["high"]]}}, "found ['high']; expected numbers, texts, true"),
+    ({"parameters": {"objective.masking": [{}]}}, "found {}; expected numbers, texts, true"),
     ({"parameters": {"model.depth": {"low": 1.5, "high": 3}}}, "is a whole number"),
     ({"parameters": {"model.pooling": ["map", "max"]}}, "the factor 'pooling' of `per` sets this key already"),
     ({"parameters": {"runtime.threads": [1, 2]}}, "unknown configuration key 'runtime.threads'"),
