@@ -289,6 +289,7 @@ def test_hundreds_of_codes_are_in_use_after_hundreds_of_steps(tmp_path: Path) ->
             {"fsq": {"objective": "fsq", "objective.codes.levels": []}},
             "objective.codes.levels: empty, and a tokenizer that is trained",
         ),
+        ({"fsq": {"objective": "fsq", "objective.codes.levels": [8, 0]}}, "levels: 0 is no number of values"),
         (
             {
                 "fsq": {"objective": "fsq"},

@@ -194,8 +194,10 @@ def _check_codes(objective: ObjectiveConfig) -> None:
         raise ConfigError(f"objective.codes.stride: {codes.stride} is not a power of two; sides are halved so often")
     if codes.width % 4:
         raise ConfigError(f"objective.codes.width: {codes.width} is not a multiple of 4, which residual blocks need")
-    if few := next((level for level in codes.levels if level < 2), None):
-        raise ConfigError(f"objective.codes.levels: {few} is no number of values to round to; expected 2 or more each")
+    if codes.levels and min(codes.levels) < 2:
+        raise ConfigError(
+            f"objective.codes.levels: {min(codes.levels)} is no number of values to round to; expected 2 or more each"
+        )
     if not codes.levels and FSQ in recipe_of(objective).terms:
         raise ConfigError(
             "objective.codes.levels: empty, and a tokenizer that is trained here rounds to levels; expected so many "
