@@ -14,11 +14,12 @@ import yaml
 from oracles import oracle
 from safetensors.torch import save_file
 from small_systems import make_batch, make_system
+from test_train import stop_after
 from tiny_run import CODES, job, make_config, make_home, write_run
 from torch import nn
 
 from ablative.study.cli import main
-from ablative.study.core.errors import AbsentDataError, DataError
+from ablative.study.core.errors import AbsentDataError, DataError, Interrupted
 from ablative.study.core.identity import content
 from ablative.study.home.journal import Journal
 from ablative.trainer.clip import checkpoint
@@ -183,8 +184,8 @@ def with_codes(config: RunConfig, **changes: Any) -> RunConfig:
 
 def test_a_tokenizer_learns_and_its_codes_are_predicted(tmp_path: Path) -> None:
     """A run with the objective fsq, then one that needs it: pixels are restored better, with codes in use, and the
-    child's codes are its parent's, from the run and from its file."""
-    home, names = make_home(tmp_path), [name * 12 for name in "abcd"]
+    child's codes are its parent's, from the run and from its file, stopped and resumed or not."""
+    home, names = make_home(tmp_path), [name * 12 for name in "abcde"]
     parent = write_run(home, make_config("fsq", schedule__steps=30, schedule__lr=1e-2), names[0])
     execute(job(parent, home))
     model = checkpoint.load(parent.model)
@@ -193,15 +194,19 @@ def test_a_tokenizer_learns_and_its_codes_are_predicted(tmp_path: Path) -> None:
     assert lines[-1]["train/fsq"] < 0.5 * lines[0]["train/fsq"] and lines[-1]["train/code_perplexity"] > 1
     child = make_config("clip_beit", schedule__steps=2)
     found = []
-    for name, path in ((names[1], ""), (names[2], str(parent.model))):
+    for name, path, steps in ((names[1], "", None), (names[2], str(parent.model), None), (names[3], "", 1)):
         config = dataclasses.replace(with_codes(child, path=path), parent="" if path else names[0])
         run = write_run(home, config, name)
+        if steps:
+            with pytest.raises(Interrupted):
+                execute(job(run, home, stop_after(steps), parent=parent))
         execute(job(run, home, parent=None if path else parent))
         state = checkpoint.load(run.model)
         assert state is not None and not any(name.startswith("code_encoder") for name in state["model"])
         found.append(state["model"])
-    assert all(torch.equal(weight, found[1][name]) for name, weight in found[0].items())
-    run = write_run(home, with_codes(child, path=str(parent.model), levels=(5, 4, 3)), names[3])
+    for other in found[1:]:
+        assert all(torch.equal(weight, other[name]) for name, weight in found[0].items())
+    run = write_run(home, with_codes(child, path=str(parent.model), levels=(5, 4, 3)), names[4])
     with pytest.raises(DataError, match=r"another shape, with blocks.output.conv.w of shape .*; this run's is .3, 16"):
         execute(job(run, home))
 
