@@ -33,6 +33,9 @@ from ablative.study.costs.usage import ENERGY_METHOD, amount
 WIDE = 2.3
 """Width over height from which a figure takes both columns of the page."""
 
+LONG = 12
+"""Claims from which the top of the page lists what is decided, and folds the rest."""
+
 
 @dataclass(frozen=True)
 class Verdict:
@@ -61,12 +64,14 @@ def render_page(
     """
     pictures = [(drawing, Markup(inline_svg(drawing)), _wide(drawing)) for drawing in drawings]
     main = next((each for each in pictures if each[0].svg), None)
+    shown, folded = _verdicts(claims)
     return render(
         "page.html",
         ("page.js", "panel.js", "explore.js", "watch.js"),
         overview=overview,
         findings=findings,
-        verdicts=[_verdict(judged) for judged in claims],
+        verdicts=shown,
+        undecided=folded,
         verdict_counts=summary(claims) if claims else "",
         claims=render_claims_html(claims, "Claims") if claims else "",
         tables=[(table, render_html(table, folded=True)) for table in tables],
@@ -82,6 +87,15 @@ def render_page(
         refresh=refresh,
         data=Markup(page_data(overview.study, overview.factors, tables, behind)),
     )
+
+
+def _verdicts(claims: Sequence[Judged]) -> tuple[list[Verdict], list[Verdict]]:
+    """Verdicts that are shown, and those that fold out: what is undecided in a long list, unless all of it is."""
+    found = [_verdict(judged) for judged in claims]
+    decided = [verdict for verdict in found if verdict.verdict != "undecided"]
+    if not decided or len(found) <= LONG:
+        return found, []
+    return decided, [verdict for verdict in found if verdict.verdict == "undecided"]
 
 
 def _verdict(judged: Judged) -> Verdict:

@@ -15,6 +15,7 @@ import pytest
 import stores
 
 from ablative.reports.build import report
+from ablative.reports.html import page
 from ablative.reports.html.behind import files, words
 from ablative.reports.html.page_data import embed
 from ablative.reports.html.state_grid import SYMBOLS
@@ -82,6 +83,18 @@ def test_a_level_named_script_is_text(tmp_path: Path, tab: browser.Page) -> None
     tab.click(f'#filter input[value="{HOSTILE}"]')
     assert f"without method {HOSTILE}" in tab.value("document.querySelector('#filter-state').textContent")
     assert HOSTILE not in "".join(names(tab, ".grid"))
+
+
+@pytest.mark.parametrize(("decided", "shown", "folded"), [(0, 13, 0), (2, 2, 11), (13, 13, 0)])
+def test_of_many_claims_the_decided_ones_are_shown(
+    decided: int, shown: int, folded: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = [page.Verdict(f"{i}", "undecided" if i >= decided else "supported", "?", "", "") for i in range(13)]
+    monkeypatch.setattr(page, "_verdict", lambda judged: found[judged])
+    verdicts, rest = page._verdicts(range(13))  # type: ignore[arg-type]
+    assert [verdict.text for verdict in (*verdicts, *rest)] == [verdict.text for verdict in found]
+    assert (len(verdicts), len(rest)) == (shown, folded)
+    assert not page._verdicts(range(12))[1]  # type: ignore[arg-type]
 
 
 def test_nothing_trained_yet_is_said(tmp_path: Path) -> None:
