@@ -124,6 +124,18 @@ def test_sections_are_in_the_order_of_interest(written: Path) -> None:
     ]  # fmt: skip
 
 
+def test_a_telephone_scrolls_tables_and_not_the_page(written: Path, tab: browser.Page) -> None:
+    """A mark has its place beside the line: it would leave a table that does not hold it."""
+    tab.go(written.as_uri())
+    tab.send("Emulation.setDeviceMetricsOverride", width=420, height=800, deviceScaleFactor=1, mobile=False)
+    tab.value("""document.querySelectorAll('.results tbody tr td:last-child').forEach(
+        cell => { cell.style.paddingLeft = '500px'; cell.insertAdjacentHTML('beforeend', '<sup>†</sup>'); })""")
+    widths = "Math.max(...[...document.querySelectorAll('.scroll')].map(each => each.scrollWidth))"
+    table, page = tab.value(f"[{widths}, document.documentElement.scrollWidth]")
+    tab.send("Emulation.clearDeviceMetricsOverride")
+    assert table > 600 and page <= 420
+
+
 def test_what_came_to_nothing_and_what_to_tell_a_checklist(written: Path, tab: browser.Page) -> None:
     tab.go(written.as_uri())
     cost = tab.value("document.querySelector('#cost').innerText")
