@@ -274,7 +274,7 @@ def test_logs_shows_a_task_by_the_beginning_of_its_id_and_follows_it(plan: Plan)
 def test_status_imports_nothing_heavy(plan: Plan) -> None:
     code = (
         "import sys; from ablative.study.cli import main\n"
-        "try: main()\n"
+        "try: main(standalone=False)\n"
         "finally: print([name for name in sys.modules if name in ('torch', 'mlflow', 'duckdb', 'submitit', 'pandas')])"
     )
     for words in (["status", *study(plan)], ["status", *study(plan), "--json"]):
