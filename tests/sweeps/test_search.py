@@ -328,6 +328,16 @@ def test_a_journal_whose_last_line_is_damaged_is_refused_in_a_line(tmp_path: Pat
         searcher(tmp_path, where={"pooling": ["map"]})
 
 
+def test_a_journal_whose_study_has_other_goals_is_refused_in_a_line(tmp_path: Path) -> None:
+    journal = searcher(tmp_path, where={"pooling": ["map"]}).trials.paths.storage
+    first, *others = journal.read_text().splitlines(keepends=True)
+    named = [line for line in others if "metric_names" not in line]
+    assert '"directions":[2]' in first and len(named) < len(others)
+    journal.write_text("".join([first.replace("[2]", "[2,2]"), *named]))
+    with pytest.raises(StoreError, match=r"optuna\.journal: Optuna cannot read .* \(ValueError: The number of obj"):
+        searcher(tmp_path, where={"pooling": ["map"]})
+
+
 def test_a_dead_owner_of_the_lock_is_noticed_at_once(tmp_path: Path) -> None:
     path = tmp_path / "optuna.journal"
     Backend(path)
