@@ -267,6 +267,7 @@ _ANSWERS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "resumption": (lambda value: isinstance(value, Resumption), "a study.starts.Resumption"),
     "partial": (lambda value: isinstance(value, bool), "True or False"),
     "inputs": (lambda value: isinstance(value, Mapping), "a mapping of names to texts"),
+    "extras": (lambda value: _is_sequence(value) and all(name in EXTRAS for name in value), f"of {', '.join(EXTRAS)}"),
     "archives": (_is_sequence, "a sequence of paths"),
     "grace": (lambda value: value == 0 or _is_amount(value), "seconds from 0 on"),
     "check_watched": (lambda value: True, ""),

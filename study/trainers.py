@@ -60,8 +60,7 @@ class Metric:
     no test. False: equal values are chance. None: it is exact where no arm's values differ between seeds and none lie
     on a grid, and never with an upper bound."""
     depends: tuple[str, ...] = ()
-    """Keys of the stage's configuration that say which quantity it is: with other values it is another loss, and no
-    axis of a figure shows both."""
+    """Keys of the stage's configuration that say which quantity it is: no axis of a figure shows two of them."""
 
     @property
     def difference_unit(self) -> str:
@@ -394,6 +393,10 @@ class Trainer(Protocol):
     def inputs(self, stage: str, config: Config) -> Mapping[str, str]:
         """Data that a task reads: name → what identifies their content, as a report prints it."""
         return {}
+
+    def extras(self, stage: str, config: Config) -> Sequence[str]:
+        """Extras of this distribution that a task needs besides `extra`."""
+        return ()
 
     def archives(self, stage: str, config: Config, paths: TaskPaths) -> Sequence[Path]:
         """Files with arrays that a finished task may have kept for figures of kind `panels`."""

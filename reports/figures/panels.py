@@ -194,16 +194,12 @@ def _segmentation(shown: Sequence[Shown], page: float) -> Figure:
     maps = [("truth", first["truth"])] if "truth" in first else []
     kind = "segments" if "segments" in first else "fine_tuned"
     maps += [(own.title, own.arrays[kind]) for own in shown]
-    rows = min(EXAMPLES, len(first["images"]))
-    figure = _figure(rows, 1 + len(maps), 0.55, page)
-    axes = _tiles(figure, rows, 1 + len(maps))
+    figure, axes = _images(first["images"], [title for title, _ in maps], page)
     used: set[int] = set()
-    for i in range(rows):
-        _put(axes[i][0], first["images"][i])
-        for j, labels in enumerate([own[i] for _, own in maps], start=1):
+    for i, row in enumerate(axes):
+        for axis, labels in zip(row[1:], [own[i] for _, own in maps], strict=True):
             used |= {int(label) for label in np.unique(labels) if label < len(names)}
-            _put(axes[i][j], paints[np.where(labels < len(names), labels, len(names))])
-    _heads(axes, ["image", *(title for title, _ in maps)])
+            _put(axis, paints[np.where(labels < len(names), labels, len(names))])
     _label_legend(figure, names, paints, used)
     return figure
 
@@ -216,13 +212,10 @@ def _detection(shown: Sequence[Shown], page: float) -> Figure:
     paints = _palette(len(names))
     columns = [("truth", [first[name] for name in ("truth", "boxes_truth", "labels_truth")])]
     columns += [(own.title, [own.arrays[name] for name in ("masks", "boxes", "labels_found")]) for own in shown]
-    rows = min(EXAMPLES, len(first["images"]))
-    figure = _figure(rows, 1 + len(columns), 0.55, page)
-    axes = _tiles(figure, rows, 1 + len(columns))
+    figure, axes = _images(first["images"], [title for title, _ in columns], page)
     used: set[int] = set()
-    for i in range(rows):
-        _put(axes[i][0], first["images"][i])
-        for axis, (_, (masks, boxes, labels)) in zip(axes[i][1:], columns, strict=True):
+    for i, row in enumerate(axes):
+        for axis, (_, (masks, boxes, labels)) in zip(row[1:], columns, strict=True):
             _put(axis, first["images"][i].mean(axis=-1), cmap="gray", vmin=0, vmax=255)
             seen = (masks[i] > 0) & (masks[i] < len(names))
             _put(axis, np.dstack([paints[np.where(seen, masks[i], 0)], 0.6 * seen]))
@@ -233,9 +226,19 @@ def _detection(shown: Sequence[Shown], page: float) -> Figure:
                     axis.add_patch(
                         Rectangle(corner, right - left, bottom - top, fill=False, edgecolor=paints[label], lw=1)
                     )
-    _heads(axes, ["image", *(title for title, _ in columns)])
     _label_legend(figure, names, paints, used)
     return figure
+
+
+def _images(images: Any, titles: Sequence[str], page: float) -> tuple[Figure, Any]:
+    """A figure with an image in the first place of each row, and its axes; `titles` are those of the other places."""
+    rows = min(EXAMPLES, len(images))
+    figure = _figure(rows, 1 + len(titles), 0.55, page)
+    axes = _tiles(figure, rows, 1 + len(titles))
+    for i in range(rows):
+        _put(axes[i][0], images[i])
+    _heads(axes, ["image", *titles])
+    return figure, axes
 
 
 def _label_legend(figure: Figure, names: Sequence[str], paints: Any, used: set[int]) -> None:

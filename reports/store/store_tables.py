@@ -64,14 +64,6 @@ def typed(table: pyarrow.Table, types: Types) -> pyarrow.Table:
     return table.select(list(types)).cast(schema) if table.num_rows else schema.empty_table()
 
 
-def encoded(column: pyarrow.ChunkedArray) -> pyarrow.DictionaryArray:
-    """A column of texts as numbers and the different texts: `dictionary_encode` without a wrapper and a documentation
-    of each of PyArrow's functions, which take as long to make as PyArrow takes to import."""
-    from pyarrow._compute import call_function
-
-    return call_function("dictionary_encode", [column.combine_chunks()])
-
-
 def table_of(rows: Iterable[tuple[object, ...]], types: Types) -> pyarrow.Table:
     """A table of rows of Python values, each column of its declared type."""
     import pyarrow as pa

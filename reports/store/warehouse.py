@@ -25,7 +25,6 @@ from ablative.reports.store.store_tables import (
     Store,
     StoreTables,
     Types,
-    encoded,
     typed,
 )
 from ablative.study.core.errors import StoreError
@@ -299,7 +298,7 @@ def _grouped(rows: pyarrow.Table) -> dict[tuple[str, int], tuple[Source, ...]]:
 
     texts, codes = {}, {}
     for name in ("cell", "run_id", "commit"):
-        column = encoded(rows[name])
+        column = rows[name].combine_chunks().dictionary_encode()
         texts[name] = column.dictionary.to_pylist()
         codes[name] = np.from_dlpack(column.indices)  # PyArrow's `to_numpy` imports pandas
     position, seed, value = (np.from_dlpack(rows[name].combine_chunks()) for name in ("position", "seed", "value"))

@@ -28,7 +28,7 @@ from ablative.sweeps.search import repeats, results
 from ablative.sweeps.search.definition import Definition
 from ablative.sweeps.search.trials import Trials
 from ablative.sweeps.status.task_states import stale_seconds
-from ablative.sweeps.submission.submit import TRAINER, Code, hand_over, new_stamp, prefix, prepare_home, require_extra
+from ablative.sweeps.submission.submit import TRAINER, Code, hand_over, new_stamp, prefix, prepare_home, require_extras
 
 POLL_SECONDS = 0.5
 RESTARTS = 3
@@ -65,7 +65,7 @@ class Searcher:
             return False
         if any(jobs for _, _, jobs in self._live()):
             return True
-        require_extra(self.code, self.plan)
+        require_extras(self.code, self.plan)
         code = job_code.current(self.plan).digest
         self.trials.prepare(code, self._tried())
         repeats.reopen(self.trials, code)

@@ -10,7 +10,7 @@ import secrets
 import shlex
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -99,7 +99,7 @@ def submit(plan: Plan, jobs: int = 0, code: Code = TRAINER, retry: frozenset[str
     choice = choose(plan, found, now.digest, retry)
     if not choice.new:
         return Submission(choice, None, 0, "")
-    require_extra(code, plan)
+    require_extras(code, plan, [state.task for state in choice.new])
     for state in choice.new:
         _record_abandoned(plan, state)
     stamp = new_stamp()
@@ -112,13 +112,15 @@ def submit(plan: Plan, jobs: int = 0, code: Code = TRAINER, retry: frozenset[str
     return Submission(choice, paths, layout.workers, warning, (*now.notes, *_short_limits(plan, choice)))
 
 
-def require_extra(code: Code, plan: Plan) -> None:
-    """Raise MissingExtraError where workers on this machine would lack a package.
+def require_extras(code: Code, plan: Plan, tasks: Iterable[Task] = ()) -> None:
+    """Raise MissingExtraError where workers on this machine would lack a package for these tasks.
 
     A scheduler's nodes may have what the machine that submits lacks; a task that lacks it there says so itself.
     """
-    extra = plan.trainer.extra
-    if extra and not code.entry and plan.cluster.kind == "local":
+    if code.entry or plan.cluster.kind != "local":
+        return
+    own = (extra for task in tasks for extra in plan.trainer.extras(task.stage, task.config))
+    for extra in dict.fromkeys(filter(None, (plan.trainer.extra, *own))):
         extras.require(extra)
 
 

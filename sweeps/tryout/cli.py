@@ -38,15 +38,15 @@ def try_command(plan: Plan, cell: str, minutes: float, as_json: bool) -> int:
     """
     from ablative.study.home.tried import keep_tried
     from ablative.study.plan.named_task import tasks_of_run
-    from ablative.sweeps.submission.submit import TRAINER, prepare_home, require_extra
+    from ablative.sweeps.submission.submit import TRAINER, prepare_home, require_extras
     from ablative.sweeps.tryout.cell import measured, price, scratch_of, try_cell
 
     if not plan.trainer.executes:
         raise ConfigError(f"nothing to try: study '{plan.study.name}' is over results that exist already")
     if plan.absent:
         raise ConfigError(f"not on this machine: {', '.join(plan.absent)}. {next(iter(plan.absent.values()))}")
-    require_extra(TRAINER, plan)
     tasks = tasks_of_run(plan, cell)
+    require_extras(TRAINER, plan, tasks)
     say = _Printer(plan, as_json)
     with scratch_of(plan) as scratch:
         prepare_home(scratch.first)

@@ -112,7 +112,7 @@ def make_hashes(world: World) -> None:
         listed += [row.tobytes().hex() for row in hashes[: 2 * LISTED // HASH_FILES // 100]]
     for number, content in enumerate(contents):
         world.home.image_hashes(content).symlink_to(files[number % HASH_FILES])
-    # Most images of a list are nobody's here: those that are would be in a 64th of all shards.
+    # Most images of a list are in none of the shards: the others would be in a 64th of them.
     listed += [row.tobytes().hex() for row in generator.integers(1, 256, (2 * LISTED - len(listed), 16), np.uint8)]
     write_list(world.list, [(digits, ["imagenet"]) for digits in listed[::2]], listed[1::2])
 

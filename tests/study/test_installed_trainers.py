@@ -174,6 +174,7 @@ ANSWERS: dict[str, tuple[tuple[Any, ...], Any]] = {
     "started": ((None, {}), ["python", "fit.py"]),
     "resumption": (("fit", {}), True),
     "inputs": (("fit", {}), ["data"]),
+    "extras": (("fit", {}), ["gpu"]),
     "archives": (("fit", {}, TaskPaths(Path())), "pictures"),
     "grace": (("fit", {}), -1.0),
     "check_watched": (({}, 1, ""), None),

@@ -25,6 +25,8 @@ from ablative.study.core.packages import folder
 from ablative.study.core.typed import build
 from ablative.study.home.panel_pictures import NEEDED
 from ablative.study.home.paths import Home, TaskPaths
+from ablative.study.plan.plan import make_plan
+from ablative.sweeps.submission.submit import submit
 from ablative.trainer.clip.data.sets.evaluation import InstanceImages, Instances
 from ablative.trainer.clip.data.sources import open_dataset
 from ablative.trainer.clip.protocols.dense.operators import nms, roi_align
@@ -248,6 +250,16 @@ def test_without_its_extra_a_line_says_what_to_install(tmp_path: Path, monkeypat
     monkeypatch.setattr(extras, "missing", lambda extra: ("torchvision",))
     with pytest.raises(MissingExtraError, match=r"this needs the detection extra: pip install '\.\[detection\]'"):
         next(detection(shapes(tmp_path)))
+
+
+def test_without_its_extra_nothing_is_begun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plan = make_plan("maskclip_mini", ("seeds=[0]",), home=Home(tmp_path / "home"))
+    needs = {task.stage: tuple(plan.trainer.extras(task.stage, task.config)) for task in plan.tasks}
+    assert {stage for stage, extra in needs.items() if extra} == {"detection"}
+    monkeypatch.setattr(extras, "missing", lambda extra: ("torchvision",) if extra == "detection" else ())
+    with pytest.raises(MissingExtraError, match=r"this needs the detection extra: pip install '\.\[detection\]'"):
+        submit(plan)
+    assert not list((tmp_path / "home").glob("runs/*"))
 
 
 def test_rates_are_the_1x_schedule() -> None:

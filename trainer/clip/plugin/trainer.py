@@ -174,6 +174,10 @@ class ClipTrainer(Trainer):
         files = {"model.start": start, "objective.codes": codes}
         return dict(_inputs((config.data,))) | {key: content for key, content in files.items() if content}
 
+    def extras(self, stage: str, config: Config) -> Sequence[str]:
+        detects = isinstance(config, EvaluationConfig) and config.protocol.kind == "detection"
+        return ("detection",) if detects else ()
+
     def archives(self, stage: str, config: Config, paths: TaskPaths) -> Sequence[Path]:
         if not isinstance(config, EvaluationConfig) or config.protocol.kind not in PICTURED:
             return ()
