@@ -23,11 +23,7 @@ from ablative.study.spec.sections import Choices, Values
 from ablative.study.starts import Resumption, Started
 from ablative.study.syntax.words import Tree
 
-RESERVED_STAGES = {
-    "cost": "what every task has cost",
-    "validation": "what a search chooses by",
-    "from": "the run before",
-}
+RESERVED_STAGES = {"cost": "every task's cost", "validation": "what a search chooses by", "from": "the run before"}
 """Names that no stage has → what they are kept for."""
 
 Config = Any

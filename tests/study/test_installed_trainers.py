@@ -262,7 +262,7 @@ SCORE = Stage("score", {}, needs=("fit",))
         ((replace(FIT, seeded=False),), "stages() returned no stage that depends on the seed"),
         (
             (FIT, replace(SCORE, name="cost")),
-            "a stage is called 'cost'; that name is kept for what every task has cost",
+            "a stage is called 'cost'; that name is kept for every task's cost",
         ),
         ((FIT, replace(SCORE, name="validation")), "a stage is called 'validation'; that name is kept for"),
         ((FIT, replace(SCORE, name="../score")), "a stage is called '../score'; letters, digits"),

@@ -471,7 +471,7 @@ def test_killed_at_random_moments_and_repeated(home: Home) -> None:
     run = pretraining(1)
     sources = [run, evaluation(run, 2), *(pretraining(i) for i in range(3, 9))]
     for source in sources:
-        write_journal(home, source, steps=250)
+        write_journal(home, source, steps=600)
     store.prepare(home, STUDY)
     chance = random.Random(0)
     kills = 0
@@ -479,7 +479,7 @@ def test_killed_at_random_moments_and_repeated(home: Home) -> None:
         outbox = PROCESSES.SimpleQueue()
         process = shipping_process(home, STUDY, sources, outbox)
         process.start()
-        process.join(chance.uniform(0.1, 0.7))
+        process.join(chance.uniform(0.1, 0.4))
         if process.exitcode is not None:
             break
         process.kill()
