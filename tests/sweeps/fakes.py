@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import json
@@ -11,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -188,6 +190,22 @@ def events(home: Home) -> list[tuple[str, str]]:
     path = home.root / "events"
     lines = path.read_text().splitlines() if path.exists() else []
     return [(line.split()[0], line.split()[1]) for line in lines]
+
+
+def done(home: Home) -> Counter[str]:
+    """How often each task was done.
+
+    A task's line follows its record by an instant, so that a kill between the two cannot make a second record; who has
+    seen the record waits here for the line.
+    """
+
+    def lines() -> Counter[str]:
+        return Counter(name for event, name in events(home) if event == "done")
+
+    recorded = {path.parent.name for path in home.root.rglob("record.json")}
+    with contextlib.suppress(AssertionError):  # it was killed between them
+        wait_for(lambda: recorded <= lines().keys(), 5.0)
+    return lines()
 
 
 def run_task(run_id: str) -> TaskRef:

@@ -11,8 +11,9 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import fakes
 import pytest
-from fakes import Behaviours, events, tiny_plan, wait_for
+from fakes import Behaviours, tiny_plan, wait_for
 from missing import program
 from services import ended_without_us
 
@@ -167,7 +168,7 @@ def steps(plan: Plan, index: int) -> int:
 
 def done(plan: Plan) -> Counter[str]:
     """How often each task was done."""
-    return Counter(name for event, name in events(plan.home) if event == "done")
+    return fakes.done(plan.home)
 
 
 def once(plan: Plan) -> Counter[str]:

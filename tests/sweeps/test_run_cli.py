@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fakes import HERE, Behaviours, events, tiny_plan, wait_for, write_study
+from fakes import HERE, Behaviours, done, events, tiny_plan, wait_for, write_study
 
 from ablative.study.core.files import read_json, write_json
 from ablative.study.home.paths import Home
@@ -76,18 +76,14 @@ def gone(plan: Plan) -> bool:
     return not any(live_jobs(paths, found) for paths, found in manifest.submissions(plan.home))
 
 
-def done(plan: Plan) -> Counter[str]:
-    return Counter(name for event, name in events(plan.home) if event == "done")
-
-
 def test_run_does_what_is_missing_reports_and_does_nothing_the_second_time(plan: Plan) -> None:
     first = ablate(plan, "run", *study(plan))
     assert re.search(r"submitted 6 tasks to \d workers?", first)
     assert "6/6 done" in first and "called report tiny --config-dir" in first
-    assert done(plan) == Counter({task.task_id: 1 for task in plan.tasks})
+    assert done(plan.home) == Counter({task.task_id: 1 for task in plan.tasks})
     second = ablate(plan, "run", *study(plan))
     assert "nothing to do: all 6 tasks are done" in second and "called report" in second
-    assert done(plan) == Counter({task.task_id: 1 for task in plan.tasks})
+    assert done(plan.home) == Counter({task.task_id: 1 for task in plan.tasks})
 
 
 def test_run_on_a_terminal_shows_a_table_of_what_runs(plan: Plan) -> None:
@@ -127,7 +123,7 @@ def test_ctrl_c_stops_at_a_checkpoint_and_the_same_command_goes_on(plan: Plan) -
     steps = progress.stat().st_size
     behave(plan, {"train": ["work", 0.3]})
     ablate(plan, "run", *study(plan))
-    assert done(plan) == Counter({task.task_id: 1 for task in plan.tasks})
+    assert done(plan.home) == Counter({task.task_id: 1 for task in plan.tasks})
     assert 20 < steps < 600 and progress.stat().st_size == max(steps, 60)
 
 
@@ -169,7 +165,7 @@ def test_run_starts_workers_again_when_they_are_killed(plan: Plan) -> None:
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 0, errors
     assert killed and "the workers are gone with work left: submitted 6 tasks" in errors
-    assert done(plan) == Counter({task.task_id: 1 for task in plan.tasks})
+    assert done(plan.home) == Counter({task.task_id: 1 for task in plan.tasks})
 
 
 def kill_workers(plan: Plan) -> int:

@@ -17,7 +17,7 @@ import optuna
 import pytest
 import search_fakes
 from click.testing import CliRunner
-from fakes import HERE, SOURCE, events, wait_for
+from fakes import HERE, SOURCE, done, events, wait_for
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
@@ -174,7 +174,7 @@ def test_killed_workers_and_a_torn_line_lose_and_repeat_nothing(
         pairs = [(t.params["objective.w_image"], t.params["objective.w_text"]) for t in study.trials[:2]]
         assert pairs == [(0.1, 0.05), (0.05, 0.1)]
         assert study.best_value == max(trial.values[0] for trial in study.trials)
-    finished = Counter(task for event, task in events(home) if event == "done")
+    finished = done(home)
     assert len(finished) == 2 * 6 * 2 and set(finished.values()) == {1}
     _check_what_is_left(found)
     # A storage that was edited: what a trial carries has another shape.

@@ -10,7 +10,7 @@ from typing import Any
 import optuna
 import pytest
 import search_fakes
-from fakes import HERE, events
+from fakes import HERE, done, events
 from optuna.trial import TrialState
 from search_fakes import LUCKY, PRUNING, searcher
 
@@ -52,7 +52,7 @@ def test_the_winner_is_the_best_of_fresh_seeds_and_not_the_luckiest(tmp_path: Pa
     # The best two and the papers' two pairs, with two seeds each.
     repeated = [trial for trial in result["trials"] if trial["repeats"]]
     assert [trial["number"] for trial in repeated] == [0, 1, 2, 3]
-    finished = Counter(task for event, task in events(found.plan.home) if event == "done")
+    finished = done(found.plan.home)
     assert len(finished) == 2 * (5 + 4 * 2) and set(finished.values()) == {1}
     assert {task.task_id for task in with_trials(found.plan.tasks, found.trials.paths)} >= set(finished), (
         "what `ablate sync` ships"

@@ -6,7 +6,6 @@ import dataclasses
 import os
 import re
 import signal
-from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from typing import Any
 import optuna
 import pytest
 import search_fakes
-from fakes import HERE, events, wait_for
+from fakes import HERE, done, wait_for
 from optuna.trial import TrialState
 from shared import with_store
 from slurm_world import CONFIG, SECONDS, begin_soon, slurm
@@ -73,11 +72,11 @@ def test_four_elements_search_and_a_killed_and_a_requeued_one_lose_nothing(
     os.kill(parent(killed.pid), signal.SIGKILL)
     slurm("scontrol", "requeue", requeued.job)
 
-    def done() -> bool:
+    def ended() -> bool:
         begin_soon()
         return found.done
 
-    wait_for(done, SECONDS)
+    wait_for(ended, SECONDS)
     squeue.invalidate_cache()
     assert found.watch()
     for arm in plan.arms:
@@ -85,7 +84,7 @@ def test_four_elements_search_and_a_killed_and_a_requeued_one_lose_nothing(
         assert len(found.trials.all(arm)) == 8
         result = read_json(found.trials.paths.result(arm.key))
         assert result is not None and list(result["best"]["repeats"]) == ["1"]
-    finished = Counter(task for event, task in events(plan.home) if event == "done")
+    finished = done(plan.home)
     # Per arm eight trials, and repeats of the best and of the papers' pairs, each a run and its evaluation.
     assert set(finished.values()) == {1} and len(finished) in range(2 * 2 * 10, 2 * 2 * 11 + 1)
     log = "".join(path.read_text() for path in paths.jobs.glob("*.out"))

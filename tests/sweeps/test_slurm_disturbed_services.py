@@ -11,7 +11,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -19,7 +18,7 @@ import optuna
 import pytest
 import search_fakes
 from disturbed import OWN, PATIENCE, STUDY, UNTRACKED, Studies, folder, own, shipped, traces
-from fakes import HERE, SOURCE, events, wait_for
+from fakes import HERE, SOURCE, done, wait_for
 from optuna.trial import TrialState
 from services import MlflowServer, postgres
 from slurm_world import CONFIG, tidy
@@ -112,8 +111,7 @@ def test_four_searchers_lose_one_and_the_driver(kind: str, tmp_path: Path, monke
     assert {trial.state for trial in trials(found)} == {TrialState.COMPLETE}
     assert [len(found.trials.all(arm)) for arm in plan.arms] == [8] * len(plan.arms)
     if kind == "fake":
-        done = Counter(task for event, task in events(plan.home) if event == "done")
-        assert set(done.values()) == {1}
+        assert set(done(plan.home).values()) == {1}
         return
     for trial in trials(found):
         (run,) = runs_of(found, trial)

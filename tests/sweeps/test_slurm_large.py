@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from disturbed import OWN, SHIPPED, STUDY, UNTRACKED, Studies, folder
-from fakes import FAKE, HERE, SOURCE, events, write_study
+from fakes import FAKE, HERE, SOURCE, done, events, write_study
 from missing import program
 from slurm_world import begin_soon, chosen, controller, daemons, slurm, tidy
 
@@ -108,7 +108,7 @@ def test_sixty_runs_where_thirty_jobs_may_be_queued(
         assert max(watched(plan, code, monkeypatch)) <= MOST
         arrays = [array for _, found in manifest.submissions(home, ended=True) for array in found.arrays]
         assert arrays and all(len(array.elements) < elements for array in arrays)
-    assert Counter(event for event, _ in events(home)) == {"begin": 120, "done": 120}
+    assert len(done(home)) == 120 and Counter(event for event, _ in events(home)) == {"begin": 120, "done": 120}
     assert all((task.paths(home).output / "trace").read_text().split() == ["1", "2"] for task in plans[1].tasks)
 
 
@@ -126,7 +126,7 @@ def test_a_limit_of_the_account_above_is_found_by_its_refusals(
     home.root.mkdir()
     plan = fake_plan(tmp_path, home, 6, "cluster.account=team")
     assert max(watched(plan, FAKE, monkeypatch)) <= 2
-    assert Counter(event for event, _ in events(home)) == {"begin": 12, "done": 12}
+    assert len(done(home)) == 12 and Counter(event for event, _ in events(home)) == {"begin": 12, "done": 12}
 
 
 @pytest.mark.parametrize("kind", ["shipped", "program"])

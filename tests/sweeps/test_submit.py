@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from edited import VERSION, edit, submit_checkout
-from fakes import FAKE, HERE, Behaviours, events, tiny_plan, wait_for
+from fakes import FAKE, HERE, Behaviours, done, events, tiny_plan, wait_for
 
 from ablative.study.core.errors import AblateError, ConfigError, StoreError
 from ablative.study.core.files import read_json, write_json
@@ -73,7 +73,7 @@ def test_everything_missing_is_done_and_then_there_is_nothing_to_submit(tmp_path
     plan = plan_for(tmp_path)
     made = submit(plan, jobs=2, code=FAKE)
     assert made.paths is not None and (len(made.choice.new), made.workers) == (6, 2)
-    wait_for(lambda: finished(plan))
+    wait_for(lambda: finished(plan) and gone(plan))
     assert Counter(events(plan.home)) == Counter((kind, t.task_id) for t in plan.tasks for kind in ("begin", "done"))
     again = submit(plan, code=FAKE)
     assert again.paths is None and again.choice.queue == ()
@@ -98,8 +98,7 @@ def test_two_submissions_at_the_same_moment_do_everything_once(tmp_path: Path) -
     both = [submitter(plan.home) for _ in range(2)]
     assert [process.communicate()[0] and process.returncode for process in both] == [0, 0]
     wait_for(lambda: finished(plan) and gone(plan))
-    done = Counter(name for event, name in events(plan.home) if event == "done")
-    assert done == Counter({task.task_id: 1 for task in plan.tasks})
+    assert done(plan.home) == Counter({task.task_id: 1 for task in plan.tasks})
 
 
 def test_the_work_outlives_the_process_its_session_and_its_pipe(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fakes import evaluation, events, run_task, start_worker, submission, wait_for
+from fakes import done, evaluation, events, run_task, start_worker, submission, wait_for
 
 from ablative.study.core.extras import sentence
 from ablative.study.core.files import read_json
@@ -103,8 +103,7 @@ def test_evaluations_follow_their_runs_in_plan_order(tmp_path: Path) -> None:
     tasks = [run_task("good"), run_task("nan"), run_task("bad"), run_task("broken")]
     tasks += [evaluation(f"of_{name}", name) for name in ("good", "nan", "bad", "absent")]
     finish(home, tasks, {"bad": ["fail", 0], "broken": ["killed", 0], "nan": ["diverge", 0]})
-    done = [name for event, name in events(home) if event == "done"]
-    assert done == ["good", "nan", "of_good", "of_nan"]
+    assert list(done(home)) == ["good", "nan", "of_good", "of_nan"]
     assert not evaluation("of_bad", "bad").paths(home).failure.exists()
 
 
@@ -218,8 +217,7 @@ def test_workers_share_the_queue_and_outlive_each_other(tmp_path: Path) -> None:
     first.kill()
     first.wait()
     assert second.wait(30) == 0
-    done = Counter(name for event, name in events(home) if event == "done")
-    assert done == Counter({task.task_id: 1 for task in tasks}), "the second takes up what the first died with"
+    assert done(home) == Counter({task.task_id: 1 for task in tasks}), "the second takes up what the first died with"
 
 
 def test_killed_at_random_moments_and_started_again_everything_is_done_once(tmp_path: Path) -> None:
@@ -245,11 +243,10 @@ def test_killed_at_random_moments_and_started_again_everything_is_done_once(tmp_
     for task in tasks:
         task.paths(home).failure.unlink(missing_ok=True)
     assert start_worker(home, paths).wait(60) == 0
-    done = Counter(name for event, name in events(home) if event == "done")
     assert kills > 10
     assert all(task.paths(home).record.exists() for task in tasks)
     # Between the record and its note in the file there is an instant to be killed in, but never a second record.
-    assert max(done.values()) == 1
+    assert max(done(home).values()) == 1
     assert not any(task.paths(home).lease.exists() for task in tasks if task.paths(home).failure.exists())
 
 
