@@ -80,15 +80,17 @@ sys.path[:] = [entry for entry in sys.path if Path(entry or ".").resolve() != RO
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """A folder for what the processes of this run share, made by the first of them and removed with it."""
-    import composing
+    """A folder for what the processes of this run share, made by the first of them and removed with it.
+
+    The trees that Hydra composes are among it, which takes a quarter of a second for each.
+    """
     import shared
 
     if shared.FOLDER not in os.environ:
         os.environ[shared.FOLDER] = tempfile.mkdtemp(prefix="ablate-tests-")
         (shared.folder() / "process").write_text(str(os.getpid()))
         config.add_cleanup(shared.end)
-    composing.remember()
+    os.environ["XDG_CACHE_HOME"] = str(shared.folder() / "cache")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

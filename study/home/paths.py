@@ -338,11 +338,6 @@ class Home:
         """JSON schema of study files, for editors."""
         return self.root / "study-schema.json"
 
-    @property
-    def composed(self) -> Path:
-        """Cache of composed configuration trees."""
-        return self.cache / "composed.json"
-
     def fitted_tokenizer(self, key: str) -> Path:
         """A tokenizer that all runs on the same captions share; `key` names captions and sizes."""
         return self.cache / "tokenizers" / f"{key}.json"

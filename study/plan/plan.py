@@ -159,9 +159,8 @@ def make_plan(
         ConfigError: whatever is wrong with the study, before anything is spent.
     """
     given, home = parse_words(overrides), home or default_home()
-    cache = home.composed if home.root.is_dir() else None
     name, folder = folder_of(study_name, config_dir)
-    composer = Composer(folder, installed_trainers.conf_folders(), cache)
+    composer = Composer(folder, installed_trainers.conf_folders())
     written = composer.study(name)
     places = Places(written.documents, given)
     with places.naming_lines():
@@ -169,7 +168,7 @@ def make_plan(
         trainer = installed_trainers.trainer(str(named), places.where)
         own = [trainer.conf] if trainer.conf else []
         if own != list(installed_trainers.conf_folders()):
-            composer = Composer(folder, own, cache)
+            composer = Composer(folder, own)
         groups = (*trainer.groups, *GROUPS)
         words = sort_words(given, groups, (*KEYS, *trainer.study_keys))
         data = changed_content(written.data, words.study, groups, places.where, not trainer.executes)

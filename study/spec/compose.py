@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import glob
 import itertools
 import os
 import re
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from ablative.study.core.errors import ConfigError, unknown
-from ablative.study.core.files import read_json, write_json
-from ablative.study.core.identity import digest
 from ablative.study.core.packages import folder as package_folder
 from ablative.study.spec.inherit import check_own_factors
+from ablative.study.spec.kept_trees import KeptTrees
 from ablative.study.syntax.places import Places
 from ablative.study.syntax.words import Tree
 from ablative.study.syntax.yaml_text import Document, read_document, shown
@@ -25,10 +23,6 @@ from ablative.study.syntax.yaml_text import Document, read_document, shown
 CONF = package_folder("ablative.study") / "conf"
 GROUPS = ("runtime", "cluster")
 """Groups that every study has; its trainer adds others."""
-
-
-KEPT_STAMPS = 6
-"""States of config folders, besides those in use, whose composed trees are kept: studies of several trainers."""
 
 
 @dataclass(frozen=True)
@@ -44,13 +38,12 @@ class Written:
 class Composer:
     """Composes configuration trees from the shipped groups, a trainer's, and a user's own `--config-dir`."""
 
-    def __init__(self, config_dir: str | None, shipped: Sequence[Path] = (), cache: Path | None = None) -> None:
+    def __init__(self, config_dir: str | None, shipped: Sequence[Path] = ()) -> None:
         """Look for config groups in the common folder, then in others.
 
         Args:
             config_dir: the user's folder.
             shipped: folders of trainers; the last `config.yaml` among them is the one that trees start from.
-            cache: file that keeps between processes what Hydra has composed; importing it and composing costs 0.5 s.
         """
         if config_dir is not None and not Path(config_dir).is_dir():
             raise ConfigError(f"--config-dir {config_dir}: no such folder")
@@ -58,12 +51,8 @@ class Composer:
         self.folders = self.shipped + ([Path(config_dir).absolute()] if config_dir else [])
         self.tree = functools.cache(self._tree)
         self._read = functools.cache(read_document)
+        self._kept = KeptTrees(self.folders)
         self._check_shadowing()
-        self._cache_file = cache
-
-    @functools.cached_property
-    def _cache(self) -> _TreeCache | None:
-        return _TreeCache(self._cache_file, self.folders) if self._cache_file is not None else None
 
     def _check_shadowing(self) -> None:
         """Hydra searches the shipped folder first: a file of the same name would be ignored without a word."""
@@ -111,11 +100,14 @@ class Composer:
         return Written(data["study"], documents)
 
     def _study_tree(self, name: str, source: Path, documents: Sequence[Document]) -> Tree:
-        """The composed tree of a study."""
+        """The composed tree of a study; Hydra is not asked about a file to which it adds nothing."""
+        content = documents[0].alone
+        if content is not None:
+            return {"study": content}
         if not is_path(name):
             return self._compose(f"study/{name}", [], source.parent.parent)
-        stamps = [(str(document.path), _stamp(document.path)) for document in documents]
-        return self._kept(f"{source}|{stamps}", True, lambda: _compose_alone(source, self.folders))
+        texts = [(source.name, *(document.path.read_bytes() for document in documents))]
+        return self._kept.get(texts, True, lambda: _compose_alone(source, self.folders))
 
     def files(self, name: str) -> tuple[Path, ...]:
         """The file of a study, by name or path, then those that it starts from."""
@@ -163,11 +155,8 @@ class Composer:
 
     def _compose(self, name: str, overrides: list[str], main: Path) -> Tree:
         """Compose the primary config `name` of the folder `main`; the other folders serve its defaults list."""
-        of_study = name.startswith("study/")
-        return self._kept(f"{main}|{name}|{overrides}", of_study, lambda: self._compose_now(name, overrides, main))
-
-    def _kept(self, key: str, of_study: bool, make: Callable[[], Tree]) -> Tree:
-        return make() if self._cache is None else self._cache.get(key, of_study, make)
+        asked = [name, overrides, self.folders.index(main)]
+        return self._kept.get(asked, name.startswith("study/"), lambda: self._compose_now(name, overrides, main))
 
     def _compose_now(self, name: str, overrides: list[str], main: Path) -> Tree:
         return _compose(name, overrides, main, [folder for folder in self.folders if folder != main])
@@ -237,36 +226,3 @@ def _quoted(folder: Path) -> str:
     text = re.sub(r"(\\*)'", r"\1\1\\'", f"file://{folder}")
     trailing = len(text) - len(text.rstrip("\\"))
     return f"'{text}{chr(92) * trailing}'"
-
-
-def _stamp(path: Path) -> tuple[int, int]:
-    stat = path.stat()
-    return stat.st_mtime_ns, stat.st_size
-
-
-class _TreeCache:
-    """What Hydra has composed, in one JSON file: valid while no file of the config folders has changed.
-
-    The files of studies count for studies alone, so that an edited one is composed alone.
-    """
-
-    def __init__(self, path: Path, folders: Sequence[Path]) -> None:
-        self.path = path
-        files = sorted(file for folder in folders for file in folder.rglob("*.yaml"))
-        stats = [(str(file), _stamp(file)) for file in files]
-        rest = [each for each, file in zip(stats, files, strict=True) if file.parent.name != "study"]
-        self._stamps = {of_study: digest(repr(counted)) for of_study, counted in ((True, stats), (False, rest))}
-        try:
-            stored = read_json(path, {str: {str: dict}}) or {}
-        except OSError:
-            stored = {}
-        self._trees: dict[str, dict[str, Tree]] = {stamp: stored.pop(stamp, {}) for stamp in self._stamps.values()}
-        self._others = dict(list(stored.items())[-KEPT_STAMPS:])
-
-    def get(self, key: str, of_study: bool, make: Callable[[], Tree]) -> Tree:
-        trees = self._trees[self._stamps[of_study]]
-        if key not in trees:
-            trees[key] = make()
-            with contextlib.suppress(OSError):  # a home that cannot be written is the submission's to report
-                write_json(self.path, {**self._others, **self._trees})
-        return trees[key]

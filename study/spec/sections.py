@@ -7,7 +7,6 @@ from typing import Any
 
 from ablative.study.core.errors import ConfigError, unknown
 from ablative.study.core.typed import build
-from ablative.study.home.paths import Home
 from ablative.study.spec.cluster import ClusterConfig, spread
 from ablative.study.spec.compose import Composer
 from ablative.study.spec.runtime import RuntimeConfig
@@ -37,7 +36,7 @@ def frozen(value: object) -> object:
     return tuple(map(frozen, value)) if isinstance(value, list) else value
 
 
-def cluster_of(texts: Sequence[str], config_dir: str | None, home: Home) -> ClusterConfig:
+def cluster_of(texts: Sequence[str], config_dir: str | None) -> ClusterConfig:
     """Where the jobs of a command run that has no study, by words such as `cluster=slurm cluster.hours=2`.
 
     Raises ConfigError for a word of another key.
@@ -48,7 +47,7 @@ def cluster_of(texts: Sequence[str], config_dir: str | None, home: Home) -> Clus
             raise ConfigError(
                 unknown("key", key.partition(".")[0], ("cluster",), f"override '{key}' (without a study)")
             )
-    composer = Composer(config_dir, cache=home.composed if home.root.is_dir() else None)
+    composer = Composer(config_dir)
     sections = Sections(composer, {}, words)
     found: ClusterConfig = sections.section("cluster", ClusterConfig)
     return spread(found, sections.section("runtime", RuntimeConfig))

@@ -16,6 +16,7 @@ DEEPEST = 50
 """Levels of nesting; what is nested deeper cannot be composed."""
 _OCTAL = re.compile(r"[-+]?0[0-7_]+")
 _SIXTIES = re.compile(r"[-+]?[0-9][0-9_]*(:[0-5]?[0-9])+(\.[0-9_]*)?")
+_PACKAGE = re.compile(r"^\s*#\s*@", re.MULTILINE)
 _MERGE = "tag:yaml.org,2002:merge"
 _FLOAT = re.compile(
     r"""[-+]?[0-9]+(_[0-9]+)*(\.[0-9_]*([eE][-+]?[0-9]+)?|[eE][-+]?[0-9]+)
@@ -48,6 +49,8 @@ class Document:
     """Names in Hydra's list of defaults: files of the same folder that this one starts from."""
     empty: bool
     """It holds no keys."""
+    alone: dict[str, object] | None
+    """Its content, where Hydra would add nothing to it: no list of defaults, package or interpolation; else None."""
 
 
 def shown(path: Path) -> str:
@@ -86,7 +89,7 @@ def read_document(path: Path) -> Document:
     if root is not None and not isinstance(root, yaml.MappingNode):
         raise ConfigError(f"{shown(path)}:{_line(root)}: expected keys and values, found {_short(root)}")
     lines = dict(_Keys(loader, path).of(root)) if root is not None else {}
-    return Document(path, lines, tuple(_defaults(root)), not lines)
+    return Document(path, lines, tuple(_defaults(root)), not lines, _alone(text))
 
 
 def content(path: Path) -> object:
@@ -94,6 +97,29 @@ def content(path: Path) -> object:
     read_document(path)
     found: object = yaml.load(read_text(path), Loader=_Loader)
     return found
+
+
+def _alone(text: str) -> dict[str, object] | None:
+    if "${" in text or _PACKAGE.search(text):
+        return None
+    try:
+        content = _plain(yaml.load(text, Loader=_Loader))
+    except (yaml.YAMLError, TypeError):
+        return None  # Hydra says what is wrong with it
+    return content if isinstance(content, dict) and "defaults" not in content else None
+
+
+def _plain(value: object) -> object:
+    """The value with a copy for each alias; raises TypeError for a type that no configuration may have."""
+    if isinstance(value, dict):
+        return {_scalar(key): _plain(item) for key, item in value.items()}
+    return [_plain(item) for item in value] if isinstance(value, list) else _scalar(value)
+
+
+def _scalar(value: object) -> object:
+    if value is None or type(value) in (bool, int, float, str):
+        return value
+    raise TypeError(f"{type(value)} in a configuration")
 
 
 def _check_depth(text: str, path: Path) -> None:

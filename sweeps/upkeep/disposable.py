@@ -122,5 +122,5 @@ KINDS: dict[str, tuple[Callable[[Home], Iterator[Path]], str]] = {
     "snapshots": (_snapshots, "code of submissions that have ended; no job runs it"),
     "runs": (_runs, "runs in no study's last plan; MLflow keeps what it has of them"),
     "damaged": (_damaged, "damaged files that were set aside"),
-    "cache": (_cache, "indexes and composed configurations; made again when they are needed"),
+    "cache": (_cache, "indexes, tokenizers and what else is made again when it is needed"),
 }

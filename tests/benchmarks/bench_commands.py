@@ -2,12 +2,13 @@
 
     python tests/benchmarks/bench_commands.py
 
-Medians of three after one that is not counted. 'no home' is a first command in a new folder, for which Hydra composes
-the study and every choice of its levels; in a home, what it has composed is kept.
+Medians of three after one that is not counted. 'no home' is a command in a new folder by a user who has planned the
+study before; 'first' is that of a new user, for whom Hydra composes every choice of its levels.
 """
 
 from __future__ import annotations
 
+import itertools
 import os
 import resource
 import shutil
@@ -32,6 +33,7 @@ COMMANDS = {
     "report": ("report", "demo"),
 }
 WITHOUT_HOME = ("plan", "status")
+GONE = {"no home": ["other"], "first": ["other", "cache"]}
 
 
 def seconds(words: tuple[str, ...], home: Path) -> float:
@@ -46,16 +48,18 @@ def seconds(words: tuple[str, ...], home: Path) -> float:
 def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
+        os.environ["XDG_CACHE_HOME"] = str(folder / "cache")
         fill(make_plan("demo", home=Home(folder / "home")))
         for shown, words in COMMANDS.items():
             _, *found = (seconds(words, folder / "home") for _ in range(4))
             print(f"ablate {shown}: {statistics.median(found):.2f} s CPU")
-        for shown in WITHOUT_HOME:
+        for shown, (case, gone) in itertools.product(WITHOUT_HOME, GONE.items()):
             found = []
             for _ in range(3):
-                shutil.rmtree(folder / "other", ignore_errors=True)
+                for each in gone:
+                    shutil.rmtree(folder / each, ignore_errors=True)
                 found.append(seconds(COMMANDS[shown], folder / "other"))
-            print(f"ablate {shown}, no home: {statistics.median(found):.2f} s CPU")
+            print(f"ablate {shown}, {case}: {statistics.median(found):.2f} s CPU")
 
 
 if __name__ == "__main__":

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
 import os
 import shutil
 import tarfile
@@ -18,7 +17,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from mutations import VALUES, mutated_yaml, pick, word
 from running import check, settings
-from shared import FOLDER
 
 TESTS = Path(__file__).parents[1]
 CONF = Path(os.environ.get("ABLATE_FUZZ_CONF", TESTS.parent / "trainer" / "clip" / "conf"))
@@ -40,9 +38,6 @@ ADDRESSES = (
     "é",
     "://",
 )
-FORGET = 500
-"""Examples after which composed configurations are removed: each of many thousands would be kept."""
-calls = itertools.count(1)
 KEYS = (
     *("seeds", "factors", "factors.scale", "drop", "baseline", "protocols", "tables", "claims", "labels"),
     *("title", "name", "base", "base.model", "design", "applies", "search", "stages", "trainer", "figures"),
@@ -79,10 +74,6 @@ def written(work: Path, group: str, data: bytes) -> tuple[str, str]:
         old.unlink()
     (folder / group).mkdir(parents=True, exist_ok=True)
     (folder / group / "fuzzed.yaml").write_bytes(data)
-    if next(calls) % FORGET == 0:
-        shutil.rmtree(work / "home", ignore_errors=True)
-        for tree in Path(os.environ[FOLDER], "trees").glob("*"):
-            tree.unlink()
     return "--config-dir", str(folder)
 
 

@@ -285,19 +285,38 @@ def test_broken_yaml_and_duplicate_keys_are_named(tmp_path: Path) -> None:
             make_plan("mine", config_dir=str(tmp_path), home=Home(tmp_path))
 
 
-def test_what_hydra_composes_is_kept_until_a_file_changes(tmp_path: Path) -> None:
-    (tmp_path / "model").mkdir()
-    kept, found = tmp_path / "composed.json", []
-    for width in (64, 48):
+def test_what_hydra_composes_is_kept_until_a_file_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def width(name: str = "own", *more: str) -> object:
+        return Composer(str(folder), conf_folders()).tree((("model", name),), more)["model"]["embed_dim"]
+
+    def kept() -> dict[str, int]:
+        return {path.name: path.stat().st_mtime_ns for path in (tmp_path / "ablate" / "trees").glob("*")}
+
+    folder = tmp_path / "config"
+    (folder / "model").mkdir(parents=True)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    before = [kept()]
+    for written in (64, 48):
         # Without `_self_`, only Hydra says what goes before what.
-        (tmp_path / "model" / "own.yaml").write_text(f"defaults: [tiny]\nembed_dim: {width}\n")
+        (folder / "model" / "own.yaml").write_text(f"defaults: [tiny]\nembed_dim: {written}\n")
         for _ in range(2):
-            tree = Composer(str(tmp_path), conf_folders(), kept).tree((("model", "own"),))
-            found.append((tree["model"]["embed_dim"], kept.stat().st_mtime_ns))
-    assert [width for width, _ in found] == [64, 64, 48, 48]
-    assert found[0] == found[1] and found[2] == found[3]  # nothing was written for what was known
-    kept.write_text("{torn")
-    assert Composer(str(tmp_path), conf_folders(), kept).tree((("model", "own"),)) == tree
+            assert width() == written
+            before.append(kept())
+    assert [len(found) for found in before] == [0, 1, 1, 2, 2]
+    assert before[1] == before[2] and before[3] == before[4]  # nothing was written for what was known
+    folder = folder.rename(tmp_path / "moved")
+    assert width() == 48 and kept() == before[4]
+    for path in (tmp_path / "ablate" / "trees").glob("*"):
+        path.write_text("{torn")
+    assert width() == 48
+    # What a variable says is no file's.
+    (folder / "model" / "varied.yaml").write_text("defaults: [tiny]\nembed_dim: ${oc.decode:${oc.env:WIDTH}}\n")
+    for said in ("16", "32"):
+        monkeypatch.setenv("WIDTH", said)
+        assert width("varied") == int(said)
+        assert width("own", "model.embed_dim=${oc.env:WIDTH}") == said
+    monkeypatch.setenv("XDG_CACHE_HOME", "/proc/none")
+    assert width() == 48
 
 
 def test_the_words_of_the_last_run_are_remembered(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from ablative.study.core.identity import config_id
 from ablative.study.home.paths import Home
 from ablative.study.installed_trainers import conf_folders
 from ablative.study.plan.plan import Plan, make_plan
+from ablative.study.spec import compose
 from ablative.study.spec.claim_grammar import parse
 from ablative.study.syntax.factors import whole_factors
 from ablative.study.syntax.words import parse_words, with_words
@@ -116,6 +117,36 @@ def test_what_yaml_reads_as_it_is_written(tmp_path: Path) -> None:
     assert (
         lines["a.0.10"] == 1 and lines["a.0.001"] == 1 and lines["b[3]"] == 2 and lines["c.d"] == 3 and lines["e"] == 4
     )
+
+
+ODD = """\
+a: [1e3, 1.e2, .5, 1_000, 0x1F, 0b11, yes, Off, ~, 2024-01-02, "1", '???', é]
+1: {2.5: x, true: y}
+one: &one {k: [1, {l: m}]}
+two: {<<: *one, n: *one}
+text: >
+  many
+  words
+"""
+
+
+def test_a_file_to_which_hydra_adds_nothing_is_read_as_hydra_reads_it(tmp_path: Path) -> None:
+    path = tmp_path / "study" / "odd.yaml"
+    path.parent.mkdir()
+    path.write_text(ODD)
+    alone = read_document(path).alone
+    assert repr({"study": alone}) == repr(compose._compose("study/odd", [], tmp_path, conf_folders()))
+    assert alone is not None and alone["two"]["n"] is not alone["one"], "no value is part of two"
+    for more in (
+        "defaults: [tiny]\n",
+        "b: ${a}\n",
+        "# @package _global_\n",
+        "b: !!set {c}\n",
+        "b: !!binary aGk=\n",
+        "b: =\n",
+    ):
+        path.write_text(ODD + more)
+        assert read_document(path).alone is None
 
 
 @pytest.mark.parametrize(

@@ -32,11 +32,6 @@ from ablative.trainer.clip.spec.halving import micro_batch
 
 HERE = Path(__file__).parent
 SOURCE = HERE.parents[1]
-if "ABLATE_TEST_FOLDER" in os.environ:  # a process that a test started, as the test itself
-    sys.path.append(str(HERE.parent))
-    import composing
-
-    composing.remember()
 
 
 def execute(job: JobTask) -> None:

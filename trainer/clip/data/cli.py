@@ -161,7 +161,7 @@ def _sets(against: tuple[str, ...], config_dir: str | None) -> Mapping[str, Data
         return {}
     from ablative.trainer.clip.data.evaluated_images import named_sets
 
-    return named_sets(against, config_dir, home())
+    return named_sets(against, config_dir)
 
 
 def _images(pattern: str, caption: str, exclude: tuple[str, ...], sets: Mapping[str, DatasetConfig]) -> ImageReport:
@@ -212,7 +212,7 @@ def index(
 
     if by not in ENTRIES:
         raise ConfigError(unknown("kind of fingerprint", by, ENTRIES, "--fingerprint-by"))
-    cluster = cluster_of(overrides, config_dir, home())
+    cluster = cluster_of(overrides, config_dir)
     paths = find_shards(pattern)
     left = not_indexed(paths, home(), by)
     found: dict[str, object] = {"shards": len(paths), "indexed": len(paths) - len(left)}

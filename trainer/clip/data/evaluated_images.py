@@ -23,7 +23,7 @@ _PLACE = ("kind", "path", "test_path", "annotations", "task", "split", "seed")
 """Keys of a set that decide which images it has."""
 
 
-def named_sets(names: tuple[str, ...], config_dir: str | None, home: Home) -> dict[str, DatasetConfig]:
+def named_sets(names: tuple[str, ...], config_dir: str | None) -> dict[str, DatasetConfig]:
     """The evaluation sets of these names, each SET or SUITE/SET.
 
     Raises:
@@ -32,7 +32,7 @@ def named_sets(names: tuple[str, ...], config_dir: str | None, home: Home) -> di
     if not names:
         return {}
     conf = package_folder("ablative.trainer") / "clip" / "conf"
-    composer = Composer(config_dir, [conf], home.composed if home.root.is_dir() else None)
+    composer = Composer(config_dir, [conf])
     suites = {suite: composer.tree((("suite", suite),))["suite"]["datasets"] for suite in composer.options("suite")}
     return {name: _named(name, suites) for name in names}
 
