@@ -70,7 +70,7 @@ def contents(frozen: Path) -> dict[str, bytes]:
 
 
 @given(data=st.data())
-@settings(0.13, 45)
+@settings(0.145, 45)
 def test_one_file_of_a_home_that_is_read(frozen: Path, contents: dict[str, bytes], data: st.DataObject) -> None:
     name = drawn(data.draw, contents)
     command, content = pick(data.draw, READING), mutated(data.draw, name, contents[name])
@@ -83,7 +83,7 @@ def test_one_file_of_a_home_that_is_read(frozen: Path, contents: dict[str, bytes
 
 @pytest.mark.long
 @given(data=st.data())
-@settings(0.02, 5)
+@settings(0.005, 5)
 def test_one_file_of_a_home_that_is_written(frozen: Path, contents: dict[str, bytes], data: st.DataObject) -> None:
     """The report among others, each in a copy of the home. Without it, commands that only read are tried."""
     name = drawn(data.draw, contents)
