@@ -78,7 +78,8 @@ def synthetic_plan(root: Path, runs: int, everything: bool = False, configs: Map
             tasks.append(Task(task_id, stage, run_id, seed, (cell,), needs, needs, stages, (configs or {}).get(stage)))
     declared = {name: Metric(name, "probe", "%", "higher", 0.0, 100.0) for name in METRICS}
     local = ClusterConfig(name="local")
-    return Plan(study, tuple(cells), tuple(tasks), declared, Home(root), local, installed_trainers.trainer("clip"))
+    trainer = installed_trainers.trainer("clip")
+    return Plan(study, tuple(cells), tuple(tasks), declared, Home(root), local, trainer, asked="bench")
 
 
 def fill(plan: Plan) -> None:
