@@ -116,6 +116,11 @@ def test_a_killed_element_loses_one_shard_and_the_same_command_hands_over_the_re
     done = index(folder)
     assert (done["indexed"], done["unusable"], done["samples"]) == (7, [], 42)
     same_as_one_process(tmp_path, folder, home, done["fingerprint"])
+    made = index(folder, "--images", "--jobs", "2", *WORDS)
+    assert (made["indexed"], made["submitted"]) == (0, 2)
+    wait_for(lambda: not slurm("squeue", "--noheader"), SECONDS)
+    assert index(folder, "--images", "--jobs", "2", *WORDS)["indexed"] == 7
+    assert len(list((home.cache / "images").glob("*.npy"))) == 7
 
 
 def same_as_one_process(tmp_path: Path, folder: Path, home: Home, found: str) -> None:

@@ -12,6 +12,8 @@ from shard_world import config, encoded, numbers, plain, sample, write_shard, wr
 
 from ablative.study.cli import main
 from ablative.study.home.paths import home
+from ablative.trainer.clip.data import duplicates
+from ablative.trainer.clip.data.shards import image_hashes
 from ablative.trainer.clip.data.shards.shards import ShardPairs
 
 
@@ -81,7 +83,9 @@ def test_check_tells_what_is_left_out(here: Path, capsys: pytest.CaptureFixture[
     assert "exclude leaves none of 4 samples; every caption holds ''" in capsys.readouterr().err
 
 
-def test_check_against_evaluation_sets(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_check_against_evaluation_sets(
+    here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Images of class folders and of shards, and images that occur twice, are left out by the list that is written."""
     images = [0, 1, 2, 0, 3, 1, 4, 5]
     write_shard(here / "s" / "0.tar", [{**sample(i), "png": encoded(plain(n))} for i, n in enumerate(images)])
@@ -110,6 +114,19 @@ def test_check_against_evaluation_sets(here: Path, capsys: pytest.CaptureFixture
     }
     left = ShardPairs(config(here / "s", exclude_images="lists/out.txt"), home())
     assert numbers(left) == [0, 2, 7]
+    # The same, three images at a time, without decoding, and where shards are known by a sample of their content.
+    monkeypatch.setattr(duplicates, "AT_ONCE", 3)
+    for name in ("first", "sampled"):
+        monkeypatch.setenv("ABLATE_HOME", str(here / name))
+        assert ablate("index", "s", "--images", *(("--fingerprint-by", "sample") if name == "sampled" else ())) == 0
+        with monkeypatch.context() as patched:
+            patched.setattr(image_hashes, "_of_sample", None)
+            capsys.readouterr()
+            assert ablate(*asked, "held/own", "--against", "shown", "--no-decoding", "--write", f"{name}.txt") == 0
+        assert capsys.readouterr().out.splitlines()[:3] == shown[-4:-1]
+        assert (here / f"{name}.txt").read_text() == (here / "lists" / "out.txt").read_text()
+    assert ablate("check", "s", "--no-decoding") == 2
+    assert "--no-decoding: leaves nothing to do without --against or --write" in capsys.readouterr().err
     for name, message in (
         ("own", "suites have different sets of this name; say held/own or odd/own"),
         ("shwn", "--against: unknown evaluation set 'shwn'; did you mean 'shown'?"),

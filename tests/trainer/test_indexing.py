@@ -18,7 +18,9 @@ from ablative.study.core.identity import identity
 from ablative.study.core.typed import build
 from ablative.study.home.paths import Home
 from ablative.trainer.clip.data.fingerprints import fingerprint
-from ablative.trainer.clip.data.shards import shard_index
+from ablative.trainer.clip.data.images.image_list import image_hash
+from ablative.trainer.clip.data.shards import image_hashes, shard_index
+from ablative.trainer.clip.data.shards.shard_files import ShardFiles
 from ablative.trainer.clip.data.shards.shards import ShardPairs
 from ablative.trainer.clip.data.shards.tar_members import members
 from ablative.trainer.clip.spec.checks import check_data
@@ -58,6 +60,23 @@ def test_processes_index_what_is_not_indexed_yet(
     assert (code, json.loads(out)) == (0, found)
     # The plan reads these.
     assert fingerprint(config(folder), home) == alone
+
+
+@pytest.mark.parametrize("processes", [(), ("--jobs", 2)])
+def test_images_are_hashed_too(
+    tmp_path: Path, home: Home, index: Called, processes: tuple[object, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = write_shards(tmp_path / "s", shards=3)
+    assert index(folder)[0] == 0 and not list((home.cache / "images").glob("*"))
+    (folder / "bad.tar").write_bytes(b"x" * 1000)
+    code, out, _ = index(folder, "--images", *processes)
+    assert code == 1 and "4 shards, 1 unusable\n" in out and "bad.tar: not a tar archive" in out
+    (folder / "bad.tar").unlink()
+    monkeypatch.setattr(image_hashes, "_of_sample", None)
+    assert json.loads(index(folder, "--images", "--json")[1])["indexed"] == 3
+    files = ShardFiles(sorted(folder.glob("*.tar")), home, "s")
+    found = [own.tolist() for own in image_hashes.image_hashes(files, home)]
+    assert found[2][1] == image_hash(files.read(11, "png") or b"") and [len(own) for own in found] == [5, 5, 5]
 
 
 def test_unusable_shards_are_named_and_the_others_indexed(tmp_path: Path, home: Home, index: Called) -> None:

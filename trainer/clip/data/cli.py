@@ -118,6 +118,9 @@ def pack(
     type=click.Path(dir_okay=False, path_type=Path),
     help="List images that occur more than once, or in a SET, for `data.exclude_images`.",
 )
+@click.option(
+    "--no-decoding", is_flag=True, help="Compare images alone, by hashes that `data index --images` has made."
+)
 @config_dir_option
 def check(
     pattern: str,
@@ -128,6 +131,7 @@ def check(
     exclude: tuple[str, ...],
     against: tuple[str, ...],
     write: Path | None,
+    no_decoding: bool,
     config_dir: str | None,
 ) -> None:
     """Read and decode all samples of PATTERN: counts, fingerprint, and what is broken.
@@ -135,24 +139,32 @@ def check(
     With --against or --write it also counts pairs whose image occurs more than once, and in evaluation sets of the
     suites, byte for byte.
     """
-    from ablative.trainer.clip.data.shards.check import check_shards
-
+    if no_decoding and not (against or write):
+        raise ConfigError("--no-decoding: leaves nothing to do without --against or --write")
     sets = _sets(against, config_dir)
-    with _bars("Reading") as start:
-        report = check_shards(pattern, caption, home(), start, workers, exclude)
+    report = None if no_decoding else _decoded(pattern, caption, workers, exclude)
     images = None
-    if (against or write) and not report.unusable and report.findings.usable:
+    if (against or write) and (report is None or (not report.unusable and report.findings.usable)):
         images = _images(pattern, caption, exclude, sets)
     if as_json:
-        found = report.to_json() | ({"images": images.to_json()} if images else {})
+        found = (report.to_json() if report else {}) | ({"images": images.to_json()} if images else {})
         click.echo(json.dumps(found, indent=1))
     else:
-        click.echo("\n".join([_describe(report, caption), *(images.lines() if images else ())]))
-    _judge(report, max_broken)
+        described = [_describe(report, caption)] if report else []
+        click.echo("\n".join([*described, *(images.lines() if images else ())]))
+    if report:
+        _judge(report, max_broken)
     if images and write:
         images.write(write)
         if not as_json:
             click.echo(f"{images.left_out} of {images.pairs} pairs are left out with data.exclude_images={write}")
+
+
+def _decoded(pattern: str, caption: str, workers: int, exclude: tuple[str, ...]) -> ShardReport:
+    from ablative.trainer.clip.data.shards.check import check_shards
+
+    with _bars("Reading") as start:
+        return check_shards(pattern, caption, home(), start, workers, exclude)
 
 
 def _sets(against: tuple[str, ...], config_dir: str | None) -> Mapping[str, DatasetConfig]:
@@ -195,11 +207,18 @@ def _judge(report: ShardReport, max_broken: float) -> None:
 @click.option(
     "--jobs", type=click.IntRange(min=1), help="Processes here [default: none but this], or elements of the array [32]."
 )
+@click.option("--images", is_flag=True, help="Hash every image, too, which lists for `data.exclude_images` need.")
 @_by
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @config_dir_option
 def index(
-    pattern: str, overrides: tuple[str, ...], jobs: int | None, by: str, as_json: bool, config_dir: str | None
+    pattern: str,
+    overrides: tuple[str, ...],
+    jobs: int | None,
+    images: bool,
+    by: str,
+    as_json: bool,
+    config_dir: str | None,
 ) -> int:
     """Read the shards of PATTERN once for all plans and runs that take them; what is indexed is not read again.
 
@@ -210,22 +229,24 @@ def index(
     from ablative.trainer.clip.data.indexing import ENTRIES, index_here, not_indexed
     from ablative.trainer.clip.data.shards.shard_paths import find_shards
 
-    if by not in ENTRIES:
-        raise ConfigError(unknown("kind of fingerprint", by, ENTRIES, "--fingerprint-by"))
+    if (by, images) not in ENTRIES:
+        raise ConfigError(unknown("kind of fingerprint", by, {by for by, _ in ENTRIES}, "--fingerprint-by"))
     cluster = cluster_of(overrides, config_dir)
     paths = find_shards(pattern)
-    left = not_indexed(paths, home(), by)
+    left = not_indexed(paths, home(), by, images)
     found: dict[str, object] = {"shards": len(paths), "indexed": len(paths) - len(left)}
     if left and cluster.kind != "local":
-        items = [str(path) for path in left]
-        dealt = registry.deal_out(home(), f"index-{by}", items, ENTRIES[by], cluster, jobs or 0)
+        items, name = [str(path) for path in left], f"index-{by}" + ("-images" if images else "")
+        dealt = registry.deal_out(home(), name, items, ENTRIES[by, images], cluster, jobs or 0)
         found |= {"queued": dealt.queued, "submitted": dealt.elements, "output": dealt.folder or None}
         click.echo(json.dumps(found) if as_json else _dealt(found))
         if dealt.said:
             click.echo(f"an earlier job said: {dealt.said}", err=True)
         return 0
     with _bar(len(left), "Indexing") if jobs else nullcontext(lambda _: None) as step:
-        bad = [str(each) for each in index_here(left, home(), by, jobs or 0, step) if isinstance(each, DataError)]
+        bad = [
+            str(each) for each in index_here(left, home(), by, jobs or 0, step, images) if isinstance(each, DataError)
+        ]
     _print_index(pattern, by, found | {"unusable": bad}, as_json)
     return int(bool(bad))
 

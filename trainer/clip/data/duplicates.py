@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,12 +12,17 @@ import numpy as np
 from ablative.study.core.errors import StoreError
 from ablative.study.home.paths import Home
 from ablative.trainer.clip.data.evaluated_images import tested_images
-from ablative.trainer.clip.data.images.image_list import ImageList, hexadecimal, write_list
+from ablative.trainer.clip.data.images.image_list import HASH, ImageList, hexadecimal, write_list
+from ablative.trainer.clip.data.indexing import not_indexed
 from ablative.trainer.clip.data.shards.exclusion import kept_pairs
-from ablative.trainer.clip.data.shards.image_hashes import ListedImages, image_hashes, repeated
+from ablative.trainer.clip.data.shards.image_hashes import ListedImages, image_hashes, repeated, starts
 from ablative.trainer.clip.data.shards.shard_files import ShardFiles
+from ablative.trainer.clip.data.shards.shard_index import CONTENT, SAMPLE
 from ablative.trainer.clip.data.shards.shard_paths import find_shards
 from ablative.trainer.clip.spec.config import DataConfig, DatasetConfig
+
+AT_ONCE = 2**27
+"""Hashes of images that are compared with each other together: 2 GiB of them, and about twice that to sort them."""
 
 
 @dataclass(frozen=True)
@@ -83,19 +88,52 @@ class ImageReport:
 
 
 def find_duplicates(data: DataConfig, sets: Mapping[str, DatasetConfig], home: Home) -> ImageReport:
-    """Hash every image of some shards, and those of the sets' test splits."""
+    """Hash every image of some shards, and those of the sets' test splits.
+
+    Shards that are indexed by a sample of their content are not read whole.
+    """
     where = f"data '{data.name}'"
-    files = ShardFiles(find_shards(data.path, where), home, where)
+    paths = find_shards(data.path, where)
+    sampled = not_indexed(paths, home, CONTENT) and not not_indexed(paths, home, SAMPLE)
+    files = ShardFiles(paths, home, where, SAMPLE if sampled else CONTENT)
     tested = {name: tested_images(dataset, home) for name, dataset in sets.items()}
     kept = kept_pairs(files, data, home)
-    found = enumerate(image_hashes(files, home))
-    hashes = np.concatenate([own if kept is None else own[kept.of(shard)] for shard, own in found])
-    copies = repeated(hashes)
-    evaluated = {}
-    for name, images in tested.items():
-        rows = np.isin(hashes, images)
-        evaluated[name] = Evaluated(len(images), np.unique(hashes[rows]), int(rows.sum()))
-    often = np.unique(hashes[copies])
-    whole = np.concatenate([hashes[:0], *(one.shared for one in evaluated.values())])
-    stays = ListedImages(ImageList(whole, often, "")).leave_in(hashes, np.ones(len(hashes), bool))
-    return ImageReport(len(hashes), int(copies.sum()), often, evaluated, int((~stays).sum()))
+
+    def hashes() -> Iterator[np.ndarray]:
+        """S16 of every shard's pairs, in the order of the data; all images are read the first time alone."""
+        for shard, own in enumerate(image_hashes(files, home)):
+            yield own if kept is None else own[kept.of(shard)]
+
+    count, evaluated = _shared(hashes(), tested)
+    copies, often = _repeated(hashes, -(-len(files) // AT_ONCE))
+    whole = np.concatenate([often[:0], *(one.shared for one in evaluated.values())])
+    listed = ListedImages(ImageList(whole, often, ""))
+    stay = sum(int(listed.leave_in(own, np.ones(len(own), bool)).sum()) for own in hashes())
+    return ImageReport(count, copies, often, evaluated, count - stay)
+
+
+def _shared(shards: Iterable[np.ndarray], tested: Mapping[str, np.ndarray]) -> tuple[int, dict[str, Evaluated]]:
+    """Number of pairs, and what they share with each set, by the hashes S16 of the shards' and the sets' images."""
+    count, pairs = 0, dict.fromkeys(tested, 0)
+    shared = {name: [images[:0]] for name, images in tested.items()}
+    for own in shards:
+        count += len(own)
+        for name, images in tested.items():
+            both = own[np.isin(own, images)]
+            pairs[name] += len(both)
+            shared[name].append(np.unique(both))
+    return count, {
+        name: Evaluated(len(images), np.unique(np.concatenate(shared[name])), pairs[name])
+        for name, images in tested.items()
+    }
+
+
+def _repeated(hashes: Callable[[], Iterator[np.ndarray]], parts: int) -> tuple[int, np.ndarray]:
+    """Pairs whose image another pair has, and these images S16 (n,): part for part, by how their hashes begin."""
+    copies, often = 0, [np.empty(0, HASH)]
+    for part in range(parts):
+        own = np.concatenate([each[starts(each) % np.uint64(parts) == part] for each in hashes()])
+        found = own[repeated(own)]
+        copies += len(found)
+        often.append(np.unique(found))
+    return copies, np.unique(np.concatenate(often))

@@ -106,11 +106,11 @@ class ListedImages:
         self._gone = np.isin(self._images, listed.whole)
         """bool (n,): no further pair with the image stays."""
         self._may_be = np.zeros(_STARTS, bool)
-        self._may_be[_start(self._images)] = True
+        self._may_be[starts(self._images)] = True
 
     def leave_in(self, hashes: np.ndarray, among: np.ndarray) -> np.ndarray:
         """bool (n,): those of `among` bool (n,) that stay, of the next pairs, whose images S16 (n,) are."""
-        rows = np.flatnonzero(self._may_be[_start(hashes)] & among)
+        rows = np.flatnonzero(self._may_be[starts(hashes)] & among)
         places = np.minimum(np.searchsorted(self._images, hashes[rows]), len(self._images) - 1)
         hit = self._images[places] == hashes[rows] if len(rows) else np.empty(0, bool)
         rows, places = rows[hit], places[hit]
@@ -126,7 +126,7 @@ class ListedImages:
 _STARTS = 2**22
 
 
-def _start(hashes: np.ndarray) -> np.ndarray:
-    """uint64 (n,) below 4,194,304: the beginning of each of S16 (n,), by which most images are known to be unlisted."""
+def starts(hashes: np.ndarray) -> np.ndarray:
+    """uint64 (n,) below 4,194,304: how each of S16 (n,) begins, by which most images are known to be different."""
     words: np.ndarray = np.ascontiguousarray(hashes).view("<u8")[::2]
     return words % np.uint64(_STARTS)
