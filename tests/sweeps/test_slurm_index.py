@@ -49,7 +49,7 @@ def importable(monkeypatch: pytest.MonkeyPatch, world: Path, tmp_path: Path) -> 
     (tmp_path / "code" / "slow_indexing.py").write_text(SLOW)
     monkeypatch.setenv("PYTHONPATH", f"{tmp_path / 'code'}:{HERE}")
     monkeypatch.setenv("ABLATE_HOME", str(tmp_path / "home"))
-    monkeypatch.setitem(ENTRIES, "content", "slow_indexing:by_content")
+    monkeypatch.setitem(ENTRIES, ("content", False), "slow_indexing:by_content")
     yield
     slurm("scancel", "--user", str(os.getuid()), "--quiet")
     wait_for(lambda: not slurm("squeue", "--noheader"), SECONDS)
