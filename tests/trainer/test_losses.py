@@ -126,6 +126,17 @@ def test_token_loss_and_gradients_agree_with_torch(count: int) -> None:
     assert all(torch.equal(a, b) for a, b in zip(got, again, strict=True))
 
 
+def test_token_loss_stores_one_matrix_of_logits() -> None:
+    """Neither logits nor a gradient of the stored one: at 49,408 words each is the largest tensor of a step."""
+    inputs = [torch.randn(*shape).requires_grad_() for shape in ((300, 6), (400, 6), (400,))]
+    targets = torch.randint(0, 400, (300,))
+    activities = [torch.profiler.ProfilerActivity.CPU]
+    with torch.profiler.profile(activities=activities, profile_memory=True) as profiler:
+        token_loss(*inputs, targets).sum().backward()
+    taken = [event.self_cpu_memory_usage for event in profiler.events() or ()]
+    assert sum(size >= 4 * 300 * 400 for size in taken) == 1
+
+
 def test_token_loss_under_autocast_is_near_and_fp32() -> None:
     generator = torch.Generator().manual_seed(0)
     inputs = [torch.randn(*shape, generator=generator) for shape in ((50, 6), (40, 6), (40,))]

@@ -172,9 +172,11 @@ def _shapes(rows: Tensor, weight: Tensor, bias: Tensor, targets: Tensor) -> tupl
 def _keep(ctx: Any, inputs: tuple[Tensor, ...], output: tuple[Tensor, Tensor]) -> None:
     rows, weight, _, _ = inputs
     ctx.save_for_backward(rows, weight, output[1])
+    # Nothing depends on the second output, whose gradient autograd would make as another matrix (R,V), of zeros.
+    ctx.set_materialize_grads(False)
 
 
-def _backward(ctx: Any, grad: Tensor, _: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
+def _backward(ctx: Any, grad: Tensor, _: None) -> tuple[Tensor, Tensor, Tensor, None]:
     rows, weight, slopes = ctx.saved_tensors
     grad = grad[:, None].to(rows.dtype)
     return grad * (slopes @ weight), slopes.T @ (grad * rows), (slopes.T @ grad)[:, 0], None
