@@ -16,7 +16,8 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from ablative.study.core.files import read_json, write_atomic
+from ablative.study.core.damage import DamagedError
+from ablative.study.core.files import load_json, write_atomic
 from ablative.study.syntax.words import Tree
 
 MOST = 1000
@@ -27,8 +28,10 @@ _CHANGING = re.compile(rb"\$\{\s*(oc\.env|env|now|hydra)\b")
 
 def kept_trees() -> Path | None:
     """`$XDG_CACHE_HOME/ablate/trees`, by default below `~/.cache`; None for a user without a home folder."""
+    named = Path(os.environ.get("XDG_CACHE_HOME", ""))
     with contextlib.suppress(RuntimeError):
-        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ablate" / "trees"
+        # The standard has a relative one ignored.
+        return (named if named.is_absolute() else Path.home() / ".cache") / "ablate" / "trees"
     return None
 
 
@@ -54,12 +57,13 @@ class KeptTrees:
         if self._place is None or changing:
             return make()
         path = self._place / f"{state.hexdigest()[:32]}.json"
-        kept: Tree | None = read_json(path, {str: object})
-        if kept is None:
-            kept = make()
-            with contextlib.suppress(OSError):  # a full disk, or a folder that cannot be written
-                _write(path, kept)
-        return kept
+        with contextlib.suppress(OSError, DamagedError):  # none yet, a torn one, or no folder of ours
+            kept: Tree = load_json(path, {str: object})
+            return kept
+        made = make()
+        with contextlib.suppress(OSError):  # a full disk, or a folder that cannot be written
+            _write(path, made)
+        return made
 
     @functools.cached_property
     def _contents(self) -> dict[bool, list[bytes]]:

@@ -315,8 +315,10 @@ def test_what_hydra_composes_is_kept_until_a_file_changes(tmp_path: Path, monkey
         monkeypatch.setenv("WIDTH", said)
         assert width("varied") == int(said)
         assert width("own", "model.embed_dim=${oc.env:WIDTH}") == said
-    monkeypatch.setenv("XDG_CACHE_HOME", "/proc/none")
-    assert width() == 48
+    (tmp_path / "file").touch()
+    for place in ("/proc/none", str(tmp_path / "file")):
+        monkeypatch.setenv("XDG_CACHE_HOME", place)
+        assert width() == 48
 
 
 def test_the_words_of_the_last_run_are_remembered(tmp_path: Path) -> None:
