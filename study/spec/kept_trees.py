@@ -50,12 +50,12 @@ class KeptTrees:
             studies: the files of studies count, too; without, one may edit them.
             make: composes the tree; what it raises is not kept.
         """
-        state = hashlib.sha256(repr(asked).encode())
-        for content in self._contents[studies]:
-            state.update(content)
-        changing = any(map(_CHANGING.search, (*self._contents[studies], repr(asked).encode())))
-        if self._place is None or changing:
+        state, changing = self._states[studies]
+        words = repr(asked).encode()
+        if self._place is None or changing or _CHANGING.search(words):
             return make()
+        state = state.copy()
+        state.update(words)
         path = self._place / f"{state.hexdigest()[:32]}.json"
         with contextlib.suppress(OSError, DamagedError):  # none yet, a torn one, or no folder of ours
             kept: Tree = load_json(path, {str: object})
@@ -66,17 +66,33 @@ class KeptTrees:
         return made
 
     @functools.cached_property
-    def _contents(self) -> dict[bool, list[bytes]]:
-        """Names and contents of all files that count, with and without studies."""
-        found = {studies: [_version()] for studies in (True, False)}
-        for folder in self._folders:
-            for file in sorted(folder.rglob("*.yaml")):
-                content = [repr((str(file.relative_to(folder)), file.stat().st_size)).encode(), *_content(file)]
-                for studies in (True, False)[: 1 if file.parent.name == "study" else 2]:
-                    found[studies] += content
-            for contents in found.values():
-                contents.append(b"end of a folder")
-        return found
+    def _states(self) -> dict[bool, tuple[hashlib._Hash, bool]]:
+        """Whether studies count → hash of the names and contents of all files that do, and whether one may change."""
+        contents = {studies: [_version()] for studies in (True, False)}
+        for place, file in ((place, file) for place, folder in enumerate(self._folders) for file in _files(folder)):
+            read = b"".join(_content(file))
+            content = repr((place, str(file.relative_to(self._folders[place])), len(read))).encode() + read
+            contents[True].append(content)
+            if file.parent.name != "study":
+                contents[False].append(content)
+        return {
+            studies: (hashlib.sha256(b"".join(found)), any(map(_CHANGING.search, found)))
+            for studies, found in contents.items()
+        }
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    """The YAML files below a config folder, also of groups that are links; homes and hidden folders have none.
+
+    The folder may be that of a whole project.
+    """
+    for top, folders, names in os.walk(folder):
+        linked = [Path(top, name) for name in folders if Path(top) == folder and Path(top, name).is_symlink()]
+        yield from (file for group in sorted(linked) for file in sorted(group.glob("*.yaml")))
+        folders[:] = sorted(
+            name for name in folders if not name.startswith(".") and not Path(top, name, "identity").exists()
+        )
+        yield from (Path(top, name) for name in sorted(names) if name.endswith(".yaml"))
 
 
 def _content(file: Path) -> Iterator[bytes]:

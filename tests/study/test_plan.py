@@ -306,6 +306,17 @@ def test_what_hydra_composes_is_kept_until_a_file_changes(tmp_path: Path, monkey
     assert before[1] == before[2] and before[3] == before[4]  # nothing was written for what was known
     folder = folder.rename(tmp_path / "moved")
     assert width() == 48 and kept() == before[4]
+    # What the files of a home say is no configuration; a group may be a link.
+    (folder / "ablate_home").mkdir()
+    for name in ("identity", "config.yaml"):
+        (folder / "ablate_home" / name).write_text("model: own")
+    assert width() == 48 and kept() == before[4]
+    (folder / "model").rename(tmp_path / "models")
+    (folder / "model").symlink_to(tmp_path / "models")
+    assert width() == 48 and kept() == before[4]
+    (tmp_path / "models" / "own.yaml").write_text("defaults: [tiny]\nembed_dim: 24\n")
+    assert width() == 24
+    (tmp_path / "models" / "own.yaml").write_text("defaults: [tiny]\nembed_dim: 48\n")
     for path in (tmp_path / "ablate" / "trees").glob("*"):
         path.write_text("{torn")
     assert width() == 48

@@ -13,11 +13,10 @@ from ablative.study.core.errors import StoreError
 from ablative.study.home.paths import Home
 from ablative.trainer.clip.data.evaluated_images import tested_images
 from ablative.trainer.clip.data.images.image_list import HASH, ImageList, hexadecimal, write_list
-from ablative.trainer.clip.data.indexing import not_indexed
 from ablative.trainer.clip.data.shards.exclusion import kept_pairs
 from ablative.trainer.clip.data.shards.image_hashes import ListedImages, image_hashes, repeated, starts
 from ablative.trainer.clip.data.shards.shard_files import ShardFiles
-from ablative.trainer.clip.data.shards.shard_index import CONTENT, SAMPLE
+from ablative.trainer.clip.data.shards.shard_index import CONTENT, SAMPLE, known_summary
 from ablative.trainer.clip.data.shards.shard_paths import find_shards
 from ablative.trainer.clip.spec.config import DataConfig, DatasetConfig
 
@@ -94,8 +93,8 @@ def find_duplicates(data: DataConfig, sets: Mapping[str, DatasetConfig], home: H
     """
     where = f"data '{data.name}'"
     paths = find_shards(data.path, where)
-    sampled = not_indexed(paths, home, CONTENT) and not not_indexed(paths, home, SAMPLE)
-    files = ShardFiles(paths, home, where, SAMPLE if sampled else CONTENT)
+    known = [by for by in (CONTENT, SAMPLE) if known_summary(paths[0], home, by) is not None]
+    files = ShardFiles(paths, home, where, *known[:1])
     tested = {name: tested_images(dataset, home) for name, dataset in sets.items()}
     kept = kept_pairs(files, data, home)
 
