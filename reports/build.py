@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import dataclasses
 import gc
@@ -149,9 +150,7 @@ def _write_extras(
     paths += write_statistics(study.name, out)
     figures, drawings, broken = _write_figures(results, out / "figures", bool(refresh))
     paths += figures
-    saved = results.plan.home.study(study.name).warehouse
-    results.warehouse.save(saved)
-    paths.append(saved)
+    paths.append(results.warehouse.save())
     left_out = ""
     if "pdf" in formats and "tex" in formats:
         width = text_widths(study.report.width, "report.width")[-1]
@@ -177,6 +176,9 @@ def _collector_paused() -> Iterator[None]:
         yield
     finally:
         if paused:
+            gc.freeze()  # else the first collection goes through all of them, at the end of the command
+            atexit.unregister(gc.unfreeze)
+            atexit.register(gc.unfreeze)  # what Python takes apart at its end, it has to know
             gc.enable()
 
 

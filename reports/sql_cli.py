@@ -57,8 +57,7 @@ def sql(
         names, rows = ask(warehouse, query) if query else views(warehouse)
         paths = export(warehouse, parquet) if parquet else []
         if not query:
-            paths.append(plan.home.study(plan.study.name).warehouse)
-            warehouse.save(paths[-1])
+            paths.append(warehouse.save())
     for path in paths:
         click.echo(f"written: {path}", err=True)
     if as_json:

@@ -66,7 +66,9 @@ def write_table(
 ) -> list[Path]:
     """A table in each format, and with `html` or `tex` its provenance as JSON; `widths`: of the paper's text."""
     stem = file_name(table.name)
-    texts = {format: RENDERERS[format](table, study, widths) for format in formats if format in RENDERERS}
+    texts: dict[str, str | bytes] = {
+        format: RENDERERS[format](table, study, widths) for format in formats if format in RENDERERS
+    }
     if {"html", "tex"} & set(formats):
         texts["json"] = render_json(table)
     paths = []

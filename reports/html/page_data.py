@@ -92,19 +92,27 @@ def _numbers(entries: Sequence[Entry], columns: Sequence[Column], behind: Behind
     """Each number of a row as JSON, with two digits more than are printed."""
     for entry, column in zip(entries, columns, strict=True):
         form = f"%.{column.digits + 2}f"
-        sources = ",".join([form % value if value == value else "null" for _, _, _, value in entry.sources])
+        values = [value for _, _, _, value in entry.sources]
         runs = behind.runs(entry.sources, entry.cell, column.stages)
-        numbers = _filled(form, entry)
-        rest = _rest(entry, form)
-        yield f"[{behind.cell(entry.cell)},{runs},[{sources}],{numbers}{rest}]"
+        yield (
+            f"[{behind.cell(entry.cell)},{runs},[{_listed(form, values)}],{_listed(form, _filled(entry))},"
+            f"{entry.planned}{_rest(entry, form)}]"
+        )
 
 
-def _filled(form: str, entry: Entry) -> str:
-    """Mean, deviation, half interval, planned seeds."""
-    if entry.summary is None:
-        return f"null,null,null,{entry.planned}"
-    own = (entry.summary.mean, entry.summary.sd, entry.ci_half_width)
-    return ",".join([_json(form, each) for each in own]) + f",{entry.planned}"
+def _filled(entry: Entry) -> tuple[float | None, float | None, float | None]:
+    """Mean, deviation, half interval."""
+    own = entry.summary
+    return (None, None, None) if own is None else (own.mean, own.sd, entry.ci_half_width)
+
+
+def _listed(form: str, values: Sequence[float | None]) -> str:
+    """Numbers in one form, null where one is missing or not finite."""
+    try:
+        text = ",".join([form] * len(values)) % tuple(values)  # all at once: a long table has 100,000 of them
+    except TypeError:
+        text = ""
+    return text if text and "n" not in text else ",".join([_json(form, value) for value in values])
 
 
 def _rest(entry: Entry, form: str) -> str:

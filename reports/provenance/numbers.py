@@ -9,13 +9,12 @@ from __future__ import annotations
 import functools
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from json.encoder import encode_basestring_ascii
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ablative.reports.provenance.findings import Finding, cells_used, tasks_behind
 from ablative.reports.provenance.number_keys import apart, key_part, table_keys
-from ablative.reports.provenance.sidecar import Fields, values
+from ablative.reports.provenance.sidecar import Fields, json_line, values
 from ablative.reports.store.coverage import Coverage, StoredState
 from ablative.reports.store.warehouse import Source, cell_key, quoted
 from ablative.reports.tables.escape import LATEX_SIGNS, bare, comment, latex
@@ -287,23 +286,22 @@ def _place(found: Mapping[str, Any], environments: dict[str, int]) -> int | None
 def write_numbers_json(path: Path, numbers: Numbers) -> None:
     """Write one number a line, so that small differences stay small; a large report's whole text is never in memory."""
     with replacing(path) as file:
-        file.writelines(piece.encode() for piece in _pieces(numbers))
+        file.writelines(_pieces(numbers))
 
 
-def _pieces(numbers: Numbers) -> Iterator[str]:
-    encode = json.JSONEncoder(ensure_ascii=False, check_circular=False).encode
+def _pieces(numbers: Numbers) -> Iterator[bytes]:
     parts = {name: numbers[name] for name in ("numbers", "tasks", "run_sets") if name in numbers}
     head = {name: value for name, value in numbers.items() if name not in parts}
-    yield json.dumps(head, ensure_ascii=False, indent=1, allow_nan=False).removesuffix("\n}")
+    yield json.dumps(head, ensure_ascii=False, indent=1, allow_nan=False).removesuffix("\n}").encode()
     for name, own in parts.items():
-        first, last = "{}" if isinstance(own, Mapping) else "[]"
-        yield f',\n "{name}": {first}\n'
-        keys = [f"{encode_basestring_ascii(key)}: " for key in own] if isinstance(own, Mapping) else [""] * len(own)
+        first, last = (b"{", b"}") if isinstance(own, Mapping) else (b"[", b"]")
+        keys = [json_line(key) + b": " for key in own] if isinstance(own, Mapping) else [b""] * len(own)
         values = own.values() if isinstance(own, Mapping) else own
+        yield b',\n "%b": %b\n' % (name.encode(), first)
         for place, (key, value) in enumerate(zip(keys, values, strict=True)):
-            yield (",\n" if place else "") + key + encode(value)
-        yield f"\n{last}"
-    yield "\n}\n"
+            yield (b",\n" if place else b"") + key + json_line(value)
+        yield b"\n" + last
+    yield b"\n}\n"
 
 
 def render_numbers_latex(numbers: Numbers) -> str:
@@ -337,10 +335,10 @@ def _macro(key: str, number: Mapping[str, Any]) -> str:
         text = latex(number["text"])
         shown = (text if "claim" in number else rf"\ablatemissing{{{text}}}") + sign
         return rf"\ablatenumber{{{key}}}{{{shown}}}%"
-    value, spread, delta = (_number(parts[name]) for name in ("value", "spread", "delta"))
+    value, spread, delta = _number(parts["value"]), _number(parts["spread"]), _number(parts["delta"])
     whole = f"{value} {spread}".rstrip()
-    arguments = (key, whole + sign, value + sign, delta + sign * bool(delta), number["n"])
-    return r"\ablateparts" + "".join([f"{{{each}}}" for each in arguments]) + "%"
+    change = delta + sign if delta else ""
+    return rf"\ablateparts{{{key}}}{{{whole}{sign}}}{{{value}{sign}}}{{{change}}}{{{number['n']}}}%"
 
 
 @functools.lru_cache(maxsize=10_000)

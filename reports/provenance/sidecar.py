@@ -9,6 +9,8 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
+import orjson
+
 from ablative.reports.store.warehouse import Source
 from ablative.reports.tables.tables import Entry, Table
 
@@ -100,10 +102,15 @@ def _entry(entry: Entry, sets: RunSets) -> Fields:
     return own | {"runs": sets.place(entry.sources), "values": values(entry.sources)}
 
 
-def render_json(table: Table) -> str:
-    """The sidecar's text, one row a line: small differences stay small, and JSON's fast encoder writes each."""
+def render_json(table: Table) -> bytes:
+    """The sidecar's text, one row a line: small differences stay small."""
     data = provenance(table)
-    encode = json.JSONEncoder(ensure_ascii=False, check_circular=False).encode
-    parts = [f' "{name}": [\n' + ",\n".join(map(encode, data.pop(name))) + "\n]" for name in ("run_sets", "rows")]
-    head = json.dumps(data, ensure_ascii=False, indent=1).removesuffix("\n}")
-    return ",\n".join([head, *parts]) + "}\n"
+    parts = {name: data.pop(name) for name in ("run_sets", "rows")}
+    head = json.dumps(data, ensure_ascii=False, indent=1).removesuffix("\n}").encode()
+    listed = [f' "{name}": [\n'.encode() + b",\n".join(map(json_line, own)) + b"\n]" for name, own in parts.items()]
+    return b",\n".join([head, *listed]) + b"}\n"
+
+
+def json_line(value: object) -> bytes:
+    """JSON without spaces or line breaks, in UTF-8; NaN, for which it has no word, becomes null."""
+    return orjson.dumps(value)

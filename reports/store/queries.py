@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ablative.reports.store.warehouse import SQL, Warehouse, description
+from ablative.reports.store.sql_models import SQL, description
+from ablative.reports.store.warehouse import Warehouse
 from ablative.study.core.errors import ConfigError
 from ablative.study.core.files import write_atomic
 

@@ -11,11 +11,13 @@ import itertools
 import json
 import os
 import re
+import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ablative.reports.store.factor_columns import BY_FACTOR, PLACE, factors_sql
+from ablative.reports.store.sql_models import CURVES, INTERMEDIATE, KEPT, MARTS, STAGING, check, description, sql
 from ablative.reports.store.store_tables import (
     HISTORY,
     METRICS,
@@ -27,25 +29,12 @@ from ablative.reports.store.store_tables import (
     Types,
     typed,
 )
-from ablative.study.core.errors import StoreError
-from ablative.study.core.packages import folder
 
 if TYPE_CHECKING:
-    import duckdb
     import pyarrow
 
     from ablative.study.plan.plan import Plan
     from ablative.study.plan.task import Task
-
-SQL = folder("ablative.reports") / "sql"
-STAGING = ("stg_runs", "stg_tags", "stg_metrics")
-INTERMEDIATE = ("int_metrics", "int_tasks", "int_finished")
-KEPT = ("stg_tags", *INTERMEDIATE)
-"""Built once; they are small."""
-MARTS = ("runs", "results", "cost", "trials", "declared_metrics")
-"""Marts, in the order of their dependencies."""
-CURVES = "curves"
-"""One more mart, of all that was logged over steps: large, and built only where it is asked for."""
 
 
 class Source(NamedTuple):
@@ -118,8 +107,12 @@ class Warehouse:
         import duckdb
 
         self.connection = duckdb.connect(":memory:")
-        # Nothing may be fetched at run time. One thread: these models are small, and it saves memory and CPU.
+        self._saved = plan.home.study(plan.study.name).warehouse.absolute()
+        self._draft = self._saved.with_name(f".{self._saved.name}.{os.getpid()}")
+        # Nothing may be fetched at run time; the one place for files is where `save` makes its own.
+        self.connection.execute(f"set allowed_directories = [{quoted(f'{self._draft}/')}]")
         self.connection.execute("set autoinstall_known_extensions = false; set enable_external_access = false")
+        # One thread: these models are small, and it saves memory and CPU.
         # Python's values enter as texts, and are cast: what type a sample of them has does not count.
         self.connection.execute("set threads = 1; set pandas_analyze_sample = 0")
         self._store, self._factors = store, tuple(plan.study.factors)
@@ -191,7 +184,7 @@ class Warehouse:
     def load_factors(self) -> None:
         """Make `results_by_factor` one of the views."""
         if BY_FACTOR not in self.views:
-            query = _sql("marts", BY_FACTOR).replace(PLACE, factors_sql(self._factors))
+            query = sql("marts", BY_FACTOR).replace(PLACE, factors_sql(self._factors))
             self.connection.execute(f"create or replace view {BY_FACTOR} as {query}")
             self.views = (*self.views, BY_FACTOR)
 
@@ -217,25 +210,27 @@ class Warehouse:
         points = self._store.history(mlflow_runs, metrics) if mlflow_runs and metrics else None
         self._register(name, HISTORY, points)
 
-    def save(self, path: Path) -> None:
-        """Write the marts into a DuckDB file, replaced in one step, for queries of the user's own."""
-        import duckdb
-
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}.{os.getpid()}")
-        temporary.unlink(missing_ok=True)
-        with duckdb.connect(str(temporary), config={"threads": 1}) as file:
+    def save(self) -> Path:
+        """Write the marts into the study's DuckDB file, replaced in one step, for queries of the user's own."""
+        folder, file = self._draft, self._draft / self._saved.name
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        try:
+            self.connection.execute(f"attach {quoted(str(file))} as saved")
             for name in self.views:
-                # Rows go over in batches: a whole mart of Arrow would be the report's largest piece of memory.
-                file.register("mart", self.connection.sql(f"select * from {name}").to_arrow_reader())
-                file.execute(f"create table {name} as select * from mart")
-                file.execute(f"comment on table {name} is {quoted(description(_sql('marts', name)))}")
-        temporary.replace(path)
+                self.connection.execute(f"create table saved.{name} as select * from {name}")
+                comment = quoted(description(sql("marts", name)))
+                self.connection.execute(f"comment on table saved.{name} is {comment}")
+            self.connection.execute("detach saved")
+            file.replace(self._saved)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+        return self._saved
 
     def _build(self, folder: str, model: str) -> None:
         # What is asked for again and again is kept; the rest is read in place, from Arrow: a copy would cost memory.
         kind = "table" if model in KEPT else "view"
-        self.connection.execute(f"create or replace {kind} {model} as {_sql(folder, model)}")
+        self.connection.execute(f"create or replace {kind} {model} as {sql(folder, model)}")
 
     def _register_sources(self, tables: StoreTables | None) -> None:
         """The store's tables; empty ones where it has no such experiment."""
@@ -271,24 +266,6 @@ class Warehouse:
         self.connection.unregister("given")
 
 
-def check(connection: duckdb.DuckDBPyConnection) -> None:
-    """Run every query of `sql/checks`; the first that returns rows is a StoreError that shows some of them."""
-    for file in sorted((SQL / "checks").glob("*.sql")):
-        query = file.read_text(encoding="utf-8")
-        rows = connection.execute(query).fetchmany(3)
-        if rows:
-            name = file.stem.replace("_", " ")
-            shown = "; ".join(", ".join(map(str, row)) for row in rows)
-            raise StoreError(f"the tracking store fails the check '{name}' ({description(query)}): {shown}")
-
-
-def description(query: str) -> str:
-    """The comment at the head of an SQL file, as one line."""
-    lines: Iterable[str] = query.splitlines()
-    head = [line.removeprefix("--").strip() for line in lines if line.startswith("--")]
-    return " ".join(head)
-
-
 def _grouped(rows: pyarrow.Table) -> dict[tuple[str, int], tuple[Source, ...]]:
     """Rows of `_VALUES` by cell and column, seeds in order.
 
@@ -312,10 +289,6 @@ def _grouped(rows: pyarrow.Table) -> dict[tuple[str, int], tuple[Source, ...]]:
     for start, end in itertools.pairwise([*starts, len(sources)]):
         found[texts["cell"][cell[start]], int(place[start])] = sources[start:end]
     return found
-
-
-def _sql(folder: str, model: str) -> str:
-    return (SQL / folder / f"{model}.sql").read_text(encoding="utf-8")
 
 
 def _plan_tables(plan: Plan) -> dict[str, tuple[Types, list[tuple[Any, ...]]]]:

@@ -97,6 +97,8 @@ def latex(text: str) -> str:
 
 def unknown_to_pdflatex(text: str) -> list[str]:
     """Characters of a LaTeX text that pdflatex cannot print."""
+    if text.isascii():
+        return []  # the usual case, megabytes of numbers
     return sorted({letter for letter in set(text) if ord(letter) > 127 and letter not in PRINTED})
 
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ablative.reports.tables.escape import bare, html
+from ablative.study.core.files import user_cache
 from ablative.study.core.packages import folder
 from ablative.study.core.plurals import counted
 
@@ -25,6 +28,7 @@ def environment() -> jinja2.Environment:
     import jinja2
 
     made = jinja2.Environment(
+        bytecode_cache=_kept_bytecode(),
         loader=jinja2.FileSystemLoader(FOLDER),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
@@ -33,6 +37,26 @@ def environment() -> jinja2.Environment:
     )
     made.filters |= {"scripts": html, "bare": bare, "counted": counted}
     return made
+
+
+def _kept_bytecode() -> jinja2.BytecodeCache | None:
+    """Compiled templates, which each user keeps between commands; what cannot be kept is compiled again."""
+    import jinja2
+
+    class Kept(jinja2.FileSystemBytecodeCache):
+        def load_bytecode(self, bucket: jinja2.bccache.Bucket) -> None:
+            try:
+                super().load_bytecode(bucket)
+            except Exception:  # a damaged file may raise anything
+                bucket.reset()
+
+        def dump_bytecode(self, bucket: jinja2.bccache.Bucket) -> None:
+            with contextlib.suppress(OSError):
+                Path(self.directory).mkdir(parents=True, exist_ok=True)
+                super().dump_bytecode(bucket)
+
+    folder = user_cache("templates")
+    return None if folder is None else Kept(str(folder))
 
 
 def fill(template: str, **values: object) -> Markup:

@@ -8,7 +8,7 @@ import os
 import shutil
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -135,3 +135,12 @@ def read_json(path: Path, shape: Shape = object) -> Any | None:
 def is_damaged(path: Path, shape: Shape = object) -> bool:
     """Whether there is a file, or something in its place, that `read_json` takes as absent."""
     return os.path.lexists(path) and read_json(path, shape) is None
+
+
+def user_cache(name: str) -> Path | None:
+    """`$XDG_CACHE_HOME/ablate/<name>`, by default below `~/.cache`; None for a user without a home folder."""
+    named = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    with suppress(RuntimeError):
+        # The standard has a relative one ignored.
+        return (named if named.is_absolute() else Path.home() / ".cache") / "ablate" / name
+    return None

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from ablative.study.core.damage import DamagedError
-from ablative.study.core.files import load_json, write_atomic
+from ablative.study.core.files import load_json, user_cache, write_atomic
 from ablative.study.syntax.words import Tree
 
 MOST = 1000
@@ -26,21 +26,12 @@ _CHANGING = re.compile(rb"\$\{\s*(oc\.env|env|now|hydra)\b")
 """Interpolations whose value no file has."""
 
 
-def kept_trees() -> Path | None:
-    """`$XDG_CACHE_HOME/ablate/trees`, by default below `~/.cache`; None for a user without a home folder."""
-    named = Path(os.environ.get("XDG_CACHE_HOME", ""))
-    with contextlib.suppress(RuntimeError):
-        # The standard has a relative one ignored.
-        return (named if named.is_absolute() else Path.home() / ".cache") / "ablate" / "trees"
-    return None
-
-
 class KeptTrees:
     """The trees of some config folders."""
 
     def __init__(self, folders: Sequence[Path]) -> None:
         self._folders = folders
-        self._place = kept_trees()
+        self._place = user_cache("trees")
 
     def get(self, asked: Sequence[object], studies: bool, make: Callable[[], Tree]) -> Tree:
         """A tree that is there, or the one that `make` composes.

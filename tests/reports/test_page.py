@@ -21,6 +21,7 @@ from ablative.reports.html.page_data import embed
 from ablative.reports.html.state_grid import SYMBOLS
 from ablative.reports.store.coverage import REPORT_STATES
 from ablative.reports.tables import html_table
+from ablative.reports.tables.html_templates import environment
 from ablative.reports.watch import watch
 from ablative.study.home.paths import Home
 from ablative.study.plan.plan import Plan
@@ -41,6 +42,29 @@ def written(partial: Plan, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def tab() -> Iterator[browser.Page]:
     with browser.page() as tab:
         yield tab
+
+
+def test_compiled_templates_are_kept_and_a_damaged_one_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def table() -> float:
+        environment.cache_clear()
+        environment().get_template("table.html")
+        return sum(path.stat().st_mtime_ns for path in (tmp_path / "ablate" / "templates").glob("*"))
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    first = table()
+    assert first and table() == first
+    [kept] = (tmp_path / "ablate" / "templates").iterdir()
+    whole = kept.read_bytes()
+    for damaged in (b"", b"text", whole[:30], whole[:-30]):
+        kept.write_bytes(damaged)
+        table()
+        assert kept.read_bytes() == whole
+    for place in ("/proc/none", str(kept)):
+        monkeypatch.setenv("XDG_CACHE_HOME", place)
+        table()
+    environment.cache_clear()
 
 
 def test_every_state_has_a_sign() -> None:

@@ -79,7 +79,7 @@ def test_a_file_has_a_line_for_each_row_however_long(capsys: pytest.CaptureFixtu
     assert any("x" * 900 in line and line.rstrip().endswith("1") for line in capsys.readouterr().out.splitlines())
 
 
-def test_curves_are_there_when_asked_for(full: Plan, tmp_path: Path) -> None:
+def test_curves_are_there_when_asked_for(full: Plan) -> None:
     with open_warehouse(full) as warehouse:
         assert "curves" not in warehouse.views, "large, so not read without need"
         answer = ask(warehouse, "select metric, count(*) as points from curves group by metric order by metric")
@@ -89,8 +89,8 @@ def test_curves_are_there_when_asked_for(full: Plan, tmp_path: Path) -> None:
             == [row for row in ask(warehouse, _FINITE).rows if row[2] == "train/loss"]
             != []
         )
-        warehouse.save(tmp_path / "saved.duckdb")
-        with duckdb.connect(str(tmp_path / "saved.duckdb"), read_only=True) as saved:
+        path = warehouse.save()
+        with duckdb.connect(str(path), read_only=True) as saved:
             [(points,)] = saved.sql("select count(*) from curves").fetchall()
             assert points == sum(count for _, count in answer.rows)
 

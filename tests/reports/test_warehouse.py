@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import math
+import shutil
 import sqlite3
 from contextlib import nullcontext
 from pathlib import Path
@@ -17,8 +18,10 @@ import stores
 from ablative.reports.store.coverage import cover
 from ablative.reports.store.database_store import DatabaseStore, open_store
 from ablative.reports.store.results import open_warehouse
-from ablative.reports.store.warehouse import MARTS, Warehouse, cell_key, check, quoted, value_query
+from ablative.reports.store.sql_models import MARTS, check
+from ablative.reports.store.warehouse import Warehouse, cell_key, quoted, value_query
 from ablative.study.core.errors import StoreError
+from ablative.study.home.paths import Home
 from ablative.study.plan.plan import Plan
 from ablative.study.trainers import Metric
 
@@ -335,20 +338,41 @@ def test_the_check_for_duplicates_finds_one(full: Plan) -> None:
             check(warehouse.connection)
 
 
-def test_the_saved_warehouse_answers_the_same_query(full: Plan, tmp_path: Path) -> None:
-    path = tmp_path / "deep" / "warehouse.duckdb"
+def test_the_saved_warehouse_answers_the_same_query(
+    full: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    home = Home(Path("a user's, own"))  # relative, with characters that SQL has to have escaped
+    home.root.mkdir()
+    shutil.copy(full.home.store, home.store)
     metrics = ("zero_shot/shapes_shape/top1",)
     key = cell_key(full.cells[0])
-    with open_warehouse(full) as warehouse:
-        warehouse.save(path)
-        warehouse.save(path)  # again, over the first
+    with open_warehouse(dataclasses.replace(full, home=home)) as warehouse:
+        warehouse.save()
+        path = warehouse.save()  # again, over the first
         wanted = warehouse.rows(value_query(metrics), {"cell": key})
+        with pytest.raises(duckdb.PermissionException):
+            warehouse.rows("select * from read_text('/etc/hostname')")
     assert len(wanted) == 3
+    assert path == home.study(full.study.name).warehouse.absolute()
     with duckdb.connect(str(path), read_only=True) as file:
         assert file.execute(value_query(metrics).replace("$cell", quoted(key))).fetchall() == wanted
         comments = file.execute("select comment from duckdb_tables() order by table_name").fetchall()
     assert all(comment for (comment,) in comments) and len(comments) == len(MARTS)
     assert [child.name for child in path.parent.iterdir()] == ["warehouse.duckdb"]
+
+
+def test_a_warehouse_that_cannot_be_saved_leaves_the_last_one(full: Plan, tmp_path: Path) -> None:
+    home = Home(tmp_path)
+    shutil.copy(full.home.store, home.store)
+    with open_warehouse(dataclasses.replace(full, home=home)) as warehouse:
+        before = warehouse.save().read_bytes()
+        warehouse.connection.execute("create or replace view cost as select error('full') as cost")
+        with pytest.raises(duckdb.Error, match="full"):
+            warehouse.save()
+    folder = home.study(full.study.name).root
+    assert [child.name for child in folder.iterdir()] == ["warehouse.duckdb"]
+    assert home.study(full.study.name).warehouse.read_bytes() == before
 
 
 def test_relative_and_absolute_sqlite_uris(full: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
