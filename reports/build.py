@@ -297,10 +297,7 @@ def _write_figures(results: Results, folder: Path, page_alone: bool) -> tuple[li
     from ablative.reports.figures.fetch import figure_data
     from ablative.reports.figures.figure_data import Drawing
     from ablative.reports.figures.figures import save_figure
-    from ablative.reports.figures.style import import_seaborn
 
-    if any(config.kind == "custom" for config in results.study.figures.values()):
-        import_seaborn(whole=True)
     paths: list[Path] = []
     drawings: list[Drawing] = []
     broken: list[str] = []

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ablative.reports.figures.figure_data import FigureData
-from ablative.reports.figures.style import FAINT, INK, SEED, SMALLEST, Color, import_seaborn, nth_marker
+from ablative.reports.figures.style import FAINT, INK, SEED, SMALLEST, Color, nth_marker
 from ablative.reports.stats.decide import ALPHA
 from ablative.reports.stats.factorial import Analysis, Contrast, Grid
 from ablative.reports.stats.student import Floats
@@ -95,7 +95,7 @@ def draw_effects(data: FigureData, color: Callable[[str, str], Color]) -> Figure
         axes[0][place].set_title(column.label)
     for axis in axes.flat:
         axis.tick_params(axis="y", length=0)
-    import_seaborn().despine(fig=figure, left=True)
+        axis.spines["left"].set_visible(False)
     return figure
 
 

@@ -20,7 +20,7 @@ from ablative.reports.figures.heatmap_figure import draw_heatmap
 from ablative.reports.figures.legends import add_legends, legend_inches
 from ablative.reports.figures.panels import draw_panels
 from ablative.reports.figures.signs import color
-from ablative.reports.figures.style import COLUMN_INCHES, METADATA, STYLE, Color, import_seaborn
+from ablative.reports.figures.style import COLUMN_INCHES, METADATA, STYLE, Color
 from ablative.study.spec.outputs import BY_METRIC
 
 if TYPE_CHECKING:
@@ -75,7 +75,6 @@ def draw(data: FigureData) -> Figure:
     if kind == "heatmap":
         return draw_heatmap(data, panels(data))
     figure = draw_curves(data) if kind == "curves" else _draw_charts(data)
-    import_seaborn().despine(fig=figure)
     add_legends(figure, data)
     return figure
 

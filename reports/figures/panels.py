@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ablative.reports.figures.figure_data import FigureData
-from ablative.reports.figures.style import FAINT, INK, SMALLEST, Color, import_seaborn, nth_marker
+from ablative.reports.figures.style import FAINT, INK, SMALLEST, Color, nth_marker, palette
 from ablative.reports.store.coverage import StoredState
 from ablative.reports.store.labels import Labels
 from ablative.reports.store.results import Results
@@ -254,8 +254,7 @@ def _label_legend(figure: Figure, names: Sequence[str], paints: Any, used: set[i
 
 def _palette(count: int) -> Any:
     """RGB (count + 1, 3): light grey for the background, which is label 0, then the classes; white for undecided."""
-    colors = import_seaborn().color_palette("colorblind" if count <= 11 else "husl", max(count - 1, 1))
-    return np.array([(0.88, 0.88, 0.88), *colors[: count - 1], (1.0, 1.0, 1.0)])
+    return np.array([(0.88, 0.88, 0.88), *palette(count - 1), (1.0, 1.0, 1.0)])
 
 
 def _reconstruction(shown: Sequence[Shown], page: float) -> Figure:

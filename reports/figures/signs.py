@@ -12,9 +12,9 @@ from ablative.reports.figures.style import (
     Color,
     LineStyle,
     Marker,
-    import_seaborn,
     nth_line,
     nth_marker,
+    palette,
 )
 
 
@@ -23,9 +23,8 @@ def color(data: FigureData, factor: str, level: str) -> Color:
     if level == NONE:
         return FAINT
     levels = data.levels.get(factor, ())
-    name = "colorblind" if len(levels) <= 10 else "husl"
-    palette: list[tuple[float, float, float]] = import_seaborn().color_palette(name, max(len(levels), 1))
-    return palette[levels.index(level)] if level in levels else palette[0]
+    colors = palette(max(len(levels), 1))
+    return colors[levels.index(level)] if level in levels else colors[0]
 
 
 def hue(data: FigureData, cell: dict[str, str]) -> str:

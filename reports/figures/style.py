@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
-from types import ModuleType
 from typing import Any, Literal
 
 from ablative.study.syntax.text_width import POINTS, text_widths
@@ -85,22 +83,20 @@ METADATA: dict[str, dict[str, Any]] = {
 }
 """Everything that would differ between two runs, left out."""
 
-STATISTICS = ("scipy.stats", "scipy.cluster")
-"""What seaborn does without where it is not installed; its palettes and styles need none of it."""
+COLORBLIND = (
+    *("#0173B2", "#DE8F05", "#029E73", "#D55E00", "#CC78BC"),
+    *("#CA9161", "#FBAFE4", "#949494", "#ECE133", "#56B4E9"),
+)
+"""Seaborn's palette of this name: to import seaborn, and pandas with it, takes a tenth of a report's time."""
 
 
-def import_seaborn(whole: bool = False) -> ModuleType:
-    """The module seaborn.
-
-    Half of the time that it takes to import is SciPy's statistics, which no figure of ours has a use for. They are left
-    out, unless `whole`: a function of the user's draws with it, too.
-    """
-    hidden = [] if whole else [name for name in STATISTICS if name not in sys.modules]
-    sys.modules.update(dict.fromkeys(hidden))  # type: ignore[arg-type]  # None: an import of it fails
-    try:
+def palette(count: int) -> list[tuple[float, float, float]]:
+    """So many colours that differ; up to ten do so for the colour-blind, too."""
+    if count > len(COLORBLIND):
         import seaborn
-    finally:
-        for name in hidden:
-            del sys.modules[name]
-    found: ModuleType = seaborn
-    return found
+
+        found: list[tuple[float, float, float]] = seaborn.color_palette("husl", count)
+        return found
+    from matplotlib.colors import to_rgb
+
+    return [to_rgb(each) for each in COLORBLIND[:count]]

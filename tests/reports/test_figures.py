@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import re
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
 import matplotlib
 import pytest
+import seaborn
 import stores
 from matplotlib.lines import Line2D
 from matplotlib.text import Text
@@ -19,7 +18,7 @@ from ablative.reports.figures.fetch import figure_data
 from ablative.reports.figures.figure_data import FigureData
 from ablative.reports.figures.figures import draw, save_figure
 from ablative.reports.figures.signs import color
-from ablative.reports.figures.style import COLUMN_INCHES, SEED, SMALLEST, STYLE, nth_line, nth_marker
+from ablative.reports.figures.style import COLUMN_INCHES, SEED, SMALLEST, STYLE, nth_line, nth_marker, palette
 from ablative.reports.store.results import open_results
 from ablative.study.core.errors import ConfigError
 from ablative.study.plan.outputs.figure_checks import check_figure
@@ -208,13 +207,7 @@ def test_no_two_levels_have_the_same_sign_however_many_there_are() -> None:
         Line2D([], [], marker=sign, linestyle=line)
 
 
-def test_seaborn_brings_no_statistics_unless_it_is_whole() -> None:
-    """SciPy's can be imported afterwards."""
-    program = (
-        "import sys; from ablative.reports.figures.style import import_seaborn;"
-        "found = import_seaborn(); assert 'scipy.stats' not in sys.modules and found.color_palette('colorblind');"
-        "import scipy.stats, scipy.cluster; scipy.stats.gaussian_kde"
-    )
-    subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
-    whole = "from ablative.reports.figures.style import import_seaborn; import_seaborn(whole=True).matrix.hierarchy"
-    subprocess.run([sys.executable, "-c", whole], check=True, timeout=60)
+@pytest.mark.parametrize("count", [0, 1, 10, 11, 30])
+def test_the_palette_is_seaborns(count: int) -> None:
+    expected = seaborn.color_palette("colorblind" if count <= 10 else "husl", count) if count else []
+    assert palette(count) == list(expected) and len(set(palette(count))) == count
