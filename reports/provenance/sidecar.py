@@ -112,5 +112,17 @@ def render_json(table: Table) -> bytes:
 
 
 def json_line(value: object) -> bytes:
-    """JSON without spaces or line breaks, in UTF-8; NaN, for which it has no word, becomes null."""
-    return orjson.dumps(value)
+    """JSON without spaces or line breaks, in UTF-8; NaN, for which it has no word, becomes null.
+
+    Numbers of NumPy are numbers, too: a table's kind may be a user's.
+    """
+    return orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY, default=_plain)
+
+
+def _plain(value: object) -> object:
+    """What Python's encoder knows and orjson does not: subclasses of float and tuple."""
+    if isinstance(value, float):
+        return float(value)
+    if isinstance(value, tuple):
+        return list(value)
+    raise TypeError(f"{type(value).__name__} has no JSON")

@@ -11,11 +11,13 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import click
+import numpy as np
+import pytest
 import stores
 from missing import program
 
 from ablative.reports.build import report
-from ablative.reports.provenance.sidecar import render_json
+from ablative.reports.provenance.sidecar import json_line, render_json
 from ablative.reports.stats.columns import Delta
 from ablative.reports.stats.summary import Summary
 from ablative.reports.store.warehouse import Source
@@ -153,6 +155,19 @@ def test_the_sidecar_holds_runs_and_query() -> None:
     assert entry["value"] == 71.25 and entry["n"] == 2
     assert entry["interval"] == [66.75, 75.75] and entry["delta_interval"] == [-2.5, -0.5] and entry["best"]
     assert "from results" in found["columns"][0]["query"]
+
+
+def test_a_line_of_json_has_the_numbers_of_numpy_and_of_subclasses() -> None:
+    class Share(float):
+        pass
+
+    value = {
+        "é": [np.float64(0.1), np.int64(3), np.bool_(True), np.float64("nan"), Share(0.5)],
+        "run": Source(0, "r", "c", 1e22),
+    }
+    assert json.loads(json_line(value)) == {"é": [0.1, 3, True, None, 0.5], "run": [0, "r", "c", 1e22]}
+    with pytest.raises(TypeError):
+        json_line({"path": Path()})
 
 
 def test_the_same_store_gives_the_same_bytes(full: Plan, tmp_path: Path) -> None:
