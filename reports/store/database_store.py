@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from ablative.reports.store.store_tables import Store, StoreTables
+from ablative.reports.store.store_tables import FEW, Store, StoreTables
 from ablative.study.core.errors import StoreError
 from ablative.study.core.secrets import check_address, redact
 from ablative.study.home import tracking_tags
@@ -160,7 +160,9 @@ def _fetch(connection: Any, query: str) -> pyarrow.Table:
 
 
 def _encoded(metrics: pyarrow.Table) -> pyarrow.Table:
-    """The metrics with their names encoded in a dictionary: few numbers are compared and grouped faster than texts."""
+    """The metrics, many of them with a dictionary of names: numbers are compared and grouped faster than texts."""
+    if metrics.num_rows < FEW:
+        return metrics
     return metrics.set_column(1, "key", metrics["key"].combine_chunks().dictionary_encode())
 
 

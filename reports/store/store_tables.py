@@ -19,6 +19,8 @@ HISTORY: Types = {"run_uuid": "string", "key": "string", "step": "int64", "value
 
 SQL_TYPES = {"int64": "bigint", "int32": "integer", "string": "varchar", "double": "double", "bool": "boolean"}
 """Name of an Arrow type -> DuckDB's."""
+FEW = 20_000
+"""Rows below which Arrow's functions (`pyarrow.compute`) take longer to import than they save."""
 
 
 @dataclass(frozen=True)

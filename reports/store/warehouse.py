@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from ablative.reports.store.factor_columns import BY_FACTOR, PLACE, factors_sql
 from ablative.reports.store.sql_models import CURVES, INTERMEDIATE, KEPT, MARTS, STAGING, check, description, sql
 from ablative.reports.store.store_tables import (
+    FEW,
     HISTORY,
     METRICS,
     RUN_TAGS,
@@ -31,7 +32,9 @@ from ablative.reports.store.store_tables import (
 )
 
 if TYPE_CHECKING:
+    import numpy as np
     import pyarrow
+    from numpy.typing import NDArray
 
     from ablative.study.plan.plan import Plan
     from ablative.study.plan.task import Task
@@ -275,9 +278,7 @@ def _grouped(rows: pyarrow.Table) -> dict[tuple[str, int], tuple[Source, ...]]:
 
     texts, codes = {}, {}
     for name in ("cell", "run_id", "commit"):
-        column = rows[name].combine_chunks().dictionary_encode()
-        texts[name] = column.dictionary.to_pylist()
-        codes[name] = np.from_dlpack(column.indices)  # PyArrow's `to_numpy` imports pandas
+        texts[name], codes[name] = _coded(rows[name])
     position, seed, value = (np.from_dlpack(rows[name].combine_chunks()) for name in ("position", "seed", "value"))
     order = np.lexsort((seed, position, codes["cell"]))
     cell, place = codes["cell"][order], position[order]
@@ -289,6 +290,18 @@ def _grouped(rows: pyarrow.Table) -> dict[tuple[str, int], tuple[Source, ...]]:
     for start, end in itertools.pairwise([*starts, len(sources)]):
         found[texts["cell"][cell[start]], int(place[start])] = sources[start:end]
     return found
+
+
+def _coded(column: pyarrow.ChunkedArray) -> tuple[list[str], NDArray[np.generic]]:
+    """The texts of a column, each once in the order of the rows, and the place of each row's text among them."""
+    import numpy as np
+
+    if len(column) < FEW:
+        places: dict[str, int] = {}
+        codes = [places.setdefault(text, len(places)) for text in column.to_pylist()]
+        return list(places), np.array(codes, dtype=np.int64)
+    found = column.combine_chunks().dictionary_encode()
+    return found.dictionary.to_pylist(), np.from_dlpack(found.indices)  # PyArrow's `to_numpy` imports pandas
 
 
 def _plan_tables(plan: Plan) -> dict[str, tuple[Types, list[tuple[Any, ...]]]]:

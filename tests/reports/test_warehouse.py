@@ -338,6 +338,22 @@ def test_the_check_for_duplicates_finds_one(full: Plan) -> None:
             check(warehouse.connection)
 
 
+def test_many_rows_are_read_as_few_are(full: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Arrow encodes the texts of many, Python those of few."""
+    groups = [("zero_shot/shapes_shape/top1",), ("zero_shot/shapes_shape/top1", "zero_shot/shapes_color/top1")]
+    cells = [cell_key(cell) for cell in full.cells]
+
+    def read() -> list[object]:
+        with open_warehouse(full) as warehouse:
+            values = warehouse.values(groups, cells)
+            return [values.of(group)(cell) for group in groups for cell in cells]
+
+    few = read()
+    for module in ("warehouse", "database_store"):
+        monkeypatch.setattr(f"ablative.reports.store.{module}.FEW", 0)
+    assert read() == few and all(few)
+
+
 def test_the_saved_warehouse_answers_the_same_query(
     full: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
