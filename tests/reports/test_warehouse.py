@@ -340,7 +340,7 @@ def test_the_check_for_duplicates_finds_one(full: Plan) -> None:
 
 def test_many_rows_are_read_as_few_are(full: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
     """Arrow encodes the texts of many, Python those of few."""
-    groups = [("zero_shot/shapes_shape/top1",), ("zero_shot/shapes_shape/top1", "zero_shot/shapes_color/top1")]
+    groups = [("zero_shot/shapes_shape/top1",), ("linear_probe/shapes_color/top1", "linear_probe/shapes_shape/top1")]
     cells = [cell_key(cell) for cell in full.cells]
 
     def read() -> list[object]:
