@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import atexit
 import contextlib
 import dataclasses
 import gc
@@ -176,9 +175,6 @@ def _collector_paused() -> Iterator[None]:
         yield
     finally:
         if paused:
-            gc.freeze()  # else the first collection goes through all of them, at the end of the command
-            atexit.unregister(gc.unfreeze)
-            atexit.register(gc.unfreeze)  # what Python takes apart at its end, it has to know
             gc.enable()
 
 
