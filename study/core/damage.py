@@ -43,8 +43,7 @@ def misfit(value: object, shape: Shape, at: str = "") -> str:
     if shape is None or isinstance(shape, type):
         return "" if _is(value, shape) else _expected(value, shape, at)
     if isinstance(shape, tuple):
-        found = [misfit(value, each, at) for each in shape]
-        return "" if "" in found else found[0]
+        return "" if any(_fits(value, each) for each in shape) else misfit(value, shape[0], at)
     if isinstance(shape, frozenset):
         known = isinstance(value, str) and value in shape
         return "" if known else f"{at}: {_short(value)} is none of {', '.join(sorted(shape))}"
@@ -113,7 +112,8 @@ def _misfit_of_object(value: object, shape: Mapping[object, Shape], at: str) -> 
     if not isinstance(value, dict):
         return _expected(value, dict, at)
     if str in shape:
-        items = ((key, item, shape[str]) for key, item in value.items())
+        sure = _sure(shape[str])  # a record has fifty numbers, and a command reads thousands of records
+        items = ((key, item, shape[str]) for key, item in value.items() if type(item) not in sure)
     else:
         named = {str(key): each for key, each in shape.items()}
         absent = [key for key in named if not key.endswith("?") and key not in value]
@@ -123,6 +123,18 @@ def _misfit_of_object(value: object, shape: Mapping[object, Shape], at: str) -> 
         items = ((key, value[key], each) for key, each in names.items() if key in value)
     found = (misfit(item, each, f"{at}.{key}" if at else str(key)) for key, item, each in items)
     return next(filter(None, found), "")
+
+
+def _fits(value: object, shape: Shape) -> bool:
+    """Whether there is no misfit; its text would take longer."""
+    return _is(value, shape) if shape is None or isinstance(shape, type) else not misfit(value, shape)
+
+
+def _sure(shape: Shape) -> set[type]:
+    """Types of which every value has the shape; values of others may have it, too."""
+    given = shape if isinstance(shape, tuple) else (shape,)
+    kinds = {type(None) if each is None else each for each in given if each is None or isinstance(each, type)}
+    return kinds | ({int} if float in kinds else set())
 
 
 def _is(value: object, kind: type | None) -> bool:

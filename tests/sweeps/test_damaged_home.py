@@ -205,6 +205,13 @@ def test_shapes() -> None:
     assert misfit({**good, "elements": [["x"], "y"]}, shape) == "elements[1]: expected a list, found 'y'"
     assert misfit({**good, "submitted": 3}, shape) == "" != misfit({**good, "submitted": True}, shape)
     assert misfit({"name": "a"}, shape) == "no 'elements'"
+    numbers = {str: (float, None)}
+    assert misfit({"a": 1, "b": 0.5, "c": None}, numbers) == ""
+    for wrong, said in ((True, "True"), ("1", "'1'"), ([1], "[1]")):
+        assert misfit({"a": 1.5, "b": wrong}, numbers) == f"b: expected a number, found {said}"
+    nested = {str: ({str: int}, frozenset({"none"}))}
+    assert misfit({"a": {"x": 1}, "b": "none"}, nested) == ""
+    assert misfit({"a": {"x": 1.0}}, nested) == "a.x: expected a whole number, found 1.0"
 
 
 def test_keys_of_a_later_version_are_passed_over(home: Home) -> None:
