@@ -30,6 +30,7 @@ from ablative.reports.store.store_tables import (
     Types,
     typed,
 )
+from ablative.study.core.files import NO_ROOM
 
 if TYPE_CHECKING:
     import numpy as np
@@ -214,7 +215,12 @@ class Warehouse:
         self._register(name, HISTORY, points)
 
     def save(self) -> Path:
-        """Write the marts into the study's DuckDB file, replaced in one step, for queries of the user's own."""
+        """Write the marts into the study's DuckDB file, replaced in one step, for queries of the user's own.
+
+        Raises OSError where there is no room; the last file is left as it was.
+        """
+        import duckdb
+
         folder, file = self._draft, self._draft / self._saved.name
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
@@ -226,6 +232,12 @@ class Warehouse:
                 self.connection.execute(f"comment on table saved.{name} is {comment}")
             self.connection.execute("detach saved")
             file.replace(self._saved)
+        except duckdb.Error as error:
+            # DuckDB has its own errors for what the system says, and no number in them.
+            number = next((each for each in NO_ROOM if os.strerror(each) in str(error)), None)
+            if number is None:
+                raise
+            raise OSError(number, os.strerror(number), str(self._saved)) from error
         finally:
             shutil.rmtree(folder, ignore_errors=True)
         return self._saved

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import math
+import resource
 import shutil
 import sqlite3
 from contextlib import nullcontext
@@ -388,6 +389,15 @@ def test_a_warehouse_that_cannot_be_saved_leaves_the_last_one(full: Plan, tmp_pa
         warehouse.connection.execute("create or replace view cost as select error('full') as cost")
         with pytest.raises(duckdb.Error, match="full"):
             warehouse.save()
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    with open_warehouse(dataclasses.replace(full, home=home)) as warehouse:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, limits[1]))
+        try:
+            with pytest.raises(OSError, match="File too large") as caught:
+                warehouse.save()
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert caught.value.filename == str(home.study(full.study.name).warehouse)
     folder = home.study(full.study.name).root
     assert [child.name for child in folder.iterdir()] == ["warehouse.duckdb"]
     assert home.study(full.study.name).warehouse.read_bytes() == before
