@@ -91,7 +91,7 @@ def report(plan: Plan, out: Path, formats: Sequence[str] = FORMATS, options: Rep
     written. Raises StoreError for a store that cannot be read, NotFinalError (and nothing is written) where a final
     report is asked for that cannot be.
     """
-    with _collector_paused(), open_results(plan) as results:
+    with collector_paused(), open_results(plan) as results:
         claims = _claims(results)
         broken = [claim.broken for claim in claims if claim.broken]
         tables = _each(lambda configs: _tables(results, configs), plan.study.tables, broken)
@@ -167,14 +167,20 @@ def _numbers(results: Results, found: Report) -> Numbers:
 
 
 @contextlib.contextmanager
-def _collector_paused() -> Iterator[None]:
-    """A report makes some hundred thousand small objects and no cycles: looking for these costs a sixth of its time."""
-    paused = gc.isenabled()
+def collector_paused(ends: bool = False) -> Iterator[None]:
+    """A report makes some hundred thousand small objects and no cycles: looking for these costs a sixth of its time.
+
+    `ends`: the process ends after it, and does not look for them then either; else a figure would be kept for long.
+    """
+    enabled = gc.isenabled()
     gc.disable()
     try:
         yield
     finally:
-        if paused:
+        if ends:
+            gc.freeze()
+            gc.unfreeze()  # everything is old now, which the next collection leaves to a later one
+        if enabled:
             gc.enable()
 
 

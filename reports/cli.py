@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
-import gc
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -118,7 +116,7 @@ class Tags:
 def _report_study(
     plan: Plan, folder: Path, chosen: tuple[str, ...], final: bool, allow: tuple[str, ...], tags: Tags, as_json: bool
 ) -> None:
-    from ablative.reports.build import ReportOptions
+    from ablative.reports.build import ReportOptions, collector_paused
     from ablative.reports.build import report as build
     from ablative.reports.provenance.changes import free, kept
     from ablative.reports.provenance.findings import NotFinalError, render_findings_text
@@ -128,7 +126,7 @@ def _report_study(
         free(tags.folder, tags.tag)
     options = ReportOptions(final, allow, sync_first(plan), bool(tags.tag or tags.since))
     try:
-        with _collector_paused():
+        with collector_paused(ends=True):
             result = build(plan, folder, chosen, options)
     except NotFinalError as error:
         if as_json:
@@ -154,18 +152,6 @@ def _report_study(
         click.echo(f"tables.pdf is left out: {result.left_out}", err=True)
     _print_written(len(paths), folder, chosen)
     _fail_where_broken(result)
-
-
-@contextlib.contextmanager
-def _collector_paused() -> Iterator[None]:
-    """Whatever a report makes lives until the command ends: one look at all of it takes a twentieth of the time."""
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.freeze()
-        gc.unfreeze()  # everything is old now: what the next collection leaves to a later one
-        gc.enable()
 
 
 def _fail_where_broken(result: Report) -> None:
