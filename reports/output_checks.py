@@ -8,24 +8,22 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ablative.reports.store.store_tables import HISTORY, StoreTables, table_of
+from ablative.reports.store.store_tables import StoreTables
 from ablative.reports.store.warehouse import Warehouse
 from ablative.study.core.errors import ConfigError, unknown
 
 if TYPE_CHECKING:
-    import pyarrow
-
     from ablative.study.plan.plan import Plan
 
 
 class NoStore:
     """A tracking store that knows no experiment."""
 
-    def read(self, experiment: str) -> StoreTables | None:
-        return None
+    def read(self, experiment: str, tables: StoreTables) -> bool:
+        return False
 
-    def history(self, run_uuids: Sequence[str], metrics: Sequence[str]) -> pyarrow.Table:
-        return table_of([], HISTORY)
+    def history(self, run_uuids: Sequence[str], metrics: Sequence[str], tables: StoreTables, name: str) -> None:
+        pass
 
 
 def check_outputs(plan: Plan) -> None:

@@ -46,17 +46,16 @@ def _given(task: Task, found: Match, own: Mapping[str, float]) -> Given:
 
     def points(metrics: Sequence[str]) -> Points:
         wanted = {config.metrics[name].key: name for name in metrics if name in own}
-        if table.history is None or not wanted:
+        if table.points is None or not wanted:
             return []
-        rows = table.history([found.row.run], list(wanted)).to_pylist()
         named = {key.partition(".")[2]: name for key, name in wanted.items()} | wanted
         return [
             (
-                named[row["key"]],
-                row["step"],
-                float("nan") if row["is_nan"] else row["value"] * config.metrics[named[row["key"]]].scale,
+                named[point.key],
+                point.step,
+                float("nan") if point.is_nan else point.value * config.metrics[named[point.key]].scale,
             )
-            for row in rows
+            for point in table.points([found.row.run], list(wanted))
         ]
 
     diverged = any(value != value for value in own.values())

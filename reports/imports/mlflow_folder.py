@@ -4,17 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import yaml
 
 from ablative.reports.imports.run_store import Run, RunStore
-from ablative.reports.store.store_tables import HISTORY, table_of
+from ablative.reports.store.store_tables import Point
 from ablative.study.core.errors import StoreError
 from ablative.study.syntax.yaml_text import shown
-
-if TYPE_CHECKING:
-    import pyarrow
 
 META = "meta.yaml"
 STATUSES = {1: "RUNNING", 2: "SCHEDULED", 3: "FINISHED", 4: "FAILED", 5: "KILLED"}
@@ -55,15 +52,14 @@ class FolderRuns(RunStore):
             )
         return iter(sorted(found, key=lambda run: (run.started or 0, run.run_id)))
 
-    def history(self, runs: Sequence[str], metrics: Sequence[str]) -> pyarrow.Table:
-        rows: list[tuple[object, ...]] = []
-        for run in runs:
-            for folder in self._root.glob(f"*/{run}/metrics"):
-                for name in metrics:
-                    file = folder / name
-                    for step, value in _points(file) if file.is_file() else ():
-                        rows.append((run, name, step, 0.0 if value != value else value, value != value))
-        return table_of(rows, HISTORY)
+    def points(self, runs: Sequence[str], metrics: Sequence[str]) -> list[Point]:
+        files = [
+            (run, name, folder / name)
+            for run in runs
+            for folder in self._root.glob(f"*/{run}/metrics")
+            for name in metrics
+        ]
+        return [Point.of(run, name, *each) for run, name, file in files if file.is_file() for each in _points(file)]
 
 
 def _meta(path: Path) -> dict[str, Any]:

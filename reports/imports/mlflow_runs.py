@@ -5,20 +5,18 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ablative.reports.imports.mlflow_folder import FolderRuns
 from ablative.reports.imports.mlflow_stores import DatabaseRuns, ServerRuns
 from ablative.reports.imports.rows import Row, SourceTable, columns_of
 from ablative.reports.imports.run_store import Run, RunStore
+from ablative.reports.store.store_tables import Point
 from ablative.study.core.errors import ConfigError, unknown
 from ablative.study.core.secrets import redact
 from ablative.study.home import tracking_tags
 from ablative.study.syntax.sources import SourceConfig
 from ablative.study.syntax.yaml_text import shown
-
-if TYPE_CHECKING:
-    import pyarrow
 
 STATUS = "attributes.status"
 DONE = "FINISHED"
@@ -35,10 +33,10 @@ def read_mlflow(config: SourceConfig, folder: Path) -> SourceTable:
     number = known[name]
     rows = tuple(_row(run, name, store.link(number, run.run_id)) for run in store.runs(number))
 
-    def history(runs: Sequence[str], metrics: Sequence[str]) -> pyarrow.Table:
-        return store.history(runs, [key.partition(".")[2] for key in metrics])
+    def points(runs: Sequence[str], metrics: Sequence[str]) -> list[Point]:
+        return store.points(runs, [key.partition(".")[2] for key in metrics])
 
-    return SourceTable(f"experiment {name} of {title}", columns_of(rows), rows, frozenset([STATUS]), history=history)
+    return SourceTable(f"experiment {name} of {title}", columns_of(rows), rows, frozenset([STATUS]), points=points)
 
 
 def _only(store: RunStore, known: Mapping[str, str], at: str, title: str) -> str:

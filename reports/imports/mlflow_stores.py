@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ablative.reports.imports.run_store import Run, RunStore
 from ablative.reports.store.database_store import DatabaseStore
 from ablative.reports.store.rest_cache import metric_value
 from ablative.reports.store.rest_store import RestStore
-
-if TYPE_CHECKING:
-    import pyarrow
+from ablative.reports.store.store_tables import Point
 
 LARGEST = 1.797e308
 """MLflow stores infinities as the largest double."""
@@ -44,8 +42,8 @@ class DatabaseRuns(RunStore):
             found[run].metrics[key] = float("nan") if is_nan else _restored(value)
         yield from sorted(found.values(), key=lambda run: (run.started or 0, run.run_id))
 
-    def history(self, runs: Sequence[str], metrics: Sequence[str]) -> pyarrow.Table:
-        return self._store.history(runs, metrics)
+    def points(self, runs: Sequence[str], metrics: Sequence[str]) -> list[Point]:
+        return self._store.points(runs, metrics)
 
 
 class ServerRuns(RunStore):
@@ -61,8 +59,8 @@ class ServerRuns(RunStore):
         found = [_run(data) for data in self._store.runs(experiment)]
         yield from sorted(found, key=lambda run: (run.started or 0, run.run_id))
 
-    def history(self, runs: Sequence[str], metrics: Sequence[str]) -> pyarrow.Table:
-        return self._store.history(runs, metrics)
+    def points(self, runs: Sequence[str], metrics: Sequence[str]) -> list[Point]:
+        return self._store.points(runs, metrics)
 
     def link(self, experiment: str, run: str) -> str:
         return f"{self._store.address}/#/experiments/{experiment}/runs/{run}"

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ablative.reports.imports.rows import Row, SourceTable, columns_of
-from ablative.reports.store.store_tables import HISTORY, table_of
+from ablative.reports.store.store_tables import Point
 from ablative.study.core.errors import ConfigError, unknown
 from ablative.study.core.files import read_json
 from ablative.study.home.journal import read as read_journal
@@ -15,9 +15,6 @@ from ablative.study.home.paths import Home, TaskPaths
 from ablative.study.home.records import read_record
 from ablative.study.syntax.sources import SourceConfig
 from ablative.study.syntax.yaml_text import shown
-
-if TYPE_CHECKING:
-    import pyarrow
 
 SEED = "seed"
 _PLAN = {"tasks": [{"task_id": str, "run_id": str, "cells": [dict], "seed": int}]}
@@ -40,15 +37,13 @@ def read_study(config: SourceConfig, folder: Path, own: Home) -> SourceTable:
     rows = tuple(row for run, tasks in runs.items() for row in _rows(home, name, run, tasks))
     factors = tuple(dict.fromkeys(factor for task in plan["tasks"] for cell in task["cells"] for factor in cell))
 
-    def history(wanted: Sequence[str], metrics: Sequence[str]) -> pyarrow.Table:
+    def points(wanted: Sequence[str], metrics: Sequence[str]) -> list[Point]:
         names = {metric: metric for metric in metrics}
         files = [(run, paths_of(home, task)) for run in wanted for task in runs.get(run, ())]
-        points = ((run, *point) for run, paths in files for point in logged(paths, names))
-        found = [(run, key, step, 0.0 if v != v else v, v != v) for run, key, step, v in points]
-        return table_of(found, HISTORY)
+        return [Point.of(run, *each) for run, paths in files for each in logged(paths, names)]
 
     title = f"study {name} in {shown(home.root)}"
-    return SourceTable(title, columns_of(rows), rows, factors=factors, history=history)
+    return SourceTable(title, columns_of(rows), rows, factors=factors, points=points)
 
 
 def _rows(home: Home, study: str, run: str, tasks: list[Mapping[str, Any]]) -> list[Row]:

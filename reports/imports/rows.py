@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    import pyarrow
+    from ablative.reports.store.store_tables import Point
 
 FINISHED = ""
 """`Row.unfinished` of a run that has finished."""
@@ -45,8 +45,8 @@ class SourceTable:
     """Columns that say how far a run is."""
     factors: tuple[str, ...] = ()
     """Columns that are factors, where the source says so."""
-    history: Callable[[Sequence[str], Sequence[str]], pyarrow.Table] | None = None
-    """(runs, columns of metrics) → every logged point, as `reports.store.store_tables.Store.history`."""
+    points: Callable[[Sequence[str], Sequence[str]], list[Point]] | None = None
+    """(runs, columns of metrics) → every logged point."""
 
 
 def columns_of(rows: Sequence[Row]) -> tuple[str, ...]:

@@ -5,10 +5,8 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    import pyarrow
+from ablative.reports.store.store_tables import Point
 
 
 @dataclass
@@ -37,8 +35,8 @@ class RunStore(ABC):
         """The active runs of an experiment (its id)."""
 
     @abstractmethod
-    def history(self, runs: Sequence[str], metrics: Sequence[str]) -> pyarrow.Table:
-        """Every point of these metrics of these runs."""
+    def points(self, runs: Sequence[str], metrics: Sequence[str]) -> list[Point]:
+        """Every logged point of these metrics of these runs."""
 
     def link(self, experiment: str, run: str) -> str:
         """Address of a page that shows the run; empty: there is none."""

@@ -60,13 +60,13 @@ def best_set(found: Moderated, order: int) -> BestSet:
 
     alive, factor = np.arange(rows), max(rows - 1, 1)
     # Most rows of a long table are far below the first or the steadiest of the best: no need to try them against all.
-    test(alive, np.unique([0, int(np.argmax(means - 3 * np.sqrt(squares)))]))
+    test(alive, np.array(sorted({0, int(np.argmax(means - 3 * np.sqrt(squares)))})))
     out = failed(alive, factor)
-    rest = np.setdiff1d(alive, out)
+    rest = np.setdiff1d(alive, out, assume_unique=True)
     test(rest, alive)
     out = np.concatenate([out, failed(rest, factor)])
     while len(out):
-        alive = np.setdiff1d(alive, out)
+        alive = np.setdiff1d(alive, out, assume_unique=True)
         test(alive[np.isin(rival[alive], out)], alive)  # the closest test of the others is what it was
         out = failed(alive, max(len(alive) - 1, 1))
     inside = np.logical_and.accumulate(np.isin(np.arange(rows), alive))

@@ -25,7 +25,7 @@ def _leave(name: str) -> None:
     setattr(np, name, module)
 
 
-for _name in ("f2py", "polynomial", "random", "testing"):
+for _name in ("f2py", "ma", "polynomial", "random", "testing"):
     _leave(_name)
 
 from scipy.special import fdtrc, nctdtr, stdtr, stdtrit  # noqa: E402

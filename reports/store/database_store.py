@@ -1,4 +1,4 @@
-"""MLflow's store as Arrow tables: SQLite and PostgreSQL through ADBC, a server through its REST API.
+"""MLflow's store as Arrow streams: SQLite and PostgreSQL through ADBC, a server through its REST API.
 
 The database is read directly because `mlflow.search_runs` costs some forty times the CPU
 (tests/benchmarks/bench_report.py); the price is that the schema must be one we know, which is checked by MLflow's own
@@ -13,18 +13,22 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol, TypeVar
 from urllib.parse import quote
 
-from ablative.reports.store.store_tables import FEW, Store, StoreTables
+from ablative.reports.store.store_tables import HISTORY, Point, Store, StoreTables
 from ablative.study.core.errors import StoreError
 from ablative.study.core.secrets import check_address, redact
 from ablative.study.home import tracking_tags
 
-if TYPE_CHECKING:
-    import pyarrow
+T = TypeVar("T")
 
-    Fetch = Callable[[str], pyarrow.Table]
+
+class Fetch(Protocol):
+    """A query of the store, and what is to be made of its rows."""
+
+    def __call__(self, query: str, take: Callable[[Any], T]) -> T: ...
+
 
 SCHEMA_VERSIONS = {"dc11669786a5": "MLflow 3.17"}
 """Migration ids (`alembic_version`) whose tables this module knows."""
@@ -61,14 +65,16 @@ class DatabaseStore:
 
     uri: str
 
-    def read(self, experiment: str) -> StoreTables | None:
+    def read(self, experiment: str, tables: StoreTables) -> bool:
         if (file := self._file()) is not None and not file.exists():
-            return None
+            return False
         with self._reading() as fetch:
-            _check_schema(fetch, self.uri)
-            number = _experiment_id(fetch, experiment)
-            if number is None:
-                return None
+            _check_schema(fetch("select version_num from alembic_version", tables.values), self.uri)
+            named = f"name in ({_literals([experiment])}) and lifecycle_stage = 'active'"
+            found = fetch(f"select experiment_id from experiments where {named}", tables.values)
+            if not found:
+                return False
+            number = int(found[0][0])
             # Tags first: a run seen as completed has all its metrics in the rows read after.
             keys = _literals(tracking_tags.READ)
             run = "runs.run_uuid" if self._file() is None else "runs.rowid"
@@ -80,20 +86,24 @@ class DatabaseStore:
             runs = f"select {run} as run, run_uuid, start_time, end_time from runs where {ours}"
             metrics = f"select {run} as run, key, value, is_nan from runs cross join latest_metrics as latest"
             metrics += f" where {ours} and latest.run_uuid = runs.run_uuid"
-            return StoreTables(tags=fetch(tags), runs=fetch(runs), metrics=_encoded(fetch(metrics)))
+            for name, query in (("src_tags", tags), ("src_runs", runs), ("src_metrics", metrics)):
+                fetch(query, partial(tables.add, name))
+            return True
 
-    def history(self, run_uuids: Sequence[str], metrics: Sequence[str]) -> pyarrow.Table:
+    def history(self, run_uuids: Sequence[str], metrics: Sequence[str], tables: StoreTables, name: str) -> None:
         with self._reading() as fetch:
-            return fetch(
-                "select run_uuid, key, step, value, is_nan from metrics "
-                f"where run_uuid in ({_literals(run_uuids)}) and key in ({_literals(metrics)})",
-            )
+            fetch(_points(run_uuids, metrics), lambda rows: tables.add(name, rows, HISTORY))
+
+    def points(self, run_uuids: Sequence[str], metrics: Sequence[str]) -> list[Point]:
+        """Every logged point of some metrics of some runs."""
+        return [Point(*row) for row in self.rows(_points(run_uuids, metrics))]
 
     def rows(self, query: str) -> list[tuple[Any, ...]]:
         """Rows of a query on tables of any version of MLflow."""
-        with self._reading() as fetch:
-            columns = fetch(query).to_pydict().values()
-            return list(zip(*columns, strict=True))
+        import duckdb
+
+        with duckdb.connect() as connection, self._reading() as fetch:
+            return fetch(query, StoreTables(connection).values)
 
     def _file(self) -> Path | None:
         """The file of a SQLite URI (three slashes and a relative path, or four and an absolute one)."""
@@ -104,16 +114,16 @@ class DatabaseStore:
     def _reading(self) -> Iterator[Fetch]:
         """One read transaction; every failure of the database becomes a StoreError without the password."""
         import adbc_driver_manager as adbc
+        import duckdb
 
         try:
             # ADBC's DB-API imports PyArrow's data sets and pandas with them: a third of a small report's time.
             with self._database() as database, adbc.AdbcConnection(database) as connection:
                 connection.set_autocommit(False)
-                fetch = partial(_fetch, connection)
                 if self._file() is not None:
-                    fetch(f"pragma busy_timeout = {BUSY_TIMEOUT_MS}")
-                yield fetch
-        except adbc.Error as error:
+                    _fetch(connection, f"pragma busy_timeout = {BUSY_TIMEOUT_MS}", lambda rows: None)
+                yield partial(_fetch, connection)
+        except (adbc.Error, duckdb.Error) as error:  # of the driver, where it is asked and where DuckDB reads from it
             said = redact(f"{self.uri}: {error}", self.uri)
             advice = FILL_AGAIN if any(sign in str(error) for sign in _DAMAGED) else ""
             raise StoreError(f"cannot read the tracking store {said}{advice}") from error
@@ -130,8 +140,8 @@ class DatabaseStore:
         return adbc_driver_postgresql.connect(re.sub(r"^postgres(ql)?(\+\w+)?:", "postgresql:", self.uri))
 
 
-def _check_schema(fetch: Fetch, uri: str) -> None:
-    versions = fetch("select version_num from alembic_version").column(0).to_pylist()
+def _check_schema(found: Sequence[tuple[Any, ...]], uri: str) -> None:
+    versions = [version for (version,) in found]
     if len(versions) != 1 or versions[0] not in SCHEMA_VERSIONS:
         known = ", ".join(f"{number} ({name})" for number, name in SCHEMA_VERSIONS.items())
         raise StoreError(
@@ -141,29 +151,21 @@ def _check_schema(fetch: Fetch, uri: str) -> None:
         )
 
 
-def _experiment_id(fetch: Fetch, name: str) -> int | None:
-    found = fetch(
-        f"select experiment_id from experiments where name in ({_literals([name])}) and lifecycle_stage = 'active'",
-    )
-    return int(found.column(0)[0].as_py()) if found.num_rows else None
-
-
-def _fetch(connection: Any, query: str) -> pyarrow.Table:
+def _fetch(connection: Any, query: str, take: Callable[[Any], T]) -> T:
+    """What `take` makes of a query's rows: ADBC's handle of an Arrow stream, which is read before it returns."""
     import adbc_driver_manager as adbc
-    from adbc_driver_manager._reader import AdbcRecordBatchReader  # PyArrow's own reader raises other errors
 
     with adbc.AdbcStatement(connection) as statement:
         statement.set_sql_query(query)
         handle, _ = statement.execute_query()
-        with AdbcRecordBatchReader._import_from_c(handle.address) as reader:
-            return reader.read_all()
+        return take(handle)
 
 
-def _encoded(metrics: pyarrow.Table) -> pyarrow.Table:
-    """The metrics, many of them with a dictionary of names: numbers are compared and grouped faster than texts."""
-    if metrics.num_rows < FEW:
-        return metrics
-    return metrics.set_column(1, "key", metrics["key"].combine_chunks().dictionary_encode())
+def _points(run_uuids: Sequence[str], metrics: Sequence[str]) -> str:
+    return (
+        "select run_uuid, key, step, value, is_nan from metrics "
+        f"where run_uuid in ({_literals(run_uuids)}) and key in ({_literals(metrics)})"
+    )
 
 
 def _literals(values: Any) -> str:

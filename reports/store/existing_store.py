@@ -8,23 +8,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from ablative.reports.store.store_tables import (
-    HISTORY,
-    METRICS,
-    RUN_TAGS,
-    RUNS,
-    Store,
-    StoreTables,
-    Types,
-    table_of,
-    typed,
-)
+from ablative.reports.store.store_tables import HISTORY, Point, Store, StoreTables
 from ablative.study.home import tracking_tags as tags
 from ablative.study.home.task_state import FINISHED
 
 if TYPE_CHECKING:
-    import pyarrow
-
     from ablative.study.plan.task import Task
 
 Points = list[tuple[str, int, float]]
@@ -77,47 +65,31 @@ class StoreWithExisting:
     def __init__(self, store: Store, existing: Existing) -> None:
         self._store, self._given = store, existing.given
 
-    def read(self, experiment: str) -> StoreTables | None:
-        found = self._store.read(experiment)
-        finished = _finished(found) if found is not None else set()
+    def read(self, experiment: str, tables: StoreTables) -> bool:
+        known = self._store.read(experiment, tables)
+        text, finished = _stored(tables) if known else (False, set())
         added = [each for task, each in self._given.items() if task not in finished]
-        if not added:
-            return found
-        text = found is not None and _is_text(found.runs)
         keys: list[Any] = [f"{OURS}{each.task.task_id}" if text else -1 - place for place, each in enumerate(added)]
-        own: dict[str, tuple[Types, list[tuple[object, ...]]]] = {
-            "runs": (RUNS, [_run(key, each) for key, each in zip(keys, added, strict=True)]),
-            "tags": (RUN_TAGS, [(key, *tag) for key, each in zip(keys, added, strict=True) for tag in _tags(each)]),
-            "metrics": (METRICS, [(key, *m) for key, each in zip(keys, added, strict=True) for m in _metrics(each)]),
-        }
-        return StoreTables(
-            **{name: _joined(found and getattr(found, name), rows, types, text) for name, (types, rows) in own.items()}
-        )
+        own = list(zip(keys, added, strict=True))
+        tables.add_values("src_runs", [_run(key, each) for key, each in own])
+        tables.add_values("src_tags", [(key, *tag) for key, each in own for tag in _tags(each)])
+        tables.add_values("src_metrics", [(key, *metric) for key, each in own for metric in _metrics(each)])
+        return known or bool(added)
 
-    def history(self, run_uuids: Sequence[str], metrics: Sequence[str]) -> pyarrow.Table:
-        import pyarrow as pa
-
+    def history(self, run_uuids: Sequence[str], metrics: Sequence[str], tables: StoreTables, name: str) -> None:
         stored = [run for run in run_uuids if not run.startswith(OURS)]
-        rows: list[tuple[object, ...]] = []
-        for run in run_uuids:
-            if run.startswith(OURS) and run.removeprefix(OURS) in self._given:
-                points = self._given[run.removeprefix(OURS)].points(metrics)
-                rows += [(run, name, step, *_encoded(value)) for name, step, value in points]
-        own = table_of(rows, HISTORY)
-        return pa.concat_tables([typed(self._store.history(stored, metrics), HISTORY), own]) if stored else own
+        if stored:
+            self._store.history(stored, metrics, tables, name)
+        given = {run: self._given.get(run.removeprefix(OURS)) for run in run_uuids if run.startswith(OURS)}
+        points = [Point.of(run, *point) for run, each in given.items() if each for point in each.points(metrics)]
+        tables.add_values(name, points, HISTORY)
 
 
-def _finished(found: StoreTables) -> set[str]:
-    """Ids of the tasks that a store has finished runs of."""
-    rows = found.tags.to_pylist()
-    done = {row["run"] for row in rows if row["key"] == tags.STATE and row["value"] in FINISHED}
-    return {row["value"] for row in rows if row["key"] == tags.TASK_ID and row["run"] in done}
-
-
-def _is_text(runs: pyarrow.Table) -> bool:
-    import pyarrow as pa
-
-    return bool(pa.types.is_string(runs.schema.field("run").type))
+def _stored(tables: StoreTables) -> tuple[bool, set[str]]:
+    """Whether a store's runs have texts as keys, and the ids of the tasks that it has finished runs of."""
+    [[kind]] = tables.connection.execute("select max(typeof(run)) from src_runs").fetchall()
+    done = tables.connection.execute(_FINISHED, {"states": list(FINISHED), "id": tags.TASK_ID, "state": tags.STATE})
+    return kind == "VARCHAR", {task for (task,) in done.fetchall()}
 
 
 def _run(key: object, given: Given) -> tuple[object, ...]:
@@ -150,13 +122,9 @@ def _encoded(value: float) -> tuple[float, bool]:
     return (0.0, True) if value != value else (value, False)
 
 
-def _joined(
-    stored: pyarrow.Table | None, rows: Sequence[tuple[object, ...]], types: Types, text: bool
-) -> pyarrow.Table:
-    import pyarrow as pa
-
-    own = table_of(rows, {**types, "run": "string"} if text and "run" in types else types)
-    if stored is None or not stored.num_rows:
-        return own
-    known = typed(stored, types)
-    return pa.concat_tables([known, own.cast(known.schema)])
+_FINISHED = """
+    select owner.value
+    from src_tags as owner
+    join src_tags as state using (run)
+    where owner.key = $id and state.key = $state and list_contains($states, state.value)
+"""

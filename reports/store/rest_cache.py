@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ablative.reports.store.store_tables import StoreTables
 from ablative.study.core.files import replacing
 from ablative.study.home import tracking_tags
 from ablative.study.home.task_state import FINISHED
@@ -91,23 +90,23 @@ def nested(runs: Iterable[Mapping[str, Any]]) -> pyarrow.Table:
     return pa.Table.from_pylist(list(rows.values()), schema=_schema())
 
 
-def tables(runs: pyarrow.Table) -> StoreTables:
-    """The same as the rows of MLflow's tables."""
+def flat(runs: pyarrow.Table) -> dict[str, pyarrow.Table]:
+    """The same as the rows of MLflow's tables: `runs`, `tags` and `metrics`."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
     runs = runs.combine_chunks()
     numbers = pa.array(range(runs.num_rows), type=pa.int64())
 
-    def flat(name: str) -> pyarrow.Table:
+    def items(name: str) -> pyarrow.Table:
         column = runs[name].combine_chunks()
         owners = numbers.take(pc.list_parent_indices(column))
-        items = pc.list_flatten(column)
-        fields = {field.name: pc.struct_field(items, field.name) for field in items.type}
+        found = pc.list_flatten(column)
+        fields = {field.name: pc.struct_field(found, field.name) for field in found.type}
         return pa.table({"run": owners, **fields})
 
     own = {name: runs[name] for name in ("run_uuid", "start_time", "end_time")}
-    return StoreTables(runs=pa.table({"run": numbers, **own}), tags=flat("tags"), metrics=flat("metrics"))
+    return {"runs": pa.table({"run": numbers, **own}), "tags": items("tags"), "metrics": items("metrics")}
 
 
 def metric_value(metric: Mapping[str, Any]) -> tuple[float, bool]:

@@ -15,8 +15,8 @@ from urllib.parse import urlencode
 
 import requests
 
-from ablative.reports.store.rest_cache import Kept, Memory, metric_value, nested, tables
-from ablative.reports.store.store_tables import HISTORY, StoreTables, table_of
+from ablative.reports.store.rest_cache import Kept, Memory, flat, metric_value, nested
+from ablative.reports.store.store_tables import HISTORY, Point, StoreTables
 from ablative.study.core.errors import StoreError
 from ablative.study.core.http_settings import request_settings
 from ablative.study.core.secrets import check_address, redact, without_user
@@ -41,13 +41,18 @@ class RestStore:
     cache: Path | None = None
     """Folder that keeps finished runs from one report to the next; None: everything is asked for every time."""
 
-    def read(self, experiment: str) -> StoreTables | None:
+    def read(self, experiment: str, tables: StoreTables) -> bool:
         found = self._experiment(experiment)
         if found is None:
-            return None
-        number, key = found
+            return False
+        for name, rows in flat(self._active(experiment, *found)).items():
+            tables.add(f"src_{name}", rows)
+        return True
+
+    def _active(self, experiment: str, number: str, key: str) -> pyarrow.Table:
+        """All active runs of an experiment, `nested`; `key` tells it from an earlier one of its name."""
         if self.cache is None:
-            return tables(nested(self._runs(number)))
+            return nested(self._runs(number))
         kept = Kept.of(self.cache, f"{redact(self.uri.rstrip('/'))} {experiment} {key}")
         now, known = time.time(), kept.load()
         if known is None:
@@ -58,7 +63,7 @@ class RestStore:
             except StoreError:  # a server of another make or version may know no such filters
                 memory = Memory(nested(self._runs(number)), now, now)
         kept.save(memory)
-        return tables(memory.runs)
+        return memory.runs
 
     def _renewed(self, number: str, known: Memory) -> pyarrow.Table:
         """All active runs: the cached ones that have not changed, and the others as the server has them now."""
@@ -98,14 +103,17 @@ class RestStore:
         token = base64.b64encode(json.dumps({"offset": count - 1}).encode()).decode()  # MLflow refuses an offset of 0
         return bool(self._search(number, which, 1, token if count > 1 else "").get("runs"))
 
-    def history(self, run_uuids: Sequence[str], metrics: Sequence[str]) -> pyarrow.Table:
-        rows = [
-            (uuid, name, int(point.get("step", 0)), *metric_value(point))
+    def history(self, run_uuids: Sequence[str], metrics: Sequence[str], tables: StoreTables, name: str) -> None:
+        tables.add_values(name, self.points(run_uuids, metrics), HISTORY)
+
+    def points(self, run_uuids: Sequence[str], metrics: Sequence[str]) -> list[Point]:
+        """Every logged point of some metrics of some runs."""
+        return [
+            Point(uuid, name, int(point.get("step", 0)), *metric_value(point))
             for uuid in run_uuids
             for name in metrics
             for point in self._pages("metrics/get-history", "metrics", run_id=uuid, metric_key=name)
         ]
-        return table_of(rows, HISTORY)
 
     @property
     def address(self) -> str:

@@ -2,76 +2,118 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+import json
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 if TYPE_CHECKING:
-    import pyarrow
+    import duckdb
 
 Types = Mapping[str, str]
-"""Column -> name of its Arrow type (`pyarrow.type_for_alias`)."""
+"""Column -> one of `SQL_TYPES`."""
 
 RUNS: Types = {"run": "int64", "run_uuid": "string", "start_time": "int64", "end_time": "int64"}
 RUN_TAGS: Types = {"run": "int64", "key": "string", "value": "string"}
 METRICS: Types = {"run": "int64", "key": "string", "value": "double", "is_nan": "bool"}
 HISTORY: Types = {"run_uuid": "string", "key": "string", "step": "int64", "value": "double", "is_nan": "bool"}
 
+SOURCES: Mapping[str, Types] = {"src_runs": RUNS, "src_tags": RUN_TAGS, "src_metrics": METRICS}
+"""Table → its columns, of those that an experiment is read into."""
+
 SQL_TYPES = {"int64": "bigint", "int32": "integer", "string": "varchar", "double": "double", "bool": "boolean"}
-"""Name of an Arrow type -> DuckDB's."""
-FEW = 20_000
-"""Rows below which Arrow's functions (`pyarrow.compute`) take longer to import than they save."""
+"""Name of a type -> DuckDB's."""
 
 
-@dataclass(frozen=True)
+class Point(NamedTuple):
+    """One logged value of a metric, as MLflow's tables have it."""
+
+    run_uuid: str
+    key: str
+    step: int
+    value: float
+    """0 for NaN."""
+    is_nan: bool
+
+    @classmethod
+    def of(cls, run_uuid: str, key: str, step: int, value: float) -> Point:
+        nan = value != value
+        return cls(run_uuid, key, step, 0.0 if nan else value, nan)
+
+
+class Rows(Protocol):
+    """Arrow's interface for a stream of rows, which can be read once: a driver's result, or a table of PyArrow."""
+
+    def __arrow_c_stream__(self, requested_schema: object | None = None) -> object: ...
+
+
 class StoreTables:
-    """The rows of one experiment. Runs deleted in MLflow are left out.
+    """A store's rows as tables of a DuckDB connection. Runs deleted in MLflow are left out.
 
-    `runs`: run, run_uuid, start_time, end_time (milliseconds since 1970, or null); `tags`: run, key, value;
-    `metrics` (latest values): run, key, value, is_nan. `run` identifies a run within these tables: a number where the
-    store has one, which is read and joined in half the time of `run_uuid`.
+    `src_runs`: run, run_uuid, start_time, end_time (milliseconds since 1970, or null); `src_tags`: run, key, value;
+    `src_metrics` (latest values): run, key, value, is_nan. `run` identifies a run within these tables: a number where
+    the store has one, which is read and joined in half the time of `run_uuid`.
     """
 
-    runs: pyarrow.Table
-    tags: pyarrow.Table
-    metrics: pyarrow.Table
+    def __init__(self, connection: duckdb.DuckDBPyConnection) -> None:
+        self.connection = connection
+        self._begun: set[str] = set()
+
+    def add(self, name: str, rows: Rows, types: Types | None = None) -> None:
+        """Append to a table; `types`: of its columns, where it is none of `SOURCES`.
+
+        Each column gets its declared type: ADBC's SQLite driver, which has to guess one, gives int64 to each column of
+        a query without rows. `run` is of the type that the store gives it.
+        """
+        types = types or SOURCES[name]
+        columns = [_cast(column, "" if column == "run" else kind) for column, kind in types.items()]
+        self.connection.register("given", rows)
+        self._append(name, f"select {', '.join(columns)} from given")
+        self.connection.unregister("given")
+
+    def add_values(self, name: str, rows: Sequence[tuple[Any, ...]], types: Types | None = None) -> None:
+        """Append rows of Python values; `run` has to be of the type that it has there."""
+        types = types or SOURCES[name]
+        text = "run" in types and bool(rows) and isinstance(rows[0][0], str)
+        self._append(name, *selected({**types, "run": "string"} if text else types, rows))
+
+    def values(self, rows: Rows) -> list[tuple[Any, ...]]:
+        """Rows as Python values; no table gets them."""
+        self.connection.register("given", rows)
+        found = self.connection.execute("select * from given").fetchall()
+        self.connection.unregister("given")
+        return found
+
+    def complete(self, types: Mapping[str, Types]) -> None:
+        """Add those of these tables that got no rows."""
+        for name in types.keys() - self._begun:
+            self.add_values(name, (), types[name])
+
+    def _append(self, name: str, query: str, parameters: Mapping[str, str] | None = None) -> None:
+        head = f"insert into {name}" if name in self._begun else f"create or replace table {name} as"
+        self.connection.execute(f"{head} {query}", parameters)
+        self._begun.add(name)
+
+
+def selected(types: Types, rows: Sequence[tuple[Any, ...]]) -> tuple[str, dict[str, str]]:
+    """A DuckDB query that gives rows of Python values, and its parameters.
+
+    They enter as JSON, a list for each column: through NumPy or PyArrow they are no faster, and these take longer to
+    import than all that a small study is asked for.
+    """
+    columns = list(zip(*rows, strict=True)) or [()] * len(types)
+    lists = [f"""unnest(from_json(${name}, '["{SQL_TYPES[kind]}"]')) as {name}""" for name, kind in types.items()]
+    return f"select {', '.join(lists)}", dict(zip(types, map(json.dumps, columns), strict=True))
+
+
+def _cast(column: str, kind: str) -> str:
+    return f"cast({column} as {SQL_TYPES[kind]}) as {column}" if kind else column
 
 
 class Store(Protocol):
     """Where MLflow keeps an experiment."""
 
-    def read(self, experiment: str) -> StoreTables | None:
-        """Rows of the experiment, or None where the store has no such experiment. Raises StoreError."""
+    def read(self, experiment: str, tables: StoreTables) -> bool:
+        """Add the experiment's rows to the tables; False where the store has no such experiment. Raises StoreError."""
 
-    def history(self, run_uuids: Sequence[str], metrics: Sequence[str]) -> pyarrow.Table:
-        """run_uuid, key, step, value, is_nan: every logged point of some metrics of some runs. Raises StoreError."""
-
-
-def typed(table: pyarrow.Table, types: Types) -> pyarrow.Table:
-    """A store's table with the declared types of its columns.
-
-    A database driver has to guess them where there is nothing to read: ADBC's SQLite driver gives int64 to each column
-    of a table without rows. Two kinds of columns stay as the store has them: `run` where it is text (PostgreSQL), and
-    text that is encoded as a dictionary.
-    """
-    import pyarrow as pa
-
-    fields = []
-    for name, alias in types.items():
-        found, declared = table.schema.field(name).type, pa.type_for_alias(alias)
-        encoded = pa.types.is_dictionary(found) and found.value_type == declared
-        kept = encoded or (name == "run" and pa.types.is_string(found))
-        fields.append(pa.field(name, found if kept else declared))
-    schema = pa.schema(fields)
-    return table.select(list(types)).cast(schema) if table.num_rows else schema.empty_table()
-
-
-def table_of(rows: Iterable[tuple[object, ...]], types: Types) -> pyarrow.Table:
-    """A table of rows of Python values, each column of its declared type."""
-    import pyarrow as pa
-
-    columns = list(zip(*rows, strict=True)) or [()] * len(types)
-    arrays = [
-        pa.array(column, type=pa.type_for_alias(kind)) for column, kind in zip(columns, types.values(), strict=True)
-    ]
-    return pa.table(dict(zip(types, arrays, strict=True)))
+    def history(self, run_uuids: Sequence[str], metrics: Sequence[str], tables: StoreTables, name: str) -> None:
+        """Add every logged point of some metrics of some runs to a table of type `HISTORY`. Raises StoreError."""

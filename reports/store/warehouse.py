@@ -18,23 +18,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ablative.reports.store.factor_columns import BY_FACTOR, PLACE, factors_sql
 from ablative.reports.store.sql_models import CURVES, INTERMEDIATE, KEPT, MARTS, STAGING, check, description, sql
-from ablative.reports.store.store_tables import (
-    FEW,
-    HISTORY,
-    METRICS,
-    RUN_TAGS,
-    RUNS,
-    SQL_TYPES,
-    Store,
-    StoreTables,
-    Types,
-    typed,
-)
+from ablative.reports.store.store_tables import HISTORY, SOURCES, Store, StoreTables, Types, selected
 from ablative.study.core.files import NO_ROOM
 
 if TYPE_CHECKING:
     import numpy as np
-    import pyarrow
     from numpy.typing import NDArray
 
     from ablative.study.plan.plan import Plan
@@ -117,10 +105,11 @@ class Warehouse:
         self.connection.execute(f"set allowed_directories = [{quoted(f'{self._draft}/')}]")
         self.connection.execute("set autoinstall_known_extensions = false; set enable_external_access = false")
         # One thread: these models are small, and it saves memory and CPU.
-        # Python's values enter as texts, and are cast: what type a sample of them has does not count.
-        self.connection.execute("set threads = 1; set pandas_analyze_sample = 0")
+        self.connection.execute("set threads = 1")
         self._store, self._factors = store, tuple(plan.study.factors)
-        self._register_sources(store.read(plan.study.name))
+        tables = StoreTables(self.connection)
+        store.read(plan.study.name, tables)
+        tables.complete(SOURCES)
         for name, (types, rows) in _plan_tables(plan).items():
             self._fill(f"src_{name}", types, rows)
         for model in STAGING:
@@ -155,8 +144,12 @@ class Warehouse:
         positions = {group: i for i, group in enumerate(dict.fromkeys(groups))}
         wanted = [(i, metric, len(group)) for group, i in positions.items() for metric in group]
         self._fill("wanted", _WANTED, wanted)
-        self._fill("wanted_cells", _WANTED_CELLS, [(cell,) for cell in dict.fromkeys(cells)])
-        return Values(positions, _grouped(self.connection.sql(_VALUES).to_arrow_table()))
+        keys = dict.fromkeys(cells)
+        self._fill("wanted_cells", _WANTED_CELLS, list(enumerate(keys)))
+        self.connection.execute(f"create or replace temp table found as {_VALUES}")
+        self.connection.execute(f"create or replace temp table named as {_NAMED}")
+        names = self.rows("select run_id, commit from named order by name")
+        return Values(positions, _grouped(list(keys), names, self.connection.execute(_FOUND).fetchnumpy()))
 
     def curves(self, metrics: Sequence[str]) -> list[tuple[str, int, str, int, float]]:
         """(cell key, seed, metric, step, value) of every finite point of some metrics, in this order."""
@@ -200,19 +193,19 @@ class Warehouse:
             self.views = (*self.views, CURVES)
 
     def _load_curves(self, metrics: Sequence[str]) -> None:
-        import pyarrow as pa
-
-        logged = self.rows(_LOGGED, {"names": list(metrics)})
-        every = [self._store.history(runs, names) for runs, names in logged]
-        found = [typed(points, HISTORY) for points in every if points.num_rows]
-        self._register("src_history", HISTORY, pa.concat_tables(found) if found else None)
+        tables = StoreTables(self.connection)
+        for runs, names in self.rows(_LOGGED, {"names": list(metrics)}):
+            self._store.history(runs, names, tables, "src_history")
+        tables.complete({"src_history": HISTORY})
         self._build("staging", "stg_history")
         self._build("marts", CURVES)
 
     def history(self, name: str, mlflow_runs: Sequence[str], metrics: Sequence[str]) -> None:
-        """Make a view `name` of every point of some metrics of some runs, as MLflow stores them."""
-        points = self._store.history(mlflow_runs, metrics) if mlflow_runs and metrics else None
-        self._register(name, HISTORY, points)
+        """Make a table `name` of every point of some metrics of some runs, as MLflow stores them."""
+        tables = StoreTables(self.connection)
+        if mlflow_runs and metrics:
+            self._store.history(mlflow_runs, metrics, tables, name)
+        tables.complete({name: HISTORY})
 
     def save(self) -> Path:
         """Write the marts into the study's DuckDB file, replaced in one step, for queries of the user's own.
@@ -243,77 +236,33 @@ class Warehouse:
         return self._saved
 
     def _build(self, folder: str, model: str) -> None:
-        # What is asked for again and again is kept; the rest is read in place, from Arrow: a copy would cost memory.
+        # What is asked for again and again is kept; the rest is read in place: a copy would cost memory.
         kind = "table" if model in KEPT else "view"
         self.connection.execute(f"create or replace {kind} {model} as {sql(folder, model)}")
 
-    def _register_sources(self, tables: StoreTables | None) -> None:
-        """The store's tables; empty ones where it has no such experiment."""
-        for name, types in (("runs", RUNS), ("tags", RUN_TAGS), ("metrics", METRICS)):
-            self._register(f"src_{name}", types, None if tables is None else getattr(tables, name))
-
-    def _register(self, name: str, types: Types, table: pyarrow.Table | None) -> None:
-        """A view of a store's table, with the declared type of each of its columns; None: it has no rows.
-
-        A database driver has to guess types where there is nothing to read. `run` stays text where it is (PostgreSQL).
-        """
-        if table is None or not table.num_rows:
-            columns = [f"cast(null as {SQL_TYPES[kind]}) as {column}" for column, kind in types.items()]
-            self.connection.execute(f"create or replace view {name} as select {', '.join(columns)} where false")
-            return
-        kept = {"run"} if "run" in types and str(table.schema.field("run").type) == "string" else set()
-        columns = [
-            column if column in kept else f"cast({column} as {SQL_TYPES[kind]}) as {column}"
-            for column, kind in types.items()
-        ]
-        self.connection.register(f"given_{name}", table)
-        self.connection.execute(f"create or replace view {name} as select {', '.join(columns)} from given_{name}")
-
     def _fill(self, name: str, types: Types, rows: Sequence[tuple[Any, ...]]) -> None:
-        """A table of rows of Python values. PyArrow would import pandas for them, which takes longer than all else."""
-        import numpy as np
-
-        values = list(zip(*rows, strict=True)) or [()] * len(types)
-        arrays = {column: np.array(own, dtype=object) for column, own in zip(types, values, strict=True)}
-        columns = [f"cast({column} as {SQL_TYPES[kind]}) as {column}" for column, kind in types.items()]
-        self.connection.register("given", arrays)
-        self.connection.execute(f"create or replace table {name} as select {', '.join(columns)} from given")
-        self.connection.unregister("given")
+        """A table of rows of Python values."""
+        query, parameters = selected(types, rows)
+        self.connection.execute(f"create or replace table {name} as {query}", parameters)
 
 
-def _grouped(rows: pyarrow.Table) -> dict[tuple[str, int], tuple[Source, ...]]:
-    """Rows of `_VALUES` by cell and column, seeds in order.
-
-    Texts repeat some hundred times each: encoded as numbers, each becomes one Python string.
-    """
+def _grouped(
+    cells: Sequence[str], names: Sequence[tuple[str, str]], rows: Mapping[str, NDArray[np.generic]]
+) -> dict[tuple[str, int], tuple[Source, ...]]:
+    """Columns of `_FOUND` by cell and column of a table; `names`: what `name` stands for."""
     import numpy as np
 
-    texts, codes = {}, {}
-    for name in ("cell", "run_id", "commit"):
-        texts[name], codes[name] = _coded(rows[name])
-    position, seed, value = (np.from_dlpack(rows[name].combine_chunks()) for name in ("position", "seed", "value"))
-    order = np.lexsort((seed, position, codes["cell"]))
-    cell, place = codes["cell"][order], position[order]
-    run_ids, commits = (np.array(texts[name], dtype=object)[codes[name][order]] for name in ("run_id", "commit"))
-    columns = (seed[order].tolist(), run_ids.tolist(), commits.tolist(), value[order].tolist())
+    if not names:
+        return {}
+    run_ids, commits = (np.array(texts, dtype=object)[rows["name"]].tolist() for texts in zip(*names, strict=True))
+    columns = (rows["seed"].tolist(), run_ids, commits, rows["value"].tolist())
     sources = tuple(map(Source._make, zip(*columns, strict=True)))
+    cell, place = rows["cell"], rows["position"]
     starts = np.flatnonzero(np.diff(cell, prepend=-1) | np.diff(place, prepend=-1)).tolist()
     found: dict[tuple[str, int], tuple[Source, ...]] = {}
     for start, end in itertools.pairwise([*starts, len(sources)]):
-        found[texts["cell"][cell[start]], int(place[start])] = sources[start:end]
+        found[cells[int(cell[start])], int(place[start])] = sources[start:end]
     return found
-
-
-def _coded(column: pyarrow.ChunkedArray) -> tuple[list[str], NDArray[np.generic]]:
-    """The texts of a column, each once in the order of the rows, and the place of each row's text among them."""
-    import numpy as np
-
-    if len(column) < FEW:
-        places: dict[str, int] = {}
-        codes = [places.setdefault(text, len(places)) for text in column.to_pylist()]
-        return list(places), np.array(codes, dtype=np.int64)
-    found = column.combine_chunks().dictionary_encode()
-    return found.dictionary.to_pylist(), np.from_dlpack(found.indices)  # PyArrow's `to_numpy` imports pandas
 
 
 def _plan_tables(plan: Plan) -> dict[str, tuple[Types, list[tuple[Any, ...]]]]:
@@ -355,13 +304,14 @@ _DECLARED = {
 
 _WANTED = {"position": "int32", "metric": "string", "needed": "int32"}
 
-_WANTED_CELLS = {"cell": "string"}
+_WANTED_CELLS = {"number": "int32", "cell": "string"}
 
 _VALUES = """
     with hits as materialized (
-        select cell, metric, seed, run_id, commit, value
+        select number as cell, metric, seed, run_id, commit, value
         from results
-        where cell in (select cell from wanted_cells) and metric in (select metric from wanted)
+        join wanted_cells using (cell)
+        where metric in (select metric from wanted)
     )
     select cell, position, seed, run_id, commit, value
     from hits join wanted using (metric)
@@ -374,6 +324,18 @@ _VALUES = """
     group by cell, position, needed, seed, run_id having count(*) = needed
 """
 """`value_query` for many cells and columns; most columns are one metric, where there is nothing to average."""
+
+_NAMED = """
+    select row_number() over () - 1 as name, run_id, commit
+    from (select distinct run_id, commit from found)
+"""
+"""The texts of `found`, each once: they repeat some hundred times, and each is to become one Python string."""
+
+_FOUND = """
+    select found.cell, position, seed, name, value
+    from found join named using (run_id, commit)
+    order by found.cell, position, seed
+"""
 
 _LOGGED = """
     with kinds as (select distinct stage, opens from src_planned),

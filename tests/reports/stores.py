@@ -14,11 +14,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import pytest
 from shared import empty_store, once
 
 from ablative.reports.build import declared_table
 from ablative.reports.store.results import open_results
+from ablative.reports.store.store_tables import SOURCES, Store, StoreTables
 from ablative.reports.tables.tables import Table
 from ablative.study.home.paths import Home
 from ablative.study.plan.plan import Plan, Task, make_plan
@@ -100,6 +102,15 @@ def one_table(plan: Plan, name: str) -> Table:
     """A single table of the study, filled from its store."""
     with open_results(plan) as results:
         return declared_table(results, name)
+
+
+def rows_of(store: Store, experiment: str) -> dict[str, list[dict[str, Any]]] | None:
+    """What a tracking store adds to each table of a warehouse; None for an experiment that it does not have."""
+    with duckdb.connect() as connection:
+        tables = StoreTables(connection)
+        if not store.read(experiment, tables):
+            return None
+        return {name: connection.sql(f"select * from {name}").to_arrow_table().to_pylist() for name in SOURCES}
 
 
 def expected(task: Task, metric: str) -> float:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import json
+import math
 import shutil
 import sqlite3
 from collections.abc import Sequence
 from pathlib import Path
 
+import duckdb
 import pyarrow as pa
 import pytest
 import services
@@ -19,7 +21,7 @@ from shared import empty_store
 from ablative.reports.build import one_number, report
 from ablative.reports.store.coverage import cover
 from ablative.reports.store.database_store import DatabaseStore, open_store
-from ablative.reports.store.store_tables import HISTORY, METRICS, RUN_TAGS, RUNS, StoreTables, typed
+from ablative.reports.store.store_tables import HISTORY, SOURCES, SQL_TYPES, StoreTables
 from ablative.reports.store.warehouse import Warehouse
 from ablative.study.cli import main
 from ablative.study.plan.plan import Plan
@@ -40,8 +42,7 @@ figures:
 claims:
   gain: {statement: mae > clip, metric: linear_probe/*/top1}
 """
-TABLES = ("runs", "tags", "metrics")
-SUBSETS = [chosen for size in (1, 2, 3) for chosen in itertools.combinations(TABLES, size)]
+SUBSETS = [chosen for size in (1, 2, 3) for chosen in itertools.combinations(SOURCES, size)]
 EVERY_VIEW = ("runs", "results", "cost", "trials", "curves")
 
 
@@ -57,15 +58,16 @@ class Emptied:
     store: DatabaseStore
     chosen: tuple[str, ...]
 
-    def read(self, experiment: str) -> StoreTables | None:
-        found = self.store.read(experiment)
-        assert found is not None
-        return dataclasses.replace(
-            found, **{name: empty_as_sqlite_gives_it(getattr(found, name)) for name in self.chosen}
-        )
+    def read(self, experiment: str, tables: StoreTables) -> bool:
+        given = StoreTables(tables.connection.cursor())
+        assert self.store.read(experiment, given)
+        found = {name: given.connection.sql(f"select * from {name}").to_arrow_table() for name in SOURCES}
+        for name, table in found.items():
+            tables.add(name, empty_as_sqlite_gives_it(table) if name in self.chosen else table)
+        return True
 
-    def history(self, run_uuids: Sequence[str], metrics: Sequence[str]) -> pa.Table:
-        return empty_as_sqlite_gives_it(self.store.history(run_uuids, metrics))
+    def history(self, run_uuids: Sequence[str], metrics: Sequence[str], tables: StoreTables, name: str) -> None:
+        tables.add(name, pa.table({column: pa.array([], pa.int64()) for column in HISTORY}), HISTORY)
 
 
 @pytest.mark.parametrize("chosen", SUBSETS, ids="+".join)
@@ -76,7 +78,7 @@ def test_each_table_may_be_empty_alone_and_with_others(partial: Plan, chosen: tu
         counts = {view: warehouse.rows(f"select count(*) from {view}")[0][0] for view in EVERY_VIEW}
         coverage = cover(partial, warehouse)
     assert counts["results"] == counts["curves"] == counts["trials"] == 0
-    assert (counts["runs"] > 0) == (chosen == ("metrics",)), "runs without a time or a name are none of ours"
+    assert (counts["runs"] > 0) == (chosen == ("src_metrics",)), "runs without a time or a name are none of ours"
     assert len(coverage.states) == len(partial.tasks) and not coverage.observed
 
 
@@ -132,16 +134,31 @@ def test_a_server_and_its_cache_without_rows(tmp_path: Path, monkeypatch: pytest
 
 
 def test_types_are_the_declared_ones_whatever_a_driver_guesses() -> None:
-    for types in (RUNS, RUN_TAGS, METRICS, HISTORY):
-        wanted = [pa.type_for_alias(kind) for kind in types.values()]
-        assert typed(pa.table({name: pa.array([], pa.int64()) for name in types}), types).schema.types == wanted
-    numbers = pa.table({"value": [1, 2], "is_nan": [0, 1], "key": ["a", "b"], "run": [7, 8]})
-    assert typed(numbers, METRICS).to_pylist() == [
-        {"run": 7, "key": "a", "value": 1.0, "is_nan": False},
-        {"run": 8, "key": "b", "value": 2.0, "is_nan": True},
-    ]
-    named = pa.table({"run": ["x"], "key": pa.array(["k"]).dictionary_encode(), "value": [0.5], "is_nan": [False]})
-    assert typed(named, METRICS).schema == named.schema, "PostgreSQL's ids and encoded names stay as they are"
+    for name, types in (*SOURCES.items(), ("src_history", HISTORY)):
+        with duckdb.connect() as connection:
+            tables = StoreTables(connection)
+            tables.add(name, pa.table({column: pa.array([], pa.int64()) for column in types}), types)
+            found = connection.sql(f"select * from {name}").types
+            assert [str(kind).lower() for kind in found] == [SQL_TYPES[kind] for kind in types.values()]
+
+
+def test_rows_are_added_to_those_that_are_there() -> None:
+    with duckdb.connect() as connection:
+        tables = StoreTables(connection)
+        tables.add("src_metrics", pa.table({"value": [1, 2], "is_nan": [0, 1], "key": ["a", "b"], "run": [7, 8]}))
+        tables.add_values("src_metrics", [(9, "ü \"c'", math.inf, False), (10, "d", 0.1, None)])
+        tables.complete(SOURCES)
+        assert connection.sql("select * from src_metrics order by run").fetchall() == [
+            *((7, "a", 1.0, False), (8, "b", 2.0, True)),
+            *((9, "ü \"c'", math.inf, False), (10, "d", 0.1, None)),
+        ]
+        assert connection.sql("select * from src_runs").fetchall() == []
+    with duckdb.connect() as connection:
+        tables = StoreTables(connection)
+        tables.add("src_tags", pa.table({"run": ["x"], "key": ["k"], "value": ["v"]}))
+        tables.add_values("src_tags", [("existing:y", "k", "w")])
+        found = connection.sql("select run from src_tags order by run").fetchall()
+        assert found == [("existing:y",), ("x",)], "PostgreSQL's ids are texts"
 
 
 def test_the_commands_in_a_new_home(

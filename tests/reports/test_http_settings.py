@@ -109,13 +109,13 @@ def check_both(site: Site, uri: str) -> None:
     with stores.mlflow_client(uri) as client:
         experiment = client.get_experiment_by_name("pooled")
         runs = {run.info.run_id for run in client.search_runs([experiment.experiment_id])}
-    found = RestStore(uri).read("pooled")
-    assert found is not None and set(found.runs["run_uuid"].to_pylist()) == runs != set()
+    found = stores.rows_of(RestStore(uri), "pooled")
+    assert found is not None and {row["run_uuid"] for row in found["src_runs"]} == runs != set()
 
 
 def refused(uri: str, message: str) -> None:
     with pytest.raises(StoreError, match=message) as error:
-        RestStore(uri).read("pooled")
+        stores.rows_of(RestStore(uri), "pooled")
     assert "s3cret" not in str(error.value)
 
 
@@ -140,7 +140,7 @@ def test_a_server_whose_certificate_nothing_checks(site: Site, monkeypatch: pyte
         for text in ("True", "1"):
             monkeypatch.setenv("MLFLOW_TRACKING_INSECURE_TLS", text)
             with pytest.warns(match="Unverified HTTPS request"):
-                assert RestStore(uri).read("another study") is None
+                assert stores.rows_of(RestStore(uri), "another study") is None
         monkeypatch.setenv("MLFLOW_TRACKING_INSECURE_TLS", "yes")
         refused(uri, "MLFLOW_TRACKING_INSECURE_TLS is 'yes'; expected true, false, 1 or 0")
 
@@ -186,8 +186,8 @@ def test_a_token_and_a_workspace(site: Site, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setenv("MLFLOW_WORKSPACE", "vision")
     wanted = {"Authorization": "Bearer s3cret", "X-MLFLOW-WORKSPACE": "vision"}
     with site.front(lambda headers: wanted.items() <= dict(headers).items()) as uri:
-        found = RestStore(uri).read("pooled")
-        assert found is not None and found.runs.num_rows > 0
+        found = stores.rows_of(RestStore(uri), "pooled")
+        assert found is not None and len(found["src_runs"]) > 0
 
 
 PLUGINS = """
@@ -250,10 +250,10 @@ def test_plug_ins(site: Site, plugins: Path, monkeypatch: pytest.MonkeyPatch) ->
     with site.front(accepts) as uri:
         refused(uri, "answered 401")
         monkeypatch.setenv("MLFLOW_TRACKING_AUTH", "signing")
-        found = RestStore(uri).read("pooled")
-        assert found is not None and found.runs.num_rows > 0
+        found = stores.rows_of(RestStore(uri), "pooled")
+        assert found is not None and len(found["src_runs"]) > 0
         monkeypatch.setenv("MLFLOW_TRACKING_AUTH", "pair")
-        assert RestStore(uri).read("another study") is None
+        assert stores.rows_of(RestStore(uri), "another study") is None
         monkeypatch.setenv("MLFLOW_TRACKING_AUTH", "broken")
         refused(uri, "plug-in of MLFLOW_TRACKING_AUTH=broken failed: token=")
         monkeypatch.setenv("MLFLOW_TRACKING_AUTH", "helpless")
@@ -265,8 +265,10 @@ def test_plug_ins(site: Site, plugins: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 def test_nothing_of_mlflow_is_imported(site: Site, plugins: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     program = (
-        "import sys; from ablative.reports.store.database_store import open_store;"
-        "print(open_store(sys.argv[1]).read('pooled').runs.num_rows);"
+        "import sys; import duckdb; from ablative.reports.store.database_store import open_store;"
+        "from ablative.reports.store.store_tables import StoreTables; tables = StoreTables(duckdb.connect());"
+        "open_store(sys.argv[1]).read('pooled', tables);"
+        "print(tables.connection.execute('select count(*) from src_runs').fetchone()[0]);"
         "sys.exit(' '.join({'mlflow', 'torch'} & set(sys.modules)) or 'site_auth' not in sys.modules)"
     )
     monkeypatch.setenv("MLFLOW_TRACKING_SERVER_CERT_PATH", str(site.authority.bundle))

@@ -268,8 +268,8 @@ def test_a_folder_of_runs(folder: Path) -> None:
     (folder / "tracked.yaml").write_text(MLFLOW.replace("store.db", "mlruns"))
     plan = make_plan("tracked.yaml")
     assert _of(plan) == ["run fox (aaaa1111) of experiment half a year"]
-    points = FolderRuns(folder / "mlruns").history(["aaaa1111"], ["val/acc"]).to_pylist()
-    assert [(p["step"], p["is_nan"]) for p in points] == [(0, False), (1, True), (2, False)]
+    points = FolderRuns(folder / "mlruns").points(["aaaa1111"], ["val/acc"])
+    assert [(p.step, p.is_nan) for p in points] == [(0, False), (1, True), (2, False)]
     assert list(results("tracked.yaml")["value"]) == [50.0]
 
 

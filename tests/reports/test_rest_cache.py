@@ -14,19 +14,19 @@ import stores
 
 from ablative.reports.store.rest_cache import FORMAT
 from ablative.reports.store.rest_store import RestStore
-from ablative.reports.store.store_tables import StoreTables
 from ablative.study.plan.plan import Plan
 
 Rows = dict[str, tuple[dict[str, Any], dict[str, Any]]]
 
 
-def rows(found: StoreTables | None) -> Rows:
+def rows(store: RestStore) -> Rows:
     """MLflow run id -> its tags and metrics."""
+    found = stores.rows_of(store, "pooled")
     assert found is not None
-    names = dict(zip(found.runs["run"].to_pylist(), found.runs["run_uuid"].to_pylist(), strict=True))
+    names = {row["run"]: row["run_uuid"] for row in found["src_runs"]}
     content: Rows = {name: ({}, {}) for name in names.values()}
-    for place, table in enumerate((found.tags, found.metrics)):
-        for row in table.to_pylist():
+    for place, table in enumerate(("src_tags", "src_metrics")):
+        for row in found[table]:
             content[names[row["run"]]][place][row["key"]] = "nan" if row.get("is_nan") else row["value"]
     return content
 
@@ -51,9 +51,9 @@ class World:
     def read(self) -> Rows:
         """What the keeping store tells, after a look that it is what the server says to one that keeps nothing."""
         self.whole.clear()
-        found = rows(self.kept.read("pooled"))
+        found = rows(self.kept)
         told = list(self.whole)
-        assert found == rows(RestStore(self.uri).read("pooled"))
+        assert found == rows(RestStore(self.uri))
         self.whole[:] = told
         return found
 
@@ -158,8 +158,8 @@ def test_a_spoilt_file_costs_time_and_nothing_else(world: World, spoil: str, mon
 def test_reports_at_the_same_time_and_a_folder_that_cannot_be_written(world: World) -> None:
     first = world.read()
     with ThreadPoolExecutor(4) as pool:
-        found = list(pool.map(lambda _: rows(world.kept.read("pooled")), range(4)))
+        found = list(pool.map(lambda _: rows(world.kept), range(4)))
     assert found == [first] * 4
     assert len(list((world.folder / "cache").iterdir())) == 1
     (world.folder / "file").touch()
-    assert rows(RestStore(world.uri, world.folder / "file" / "cache").read("pooled")) == first
+    assert rows(RestStore(world.uri, world.folder / "file" / "cache")) == first

@@ -34,11 +34,11 @@ def test_a_server_tells_the_same_as_its_store(partial: Plan, tmp_path: Path, mon
         server.start()
         # as text: NaN is not equal to itself
         assert str(dump(server.uri, partial)) == str(dump(f"sqlite:///{partial.home.store}", partial))
-        assert open_store(server.uri).read("another study") is None
+        assert stores.rows_of(open_store(server.uri), "another study") is None
     finally:
         server.kill()
     with pytest.raises(StoreError, match="cannot reach the tracking server http://127"):
-        open_store(server.uri).read("pooled")
+        stores.rows_of(open_store(server.uri), "pooled")
 
 
 def test_postgresql_tells_the_same_as_sqlite(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -55,5 +55,5 @@ def test_postgresql_tells_the_same_as_sqlite(tmp_path: Path, monkeypatch: pytest
     report(plan, tmp_path / "b", ["md"])
     assert (tmp_path / "a/tables/main.md").read_bytes() == (tmp_path / "b/tables/main.md").read_bytes()
     with pytest.raises(StoreError) as error:
-        open_store(f"{uri.rpartition(':')[0]}:1/gone").read("pooled")
+        stores.rows_of(open_store(f"{uri.rpartition(':')[0]}:1/gone"), "pooled")
     assert "s3cr" not in str(error.value)

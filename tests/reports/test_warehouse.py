@@ -121,6 +121,9 @@ def test_the_query_of_a_number_agrees_with_the_bulk_query(full: Plan) -> None:
             rows = warehouse.rows(value_query(metrics), {"cell": cell})
             assert rows == [(s.seed, s.run_id, s.commit, s.value) for s in sources]
             found += bool(sources)
+        unknown = warehouse.values([("nothing",), columns[0]], [cell_key(full.cells[0]), "no cell"])
+        assert unknown.of(("nothing",))(cell_key(full.cells[0])) == unknown.of(columns[0])("no cell") == ()
+        assert warehouse.values(columns, []).of(columns[0])(cell_key(full.cells[0])) == ()
     assert found == 9 + 8  # masked autoencoding alone has no zero-shot
 
 
@@ -339,24 +342,6 @@ def test_the_check_for_duplicates_finds_one(full: Plan) -> None:
             check(warehouse.connection)
 
 
-def test_many_rows_are_read_as_few_are(full: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Arrow encodes the texts of many, Python those of few."""
-    with open_warehouse(full) as warehouse:
-        probes = sorted(name for name in warehouse.metrics() if name.startswith("linear_probe/"))
-    groups = [(probes[0],), tuple(probes)]
-    cells = [cell_key(cell) for cell in full.cells]
-
-    def read() -> list[object]:
-        with open_warehouse(full) as warehouse:
-            values = warehouse.values(groups, cells)
-            return [values.of(group)(cell) for group in groups for cell in cells]
-
-    few = read()
-    for module in ("warehouse", "database_store"):
-        monkeypatch.setattr(f"ablative.reports.store.{module}.FEW", 0)
-    assert read() == few and all(few)
-
-
 def test_the_saved_warehouse_answers_the_same_query(
     full: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -406,6 +391,6 @@ def test_a_warehouse_that_cannot_be_saved_leaves_the_last_one(full: Plan, tmp_pa
 def test_relative_and_absolute_sqlite_uris(full: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(full.home.root)
     for uri in ("sqlite:///mlflow.db", f"sqlite:////{str(full.home.store).lstrip('/')}"):
-        tables = DatabaseStore(uri).read("pooled")
-        assert tables is not None and tables.runs.num_rows == len(full.tasks)
-    assert DatabaseStore("sqlite:///mlflow.db").read("it's another") is None
+        found = stores.rows_of(DatabaseStore(uri), "pooled")
+        assert found is not None and len(found["src_runs"]) == len(full.tasks)
+    assert stores.rows_of(DatabaseStore("sqlite:///mlflow.db"), "it's another") is None

@@ -154,7 +154,10 @@ def live(home: Home) -> bool:
     ],
 )
 def test_addresses_that_do_not_work(home: Home, uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    import duckdb
+
     from ablative.reports.store.database_store import open_store
+    from ablative.reports.store.store_tables import StoreTables
     from ablative.sweeps.search.storage import open_storage
     from ablative.sweeps.tracking.store import prepare
 
@@ -162,7 +165,7 @@ def test_addresses_that_do_not_work(home: Home, uri: str, monkeypatch: pytest.Mo
     monkeypatch.setenv("OPTUNA_STORAGE", uri)
     attempts = {
         "ship": lambda: prepare(home, "study"),
-        "report": lambda: open_store(uri).read("study"),
+        "report": lambda: open_store(uri).read("study", StoreTables(duckdb.connect())),
         "search": lambda: open_storage(SearchPaths(home.root / "search")),
     }
     for name, attempt in attempts.items():
