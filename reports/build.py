@@ -5,33 +5,28 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import gc
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ablative.reports.provenance.existing_marks import mark_existing
-from ablative.reports.provenance.finding_inputs import collect_facts
-from ablative.reports.provenance.findings import Finding, NotFinalError, cells_used, find, mark
-from ablative.reports.provenance.partial_marks import mark_partial
-from ablative.reports.reference.comparison import with_reference
+from ablative.reports.declared import effects_of, findings_of, marked, queries_of, tables_of
+from ablative.reports.provenance.findings import Finding, NotFinalError
 from ablative.reports.replaced import note_replaced
 from ablative.reports.store.results import Results, open_results
-from ablative.reports.tables.grid_tables import build_tables
 from ablative.reports.tables.latex_tables import too_wide
 from ablative.reports.tables.tables import Table
 from ablative.reports.write import file_name, write_claims, write_table
-from ablative.study.core.errors import ConfigError, unknown
+from ablative.study.core.errors import ConfigError
 from ablative.study.core.files import write_atomic
 from ablative.study.home.study_files import remember
-from ablative.study.spec.outputs import FORMATS, QueryConfig, TableConfig
+from ablative.study.spec.outputs import FORMATS
 from ablative.study.syntax.text_width import text_widths
 
 if TYPE_CHECKING:
     from ablative.reports.figures.figure_data import Drawing
     from ablative.reports.html.overview import Overview
     from ablative.reports.provenance.numbers import Numbers
-    from ablative.reports.provenance.why import Answer
     from ablative.reports.search.section import SearchPart
     from ablative.reports.verdicts.claim_runs import Judged
     from ablative.study.plan.plan import Plan
@@ -94,11 +89,13 @@ def report(plan: Plan, out: Path, formats: Sequence[str] = FORMATS, options: Rep
     with collector_paused(), open_results(plan) as results:
         claims = _claims(results)
         broken = [claim.broken for claim in claims if claim.broken]
-        tables = _each(lambda configs: _tables(results, configs), plan.study.tables, broken)
-        tables += _each(lambda configs: _effects(results, configs), plan.study.effects, broken)
-        tables += _each(lambda configs: _queries(results, configs), plan.study.queries, broken)
-        findings = _findings(results, tables, claims, options)
-        tables = mark(mark_partial(mark_existing(tables, results), results), findings)
+        tables = _each(lambda configs: tables_of(results, configs), plan.study.tables, broken)
+        tables += _each(lambda configs: effects_of(results, configs), plan.study.effects, broken)
+        tables += _each(lambda configs: queries_of(results, configs), plan.study.queries, broken)
+        findings = findings_of(results, tables, claims, options.pending, thorough=options.final)
+        if options.final and (refused := [each for each in findings if each.kind not in options.allow]):
+            raise NotFinalError(plan.study.name, refused)
+        tables = marked(tables, results, findings)
         widths = text_widths(plan.study.report.width, "report.width")
         paths = [
             path for table in tables for path in write_table(table, plan.study.name, out / "tables", formats, widths)
@@ -120,19 +117,6 @@ def report(plan: Plan, out: Path, formats: Sequence[str] = FORMATS, options: Rep
         remember(plan.home, plan.study.name, plan.study.where, plan.trainer.conf)
         found = dataclasses.replace(found, notes=(*found.notes, *note_replaced(results, out)))
     return dataclasses.replace(found, paths=tuple(paths))
-
-
-def _findings(
-    results: Results, tables: Sequence[Table], claims: Sequence[Judged], options: ReportOptions
-) -> tuple[Finding, ...]:
-    """What keeps the outputs from being final; raises NotFinalError where they have to be."""
-    plan = results.plan
-    facts = collect_facts(results, options.pending, thorough=options.final)
-    findings = find(plan.asked, cells_used(plan, tables, claims), results.coverage, facts)
-    refused = [finding for finding in findings if finding.kind not in options.allow]
-    if options.final and refused:
-        raise NotFinalError(plan.study.name, refused)
-    return findings
 
 
 def _write_extras(
@@ -184,40 +168,6 @@ def collector_paused(ends: bool = False) -> Iterator[None]:
             gc.enable()
 
 
-def one_number(plan: Plan, name: str, row: str, column: str, pending: int = 0) -> tuple[Answer, Numbers]:
-    """A single number of a table, and it alone as `numbers.json` has it; raises ConfigError for names not there."""
-    from ablative.reports.provenance.number_keys import table_keys
-    from ablative.reports.provenance.numbers import collect_numbers
-    from ablative.reports.provenance.why import find as find_number
-
-    with open_results(plan) as results:
-        table = declared_table(results, name)
-        findings = _findings(results, (table,), (), ReportOptions(pending=pending))
-        [table] = mark(mark_partial(mark_existing((table,), results), results), findings)
-        answer = find_number(table, row, column)
-        keys = table_keys(plan.study.name, table)[table.rows.index(answer.row)]
-        key = keys[table.columns.index(answer.column)]
-        return answer, collect_numbers(results, (table,), (), findings, only=key)
-
-
-def declared_table(results: Results, name: str) -> Table:
-    """A single table, of effects and of a query too; raises ConfigError for a name that the study does not declare."""
-    study = results.study
-    if name in study.effects:
-        return _effects(results, (name,))[0]
-    if name in study.queries:
-        return _queries(results, {name: study.queries[name]})[0]
-    if name not in study.tables:
-        known = [*study.tables, *study.effects, *study.queries]
-        raise ConfigError(unknown("table", name, known, f"study '{study.name}'"))
-    [table] = _tables(results, {name: study.tables[name]})
-    return table
-
-
-def _tables(results: Results, configs: Mapping[str, TableConfig]) -> tuple[Table, ...]:
-    return tuple(with_reference(table, configs[table.name]) for table in build_tables(configs, results))
-
-
 def _each(
     make: Callable[[Mapping[str, Any]], tuple[Table, ...]], configs: Mapping[str, Any], broken: list[str]
 ) -> tuple[Table, ...]:
@@ -239,36 +189,6 @@ def _each(
 def _words_alone(name: str, title: str, words: str) -> Table:
     """What a report has in the place of a table that it lacks."""
     return Table(name, title, (), "", (), (), (words,))
-
-
-def _effects(results: Results, names: Collection[str]) -> tuple[Table, ...]:
-    if not names:
-        return ()
-    from ablative.reports.tables.effects import effects_tables
-
-    return effects_tables(results, names)
-
-
-def _queries(results: Results, configs: Mapping[str, QueryConfig]) -> tuple[Table, ...]:
-    if not configs:
-        return ()
-    from ablative.reports.tables.query_tables import query_tables
-
-    return query_tables(configs, results)
-
-
-def one_claim(plan: Plan, name: str) -> Judged:
-    """A single claim; raises ConfigError for a name that the study does not declare."""
-    from ablative.reports.verdicts.claim_runs import judge_claims
-
-    if name not in plan.study.claims:
-        known = [*plan.study.tables, *plan.study.claims]
-        raise ConfigError(unknown("table or claim", name, known, f"study '{plan.study.name}'"))
-    with open_results(plan) as results:
-        [claim] = judge_claims(results, (name,))
-        if claim.broken:
-            raise ConfigError(claim.broken)
-        return claim
 
 
 def _search(

@@ -248,7 +248,7 @@ def why(
 
     ROW and COLUMN are labels ('clip, map', 'large / top-1') or positions, counted from 1.
     """
-    from ablative.reports.build import one_number
+    from ablative.reports.declared import one_number
     from ablative.reports.provenance.numbers import unfolded
     from ablative.reports.terminal import print_answer
 
@@ -272,7 +272,7 @@ def why(
 
 
 def _why_claim(plan: Plan, name: str, as_json: bool) -> None:
-    from ablative.reports.build import one_claim
+    from ablative.reports.declared import one_claim
     from ablative.reports.verdicts.claim_runs import claim_json
     from ablative.reports.verdicts.claim_tables import render_claims_text
 

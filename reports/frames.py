@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ablative.reports.build import declared_table
+from ablative.reports.declared import declared_table
 from ablative.reports.store.factor_columns import factor_columns
 from ablative.reports.store.results import Results, open_results
 from ablative.study.core.errors import ConfigError, unknown

@@ -18,11 +18,9 @@ from ablative.reports.provenance.sidecar import Fields, json_line, values
 from ablative.reports.store.coverage import Coverage, StoredState
 from ablative.reports.store.warehouse import Source, cell_key, quoted
 from ablative.reports.tables.escape import LATEX_SIGNS, bare, comment, latex
-from ablative.reports.tables.latex_tables import packages_line
 from ablative.reports.tables.printed import Parts, table_parts
 from ablative.reports.tables.renderers import PLAIN, PROSE, joined_parts
 from ablative.reports.tables.tables import Column, Entry, Table
-from ablative.reports.verdicts.claim_tables import lines, verdict_text
 from ablative.study.core.files import replacing
 from ablative.study.plan.outputs.layout import effects_layout
 
@@ -206,6 +204,8 @@ def _runs(sources: Iterable[Source], cell: str, stages: Sequence[str], coverage:
 
 def _claim_numbers(study: str, judged: Judged, shared: _Shared) -> Iterator[tuple[str, Fields]]:
     """A claim's verdict, and the effect of each of its comparisons."""
+    from ablative.reports.verdicts.claim_tables import lines, verdict_text
+
     result = judged.result
     key = ".".join(key_part(part) for part in (study, "claims", result.name))
     behind = [(cell_key(cell), sources) for cell, (_, sources) in zip(result.cells, judged.runs, strict=True)]
@@ -308,6 +308,8 @@ def render_numbers_latex(numbers: Numbers) -> str:
     r"""Definitions for `\input`. Each number is there as `key` (value and spread, signs of a draft) and in parts:
     `key.value` without its spread, `key.delta`, the difference to the baseline, and `key.n`, the number of seeds.
     """
+    from ablative.reports.tables.latex_tables import packages_line
+
     study = key_part(numbers["study"])
     found = numbers["numbers"]
     macros = [_macro(key, number) for key, number in found.items()]

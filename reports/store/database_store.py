@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 from urllib.parse import quote
 
-from ablative.reports.store.store_tables import HISTORY, Point, Store, StoreTables
+from ablative.reports.store.store_tables import HISTORY, Point, Rows, Store, StoreTables
 from ablative.study.core.errors import StoreError
 from ablative.study.core.secrets import check_address, redact
 from ablative.study.home import tracking_tags
@@ -27,7 +27,7 @@ T = TypeVar("T")
 class Fetch(Protocol):
     """A query of the store, and what is to be made of its rows."""
 
-    def __call__(self, query: str, take: Callable[[Any], T]) -> T: ...
+    def __call__(self, query: str, take: Callable[[Rows], T]) -> T: ...
 
 
 SCHEMA_VERSIONS = {"dc11669786a5": "MLflow 3.17"}
@@ -140,7 +140,7 @@ class DatabaseStore:
         return adbc_driver_postgresql.connect(re.sub(r"^postgres(ql)?(\+\w+)?:", "postgresql:", self.uri))
 
 
-def _check_schema(found: Sequence[tuple[Any, ...]], uri: str) -> None:
+def _check_schema(found: Sequence[tuple[object, ...]], uri: str) -> None:
     versions = [version for (version,) in found]
     if len(versions) != 1 or versions[0] not in SCHEMA_VERSIONS:
         known = ", ".join(f"{number} ({name})" for number, name in SCHEMA_VERSIONS.items())
@@ -151,7 +151,7 @@ def _check_schema(found: Sequence[tuple[Any, ...]], uri: str) -> None:
         )
 
 
-def _fetch(connection: Any, query: str, take: Callable[[Any], T]) -> T:
+def _fetch(connection: Any, query: str, take: Callable[[Rows], T]) -> T:
     """What `take` makes of a query's rows: ADBC's handle of an Arrow stream, which is read before it returns."""
     import adbc_driver_manager as adbc
 

@@ -50,7 +50,7 @@ class RestStore:
         return True
 
     def _active(self, experiment: str, number: str, key: str) -> pyarrow.Table:
-        """All active runs of an experiment, `nested`; `key` tells it from an earlier one of its name."""
+        """All active runs of an experiment, `nested`; `key` differs from that of an earlier one of its name."""
         if self.cache is None:
             return nested(self._runs(number))
         kept = Kept.of(self.cache, f"{redact(self.uri.rstrip('/'))} {experiment} {key}")

@@ -70,7 +70,7 @@ class StoreTables:
         self._append(name, f"select {', '.join(columns)} from given")
         self.connection.unregister("given")
 
-    def add_values(self, name: str, rows: Sequence[tuple[Any, ...]], types: Types | None = None) -> None:
+    def add_values(self, name: str, rows: Sequence[tuple[object, ...]], types: Types | None = None) -> None:
         """Append rows of Python values; `run` has to be of the type that it has there."""
         types = types or SOURCES[name]
         text = "run" in types and bool(rows) and isinstance(rows[0][0], str)
@@ -94,7 +94,7 @@ class StoreTables:
         self._begun.add(name)
 
 
-def selected(types: Types, rows: Sequence[tuple[Any, ...]]) -> tuple[str, dict[str, str]]:
+def selected(types: Types, rows: Sequence[tuple[object, ...]]) -> tuple[str, dict[str, str]]:
     """A DuckDB query that gives rows of Python values, and its parameters.
 
     They enter as JSON, a list for each column: through NumPy or PyArrow they are no faster, and these take longer to

@@ -240,7 +240,7 @@ class Warehouse:
         kind = "table" if model in KEPT else "view"
         self.connection.execute(f"create or replace {kind} {model} as {sql(folder, model)}")
 
-    def _fill(self, name: str, types: Types, rows: Sequence[tuple[Any, ...]]) -> None:
+    def _fill(self, name: str, types: Types, rows: Sequence[tuple[object, ...]]) -> None:
         """A table of rows of Python values."""
         query, parameters = selected(types, rows)
         self.connection.execute(f"create or replace table {name} as {query}", parameters)
@@ -249,7 +249,7 @@ class Warehouse:
 def _grouped(
     cells: Sequence[str], names: Sequence[tuple[str, str]], rows: Mapping[str, NDArray[np.generic]]
 ) -> dict[tuple[str, int], tuple[Source, ...]]:
-    """Columns of `_FOUND` by cell and column of a table; `names`: what `name` stands for."""
+    """Columns of `_FOUND` by cell and column of a table; `names`: the texts of each `name`."""
     import numpy as np
 
     if not names:

@@ -18,7 +18,7 @@ import duckdb
 import pytest
 from shared import empty_store, once
 
-from ablative.reports.build import declared_table
+from ablative.reports.declared import declared_table
 from ablative.reports.store.results import open_results
 from ablative.reports.store.store_tables import SOURCES, Store, StoreTables
 from ablative.reports.tables.tables import Table

@@ -18,7 +18,8 @@ import services
 import stores
 from shared import empty_store
 
-from ablative.reports.build import one_number, report
+from ablative.reports.build import report
+from ablative.reports.declared import one_number
 from ablative.reports.store.coverage import cover
 from ablative.reports.store.database_store import DatabaseStore, open_store
 from ablative.reports.store.store_tables import HISTORY, SOURCES, SQL_TYPES, StoreTables

@@ -14,7 +14,8 @@ import stores
 import yaml
 from missing import program
 
-from ablative.reports.build import ReportOptions, one_number, report
+from ablative.reports.build import ReportOptions, report
+from ablative.reports.declared import one_number
 from ablative.reports.provenance.findings import NotFinalError
 from ablative.reports.provenance.numbers import unfolded
 from ablative.study.core.errors import ConfigError
