@@ -24,8 +24,8 @@ def environment_counts(results: Results) -> EnvironmentCounts:
     """Commits from the store; machines and versions from the records of the tasks that ran in this home."""
     facts: dict[str, Counter[str]] = {"code": Counter(dict(results.warehouse.rows(_COMMITS)))}
     for state in results.coverage.states.values():
-        if state.state in FINISHED:
-            for name, value in _flat(results.environment(state.task)):
+        if state.state in FINISHED and (environment := results.environment(state.task)):
+            for name, value in _flat(environment):
                 facts.setdefault(name, Counter())[value] += 1
     facts = brief(facts)
     return tuple((name, tuple(sorted(counter.items()))) for name, counter in facts.items() if counter)

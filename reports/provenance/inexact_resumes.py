@@ -20,12 +20,14 @@ def inexactly_resumed(results: Results) -> dict[str, str]:
     A trainer or a study may say that resumed tasks end as uninterrupted ones do; else `ablate try` measures it.
     """
     plan = results.plan
+    if not plan.trainer.executes:
+        return {}
     tried = read_tried(plan.home.study(plan.study.name))
     found = {}
     for state in results.coverage.states.values():
         task = state.task
-        if state.state not in FINISHED or plan.has(task.task_id) or not plan.trainer.executes:
-            continue
+        if state.state not in FINISHED or task.run_id not in results.here or plan.has(task.task_id):
+            continue  # how it went is known from a record in this home
         own, resumption = tried.get(task.stage), plan.trainer.resumption(task.stage, task.config)
         if not ends_the_same(resumption.exact, own) and _was_resumed(task.paths(plan.home)):
             found[task.task_id] = _known(task.stage, own)

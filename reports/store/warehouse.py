@@ -258,11 +258,10 @@ def _grouped(
     columns = (rows["seed"].tolist(), run_ids, commits, rows["value"].tolist())
     sources = tuple(map(Source._make, zip(*columns, strict=True)))
     cell, place = rows["cell"], rows["position"]
-    starts = np.flatnonzero(np.diff(cell, prepend=-1) | np.diff(place, prepend=-1)).tolist()
-    found: dict[tuple[str, int], tuple[Source, ...]] = {}
-    for start, end in itertools.pairwise([*starts, len(sources)]):
-        found[cells[int(cell[start])], int(place[start])] = sources[start:end]
-    return found
+    starts = np.flatnonzero(np.diff(cell, prepend=-1) | np.diff(place, prepend=-1))
+    keys = zip([cells[number] for number in cell[starts].tolist()], place[starts].tolist(), strict=True)
+    bounds = itertools.pairwise([*starts.tolist(), len(sources)])
+    return {key: sources[start:end] for key, (start, end) in zip(keys, bounds, strict=True)}
 
 
 def _plan_tables(plan: Plan) -> dict[str, tuple[Types, list[tuple[Any, ...]]]]:

@@ -120,12 +120,11 @@ def fill(plan: Plan) -> None:
 def ours(plan: Plan, formats: list[str]) -> Callable[[], object]:
     import adbc_driver_sqlite
     import duckdb
-    import pyarrow
     import scipy.special
 
     from ablative.reports.build import report
 
-    del adbc_driver_sqlite, duckdb, pyarrow, scipy
+    del adbc_driver_sqlite, duckdb, scipy
     # The figures' and the page's share is not measured: they draw, which depends on what is drawn.
     return lambda: report(plan, plan.home.root / "report", formats)
 
