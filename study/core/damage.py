@@ -8,7 +8,7 @@ import functools
 import os
 import sys
 import typing
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import UnionType
 from typing import TypeVar
@@ -19,6 +19,9 @@ Shape = object
 """What a JSON value has to be: a type (`float` takes whole numbers), a set of allowed texts, a tuple of
 alternatives (None among them), a list of one shape for all items, or a mapping. Its keys are names (`name?` may be
 missing), or `str` for all values; names that it does not list may have any value."""
+
+Test = Callable[[object], bool]
+"""Whether a value has a shape."""
 
 DAMAGE = (errno.EISDIR, errno.EACCES, errno.EPERM, errno.ELOOP)
 """What says that one file cannot be read; by other errors the disk cannot, and all its files would seem absent."""
@@ -40,13 +43,14 @@ def misfit(value: object, shape: Shape, at: str = "") -> str:
     >>> misfit({"state": "done"}, {"state": frozenset({"completed"})})
     "state: 'done' is none of completed"
     """
+    if _test(_Same(shape))(value):
+        return ""
     if shape is None or isinstance(shape, type):
-        return "" if _is(value, shape) else _expected(value, shape, at)
+        return _expected(value, shape, at)
     if isinstance(shape, tuple):
-        return "" if any(_fits(value, each) for each in shape) else misfit(value, shape[0], at)
+        return misfit(value, shape[0], at)
     if isinstance(shape, frozenset):
-        known = isinstance(value, str) and value in shape
-        return "" if known else f"{at}: {_short(value)} is none of {', '.join(sorted(shape))}"
+        return f"{at}: {_short(value)} is none of {', '.join(sorted(shape))}"
     if isinstance(shape, list):
         if not isinstance(value, list):
             return _expected(value, list, at)
@@ -68,8 +72,13 @@ def shape_of(cls: type) -> dict[str, Shape]:
 
 def fields_of(cls: type, content: Mapping[str, T]) -> dict[str, T]:
     """What of a file's content are fields of a dataclass: the rest is of a later version, or a slip in an editor."""
-    names = {spec.name for spec in dataclasses.fields(cls)}
+    names = _names(cls)
     return {name: value for name, value in content.items() if name in names}
+
+
+@functools.cache
+def _names(cls: type) -> frozenset[str]:
+    return frozenset(spec.name for spec in dataclasses.fields(cls))
 
 
 def _shape_of_hint(hint: object) -> Shape:
@@ -112,37 +121,68 @@ def _misfit_of_object(value: object, shape: Mapping[object, Shape], at: str) -> 
     if not isinstance(value, dict):
         return _expected(value, dict, at)
     if str in shape:
-        sure = _sure(shape[str])  # a record has fifty numbers, and a command reads thousands of records
-        items = ((key, item, shape[str]) for key, item in value.items() if type(item) not in sure)
+        items = [(key, item, shape[str]) for key, item in value.items()]
     else:
-        named = {str(key): each for key, each in shape.items()}
-        absent = [key for key in named if not key.endswith("?") and key not in value]
+        absent = [key for key in map(str, shape) if not key.endswith("?") and key not in value]
         if absent:
             return f"{at}: no '{absent[0]}'".removeprefix(": ")
-        names = {key.removesuffix("?"): each for key, each in named.items()}
-        items = ((key, value[key], each) for key, each in names.items() if key in value)
+        names = {str(key).removesuffix("?"): each for key, each in shape.items()}
+        items = [(key, value[key], each) for key, each in names.items() if key in value]
     found = (misfit(item, each, f"{at}.{key}" if at else str(key)) for key, item, each in items)
     return next(filter(None, found), "")
 
 
-def _fits(value: object, shape: Shape) -> bool:
-    """Whether there is no misfit; its text would take longer."""
-    return _is(value, shape) if shape is None or isinstance(shape, type) else not misfit(value, shape)
+class _Same:
+    """A shape as a key: mappings have no hash, and most shapes are constants."""
+
+    def __init__(self, shape: Shape) -> None:
+        self.shape = shape
+
+    def __hash__(self) -> int:
+        return id(self.shape)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Same) and self.shape is other.shape
 
 
-def _sure(shape: Shape) -> set[type]:
-    """Types of which every value has the shape; values of others may have it, too."""
-    given = shape if isinstance(shape, tuple) else (shape,)
-    kinds = {type(None) if each is None else each for each in given if each is None or isinstance(each, type)}
-    return kinds | ({int} if float in kinds else set())
+@functools.lru_cache(maxsize=128)
+def _test(same: _Same) -> Test:
+    return _test_of(same.shape)
 
 
-def _is(value: object, kind: type | None) -> bool:
-    if kind is None:
-        return value is None
-    if isinstance(value, bool):
-        return kind in (bool, object)
-    return isinstance(value, (int, float) if kind is float else kind)
+def _test_of(shape: Shape) -> Test:
+    """The function that a shape is: files have some hundred values, commands read thousands of files, and nearly all
+    of them are whole."""
+    if shape is None:
+        return lambda value: value is None
+    if isinstance(shape, frozenset):
+        return lambda value: isinstance(value, str) and value in shape
+    if isinstance(shape, type):
+        return _test_of_type(shape)
+    if isinstance(shape, tuple):
+        some = [_test_of(one) for one in shape]
+        return lambda value: any(test(value) for test in some)
+    if isinstance(shape, list):
+        each = _test_of(shape[0])
+        return lambda value: isinstance(value, list) and all(map(each, value))
+    assert isinstance(shape, dict), shape
+    if str in shape:
+        each = _test_of(shape[str])
+        return lambda value: isinstance(value, dict) and all(map(each, value.values()))
+    tests = [(str(key).removesuffix("?"), _test_of(each)) for key, each in shape.items()]
+    required = {str(key) for key in shape if not str(key).endswith("?")}
+    return lambda value: (
+        isinstance(value, dict)
+        and required <= value.keys()
+        and all([test(value[name]) for name, test in tests if name in value])
+    )
+
+
+def _test_of_type(kind: type) -> Test:
+    """JSON's true and false are no numbers."""
+    kinds = (int, float) if kind is float else (kind,)
+    logical = kind in (bool, object)
+    return lambda value: type(value) in kinds or (isinstance(value, kinds) and (logical or not isinstance(value, bool)))
 
 
 def _expected(value: object, kind: type | None, at: str) -> str:

@@ -17,6 +17,9 @@ from ablative.study.core.damage import DAMAGE, DamagedError, Shape, misfit, note
 Content = dict[str, Any]
 """A JSON object."""
 
+READ_BY_PEOPLE = 20_000
+"""Letters of JSON that are worth being indented, which takes Python ten times as long as to write them."""
+
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 """Disk, quota or largest file full."""
 
@@ -85,8 +88,11 @@ def write_atomic(path: Path, content: str | bytes, durable: bool = True) -> None
 
 
 def write_json(path: Path, value: Any) -> None:
-    """`write_atomic` of indented JSON; refuses NaN, which JSON has no word for."""
-    write_atomic(path, json.dumps(value, indent=1, allow_nan=False) + "\n")
+    """`write_atomic` of JSON, indented unless it is long; refuses NaN, which JSON has no word for."""
+    text = json.dumps(value, allow_nan=False)
+    if len(text) < READ_BY_PEOPLE:
+        text = json.dumps(value, indent=1, allow_nan=False)
+    write_atomic(path, text + "\n")
 
 
 def read_text(path: Path) -> str:

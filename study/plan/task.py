@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ablative.study.core.damage import fields_of, shape_of
@@ -109,7 +109,7 @@ class TaskRef(_Scheduled):
         return cls(**fields_of(cls, known))
 
     def to_json(self) -> dict[str, Any]:
-        return asdict(self)
+        return dict(vars(self))
 
     def run(self) -> TaskRef:
         """The task that opens the run that it belongs to."""

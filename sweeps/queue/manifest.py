@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import functools
+import os
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from ablative.study import trainer_names
-from ablative.study.core.damage import fields_of, shape_of
+from ablative.study.core.damage import DAMAGE, DamagedError, fields_of, note, shape_of
 from ablative.study.core.errors import StoreError
-from ablative.study.core.files import read_json, write_json
+from ablative.study.core.files import load_json, write_json
 from ablative.study.home.paths import Home, StudyPaths, SubmissionPaths
 from ablative.study.plan.task import REF, TaskRef
 
@@ -122,7 +124,9 @@ class Manifest:
         return replace(self, jobs=jobs)
 
     def write(self, paths: SubmissionPaths) -> None:
-        write_json(paths.manifest, asdict(self))
+        jobs, arrays = ([vars(each) for each in own] for own in (self.jobs, self.arrays))
+        tasks = [task.to_json() for task in self.tasks]
+        write_json(paths.manifest, vars(self) | {"tasks": tasks, "jobs": jobs, "arrays": arrays})
 
 
 def of_all(snapshot: str, repository: str) -> str:
@@ -132,9 +136,30 @@ def of_all(snapshot: str, repository: str) -> str:
 
 def read(paths: SubmissionPaths) -> Manifest | None:
     """Manifest of a submission, or None where there is none (yet)."""
-    data: dict[str, Any] | None = read_json(paths.manifest, SHAPE)
-    if data is None:
+    try:
+        return _read(paths.manifest, _state(paths.manifest))
+    except FileNotFoundError:
         return None
+    except DamagedError as error:
+        note(error.path, error.reason)
+        return None
+
+
+def _state(path: Path) -> tuple[int, int, int]:
+    """What differs once a file is replaced."""
+    try:
+        found = os.stat(path)
+    except OSError as error:
+        if error.errno in DAMAGE:
+            raise DamagedError(path, str(error.strerror)) from None
+        raise
+    return found.st_ino, found.st_mtime_ns, found.st_size
+
+
+@functools.lru_cache(maxsize=16)
+def _read(path: Path, state: tuple[int, int, int]) -> Manifest:
+    """`state`: of the file; a command asks for the same manifest several times, and each may name a thousand tasks."""
+    data: dict[str, Any] = load_json(path, SHAPE)
     tasks = tuple(map(TaskRef.from_json, data["tasks"]))
     jobs = tuple(Job(**fields_of(Job, job)) for job in data.get("jobs", ()))
     arrays = tuple(_array(array) for array in data.get("arrays", ()))

@@ -84,9 +84,11 @@ class Cursor:
 def read_cursor(paths: TaskPaths, study: str) -> Cursor | None:
     """The cursor, or None where there is none or its file is of another version or broken: then all is sent again."""
     content = read_json(paths.shipped(study), _CURSOR)
-    names = {key: name for name, key in _ON_DISK.items()}
+    if content is None:
+        return None
+    content |= {name: content.pop(key) for name, key in _ON_DISK.items() if key in content}
     try:
-        return None if content is None else Cursor(**{names.get(key, key): value for key, value in content.items()})
+        return Cursor(**content)
     except TypeError:
         return None
 
@@ -122,11 +124,18 @@ def journal_start(journal: Path) -> JournalStart:
     return JournalStart(hashlib.sha256(line).hexdigest()[:16], entry["t"])
 
 
+_ANY = TaskPaths(Path())
+_STATE_FILES = tuple(path.name for path in (_ANY.record, _ANY.failure, _ANY.lease, _ANY.cancelled))
+
+
 def state_digest(task: TaskRef, study: str, paths: TaskPaths) -> str:
     """Digest of what is shipped besides the journal: the plan's tags, and which of the task's state files exist."""
     plan = json.dumps([FORMAT, task.name, plan_tags(task, study)], sort_keys=True)
-    files = (paths.record, paths.failure, paths.lease, paths.cancelled)
-    flags = "".join("1" if os.path.exists(path) else "0" for path in files)
+    try:
+        there = os.listdir(paths.root)
+    except FileNotFoundError:
+        there = []
+    flags = "".join("1" if name in there else "0" for name in _STATE_FILES)
     return f"{hashlib.sha256(plan.encode()).hexdigest()[:12]}:{flags}"
 
 
