@@ -11,7 +11,6 @@ import os
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from statistics import median
 from typing import Any
 
 from ablative.study.core.identity import canonical, digest
@@ -86,6 +85,8 @@ class WorkRates:
 
     def rate(self, key: str, gpu: str) -> float | None:
         """Their median: one run on a machine that was busy otherwise does not spoil it. None: there are none."""
+        from statistics import median  # imports fractions and decimals
+
         found = self.rates.get((key, gpu))
         return median(found) if found else None
 

@@ -11,7 +11,6 @@ import functools
 import os
 import shutil
 import sys
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from ablative.study.core.damage import Shape, set_aside
@@ -74,6 +73,8 @@ def _whole(target: Path, repository: Repository) -> bool:
 
 
 def _copy(repository: Repository, target: Path) -> None:
+    from concurrent.futures import ThreadPoolExecutor  # a plan names the copy, and makes none
+
     with placing(target) as draft:
         top = draft / repository.root.name
         (draft / IMPORTS).mkdir()
