@@ -124,7 +124,8 @@ class DatabaseStore:
                     _fetch(connection, f"pragma busy_timeout = {BUSY_TIMEOUT_MS}", lambda rows: None)
                 yield partial(_fetch, connection)
         except (adbc.Error, duckdb.Error) as error:  # of the driver, where it is asked and where DuckDB reads from it
-            said = redact(f"{self.uri}: {error}", self.uri)
+            first, _, _ = str(error).strip().partition("\n")  # the rest shows the query
+            said = redact(f"{self.uri}: {first}", self.uri)
             advice = FILL_AGAIN if any(sign in str(error) for sign in _DAMAGED) else ""
             raise StoreError(f"cannot read the tracking store {said}{advice}") from error
 

@@ -388,6 +388,23 @@ def test_a_warehouse_that_cannot_be_saved_leaves_the_last_one(full: Plan, tmp_pa
     assert home.study(full.study.name).warehouse.read_bytes() == before
 
 
+def test_a_store_that_breaks_while_it_is_read_is_one_line(copied: Plan) -> None:
+    """DuckDB reads the rows from the driver, and says in its words what went wrong there."""
+    with sqlite3.connect(copied.home.store) as connection:
+        connection.execute("update latest_metrics set value = 'much' where rowid in (select max(rowid) from runs)")
+    connection.close()
+    with pytest.raises(StoreError, match=r"cannot read the tracking store .*'much'") as caught:
+        open_warehouse(copied)
+    assert "\n" not in str(caught.value)
+    content = bytearray(copied.home.store.read_bytes())
+    for place in range(len(content) // 3, len(content) - 4096, 7 * 4096):
+        content[place // 4096 * 4096 : place // 4096 * 4096 + 200] = bytes(200)
+    copied.home.store.write_bytes(content)
+    with pytest.raises(StoreError, match="malformed; move the damaged file away") as caught:
+        open_warehouse(copied)
+    assert "\n" not in str(caught.value)
+
+
 def test_relative_and_absolute_sqlite_uris(full: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(full.home.root)
     for uri in ("sqlite:///mlflow.db", f"sqlite:////{str(full.home.store).lstrip('/')}"):
