@@ -8,10 +8,10 @@ migration id.
 from __future__ import annotations
 
 import contextlib
+import functools
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 from urllib.parse import quote
@@ -87,7 +87,7 @@ class DatabaseStore:
             metrics = f"select {run} as run, key, value, is_nan from runs cross join latest_metrics as latest"
             metrics += f" where {ours} and latest.run_uuid = runs.run_uuid"
             for name, query in (("src_tags", tags), ("src_runs", runs), ("src_metrics", metrics)):
-                fetch(query, partial(tables.add, name))
+                fetch(query, functools.partial(tables.add, name))
             return True
 
     def history(self, run_uuids: Sequence[str], metrics: Sequence[str], tables: StoreTables, name: str) -> None:
@@ -100,10 +100,15 @@ class DatabaseStore:
 
     def rows(self, query: str) -> list[tuple[Any, ...]]:
         """Rows of a query on tables of any version of MLflow."""
+        with self._reading() as fetch:
+            return fetch(query, self._aside.values)
+
+    @functools.cached_property
+    def _aside(self) -> StoreTables:
+        """A connection for rows that no table gets: it takes as long to make as twenty queries."""
         import duckdb
 
-        with duckdb.connect() as connection, self._reading() as fetch:
-            return fetch(query, StoreTables(connection).values)
+        return StoreTables(duckdb.connect())
 
     def _file(self) -> Path | None:
         """The file of a SQLite URI (three slashes and a relative path, or four and an absolute one)."""
@@ -122,7 +127,7 @@ class DatabaseStore:
                 connection.set_autocommit(False)
                 if self._file() is not None:
                     _fetch(connection, f"pragma busy_timeout = {BUSY_TIMEOUT_MS}", lambda rows: None)
-                yield partial(_fetch, connection)
+                yield functools.partial(_fetch, connection)
         except (adbc.Error, duckdb.Error) as error:  # of the driver, where it is asked and where DuckDB reads from it
             first, _, _ = str(error).strip().partition("\n")  # the rest shows the query
             said = redact(f"{self.uri}: {first}", self.uri)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from ablative.reports.store.store_tables import HISTORY, Point, Store, StoreTables
+from ablative.reports.store.store_tables import HISTORY, Point, Store, StoreTables, encoded
 from ablative.study.home import tracking_tags as tags
 from ablative.study.home.task_state import FINISHED
 
@@ -114,12 +114,7 @@ def _tags(given: Given) -> list[tuple[str, str]]:
 
 
 def _metrics(given: Given) -> list[tuple[str, float, bool]]:
-    return [(name, *_encoded(value)) for name, value in given.values.items()]
-
-
-def _encoded(value: float) -> tuple[float, bool]:
-    """(value, is_nan) as MLflow's tables have it."""
-    return (0.0, True) if value != value else (value, False)
+    return [(name, *encoded(value)) for name, value in given.values.items()]
 
 
 _FINISHED = """

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ablative.reports.store.store_tables import encoded
 from ablative.study.core.files import replacing
 from ablative.study.home import tracking_tags
 from ablative.study.home.task_state import FINISHED
@@ -111,8 +112,7 @@ def flat(runs: pyarrow.Table) -> dict[str, pyarrow.Table]:
 
 def metric_value(metric: Mapping[str, Any]) -> tuple[float, bool]:
     """(value, is_nan) as the database has it: protobuf's JSON writes NaN as a word, and MLflow's tables as 0."""
-    value = float(metric.get("value", 0.0))
-    return (0.0, True) if value != value else (value, False)
+    return encoded(float(metric.get("value", 0.0)))
 
 
 def _row(info: Mapping[str, Any], data: Mapping[str, Any]) -> dict[str, Any]:

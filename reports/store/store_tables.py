@@ -10,18 +10,20 @@ if TYPE_CHECKING:
     import duckdb
 
 Types = Mapping[str, str]
-"""Column -> one of `SQL_TYPES`."""
+"""Column -> DuckDB's name of its type."""
 
-RUNS: Types = {"run": "int64", "run_uuid": "string", "start_time": "int64", "end_time": "int64"}
-RUN_TAGS: Types = {"run": "int64", "key": "string", "value": "string"}
-METRICS: Types = {"run": "int64", "key": "string", "value": "double", "is_nan": "bool"}
-HISTORY: Types = {"run_uuid": "string", "key": "string", "step": "int64", "value": "double", "is_nan": "bool"}
+RUNS: Types = {"run": "bigint", "run_uuid": "varchar", "start_time": "bigint", "end_time": "bigint"}
+RUN_TAGS: Types = {"run": "bigint", "key": "varchar", "value": "varchar"}
+METRICS: Types = {"run": "bigint", "key": "varchar", "value": "double", "is_nan": "boolean"}
+HISTORY: Types = {"run_uuid": "varchar", "key": "varchar", "step": "bigint", "value": "double", "is_nan": "boolean"}
 
 SOURCES: Mapping[str, Types] = {"src_runs": RUNS, "src_tags": RUN_TAGS, "src_metrics": METRICS}
 """Table → its columns, of those that an experiment is read into."""
 
-SQL_TYPES = {"int64": "bigint", "int32": "integer", "string": "varchar", "double": "double", "bool": "boolean"}
-"""Name of a type -> DuckDB's."""
+
+def encoded(value: float) -> tuple[float, bool]:
+    """(value, is_nan) as MLflow's tables have it."""
+    return (0.0, True) if value != value else (value, False)
 
 
 class Point(NamedTuple):
@@ -36,8 +38,7 @@ class Point(NamedTuple):
 
     @classmethod
     def of(cls, run_uuid: str, key: str, step: int, value: float) -> Point:
-        nan = value != value
-        return cls(run_uuid, key, step, 0.0 if nan else value, nan)
+        return cls(run_uuid, key, step, *encoded(value))
 
 
 class Rows(Protocol):
@@ -65,7 +66,7 @@ class StoreTables:
         a query without rows. `run` is of the type that the store gives it.
         """
         types = types or SOURCES[name]
-        columns = [_cast(column, "" if column == "run" else kind) for column, kind in types.items()]
+        columns = [name if name == "run" else f"cast({name} as {kind}) as {name}" for name, kind in types.items()]
         self.connection.register("given", rows)
         self._append(name, f"select {', '.join(columns)} from given")
         self.connection.unregister("given")
@@ -74,14 +75,11 @@ class StoreTables:
         """Append rows of Python values; `run` has to be of the type that it has there."""
         types = types or SOURCES[name]
         text = "run" in types and bool(rows) and isinstance(rows[0][0], str)
-        self._append(name, *selected({**types, "run": "string"} if text else types, rows))
+        self._append(name, *selected({**types, "run": "varchar"} if text else types, rows))
 
     def values(self, rows: Rows) -> list[tuple[Any, ...]]:
         """Rows as Python values; no table gets them."""
-        self.connection.register("given", rows)
-        found = self.connection.execute("select * from given").fetchall()
-        self.connection.unregister("given")
-        return found
+        return self.connection.from_arrow(rows).fetchall()
 
     def complete(self, types: Mapping[str, Types]) -> None:
         """Add those of these tables that got no rows."""
@@ -101,12 +99,8 @@ def selected(types: Types, rows: Sequence[tuple[object, ...]]) -> tuple[str, dic
     import than all that a small study is asked for.
     """
     columns = list(zip(*rows, strict=True)) or [()] * len(types)
-    lists = [f"""unnest(from_json(${name}, '["{SQL_TYPES[kind]}"]')) as {name}""" for name, kind in types.items()]
+    lists = [f"""unnest(from_json(${name}, '["{kind}"]')) as {name}""" for name, kind in types.items()]
     return f"select {', '.join(lists)}", dict(zip(types, map(json.dumps, columns), strict=True))
-
-
-def _cast(column: str, kind: str) -> str:
-    return f"cast({column} as {SQL_TYPES[kind]}) as {column}" if kind else column
 
 
 class Store(Protocol):

@@ -288,22 +288,22 @@ def rested_on(tasks: Sequence[Task]) -> dict[str, tuple[str, ...]]:
 
 
 _PLANNED = {
-    **{"task_id": "string", "run_id": "string", "stage": "string"},
-    **{"seed": "int64", "seeded": "bool", "opens": "bool"},
+    **{"task_id": "varchar", "run_id": "varchar", "stage": "varchar"},
+    **{"seed": "bigint", "seeded": "boolean", "opens": "boolean"},
 }
 
-_CELLS = {"task_id": "string", "cell": "string"}
+_CELLS = {"task_id": "varchar", "cell": "varchar"}
 
-_NEEDS = {"task_id": "string", "need": "string"}
+_NEEDS = {"task_id": "varchar", "need": "varchar"}
 
 _DECLARED = {
-    **{"metric": "string", "stage": "string", "unit": "string", "better": "string"},
+    **{"metric": "varchar", "stage": "varchar", "unit": "varchar", "better": "varchar"},
     **{"low": "double", "high": "double"},
 }
 
-_WANTED = {"position": "int32", "metric": "string", "needed": "int32"}
+_WANTED = {"position": "integer", "metric": "varchar", "needed": "integer"}
 
-_WANTED_CELLS = {"number": "int32", "cell": "string"}
+_WANTED_CELLS = {"number": "integer", "cell": "varchar"}
 
 _VALUES = """
     with hits as materialized (
