@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Callable, Sequence
+import os
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,6 +27,25 @@ if TYPE_CHECKING:
     from ablative.reports.tables.tables import Table
     from ablative.reports.verdicts.claim_runs import Judged
     from ablative.study.plan.plan import Plan
+
+_THREADS = "OPENBLAS_NUM_THREADS"
+
+
+@contextlib.contextmanager
+def _one_thread() -> Iterator[None]:
+    """Have NumPy and SciPy imported with one thread for linear algebra, unless the environment has a number.
+
+    OpenBLAS starts one for each core, and each looks for work for a tenth of a second before it sleeps; a report's
+    matrices are small. With one, they are also rounded alike on machines of any size.
+    """
+    if _THREADS in os.environ:
+        yield
+        return
+    os.environ[_THREADS] = "1"
+    try:
+        yield
+    finally:
+        del os.environ[_THREADS]
 
 
 @click.command(epilog=example("ablate report demo --final"))
@@ -54,6 +75,7 @@ if TYPE_CHECKING:
     "--watch", is_flag=True, help="Renew the page until all tasks are finished (or Ctrl-C), then write the report."
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the paths that were written as JSON.")
+@_one_thread()
 def report(
     study_name: str,
     overrides: tuple[str, ...],
@@ -235,6 +257,7 @@ def _print_written(files: int, folder: Path, chosen: tuple[str, ...]) -> None:
 @overrides_argument
 @config_dir_option
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@_one_thread()
 def why(
     study_name: str,
     table_name: str,

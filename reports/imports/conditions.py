@@ -42,8 +42,8 @@ def fulfilling(condition: str, table: SourceTable, at: str) -> list[Row]:
     query = "".join(_translated(condition, table, named, at))
     arrays = {name: _array([row.values.get(name) for row in table.rows]) for name in named}
     numbers = pa.table({"row number": pa.array(range(len(table.rows)), pa.int64()), **arrays})
-    with duckdb.connect(":memory:") as connection:
-        connection.execute("set enable_external_access = false; set threads = 1")
+    with duckdb.connect(":memory:", config={"threads": 1}) as connection:
+        connection.execute("set enable_external_access = false")
         connection.register("runs", numbers)
         try:
             found = connection.execute(f'select "row number" from runs where ({query}) order by 1').fetchall()

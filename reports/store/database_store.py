@@ -108,7 +108,7 @@ class DatabaseStore:
         """A connection for rows that no table gets: it takes as long to make as twenty queries."""
         import duckdb
 
-        return StoreTables(duckdb.connect())
+        return StoreTables(duckdb.connect(config={"threads": 1}))
 
     def _file(self) -> Path | None:
         """The file of a SQLite URI (three slashes and a relative path, or four and an absolute one)."""

@@ -98,14 +98,13 @@ class Warehouse:
         """Read the store, build the models and run the checks; raises StoreError."""
         import duckdb
 
-        self.connection = duckdb.connect(":memory:")
+        # One thread: these models are small, and it saves memory and CPU.
+        self.connection = duckdb.connect(":memory:", config={"threads": 1})
         self._saved = plan.home.study(plan.study.name).warehouse.absolute()
         self._draft = self._saved.with_name(f".{self._saved.name}.{os.getpid()}")
         # Nothing may be fetched at run time; the one place for files is where `save` makes its own.
         self.connection.execute(f"set allowed_directories = [{quoted(f'{self._draft}/')}]")
         self.connection.execute("set autoinstall_known_extensions = false; set enable_external_access = false")
-        # One thread: these models are small, and it saves memory and CPU.
-        self.connection.execute("set threads = 1")
         self._store, self._factors = store, tuple(plan.study.factors)
         tables = StoreTables(self.connection)
         store.read(plan.study.name, tables)

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import sys
 from collections.abc import Collection, Iterator, Mapping
+from importlib.machinery import PathFinder
 from typing import TYPE_CHECKING
 
 from ablative.study.core.errors import ConfigError, unknown
@@ -64,11 +68,39 @@ class Plugins(Collection[str]):
         return found
 
     def _points(self) -> list[EntryPoint]:
-        from importlib.metadata import entry_points  # a tenth of what a shell's completion takes, which needs none
+        if not _may_be_declared(self.group):
+            return []
+        from importlib.metadata import entry_points
 
         # A distribution that is installed and lies on the path, too, is found twice.
         points = entry_points(group=self.group)
         return list({(point.name, point.value, _owner(point)): point for point in points}.values())
+
+
+def _may_be_declared(group: str) -> bool:
+    """Whether some distribution names a group of entry points.
+
+    Each plan looks for trainers, mostly in vain, and `importlib.metadata`, which imports a parser of e-mails, takes a
+    tenth of it. It is asked where a folder on the path has the name, or the path has an archive, or there are other
+    finders.
+    """
+    if any(finder is not PathFinder and hasattr(finder, "find_distributions") for finder in sys.meta_path):
+        return True
+    for folder in dict.fromkeys(each or os.curdir for each in sys.path):
+        if os.path.isfile(folder) or any(group.encode() in points for points in _declarations(folder)):
+            return True
+    return False
+
+
+def _declarations(folder: str) -> Iterator[bytes]:
+    """Entry points of the distributions in a folder of the path, as they are written there."""
+    names = []
+    with contextlib.suppress(OSError):  # of the path, and not there
+        names = os.listdir(folder)
+    for name in names:
+        if name.lower().endswith((".dist-info", "egg-info")):
+            with contextlib.suppress(OSError), open(os.path.join(folder, name, "entry_points.txt"), "rb") as file:
+                yield file.read()
 
 
 def _owner(point: EntryPoint) -> str:

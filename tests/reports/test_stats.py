@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import subprocess
 import sys
 from pathlib import Path
 
@@ -25,6 +26,31 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 from bench_statistics import Setting, arm, cell_coverage, coverage, false_equivalence
 
 A, B = np.array([[71.0, 73.0, 72.5]]), np.array([[70.0, 70.5, 71.0]])
+
+
+UNRUN = """
+import sys
+from ablative.reports.stats import special
+assert "scipy.special._basic" not in sys.modules, "the whole package was imported"
+import scipy
+from scipy.special import logsumexp
+assert scipy.special.stdtrit is special.stdtrit and logsumexp([0.0]) == 0
+with scipy.special.errstate(all="raise"):
+    try:
+        scipy.special.gamma(-1)
+        raise SystemExit("errors of other modules' functions are not raised")
+    except scipy.special.SpecialFunctionError:
+        pass
+import scipy.stats
+assert scipy.stats.t.ppf(0.975, 5.5) == special.stdtrit(5.5, 0.975)
+del scipy.special._ufuncs.stdtrit, sys.modules["ablative.reports.stats.special"]
+from ablative.reports.stats.special import stdtrit
+assert stdtrit is special.stdtrit, "a SciPy that keeps it elsewhere"
+"""
+
+
+def test_scipys_functions_come_without_their_package_and_leave_it_whole() -> None:
+    subprocess.run([sys.executable, "-c", UNRUN], check=True, timeout=60)
 
 
 def test_one_task_is_scipys_t_test() -> None:

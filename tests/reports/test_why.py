@@ -28,6 +28,21 @@ def at_home(full: Plan, monkeypatch: pytest.MonkeyPatch) -> Plan:
     return full
 
 
+ONE_THREAD = """
+import os, sys
+from ablative.study.cli import main
+assert main(sys.argv[1:], standalone=False) == 0
+print(len(os.listdir("/proc/self/task")), os.environ.get("OPENBLAS_NUM_THREADS"))
+"""
+
+
+def test_it_starts_no_threads_for_linear_algebra_and_leaves_the_environment(at_home: Plan) -> None:
+    words = ["why", *arguments(at_home, "pooled", "main", "1", "1")]
+    command = [sys.executable, "-c", ONE_THREAD, *words]
+    done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=120)
+    assert done.stdout.splitlines()[-1] == "1 None"
+
+
 def test_labels_and_places_find_the_same_number(full: Plan) -> None:
     table = stores.one_table(full, "main")
     wanted = find(table, "mae_clip, gap", "large / Zero-shot / shape")

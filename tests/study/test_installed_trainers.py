@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 import shutil
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import Any
 
@@ -138,6 +140,50 @@ def test_two_of_one_name(site: Path, tmp_path: Path) -> None:
     assert "trainer 'clip' comes from this program and from rival; uninstall all but one" in message
     shutil.copytree(site / "rival-1.0.dist-info", tmp_path / "again" / "rival-1.0.dist-info")
     assert list(installed_trainers.TRAINERS).count("own") == 1
+
+
+def folder(site: Path, at: Path) -> Path:
+    return site
+
+
+def egg_info(site: Path, at: Path) -> Path:
+    (site / "own_trainers-1.0.dist-info").rename(site / "own_trainers.EGG-INFO")
+    (site / "own_trainers.EGG-INFO" / "METADATA").rename(site / "own_trainers.EGG-INFO" / "PKG-INFO")
+    return site
+
+
+def archive(site: Path, at: Path) -> Path:
+    return Path(shutil.make_archive(str(at / "own"), "zip", site))
+
+
+class Finder:
+    """Finds distributions where the path has none."""
+
+    def __init__(self, site: Path) -> None:
+        self.site = site
+
+    def find_spec(self, *_: object) -> None:
+        return None
+
+    def find_distributions(self, context: Any) -> Any:
+        return PathFinder.find_distributions(type(context)(name=context.name, path=[str(self.site)]))
+
+
+def finder(site: Path, at: Path) -> Path:
+    sys.meta_path.insert(0, Finder(site))
+    return at
+
+
+@pytest.mark.parametrize("place", [folder, egg_info, archive, finder])
+def test_where_importlib_finds_distributions_they_are_looked_for(
+    place: Callable[[Path, Path], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site = install(tmp_path / "site", "own-trainers", {"own": "test_installed_trainers:OWN"})
+    install(site, "of-other-things", {"own": "nothing:AT_ALL"}, "console_scripts")
+    monkeypatch.setattr(sys, "meta_path", list(sys.meta_path))
+    assert "own" not in installed_trainers.TRAINERS
+    monkeypatch.syspath_prepend(place(site, tmp_path))
+    assert installed_trainers.TRAINERS.load("own") is OWN
 
 
 @pytest.mark.parametrize(
