@@ -216,6 +216,8 @@ def _claims(results: Results) -> tuple[Judged, ...]:
 
 def _write_figures(results: Results, folder: Path, page_alone: bool) -> tuple[list[Path], list[Drawing], list[str]]:
     """Files of the figures, what the page shows of each, and why some could not be drawn."""
+    if not results.study.figures:
+        return [], [], []
     from ablative.reports.figures.fetch import figure_data
     from ablative.reports.figures.figure_data import Drawing
     from ablative.reports.figures.figures import save_figure

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
 
@@ -21,7 +21,6 @@ from ablative.reports.html.overview import Overview
 from ablative.reports.html.page_data import page_data
 from ablative.reports.html.state_grid import SYMBOLS, state_rows
 from ablative.reports.provenance.findings import Finding
-from ablative.reports.search.section import SearchPart
 from ablative.reports.tables.html_table import render_html
 from ablative.reports.tables.statistics_text import SENTENCES
 from ablative.reports.tables.tables import Table
@@ -29,6 +28,9 @@ from ablative.reports.verdicts.claim_runs import Judged
 from ablative.reports.verdicts.claim_tables import SYMBOLS as VERDICT_SYMBOLS
 from ablative.reports.verdicts.claim_tables import lines, render_claims_html, summary, verdict_text
 from ablative.study.costs.usage import ENERGY_METHOD, amount
+
+if TYPE_CHECKING:
+    from ablative.reports.search.section import SearchPart
 
 WIDE = 2.3
 """Width over height from which a figure takes both columns of the page."""
