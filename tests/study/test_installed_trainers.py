@@ -7,7 +7,7 @@ import shutil
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from importlib.machinery import PathFinder
+from importlib.metadata import MetadataPathFinder
 from pathlib import Path
 from typing import Any
 
@@ -166,7 +166,7 @@ class Finder:
         return None
 
     def find_distributions(self, context: Any) -> Any:
-        return PathFinder.find_distributions(type(context)(name=context.name, path=[str(self.site)]))
+        return MetadataPathFinder.find_distributions(type(context)(name=context.name, path=[str(self.site)]))
 
 
 def finder(site: Path, at: Path) -> Path:
