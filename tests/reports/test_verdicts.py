@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import browser
 import pytest
 import stores
 from scipy import stats
@@ -255,6 +256,12 @@ def test_a_claim_that_cannot_be_judged_says_so_at_its_place(plan: Plan, tmp_path
     for name in ("claims.md", "claims.html", "index.html"):
         assert "This claim could not be judged: claims.odd" in (tmp_path / name).read_text()
     assert "clop" in (tmp_path / "claims.tex").read_text() and (tmp_path / "tables" / "main.md").exists()
+    with browser.page() as tab:
+        tab.go((tmp_path / "index.html").as_uri())
+        assert "undecided" in tab.value("document.querySelector('.verdicts li:last-child').textContent")
+        edges = "[...document.querySelectorAll('.verdict')].map(each => getComputedStyle(each).borderTopWidth)"
+        lines_inside = set(tab.value(f"{edges}.slice(0, 3)"))
+    assert lines_inside == {"0px"}, "each verdict of the list has the one line of its row above it"
 
 
 def test_effects_are_in_the_unit_that_the_metrics_are_declared_with(plan: Plan, tmp_path: Path) -> None:
