@@ -36,7 +36,10 @@ print(len(os.listdir("/proc/self/task")), os.environ.get("OPENBLAS_NUM_THREADS")
 """
 
 
-def test_it_starts_no_threads_for_linear_algebra_and_leaves_the_environment(at_home: Plan) -> None:
+def test_it_starts_no_threads_for_linear_algebra_and_leaves_the_environment(
+    at_home: Plan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("OPENBLAS_NUM_THREADS", raising=False)
     words = ["why", *arguments(at_home, "pooled", "main", "1", "1")]
     command = [sys.executable, "-c", ONE_THREAD, *words]
     done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=120)
